@@ -1,0 +1,229 @@
+"""Volumes in physical space: voxel indices (IJK), patient millimeters (LPS), orientation and resampling.
+
+An array of a `Volume` is indexed ``array[i, j, k]``; ``affine`` maps ``(i, j, k, 1)`` to LPS millimeters, the convention of
+ITK and .mrk.json. Any invertible affine is valid: oblique, anisotropic, left-handed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+from H3DELandmarksLib.errors import InputError
+
+
+def transform_points(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Apply a homogeneous transform to points.
+
+    Args:
+        affine: (4, 4) matrix.
+        points: (..., 3) coordinates in the frame that the matrix maps from.
+
+    Returns:
+        (..., 3) float64 coordinates in the frame that the matrix maps to; NaN rows stay NaN.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    return points @ affine[:3, :3].T + affine[:3, 3]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A regular lattice in LPS space: where voxel centers lie, without values.
+
+    Attributes:
+        affine: (4, 4) float64, IJK -> LPS mm.
+        shape: number of voxels along I, J, K.
+    """
+
+    affine: np.ndarray
+    shape: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        affine = np.asarray(self.affine, dtype=np.float64)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            raise InputError("The image geometry is not a finite 4 x 4 matrix: check the file's header.")
+        if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+            raise InputError("The image has a zero or degenerate voxel spacing: correct the spacing in the file's header.")
+        object.__setattr__(self, "affine", affine)
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """(3,) distance between neighboring voxel centers along I, J, K in mm."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @property
+    def extent(self) -> np.ndarray:
+        """(3,) edge lengths of the field of view in mm."""
+        return self.spacing * self.shape
+
+    @property
+    def center(self) -> np.ndarray:
+        """(3,) center of the field of view, LPS mm."""
+        return self.lps_from_ijk((np.asarray(self.shape) - 1) / 2)
+
+    def lps_from_ijk(self, points: np.ndarray) -> np.ndarray:
+        """Map (..., 3) continuous voxel indices to LPS mm."""
+        return transform_points(self.affine, points)
+
+    def ijk_from_lps(self, points: np.ndarray) -> np.ndarray:
+        """Map (..., 3) LPS mm to continuous voxel indices."""
+        return transform_points(np.linalg.inv(self.affine), points)
+
+    def contains(self, points: np.ndarray, margin: float = 0.0) -> np.ndarray:
+        """Whether (..., 3) LPS points lie inside the field of view (voxel edges included).
+
+        Args:
+            points: LPS mm; NaN rows are outside.
+            margin: distance in mm by which points must be farther inside (negative: may be outside).
+
+        Returns:
+            (...) bool.
+        """
+        index = self.ijk_from_lps(points)
+        limit = margin / self.spacing
+        with np.errstate(invalid="ignore"):
+            return ((index >= -0.5 + limit) & (index <= np.asarray(self.shape) - 0.5 - limit)).all(axis=-1)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A scalar image with its place in the patient.
+
+    Attributes:
+        array: (I, J, K) values; a radiograph has K = 1.
+        affine: (4, 4) float64, IJK -> LPS mm.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != 3 or self.array.size == 0:
+            raise InputError(f"The image must have three axes and at least one voxel, but its size is {self.array.shape}.")
+        object.__setattr__(self, "affine", Grid(self.affine, self.array.shape).affine)
+
+    @property
+    def grid(self) -> Grid:
+        """The lattice of the voxels."""
+        return Grid(self.affine, self.array.shape)
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """(3,) voxel spacing along I, J, K in mm."""
+        return self.grid.spacing
+
+
+def canonical(volume: Volume) -> Volume:
+    """Reorder and flip axes so that I, J, K run as closely as possible to L, P, S.
+
+    Voxels are not interpolated and keep their positions, so that a scan stored with another axis order gives the same array.
+    """
+    axes, signs = _closest_axes(volume.affine[:3, :3])
+    array = volume.array.transpose(axes)
+    affine = volume.affine[:, [*axes, 3]].copy()
+    for axis, sign in enumerate(signs):
+        if sign < 0:
+            array = np.flip(array, axis)
+            affine[:3, 3] += affine[:3, axis] * (array.shape[axis] - 1)
+            affine[:3, axis] *= -1
+    return Volume(array, affine)
+
+
+def _closest_axes(directions: np.ndarray) -> tuple[tuple[int, int, int], np.ndarray]:
+    """The voxel axis that serves as L, P and S each, and whether it runs backwards: the assignment of largest cosines."""
+    from scipy.optimize import linear_sum_assignment
+
+    cosines = directions / np.linalg.norm(directions, axis=0)
+    _, axes = linear_sum_assignment(-np.abs(cosines))
+    signs = np.sign(cosines[np.arange(3), axes])
+    return tuple(int(a) for a in axes), signs
+
+
+def crop_grid(center: np.ndarray, axes: np.ndarray, spacing: float | np.ndarray, shape: tuple[int, int, int]) -> Grid:
+    """A grid around a point, for crops in any pose.
+
+    Args:
+        center: (3,) LPS mm of the grid's center.
+        axes: (3, 3) whose columns are the unit directions of I, J, K in LPS; a reflection makes a mirrored crop.
+        spacing: voxel size in mm, one number or three.
+        shape: voxels along I, J, K.
+    """
+    affine = np.eye(4)
+    affine[:3, :3] = np.asarray(axes, dtype=np.float64) * np.broadcast_to(spacing, 3)
+    affine[:3, 3] = np.asarray(center) - affine[:3, :3] @ ((np.asarray(shape) - 1) / 2)
+    return Grid(affine, shape)
+
+
+def field_of_view_grid(grid: Grid, spacing: float, axes: np.ndarray | None = None, multiple: int = 1) -> Grid:
+    """The grid of a given spacing and orientation that covers a whole field of view.
+
+    Args:
+        grid: field of view to cover.
+        spacing: isotropic voxel size in mm.
+        axes: (3, 3) unit directions of I, J, K in LPS (columns); by default those of `grid`, orthonormalized.
+        multiple: the shape is rounded up to a multiple of this.
+    """
+    if axes is None:
+        u, _, vt = np.linalg.svd(grid.affine[:3, :3] / grid.spacing)
+        axes = u @ vt
+    corners = np.array(np.meshgrid(*([-0.5, n - 0.5] for n in grid.shape), indexing="ij")).reshape(3, -1).T
+    local = grid.lps_from_ijk(corners) @ axes
+    low, high = local.min(axis=0), local.max(axis=0)
+    shape = np.ceil(np.maximum(high - low, spacing) / spacing - 1e-6).astype(int)
+    shape = -(-shape // multiple) * multiple
+    return crop_grid(axes @ ((low + high) / 2), axes, spacing, tuple(shape))
+
+
+def resample(volume: Volume, grid: Grid, outside: float) -> Volume:
+    """Sample a volume on another grid by linear interpolation, averaging first where the new voxels are larger.
+
+    Averaging is a mean over blocks of whole voxels (the largest that fit into a new voxel), applied only to the part of the
+    volume that the grid covers, so that cost follows the crop and not the scan.
+
+    Args:
+        volume: image to sample.
+        grid: where to sample.
+        outside: value of samples outside the volume.
+
+    Returns:
+        float32 volume on `grid`.
+    """
+    part = _covered_part(volume, grid)
+    if part is None:
+        return Volume(np.full(grid.shape, outside, dtype=np.float32), grid.affine)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(part.array.transpose(2, 1, 0)))
+    image = sitk.Cast(image, sitk.sitkFloat32)
+    image = sitk.BinShrink(image, _block_size(part, grid))
+    transform = sitk.AffineTransform(3)
+    matrix = np.linalg.inv(part.affine) @ grid.affine
+    transform.SetMatrix(matrix[:3, :3].ravel().tolist())
+    transform.SetTranslation(matrix[:3, 3].tolist())
+    result = sitk.Resample(
+        image, grid.shape, transform, sitk.sitkLinear, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), np.eye(3).ravel().tolist(),
+        float(outside), sitk.sitkFloat32,
+    )
+    return Volume(sitk.GetArrayFromImage(result).transpose(2, 1, 0), grid.affine)
+
+
+def _covered_part(volume: Volume, grid: Grid) -> Volume | None:
+    """The smallest block of voxels that all samples of `grid` can be interpolated from; None where they do not overlap."""
+    corners = np.array(np.meshgrid(*([0, n - 1] for n in grid.shape), indexing="ij")).reshape(3, -1).T
+    index = volume.grid.ijk_from_lps(grid.lps_from_ijk(corners))
+    margin = _block_size(volume, grid)
+    low = np.maximum(np.floor(index.min(axis=0)).astype(int) - margin, 0)
+    high = np.minimum(np.ceil(index.max(axis=0)).astype(int) + margin + 1, volume.array.shape)
+    low -= low % margin
+    if (low >= high).any():
+        return None
+    affine = volume.affine.copy()
+    affine[:3, 3] = volume.grid.lps_from_ijk(low)
+    return Volume(volume.array[tuple(slice(a, b) for a, b in zip(low, high))], affine)
+
+
+def _block_size(volume: Volume, grid: Grid) -> list[int]:
+    """Whole voxels of `volume`, along each of its axes, that fit into one voxel of `grid`."""
+    ratio = np.abs(np.linalg.inv(volume.affine[:3, :3]) @ grid.affine[:3, :3]).max(axis=1)
+    return [int(n) for n in np.clip(np.floor(ratio + 1e-6), 1, volume.array.shape)]

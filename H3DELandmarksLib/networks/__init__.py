@@ -1,0 +1,37 @@
+"""Landmark networks as plain PyTorch modules, built by name from settings that come from a model package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from torch import nn
+
+from .h3denet import H3DENet, H3DENetConfig, NetworkOutput
+
+__all__ = ["H3DENet", "H3DENetConfig", "NetworkOutput", "build_network"]
+
+ARCHITECTURES: dict[str, tuple[type[nn.Module], type]] = {"h3denet": (H3DENet, H3DENetConfig)}
+
+
+def build_network(architecture: str, settings: Mapping[str, Any]) -> nn.Module:
+    """Build a network with fresh weights.
+
+    Args:
+        architecture: a key of ``ARCHITECTURES``.
+        settings: the fields of that architecture's config, as read from JSON.
+
+    Raises:
+        ValueError: the architecture or a setting is unknown, a required setting is missing, or the settings don't fit together.
+    """
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"unknown architecture {architecture!r}; known: {', '.join(sorted(ARCHITECTURES))}")
+    network, config = ARCHITECTURES[architecture]
+    unknown = sorted(set(settings) - {field.name for field in fields(config)})
+    if unknown:
+        raise ValueError(f"unknown setting of {architecture}: {', '.join(unknown)}")
+    try:
+        return network(config(**settings))
+    except TypeError as error:
+        raise ValueError(f"settings of {architecture} don't describe a network: {error}") from error

@@ -1,0 +1,156 @@
+"""H3DE-Net (arXiv 2502.14221): three-dimensional landmark detection with bi-level routing attention.
+
+Written from the paper and from facts about the published code. Where the two leave a choice, the inferred one is named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .decoder import DecoderBlock
+from .encoder import Encoder
+from .heads import AnchorHead, FeatureFusion, PresenceHead
+from .layers import Conv3d, PointwiseConv3d
+
+MINIMUM_SIZE = 32
+
+
+class NetworkOutput(NamedTuple):
+    """What a landmark network returns.
+
+    ``maps`` is (batch, landmarks, X, Y, Z) for heat maps, (batch, X/4, Y/4, Z/4, anchors, 3 + landmarks) for anchors.
+    ``presence`` is (batch, landmarks) logits, or None where the network has no presence read-out.
+    """
+
+    maps: Tensor
+    presence: Tensor | None
+
+
+@dataclass(frozen=True)
+class H3DENetConfig:
+    """Settings of H3DENet; the defaults are the published network. Every value survives a trip through JSON."""
+
+    landmarks: int
+    in_channels: int = 1
+    head: str = "heatmap"
+    stem_channels: tuple[int, ...] = (32, 64)
+    dims: tuple[int, ...] = (64, 128, 256, 512)
+    depths: tuple[int, ...] = (2, 2, 4, 2)
+    head_dim: int = 8
+    n_win: tuple[int, ...] = (4, 4, 2)
+    topk: tuple[int, ...] = (1, 4, 16, 16)
+    mlp_ratio: int = 4
+    decoder_dims: tuple[int, ...] = (256, 128, 64)
+    fine_dims: tuple[int, ...] = (32, 16)
+    anchors: int = 4
+    feature_fusion: bool = False
+    super_resolution: bool = False
+    output_stride: int = 1
+    presence: bool = False
+
+    def __post_init__(self) -> None:
+        """Turn lists (from JSON) into tuples and refuse settings that don't describe a network."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, list):
+                object.__setattr__(self, field.name, tuple(value))
+        lengths = {"stem_channels": 2, "dims": 4, "depths": 4, "n_win": 3, "topk": 4, "decoder_dims": 3, "fine_dims": 2}
+        for name, length in lengths.items():
+            if len(getattr(self, name)) != length:
+                raise ValueError(f"{name} needs {length} entries, got {getattr(self, name)}")
+        self._check_choices()
+
+    def _check_choices(self) -> None:
+        if self.head not in ("heatmap", "anchor"):
+            raise ValueError(f"head must be 'heatmap' or 'anchor', not {self.head!r}")
+        if self.output_stride not in (1, 2):
+            raise ValueError(f"output_stride must be 1 or 2, not {self.output_stride}")
+        if self.stem_channels[-1] != self.dims[0]:
+            raise ValueError(f"the stem must end with dims[0] = {self.dims[0]} channels, not {self.stem_channels[-1]}")
+        if any(dim % self.head_dim for dim in self.dims):
+            raise ValueError(f"head_dim {self.head_dim} must divide every entry of dims {self.dims}")
+        if self.head == "heatmap" and self.feature_fusion:
+            raise ValueError("feature_fusion feeds the anchor head; it can't be used with the heat-map head")
+        if self.head == "anchor" and self.output_stride != 1:
+            raise ValueError("output_stride belongs to the heat-map head; the anchor head always has stride 4")
+
+
+class H3DENet(nn.Module):
+    """Encoder, decoder with skip connections, and the heat-map or anchor head of H3DE-Net."""
+
+    def __init__(self, config: H3DENetConfig) -> None:
+        """Build the network that ``config`` describes."""
+        super().__init__()
+        self.config = config
+        dims = config.dims
+        self.encoder = Encoder(
+            config.in_channels,
+            config.stem_channels,
+            dims,
+            config.depths,
+            config.head_dim,
+            config.n_win,
+            config.topk,
+            config.mlp_ratio,
+        )
+        inputs = (dims[-1], *config.decoder_dims)
+        self.decoder = nn.ModuleList(
+            DecoderBlock(before, skip, after, config.super_resolution)
+            for before, skip, after in zip(inputs, reversed(dims[:-1]), config.decoder_dims)
+        )
+        self._build_fine_levels()
+        self._build_heads()
+
+    def _build_fine_levels(self) -> None:
+        """Decoder blocks above stride 4, each with a convolution of the image as its skip; none where no head reads them."""
+        config = self.config
+        needed = 0
+        if config.head == "heatmap" or config.feature_fusion:
+            needed = 3 - config.output_stride
+        outputs = config.fine_dims[:needed]
+        inputs = (config.decoder_dims[-1], *outputs)
+        # One convolution with bias, and no norm or activation, is inferred.
+        self.image_skips = nn.ModuleList(Conv3d(config.in_channels, dim) for dim in outputs)
+        self.fine_decoder = nn.ModuleList(
+            DecoderBlock(before, after, after, config.super_resolution) for before, after in zip(inputs, outputs)
+        )
+
+    def _build_heads(self) -> None:
+        config = self.config
+        quarter = config.decoder_dims[-1]
+        if config.head == "heatmap":
+            features = config.fine_dims[2 - config.output_stride]
+            self.head = PointwiseConv3d(features, config.landmarks)
+        else:
+            features = 3 * quarter if config.feature_fusion else quarter
+            self.head = AnchorHead(features, config.landmarks, config.anchors)
+        self.fusion = FeatureFusion(config.fine_dims[1], config.fine_dims[0], quarter) if config.feature_fusion else None
+        self.presence = PresenceHead(config.dims[-1], features, config.landmarks) if config.presence else None
+
+    def forward(self, image: Tensor) -> NetworkOutput:
+        """Find landmarks in (batch, in_channels, X, Y, Z), every side at least 32 voxels."""
+        if image.ndim != 5 or min(image.shape[2:]) < MINIMUM_SIZE:
+            raise ValueError(f"expected (batch, channels, X, Y, Z) of at least 32 voxels a side, got {tuple(image.shape)}")
+        # Channels-last memory costs half as much in a CPU's convolutions and spares the attention blocks their copies.
+        image = image.to(memory_format=torch.channels_last_3d)
+        *skips, coarse = self.encoder(image)
+        quarter = coarse
+        for block, skip in zip(self.decoder, reversed(skips)):
+            quarter = block(quarter, skip)
+        levels = [quarter]
+        for block, skip in zip(self.fine_decoder, self._image_skips(image)):
+            levels.append(block(levels[-1], skip))
+        features = levels[-1] if self.fusion is None else self.fusion(*reversed(levels))
+        presence = None if self.presence is None else self.presence(coarse, features)
+        return NetworkOutput(self.head(features), presence)
+
+    def _image_skips(self, image: Tensor) -> list[Tensor]:
+        """Convolved image at half and at full resolution, as far as the decoder needs them."""
+        # Odd sizes: ceil, as the strided convolutions of the encoder give; a last voxel without a partner is taken as it is.
+        half = F.avg_pool3d(image, 2, ceil_mode=True).to(memory_format=torch.channels_last_3d)
+        return [conv(x) for conv, x in zip(self.image_skips, (half, image))]

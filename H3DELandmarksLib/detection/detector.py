@@ -1,0 +1,124 @@
+"""The whole path from a scan to a landmark set, as a model package describes it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+
+from H3DELandmarksLib.detection.calibration import Calibration
+from H3DELandmarksLib.detection.device import choose_device
+from H3DELandmarksLib.detection.intensity import IntensityMapping
+from H3DELandmarksLib.detection.localizer import localize
+from H3DELandmarksLib.detection.refiner import refine
+from H3DELandmarksLib.detection.stage import Findings, Scan, StageNetwork
+from H3DELandmarksLib.errors import Cancelled
+from H3DELandmarksLib.geometry import Volume, canonical
+from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.models import ModelPackage
+from H3DELandmarksLib.shape_model import ShapeModel
+
+logger = logging.getLogger(__name__)
+Progress = Callable[[float, str], None]
+
+
+class Detector:
+    """Finds the landmarks of one model package; networks are loaded once and serve any number of scans."""
+
+    def __init__(self, package: ModelPackage, device: str = "auto") -> None:
+        """Load the package's networks.
+
+        Args:
+            package: an opened model package.
+            device: "auto", "cpu", "cuda" or "mps".
+
+        Raises:
+            ModelPackageError: weights are missing or damaged.
+            InputError: the device does not exist here.
+        """
+        self.package = package
+        manifest = package.manifest
+        self.scheme = package.scheme
+        chosen = choose_device(device)
+        self.networks = [
+            StageNetwork(stage, package.load_weights(stage["weights"]["file"]), self.scheme, chosen)
+            for stage in manifest["stages"]
+        ]
+        shape = package.load_weights(manifest["shape_model"]["file"])
+        self.shape = ShapeModel(shape["mean"].astype(float), shape["tolerance"].astype(float))
+        self.calibration = Calibration.from_manifest(manifest["calibration"])
+
+    def detect(
+        self,
+        volume: Volume,
+        progress: Progress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> LandmarkSet:
+        """Find the landmarks of a scan.
+
+        Args:
+            volume: any orientation and spacing.
+            progress: receives the fraction done and what is being done.
+            cancelled: asked between steps; True ends the work.
+
+        Returns:
+            All landmarks of the scheme; absent ones have no position.
+
+        Raises:
+            Cancelled: `cancelled` said so.
+        """
+        return self.landmark_set(self.findings(volume, progress, cancelled))
+
+    def findings(
+        self,
+        volume: Volume,
+        progress: Progress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Findings:
+        """Positions and evidence of all landmarks before calibration; parameters as for `detect`."""
+        count = len(self.networks)
+
+        def step(number: int, message: str) -> Callable[[float], None]:
+            def report(fraction: float) -> None:
+                if cancelled is not None and cancelled():
+                    raise Cancelled("Detection was cancelled.")
+                if progress is not None:
+                    progress((number + fraction) / count, message)
+
+            return report
+
+        scan = self._scan(volume)
+        report = step(0, "Searching the whole scan")
+        report(0.0)
+        found = localize(self.networks[0], scan, self.shape, report)
+        for number, network in enumerate(self.networks[1:], start=1):
+            report = step(number, "Refining positions")
+            report(0.0)
+            found = refine(network, scan, self.shape, found, own_frame=network.stage["poses"] == "found")
+            report(1.0)
+        return found
+
+    def landmark_set(self, found: Findings) -> LandmarkSet:
+        """Calibrated landmarks from raw findings."""
+        residual = np.linalg.norm(found.pose.to_lps(self.shape.mean) - found.positions, axis=1) / self.shape.tolerance
+        return LandmarkSet(
+            self.scheme.names,
+            found.positions,
+            presence=self.calibration.presence(found.presence_logit),
+            confidence=self.calibration.confidence(found.concentration, found.presence_logit, residual),
+            radius=self.calibration.radius90,
+            definitions=tuple(p.definition for p in self.scheme.landmarks),
+        )
+
+    def _scan(self, volume: Volume) -> Scan:
+        manifest = self.package.manifest
+        volume = canonical(volume)
+        limit = manifest.get("max_spacing_mm")
+        if limit is not None and volume.spacing.max() > limit:
+            logger.warning(
+                "The scan's voxels (%.2f mm) are coarser than the model '%s' was made for (%.2f mm): expect larger errors.",
+                volume.spacing.max(), self.package.id, limit,
+            )
+        intensity = IntensityMapping.for_volume(manifest["intensity"], volume)
+        return Scan(volume, intensity, float(manifest.get("outside", intensity.low)))

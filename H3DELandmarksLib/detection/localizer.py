@@ -1,0 +1,79 @@
+"""Search of the whole field of view at coarse spacing, in one or many poses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from H3DELandmarksLib.detection.refiner import refine
+from H3DELandmarksLib.detection.stage import Findings, Scan, StageNetwork, merge_best
+from H3DELandmarksLib.geometry import Grid, crop_grid, field_of_view_grid
+from H3DELandmarksLib.shape_model import Pose, ShapeModel, cube_rotations
+
+OVERLAP = 0.25
+Step = Callable[[float], None]
+
+
+def localize(network: StageNetwork, scan: Scan, shape: ShapeModel, step: Step) -> Findings:
+    """Find every landmark of the scheme anywhere in the scan.
+
+    Args:
+        network: a stage without a crop shape; its entry ``poses`` is "scan" (the patient's axes) or "cube-rotations" (24
+            starting poses, of which the one is kept whose points agree best with the mean shape, and looked at once more in
+            the pose so found).
+        scan: where to look.
+        shape: mean shape and tolerance.
+        step: called with the fraction done; may raise to cancel.
+    """
+    if network.stage["poses"] == "scan":
+        found = _search(network, scan, np.eye(3), lambda done: step(done))
+        return replace(found, pose=_pose(found, shape, own_frame=False))
+    rotations = cube_rotations()
+    candidates = []
+    for number, rotation in enumerate(rotations):
+        found = _search(network, scan, rotation, lambda done, n=number: step((n + done) / (len(rotations) + 1)))
+        found = replace(found, pose=_pose(found, shape, own_frame=True))
+        candidates.append((_agreement(found, shape), found))
+    best = max(candidates, key=lambda pair: pair[0])[1]
+    return refine(network, scan, shape, best, own_frame=True)
+
+
+def tiles(grid: Grid, shape: tuple[int, int, int]) -> Iterator[Grid]:
+    """Overlapping grids of one shape that together cover `grid`; a single centered one where it fits."""
+    starts = []
+    for size, tile in zip(grid.shape, shape):
+        count = 1 if size <= tile else int(np.ceil((size - OVERLAP * tile) / ((1 - OVERLAP) * tile)))
+        starts.append(np.linspace(0, size - tile, count) if count > 1 else np.array([(size - tile) / 2]))
+    axes = grid.affine[:3, :3] / grid.spacing
+    for start in np.array(np.meshgrid(*starts, indexing="ij")).reshape(3, -1).T:
+        center = grid.lps_from_ijk(start + (np.array(shape) - 1) / 2)
+        yield crop_grid(center, axes, grid.spacing, shape)
+
+
+def _search(network: StageNetwork, scan: Scan, axes: np.ndarray, step: Step) -> Findings:
+    """All tiles of the field of view in one orientation."""
+    pose = Pose(axes, scan.volume.grid.center)
+    cover = list(tiles(field_of_view_grid(scan.volume.grid, network.spacing, axes), network.voxels))
+    found = [Findings.nothing(network.count, pose)]
+    for number, grid in enumerate(cover):
+        found.append(network.find(scan, grid, network.groups[0], pose))
+        step((number + 1) / len(cover))
+    return merge_best(found)
+
+
+def _pose(found: Findings, shape: ShapeModel, own_frame: bool) -> Pose:
+    weights = found.weights
+    if own_frame:
+        return shape.fit(found.positions, weights + 1e-6)[0]
+    if weights.sum() == 0:
+        return found.pose
+    offsets = np.nan_to_num(found.positions) - shape.mean
+    return Pose(np.eye(3), weights @ offsets / weights.sum())
+
+
+def _agreement(found: Findings, shape: ShapeModel) -> float:
+    """Trust in the landmarks that lie where the mean shape, placed in the pose, expects them."""
+    distance = np.linalg.norm(found.pose.to_lps(shape.mean) - found.positions, axis=1)
+    return float(np.nansum(found.weights * np.exp(-((distance / (4 * shape.tolerance.mean())) ** 2))))

@@ -1,0 +1,71 @@
+"""Annotated cases in memory, ready for drawing training crops from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from H3DELandmarksLib.detection.intensity import IntensityMapping
+from H3DELandmarksLib.geometry import Volume, canonical
+from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.shape_model import Pose, ShapeModel, rigid_fit
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan with its landmarks.
+
+    Attributes:
+        name: identifier of the subject; the split is by this name.
+        volume: scan with canonical axis order.
+        landmarks: positions in LPS mm, in the order of the scheme.
+    """
+
+    name: str
+    volume: Volume
+    landmarks: LandmarkSet
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """A case with what sampling needs: intensity mapping and the pose of the model frame.
+
+    Attributes:
+        case: scan and landmarks.
+        intensity: mapping to 0..1.
+        outside: stored value of samples beyond the scan.
+        pose: model frame to LPS.
+    """
+
+    case: Case
+    intensity: IntensityMapping
+    outside: float
+    pose: Pose
+
+
+def prepare_case(case: Case, manifest: Mapping, shape: ShapeModel, own_frame: bool) -> TrainingCase:
+    """Attach intensity mapping and pose to a case.
+
+    Args:
+        case: scan and landmarks.
+        manifest: settings ``intensity`` and ``outside`` as in a model package.
+        shape: mean shape that defines the model frame.
+        own_frame: whether networks see the anatomy in the shape's frame (True) or along the patient's axes (False).
+    """
+    volume = canonical(case.volume)
+    intensity = IntensityMapping.for_volume(manifest["intensity"], volume)
+    outside = float(manifest.get("outside", intensity.low))
+    pose = _pose(case, volume, shape, own_frame)
+    return TrainingCase(Case(case.name, volume, case.landmarks), intensity, outside, pose)
+
+
+def _pose(case: Case, volume: Volume, shape: ShapeModel, own_frame: bool) -> Pose:
+    present = case.landmarks.present
+    points = case.landmarks.positions
+    if own_frame and present.sum() >= 3:
+        return rigid_fit(shape.mean[present], points[present])
+    if present.any():
+        return Pose(np.eye(3), (points[present] - shape.mean[present]).mean(axis=0))
+    return Pose(np.eye(3), volume.grid.center)

@@ -1,0 +1,167 @@
+"""The training loop of one stage: AdamW, cosine schedule, averaged weights, validation in mm, checkpoint and resume."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from H3DELandmarksLib.detection.decoding import decode_softmax
+from H3DELandmarksLib.networks import build_network
+from H3DELandmarksLib.training.cases import TrainingCase
+from H3DELandmarksLib.training.checkpoints import load_checkpoint, save_checkpoint
+from H3DELandmarksLib.training.losses import spatial_cross_entropy
+from H3DELandmarksLib.training.sampling import CropSampler, draw_batch
+
+logger = logging.getLogger(__name__)
+Progress = Callable[[float, str], None]
+
+
+class StageTrainer:
+    """Trains the network of one stage.
+
+    A batch depends only on the seed and the step number, so that a resumed run sees what an uninterrupted one would have seen.
+    """
+
+    def __init__(
+        self, stage: Mapping, settings: Mapping, sampler: CropSampler, folder: Path, device: torch.device
+    ) -> None:
+        """Prepare network and optimizer.
+
+        Args:
+            stage: stage of the model package (network, spacing, groups).
+            settings: ``steps``, ``batch``, ``learning_rate``, ``weight_decay``, ``warmup``, ``ema``, ``sigma``,
+                ``validate_every``, ``checkpoint_seconds``, ``seed``.
+            sampler: source of samples.
+            folder: where checkpoint and curve are kept.
+            device: where the network runs.
+        """
+        self.stage, self.settings, self.sampler, self.folder, self.device = stage, settings, sampler, folder, device
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(settings["seed"])
+        self.network = build_network(**stage["network"]).to(device)
+        self.stride = int(stage["network"]["settings"].get("output_stride", 1))
+        self._make_outcome_absent_likely()
+        decay = [p for p in self.network.parameters() if p.ndim > 1]
+        rest = [p for p in self.network.parameters() if p.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decay, "weight_decay": settings["weight_decay"]}, {"params": rest, "weight_decay": 0.0}],
+            lr=settings["learning_rate"],
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(settings["ema"]))
+        self.step = 0
+
+    def _make_outcome_absent_likely(self) -> None:
+        """Start with equal odds of "absent" and "anywhere": each voxel's logit is minus the logarithm of their number."""
+        cells = np.prod([n / self.stride for n in self.sampler.shape_voxels])
+        nn.init.constant_(self.network.head.bias, -math.log(cells))
+        nn.init.normal_(self.network.head.weight, std=0.01)
+
+    def _rate(self, step: int) -> float:
+        warmup, total = self.settings["warmup"], self.settings["steps"]
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+
+    @property
+    def checkpoint(self) -> Path:
+        """File that holds the state to resume from."""
+        return self.folder / "checkpoint.pt"
+
+    def resume(self) -> bool:
+        """Continue from the checkpoint if there is one; return whether there was."""
+        if not self.checkpoint.exists():
+            return False
+        state = load_checkpoint(self.checkpoint)
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.step = state["step"]
+        return True
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        parts = ("network", "average", "optimizer", "schedule")
+        save_checkpoint(self.checkpoint, {"step": self.step, **{n: getattr(self, n).state_dict() for n in parts}})
+
+    def run(
+        self, training: Sequence[TrainingCase], validation: Sequence[TrainingCase], progress: Progress | None = None
+    ) -> None:
+        """Train until the configured number of steps, checkpointing on the way."""
+        saved = time.monotonic()
+        losses: list[float] = []
+        while self.step < self.settings["steps"]:
+            losses.append(self._train_step(training))
+            self.step += 1
+            done = self.step == self.settings["steps"]
+            if self.step % self.settings["validate_every"] == 0 or done:
+                self._report(float(np.mean(losses)), self.validate(validation), progress)
+                losses.clear()
+            if done or time.monotonic() - saved > self.settings["checkpoint_seconds"]:
+                self.save()
+                saved = time.monotonic()
+
+    def _train_step(self, cases: Sequence[TrainingCase]) -> float:
+        seed = (self.settings["seed"], self.step)
+        images, index, presence = draw_batch(self.sampler, cases, self.settings["batch"], seed)
+        to_device = lambda array: torch.from_numpy(array).to(self.device)  # noqa: E731
+        self.network.train()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            maps = self.network(to_device(images)).maps
+        target = (to_device(index) + 0.5) / self.stride - 0.5
+        loss = spatial_cross_entropy(maps, target, to_device(presence), self.settings["sigma"])
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        self.average.update_parameters(self.network)
+        return float(loss.detach())
+
+    @torch.inference_mode()
+    def validate(self, cases: Sequence[TrainingCase]) -> dict[str, float]:
+        """Errors in mm of the averaged weights on unaugmented crops of unseen cases, and accuracy of presence."""
+        self.average.eval()
+        errors, right = [], []
+        for case in cases:
+            for group in range(len(self.sampler.groups)):
+                sample = self.sampler.plain(case, group)
+                image = torch.from_numpy(sample.image)[None, None].to(self.device)
+                peaks = decode_softmax(self.average(image).maps[0], self.stride)
+                present = sample.presence == 1
+                distance = np.linalg.norm(peaks.index - sample.index, axis=1) * self.sampler.spacing
+                errors.append(distance[present])
+                known = ~np.isnan(sample.presence)
+                right.append(((peaks.presence_logit > 0) == present)[known])
+        error = np.concatenate(errors)
+        statistics = (np.mean, np.median, lambda e: np.percentile(e, 90))
+        mean, median, p90 = (float(f(error)) if error.size else math.nan for f in statistics)
+        return {"mean_mm": mean, "median_mm": median, "p90_mm": p90, "presence": float(np.concatenate(right).mean())}
+
+    def _report(self, loss: float, scores: dict[str, float], progress: Progress | None) -> None:
+        row = {"step": self.step, "loss": loss, **scores}
+        path = self.folder / "curve.csv"
+        new = not path.exists()
+        with open(path, "a", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, row)
+            if new:
+                writer.writeheader()
+            writer.writerow({k: f"{v:.6g}" for k, v in row.items()})
+        text = f"{self.stage['name']}: step {self.step}, loss {loss:.3f}, validation mean {scores['mean_mm']:.3f} mm"
+        logger.info(text)
+        if progress:
+            progress(self.step / self.settings["steps"], text)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Averaged weights by the network's parameter names."""
+        return {name: value.detach().cpu() for name, value in self.average.module.state_dict().items()}

@@ -1,0 +1,87 @@
+"""Training of a whole model: every stage, calibration on validation cases, the test table, the package."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from H3DELandmarksLib.shape_model import ShapeModel, learn_shape_model
+from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
+from H3DELandmarksLib.training.configuration import SUBSETS, Configuration, read_configuration
+from H3DELandmarksLib.training.data import load_cases
+from H3DELandmarksLib.training.loop import StageTrainer
+from H3DELandmarksLib.training.packaging import build_package
+from H3DELandmarksLib.training.sampling import CropSampler
+
+logger = logging.getLogger(__name__)
+Progress = Callable[[float, str], None]
+
+
+def shape_of(cases: Sequence[Case], configuration: Configuration) -> ShapeModel:
+    """Mean shape and tolerance of the training cases."""
+    subjects = np.stack([case.landmarks.positions for case in cases])
+    return learn_shape_model(subjects, configuration.scheme, configuration.own_frame)
+
+
+def train_stage(
+    configuration: Configuration, number: int, output: Path, resume: bool, progress: Progress | None = None
+) -> StageTrainer:
+    """Train one stage to its last step, or return it as it is where its checkpoint is complete already.
+
+    Args:
+        configuration: what to train.
+        number: index of the stage.
+        output: folder of checkpoints, curves and generated data.
+        resume: continue from a checkpoint instead of starting again.
+        progress: receives the fraction of the stage and a sentence.
+    """
+    stage = configuration.values["stages"][number]
+    training, validation = (load_cases(configuration, subset, output.parent) for subset in ("train", "validation"))
+    shape = shape_of(training, configuration)
+    sampler = CropSampler(stage, configuration.scheme, shape, stage["augmentation"])
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trainer = StageTrainer(stage, stage["training"], sampler, output / stage["name"], device)
+    if resume and trainer.resume():
+        logger.info("%s: resumed at step %d", stage["name"], trainer.step)
+
+    def prepared(cases: Sequence[Case]) -> list[TrainingCase]:
+        return [prepare_case(case, configuration.values, shape, configuration.own_frame) for case in cases]
+
+    trainer.run(prepared(training), prepared(validation), progress)
+    return trainer
+
+
+def run_training(
+    config_path: Path,
+    output: Path,
+    resume: bool = False,
+    stages: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Train the model that a configuration describes.
+
+    Args:
+        config_path: JSON configuration.
+        output: folder of the run; checkpoints, curves and, at the end, ``package`` lie there.
+        resume: continue an interrupted run.
+        stages: names of the stages to train now; all, and the package after them, when not given.
+        progress: receives the fraction of the current stage and a sentence.
+    """
+    configuration = read_configuration(config_path)
+    output.mkdir(parents=True, exist_ok=True)
+    numbers = [n for n, s in enumerate(configuration.values["stages"]) if stages is None or s["name"] in stages]
+    trainers = [train_stage(configuration, number, output, resume, progress) for number in numbers]
+    if stages is None:
+        package_run(configuration, trainers, output)
+
+
+def package_run(configuration: Configuration, trainers: Sequence[StageTrainer], output: Path) -> None:
+    """Write the package of a finished run to ``output/package`` and its test table to ``output/test.txt``."""
+    subsets = {name: load_cases(configuration, name, output.parent) for name in SUBSETS}
+    shape = shape_of(subsets["train"], configuration)
+    weights = [trainer.weights() for trainer in trainers]
+    build_package(output / "package", configuration, weights, shape, subsets["validation"], subsets["test"])

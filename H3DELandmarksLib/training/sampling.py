@@ -1,0 +1,162 @@
+"""Training samples: a randomly placed, turned, scaled or mirrored crop grid is the geometric augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from H3DELandmarksLib.geometry import Grid, crop_grid, resample
+from H3DELandmarksLib.landmarks import LandmarkScheme
+from H3DELandmarksLib.shape_model import ShapeModel
+from H3DELandmarksLib.training.cases import TrainingCase
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a network is trained on.
+
+    Attributes:
+        image: (X, Y, Z) float32 in 0..1.
+        index: (C, 3) positions of the stage's channels in voxels of `image`; 0 where absent or unknown.
+        presence: (C,) 1 present in the crop, 0 absent, NaN unknown.
+    """
+
+    image: np.ndarray
+    index: np.ndarray
+    presence: np.ndarray
+
+
+class CropSampler:
+    """Draws samples of one stage from annotated cases.
+
+    Geometric augmentation is the choice of a crop grid: rotation about the case's pose, anisotropic scale, shift, mirroring
+    with left and right names exchanged. Landmarks follow by the same affine, so that image and points cannot disagree.
+    """
+
+    def __init__(self, stage: Mapping, scheme: LandmarkScheme, shape: ShapeModel, augmentation: Mapping) -> None:
+        """Take a stage as in a model package and the augmentation settings of its training configuration."""
+        self.shape_voxels = tuple(stage["shape"])
+        self.spacing = float(stage["spacing_mm"])
+        self.augmentation = augmentation
+        index = {name: k for k, name in enumerate(scheme.names)}
+        self.groups = [
+            (np.array([index[name] for name in group["landmarks"]]), bool(group.get("mirrored", False)))
+            for group in stage["groups"]
+        ]
+        self.mirror_order = scheme.mirror_order()
+        self.shape = shape
+
+    def draw(self, case: TrainingCase, rng: np.random.Generator) -> Sample:
+        """Draw one augmented sample; `rng` decides everything, so that training can resume exactly."""
+        channels, mirrored = self.groups[rng.integers(len(self.groups))]
+        flip = rng.random() < self.augmentation.get("mirror", 0.0)
+        order = self.mirror_order[channels] if flip else channels
+        grid = self._grid(case, order, mirrored != flip, rng)
+        return self._sample(case, grid, order, rng)
+
+    def plain(self, case: TrainingCase, group: int = 0) -> Sample:
+        """The sample without any augmentation, centered as at inference with a perfect previous stage."""
+        channels, mirrored = self.groups[group]
+        center = case.pose.to_lps(self.shape.mean[channels].mean(axis=0))
+        axes = case.pose.rotation @ np.diag([-1.0 if mirrored else 1.0, 1.0, 1.0])
+        return self._sample(case, crop_grid(center, axes, self.spacing, self.shape_voxels), channels, None)
+
+    def _grid(self, case: TrainingCase, order: np.ndarray, mirrored: bool, rng: np.random.Generator) -> Grid:
+        settings = self.augmentation
+        turn = Rotation.from_rotvec(_random_turn(settings.get("rotation_degrees", 0.0), rng)).as_matrix()
+        axes = case.pose.rotation @ turn @ np.diag([-1.0 if mirrored else 1.0, 1.0, 1.0])
+        spread, stretch = settings.get("scale", 0.0), settings.get("stretch", 0.0)
+        spacing = self.spacing * np.exp(rng.uniform(-spread, spread) + rng.uniform(-stretch, stretch, 3))
+        jitter = np.asarray(settings.get("shift_mm", 0.0)) * rng.uniform(-1, 1, 3)
+        center = case.pose.to_lps(self.shape.mean[order[order >= 0]].mean(axis=0) + jitter)
+        return crop_grid(center, axes, spacing, self.shape_voxels)
+
+    def _sample(
+        self, case: TrainingCase, grid: Grid, order: np.ndarray, rng: np.random.Generator | None
+    ) -> Sample:
+        image = case.intensity(resample(case.case.volume, grid, case.outside).array)
+        if rng is not None:
+            image = augment_intensity(image, self.augmentation, rng)
+        landmarks = case.case.landmarks
+        positions = np.where((order >= 0)[:, None], landmarks.positions[order], np.nan)
+        presence = np.where(order >= 0, landmarks.presence[order], np.nan)
+        index = grid.ijk_from_lps(positions)
+        with np.errstate(invalid="ignore"):
+            inside = ((index > -0.5) & (index < np.array(grid.shape) - 0.5)).all(axis=1)
+        presence = np.where((presence == 1) & ~inside, 0.0, presence)
+        if rng is not None and rng.random() < self.augmentation.get("truncate", 0.0):
+            image, beyond = truncate(image, index, rng)
+            presence = np.where((presence == 1) & beyond, 0.0, presence)
+        return Sample(image, np.nan_to_num(index), presence)
+
+
+def truncate(image: np.ndarray, index: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Blank everything beyond a random plane, as where a scan ends.
+
+    Args:
+        image: (X, Y, Z) in 0..1, where 0 is what samples outside a scan have.
+        index: (C, 3) landmarks in voxels, NaN where unknown.
+        rng: source of randomness.
+
+    Returns:
+        The cut image and (C,) whether each landmark lies in the removed part.
+    """
+    size = np.array(image.shape)
+    normal = rng.normal(size=3)
+    normal /= np.linalg.norm(normal)
+    offset = rng.uniform(0.05, 0.4) * np.abs(normal) @ size
+    distance = sum(
+        (np.arange(n, dtype=np.float32) - (n - 1) / 2).reshape([-1 if a == axis else 1 for a in range(3)]) * normal[axis]
+        for axis, n in enumerate(size)
+    )
+    with np.errstate(invalid="ignore"):
+        beyond = (index - (size - 1) / 2) @ normal > offset
+    return np.where(distance > offset, np.float32(0), image), beyond
+
+
+def _random_turn(limit_degrees: float, rng: np.random.Generator) -> np.ndarray:
+    """A rotation vector (radians) whose angle is at most the limit, drawn uniformly within that ball of SO(3)."""
+    axis = rng.normal(size=3)
+    angle = np.radians(limit_degrees) * rng.random() ** (1 / 3)
+    return axis / np.linalg.norm(axis) * angle
+
+
+def augment_intensity(image: np.ndarray, settings: Mapping, rng: np.random.Generator) -> np.ndarray:
+    """Random contrast, brightness, gamma, blur and noise of an image within 0..1.
+
+    Args:
+        image: (X, Y, Z) float32.
+        settings: ``contrast`` and ``brightness`` (half widths), ``gamma`` (half width of its logarithm), ``noise`` (largest
+            standard deviation), ``blur`` (largest sigma in voxels, applied to every third image).
+        rng: source of randomness.
+    """
+    contrast = 1 + rng.uniform(-1, 1) * settings.get("contrast", 0.0)
+    image = (image - 0.5) * contrast + 0.5 + rng.uniform(-1, 1) * settings.get("brightness", 0.0)
+    image = np.clip(image, 0, 1) ** np.exp(rng.uniform(-1, 1) * settings.get("gamma", 0.0))
+    if rng.random() < 1 / 3 and settings.get("blur", 0.0) > 0:
+        image = ndimage.gaussian_filter(image, rng.uniform(0.2, settings["blur"]), mode="nearest")
+    noise = rng.uniform(0, settings.get("noise", 0.0))
+    if noise > 0:
+        image = image + rng.standard_normal(image.shape, dtype=np.float32) * np.float32(noise)
+    return np.clip(image, 0, 1).astype(np.float32)
+
+
+def draw_batch(
+    sampler: CropSampler, cases: Sequence[TrainingCase], size: int, seed: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Stacked samples of randomly chosen cases; the same seed gives the same batch.
+
+    Returns:
+        Images (B, 1, X, Y, Z), indices (B, C, 3), presence (B, C).
+    """
+    rng = np.random.default_rng(seed)
+    samples = [sampler.draw(cases[rng.integers(len(cases))], rng) for _ in range(size)]
+    return (
+        np.stack([s.image for s in samples])[:, None],
+        np.stack([s.index for s in samples]).astype(np.float32),
+        np.stack([s.presence for s in samples]).astype(np.float32),
+    )

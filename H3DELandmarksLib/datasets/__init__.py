@@ -1,0 +1,1 @@
+"""Cases on disk and made cases: readers, converters and the digital phantom."""

@@ -1,0 +1,85 @@
+"""The layers made fast on a CPU are the functions that PyTorch documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from H3DELandmarksLib.networks.layers import Conv3d, DepthwiseConv, InstanceNorm, PointwiseConv3d, resize_linear
+
+
+def assert_same_function(layer: torch.nn.Module, expected: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    """Compare values and gradients, the input in both memory layouts."""
+    for memory_format in (torch.contiguous_format, torch.channels_last_3d if x.ndim == 5 else torch.channels_last):
+        x = x.detach().contiguous(memory_format=memory_format).requires_grad_()
+        y, reference = layer(x), expected(x)
+        assert y.shape == reference.shape
+        assert (y - reference).abs().max() < 1e-5
+        weights = torch.randn_like(y)
+        wanted = [x, *layer.parameters()]
+        ours = torch.autograd.grad((y * weights).sum(), wanted)
+        for a, b in zip(ours, torch.autograd.grad((reference * weights).sum(), wanted)):
+            assert (a - b).norm() < 1e-5 * b.norm()
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(1, 2), st.tuples(*[st.integers(5, 19)] * 3), st.sampled_from([1, 2]))
+def test_conv3d_is_a_padded_convolution(batch: int, grid: tuple[int, ...], stride: int) -> None:
+    layer = Conv3d(3, 4, stride=stride)
+    x = torch.randn(batch, 3, *grid)
+    assert_same_function(layer, lambda x: F.conv3d(x, layer.weight, layer.bias, stride, 1), x)
+
+
+@pytest.mark.parametrize(("axes", "kernel"), [(2, 5), (3, 3), (3, 5)])
+def test_depthwise_convolution(axes: int, kernel: int) -> None:
+    layer = DepthwiseConv(4, kernel, axes)
+    convolution = F.conv2d if axes == 2 else F.conv3d
+    expected = lambda x: convolution(x, layer.weight, layer.bias, padding=kernel // 2, groups=4)  # noqa: E731
+    assert_same_function(layer, expected, torch.randn(2, 4, *(7, 6, 3)[:axes]))
+
+
+def test_depthwise_convolution_under_autocast() -> None:
+    layer = DepthwiseConv(4, 3)
+    x = torch.randn(2, 4, 5, 5, 5, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+    y.float().square().sum().backward()
+    assert x.grad.dtype == layer.weight.grad.dtype == torch.float32
+
+
+def test_pointwise_convolution() -> None:
+    layer = PointwiseConv3d(5, 3)
+    assert_same_function(layer, lambda x: F.conv3d(x, layer.weight, layer.bias), torch.randn(2, 5, 4, 3, 2))
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_instance_norm(batch: int) -> None:
+    def expected(x: Tensor) -> Tensor:
+        centered = x - x.mean((2, 3, 4), keepdim=True)
+        return centered / (centered.square().mean((2, 3, 4), keepdim=True) + 1e-5).sqrt()
+
+    assert_same_function(InstanceNorm(3), expected, 5 + torch.randn(batch, 3, 6, 5, 4))
+
+
+def test_instance_norm_is_exact_on_large_bright_grids() -> None:
+    x = (torch.randn(1, 2, 128, 128, 64) + 10).contiguous(memory_format=torch.channels_last_3d)
+    assert (InstanceNorm(2)(x) - F.instance_norm(x.double())).abs().max() < 1e-5
+
+
+def test_instance_norm_of_one_voxel_is_zero() -> None:
+    x = torch.randn(2, 3, 1, 1, 1, requires_grad=True)
+    y = InstanceNorm(3)(x)
+    y.sum().backward()
+    assert not y.any() and not x.grad.any()
+
+
+def test_doubling_a_grid_is_trilinear_upsampling_by_two() -> None:
+    x = torch.randn(1, 2, 3, 4, 5)
+    expected = F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)
+    assert torch.equal(resize_linear(x, expected.shape[2:]), expected)

@@ -1,0 +1,159 @@
+"""Where model packages are found: bundled with the software, in a folder of the user's choice, and installed ones."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import H3DELandmarksLib
+from H3DELandmarksLib.errors import ModelPackageError
+from H3DELandmarksLib.files import TEMPORARY_PREFIX
+from H3DELandmarksLib.models.package import MANIFEST, MODEL_CARD, ModelPackage, open_package, write_files
+
+FOLDER_VARIABLE = "H3DE_MODELS"
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A place where a model package lies, usable or not.
+
+    Attributes:
+        path: folder or zip file.
+        package: the opened package, None where it cannot be used.
+        problem: why it cannot be used and what to do, None where it can.
+    """
+
+    path: Path
+    package: ModelPackage | None
+    problem: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The model's identifier; for a package that cannot be opened, the name of its folder or file."""
+        return self.package.id if self.package else self.path.name.removesuffix(".zip")
+
+
+def bundled_folder() -> Path:
+    """The models that come with the software: beside the library in a checkout and in Slicer, inside it otherwise."""
+    library = Path(H3DELandmarksLib.__file__).resolve().parent
+    beside, inside = (parent / "Resources" / "Models" for parent in (library.parent, library))
+    return inside if inside.is_dir() and not beside.is_dir() else beside
+
+
+def user_folder() -> Path:
+    """The folder of installed models, by the custom of the operating system; it need not exist."""
+    home = Path.home()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("APPDATA") or home / "AppData" / "Roaming")
+    elif sys.platform == "darwin":
+        base = home / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share")
+    return base / "H3DELandmarks" / "models"
+
+
+def available_models() -> list[ModelEntry]:
+    """Every model package in the user's, the extra (environment variable H3DE_MODELS) and the bundled folder.
+
+    Packages that cannot be used are listed with their problem. Of several with the same id and version the first one
+    counts, in that order of folders. Weights are not read.
+
+    Returns:
+        Entries sorted by id, newest version first; those with a problem at the end.
+    """
+    extra = os.environ.get(FOLDER_VARIABLE)
+    folders = [user_folder(), *([Path(extra)] if extra else []), bundled_folder()]
+    entries: dict[object, ModelEntry] = {}
+    for folder in folders:
+        for path in _package_paths(folder):
+            entry = _entry(path)
+            key = (entry.package.id, entry.package.version) if entry.package else path
+            entries.setdefault(key, entry)
+    newest_first = sorted(entries.values(), key=_version_key, reverse=True)
+    return sorted(newest_first, key=lambda entry: (entry.package is None, entry.id))
+
+
+def find_model(id_or_path: str | Path) -> ModelPackage:
+    """Find a model.
+
+    Args:
+        id_or_path: an id (its newest version), an id and version (``mouse-skull@1.0.0``), or a folder or zip file.
+
+    Raises:
+        ModelPackageError: no such model, with the available ids, or the package cannot be used.
+    """
+    wanted = str(id_or_path)
+    entries = available_models()
+    for entry in entries:
+        if entry.package and wanted in (entry.package.id, f"{entry.package.id}@{entry.package.version}"):
+            return entry.package
+    if Path(wanted).exists():
+        return open_package(wanted)
+    for entry in entries:
+        if entry.problem and wanted == entry.id:
+            raise ModelPackageError(entry.problem)
+    raise ModelPackageError(_not_found(wanted, [entry.package.id for entry in entries if entry.package]))
+
+
+def install_model(path: str | Path, *, replace: bool = False) -> ModelPackage:
+    """Check a model package completely and copy it into the user's folder.
+
+    Args:
+        path: package folder or zip file; only files that its manifest names are copied.
+        replace: whether a model of the same id and version may be replaced.
+
+    Raises:
+        ModelPackageError: the package is not valid, or that version is there already; nothing has been written then.
+        MissingDependencyError: jsonschema, which the check needs, is not installed.
+    """
+    package = open_package(path)
+    package.verify()
+    installed = [(entry.package.id, entry.package.version) for entry in available_models() if entry.package]
+    if not replace and (package.id, package.version) in installed:
+        raise ModelPackageError(
+            f"The model '{package.id}' {package.version} is installed already: allow it to be replaced, or keep it."
+        )
+    target = user_folder() / f"{package.id}-{package.version}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelPackageError(f"'{target.parent}' cannot be created: check the permission to write there.") from error
+    write_files(target, {name: package.read(name) for name in (MANIFEST, MODEL_CARD, *package.weight_files)})
+    return open_package(target)
+
+
+def _package_paths(folder: Path) -> list[Path]:
+    """Folders and zip files in a folder of models, without hidden ones and unfinished installations."""
+    if not folder.is_dir():
+        return []
+    visible = [path for path in folder.iterdir() if not path.name.startswith((".", "_", TEMPORARY_PREFIX))]
+    return sorted(path for path in visible if path.is_dir() or path.suffix.lower() == ".zip")
+
+
+def _entry(path: Path) -> ModelEntry:
+    try:
+        return ModelEntry(path, open_package(path))
+    except ModelPackageError as error:
+        return ModelEntry(path, None, str(error))
+
+
+def _version_key(entry: ModelEntry) -> tuple:
+    """Order of versions by number; a candidate such as 1.1.0-rc.1 comes before 1.1.0."""
+    if entry.package is None:
+        return ((0, 0, 0), True, ())
+    numbers, _, candidate = entry.package.version.partition("-")
+    parts = [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"[.-]", candidate)]
+    return (tuple(int(number) for number in numbers.split(".")), not candidate, tuple(parts))
+
+
+def _not_found(wanted: str, ids: list[str]) -> str:
+    known = sorted(set(ids))
+    if not known:
+        return f"There is no model '{wanted}', nor any other: install a model package, or give the path of one."
+    close = get_close_matches(wanted, known, n=1)
+    advice = f"did you mean '{close[0]}'?" if close else "choose one of them, or give the path of a model package."
+    return f"There is no model '{wanted}' among {', '.join(known)}: {advice}"

@@ -44,8 +44,9 @@ class Grid:
         affine = np.asarray(self.affine, dtype=np.float64)
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise InputError("The image geometry is not a finite 4 x 4 matrix: check the file's header.")
-        if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-            raise InputError("The image has a zero or degenerate voxel spacing: correct the spacing in the file's header.")
+        edges = np.linalg.norm(affine[:3, :3], axis=0)
+        if edges.min() == 0 or abs(np.linalg.det(affine[:3, :3] / edges)) < 1e-9:
+            raise InputError("The image has a zero or degenerate voxel spacing: correct it in the file's header.")
         object.__setattr__(self, "affine", affine)
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
 
@@ -102,7 +103,7 @@ class Volume:
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3 or self.array.size == 0:
-            raise InputError(f"The image must have three axes and at least one voxel, but its size is {self.array.shape}.")
+            raise InputError(f"The image must have three axes and some voxels, but its size is {self.array.shape}.")
         object.__setattr__(self, "affine", Grid(self.affine, self.array.shape).affine)
 
     @property
@@ -181,7 +182,8 @@ def resample(volume: Volume, grid: Grid, outside: float) -> Volume:
     """Sample a volume on another grid by linear interpolation, averaging first where the new voxels are larger.
 
     Averaging is a mean over blocks of whole voxels (the largest that fit into a new voxel), applied only to the part of the
-    volume that the grid covers, so that cost follows the crop and not the scan.
+    volume that the grid covers, so that cost follows the crop and not the scan. Blocks start at the first voxel: give the
+    volume in `canonical` order where the result must not depend on the stored orientation.
 
     Args:
         volume: image to sample.
@@ -194,9 +196,10 @@ def resample(volume: Volume, grid: Grid, outside: float) -> Volume:
     part = _covered_part(volume, grid)
     if part is None:
         return Volume(np.full(grid.shape, outside, dtype=np.float32), grid.affine)
-    image = sitk.GetImageFromArray(np.ascontiguousarray(part.array.transpose(2, 1, 0)))
-    image = sitk.Cast(image, sitk.sitkFloat32)
-    image = sitk.BinShrink(image, _block_size(part, grid))
+    image = sitk.GetImageFromArray(np.ascontiguousarray(part.array.transpose(2, 1, 0), dtype=np.float32))
+    blocks = _block_size(part, grid)
+    remainder = [-size % block for size, block in zip(part.array.shape, blocks)]
+    image = sitk.BinShrink(sitk.ZeroFluxNeumannPad(image, [0, 0, 0], remainder), blocks)
     transform = sitk.AffineTransform(3)
     matrix = np.linalg.inv(part.affine) @ grid.affine
     transform.SetMatrix(matrix[:3, :3].ravel().tolist())

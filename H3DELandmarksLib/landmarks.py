@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class LandmarkScheme:
             raise InputError(f"Landmark names of the scheme '{self.id}' must be unique and not empty.")
         paired = [name for pair in self.pairs for name in pair] + list(self.lateral)
         if len(set(paired)) != len(paired) or not set(paired) <= set(names):
-            raise InputError(f"The pairs and lateral points of the scheme '{self.id}' must name each of its landmarks at most once.")
+            raise InputError(f"Pairs and lateral points of the scheme '{self.id}' must name its landmarks at most once.")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -58,7 +58,7 @@ class LandmarkScheme:
         return len(self.landmarks)
 
     def mirror_order(self) -> np.ndarray:
-        """(K,) indices: landmark k of a mirrored subject is landmark ``order[k]`` of the original; -1 where it is unknown."""
+        """(K,) indices: landmark k of a mirrored subject is landmark ``order[k]`` of the original; -1 where unknown."""
         index = {name: k for k, name in enumerate(self.names)}
         order = np.arange(len(self))
         for left, right in self.pairs:
@@ -85,10 +85,6 @@ class LandmarkScheme:
         return cls(data["id"], data["version"], landmarks, pairs, tuple(data.get("lateral", ())))
 
 
-def _full(value: float):
-    return field(default_factory=lambda: np.array(value))
-
-
 @dataclass(frozen=True)
 class LandmarkSet:
     """Positions of landmarks in one scan with what is known about each.
@@ -113,6 +109,10 @@ class LandmarkSet:
 
     def __post_init__(self) -> None:
         count = len(self.names)
+        if len(set(self.names)) != count:
+            raise InputError("Landmark names of a set must be unique: rename the points that share a name.")
+        if self.definitions is not None and len(self.definitions) != count:
+            raise InputError(f"{count} landmarks need as many definitions, not {len(self.definitions)}.")
         positions = np.array(self.positions, dtype=np.float64).reshape(count, 3)
         finite = np.isfinite(positions).all(axis=1)
         presence = finite.astype(float) if self.presence is None else np.array(self.presence, dtype=np.float64)

@@ -70,8 +70,9 @@ class Calibration:
         }
 
     def presence(self, logit: np.ndarray) -> np.ndarray:
-        """(K,) calibrated probability that each landmark is in the scan."""
-        return _sigmoid(self.presence_scale * np.nan_to_num(logit, neginf=-1e3) + self.presence_bias)
+        """(K,) calibrated probability that each landmark is in the scan; 0 where nothing but air was there to look at."""
+        probability = _sigmoid(self.presence_scale * np.nan_to_num(logit, neginf=0.0) + self.presence_bias)
+        return np.where(np.isneginf(logit), 0.0, probability)
 
     def confidence(self, concentration: np.ndarray, presence_logit: np.ndarray, residual: np.ndarray) -> np.ndarray:
         """(K,) probability that the point lies within `tolerance_mm` of the right place."""

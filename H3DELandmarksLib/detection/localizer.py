@@ -13,6 +13,8 @@ from H3DELandmarksLib.geometry import Grid, crop_grid, field_of_view_grid
 from H3DELandmarksLib.shape_model import Pose, ShapeModel, cube_rotations
 
 OVERLAP = 0.25
+# A tile in which nothing exceeds this (range 0..1) holds air only.
+EMPTY = 0.1
 Step = Callable[[float], None]
 
 
@@ -28,7 +30,7 @@ def localize(network: StageNetwork, scan: Scan, shape: ShapeModel, step: Step) -
         step: called with the fraction done; may raise to cancel.
     """
     if network.stage["poses"] == "scan":
-        found = _search(network, scan, np.eye(3), lambda done: step(done))
+        found = _search(network, scan, np.eye(3), step)
         return replace(found, pose=_pose(found, shape, own_frame=False))
     rotations = cube_rotations()
     candidates = []
@@ -58,7 +60,9 @@ def _search(network: StageNetwork, scan: Scan, axes: np.ndarray, step: Step) -> 
     cover = list(tiles(field_of_view_grid(scan.volume.grid, network.spacing, axes), network.voxels))
     found = [Findings.nothing(network.count, pose)]
     for number, grid in enumerate(cover):
-        found.append(network.find(scan, grid, network.groups[0], pose))
+        image = scan.crop(grid)
+        if image.max() > EMPTY:
+            found.append(network.find(image, grid, network.groups[0], pose))
         step((number + 1) / len(cover))
     return merge_best(found)
 

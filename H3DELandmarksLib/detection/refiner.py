@@ -10,6 +10,8 @@ from H3DELandmarksLib.detection.stage import Findings, Scan, StageNetwork, merge
 from H3DELandmarksLib.geometry import crop_grid
 from H3DELandmarksLib.shape_model import ShapeModel
 
+# A group none of whose landmarks reaches these log-odds in the search is taken as absent, and is not looked at again.
+WORTH_A_LOOK = -2.0
 REFLECTION = np.diag([-1.0, 1.0, 1.0])
 
 
@@ -24,10 +26,12 @@ def refine(network: StageNetwork, scan: Scan, shape: ShapeModel, found: Findings
         own_frame: True turns crops into the found pose; False keeps the patient's axes.
 
     Returns:
-        New findings of the landmarks of all groups; others are kept.
+        New findings of the landmarks of all groups that are worth a look; others are kept.
     """
     result = found
     for channels, mirrored in zip(network.groups, network.mirrored):
+        if found.presence_logit[channels].max() < WORTH_A_LOOK:
+            continue
         center = _center(found, shape, channels, own_frame)
         axes = found.pose.rotation if own_frame else np.eye(3)
         looks = []
@@ -35,7 +39,7 @@ def refine(network: StageNetwork, scan: Scan, shape: ShapeModel, found: Findings
             turned = axes @ REFLECTION if mirrored != flip else axes
             order = network.mirror_order[channels] if flip else channels
             grid = crop_grid(center, turned, network.spacing, network.voxels)
-            looks.append(network.find(scan, grid, order, found.pose))
+            looks.append(network.find(scan.crop(grid), grid, order, found.pose))
         result = _replace_rows(result, merge_mean(looks), channels)
     if own_frame:
         result = replace(result, pose=shape.fit(result.positions, result.weights + 1e-6)[0])

@@ -94,16 +94,16 @@ class StageNetwork:
         self.count = len(scheme)
         self.mirror_order = scheme.mirror_order()
 
-    def find(self, scan: Scan, grid: Grid, channels: Sequence[int], pose: Pose) -> Findings:
+    def find(self, image: np.ndarray, grid: Grid, channels: Sequence[int], pose: Pose) -> Findings:
         """Look for landmarks in one crop.
 
         Args:
-            scan: where to look.
-            grid: the crop.
+            image: (X, Y, Z) float32 in 0..1, the scan sampled on `grid`.
+            grid: where the crop lies.
             channels: scheme index that each of the network's channels stands for in this crop; -1 for none.
             pose: handed on to the result.
         """
-        peaks = decode_softmax(self._maps(scan.crop(grid)), self.stride)
+        peaks = decode_softmax(self._maps(image), self.stride)
         channels = np.asarray(channels)
         used, rows = channels >= 0, channels[channels >= 0]
         result = Findings.nothing(self.count, pose)

@@ -16,6 +16,7 @@ from H3DELandmarksLib.shape_model import ShapeModel
 from H3DELandmarksLib.training.cases import Case
 
 SHRINKAGE = 5.0
+TRUNCATED = "-truncated"
 
 
 def truncated_case(case: Case, rng: np.random.Generator) -> Case:
@@ -36,7 +37,7 @@ def truncated_case(case: Case, rng: np.random.Generator) -> Case:
     volume = Volume(case.volume.array[tuple(chosen)], affine)
     presence = np.where(volume.grid.contains(case.landmarks.positions), case.landmarks.presence, 0.0)
     presence = np.where(case.landmarks.unknown, np.nan, presence)
-    return Case(f"{case.name}-truncated", volume, LandmarkSet(case.landmarks.names, case.landmarks.positions, presence))
+    return Case(f"{case.name}{TRUNCATED}", volume, LandmarkSet(case.landmarks.names, case.landmarks.positions, presence))
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Evidence:
         logit, concentration, residual: what the calibration reads.
         error: mm between found and true position, NaN where the landmark is absent or unknown.
         present: truth, 1 or 0, NaN unknown.
+        truncated: (N,) whether the scan was cut off on purpose; such scans teach presence, but not the usual error.
     """
 
     logit: np.ndarray
@@ -54,10 +56,12 @@ class Evidence:
     residual: np.ndarray
     error: np.ndarray
     present: np.ndarray
+    truncated: np.ndarray
 
 
-def gather_evidence(findings: Sequence[Findings], truths: Sequence[LandmarkSet], shape: ShapeModel) -> Evidence:
+def gather_evidence(findings: Sequence[Findings], cases: Sequence[Case], shape: ShapeModel) -> Evidence:
     """Stack findings and truths of several cases."""
+    truths = [case.landmarks for case in cases]
     residual = [np.linalg.norm(f.pose.to_lps(shape.mean) - f.positions, axis=1) / shape.tolerance for f in findings]
     error = [np.linalg.norm(f.positions - t.positions, axis=1) for f, t in zip(findings, truths)]
     return Evidence(
@@ -66,6 +70,7 @@ def gather_evidence(findings: Sequence[Findings], truths: Sequence[LandmarkSet],
         np.stack(residual),
         np.stack(error),
         np.stack([np.where(t.unknown, np.nan, t.present.astype(float)) for t in truths]),
+        np.array([case.name.endswith(TRUNCATED) for case in cases]),
     )
 
 
@@ -83,7 +88,8 @@ def fit_calibration(evidence: Evidence, tolerance_mm: float) -> Calibration:
         right = (evidence.error <= tolerance_mm)[known]
     weights = _logistic_regression(features, right)
     found = scale * np.nan_to_num(evidence.logit, neginf=-1e3) + bias >= 0
-    return Calibration(scale, bias, weights, tolerance_mm, radii(np.where(found, evidence.error, np.nan)))
+    whole = ~evidence.truncated[:, None]
+    return Calibration(scale, bias, weights, tolerance_mm, radii(np.where(found & whole, evidence.error, np.nan)))
 
 
 def radii(error: np.ndarray, share: float = 0.9) -> np.ndarray:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from H3DELandmarksLib.detection.decoding import decode_softmax
+from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.networks import build_network
 from H3DELandmarksLib.training.cases import TrainingCase
 from H3DELandmarksLib.training.checkpoints import load_checkpoint, save_checkpoint
@@ -23,6 +24,7 @@ from H3DELandmarksLib.training.sampling import CropSampler, draw_batch
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[float, str], None]
+CHECKPOINT = "checkpoint.pt"
 
 
 class StageTrainer:
@@ -75,7 +77,7 @@ class StageTrainer:
     @property
     def checkpoint(self) -> Path:
         """File that holds the state to resume from."""
-        return self.folder / "checkpoint.pt"
+        return self.folder / CHECKPOINT
 
     def resume(self) -> bool:
         """Continue from the checkpoint if there is one; return whether there was."""
@@ -165,3 +167,11 @@ class StageTrainer:
     def weights(self) -> dict[str, Tensor]:
         """Averaged weights by the network's parameter names."""
         return {name: value.detach().cpu() for name, value in self.average.module.state_dict().items()}
+
+
+def averaged_weights(checkpoint: Path) -> dict[str, Tensor]:
+    """Averaged weights of a stage's checkpoint by the network's parameter names."""
+    if not checkpoint.exists():
+        raise InputError(f"There is no checkpoint '{checkpoint}': train this stage first.")
+    average = load_checkpoint(checkpoint)["average"]
+    return {name.removeprefix("module."): value for name, value in average.items() if name.startswith("module.")}

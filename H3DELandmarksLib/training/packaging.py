@@ -99,7 +99,7 @@ def _calibrate(package: ModelPackage, cases: Sequence[Case], tolerance_mm: float
     cases = [*cases, *(truncated_case(case, rng) for case in cases)]
     detector = Detector(package)
     findings = [detector.findings(case.volume) for case in cases]
-    return fit_calibration(gather_evidence(findings, [case.landmarks for case in cases], detector.shape), tolerance_mm)
+    return fit_calibration(gather_evidence(findings, cases, detector.shape), tolerance_mm)
 
 
 def _evaluate(package: ModelPackage, cases: Sequence[Case], thresholds: Sequence[float]) -> Evaluation:

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from H3DELandmarksLib.models import ModelPackage
 from H3DELandmarksLib.shape_model import ShapeModel, learn_shape_model
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
 from H3DELandmarksLib.training.configuration import SUBSETS, Configuration, read_configuration
 from H3DELandmarksLib.training.data import load_cases
-from H3DELandmarksLib.training.loop import StageTrainer
+from H3DELandmarksLib.training.loop import CHECKPOINT, StageTrainer, averaged_weights
 from H3DELandmarksLib.training.packaging import build_package
 from H3DELandmarksLib.training.sampling import CropSampler
 
@@ -30,7 +31,7 @@ def shape_of(cases: Sequence[Case], configuration: Configuration) -> ShapeModel:
 def train_stage(
     configuration: Configuration, number: int, output: Path, resume: bool, progress: Progress | None = None
 ) -> StageTrainer:
-    """Train one stage to its last step, or return it as it is where its checkpoint is complete already.
+    """Train one stage to its last step; a stage that is resumed at its last step is left as it is.
 
     Args:
         configuration: what to train.
@@ -68,20 +69,21 @@ def run_training(
         config_path: JSON configuration.
         output: folder of the run; checkpoints, curves and, at the end, ``package`` lie there.
         resume: continue an interrupted run.
-        stages: names of the stages to train now; all, and the package after them, when not given.
+        stages: names of the stages to train now; all, and then the package, when not given.
         progress: receives the fraction of the current stage and a sentence.
     """
     configuration = read_configuration(config_path)
     output.mkdir(parents=True, exist_ok=True)
     numbers = [n for n, s in enumerate(configuration.values["stages"]) if stages is None or s["name"] in stages]
-    trainers = [train_stage(configuration, number, output, resume, progress) for number in numbers]
+    for number in numbers:
+        train_stage(configuration, number, output, resume, progress)
     if stages is None:
-        package_run(configuration, trainers, output)
+        package_run(configuration, output)
 
 
-def package_run(configuration: Configuration, trainers: Sequence[StageTrainer], output: Path) -> None:
-    """Write the package of a finished run to ``output/package`` and its test table to ``output/test.txt``."""
+def package_run(configuration: Configuration, output: Path) -> ModelPackage:
+    """Write the package of a run's latest checkpoints to ``output/package``: calibrated on validation, reported on test."""
     subsets = {name: load_cases(configuration, name, output.parent) for name in SUBSETS}
     shape = shape_of(subsets["train"], configuration)
-    weights = [trainer.weights() for trainer in trainers]
-    build_package(output / "package", configuration, weights, shape, subsets["validation"], subsets["test"])
+    weights = [averaged_weights(output / stage["name"] / CHECKPOINT) for stage in configuration.values["stages"]]
+    return build_package(output / "package", configuration, weights, shape, subsets["validation"], subsets["test"])

@@ -1,4 +1,4 @@
-"""What importing costs: the library works in a plain Python without Slicer, and is light until it computes something."""
+"""What importing costs: the library works without Slicer, and stays light until it computes something."""
 
 import json
 import pkgutil

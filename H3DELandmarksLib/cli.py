@@ -1,0 +1,50 @@
+"""The command line: reads the arguments, runs one command, turns every error into a sentence and an exit code.
+
+Exit codes: 0 everything succeeded; 2 something could not be done, with one sentence each on stderr; 130 stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from H3DELandmarksLib import __version__
+from H3DELandmarksLib.command_line import demo, detect, evaluate, models, phantom, train
+from H3DELandmarksLib.command_line.console import Console
+from H3DELandmarksLib.errors import Cancelled
+
+COMMANDS = (detect, models, evaluate, train, phantom, demo)
+DONE, FAILED, STOPPED = 0, 2, 130
+
+
+def make_parser(program: str) -> argparse.ArgumentParser:
+    """The parser of all commands; each command's module adds its own arguments."""
+    parser = argparse.ArgumentParser(prog=program, description="Finds anatomical landmarks in medical volumes.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_parser(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None, program: str = "h3delandmarks") -> int:
+    """Run one command.
+
+    Args:
+        arguments: words after the program's name; those of this process by default.
+        program: name to show in the help.
+
+    Returns:
+        Exit code: 0, 2 or 130. Wrong usage leaves through SystemExit(2), as argparse does.
+    """
+    options = make_parser(program).parse_args(arguments)
+    console = Console(options.json, getattr(options, "progress", "auto"))
+    try:
+        with console.showing_warnings():
+            return DONE if options.run(options, console) else FAILED
+    except (KeyboardInterrupt, Cancelled):
+        console.warn("Stopped.")
+        return STOPPED
+    except Exception as error:
+        console.document({"ok": False, "error": console.failure(error)})
+        return FAILED

@@ -23,7 +23,7 @@ def build_network(architecture: str, settings: Mapping[str, Any]) -> nn.Module:
         settings: the fields of that architecture's config, as read from JSON.
 
     Raises:
-        ValueError: the architecture or a setting is unknown, a required setting is missing, or the settings don't fit together.
+        ValueError: the architecture or a setting is unknown, a setting is missing, or settings don't fit together.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {architecture!r}; known: {', '.join(sorted(ARCHITECTURES))}")

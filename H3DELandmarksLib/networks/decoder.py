@@ -25,7 +25,7 @@ class SuperResolution(nn.Module):
 
 
 def pixel_shuffle_3d(x: Tensor) -> Tensor:
-    """(batch, 8 C, X, Y, Z) to (batch, C, 2X, 2Y, 2Z); the eight channels of a voxel are in row-major order of its block."""
+    """(batch, 8 C, X, Y, Z) to (batch, C, 2X, 2Y, 2Z); eight channels become a block of voxels in row-major order."""
     batch, channels, *grid = x.shape
     blocks = x.view(batch, channels // 8, 2, 2, 2, *grid).permute(0, 1, 5, 2, 6, 3, 7, 4)
     return blocks.reshape(batch, channels // 8, *(2 * size for size in grid))
@@ -34,9 +34,7 @@ def pixel_shuffle_3d(x: Tensor) -> Tensor:
 class DecoderBlock(nn.Module):
     """Upsample to the grid of a skip connection, concatenate it, and convolve twice."""
 
-    def __init__(
-        self, in_channels: int, skip_channels: int, out_channels: int, super_resolution: bool = False
-    ) -> None:
+    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, super_resolution: bool = False) -> None:
         """Create the block; ``super_resolution`` replaces trilinear upsampling by the SRB."""
         super().__init__()
         self.upsample = SuperResolution(in_channels) if super_resolution else resize_linear

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from .bilevel_attention import BiLevelRoutingAttention
-from .layers import Conv3d, InstanceNorm
+from .layers import Conv3d, DepthwiseConv, InstanceNorm
 
 LAYER_NORM_EPS = 1e-6
 LINEAR_INIT_STD = 0.02
@@ -36,7 +36,7 @@ class Block(nn.Module):
     def __init__(self, dim: int, num_heads: int, n_win: Sequence[int], topk: int, mlp_ratio: int) -> None:
         """Create a block of ``dim`` channels; ``n_win`` and ``topk`` as in BiLevelRoutingAttention."""
         super().__init__()
-        self.position = nn.Conv3d(dim, dim, 3, padding=1, groups=dim)
+        self.position = DepthwiseConv(dim, 3)
         self.attention_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.attention = BiLevelRoutingAttention(dim, num_heads, n_win, topk)
         self.mlp_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
@@ -52,9 +52,7 @@ class Block(nn.Module):
 class Stage(nn.Module):
     """Blocks at one resolution, then layer normalization over the channels."""
 
-    def __init__(
-        self, dim: int, depth: int, num_heads: int, n_win: Sequence[int], topk: int, mlp_ratio: int
-    ) -> None:
+    def __init__(self, dim: int, depth: int, num_heads: int, n_win: Sequence[int], topk: int, mlp_ratio: int) -> None:
         """Create ``depth`` equal blocks."""
         super().__init__()
         self.blocks = nn.Sequential(*(Block(dim, num_heads, n_win, topk, mlp_ratio) for _ in range(depth)))
@@ -90,7 +88,7 @@ class Encoder(nn.Module):
         self.apply(_initialize_linear)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(batch, in_channels, X, Y, Z) to one (batch, dim, ceil(X/s), ceil(Y/s), ceil(Z/s)) for each stride s, finest first."""
+        """(batch, in_channels, X, Y, Z) to (batch, dim, ceil(X/s), ceil(Y/s), ceil(Z/s)) a stride s, finest first."""
         features = []
         x = image
         for downsample, stage in zip(self.downsamplings, self.stages):
@@ -100,7 +98,7 @@ class Encoder(nn.Module):
 
 
 def _initialize_linear(module: nn.Module) -> None:
-    """Truncated normal weights and zero bias, as published for the encoder."""
+    """Draw weights from the published truncated normal distribution; a zero bias is inferred."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=LINEAR_INIT_STD)
         nn.init.zeros_(module.bias)

@@ -31,12 +31,12 @@ class FeatureFusion(nn.Module):
     def __init__(self, full_channels: int, half_channels: int, channels: int) -> None:
         """Create the module; each source contributes ``channels`` channels, as many as the stride-4 features have."""
         super().__init__()
-        self.full = nn.Conv3d(full_channels, channels, 1, stride=4)
-        self.half = nn.Conv3d(half_channels, channels, 1, stride=2)
+        self.from_full = nn.Conv3d(full_channels, channels, 1, stride=4)
+        self.from_half = nn.Conv3d(half_channels, channels, 1, stride=2)
 
     def forward(self, full: Tensor, half: Tensor, quarter: Tensor) -> Tensor:
         """Features at strides 1, 2 and 4 to (batch, 3 channels, *grid of stride 4)."""
-        return torch.cat([self.full(full), self.half(half), quarter], dim=1)
+        return torch.cat([self.from_full(full), self.from_half(half), quarter], dim=1)
 
 
 class PresenceHead(nn.Module):

@@ -1,17 +1,19 @@
-"""Small layers that the networks share; each is a plain PyTorch function made fast on a CPU."""
+"""Small layers that the networks share: plain PyTorch functions, arranged so that they're fast on a CPU."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# PyTorch gives a single sample to its slow native convolution where channels * X * Y isn't above this number.
+# PyTorch leaves a single sample to its slow native convolution where channels * X * Y isn't above this number.
 NATIVE_CONVOLUTION_LIMIT = 20480
 
 
 class Conv3d(nn.Conv3d):
-    """3x3x3 convolution with padding 1, in channels-last memory, that is as fast for one sample as for many."""
+    """3x3x3 convolution with padding 1 that is as fast for one sample as for each of many."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1, bias: bool = True) -> None:
         """Create the layer; an output side is ceil(input side / stride)."""
@@ -19,13 +21,13 @@ class Conv3d(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in_channels, X, Y, Z) to (batch, out_channels, X, Y, Z), each side divided by the stride."""
-        small = x.shape[:4].numel() <= NATIVE_CONVOLUTION_LIMIT
-        if len(x) == 1 and small and x.shape[2] >= 8 and x.device.type == "cpu":
+        native = len(x) == 1 and x.shape[:4].numel() <= NATIVE_CONVOLUTION_LIMIT
+        if native and x.shape[2] >= 8 and x.device.type == "cpu" and not _is_exporting():
             return self._forward_as_halves(x)
         return super().forward(x)
 
     def _forward_as_halves(self, x: Tensor) -> Tensor:
-        """The same convolution of a single sample, cut along X into two overlapping halves that go through as a batch."""
+        """Convolve a single sample, cut along X into two overlapping halves, as a batch of two."""
         stride = self.stride[0]
         outputs = -(-x.shape[2] // stride)
         half = -(-outputs // 2)
@@ -37,8 +39,52 @@ class Conv3d(nn.Conv3d):
         return torch.cat([first, last[:, :, : outputs - half]], dim=2)
 
 
+class DepthwiseConv(nn.Module):
+    """Convolution of each channel by itself in two or three dimensions, padded so that it keeps the grid."""
+
+    def __init__(self, channels: int, kernel: int, axes: int = 3) -> None:
+        """Create the layer with an odd ``kernel`` width; weights start as PyTorch's convolutions do."""
+        super().__init__()
+        convolution = {2: nn.Conv2d, 3: nn.Conv3d}[axes]
+        layer = convolution(channels, channels, kernel, groups=channels)
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (batch, channels, *grid) to the same shape."""
+        if x.requires_grad and x.device.type == "cpu":
+            return _DepthwiseFunction.apply(x, self.weight, self.bias)
+        return _depthwise(x, self.weight, self.bias)
+
+
+class _DepthwiseFunction(torch.autograd.Function):
+    """Depthwise convolution whose input gradient is a forward convolution, ten times faster than oneDNN's backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _depthwise(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        # Under autocast the three come in different precisions.
+        gradient, values = gradient.to(weight.dtype), x.to(weight.dtype)
+        axes = tuple(range(2, x.ndim))
+        weight_gradient = torch.nn.grad.conv3d_weight if x.ndim == 5 else torch.nn.grad.conv2d_weight
+        return (
+            _depthwise(gradient, weight.flip(axes), None).to(x.dtype),
+            weight_gradient(values, weight.shape, gradient, padding=weight.shape[2] // 2, groups=len(weight)),
+            gradient.sum((0, *axes)),
+        )
+
+
+def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    convolution = F.conv3d if x.ndim == 5 else F.conv2d
+    return convolution(x, weight, bias, padding=weight.shape[2] // 2, groups=len(weight))
+
+
 class PointwiseConv3d(nn.Conv3d):
-    """Convolution of one voxel, as a matrix product."""
+    """Convolution with a kernel of one voxel, as a matrix product."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         """Create the layer, with bias."""
@@ -52,26 +98,55 @@ class PointwiseConv3d(nn.Conv3d):
 
 
 class InstanceNorm(nn.Module):
-    """Instance normalization without learnt scale or shift; unlike ``nn.InstanceNorm3d`` also for a grid of one voxel."""
+    """Instance normalization without learnt scale or shift; unlike ``nn.InstanceNorm3d`` also for a grid of one voxel.
+
+    In channels-last memory PyTorch 2.13's own kernels don't serve on a CPU: ``instance_norm`` has a wrong gradient for
+    a single sample, ``group_norm`` and ``batch_norm`` are off by 0.1 % on a million voxels.
+    """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        """Normalize ``channels`` channels, each over its own grid."""
+        """Normalize ``channels`` channels, each over its own grid; ``eps`` is added to the variance."""
         super().__init__()
         self.channels = channels
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Bring each channel of each sample of (batch, channels, *grid) to mean 0 and variance 1; a single voxel to 0."""
-        if x.requires_grad and x.device.type == "cpu" and x.shape[2:].numel() > 1:
-            # Ten times faster backward than a group a channel in channels-last memory.
-            samples = [F.batch_norm(sample, None, None, training=True, eps=self.eps) for sample in x.split(1)]
-            return torch.cat(samples) if len(samples) > 1 else samples[0]
-        # Not F.group_norm, which refuses a grid of one voxel.
-        return torch.group_norm(x, self.channels, eps=self.eps)
+        """Bring each channel of each sample of (batch, channels, *grid) to mean 0, variance 1; a single voxel to 0."""
+        if x.requires_grad:
+            return _InstanceNormFunction.apply(x, self.eps)
+        return _standardize(x, self.eps)[0]
 
     def extra_repr(self) -> str:
-        """Settings for print(network)."""
+        """Name the settings in print(network)."""
         return f"{self.channels}, eps={self.eps}"
+
+
+class _InstanceNormFunction(torch.autograd.Function):
+    """Instance normalization that keeps only its output for the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
+        normalized, scale = _standardize(x, eps)
+        ctx.save_for_backward(normalized, scale)
+        return normalized
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        normalized, scale = ctx.saved_tensors
+        correlation = _grid_mean(gradient * normalized)
+        centered = gradient - _grid_mean(gradient)
+        return centered.addcmul_(normalized, correlation, value=-1).mul_(scale), None
+
+
+def _standardize(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """``x`` with mean 0 and variance 1 a channel, and the factors (batch, channels, 1, ...) that scaled it."""
+    centered = x - _grid_mean(x)
+    scale = (_grid_mean(centered.square()) + eps).rsqrt()
+    return centered.mul_(scale), scale
+
+
+def _grid_mean(x: Tensor) -> Tensor:
+    return x.mean(tuple(range(2, x.ndim)), keepdim=True)
 
 
 def resize_linear(x: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:
@@ -82,8 +157,13 @@ def resize_linear(x: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:
 def with_dense_gradient(x: Tensor) -> Tensor:
     """Return ``x``, whose gradient will be made dense in channels-last memory before it goes further back.
 
-    The gradient of a part of a concatenation is a strided view, on which several backward kernels are up to ten times slower.
+    The gradient of a part of a concatenation is a strided view, on which some backward kernels are seven times slower.
     """
     if x.requires_grad:
         x.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last_3d))
     return x
+
+
+def _is_exporting() -> bool:
+    """Whether the network is being traced or compiled, which should see the plain convolution."""
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()

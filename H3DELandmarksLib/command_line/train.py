@@ -1,0 +1,52 @@
+"""``train``: a model from annotated cases, as a configuration file describes it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from H3DELandmarksLib.command_line.console import Console
+from H3DELandmarksLib.command_line.options import add_json, add_progress
+from H3DELandmarksLib.errors import InputError
+
+BUNDLED = Path(__file__).resolve().parent.parent / "training" / "configurations"
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("train", help="train a model")
+    parser.add_argument(
+        "configuration", metavar="CONFIG", help="JSON file, or the name of a bundled one such as mandibular-molar-phantom"
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for checkpoints, curves and the package")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in the folder")
+    add_json(parser)
+    add_progress(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace, console: Console) -> bool:
+    """Train; returns True, or raises."""
+    from H3DELandmarksLib.command_line.result_files import make_folder
+
+    configuration = find_configuration(options.configuration)
+    console.log_folder = output = make_folder(Path(options.output))
+    from H3DELandmarksLib.training.run import run_training
+
+    with console.task(configuration.stem) as progress:
+        run_training(configuration, output, options.resume, progress=progress)
+    console.say(f"Trained {configuration.stem}: the results are in {output}")
+    console.document({"ok": True, "configuration": configuration, "output": output})
+    return True
+
+
+def find_configuration(name: str) -> Path:
+    """A configuration file by path, or a bundled one by name.
+
+    Raises:
+        InputError: there is neither.
+    """
+    for path in (Path(name), BUNDLED / f"{name}.json"):
+        if path.is_file():
+            return path
+    raise InputError(f"The configuration '{name}' does not exist: give the path of a JSON file.")

@@ -1,0 +1,31 @@
+# make demo, make test and make lint set everything up on their own; after that they need no network.
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+SET_UP := requirements/set_up.sh
+REQUIREMENTS := pyproject.toml requirements/constraints.txt $(SET_UP)
+
+.PHONY: help demo test lint clean
+
+help:
+	@echo "make demo   find the landmarks of the bundled sample volume; results go to demo-output/"
+	@echo "make test   run the tests"
+	@echo "make lint   check style and the direction of imports"
+	@echo "make clean  remove results and caches (the environment .venv stays)"
+
+demo: .venv/ready-for-demo
+	@$(PYTHON) -m H3DELandmarksLib demo --output demo-output
+
+# One thread each: the test processes share the cores.
+test: .venv/ready-for-test
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --maxprocesses 4 $(PYTEST_ARGUMENTS)
+
+lint: .venv/ready-for-test
+	$(PYTHON) -m ruff check .
+	.venv/bin/lint-imports
+
+.venv/ready-for-%: $(REQUIREMENTS)
+	@$(SET_UP) $*
+
+clean:
+	rm -rf demo-output build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +

@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Make or refresh .venv with everything that `make demo` or `make test` needs: requirements/set_up.sh demo|test
+# Only this step uses a network. PyTorch comes from TORCH_INDEX, which has builds without CUDA (2 GB less), where that
+# server answers, and else from wherever pip is told to look; an empty TORCH_INDEX means the latter.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+purpose=${1:?"say what for: demo or test"}
+constraints=requirements/constraints.txt
+torch_index=${TORCH_INDEX-https://download.pytorch.org/whl/cpu}
+venv_python=.venv/bin/python
+
+fail() {
+    echo "$*" >&2
+    exit 1
+}
+
+as_root_with_apt() {
+    [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null
+}
+
+apt_install() {
+    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"; } </dev/null >/dev/null
+}
+
+find_python() {
+    local candidate
+    for candidate in python3.12 python3.11 python3.10 python3.13 python3; do
+        # Asked to run, since a version manager leaves commands of versions that are switched off.
+        if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    fail "No Python from 3.10 to 3.13 was found: install one (on Debian and Ubuntu: apt install python3 python3-venv)."
+}
+
+make_environment() {
+    local python
+    "$venv_python" -m pip --version >/dev/null 2>&1 && return
+    python=$(find_python)
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        local package
+        package=$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+        as_root_with_apt && apt_install "$package" ||
+            fail "Python's venv module is missing: install it with 'apt install $package' and run make again."
+    fi
+    echo "Creating .venv with $("$python" --version)"
+    "$python" -m venv --clear .venv || fail "The virtual environment .venv could not be created: see the lines above."
+}
+
+answers() {
+    "$venv_python" -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=10)' "$1" 2>/dev/null
+}
+
+pip_install() {
+    "$venv_python" -m pip install -qq --disable-pip-version-check --constraint "$constraints" "$@" ||
+        fail "Installing Python packages failed (see the lines above): check the network connection or proxy and run make again."
+}
+
+install_packages() {
+    local index=()
+    if ! "$venv_python" -c 'import torch' 2>/dev/null && [ -n "$torch_index" ] && answers "$torch_index/torch/"; then
+        index=(--extra-index-url "$torch_index")
+    fi
+    echo "Installing Python packages for $purpose (minutes, once)"
+    pip_install torch setuptools "${index[@]}"
+    # The environment's own setuptools builds the editable install, so that a later refresh needs no network.
+    pip_install --no-build-isolation --editable ".[$1]"
+}
+
+install_rendering_library() {
+    "$venv_python" - 2>/dev/null <<'PYTHON' && return
+import ctypes
+try:
+    ctypes.CDLL("libEGL.so.1")
+except OSError:
+    ctypes.CDLL("libOSMesa.so.8")
+PYTHON
+    as_root_with_apt && apt_install libegl1 libgl1-mesa-dri ||
+        echo "libEGL is missing, so tests that render are skipped: install it with 'apt install libegl1 libgl1-mesa-dri'." >&2
+}
+
+make_environment
+case $purpose in
+demo)
+    install_packages picture
+    touch .venv/ready-for-demo
+    ;;
+test)
+    install_packages picture,train,test,lint
+    install_rendering_library
+    touch .venv/ready-for-demo .venv/ready-for-test
+    ;;
+*) fail "set_up.sh knows demo and test, not '$purpose'." ;;
+esac

@@ -1,7 +1,7 @@
 """Volumes in physical space: voxel indices (IJK), patient millimeters (LPS), orientation and resampling.
 
-An array of a `Volume` is indexed ``array[i, j, k]``; ``affine`` maps ``(i, j, k, 1)`` to LPS millimeters, the convention of
-ITK and .mrk.json. Any invertible affine is valid: oblique, anisotropic, left-handed.
+An array of a `Volume` is indexed ``array[i, j, k]``; ``affine`` maps ``(i, j, k, 1)`` to LPS millimeters, the
+convention of ITK and .mrk.json. Any invertible affine is valid: oblique, anisotropic, left-handed.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ class Volume:
 def canonical(volume: Volume) -> Volume:
     """Reorder and flip axes so that I, J, K run as closely as possible to L, P, S.
 
-    Voxels are not interpolated and keep their positions, so that a scan stored with another axis order gives the same array.
+    Voxels are not interpolated and keep their positions, so that a scan stored with another axis order gives the same
+    array.
     """
     axes, signs = _closest_axes(volume.affine[:3, :3])
     array = volume.array.transpose(axes)
@@ -134,7 +135,7 @@ def canonical(volume: Volume) -> Volume:
 
 
 def _closest_axes(directions: np.ndarray) -> tuple[tuple[int, int, int], np.ndarray]:
-    """The voxel axis that serves as L, P and S each, and whether it runs backwards: the assignment of largest cosines."""
+    """Which voxel axis serves as L, P and S (the assignment of largest cosines), and the sign of each."""
     from scipy.optimize import linear_sum_assignment
 
     cosines = directions / np.linalg.norm(directions, axis=0)
@@ -181,9 +182,9 @@ def field_of_view_grid(grid: Grid, spacing: float, axes: np.ndarray | None = Non
 def resample(volume: Volume, grid: Grid, outside: float) -> Volume:
     """Sample a volume on another grid by linear interpolation, averaging first where the new voxels are larger.
 
-    Averaging is a mean over blocks of whole voxels (the largest that fit into a new voxel), applied only to the part of the
-    volume that the grid covers, so that cost follows the crop and not the scan. Blocks start at the first voxel: give the
-    volume in `canonical` order where the result must not depend on the stored orientation.
+    Averaging is a mean over blocks of whole voxels (the largest that fit into a new voxel), applied only to the part
+    of the volume that the grid covers, so that cost follows the crop and not the scan. Blocks start at the first
+    voxel: give the volume in `canonical` order where the result must not depend on the stored orientation.
 
     Args:
         volume: image to sample.
@@ -212,7 +213,7 @@ def resample(volume: Volume, grid: Grid, outside: float) -> Volume:
 
 
 def _covered_part(volume: Volume, grid: Grid) -> Volume | None:
-    """The smallest block of voxels that all samples of `grid` can be interpolated from; None where they do not overlap."""
+    """The smallest block of voxels that `grid` can be interpolated from; None where they do not overlap."""
     corners = np.array(np.meshgrid(*([0, n - 1] for n in grid.shape), indexing="ij")).reshape(3, -1).T
     index = volume.grid.ijk_from_lps(grid.lps_from_ijk(corners))
     margin = _block_size(volume, grid)

@@ -31,8 +31,8 @@ class LandmarkScheme:
         version: version of the definitions.
         landmarks: the points, in the order of every array that belongs to the scheme.
         pairs: (left name, right name) of points that a mirror image exchanges.
-        lateral: names of points of one side whose counterpart on the other side is not in the scheme; all landmarks that
-            are neither paired nor lateral lie in the midline.
+        lateral: names of points of one side whose counterpart on the other side is not in the scheme; all landmarks
+            that are neither paired nor lateral lie in the midline.
     """
 
     id: str
@@ -47,7 +47,7 @@ class LandmarkScheme:
             raise InputError(f"Landmark names of the scheme '{self.id}' must be unique and not empty.")
         paired = [name for pair in self.pairs for name in pair] + list(self.lateral)
         if len(set(paired)) != len(paired) or not set(paired) <= set(names):
-            raise InputError(f"Pairs and lateral points of the scheme '{self.id}' must name its landmarks at most once.")
+            raise InputError(f"Pairs and lateral points of '{self.id}' must name its landmarks at most once.")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -94,7 +94,8 @@ class LandmarkSet:
     Attributes:
         names: (K) labels.
         positions: (K, 3) LPS mm; NaN where the landmark is absent or unknown.
-        presence: (K,) probability that the landmark exists in the scan: 1 or 0 for a human's statement, NaN for unknown.
+        presence: (K,) probability that the landmark exists in the scan: 1 or 0 for a human's statement, NaN for
+            unknown.
         confidence: (K,) from 0 to 1, how far the position can be trusted; NaN where nobody says.
         radius: (K,) mm within which 90 % of errors of this landmark fall; NaN where nobody says.
         definitions: (K) texts, empty where unknown.

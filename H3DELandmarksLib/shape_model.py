@@ -1,4 +1,4 @@
-"""What a set of landmarks usually looks like: mean shape, tolerance per landmark, and rigid fits that survive outliers."""
+"""What a set of landmarks usually looks like: mean shape, tolerance, and rigid fits that survive outliers."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ def learn_shape_model(subjects: np.ndarray, scheme: LandmarkScheme, own_frame: b
     Args:
         subjects: (N, K, 3) LPS mm, NaN where a landmark is missing; every landmark present in at least one subject.
         scheme: names and left/right pairs, for the axes of the model frame.
-        own_frame: True chooses axes from the anatomy (right to left along the first axis, the longest remaining extent along
-            the second); False keeps the patient's axes (subjects are averaged by translation only).
+        own_frame: True chooses axes from the anatomy (right to left along the first axis, the longest remaining
+            extent along the second); False keeps the patient's axes (subjects are averaged by translation only).
     """
     centered = subjects - np.nanmean(subjects, axis=1, keepdims=True)
     mean = centered[np.argmax(np.isfinite(subjects).all(axis=2).sum(axis=1))] if own_frame else None
@@ -124,7 +124,7 @@ def _aligned(points: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 
 def _anatomical_axes(mean: np.ndarray, scheme: LandmarkScheme) -> np.ndarray:
-    """(3, 3) columns: mean right-to-left direction of the pairs (or the thinnest axis), then the longest one across it."""
+    """(3, 3) columns: mean right-to-left direction of the pairs (or the thinnest axis), then the longest across it."""
     index = {name: k for k, name in enumerate(scheme.names)}
     spread = mean - mean.mean(axis=0)
     if scheme.pairs:

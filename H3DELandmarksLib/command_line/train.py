@@ -16,7 +16,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Declare the command."""
     parser = commands.add_parser("train", help="train a model")
     parser.add_argument(
-        "configuration", metavar="CONFIG", help="JSON file, or the name of a bundled one such as mandibular-molar-phantom"
+        "configuration", metavar="CONFIG", help="JSON file, or a bundled one by name, such as mandibular-molar-phantom"
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for checkpoints, curves and the package")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in the folder")

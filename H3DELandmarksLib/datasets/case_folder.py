@@ -22,7 +22,7 @@ def case_names(folder: Path) -> list[str]:
     """
     names = sorted(path.name.removesuffix(POINTS_SUFFIX) for path in Path(folder).glob(f"*{POINTS_SUFFIX}"))
     if not names:
-        raise InputError(f"No point list (*{POINTS_SUFFIX}) was found in '{folder}': give the folder that holds the cases.")
+        raise InputError(f"No point list (*{POINTS_SUFFIX}) is in '{folder}': give the folder that holds the cases.")
     return names
 
 

@@ -70,7 +70,7 @@ class Calibration:
         }
 
     def presence(self, logit: np.ndarray) -> np.ndarray:
-        """(K,) calibrated probability that each landmark is in the scan; 0 where nothing but air was there to look at."""
+        """(K,) calibrated probability that each landmark is in the scan; 0 where there was only air."""
         probability = _sigmoid(self.presence_scale * np.nan_to_num(logit, neginf=0.0) + self.presence_bias)
         return np.where(np.isneginf(logit), 0.0, probability)
 

@@ -27,8 +27,8 @@ class Peaks:
 def decode_softmax(maps: Tensor, stride: int, radius: int = 2) -> Peaks:
     """Peak and evidence of maps trained by `training.losses.spatial_cross_entropy`.
 
-    All voxels of a map and one extra outcome "absent", whose logit is 0, share a softmax. The position is the center of mass
-    of that distribution in the cube of ``(2 radius + 1)^3`` voxels around the highest voxel.
+    All voxels of a map and one extra outcome "absent", whose logit is 0, share a softmax. The position is the center
+    of mass of that distribution in the cube of ``(2 radius + 1)^3`` voxels around the highest voxel.
 
     Args:
         maps: (K, X, Y, Z) logits.

@@ -117,8 +117,10 @@ class Detector:
         limit = manifest.get("max_spacing_mm")
         if limit is not None and volume.spacing.max() > limit:
             logger.warning(
-                "The scan's voxels (%.2f mm) are coarser than the model '%s' was made for (%.2f mm): expect larger errors.",
-                volume.spacing.max(), self.package.id, limit,
+                "The scan's voxels (%.2f mm) are coarser than the model '%s' was made for (%.2f mm): check each point.",
+                volume.spacing.max(),
+                self.package.id,
+                limit,
             )
         intensity = IntensityMapping.for_volume(manifest["intensity"], volume)
         return Scan(volume, intensity, float(manifest.get("outside", intensity.low)))

@@ -28,7 +28,8 @@ class IntensityMapping:
     def for_volume(cls, settings: Mapping, volume: Volume) -> IntensityMapping:
         """Read a package's ``intensity`` settings.
 
-        Method ``window`` takes low and high as stored values; ``percentile`` takes them as percentiles of the volume's voxels.
+        Method ``window`` takes low and high as stored values; ``percentile`` takes them as percentiles of the
+        volume's voxels.
         """
         if settings["method"] == "window":
             return cls(float(settings["low"]), float(settings["high"]))

@@ -22,9 +22,9 @@ def localize(network: StageNetwork, scan: Scan, shape: ShapeModel, step: Step) -
     """Find every landmark of the scheme anywhere in the scan.
 
     Args:
-        network: a stage without a crop shape; its entry ``poses`` is "scan" (the patient's axes) or "cube-rotations" (24
-            starting poses, of which the one is kept whose points agree best with the mean shape, and looked at once more in
-            the pose so found).
+        network: a stage without a crop shape; its entry ``poses`` is "scan" (the patient's axes) or "cube-rotations"
+            (24 starting poses, of which the one is kept whose points agree best with the mean shape, and looked at
+            once more in the pose so found).
         scan: where to look.
         shape: mean shape and tolerance.
         step: called with the fraction done; may raise to cancel.

@@ -19,7 +19,8 @@ def refine(network: StageNetwork, scan: Scan, shape: ShapeModel, found: Findings
     """Look at each group of a stage in a crop around its expected place.
 
     Args:
-        network: the stage; with ``views`` 2, each crop is also looked at in the mirror and the two results are averaged.
+        network: the stage; with ``views`` 2, each crop is also looked at in the mirror and the two results are
+            averaged.
         scan: where to look.
         shape: mean shape, which says where a group lies in the model frame.
         found: result of the previous stage.

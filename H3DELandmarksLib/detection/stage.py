@@ -139,7 +139,7 @@ def merge_best(findings: Sequence[Findings]) -> Findings:
 
 
 def merge_mean(findings: Sequence[Findings]) -> Findings:
-    """Mean of several looks at the same landmarks, positions weighted by trust; looks without a landmark don't count."""
+    """Mean of several looks at the same landmarks, positions weighted by trust."""
     weights = np.stack([np.maximum(f.weights, 1e-9) * np.isfinite(f.positions).all(axis=1) for f in findings])
     total = weights.sum(axis=0)
     positions = np.nan_to_num(np.stack([f.positions for f in findings]))

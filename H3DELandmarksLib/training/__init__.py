@@ -1,1 +1,1 @@
-"""From annotated cases to a model package: sampling, losses, the loop, calibration. Imported only by the command line."""
+"""From annotated cases to a model package: sampling, losses, the loop, calibration."""

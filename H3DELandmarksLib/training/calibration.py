@@ -37,7 +37,8 @@ def truncated_case(case: Case, rng: np.random.Generator) -> Case:
     volume = Volume(case.volume.array[tuple(chosen)], affine)
     presence = np.where(volume.grid.contains(case.landmarks.positions), case.landmarks.presence, 0.0)
     presence = np.where(case.landmarks.unknown, np.nan, presence)
-    return Case(f"{case.name}{TRUNCATED}", volume, LandmarkSet(case.landmarks.names, case.landmarks.positions, presence))
+    landmarks = LandmarkSet(case.landmarks.names, case.landmarks.positions, presence)
+    return Case(f"{case.name}{TRUNCATED}", volume, landmarks)
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ def fit_calibration(evidence: Evidence, tolerance_mm: float) -> Calibration:
 def radii(error: np.ndarray, share: float = 0.9) -> np.ndarray:
     """(K,) mm that hold a share of errors: a conformal quantile of errors relative to each landmark's usual error.
 
-    The usual error of a landmark is its mean, drawn towards the mean of all by `SHRINKAGE` extra cases, as few cases speak
-    for each landmark (normalized split conformal prediction, Lei et al., JASA 113:1094, 2018).
+    The usual error of a landmark is its mean, drawn towards the mean of all by `SHRINKAGE` extra cases, as few cases
+    speak for each landmark (normalized split conformal prediction, Lei et al., JASA 113:1094, 2018).
 
     Args:
         error: (N, K) mm, NaN where nothing was found or nothing was there.
@@ -115,7 +116,7 @@ def _fit_presence(logit: np.ndarray, present: np.ndarray) -> tuple[float, float]
 
 
 def _logistic_regression(features: np.ndarray, label: np.ndarray, penalty: float = 1e-2) -> np.ndarray:
-    """Weights of a ridge-penalized logistic regression; the penalty spares nothing, which keeps separable data finite."""
+    """Weights of a ridge-penalized logistic regression; the penalty keeps separable data finite."""
     sign = np.where(label, 1.0, -1.0)
 
     def cost(weights: np.ndarray) -> tuple[float, np.ndarray]:

@@ -41,7 +41,7 @@ class Configuration:
         if f"${{{DATA_VARIABLE}}}" in text:
             root = os.environ.get(DATA_VARIABLE)
             if not root:
-                raise InputError(f"Set the environment variable {DATA_VARIABLE} to the folder that holds the data sets.")
+                raise InputError(f"Set the environment variable {DATA_VARIABLE} to the folder of the data sets.")
             text = text.replace(f"${{{DATA_VARIABLE}}}", root)
         return Path(text)
 
@@ -72,5 +72,5 @@ def _scheme(path: Path, values: Mapping) -> LandmarkScheme:
 
         return MOLAR_SCHEME
     if "scheme" not in values:
-        raise InputError(f"The configuration '{path}' lacks the entry scheme: name the file that defines the landmarks.")
+        raise InputError(f"The configuration '{path}' lacks the entry scheme: name the landmarks' file.")
     return LandmarkScheme.from_dict(json.loads((path.parent / values["scheme"]).read_text(encoding="utf-8")))

@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 def load_cases(configuration: Configuration, subset: str, cache: Path) -> list[Case]:
     """Load the cases of "train", "validation" or "test".
 
-    Where the published points of a specimen lie in another pose than its scan, the file named by ``data.poses`` holds the
-    rigid motion from the one to the other.
+    Where the published points of a specimen lie in another pose than its scan, the file named by ``data.poses`` holds
+    the rigid motion from the one to the other.
 
     Args:
         configuration: its ``data`` entry names the reader.

@@ -30,7 +30,8 @@ CHECKPOINT = "checkpoint.pt"
 class StageTrainer:
     """Trains the network of one stage.
 
-    A batch depends only on the seed and the step number, so that a resumed run sees what an uninterrupted one would have seen.
+    A batch depends only on the seed and the step number, so that a resumed run sees what an uninterrupted one would
+    have seen.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class StageTrainer:
         self.step = 0
 
     def _make_outcome_absent_likely(self) -> None:
-        """Start with equal odds of "absent" and "anywhere": each voxel's logit is minus the logarithm of their number."""
+        """Start with equal odds of "absent" and "anywhere": each voxel's logit is -log(number of voxels)."""
         cells = np.prod([n / self.stride for n in self.sampler.shape_voxels])
         nn.init.constant_(self.network.head.bias, -math.log(cells))
         nn.init.normal_(self.network.head.weight, std=0.01)

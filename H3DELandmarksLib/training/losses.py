@@ -10,8 +10,9 @@ from torch import Tensor
 def spatial_cross_entropy(maps: Tensor, index: Tensor, presence: Tensor, sigma: float = 1.0) -> Tensor:
     """Cross-entropy of "which voxel, or absent" against a Gaussian around the landmark.
 
-    Each map's voxels and one outcome "absent" with the fixed logit 0 form one softmax per landmark. Heat-map matching by
-    softmax follows distribution-aware regression (DSNT, arXiv 1801.07372); the outcome "absent" is this project's addition.
+    Each map's voxels and one outcome "absent" with the fixed logit 0 form one softmax per landmark. Heat-map matching
+    by softmax follows distribution-aware regression (DSNT, arXiv 1801.07372); the outcome "absent" is this project's
+    addition.
 
     Args:
         maps: (B, K, X, Y, Z) logits.

@@ -38,7 +38,8 @@ def _data(manifest: Mapping) -> str:
     else:
         subsets = {name: f"{len(cases)} cases ({', '.join(cases)})" for name, cases in data["split"].items()}
     rows = "\n".join(f"- {name}: {text}" for name, text in subsets.items())
-    return f"## Data\n\n{rows}\n\nLicense of the data: {license_['data']}\n\nLicense of the weights: {license_['weights']}"
+    licenses = f"License of the data: {license_['data']}\n\nLicense of the weights: {license_['weights']}"
+    return f"## Data\n\n{rows}\n\n{licenses}"
 
 
 def _landmarks(manifest: Mapping) -> str:
@@ -57,7 +58,7 @@ def _method(manifest: Mapping) -> str:
     )
     tolerance = manifest["calibration"]["confidence"]["tolerance_mm"]
     return (
-        f"## Method\n\n{stages}\n\nConfidence is the calibrated probability that a point lies within {tolerance} mm of the "
-        f"right place. The network is H3DE-Net (arXiv 2502.14221) at reduced width.\n\n"
+        f"## Method\n\n{stages}\n\nConfidence is the calibrated probability that a point lies within {tolerance} mm of "
+        f"the right place. The network is H3DE-Net (arXiv 2502.14221) at reduced width.\n\n"
         f"Trained {manifest['training']['date']} with {manifest['training']['software']}."
     )

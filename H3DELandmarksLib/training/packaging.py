@@ -1,4 +1,4 @@
-"""From trained stages to a model package: weights, calibration on validation cases, accuracy on test cases, model card."""
+"""From trained stages to a model package: weights, calibration, accuracy on test cases, model card."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from H3DELandmarksLib.training.model_card import model_card
 logger = logging.getLogger(__name__)
 SHAPE_FILE = "shape.safetensors"
 DESCRIPTION = (
-    "id", "version", "title", "description", "modality", "anatomy", "intended_use", "limitations", "license", "intensity",
-    "outside", "max_spacing_mm",
+    "id", "version", "title", "description", "modality", "anatomy", "intended_use", "limitations", "license",
+    "intensity", "outside", "max_spacing_mm",
 )
 STAGE = ("name", "network", "spacing_mm", "shape", "poses", "groups", "views", "decoding")
 
@@ -54,10 +54,11 @@ def build_package(
         for stage, tensors in zip(manifest["stages"], stages)
     }
     weights[SHAPE_FILE] = {"mean": shape.mean, "tolerance": shape.tolerance}
-    neutral = Calibration(1.0, 0.0, np.zeros(4), configuration.values["tolerance_mm"], np.zeros(len(configuration.scheme)))
+    tolerance = configuration.values["tolerance_mm"]
+    neutral = Calibration(1.0, 0.0, np.zeros(4), tolerance, np.zeros(len(configuration.scheme)))
     manifest["calibration"] = neutral.to_manifest()
     package = write_package(folder, manifest, weights, "Under construction.", replace=True)
-    calibration = _calibrate(package, validation, configuration.values["tolerance_mm"])
+    calibration = _calibrate(package, validation, tolerance)
     manifest["calibration"] = calibration.to_manifest()
     package = write_package(folder, manifest, weights, "Under construction.", replace=True)
     evaluation = _evaluate(package, test, configuration.values.get("thresholds_mm", [2, 2.5, 3, 4]))

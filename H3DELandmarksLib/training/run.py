@@ -82,7 +82,7 @@ def run_training(
 
 
 def package_run(configuration: Configuration, output: Path) -> ModelPackage:
-    """Write the package of a run's latest checkpoints to ``output/package``: calibrated on validation, reported on test."""
+    """Write ``output/package`` from a run's latest checkpoints, calibrated on validation and reported on test."""
     subsets = {name: load_cases(configuration, name, output.parent) for name in SUBSETS}
     shape = shape_of(subsets["train"], configuration)
     weights = [averaged_weights(output / stage["name"] / CHECKPOINT) for stage in configuration.values["stages"]]

@@ -33,8 +33,9 @@ class Sample:
 class CropSampler:
     """Draws samples of one stage from annotated cases.
 
-    Geometric augmentation is the choice of a crop grid: rotation about the case's pose, anisotropic scale, shift, mirroring
-    with left and right names exchanged. Landmarks follow by the same affine, so that image and points cannot disagree.
+    Geometric augmentation is the choice of a crop grid: rotation about the case's pose, anisotropic scale, shift,
+    mirroring with left and right names exchanged. Landmarks follow by the same affine, so that image and points
+    cannot disagree.
     """
 
     def __init__(self, stage: Mapping, scheme: LandmarkScheme, shape: ShapeModel, augmentation: Mapping) -> None:
@@ -109,10 +110,8 @@ def truncate(image: np.ndarray, index: np.ndarray, rng: np.random.Generator) -> 
     normal = rng.normal(size=3)
     normal /= np.linalg.norm(normal)
     offset = rng.uniform(0.05, 0.4) * np.abs(normal) @ size
-    distance = sum(
-        (np.arange(n, dtype=np.float32) - (n - 1) / 2).reshape([-1 if a == axis else 1 for a in range(3)]) * normal[axis]
-        for axis, n in enumerate(size)
-    )
+    axes = np.ix_(*(np.arange(n, dtype=np.float32) - np.float32((n - 1) / 2) for n in size))
+    distance = sum(along * np.float32(component) for along, component in zip(axes, normal))
     with np.errstate(invalid="ignore"):
         beyond = (index - (size - 1) / 2) @ normal > offset
     return np.where(distance > offset, np.float32(0), image), beyond
@@ -130,8 +129,8 @@ def augment_intensity(image: np.ndarray, settings: Mapping, rng: np.random.Gener
 
     Args:
         image: (X, Y, Z) float32.
-        settings: ``contrast`` and ``brightness`` (half widths), ``gamma`` (half width of its logarithm), ``noise`` (largest
-            standard deviation), ``blur`` (largest sigma in voxels, applied to every third image).
+        settings: ``contrast`` and ``brightness`` (half widths), ``gamma`` (half width of its logarithm), ``noise``
+            (largest standard deviation), ``blur`` (largest sigma in voxels, applied to every third image).
         rng: source of randomness.
     """
     contrast = 1 + rng.uniform(-1, 1) * settings.get("contrast", 0.0)

@@ -1,5 +1,6 @@
 """The whole path on a small random model: what must hold whatever the weights are."""
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
@@ -86,6 +87,12 @@ def test_progress_rises_to_one(detector, scan):
 def test_cancelling_ends_the_work(detector, scan):
     with pytest.raises(Cancelled):
         detector.detect(scan, cancelled=lambda: True)
+
+
+def test_a_scan_that_is_too_coarse_for_the_model_is_searched_with_a_warning(detector, scan, caplog):
+    package = replace(detector.package, manifest={**detector.package.manifest, "max_spacing_mm": 1.0})
+    Detector(package, device="cpu").detect(scan)
+    assert "2.0" in caplog.text and "coarser" in caplog.text
 
 
 def test_a_device_that_is_not_there_is_named(detector):

@@ -15,7 +15,8 @@ def by_definition(maps, index, presence, sigma):
             if math.isnan(presence[b, k]):
                 continue
             known += 1
-            voxels = {tuple(v.tolist()): maps[b, k][tuple(v)] for v in torch.cartesian_prod(*map(torch.arange, maps.shape[2:]))}
+            places = torch.cartesian_prod(*map(torch.arange, maps.shape[2:]))
+            voxels = {tuple(v.tolist()): maps[b, k][tuple(v)] for v in places}
             partition = 1 + sum(math.exp(value) for value in voxels.values())
             if presence[b, k] == 0:
                 total += math.log(partition)
@@ -57,7 +58,8 @@ def test_each_sample_counts_for_itself():
     maps, index = torch.randn(2, 1, 6, 6, 6), torch.full((2, 1, 3), 2.5)
     presence = torch.tensor([[1.0], [0.0]])
     apart = [spatial_cross_entropy(maps[b : b + 1], index[b : b + 1], presence[b : b + 1]) for b in (0, 1)]
-    assert spatial_cross_entropy(maps, index, presence).item() == pytest.approx(sum(a.item() for a in apart) / 2, rel=1e-5)
+    mean = sum(a.item() for a in apart) / 2
+    assert spatial_cross_entropy(maps, index, presence).item() == pytest.approx(mean, rel=1e-5)
 
 
 def test_the_minimum_lies_at_the_landmark():

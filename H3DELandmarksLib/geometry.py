@@ -103,7 +103,8 @@ class Volume:
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3 or self.array.size == 0:
-            raise InputError(f"The image must have three axes and some voxels, but its size is {self.array.shape}.")
+            size = " x ".join(map(str, self.array.shape))
+            raise InputError(f"The image must have three axes and at least one voxel, but its size is {size}.")
         object.__setattr__(self, "affine", Grid(self.affine, self.array.shape).affine)
 
     @property

@@ -47,7 +47,7 @@ class LandmarkScheme:
             raise InputError(f"Landmark names of the scheme '{self.id}' must be unique and not empty.")
         paired = [name for pair in self.pairs for name in pair] + list(self.lateral)
         if len(set(paired)) != len(paired) or not set(paired) <= set(names):
-            raise InputError(f"Pairs and lateral points of '{self.id}' must name its landmarks at most once.")
+            raise InputError(f"The pairs of scheme '{self.id}' and its lateral points must name each at most once.")
 
     @property
     def names(self) -> tuple[str, ...]:

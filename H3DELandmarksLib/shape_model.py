@@ -88,11 +88,12 @@ def learn_shape_model(subjects: np.ndarray, scheme: LandmarkScheme, own_frame: b
     """Generalized Procrustes analysis without scaling (Gower, Psychometrika 40:33, 1975); missing points are allowed.
 
     Args:
-        subjects: (N, K, 3) LPS mm, NaN where a landmark is missing; every landmark present in at least one subject.
+        subjects: (N, K, 3) LPS mm, NaN where a landmark is missing; every landmark is present in one at least.
         scheme: names and left/right pairs, for the axes of the model frame.
         own_frame: True chooses axes from the anatomy (right to left along the first axis, the longest remaining
             extent along the second); False keeps the patient's axes (subjects are averaged by translation only).
     """
+    subjects = subjects[np.isfinite(subjects).any(axis=(1, 2))]
     centered = subjects - np.nanmean(subjects, axis=1, keepdims=True)
     mean = centered[np.argmax(np.isfinite(subjects).all(axis=2).sum(axis=1))] if own_frame else None
     aligned = centered

@@ -39,7 +39,8 @@ def decode_softmax(maps: Tensor, stride: int, radius: int = 2) -> Peaks:
     shape = torch.tensor(maps.shape[1:])
     flat = maps.flatten(1)
     mass = torch.logsumexp(flat, dim=1)
-    peak = torch.stack(torch.unravel_index(flat.argmax(dim=1), maps.shape[1:]), dim=1).cpu()
+    # numpy's unravel_index: torch's own imports for two seconds at its first call
+    peak = torch.from_numpy(np.stack(np.unravel_index(flat.argmax(dim=1).cpu().numpy(), maps.shape[1:]), axis=1))
     offsets = torch.cartesian_prod(*[torch.arange(-radius, radius + 1)] * 3)
     window = peak[:, None] + offsets
     inside = ((window >= 0) & (window < shape)).all(dim=2)

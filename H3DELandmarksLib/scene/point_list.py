@@ -1,0 +1,148 @@
+"""Landmark sets as point lists of the scene, with the same content as the files of `markups_json`."""
+
+from __future__ import annotations
+
+import numpy as np
+import slicer
+import slicer.util
+import vtk
+
+from H3DELandmarksLib.errors import InputError
+from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.markups_json import MEASUREMENT_LIMIT, MEASUREMENT_UNITS, NOT_STATED
+from H3DELandmarksLib.scene.frames import lps_from_ras
+
+_ATTRIBUTES = {"presence": "presence", "confidence": "confidence", "radius90": "radius"}
+_PRINT_FORMAT = "%5.3f %s"
+
+
+def create_point_list(scene, landmarks: LandmarkSet, name: str):
+    """Add a landmark set to a scene.
+
+    Args:
+        scene: vtkMRMLScene.
+        landmarks: positions in LPS world mm.
+        name: the node's name; a number is appended where the scene has a node of that name.
+
+    Returns:
+        The vtkMRMLMarkupsFiducialNode, visible, unlocked, with undo enabled.
+    """
+    node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", scene.GetUniqueNameByString(name))
+    node.CreateDefaultDisplayNodes()
+    node.SetUndoEnabled(True)
+    update_point_list(node, landmarks)
+    return node
+
+
+def update_point_list(node, landmarks: LandmarkSet) -> None:
+    """Replace the points of a point list by a landmark set.
+
+    Present landmarks become defined control points, absent ones missing, unknown ones undefined. Measurements of other
+    names are left alone.
+
+    Args:
+        node: vtkMRMLMarkupsFiducialNode; where it has a parent transform, its points are placed so that their world
+            positions are those of the set.
+        landmarks: positions in LPS world mm.
+    """
+    with slicer.util.NodeModify(node):
+        node.SetLocked(False)
+        node.SetFixedNumberOfControlPoints(False)
+        node.RemoveAllControlPoints()
+        for k in range(len(landmarks)):
+            _add_point(node, landmarks, k)
+        _set_measurements(node, landmarks)
+
+
+def landmarks_from_point_list(node) -> LandmarkSet:
+    """The landmark set of a point list.
+
+    The status of a control point decides whether its landmark is present; the stored presence only refines it, because
+    Slicer does not update measurements when a point is placed or deleted.
+
+    Args:
+        node: vtkMRMLMarkupsFiducialNode, under any parent transform.
+
+    Returns:
+        Landmark set in LPS world mm; points that are not defined have no position, whatever Slicer remembers of them.
+
+    Raises:
+        InputError: a label is empty or used twice.
+    """
+    indices = range(node.GetNumberOfControlPoints())
+    names = tuple(node.GetNthControlPointLabel(k) for k in indices)
+    if "" in names:
+        raise InputError(f"The point list '{node.GetName()}' has a point without a label: name every landmark.")
+    status = np.array([node.GetNthControlPointPositionStatus(k) for k in indices], dtype=int)
+    positions = np.array([node.GetNthControlPointPositionWorld(k) for k in indices]).reshape(-1, 3)
+    positions[status != node.PositionDefined] = np.nan
+    values = {name: _stored_values(node, name) for name in MEASUREMENT_UNITS}
+    return LandmarkSet(
+        names,
+        lps_from_ras(positions),
+        presence=_presence(node, status, values["presence"]),
+        confidence=values["confidence"],
+        radius=values["radius90"],
+        definitions=tuple(node.GetNthControlPointDescription(k) for k in indices),
+    )
+
+
+def _add_point(node, landmarks: LandmarkSet, k: int) -> None:
+    defined = landmarks.present[k]
+    position = lps_from_ras(landmarks.positions[k]) if defined else np.zeros(3)
+    index = node.AddControlPointWorld(vtk.vtkVector3d(*position), landmarks.names[k])
+    node.SetNthControlPointDescription(index, landmarks.definitions[k])
+    node.SetNthControlPointLocked(index, False)
+    if landmarks.unknown[k]:
+        node.UnsetNthControlPointPosition(index)
+    elif not defined:
+        node.SetNthControlPointPositionMissing(index)
+
+
+def _set_measurements(node, landmarks: LandmarkSet) -> None:
+    """Keep presence, confidence and radius as values per control point; one that states nothing is left out."""
+    for name, units in MEASUREMENT_UNITS.items():
+        _remove_measurement(node, name)
+        values = getattr(landmarks, _ATTRIBUTES[name])
+        if np.isfinite(values).any():
+            node.AddMeasurement(_measurement(name, units, np.where(np.isfinite(values), values, NOT_STATED)))
+
+
+def _measurement(name: str, units: str, values: np.ndarray):
+    array = vtk.vtkDoubleArray()
+    array.SetName(name)
+    for value in values:
+        array.InsertNextValue(value)
+    measurement = slicer.vtkMRMLStaticMeasurement()
+    measurement.SetName(name)
+    measurement.SetPrintFormat(_PRINT_FORMAT)
+    if units:
+        measurement.SetUnits(units)
+    measurement.SetControlPointValues(array)
+    return measurement
+
+
+def _remove_measurement(node, name: str) -> None:
+    for index in reversed(range(node.GetNumberOfMeasurements())):
+        if node.GetNthMeasurement(index).GetName() == name:
+            node.RemoveNthMeasurement(index)
+
+
+def _stored_values(node, name: str) -> np.ndarray:
+    """(K,) values of a measurement, NaN where none is stated or the measurement does not fit the points any more."""
+    count = node.GetNumberOfControlPoints()
+    measurement = node.GetMeasurement(name)
+    stored = measurement.GetControlPointValues() if measurement else None
+    if stored is None or stored.GetNumberOfTuples() != count:
+        return np.full(count, np.nan)
+    values = np.array([stored.GetValue(k) for k in range(count)])
+    return np.where((values >= 0) & (values <= MEASUREMENT_LIMIT[name]), values, np.nan)
+
+
+def _presence(node, status: np.ndarray, stored: np.ndarray) -> np.ndarray:
+    """(K,) presence: the stored probability where it agrees with the status of the point, else what the status says."""
+    by_status = np.full(len(status), np.nan)
+    by_status[status == node.PositionDefined] = 1.0
+    by_status[status == node.PositionMissing] = 0.0
+    agrees = np.isfinite(stored) & np.isfinite(by_status) & ((stored >= 0.5) == (by_status >= 0.5))
+    return np.where(agrees, stored, by_status)

@@ -20,6 +20,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for checkpoints, curves and the package")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in the folder")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--stage", action="append", metavar="NAME", help="train only this stage; stages may run at once")
+    part.add_argument("--package", action="store_true", help="write the package of the checkpoints, train nothing")
     add_json(parser)
     add_progress(parser)
     parser.set_defaults(run=run)
@@ -34,7 +37,8 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.training.run import run_training
 
     with console.task(configuration.stem) as progress:
-        run_training(configuration, output, options.resume, progress=progress)
+        stages = [] if options.package else options.stage
+        run_training(configuration, output, options.resume, stages, progress, package=not options.stage)
     console.say(f"Trained {configuration.stem}: the results are in {output}")
     console.document({"ok": True, "configuration": configuration, "output": output})
     return True

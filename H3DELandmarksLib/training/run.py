@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.models import ModelPackage
 from H3DELandmarksLib.shape_model import ShapeModel, learn_shape_model
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
@@ -62,6 +63,7 @@ def run_training(
     resume: bool = False,
     stages: Sequence[str] | None = None,
     progress: Progress | None = None,
+    package: bool = True,
 ) -> None:
     """Train the model that a configuration describes.
 
@@ -69,15 +71,21 @@ def run_training(
         config_path: JSON configuration.
         output: folder of the run; checkpoints, curves and, at the end, ``package`` lie there.
         resume: continue an interrupted run.
-        stages: names of the stages to train now; all, and then the package, when not given.
+        stages: names of the stages to train now; all when not given.
         progress: receives the fraction of the current stage and a sentence.
+        package: write the package at the end; needs a checkpoint of every stage.
+
+    Raises:
+        InputError: the configuration, its data or a stage's name is wrong, or a checkpoint is missing.
     """
     configuration = read_configuration(config_path)
     output.mkdir(parents=True, exist_ok=True)
-    numbers = [n for n, s in enumerate(configuration.values["stages"]) if stages is None or s["name"] in stages]
-    for number in numbers:
-        train_stage(configuration, number, output, resume, progress)
-    if stages is None:
+    names = [stage["name"] for stage in configuration.values["stages"]]
+    for name in names if stages is None else stages:
+        if name not in names:
+            raise InputError(f"The configuration has no stage '{name}': choose one of {', '.join(names)}.")
+        train_stage(configuration, names.index(name), output, resume, progress)
+    if package:
         package_run(configuration, output)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-_SIGNS = np.array([-1.0, -1.0, 1.0])
+LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def lps_from_ras(points: np.ndarray) -> np.ndarray:
     """Change (..., 3) points from RAS to LPS mm, or from LPS to RAS: it is the same change of signs."""
-    return np.asarray(points, dtype=np.float64) * _SIGNS
+    return np.asarray(points, dtype=np.float64) * np.diag(LPS_FROM_RAS)[:3]

@@ -9,8 +9,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.geometry import Volume
-
-_LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+from H3DELandmarksLib.scene.frames import LPS_FROM_RAS
 
 
 def volume_from_node(node) -> Volume:
@@ -31,7 +30,7 @@ def volume_from_node(node) -> Volume:
         raise InputError(reason)
     image = node.GetImageData()
     array = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1]).T
-    return Volume(array, _LPS_FROM_RAS @ _ras_from_parent(node) @ _parent_from_ijk(node))
+    return Volume(array, LPS_FROM_RAS @ _ras_from_parent(node) @ _parent_from_ijk(node))
 
 
 def why_unusable(node) -> str:

@@ -81,6 +81,14 @@ PYTHON
         echo "libEGL is missing, so tests that render are skipped: install it with 'apt install libegl1 libgl1-mesa-dri'." >&2
 }
 
+install_qt_libraries() {
+    local packages="libegl1 libgl1 libglib2.0-0 libxkbcommon0 libdbus-1-3 libfontconfig1"
+    "$venv_python" -c 'from PySide6 import QtTest, QtUiTools, QtWidgets' 2>/dev/null && return
+    # shellcheck disable=SC2086
+    as_root_with_apt && apt_install $packages ||
+        echo "Qt lacks system libraries, so tests of the panel are left out: install them with 'apt install $packages'." >&2
+}
+
 make_environment
 case $purpose in
 demo)
@@ -90,6 +98,7 @@ demo)
 test)
     install_packages picture,train,test,lint
     install_rendering_library
+    install_qt_libraries
     touch .venv/ready-for-demo .venv/ready-for-test
     ;;
 *) fail "set_up.sh knows demo and test, not '$purpose'." ;;

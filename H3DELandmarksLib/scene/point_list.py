@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import slicer
 import slicer.util
@@ -12,22 +14,29 @@ from H3DELandmarksLib.landmarks import LandmarkSet
 from H3DELandmarksLib.markups_json import MEASUREMENT_LIMIT, MEASUREMENT_UNITS, NOT_STATED
 from H3DELandmarksLib.scene.frames import lps_from_ras
 
-_ATTRIBUTES = {"presence": "presence", "confidence": "confidence", "radius90": "radius"}
+POINT_LIST_CLASS = "vtkMRMLMarkupsFiducialNode"
+_FIELDS = {"presence": "presence", "confidence": "confidence", "radius90": "radius"}
 _PRINT_FORMAT = "%5.3f %s"
 
 
-def create_point_list(scene, landmarks: LandmarkSet, name: str):
+def create_point_list(scene, landmarks: LandmarkSet, name: str, attributes: Mapping[str, str] | None = None):
     """Add a landmark set to a scene.
 
     Args:
         scene: vtkMRMLScene.
         landmarks: positions in LPS world mm.
         name: the node's name; a number is appended where the scene has a node of that name.
+        attributes: node attributes by name, there before any node selector gets to see the node.
 
     Returns:
         The vtkMRMLMarkupsFiducialNode, visible, unlocked, with undo enabled.
     """
-    node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", scene.GetUniqueNameByString(name))
+    node = scene.CreateNodeByClass(POINT_LIST_CLASS)
+    node.UnRegister(None)  # Python has a reference of its own
+    node.SetName(scene.GetUniqueNameByString(name))
+    for attribute, value in (attributes or {}).items():
+        node.SetAttribute(attribute, value)
+    scene.AddNode(node)
     node.CreateDefaultDisplayNodes()
     node.SetUndoEnabled(True)
     update_point_list(node, landmarks)
@@ -103,7 +112,7 @@ def _set_measurements(node, landmarks: LandmarkSet) -> None:
     """Keep presence, confidence and radius as values per control point; one that states nothing is left out."""
     for name, units in MEASUREMENT_UNITS.items():
         _remove_measurement(node, name)
-        values = getattr(landmarks, _ATTRIBUTES[name])
+        values = getattr(landmarks, _FIELDS[name])
         if np.isfinite(values).any():
             node.AddMeasurement(_measurement(name, units, np.where(np.isfinite(values), values, NOT_STATED)))
 

@@ -1,0 +1,74 @@
+"""The list of models in the panel and the card of the chosen one."""
+
+import re
+
+import qt
+from slicer.i18n import tr as _
+
+from H3DELandmarksLib.models import available_models
+
+
+def modelKey(package):
+    """How parameters and nodes name a model: id and version."""
+    return f"{package.id}@{package.version}"
+
+
+class ModelChoice:
+    """Fills a combo box with the model packages on this computer."""
+
+    def __init__(self, comboBox, cardBrowser):
+        """Args: the QComboBox to fill, and the QTextBrowser that shows the card of the chosen model."""
+        self._comboBox = comboBox
+        self._cardBrowser = cardBrowser
+        self._packages = {}
+        self._problems = []
+
+    def refresh(self):
+        """Look again which models there are; the choice stays if its model does."""
+        chosen = self.chosenKey()
+        entries = available_models()
+        self._packages = {modelKey(entry.package): entry.package for entry in entries if entry.package}
+        self._problems = [entry.problem for entry in entries if entry.problem]
+        wasBlocked = self._comboBox.blockSignals(True)
+        self._comboBox.clear()
+        for key, package in self._packages.items():
+            self._comboBox.addItem(self._label(package), key)
+            self._comboBox.setItemData(self._comboBox.count - 1, self._toolTip(package), qt.Qt.ToolTipRole)
+        self._comboBox.blockSignals(wasBlocked)
+        self.choose(chosen)
+
+    def choose(self, key):
+        """Choose a model by its key; one that is not there leaves the first one chosen."""
+        self._comboBox.setCurrentIndex(max(self._comboBox.findData(key), 0))
+        self.showCard()
+
+    def chosenKey(self):
+        """The key of the chosen model, empty if there is none."""
+        return self._comboBox.itemData(self._comboBox.currentIndex) or ""
+
+    def chosenPackage(self):
+        """The chosen ModelPackage, None if there is none."""
+        return self._packages.get(self.chosenKey())
+
+    def whyNone(self):
+        """One sentence about why no model can be chosen."""
+        if self._problems:
+            return self._problems[0]
+        return _("No model is installed: put a model package into the folder of installed models.")
+
+    def showCard(self):
+        """Show the card of the chosen model."""
+        package = self.chosenPackage()
+        self._comboBox.toolTip = self._toolTip(package) if package else self.whyNone()
+        card = package.model_card() if package else ""
+        self._cardBrowser.setMarkdown(re.sub("^#", "###", card, flags=re.MULTILINE))  # headings that fit into a panel
+
+    def _label(self, package):
+        """The title, with the version where several are there."""
+        versions = [other for other in self._packages.values() if other.id == package.id]
+        title = package.manifest["title"]
+        return f"{title} ({package.version})" if len(versions) > 1 else title
+
+    @staticmethod
+    def _toolTip(package):
+        return f"{package.manifest['title']}: {package.manifest['intended_use']}"

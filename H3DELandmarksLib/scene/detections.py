@@ -1,0 +1,79 @@
+"""The point lists that detection puts into a scene, and when it may replace one.
+
+A node attribute names the model, a node reference the volume, and a fingerprint tells whether somebody has edited the
+points since: edited points are never replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from H3DELandmarksLib.errors import InputError
+from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.scene.point_list import (
+    POINT_LIST_CLASS,
+    create_point_list,
+    landmarks_from_point_list,
+    update_point_list,
+)
+from H3DELandmarksLib.scene.subject_hierarchy import place_beside
+
+MODEL_ATTRIBUTE = "H3DELandmarks.Model"
+VOLUME_REFERENCE = "H3DELandmarks.Volume"
+_FINGERPRINT_ATTRIBUTE = "H3DELandmarks.Fingerprint"
+
+
+def show_detection(landmarks: LandmarkSet, volume_node, model: str, name: str, point_list=None):
+    """Put detected landmarks into the scene, beside their volume.
+
+    Args:
+        landmarks: positions in LPS world mm.
+        volume_node: the vtkMRMLScalarVolumeNode in which they were detected.
+        model: id and version of the model, as in ``mouse-skull@1.0.0``.
+        name: name of a new point list.
+        point_list: vtkMRMLMarkupsFiducialNode to replace; a new one is made where that would lose somebody's work.
+
+    Returns:
+        The point list that shows them.
+    """
+    if point_list is not None and may_be_replaced(point_list, volume_node):
+        update_point_list(point_list, landmarks)
+    else:
+        point_list = create_point_list(volume_node.GetScene(), landmarks, name, {MODEL_ATTRIBUTE: model})
+        place_beside(point_list, volume_node)
+    point_list.SetAttribute(MODEL_ATTRIBUTE, model)
+    point_list.SetNodeReferenceID(VOLUME_REFERENCE, volume_node.GetID())
+    point_list.SetAttribute(_FINGERPRINT_ATTRIBUTE, _fingerprint(landmarks))
+    return point_list
+
+
+def may_be_replaced(point_list, volume_node) -> bool:
+    """Whether a point list was detected in this volume and nobody has edited it since."""
+    if point_list.GetNodeReference(VOLUME_REFERENCE) is not volume_node:
+        return False
+    try:
+        fingerprint = _fingerprint(landmarks_from_point_list(point_list))
+    except InputError:
+        return False
+    return fingerprint == point_list.GetAttribute(_FINGERPRINT_ATTRIBUTE)
+
+
+def latest_detection(volume_node, model: str):
+    """The newest point list that a model, given as id and version, has found in a volume; None if there is none."""
+    scene = volume_node.GetScene()
+    found = None
+    for index in range(scene.GetNumberOfNodesByClass(POINT_LIST_CLASS)):
+        node = scene.GetNthNodeByClass(index, POINT_LIST_CLASS)
+        if node.GetAttribute(MODEL_ATTRIBUTE) == model and node.GetNodeReference(VOLUME_REFERENCE) is volume_node:
+            found = node
+    return found
+
+
+def _fingerprint(landmarks: LandmarkSet) -> str:
+    """A short text that changes when a point is renamed, moved by more than about a micrometer, placed or removed."""
+    present = [bool(p) for p in landmarks.present]
+    positions = np.round(landmarks.positions[present], 3) + 0.0  # no negative zero
+    content = repr((landmarks.names, present, positions.tolist()))
+    return hashlib.sha256(content.encode()).hexdigest()[:16]

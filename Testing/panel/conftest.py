@@ -1,0 +1,103 @@
+"""The real panel in the stand-in for Slicer, with a tiny model and a scene of its own for each test."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+ROOT = Path(__file__).resolve().parents[2]
+STANDIN = str(ROOT / "Testing" / "standin")
+if STANDIN not in sys.path:
+    sys.path.insert(0, STANDIN)
+try:  # Qt needs system libraries that a computer without a desktop may lack
+    import slicer  # noqa: F401
+    from PySide6 import QtWidgets  # noqa: F401
+except ImportError:
+    collect_ignore_glob = ["test_*.py"]
+
+# PythonSlicer starts Slicer's real Python as a child and waits for it, as this does.
+LAUNCHER = '#!/bin/sh\n"{python}" "$@"\nexit $?\n'
+
+
+@pytest.fixture(scope="session")
+def app():
+    """The application."""
+    import application
+
+    return application.start()
+
+
+@pytest.fixture(scope="session")
+def module(app):
+    """The Slicer module, imported as from a checkout."""
+    import application
+
+    return application.load_module(ROOT / "H3DELandmarks" / "H3DELandmarks.py")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A tiny model package."""
+    from tiny_model import write_tiny_package
+
+    return write_tiny_package(tmp_path_factory.mktemp("packages") / "tiny")
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    """An empty folder that is the only one with models."""
+    from H3DELandmarksLib.models import registry
+
+    folder = tmp_path / "models"
+    folder.mkdir()
+    monkeypatch.setenv("H3DE_MODELS", str(folder))
+    monkeypatch.setattr(registry, "bundled_folder", lambda: tmp_path / "no models")
+    monkeypatch.setattr(registry, "user_folder", lambda: tmp_path / "no models")
+    return folder
+
+
+@pytest.fixture
+def tiny_model(tiny, models):
+    """The tiny model, installed."""
+    import shutil
+
+    return shutil.copytree(tiny.path, models / "tiny")
+
+
+@pytest.fixture
+def python_slicer(tmp_path, monkeypatch):
+    """Slicer's Python on the path, a launcher as in the application."""
+    launcher = tmp_path / "bin" / "PythonSlicer"
+    launcher.parent.mkdir()
+    launcher.write_text(LAUNCHER.format(python=sys.executable), encoding="utf-8")
+    launcher.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{launcher.parent}{os.pathsep}{os.environ['PATH']}")
+    return launcher
+
+
+@pytest.fixture
+def scene(app, tmp_path, monkeypatch):
+    """The application's scene, empty."""
+    monkeypatch.setattr(app, "temporaryPath", str(tmp_path / "temporary"))
+    Path(app.temporaryPath).mkdir()
+    app.mrmlScene().Clear()
+    return app.mrmlScene()
+
+
+@pytest.fixture
+def open_panel(module, scene, models, python_slicer):
+    """Opens the panel; what fails in its slots fails the test."""
+    import application
+
+    panels = []
+
+    def make():
+        panels.append(application.open_panel(module))
+        return panels[-1]
+
+    with application.failing_on_errors():
+        yield make
+        for panel in panels:
+            application.close_panel(panel)

@@ -1,0 +1,129 @@
+"""Hands and eyes of the tests: clicks, waiting, processes, scenes."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import qt
+import slicer
+import slicer.util
+import vtk
+from PySide6.QtCore import QEventLoop, Qt, QTimer
+from PySide6.QtTest import QTest
+
+# RAS from IJK, oblique and anisotropic; RAS world from RAS, turned, sheared and moved
+OBLIQUE = np.array([[-1.6, 1.2, 0, 20], [-1.2, -1.6, 0, 30], [0, 0, 2.5, -15], [0, 0, 0, 1.0]])
+PARENT = np.array([[0, -1.1, 0.1, 40], [0.9, 0, 0, -25], [0, 0.1, 1, 60], [0, 0, 0, 1.0]])
+
+
+def click(widget):
+    """Click a widget with the mouse; it must be one that a user can click.
+
+    The click happens inside an event loop, as in Slicer: what is deleted later must not be deleted too early.
+    """
+    assert widget.visible and widget.enabled, f"{widget} cannot be clicked"
+    loop = QEventLoop()
+
+    def press():
+        try:
+            QTest.mouseClick(qt.unwrapped(widget), Qt.MouseButton.LeftButton)
+        finally:
+            loop.quit()
+
+    QTimer.singleShot(0, press)
+    loop.exec()
+
+
+def choose(combo, text):
+    """Choose a row of a combo box by mouse and keyboard."""
+    combo = qt.unwrapped(combo)
+    rows = [combo.itemText(i) for i in range(combo.count())]
+    assert combo.isEnabled() and text in rows, f"'{text}' is not among {rows}"
+    QTest.mouseClick(combo, Qt.MouseButton.LeftButton)
+    combo.view().setCurrentIndex(combo.model().index(rows.index(text), combo.modelColumn()))
+    QTest.keyClick(combo.view(), Qt.Key.Key_Return)
+    slicer.app.processEvents()
+    assert combo.currentText() == text
+
+
+def wait_until(condition, seconds=300):
+    """Let the application work until something is so.
+
+    Returns:
+        The longest time in seconds of this thread's computing between two looks.
+    """
+    end, longest = time.monotonic() + seconds, 0.0
+    while not condition():
+        assert time.monotonic() < end, "waited for too long"
+        start = time.thread_time()
+        slicer.app.processEvents()
+        longest = max(longest, time.thread_time() - start)
+        time.sleep(0.01)
+    return longest
+
+
+def add_volume(name="CBCT 7", transformed=False):
+    """A small oblique scan, on request under a parent transform."""
+    voxels = np.random.default_rng(0).normal(0, 300, (20, 22, 24)).astype(np.int16)
+    node = slicer.util.addVolumeFromArray(voxels, ijkToRAS=OBLIQUE, name=name)
+    if transformed:
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+        transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(PARENT))
+        node.SetAndObserveTransformNodeID(transform.GetID())
+    return node
+
+
+def add_nonlinear_transform(scene):
+    """A transform node that bends space."""
+    spline = vtk.vtkThinPlateSplineTransform()
+    spline.SetBasisToR()
+    points = [vtk.vtkPoints(), vtk.vtkPoints()]
+    for corner in np.ndindex(2, 2, 2):
+        points[0].InsertNextPoint(*(100.0 * np.array(corner)))
+        points[1].InsertNextPoint(*(100.0 * np.array(corner) + (10.0 * corner[1] * corner[2], 0, 0)))
+    spline.SetSourceLandmarks(points[0])
+    spline.SetTargetLandmarks(points[1])
+    node = scene.AddNewNodeByClass("vtkMRMLTransformNode")
+    node.SetAndObserveTransformToParent(spline)
+    return node
+
+
+def content(scene):
+    """Everything that a scene file would hold."""
+    scene.SetSaveToXMLString(1)
+    scene.Commit()
+    text = scene.GetSceneXMLString()
+    scene.SetSaveToXMLString(0)
+    return text
+
+
+def descendants(pid=None):
+    """{process id: command line} of the running children of a process, their children, and so on."""
+    parents, commands = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            commands[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue
+        if state not in "ZX":
+            parents[int(folder.name)] = int(parent)
+    found, newest = set(), {pid or os.getpid()}
+    while newest:
+        newest = {child for child, parent in parents.items() if parent in newest}
+        found |= newest
+    return {child: commands[child] for child in found}
+
+
+def is_running(pid):
+    """Whether a process exists and is not only a remnant."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def detection_processes():
+    """The launcher and the Python that it has started, once both are there."""
+    return [pid for pid, command in descendants().items() if "-m H3DELandmarksLib detect" in command]

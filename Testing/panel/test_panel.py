@@ -1,0 +1,321 @@
+"""The panel, by clicks: detection, cancel, failures, and what is told about them."""
+
+import gc
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import qt
+import slicer
+from operating import (
+    add_nonlinear_transform,
+    add_volume,
+    choose,
+    click,
+    content,
+    detection_processes,
+    is_running,
+    wait_until,
+)
+
+from H3DELandmarksLib.cli import main
+from H3DELandmarksLib.errors import InputError
+from H3DELandmarksLib.markups_json import read_markups
+from H3DELandmarksLib.scene import landmarks_from_point_list, volume_from_node
+from H3DELandmarksLib.volume_io import write_volume
+
+POINT_LIST = "vtkMRMLMarkupsFiducialNode"
+
+
+@pytest.fixture
+def panel(open_panel, tiny_model):
+    """The panel with one model and one volume."""
+    add_volume()
+    return open_panel()
+
+
+def start(panel):
+    """Click "Detect landmarks" and wait for the launcher and the Python that it starts."""
+    click(panel.ui.applyButton)
+    wait_until(lambda: len(detection_processes()) >= 2)
+    return detection_processes()
+
+
+def assert_ready_again(panel, scene, before):
+    """Nothing runs, the scene is as it was, and the next detection can start."""
+    assert content(scene) == before
+    assert detection_processes() == []
+    assert panel.ui.applyButton.enabled and not panel.ui.cancelButton.enabled and not panel.ui.progressBar.visible
+    assert os.listdir(slicer.app.temporaryPath) == []
+
+
+def point_lists(scene):
+    return [scene.GetNthNodeByClass(i, POINT_LIST) for i in range(scene.GetNumberOfNodesByClass(POINT_LIST))]
+
+
+# Detection
+
+
+@pytest.mark.parametrize("transformed", [False, True], ids=["plain", "under a transform"])
+def test_detection_finds_what_the_command_line_finds(open_panel, scene, tiny, tiny_model, tmp_path, transformed):
+    volume = add_volume(transformed=transformed)
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "study")
+    hierarchy.CreateItem(study, volume)
+    panel = open_panel()
+
+    click(panel.ui.applyButton)
+    assert panel.ui.progressBar.visible and panel.ui.cancelButton.enabled and not panel.ui.volumeSelector.enabled
+    assert panel.ui.applyButton.toolTip == "A detection is running." and not panel.ui.applyButton.enabled
+    run = panel._run
+    longest = wait_until(lambda: not panel._run)
+
+    (node,) = point_lists(scene)
+    assert panel.ui.statusLabel.text == "3 of 3 landmarks found, see the point list 'CBCT 7 Tiny model landmarks'."
+    assert longest < 0.1, f"the panel was blocked for {longest:.3f} s"
+    assert node.GetName() == "CBCT 7 Tiny model landmarks" and not node.GetLocked()
+    assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == study
+    assert panel.ui.pointListSelector.currentNode() is node
+    assert os.listdir(slicer.app.temporaryPath) == [] and detection_processes() == []
+
+    write_volume(tmp_path / "scan.nrrd", volume_from_node(volume))
+    assert main(["detect", str(tmp_path / "scan.nrrd"), "--model", str(tiny.path), "--output", str(tmp_path)]) == 0
+    expected, found = read_markups(tmp_path / "scan.mrk.json"), landmarks_from_point_list(node)
+    assert found.names == expected.names and found.definitions == expected.definitions
+    np.testing.assert_allclose(found.positions, expected.positions, atol=1e-3)
+    np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-6)
+    np.testing.assert_allclose(found.radius, expected.radius)
+
+    moved = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    moved.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([1, 1, 1.01, 1])))
+    volume.SetAndObserveTransformNodeID(moved.GetID())
+    with pytest.raises(InputError, match="moved or changed"):  # while the detection was running
+        panel.logic.showResult(run, volume, tiny)
+
+
+def test_the_self_test_passes(module, open_panel, tiny_model, scene, capsys):
+    module.H3DELandmarksTest().runTest()
+    assert "The test passed." in capsys.readouterr().out
+    assert [node.GetName() for node in point_lists(scene)] == ["noise Tiny model landmarks"]
+
+
+# Cancel and what comes in between
+
+
+def test_cancel_ends_all_processes_and_leaves_the_scene_alone(panel, scene):
+    before = content(scene)
+    processes = start(panel)
+    assert len(processes) >= 2, "a launcher and the Python that it starts"
+    begin = time.monotonic()
+    click(panel.ui.cancelButton)
+    assert panel.ui.statusLabel.text == "Cancelled. The scene is as it was."
+    wait_until(lambda: not any(map(is_running, processes)), seconds=2)
+    assert time.monotonic() - begin < 2
+    assert_ready_again(panel, scene, before)
+
+
+def test_cancel_while_the_scan_is_being_written(panel, scene):
+    before = content(scene)
+    writer = None
+    click(panel.ui.applyButton)
+    writer = panel._run._writer
+    click(panel.ui.cancelButton)
+    writer.join(60)
+    assert_ready_again(panel, scene, before)
+
+
+def test_closing_the_scene_ends_the_detection(panel, scene):
+    processes = start(panel)
+    scene.Clear()
+    wait_until(lambda: not any(map(is_running, processes)), seconds=2)
+    slicer.app.processEvents()
+    assert panel.ui.statusLabel.text == "" and not panel.ui.applyButton.enabled
+    assert panel.ui.applyButton.toolTip == "Load and choose a volume first."
+    add_volume("the next")
+    assert panel.ui.applyButton.enabled
+    assert panel._parameterNode.inputVolume.GetName() == "the next"
+
+
+def test_removing_the_volume_ends_the_detection(panel, scene):
+    other = add_volume("other")
+    processes = start(panel)
+    scene.RemoveNode(panel.ui.volumeSelector.currentNode())
+    assert panel.ui.statusLabel.text == "The volume was removed, so the detection was stopped."
+    wait_until(lambda: not any(map(is_running, processes)), seconds=2)
+    assert panel.ui.volumeSelector.currentNode() is other
+    assert_ready_again(panel, scene, content(scene))
+
+
+def test_closing_slicer_ends_the_detection(panel, scene):
+    processes = start(panel)
+    panel.cleanup()
+    wait_until(lambda: not any(map(is_running, processes)), seconds=2)
+    assert os.listdir(slicer.app.temporaryPath) == []
+
+
+# Failures
+
+
+def test_a_failing_child_is_told_in_one_sentence(panel, scene, tiny_model):
+    before = content(scene)
+    weights = tiny_model / "localizer.safetensors"
+    weights.unlink()
+    click(panel.ui.applyButton)
+    wait_until(lambda: not panel._run)
+    text = panel.ui.statusLabel.text
+    assert "lacks its file 'localizer.safetensors'" in text and text.count(". ") == 0
+    assert_ready_again(panel, scene, before)
+
+
+def test_a_problem_of_the_scan_is_told_with_the_name_of_the_volume(panel, scene):
+    voxels = slicer.util.arrayFromVolume(panel.ui.volumeSelector.currentNode())
+    volume = slicer.util.addVolumeFromArray(voxels.astype(float), name="odd")
+    slicer.util.arrayFromVolume(volume)[3, 3, 3] = np.nan
+    panel.ui.volumeSelector.setCurrentNode(volume)
+    before = content(scene)
+    click(panel.ui.applyButton)
+    wait_until(lambda: not panel._run)
+    assert "'odd'" in panel.ui.statusLabel.text and "scan.nrrd" not in panel.ui.statusLabel.text
+    assert_ready_again(panel, scene, before)
+
+
+def test_a_child_that_the_system_kills_is_told(panel, scene):
+    before = content(scene)
+    for process in start(panel):
+        os.kill(process, signal.SIGKILL)
+    wait_until(lambda: not panel._run)
+    assert "most likely for lack of memory" in panel.ui.statusLabel.text
+    assert_ready_again(panel, scene, before)
+
+
+def test_an_unexpected_problem_leaves_a_log_that_the_sentence_names(panel, scene, tiny_model, tmp_path, monkeypatch):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "safetensors.py").write_text("raise SystemError('broken package')", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
+    click(panel.ui.applyButton)
+    wait_until(lambda: not panel._run)
+    kept = Path(slicer.app.temporaryPath) / "h3delandmarks.log"
+    assert "SystemError" in panel.ui.statusLabel.text and str(kept) in panel.ui.statusLabel.text
+    assert "broken package" in kept.read_text(encoding="utf-8")
+
+
+def test_without_slicers_python_nothing_starts(panel, scene, python_slicer):
+    python_slicer.unlink()
+    before = content(scene)
+    click(panel.ui.applyButton)
+    assert panel.ui.statusLabel.text.startswith("Slicer's Python was not found")
+    assert_ready_again(panel, scene, before)
+
+
+# What the panel offers
+
+
+def test_the_button_says_why_it_cannot_be_clicked(open_panel, scene, models, tiny):
+    panel = open_panel()
+    button = panel.ui.applyButton
+    assert not button.enabled and button.toolTip == "Load and choose a volume first."
+    volume = add_volume()
+    assert not button.enabled and button.toolTip.startswith("No model is installed:")
+    (models / "odd").mkdir()
+    panel.enter()
+    assert not button.enabled and "lacks manifest.json" in button.toolTip
+    shutil.copytree(tiny.path, models / "tiny")
+    panel.enter()
+    assert button.enabled and button.toolTip == "Find the landmarks of the model in the volume"
+    empty = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
+    panel.ui.volumeSelector.setCurrentNode(empty)
+    assert not button.enabled and button.toolTip == "The volume 'empty' has no voxels: load the scan again."
+    panel.ui.volumeSelector.setCurrentNode(volume)
+    assert button.enabled
+
+
+def test_the_button_follows_the_transform_of_the_volume(panel, scene):
+    volume = panel.ui.volumeSelector.currentNode()
+    volume.SetAndObserveTransformNodeID(add_nonlinear_transform(scene).GetID())
+    assert not panel.ui.applyButton.enabled and "is under a nonlinear transform" in panel.ui.applyButton.toolTip
+    volume.SetAndObserveTransformNodeID(None)
+    assert panel.ui.applyButton.enabled
+
+
+def test_removed_volumes_leave_memory(panel, scene):
+    volume = add_volume("large")
+    panel.ui.volumeSelector.setCurrentNode(volume)
+    gone = []
+    volume.AddObserver("DeleteEvent", lambda caller, event: gone.append(True))
+    scene.RemoveNode(volume)
+    del volume
+    gc.collect()
+    assert gone
+
+
+def test_the_model_card_is_one_click_away(panel):
+    assert panel.ui.modelSelector.currentText == "Tiny model"
+    assert panel.ui.modelSelector.toolTip == "Tiny model: tests"
+    assert panel.ui.modelSelector.itemData(0, qt.Qt.ToolTipRole) == "Tiny model: tests"
+    assert not panel.ui.modelCard.visible
+    click(panel.ui.modelCardButton)
+    assert panel.ui.modelCard.visible and "For tests." in panel.ui.modelCard.plainText
+    click(panel.ui.modelCardButton)
+    assert not panel.ui.modelCard.visible
+
+
+def test_choices_are_kept_with_the_scene(panel, open_panel):
+    choose(panel.ui.deviceSelector, "CPU")
+    panel.cleanup()
+    again = open_panel()
+    assert again.ui.deviceSelector.currentText == "CPU"
+    assert again._parameterNode.device.value == "cpu"
+
+
+def test_only_results_of_the_volume_and_model_are_offered_for_replacement(panel, scene, tiny):
+    from H3DELandmarksLib.landmarks import LandmarkSet
+    from H3DELandmarksLib.scene import show_detection
+
+    first = panel.ui.volumeSelector.currentNode()
+    scene.AddNewNodeByClass(POINT_LIST, "expert's points")
+    result = show_detection(LandmarkSet(("a",), [[1, 2, 3]]), first, "tiny@1.0.0", "result")
+    assert panel.ui.pointListSelector.nodeCount() == 1, "points of an expert are never offered"
+    other = add_volume("other")
+    panel.ui.volumeSelector.setCurrentNode(other)
+    assert panel.ui.pointListSelector.currentNode() is None
+    panel.ui.volumeSelector.setCurrentNode(first)
+    assert panel.ui.pointListSelector.currentNode() is result
+
+
+def test_two_versions_of_a_model_are_told_apart(open_panel, scene, models, tiny):
+    for version in ("1.0.0", "2.0.0"):
+        shutil.copytree(tiny.path, models / version)
+        manifest = models / version / "manifest.json"
+        manifest.write_text(manifest.read_text().replace('"version": "1.0.0"', f'"version": "{version}"'))
+    panel = open_panel()
+    add_volume()
+    assert panel.ui.modelSelector.currentText == "Tiny model (2.0.0)"
+    choose(panel.ui.modelSelector, "Tiny model (1.0.0)")
+    assert panel._parameterNode.model == "tiny@1.0.0"
+    panel.enter()
+    assert panel.ui.modelSelector.currentText == "Tiny model (1.0.0)"
+
+
+# The module file
+
+
+def test_the_module_imports_nothing_heavy_and_finds_the_library_from_a_checkout(tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    code = (
+        "import sys, application; application.start()\n"
+        f"application.load_module({str(root / 'H3DELandmarks' / 'H3DELandmarks.py')!r})\n"
+        "import H3DELandmarksLib\n"
+        "print([n for n in ('torch', 'matplotlib', 'safetensors', 'tqdm') if n in sys.modules])\n"
+    )
+    script = tmp_path / "load.py"
+    script.write_text(code, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(root / "Testing" / "standin")}
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,217 @@
+"""Slicer without its desktop: a real scene, the application object and scripted modules, for tests of panels."""
+
+import importlib
+import os
+import sys
+import tempfile
+import types
+import unittest
+from contextlib import contextmanager
+from pathlib import Path
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+import ctk  # noqa: F401  # so that .ui files know its widgets
+import mrml_widgets
+import parameter_node
+import qt
+import slicer
+import slicer.util
+import vtk
+from PySide6.QtWidgets import QApplication
+
+LOGICS = {
+    "Colors": "vtkMRMLColorLogic",  # first: the others look for its nodes
+    "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
+    "Volumes": "vtkSlicerVolumesLogic",
+    "Markups": "vtkSlicerMarkupsLogic",
+    "Transforms": "vtkSlicerTransformLogic",
+}
+
+
+class Application:
+    """`slicer.app`, as far as it is in use."""
+
+    applicationName = "Slicer stand-in"
+
+    def __init__(self):
+        self._qt = QApplication.instance() or QApplication(sys.argv[:1])
+        self._testing = True
+        self.temporaryPath = tempfile.mkdtemp(prefix="slicer-stand-in-")
+        self._scene = slicer.vtkMRMLScene()
+        self._logic = slicer.vtkSlicerApplicationLogic()
+        self._logic.SetMRMLScene(self._scene)
+        self._logics = [self._add(name, getattr(slicer, kind)()) for name, kind in LOGICS.items()]
+
+    def _add(self, name, logic):
+        logic.SetMRMLApplicationLogic(self._logic)
+        logic.SetMRMLScene(self._scene)
+        self._logic.SetModuleLogic(name, logic)
+        return logic
+
+    def mrmlScene(self):
+        """The scene."""
+        return self._scene
+
+    def testingEnabled(self):
+        """Whether questions are answered without asking."""
+        return self._testing
+
+    def processEvents(self):
+        """Let Qt work."""
+        self._qt.processEvents()
+
+    def translate(self, context, text):
+        """The text, since no language is loaded."""
+        return text
+
+    def topLevelWidgets(self):
+        """All windows."""
+        return qt.wrapped(self._qt.topLevelWidgets())
+
+
+class ScriptedLoadableModule:
+    """Base class of a module's description."""
+
+    def __init__(self, parent):
+        self.parent = parent
+        self.moduleName = type(self).__name__
+
+
+class ScriptedLoadableModuleWidget:
+    """Base class of a panel."""
+
+    def __init__(self, parent):
+        self.moduleName = type(self).__name__.removesuffix("Widget")
+        self.parent = parent
+        self.layout = parent.layout()
+
+    def resourcePath(self, filename):
+        """Path of a file in the module's Resources."""
+        return str(Path(slicer.util.modulePath(self.moduleName)).parent / "Resources" / filename)
+
+    def setup(self):
+        """Nothing to set up here."""
+
+
+class ScriptedLoadableModuleLogic:
+    """Base class of a logic."""
+
+    def __init__(self, parent=None):
+        self.moduleName = type(self).__name__.removesuffix("Logic")
+
+    def getParameterNode(self):
+        """The module's node in the scene."""
+        node = slicer.mrmlScene.GetSingletonNode(self.moduleName, "vtkMRMLScriptedModuleNode")
+        if node is None:
+            node = slicer.vtkMRMLScriptedModuleNode()
+            node.SetSingletonTag(self.moduleName)
+            node.SetName(self.moduleName)
+            node.SetAttribute("ModuleName", self.moduleName)
+            node = slicer.mrmlScene.AddNode(node)
+        return node
+
+
+class ScriptedLoadableModuleTest(unittest.TestCase):
+    """Base class of a self-test."""
+
+    def delayDisplay(self, message, requestedDelay=None, msec=None):
+        """Print, where Slicer shows a window for a moment."""
+        print(message)
+
+
+def _module(name, **members):
+    module = types.ModuleType(f"slicer.{name}")
+    vars(module).update(members)
+    sys.modules[module.__name__] = module
+    setattr(slicer, name, module)
+
+
+def start():
+    """Make the module slicer what it is inside the application; once per process.
+
+    Returns:
+        The Application.
+    """
+    if isinstance(getattr(slicer, "app", None), Application):
+        return slicer.app
+    mrml_widgets.install()
+    slicer.app = Application()
+    slicer.mrmlScene = slicer.app.mrmlScene()
+    slicer.modules = types.SimpleNamespace()
+    _module("i18n", tr=lambda text: text, translate=lambda context, text: text)
+    _module("parameterNodeWrapper", parameterNodeWrapper=parameter_node.parameterNodeWrapper)
+    bases = (
+        ScriptedLoadableModule, ScriptedLoadableModuleWidget, ScriptedLoadableModuleLogic, ScriptedLoadableModuleTest,
+    )
+    _module("ScriptedLoadableModule", **{base.__name__: base for base in bases})
+    return slicer.app
+
+
+def load_module(path):
+    """Import a scripted module and make its description, as Slicer does at start.
+
+    Args:
+        path: the module's .py file; only its folder is added to Python's path, as in Slicer.
+
+    Returns:
+        The Python module.
+    """
+    name = Path(path).stem
+    if str(Path(path).parent) not in sys.path:
+        sys.path.append(str(Path(path).parent))
+    module = importlib.import_module(name)
+    description = types.SimpleNamespace(path=str(path), name=name)
+    setattr(slicer.modules, name.lower(), description)
+    getattr(module, name)(description)
+    return module
+
+
+def open_panel(module):
+    """Open a module's panel, as the user does by selecting the module.
+
+    Returns:
+        The module's widget object.
+    """
+    host = slicer.qSlicerScriptedLoadableModuleWidget()
+    host.setLayout(qt.QVBoxLayout())
+    panel = getattr(module, f"{module.__name__}Widget")(host)
+    panel.setup()
+    qt.unwrapped(host)._entered = True
+    panel.enter()
+    host.resize(440, 520)
+    host.show()
+    return panel
+
+
+def close_panel(panel):
+    """Close a panel, as Slicer does at its end."""
+    panel.cleanup()
+    for widget in vars(panel.ui).values():
+        if isinstance(widget, slicer.qMRMLNodeComboBox):
+            widget.setMRMLScene(None)  # its destructor does so in Slicer
+    panel.parent.close()
+    panel.parent.deleteLater()
+    slicer.app.processEvents()
+    qt.forget_dead_connections()
+
+
+@contextmanager
+def failing_on_errors():
+    """Raise at the end if a slot or an observer raised, which Qt and VTK only print, or if VTK reported an error."""
+    errors, previous = [], sys.excepthook
+    sys.excepthook = lambda kind, error, trace: errors.append(error)
+    window = vtk.vtkOutputWindow.GetInstance()
+
+    def note(caller, event, text):
+        errors.append(RuntimeError(text))
+
+    note.CallDataType = vtk.VTK_STRING
+    tag = window.AddObserver("ErrorEvent", note)
+    try:
+        yield
+    finally:
+        window.RemoveObserver(tag)
+        sys.excepthook = previous
+    if errors:
+        raise AssertionError(f"a slot or an observer failed: {errors[0]!r}") from errors[0]

@@ -1,0 +1,257 @@
+"""The stand-in is strict: what Slicer does not have, or only prints, raises."""
+
+import enum
+
+import application
+import ctk
+import parameter_node
+import pytest
+import qt
+import slicer
+
+pytestmark = pytest.mark.usefixtures("app")
+
+
+class Size(enum.Enum):
+    SMALL = 1
+    LARGE = 2
+
+
+# Properties and methods
+
+
+def test_properties_are_attributes():
+    button = qt.QPushButton("Detect")
+    button.enabled = False
+    assert button.text == "Detect" and button.enabled is False
+    button.name = "apply"
+    assert button.objectName == "apply" and button.className() == "QPushButton"
+    with pytest.raises(TypeError):
+        button.text()
+
+
+@pytest.mark.parametrize("name", ["enable", "caption", "_private", "setCaption"])
+def test_unknown_names_raise(name):
+    button = qt.QPushButton()
+    with pytest.raises(AttributeError):
+        getattr(button, name)
+    with pytest.raises(AttributeError):
+        setattr(button, name, True)
+
+
+def test_unknown_classes_raise():
+    with pytest.raises(AttributeError):
+        qt.QPushButon  # noqa: B018
+    with pytest.raises(AttributeError):
+        qt.QMessageBox.Okay  # noqa: B018
+    with pytest.raises(AttributeError):
+        ctk.ctkUnknown  # noqa: B018
+    with pytest.raises(AttributeError):
+        slicer.app.layoutManagers  # noqa: B018
+
+
+@pytest.mark.parametrize(("name", "value"), [("enabled", "yes"), ("text", 5), ("text", None), ("x", 3), ("width", 3)])
+def test_values_of_wrong_types_and_read_only_properties_raise(name, value):
+    with pytest.raises(AttributeError):
+        setattr(qt.QPushButton(), name, value)
+
+
+def test_setters_of_slicer_classes_that_are_no_slots_do_not_exist():
+    selector = slicer.qMRMLNodeComboBox()
+    with pytest.raises(AttributeError):
+        selector.setNodeTypes(["vtkMRMLModelNode"])
+    selector.nodeTypes = ["vtkMRMLModelNode"]
+    assert selector.nodeTypes == ("vtkMRMLModelNode",)
+
+
+def test_wrappers_of_one_object_are_equal():
+    parent = qt.QWidget()
+    child = qt.QLabel("text", parent)
+    assert parent.children() == (child,) and child.parent() == parent != child
+    assert isinstance(child, qt.QLabel) and isinstance(child, qt.QWidget) and not isinstance(child, qt.QPushButton)
+
+
+# Signals
+
+
+def test_slots_get_as_many_arguments_as_they_take():
+    button, calls = qt.QPushButton(), []
+    button.connect("clicked(bool)", lambda: calls.append("none"))
+    button.connect("clicked(bool)", lambda checked: calls.append(checked))
+    button.connect("clicked(bool)", lambda *arguments: calls.append(arguments))
+    button.click()
+    assert calls == ["none", False, (False,)]
+
+
+def test_unknown_signals_raise():
+    with pytest.raises(ValueError, match="no signal 'pressed\\(bool\\)'"):
+        qt.QPushButton().connect("pressed(bool)", print)
+    with pytest.raises(ValueError, match="no signal"):
+        slicer.qMRMLNodeComboBox().connect("currentNodeChanged(QString)", print)
+    with pytest.raises(TypeError):
+        qt.QPushButton().connect("clicked()", "onClicked")
+
+
+def test_disconnecting():
+    button, calls = qt.QPushButton(), []
+
+    def slot():
+        calls.append(1)
+
+    button.connect("clicked()", slot)
+    button.disconnect("clicked()", slot)
+    button.click()
+    assert calls == []
+    with pytest.raises(ValueError, match="is not connected"):
+        button.disconnect("clicked()", slot)
+
+
+def fail(*arguments):
+    raise RuntimeError("in a slot")
+
+
+def test_an_exception_in_a_slot_fails():
+    button = qt.QPushButton()
+    button.connect("clicked()", fail)
+    with pytest.raises(AssertionError, match="in a slot"), application.failing_on_errors():
+        button.click()
+
+
+def test_an_exception_in_an_observer_and_a_vtk_error_fail():
+    scene = slicer.vtkMRMLScene()
+    scene.AddObserver(scene.NodeAddedEvent, fail)
+    with pytest.raises(AssertionError, match="in a slot"), application.failing_on_errors():
+        scene.AddNewNodeByClass("vtkMRMLModelNode")
+    with pytest.raises(AssertionError, match="failed"), application.failing_on_errors():
+        scene.AddNewNodeByClass("vtkMRMLUnknownNode")
+
+
+# .ui files
+
+
+UI = """<ui version="4.0"><class>Panel</class><widget class="qMRMLWidget" name="Panel"><layout class="QVBoxLayout">
+<item><widget class="{cls}" name="button"><property name="{prop}"><string>Go</string></property></widget></item>
+</layout></widget><connections><connection><sender>button</sender><signal>{signal}</signal>
+<receiver>{receiver}</receiver><slot>hide()</slot></connection></connections></ui>"""
+GOOD = {"cls": "QPushButton", "prop": "text", "signal": "clicked()", "receiver": "Panel"}
+
+
+def load(tmp_path, **changes):
+    (tmp_path / "panel.ui").write_text(UI.format(**{**GOOD, **changes}), encoding="utf-8")
+    return slicer.util.loadUI(str(tmp_path / "panel.ui"))
+
+
+def test_ui_files_are_loaded_and_connected(tmp_path):
+    root = load(tmp_path)
+    root.show()
+    button = slicer.util.childWidgetVariables(root).button
+    assert button.text == "Go" and root.visible
+    button.click()
+    assert not root.visible
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"cls": "QMRMLButton"}, {"prop": "caption"}, {"signal": "clickd()"}, {"receiver": "nobody"}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_unknown_names_in_ui_files_raise(tmp_path, changes):
+    with pytest.raises((RuntimeError, ValueError)):
+        load(tmp_path, **changes)
+
+
+# Scene
+
+
+@pytest.fixture
+def selector():
+    """A selector of point lists in a scene of its own."""
+    scene = slicer.vtkMRMLScene()
+    selector = slicer.qMRMLNodeComboBox()
+    selector.nodeTypes = ["vtkMRMLMarkupsFiducialNode"]
+    selector.noneEnabled = True
+    selector.setMRMLScene(scene)
+    yield selector
+    selector.setMRMLScene(None)
+
+
+def test_the_node_selector_follows_the_scene(selector):
+    nodes, bools = [], []
+    selector.connect("currentNodeChanged(vtkMRMLNode*)", nodes.append)
+    selector.connect("currentNodeChanged(bool)", bools.append)
+    scene = selector.mrmlScene()
+    scene.AddNewNodeByClass("vtkMRMLModelNode")
+    node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode")
+    assert selector.nodeCount() == 1 and selector.currentNode() is None
+    selector.setCurrentNode(node)
+    assert selector.currentNode() is node and selector.currentNodeID == node.GetID()
+    scene.RemoveNode(node)
+    assert selector.currentNode() is None
+    assert nodes == [node, None] and bools == [True, False]
+
+
+def test_the_node_selector_filters_by_attribute(selector):
+    selector.addAttribute("vtkMRMLMarkupsFiducialNode", "Detected")
+    scene = selector.mrmlScene()
+    assert scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode") and selector.nodeCount() == 0
+    node = slicer.vtkMRMLMarkupsFiducialNode()
+    node.SetAttribute("Detected", "yes")
+    scene.AddNode(node)
+    assert selector.nodeCount() == 1
+
+
+# Parameters
+
+
+@parameter_node.parameterNodeWrapper
+class Parameters:
+    points: slicer.vtkMRMLMarkupsFiducialNode
+    size: Size
+    text: str
+
+
+def test_parameters_are_kept_in_the_node(selector):
+    scene = selector.mrmlScene()
+    node = scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode")
+    first, second = Parameters(node), Parameters(node)
+    assert (first.points, first.size, first.text) == (None, Size.SMALL, "")
+    first.points = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode")
+    first.size, first.text = Size.LARGE, "a"
+    assert (second.points, second.size, second.text) == (first.points, Size.LARGE, "a")
+    with pytest.raises(AttributeError):
+        first.color = 1
+    with pytest.raises(AttributeError):
+        first.color  # noqa: B018
+    with pytest.raises(TypeError):
+        first.text = 5
+    with pytest.raises(TypeError):
+        first.points = scene.AddNewNodeByClass("vtkMRMLModelNode")
+
+
+def test_parameters_and_widgets_follow_each_other(selector):
+    scene = selector.mrmlScene()
+    parameters = Parameters(scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode"))
+    combo = qt.QComboBox()
+    combo.setProperty("SlicerParameterName", "size")
+    selector.setProperty("SlicerParameterName", "points")
+    gui = type("Gui", (), {})()
+    gui.combo, gui.selector = combo, selector
+    tag = parameters.connectGui(gui)
+    combo.currentIndex = 1
+    assert parameters.size is Size.LARGE
+    parameters.size = Size.SMALL
+    assert combo.currentIndex == 0 and combo.currentText == "SMALL"
+    node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode")
+    parameters.points = node
+    assert selector.currentNode() is node
+    parameters.disconnectGui(tag)
+    combo.currentIndex = 1
+    assert parameters.size is Size.SMALL
+
+
+def test_unknown_parameter_types_raise():
+    class Unknown:
+        number: complex
+
+    with pytest.raises(TypeError):
+        parameter_node.parameterNodeWrapper(Unknown)

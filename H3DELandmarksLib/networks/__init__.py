@@ -9,10 +9,24 @@ from typing import Any
 from torch import nn
 
 from .h3denet import H3DENet, H3DENetConfig, NetworkOutput
+from .hyatt import HanConfig, HyattConfig, HyattNet, HyattOutput
 
-__all__ = ["H3DENet", "H3DENetConfig", "NetworkOutput", "build_network"]
+__all__ = [
+    "H3DENet",
+    "H3DENetConfig",
+    "HanConfig",
+    "HyattConfig",
+    "HyattNet",
+    "HyattOutput",
+    "NetworkOutput",
+    "build_network",
+]
 
-ARCHITECTURES: dict[str, tuple[type[nn.Module], type]] = {"h3denet": (H3DENet, H3DENetConfig)}
+ARCHITECTURES: dict[str, tuple[type[nn.Module], type]] = {
+    "h3denet": (H3DENet, H3DENetConfig),
+    "han": (HyattNet, HanConfig),
+    "hyatt": (HyattNet, HyattConfig),
+}
 
 
 def build_network(architecture: str, settings: Mapping[str, Any]) -> nn.Module:

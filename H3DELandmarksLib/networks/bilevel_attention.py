@@ -1,6 +1,7 @@
 """Bi-level routing attention of BiFormer (arXiv 2303.08810), in two or three dimensions.
 
-H3DE-Net (arXiv 2502.14221) calls the three-dimensional form volumetric bi-level routing attention (V-BRA).
+H3DE-Net (arXiv 2502.14221) calls the three-dimensional form volumetric bi-level routing attention (V-BRA). HYATT-Net
+(arXiv 2412.06499) uses the two-dimensional one with pooled keys and values.
 """
 
 from __future__ import annotations
@@ -20,10 +21,20 @@ class BiLevelRoutingAttention(nn.Module):
 
     The grid is cut into at most ``n_win`` regions an axis. Routing compares a region's mean query with all mean keys
     and carries no gradient. A grid that isn't a multiple of ``n_win`` has smaller last regions, and fewer of them where
-    no token would be left for the last; no token outside the grid ever takes part.
+    no token would be left for the last; no token outside the grid ever takes part, unless ``pad_windows`` asks for it.
     """
 
-    def __init__(self, dim: int, num_heads: int, n_win: Sequence[int], topk: int, lepe_kernel: int = 5) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        n_win: Sequence[int],
+        topk: int,
+        lepe_kernel: int = 5,
+        key_side: int | None = None,
+        pad_windows: bool = False,
+        scale: float | None = None,
+    ) -> None:
         """Create the layer.
 
         Args:
@@ -32,6 +43,10 @@ class BiLevelRoutingAttention(nn.Module):
             n_win: regions along each axis; its length, 2 or 3, is the number of spatial axes.
             topk: regions that a region attends to; all of them where there are no more.
             lepe_kernel: odd width of the depthwise convolution on the values (local positional encoding, LePE).
+            key_side: tokens along each axis to which the keys and values of a region are averaged; None: no averaging.
+            pad_windows: extend the grid with zero tokens, which take part like all others, to a multiple of ``n_win``,
+                as BiFormer's dense prediction does.
+            scale: factor on products of query and key; None: ``dim ** -0.5``.
         """
         super().__init__()
         if dim % num_heads:
@@ -41,8 +56,10 @@ class BiLevelRoutingAttention(nn.Module):
         self.num_heads = num_heads
         self.n_win = tuple(n_win)
         self.topk = topk
+        self.key_side = key_side
+        self.pad_windows = pad_windows
         # The published networks scale by the full width, not by the width of a head.
-        self.scale = dim**-0.5
+        self.scale = dim**-0.5 if scale is None else scale
         self.qkv = nn.Linear(dim, 3 * dim)
         self.lepe = DepthwiseConv(dim, lepe_kernel, axes=len(n_win))
         self.proj = nn.Linear(dim, dim)
@@ -52,14 +69,23 @@ class BiLevelRoutingAttention(nn.Module):
         grid = x.shape[1:-1]
         if len(grid) != len(self.n_win):
             raise ValueError(f"expected (batch, {len(self.n_win)} spatial axes, channels), got shape {tuple(x.shape)}")
+        if self.pad_windows:
+            x = _extend(x, [-(-size // count) * count for size, count in zip(grid, self.n_win)])
         q, k, v = self.qkv(x).chunk(3, dim=-1)
-        region, counts = region_layout(grid, self.n_win)
-        if self.topk >= prod(counts):
+        region, counts = region_layout(x.shape[1:-1], self.n_win)
+        if self.topk >= prod(counts) and not self._pools(region):
             attended = self._attend_all(q, k, v)
         else:
             attended = self._attend_routed(q, k, v, region, counts)
         local = self.lepe(v.movedim(-1, 1)).movedim(1, -1)
-        return self.proj(attended + local)
+        return self.proj(_crop(attended + local, grid))
+
+    def _pools(self, region: list[int]) -> bool:
+        """Whether averaging keys and values changes anything.
+
+        Sides that divide ``key_side`` would only have every token repeated equally often, which no softmax notices.
+        """
+        return self.key_side is not None and any(self.key_side % width for width in region)
 
     def _attend_all(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention of all tokens to all tokens, each (batch, *grid, dim)."""
@@ -70,9 +96,9 @@ class BiLevelRoutingAttention(nn.Module):
     def _attend_routed(self, q: Tensor, k: Tensor, v: Tensor, region: list[int], counts: list[int]) -> Tensor:
         """Attention of each region's queries to copies of its routed regions' keys and values."""
         batch, *grid, _ = q.shape
-        q, k, v = (self._partition(t, region, counts) for t in (q, k, v))
         valid = valid_tokens(grid, region, counts, q.device)
-        routed = self._route(q.detach(), k.detach(), valid)
+        q = self._partition(q, region, counts)
+        routed, k, v, valid = self._keys(q, k, v, region, counts, valid)
         sequences = torch.arange(batch * self.num_heads, device=q.device).view(batch, self.num_heads, 1, 1)
         rows = (sequences * prod(counts) + routed[:, None]).flatten()
         mask = None
@@ -83,24 +109,32 @@ class BiLevelRoutingAttention(nn.Module):
         out = F.scaled_dot_product_attention(q.flatten(0, 1), k, v, attn_mask=mask, scale=self.scale)
         return self._merge(out.view(q.shape), region, counts, grid)
 
-    def _route(self, q: Tensor, k: Tensor, valid: Tensor | None) -> Tensor:
-        """Choose ``topk`` regions for each region, (batch, regions, topk), from partitioned queries and keys."""
-        # Padding is zero, so a sum over all tokens is a sum over the valid ones.
-        tokens = q.shape[3] if valid is None else valid.sum(1)[:, None]
-        region_q, region_k = ((t.sum(3) / tokens).transpose(1, 2).flatten(2) for t in (q, k))
+    def _keys(
+        self, q: Tensor, k: Tensor, v: Tensor, region: list[int], counts: list[int], valid: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Routes of partitioned queries, and partitioned keys and values, averaged if asked for, with what is valid."""
+        grid = k.shape[1:-1]
+        if not self._pools(region):
+            k, v = self._partition(k, region, counts), self._partition(v, region, counts)
+            return self._route(_region_means(q, valid), _region_means(k, valid)), k, v, valid
+        region_k = pool_regions(k.detach(), region, counts, 1).flatten(1, -2)
+        sides = [self.key_side] * len(grid)
+        k, v = (self._partition(pool_regions(t, region, counts, self.key_side), sides, counts) for t in (k, v))
+        key_valid = None if valid is None else valid_tokens(grid, region, counts, q.device, self.key_side)
+        return self._route(_region_means(q, valid), region_k), k, v, key_valid
+
+    def _route(self, region_q: Tensor, region_k: Tensor) -> Tensor:
+        """Choose ``topk`` regions for each region, (batch, regions, topk), from mean queries and keys."""
         similarity = (region_q * self.scale) @ region_k.transpose(1, 2)
-        return similarity.topk(self.topk, dim=-1).indices
+        return similarity.topk(min(self.topk, similarity.shape[2]), dim=-1).indices
 
     def _partition(self, x: Tensor, region: list[int], counts: list[int]) -> Tensor:
         """(batch, *grid, dim) to (batch, heads, regions, tokens, head_dim), zero outside the grid."""
-        batch, *grid, _ = x.shape
-        missing = [count * width - size for size, width, count in zip(grid, region, counts)]
-        if any(missing):
-            x = F.pad(x, [0, 0] + [end for size in reversed(missing) for end in (0, size)])
-        split = x.reshape(batch, *(size for pair in zip(counts, region) for size in pair), self.num_heads, -1)
-        head = 2 * len(grid) + 1
+        x = _extend(x, [count * width for width, count in zip(region, counts)])
+        split = x.reshape(len(x), *(size for pair in zip(counts, region) for size in pair), self.num_heads, -1)
+        head = 2 * len(region) + 1
         order = [0, head, *range(1, head, 2), *range(2, head, 2), head + 1]
-        return split.permute(order).reshape(batch, self.num_heads, prod(counts), prod(region), -1)
+        return split.permute(order).reshape(len(x), self.num_heads, prod(counts), prod(region), -1)
 
     def _merge(self, x: Tensor, region: list[int], counts: list[int], grid: list[int]) -> Tensor:
         """Undo ``_partition``, dropping what lies outside the grid."""
@@ -108,8 +142,7 @@ class BiLevelRoutingAttention(nn.Module):
         split = x.view(batch, self.num_heads, *counts, *region, -1)
         order = [0, *(axis + part for axis in range(2, 2 + axes) for part in (0, axes)), 1, 2 + 2 * axes]
         padded = [count * width for count, width in zip(counts, region)]
-        merged = split.permute(order).reshape(batch, *padded, -1)
-        return merged[(slice(None), *(slice(size) for size in grid))]
+        return _crop(split.permute(order).reshape(batch, *padded, -1), grid)
 
 
 def region_layout(grid: Sequence[int], n_win: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -119,16 +152,61 @@ def region_layout(grid: Sequence[int], n_win: Sequence[int]) -> tuple[list[int],
 
 
 def valid_tokens(
-    grid: Sequence[int], region: Sequence[int], counts: Sequence[int], device: torch.device | None = None
+    grid: Sequence[int],
+    region: Sequence[int],
+    counts: Sequence[int],
+    device: torch.device | None = None,
+    side: int | None = None,
 ) -> Tensor | None:
-    """Which of the (regions, tokens) lie inside the grid, as booleans; None where all do."""
+    """Which of the (regions, tokens) lie inside the grid, as booleans; None where all do.
+
+    With ``side``, tokens are those of ``pool_regions``; one that averages any token of the grid lies inside.
+    """
     if all(count * width == size for size, width, count in zip(grid, region, counts)):
         return None
     valid = torch.ones(1, 1, dtype=torch.bool, device=device)
     for size, width, count in zip(grid, region, counts):
-        inside = torch.arange(count * width, device=device).view(count, width) < size
+        tokens = side or width
+        first = torch.arange(tokens, device=device) * width // tokens
+        inside = torch.arange(count, device=device)[:, None] * width + first < size
         valid = (valid[:, None, :, None] & inside[None, :, None, :]).flatten(2).flatten(0, 1)
     return valid
+
+
+def pool_regions(x: Tensor, region: Sequence[int], counts: Sequence[int], side: int) -> Tensor:
+    """Average the tokens of each region adaptively to ``side`` an axis; tokens outside the grid don't count.
+
+    (batch, *grid, dim) to (batch, *(side * counts), dim); 0 where an average has no token of the grid.
+    """
+    grid, padded = x.shape[1:-1], [count * width for count, width in zip(counts, region)]
+    pool = {2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}[len(grid)]
+    # Adaptive bins of the whole grid are those of each region, because regions are equally wide.
+    size = [count * side for count in counts]
+    pooled = pool(_extend(x, padded).movedim(-1, 1), size).movedim(1, -1)
+    if list(grid) == padded:
+        return pooled
+    share = pool(_extend(x.new_ones(1, *grid, 1), padded).movedim(-1, 1), size).movedim(1, -1)
+    return pooled / share.masked_fill(share == 0, 1)
+
+
+def _region_means(x: Tensor, valid: Tensor | None) -> Tensor:
+    """Mean token of each region, (batch, regions, dim) without gradient, from partitioned queries or keys."""
+    # Padding is zero, so a sum over all tokens is a sum over the valid ones.
+    tokens = x.shape[3] if valid is None else valid.sum(1)[:, None]
+    return (x.detach().sum(3) / tokens).transpose(1, 2).flatten(2)
+
+
+def _extend(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Append zero tokens to (batch, *grid, dim) until the grid is ``size``."""
+    missing = [after - before for before, after in zip(x.shape[1:-1], size)]
+    if not any(missing):
+        return x
+    return F.pad(x, [0, 0] + [end for count in reversed(missing) for end in (0, count)])
+
+
+def _crop(x: Tensor, grid: Sequence[int]) -> Tensor:
+    """Undo ``_extend``."""
+    return x[(slice(None), *(slice(size) for size in grid))]
 
 
 def _take_regions(x: Tensor, rows: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ TORCH_PLACES = (
     "H3DELandmarksLib.networks",
     "H3DELandmarksLib.training",
     "H3DELandmarksLib.detection.decoding",
+    "H3DELandmarksLib.detection.decoding_2d",
     "H3DELandmarksLib.detection.detector",
     "H3DELandmarksLib.detection.device",
     "H3DELandmarksLib.detection.localizer",

@@ -1,0 +1,134 @@
+"""Backbone of HYATT-Net (arXiv 2412.06499): BiFormer blocks (arXiv 2303.08810) followed by residual attention."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .bilevel_attention import BiLevelRoutingAttention
+from .encoder import LAYER_NORM_EPS, LINEAR_INIT_STD
+from .layers import DepthwiseConv
+from .norms2d import norm_2d
+from .residual_attention import ResidualAttention
+
+KEYS_A_WINDOW_SIDE = 4
+
+
+class PatchEmbedding(nn.Module):
+    """Halve the grid by a 4x4 convolution, then normalize."""
+
+    def __init__(self, in_channels: int, out_channels: int, norm: str) -> None:
+        """Create the layer; ``norm`` as in ``norm_2d``. The convolution has no bias, the normalization does."""
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False)
+        self.norm = norm_2d(norm, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, in_channels, H, W) to (batch, out_channels, ceil(H/2), ceil(W/2))."""
+        # The publication knows even sizes only; a row or column of zeros keeps the border of odd ones.
+        height, width = x.shape[2:]
+        return self.norm(self.conv(F.pad(x, (0, width % 2, 0, height % 2))))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (arXiv 1603.09382): in training, leave out a branch of the network for some samples."""
+
+    def __init__(self, probability: float) -> None:
+        """Drop each sample with ``probability`` and scale up the others."""
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep or zero each sample of (batch, ...)."""
+        if not self.training or self.probability == 0:
+            return x
+        keep = 1 - self.probability
+        kept = torch.rand((len(x), *[1] * (x.ndim - 1)), device=x.device) < keep
+        return x * (kept / keep).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """Name the setting in print(network)."""
+        return f"{self.probability}"
+
+
+class BiFormerBlock(nn.Module):
+    """Depthwise convolution, attention and multilayer perceptron, each added to its input."""
+
+    def __init__(self, dim: int, attention: BiLevelRoutingAttention, mlp_ratio: int, drop_path: float) -> None:
+        """Create a block of ``dim`` channels around ``attention``."""
+        super().__init__()
+        self.position = DepthwiseConv(dim, 3, axes=2)
+        self.attention_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.attention = attention
+        self.mlp_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.mlp = nn.Sequential(nn.Linear(dim, mlp_ratio * dim), nn.GELU(), nn.Linear(mlp_ratio * dim, dim))
+        self.drop_path = DropPath(drop_path)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=LINEAR_INIT_STD)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform (batch, dim, H, W) to the same shape."""
+        tokens = (x + self.position(x)).movedim(1, -1).contiguous()
+        tokens = tokens + self.drop_path(self.attention(self.attention_norm(tokens)))
+        tokens = tokens + self.drop_path(self.mlp(self.mlp_norm(tokens)))
+        return tokens.movedim(-1, 1)
+
+
+def routed_attention(dim: int, heads: int, n_win: int, topk: int, mask_padding: bool) -> BiLevelRoutingAttention:
+    """Attention to the ``topk`` most similar of ``n_win`` x ``n_win`` windows, keys and values averaged to 4x4 each."""
+    windows = (n_win, n_win)
+    return BiLevelRoutingAttention(dim, heads, windows, topk, key_side=KEYS_A_WINDOW_SIDE, pad_windows=not mask_padding)
+
+
+def full_attention(dim: int, heads: int) -> BiLevelRoutingAttention:
+    """Attention of all tokens to all tokens, with LePE; scaled by the width of a head, as BiFormer's is."""
+    return BiLevelRoutingAttention(dim, heads, n_win=(1, 1), topk=1, scale=(dim / heads) ** -0.5)
+
+
+class Backbone(nn.Module):
+    """Image to feature maps at strides 2, 4, 8, 16 and 32."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        dims: Sequence[int],
+        heads: Sequence[int],
+        n_win: Sequence[int],
+        topk: Sequence[int],
+        mlp_ratios: Sequence[int],
+        drop_path: float,
+        norm: str,
+        mask_padding: bool,
+        residual_name: str,
+    ) -> None:
+        """Create one stage an entry of ``dims``, of which the last attends fully; settings as in HyattConfig.
+
+        ``residual_name`` is the name that the residual attention has in the state dict.
+        """
+        super().__init__()
+        attentions = [routed_attention(*sizes, mask_padding) for sizes in zip(dims, heads, n_win, topk)]
+        attentions.append(full_attention(dims[-1], heads[-1]))
+        rates = torch.linspace(0, drop_path, len(dims), device="cpu").tolist()
+        self.stages = nn.ModuleList()
+        for before, dim, attention, mlp_ratio, rate in zip((in_channels, *dims), dims, attentions, mlp_ratios, rates):
+            layers = [
+                ("embedding", PatchEmbedding(before, dim, norm)),
+                ("block", BiFormerBlock(dim, attention, mlp_ratio, rate)),
+                (residual_name, ResidualAttention(dim, norm)),
+            ]
+            self.stages.append(nn.Sequential(OrderedDict(layers)))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(batch, in_channels, H, W) to (batch, dim, ceil(H/s), ceil(W/s)) a stride s, finest first."""
+        features = []
+        x = image
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features

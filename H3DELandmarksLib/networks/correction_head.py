@@ -1,0 +1,81 @@
+"""Heads of HYATT-Net (arXiv 2412.06499): heat maps at strides 4 and 2, and the feature fusion correction module (FFCM).
+
+Each level has weights of its own, and hidden layers are as wide as the neck (both inferred).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .norms2d import norm_2d
+
+# Maps start near zero, as targets are almost everywhere; after Xiao et al. (arXiv 1804.06208), inferred.
+MAP_INIT_STD = 0.001
+
+
+class HyattOutput(NamedTuple):
+    """Heat maps of one image at three resolutions, for an input of (batch, channels, H, W).
+
+    Pixel ``i`` of a map with stride ``s`` has its center at pixel ``(i + 0.5) s - 0.5`` of the image.
+
+    Attributes:
+        quarter: (batch, landmarks, ceil(H/4), ceil(W/4)).
+        half: (batch, landmarks, ceil(H/2), ceil(W/2)).
+        full: (batch, landmarks, H, W).
+    """
+
+    quarter: Tensor
+    half: Tensor
+    full: Tensor
+
+
+def map_head(in_channels: int, hidden: int, landmarks: int) -> nn.Sequential:
+    """Features (batch, in_channels, H, W) to heat maps (batch, landmarks, H, W)."""
+    last = nn.Conv2d(hidden, landmarks, 1)
+    nn.init.normal_(last.weight, std=MAP_INIT_STD)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Conv2d(in_channels, hidden, 3, padding=1), nn.ReLU(), last)
+
+
+class CorrectionHead(nn.Module):
+    """Heat maps from stride-4 features, and their corrections at strides 2 and 1."""
+
+    def __init__(self, channels: int, image_channels: int, image_dim: int, landmarks: int, norm: str) -> None:
+        """Create the heads.
+
+        Args:
+            channels: channels of the features.
+            image_channels: channels of the image.
+            image_dim: channels to which the FFCM brings the image.
+            landmarks: heat maps at each resolution.
+            norm: as in ``norm_2d``.
+        """
+        super().__init__()
+        self.quarter_maps = map_head(channels, channels, landmarks)
+        self.upsample = nn.Sequential(
+            nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1, bias=False),
+            norm_2d(norm, channels),
+            nn.ReLU(),
+        )
+        self.half_maps = map_head(channels, channels, landmarks)
+        self.image = nn.Sequential(
+            nn.Conv2d(image_channels, image_dim, 1, bias=False), norm_2d(norm, image_dim), nn.ReLU()
+        )
+        self.correction = map_head(channels + image_dim + landmarks, channels, landmarks)
+
+    def forward(self, features: Tensor, image: Tensor) -> HyattOutput:
+        """(batch, channels, ceil(H/4), ceil(W/4)) and (batch, image_channels, H, W) to heat maps."""
+        # Odd sizes round up as in the backbone; a last pixel without a partner is taken as it is.
+        small = F.avg_pool2d(image, 2, ceil_mode=True)
+        height, width = small.shape[2:]
+        fine = self.upsample(features)[..., :height, :width]
+        half = self.half_maps(fine)
+        corrected = self.correction(torch.cat([fine, self.image(small), half], dim=1))
+        full = F.interpolate(corrected, scale_factor=2.0, mode="bilinear", align_corners=False)
+        height, width = image.shape[2:]
+        levels = (self.quarter_maps(features), half, full[..., :height, :width])
+        return HyattOutput(*(level.contiguous() for level in levels))

@@ -1,22 +1,30 @@
-"""Reading landmark positions and evidence out of heat maps."""
+"""Reading landmark positions and evidence out of heat maps and anchors."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+# Anchors of H3DE-Net (arXiv 2502.14221): cells are 4 input voxels wide, and cell c lies at input voxel 4 c.
+ANCHOR_STRIDE = 4
+ANCHOR_RADII = (0.5, 0.75, 1.0, 1.25)
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """What a stack of heat maps says about each landmark.
+    """What a stack of heat maps, or a grid of anchors, says about each landmark.
 
     Attributes:
         index: (K, 3) continuous voxel indices in the network's input grid.
         presence_logit: (K,) log-odds of "somewhere in this crop" against "absent", before calibration.
-        concentration: (K,) share of the probability that lies in the window around the peak.
+        concentration: (K,) from 0 to 1, share of the evidence that lies around the peak; each decoder says what it
+            counts.
     """
 
     index: np.ndarray
@@ -36,19 +44,126 @@ def decode_softmax(maps: Tensor, stride: int, radius: int = 2) -> Peaks:
         radius: half width of the cube in map voxels.
     """
     maps = maps.float()
-    shape = torch.tensor(maps.shape[1:])
     flat = maps.flatten(1)
     mass = torch.logsumexp(flat, dim=1)
-    # numpy's unravel_index: torch's own imports for two seconds at its first call
-    peak = torch.from_numpy(np.stack(np.unravel_index(flat.argmax(dim=1).cpu().numpy(), maps.shape[1:]), axis=1))
-    offsets = torch.cartesian_prod(*[torch.arange(-radius, radius + 1)] * 3)
-    window = peak[:, None] + offsets
-    inside = ((window >= 0) & (window < shape)).all(dim=2)
-    window = window.clamp(min=torch.zeros(3, dtype=torch.long), max=shape - 1)
-    linear = (window[..., 0] * shape[1] + window[..., 1]) * shape[2] + window[..., 2]
+    window, inside, linear = _windows(_unravel(flat.argmax(dim=1), maps.shape[1:]), maps.shape[1:], radius)
     logits = flat.gather(1, linear.to(maps.device)).cpu().masked_fill(~inside, -torch.inf)
     weights = torch.softmax(logits, dim=1)
     cell = (weights[..., None] * window).sum(dim=1)
     concentration = torch.exp(torch.logsumexp(logits, dim=1) - mass.cpu())
     index = (cell.double().numpy() + 0.5) * stride - 0.5
     return Peaks(index, mass.cpu().double().numpy(), concentration.double().numpy())
+
+
+def decode_published_heatmap(maps: Tensor, stride: int, voxels: int = 500) -> Peaks:
+    """Peak and evidence of maps trained by `training.heatmap_losses.published_heatmap_loss`.
+
+    The position is the mean coordinate of the highest voxels, as in H3DE-Net (arXiv 2502.14221). Its evidence is this
+    project's addition: the presence logit is 4 (highest value - 0.5), since targets are 2 at a landmark and -1 where
+    there is none; the concentration is the share of the highest voxels that lie in a cube around their mean, half as
+    wide again as a ball of that many voxels.
+
+    Args:
+        maps: (K, X, Y, Z) linear heat maps.
+        stride: input voxels per map voxel.
+        voxels: how many voxels are averaged at least; voxels as high as the lowest of them join in.
+    """
+    flat = maps.float().flatten(1)
+    values = flat.topk(min(voxels, flat.shape[1]), dim=1).values.cpu()
+    half = 1.5 * (3 * voxels / (4 * math.pi)) ** (1 / 3)
+    cell, near = np.empty((len(flat), 3)), np.empty(len(flat))
+    for k, (row, lowest) in enumerate(zip(flat, values[:, -1].tolist())):
+        highest = _unravel((row >= lowest).nonzero()[:, 0], maps.shape[1:]).numpy()
+        cell[k] = highest.mean(axis=0)
+        near[k] = (np.abs(highest - cell[k]) <= half).all(axis=1).mean()
+    return Peaks((cell + 0.5) * stride - 0.5, 4 * (values[:, 0].double().numpy() - 0.5), near)
+
+
+def decode_published_anchor(
+    maps: Tensor, stride: int, candidates: int = 15, radii: Sequence[float] = ANCHOR_RADII
+) -> Peaks:
+    """Position and evidence of anchors trained by `training.anchor_loss.published_anchor_loss`.
+
+    Each of the best (cell, anchor) candidates of a landmark votes for (cell + tanh(offset) r) * 4; the result is their
+    medoid, as in H3DE-Net (arXiv 2502.14221). Its evidence is this project's addition: the presence logit is the best
+    candidate's, the concentration is the candidates' share, weighted by probability, that lies within one cell's width
+    of the medoid.
+
+    Args:
+        maps: (X, Y, Z, anchors, 3 + K) offsets and class logits.
+        stride: input voxels per voxel of the image that cells are `ANCHOR_STRIDE` of; 1 unless that was reduced.
+        candidates: how many vote.
+        radii: (anchors,) reach of each anchor in cells.
+    """
+    reach = torch.tensor(radii, device=maps.device)
+    grid = maps.shape[:3]
+    flat = maps.float().flatten(0, 3)
+    logits, best = flat[:, 3:].T.contiguous().topk(min(candidates, len(flat)), dim=1)
+    cell, anchor = best // len(reach), best % len(reach)
+    cell = torch.stack([cell // (grid[1] * grid[2]), cell // grid[2] % grid[1], cell % grid[2]], dim=2)
+    place = (cell + torch.tanh(flat[best, :3]) * reach[anchor][..., None]) * ANCHOR_STRIDE
+    distance = torch.cdist(place, place, compute_mode="donot_use_mm_for_euclid_dist")
+    medoid = distance.sum(dim=2).argmin(dim=1)
+    rows = torch.arange(len(place), device=maps.device)
+    share = torch.softmax(F.logsigmoid(logits), dim=1) * (distance[rows, medoid] <= ANCHOR_STRIDE)
+    index = (place[rows, medoid].cpu().double().numpy() + 0.5) * stride - 0.5
+    return Peaks(index, logits[:, 0].cpu().double().numpy(), share.sum(dim=1).cpu().double().numpy())
+
+
+def decode_peak(maps: Tensor, stride: int, radius: int = 1, extent: int = 8) -> Peaks:
+    """Peak and evidence of maps trained by `training.heatmap_losses.gaussian_bce` or `ball_bce`.
+
+    The position is the center of mass of the sigmoid heat in the cube of ``(2 radius + 1)^3`` voxels around the highest
+    voxel: 27 voxels, in the network's grid, as nnLandmark (arXiv 2504.06742) does. On a wide blob that stays close to
+    the highest voxel; a larger radius moves it further towards the true center. The presence logit is the peak's; the
+    concentration is the share of voxels at least half as hot as the peak that lie close to it.
+
+    Args:
+        maps: (K, X, Y, Z) logits.
+        stride: input voxels per map voxel.
+        radius: half width of the averaged cube in map voxels.
+        extent: half width in map voxels of the cube that counts as close.
+    """
+    flat = maps.float().flatten(1)
+    top, place = flat.max(dim=1, keepdim=True)
+    peak = _unravel(place[:, 0], maps.shape[1:])
+    window, inside, linear = _windows(peak, maps.shape[1:], radius)
+    # Relative to the peak's own heat, which a logit of -100 would otherwise round to zero.
+    weights = torch.exp(F.logsigmoid(flat.gather(1, linear.to(maps.device))) - F.logsigmoid(top)).cpu() * inside
+    cell = (weights[..., None] * window).sum(dim=1) / weights.sum(dim=1, keepdim=True)
+    half = F.logsigmoid(top) - math.log(2) - torch.log1p(-torch.sigmoid(top) / 2)
+    _, inside, linear = _windows(peak, maps.shape[1:], extent)
+    near = ((flat.gather(1, linear.to(maps.device)) >= half).cpu() & inside).sum(dim=1)
+    # Map by map: PyTorch counts a whole tensor ten times as fast as along a dimension.
+    hot = torch.stack([(row >= level).count_nonzero() for row, level in zip(flat, half)])
+    concentration = near / hot.cpu()
+    index = (cell.double().numpy() + 0.5) * stride - 0.5
+    return Peaks(index, top[:, 0].cpu().double().numpy(), concentration.double().numpy())
+
+
+# A stage's entry ``decoding`` names one of these as its ``method``; its other entries are keyword arguments.
+DECODERS: dict[str, Callable[..., Peaks]] = {
+    "softmax": decode_softmax,
+    "published-heatmap": decode_published_heatmap,
+    "published-anchor": decode_published_anchor,
+    "peak": decode_peak,
+}
+
+
+def _unravel(linear: Tensor, shape: Sequence[int]) -> Tensor:
+    """(K, 3) voxels, on the CPU, from linear voxel numbers (K,)."""
+    # numpy's unravel_index: torch's own imports for two seconds at its first call
+    return torch.from_numpy(np.stack(np.unravel_index(linear.cpu().numpy(), tuple(shape)), axis=1))
+
+
+def _windows(center: Tensor, shape: Sequence[int], radius: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Cubes of (2 radius + 1)^3 = P voxels around voxels (K, 3), cut at the border of maps of that shape.
+
+    Returns:
+        Voxels (K, P, 3), clamped to the map; whether each lay inside it (K, P); their linear numbers (K, P).
+    """
+    size = torch.tensor(tuple(shape))
+    voxel = center[:, None] + torch.cartesian_prod(*[torch.arange(-radius, radius + 1)] * 3)
+    inside = ((voxel >= 0) & (voxel < size)).all(dim=2)
+    voxel = voxel.clamp(min=torch.zeros(3, dtype=torch.long), max=size - 1)
+    return voxel, inside, (voxel[..., 0] * size[1] + voxel[..., 1]) * size[2] + voxel[..., 2]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
-from H3DELandmarksLib.detection.decoding import decode_softmax
+from H3DELandmarksLib.detection.decoding import DECODERS, Peaks
 from H3DELandmarksLib.detection.intensity import IntensityMapping
+from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.geometry import Grid, Volume, resample
 from H3DELandmarksLib.landmarks import LandmarkScheme
 from H3DELandmarksLib.networks import build_network
@@ -66,6 +69,25 @@ class Findings:
         return np.where(finite, self.concentration / (1 + np.exp(-np.clip(self.presence_logit, -50, 50))), 0.0)
 
 
+def choose_decoder(stage: Mapping) -> Callable[[torch.Tensor, int], Peaks]:
+    """The function that reads landmarks out of a stage's maps and their stride, by the stage's entry ``decoding``.
+
+    Raises:
+        InputError: the method, or one of its settings, does not exist.
+    """
+    settings = dict(stage.get("decoding", {}))
+    method = settings.pop("method", "softmax")
+    if method not in DECODERS:
+        raise InputError(f"There is no decoding method '{method}': choose one of {', '.join(DECODERS)}.")
+    known = list(inspect.signature(DECODERS[method]).parameters)[2:]
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise InputError(
+            f"The decoding method '{method}' has no setting {', '.join(unknown)}: its settings are {', '.join(known)}."
+        )
+    return partial(DECODERS[method], **settings)
+
+
 class StageNetwork:
     """The network of a stage with its weights, and the landmarks that its channels stand for."""
 
@@ -86,6 +108,7 @@ class StageNetwork:
         self.network.load_state_dict({name: torch.from_numpy(value).float() for name, value in weights.items()})
         self.network.eval().to(device)
         self.stride = int(stage["network"]["settings"].get("output_stride", 1))
+        self.decode = choose_decoder(stage)
         index = {name: k for k, name in enumerate(scheme.names)}
         self.groups = [np.array([index[name] for name in group["landmarks"]]) for group in stage["groups"]]
         self.mirrored = [bool(group.get("mirrored", False)) for group in stage["groups"]]
@@ -103,7 +126,7 @@ class StageNetwork:
             channels: scheme index that each of the network's channels stands for in this crop; -1 for none.
             pose: handed on to the result.
         """
-        peaks = decode_softmax(self._maps(image), self.stride)
+        peaks = self.decode(self._maps(image), self.stride)
         channels = np.asarray(channels)
         used, rows = channels >= 0, channels[channels >= 0]
         result = Findings.nothing(self.count, pose)

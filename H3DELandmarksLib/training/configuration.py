@@ -10,6 +10,7 @@ from pathlib import Path
 
 from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.landmarks import LandmarkScheme
+from H3DELandmarksLib.training.objectives import check_objective
 
 REQUIRED = ("id", "version", "title", "data", "intensity", "stages", "tolerance_mm")
 SUBSETS = ("train", "validation", "test")
@@ -50,7 +51,7 @@ def read_configuration(path: Path) -> Configuration:
     """Read and check a configuration.
 
     Raises:
-        InputError: the file is missing, is not JSON or lacks a required entry.
+        InputError: the file is missing, is not JSON or lacks an entry, or a stage's loss or decoding is not to be had.
     """
     path = Path(path)
     try:
@@ -62,6 +63,11 @@ def read_configuration(path: Path) -> Configuration:
     missing = [key for key in REQUIRED if key not in values]
     if missing:
         raise InputError(f"The configuration '{path}' lacks the entries {', '.join(missing)}: add them.")
+    for stage in values["stages"]:
+        try:
+            check_objective(stage)
+        except InputError as error:
+            raise InputError(f"Stage '{stage['name']}' of the configuration '{path}': {error}") from error
     return Configuration(path, values, _scheme(path, values))
 
 

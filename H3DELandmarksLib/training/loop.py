@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from H3DELandmarksLib.detection.decoding import decode_softmax
+from H3DELandmarksLib.detection.stage import choose_decoder
 from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.networks import build_network
 from H3DELandmarksLib.training.cases import TrainingCase
 from H3DELandmarksLib.training.checkpoints import load_checkpoint, save_checkpoint
-from H3DELandmarksLib.training.losses import spatial_cross_entropy
+from H3DELandmarksLib.training.objectives import choose_objective, start_at_background
 from H3DELandmarksLib.training.sampling import CropSampler, draw_batch
 
 logger = logging.getLogger(__name__)
@@ -40,9 +40,9 @@ class StageTrainer:
         """Prepare network and optimizer.
 
         Args:
-            stage: stage of the model package (network, spacing, groups).
-            settings: ``steps``, ``batch``, ``learning_rate``, ``weight_decay``, ``warmup``, ``ema``, ``sigma``,
-                ``validate_every``, ``checkpoint_seconds``, ``seed``.
+            stage: stage of the model package (network, spacing, groups, decoding).
+            settings: ``steps``, ``batch``, ``learning_rate``, ``weight_decay``, ``warmup``, ``ema``,
+                ``validate_every``, ``checkpoint_seconds``, ``seed``, ``loss`` and the settings of that loss.
             sampler: source of samples.
             folder: where checkpoint and curve are kept.
             device: where the network runs.
@@ -52,7 +52,8 @@ class StageTrainer:
         torch.manual_seed(settings["seed"])
         self.network = build_network(**stage["network"]).to(device)
         self.stride = int(stage["network"]["settings"].get("output_stride", 1))
-        self._make_outcome_absent_likely()
+        self.objective, self.decode = choose_objective(settings), choose_decoder(stage)
+        start_at_background(self.network.head, self.objective.background(self._cells()))
         decay = [p for p in self.network.parameters() if p.ndim > 1]
         rest = [p for p in self.network.parameters() if p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
@@ -63,11 +64,9 @@ class StageTrainer:
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(settings["ema"]))
         self.step = 0
 
-    def _make_outcome_absent_likely(self) -> None:
-        """Start with equal odds of "absent" and "anywhere": each voxel's logit is -log(number of voxels)."""
-        cells = np.prod([n / self.stride for n in self.sampler.shape_voxels])
-        nn.init.constant_(self.network.head.bias, -math.log(cells))
-        nn.init.normal_(self.network.head.weight, std=0.01)
+    def _cells(self) -> float:
+        """Voxels of one heat map."""
+        return float(np.prod([n / self.stride for n in self.sampler.shape_voxels]))
 
     def _rate(self, step: int) -> float:
         warmup, total = self.settings["warmup"], self.settings["steps"]
@@ -122,7 +121,7 @@ class StageTrainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             maps = self.network(to_device(images)).maps
         target = (to_device(index) + 0.5) / self.stride - 0.5
-        loss = spatial_cross_entropy(maps, target, to_device(presence), self.settings["sigma"])
+        loss = self.objective.loss(maps, target, to_device(presence))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -140,7 +139,7 @@ class StageTrainer:
             for group in range(len(self.sampler.groups)):
                 sample = self.sampler.plain(case, group)
                 image = torch.from_numpy(sample.image)[None, None].to(self.device)
-                peaks = decode_softmax(self.average(image).maps[0], self.stride)
+                peaks = self.decode(self.average(image).maps[0], self.stride)
                 present = sample.presence == 1
                 distance = np.linalg.norm(peaks.index - sample.index, axis=1) * self.sampler.spacing
                 errors.append(distance[present])

@@ -37,8 +37,14 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.training.run import run_training
 
     with console.task(configuration.stem) as progress:
-        stages = [] if options.package else options.stage
-        run_training(configuration, output, options.resume, stages, progress, package=not options.stage)
+        run_training(
+            configuration,
+            output,
+            resume=options.resume,
+            stages=[] if options.package else options.stage,
+            progress=progress,
+            package=not options.stage,
+        )
     console.say(f"Trained {configuration.stem}: the results are in {output}")
     console.document({"ok": True, "configuration": configuration, "output": output})
     return True

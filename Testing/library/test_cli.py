@@ -436,13 +436,24 @@ def test_demo_sample_is_where_the_project_keeps_it():
     assert demo_command.SAMPLE.parent == ROOT / "Resources" / "SampleData"
 
 
-def test_train_hands_everything_on(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("arguments", "resume", "stages", "package"),
+    [
+        ([], False, None, True),
+        (["--resume"], True, None, True),
+        (["--stage", "refiner", "--stage", "localizer"], False, ["refiner", "localizer"], False),
+        (["--package"], False, [], True),
+    ],
+)
+def test_train_hands_everything_on(tmp_path, monkeypatch, arguments, resume, stages, package):
     calls = []
-    monkeypatch.setattr("H3DELandmarksLib.training.run.run_training", lambda *a, **k: calls.append((a, sorted(k))))
+    monkeypatch.setattr("H3DELandmarksLib.training.run.run_training", lambda *a, **k: calls.append((a, k)))
     configuration = tmp_path / "mine.json"
     configuration.write_text("{}")
-    assert main(["train", str(configuration), "--output", str(tmp_path / "run"), "--resume"]) == 0
-    assert calls == [((configuration, tmp_path / "run", True), ["progress"])]
+    assert main(["train", str(configuration), "--output", str(tmp_path / "run"), *arguments]) == 0
+    ((given, settings),) = calls
+    assert given == (configuration, tmp_path / "run") and callable(settings.pop("progress"))
+    assert settings == {"resume": resume, "stages": stages, "package": package}
 
 
 def test_train_without_configuration(tmp_path, capfd):

@@ -97,12 +97,13 @@ def main() -> None:
         seconds.append(time.perf_counter() - start)
         references[case.name] = case.landmarks
     evaluation = evaluate_sets(predictions, references, configuration.values.get("thresholds_mm", (2, 2.5, 3, 4)))
-    per_case = np.nanmean(evaluation.errors, axis=1)
+    per_case = [float(np.mean(row[np.isfinite(row)])) if np.isfinite(row).any() else None for row in evaluation.errors]
     print(f"{package.id} {package.version}: {options.subset} cases of {options.configuration}")
     print(evaluation.text())
     for name, error in zip(evaluation.cases, per_case):
-        print(f"{name:40s} {error:.3f} mm")
-    print(f"worst case mean {np.nanmax(per_case):.3f} mm; median time {np.median(seconds):.1f} s a scan")
+        print(f"{name:40s} {'nothing to measure' if error is None else f'{error:.3f} mm'}")
+    worst = max(error for error in per_case if error is not None)
+    print(f"worst case mean {worst:.3f} mm; median time {np.median(seconds):.1f} s a scan")
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
         (options.output / f"{package.id}.json").write_text(json.dumps(evaluation.to_dict(), indent=1), encoding="utf-8")

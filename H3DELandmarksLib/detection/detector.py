@@ -17,10 +17,12 @@ from H3DELandmarksLib.errors import Cancelled
 from H3DELandmarksLib.geometry import Volume, canonical
 from H3DELandmarksLib.landmarks import LandmarkSet
 from H3DELandmarksLib.models import ModelPackage
-from H3DELandmarksLib.shape_model import ShapeModel
+from H3DELandmarksLib.shape_model import Pose, ShapeModel
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[float, str], None]
+# Voxels whose mean edge exceeds the model's limit by this factor hide what the landmarks are defined by.
+HOPELESS = 3.0
 
 
 class Detector:
@@ -88,9 +90,11 @@ class Detector:
 
             return report
 
-        scan = self._scan(volume)
         report = step(0, "Searching the whole scan")
         report(0.0)
+        scan = self._scan(volume)
+        if self._too_coarse(scan.volume):
+            return Findings.nothing(len(self.scheme), Pose(np.eye(3), scan.volume.grid.center))
         found = localize(self.networks[0], scan, self.shape, report)
         for number, network in enumerate(self.networks[1:], start=1):
             report = step(number, "Refining positions")
@@ -114,13 +118,20 @@ class Detector:
     def _scan(self, volume: Volume) -> Scan:
         manifest = self.package.manifest
         volume = canonical(volume)
-        limit = manifest.get("max_spacing_mm")
-        if limit is not None and volume.spacing.max() > limit:
+        intensity = IntensityMapping.for_volume(manifest["intensity"], volume)
+        return Scan(volume, intensity, float(manifest.get("outside", intensity.low)))
+
+    def _too_coarse(self, volume: Volume) -> bool:
+        """Whether the voxels cannot show the landmarks at all; warn where they are coarser than the model's limit."""
+        limit = self.package.manifest.get("max_spacing_mm", np.inf)
+        hopeless = np.prod(volume.spacing) ** (1 / 3) > HOPELESS * limit
+        if hopeless or volume.spacing.max() > limit:
+            advice = "no landmark can be seen in them" if hopeless else "check each point"
             logger.warning(
-                "The scan's voxels (%.2f mm) are coarser than the model '%s' was made for (%.2f mm): check each point.",
+                "The scan's voxels (%.2f mm) are coarser than the model '%s' was made for (%.2f mm): %s.",
                 volume.spacing.max(),
                 self.package.id,
                 limit,
+                advice,
             )
-        intensity = IntensityMapping.for_volume(manifest["intensity"], volume)
-        return Scan(volume, intensity, float(manifest.get("outside", intensity.low)))
+        return bool(hopeless)

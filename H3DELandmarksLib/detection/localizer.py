@@ -9,10 +9,13 @@ import numpy as np
 
 from H3DELandmarksLib.detection.refiner import refine
 from H3DELandmarksLib.detection.stage import Findings, Scan, StageNetwork, merge_best
+from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.geometry import Grid, crop_grid, field_of_view_grid
 from H3DELandmarksLib.shape_model import Pose, ShapeModel, cube_rotations
 
 OVERLAP = 0.25
+# More looks (tiles times poses) than this take many minutes: the scan is not of the kind that the model was made for.
+MOST_LOOKS = 2000
 # A tile in which nothing exceeds this (range 0..1) holds air only.
 EMPTY = 0.1
 Step = Callable[[float], None]
@@ -28,11 +31,16 @@ def localize(network: StageNetwork, scan: Scan, shape: ShapeModel, step: Step) -
         scan: where to look.
         shape: mean shape and tolerance.
         step: called with the fraction done; may raise to cancel.
+
+    Raises:
+        InputError: the scan is so much larger than a tile that the search would take very long.
     """
-    if network.stage["poses"] == "scan":
-        found = _search(network, scan, np.eye(3), step)
+    searched_poses = network.stage["poses"] != "scan"
+    rotations = cube_rotations() if searched_poses else np.eye(3)[None]
+    _check_size(network, scan, len(rotations))
+    if not searched_poses:
+        found = _search(network, scan, rotations[0], step)
         return replace(found, pose=_pose(found, shape, own_frame=False))
-    rotations = cube_rotations()
     candidates = []
     for number, rotation in enumerate(rotations):
         found = _search(network, scan, rotation, lambda done, n=number: step((n + done) / (len(rotations) + 1)))
@@ -52,6 +60,16 @@ def tiles(grid: Grid, shape: tuple[int, int, int]) -> Iterator[Grid]:
     for start in np.array(np.meshgrid(*starts, indexing="ij")).reshape(3, -1).T:
         center = grid.lps_from_ijk(start + (np.array(shape) - 1) / 2)
         yield crop_grid(center, axes, grid.spacing, shape)
+
+
+def _check_size(network: StageNetwork, scan: Scan, poses: int) -> None:
+    cover = field_of_view_grid(scan.volume.grid, network.spacing, np.eye(3))
+    if poses * sum(1 for _ in tiles(cover, network.voxels)) > MOST_LOOKS:
+        size = " x ".join(f"{length:.0f}" for length in scan.volume.grid.extent)
+        raise InputError(
+            f"The scan covers {size} mm, much more than this model was made for: crop it around the anatomy, "
+            "or choose another model."
+        )
 
 
 def _search(network: StageNetwork, scan: Scan, axes: np.ndarray, step: Step) -> Findings:

@@ -95,6 +95,19 @@ def test_a_scan_that_is_too_coarse_for_the_model_is_searched_with_a_warning(dete
     assert "2.0" in caplog.text and "coarser" in caplog.text
 
 
+def test_in_voxels_that_hide_the_landmarks_nothing_is_found_and_nothing_is_searched(detector, scan, caplog):
+    package = replace(detector.package, manifest={**detector.package.manifest, "max_spacing_mm": 0.5})
+    found = Detector(package, device="cpu").detect(scan)
+    assert not found.present.any() and (found.presence == 0).all()
+    assert "no landmark can be seen" in caplog.text
+
+
+def test_a_scan_far_larger_than_the_model_is_made_for_is_refused_with_advice(detector):
+    huge = Volume(np.zeros((4, 4, 4), np.int16), np.diag([400.0, 400.0, 400.0, 1.0]))
+    with pytest.raises(InputError, match="crop it"):
+        detector.detect(huge)
+
+
 def test_a_device_that_is_not_there_is_named(detector):
     with pytest.raises(InputError, match="quantum"):
         Detector(detector.package, device="quantum")

@@ -104,13 +104,15 @@ class Detector:
         return found
 
     def landmark_set(self, found: Findings) -> LandmarkSet:
-        """Calibrated landmarks from raw findings."""
+        """Calibrated landmarks from raw findings; no position is trusted more than that the landmark exists."""
         residual = np.linalg.norm(found.pose.to_lps(self.shape.mean) - found.positions, axis=1) / self.shape.tolerance
+        presence = self.calibration.presence(found.presence_logit)
+        confidence = self.calibration.confidence(found.concentration, found.presence_logit, residual)
         return LandmarkSet(
             self.scheme.names,
             found.positions,
-            presence=self.calibration.presence(found.presence_logit),
-            confidence=self.calibration.confidence(found.concentration, found.presence_logit, residual),
+            presence=presence,
+            confidence=np.minimum(confidence, presence),
             radius=self.calibration.radius90,
             definitions=tuple(p.definition for p in self.scheme.landmarks),
         )

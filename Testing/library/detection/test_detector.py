@@ -51,7 +51,7 @@ def test_every_landmark_of_the_scheme_comes_back_with_presence_confidence_and_ra
     found = detector.detect(scan)
     assert found.names == detector.scheme.names
     assert ((found.presence >= 0) & (found.presence <= 1)).all()
-    assert ((found.confidence >= 0) & (found.confidence <= 1)).all()
+    assert ((found.confidence >= 0) & (found.confidence <= found.presence)).all()
     assert np.array_equal(found.radius, [1.0, 2.0, 3.0])
     assert found.definitions[0] == "the left point"
 

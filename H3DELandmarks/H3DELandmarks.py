@@ -48,7 +48,7 @@ class H3DELandmarks(ScriptedLoadableModule):
         parent.dependencies = []
         parent.contributors = ["The SlicerH3DELandmarks contributors"]
         parent.helpText = _(
-            "Finds anatomical landmarks in CT, cone-beam CT, micro-CT and MRI volumes and says how certain each is. "
+            "Finds anatomical landmarks in CT, cone-beam CT and micro-CT volumes and says how certain each is. "
             "Results are proposals for an expert to check, not a basis for treatment."
         )
         parent.acknowledgementText = _("The networks follow H3DE-Net (arXiv:2502.14221).")

@@ -6,6 +6,8 @@ Exit codes: 0 everything succeeded; 2 something could not be done, with one sent
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 
 from H3DELandmarksLib import __version__
@@ -41,10 +43,15 @@ def main(arguments: Sequence[str] | None = None, program: str = "h3delandmarks")
     console = Console(options.json, getattr(options, "progress", "auto"))
     try:
         with console.showing_warnings():
-            return DONE if options.run(options, console) else FAILED
+            succeeded = options.run(options, console)
+            sys.stdout.flush()
+            return DONE if succeeded else FAILED
     except (KeyboardInterrupt, Cancelled):
         console.warn("Stopped.")
         return STOPPED
+    except BrokenPipeError:  # the reader of our output, such as `head`, had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except Exception as error:
         console.document({"ok": False, "error": console.failure(error)})
         return FAILED

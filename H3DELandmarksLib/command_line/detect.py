@@ -78,6 +78,8 @@ def serve(detector: Detector, files: ResultFiles, options: argparse.Namespace, c
             if options.picture:
                 files.draw(volume, landmarks, f"{files.name}: {detector.package.id} {detector.package.version}")
                 report["picture"] = files.picture
+    except BrokenPipeError:
+        raise
     except Exception as error:
         return report | {"error": console.failure(error, str(files.scan))}
     seconds = time.monotonic() - start

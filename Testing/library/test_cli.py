@@ -466,3 +466,9 @@ def test_as_a_program(tiny, scan, tmp_path):
     result = subprocess.run([*command, "--output", str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
     assert "3 of 3 landmarks found" in result.stdout and (tmp_path / "good.csv").exists()
+
+
+def test_a_reader_that_stops_reading_is_no_error():
+    command = f"'{sys.executable}' -m H3DELandmarksLib models info mouse-skull | head -n 1"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() and done.stderr == ""

@@ -160,14 +160,13 @@ def crop_grid(center: np.ndarray, axes: np.ndarray, spacing: float | np.ndarray,
     return Grid(affine, shape)
 
 
-def field_of_view_grid(grid: Grid, spacing: float, axes: np.ndarray | None = None, multiple: int = 1) -> Grid:
+def field_of_view_grid(grid: Grid, spacing: float, axes: np.ndarray | None = None) -> Grid:
     """The grid of a given spacing and orientation that covers a whole field of view.
 
     Args:
         grid: field of view to cover.
         spacing: isotropic voxel size in mm.
         axes: (3, 3) unit directions of I, J, K in LPS (columns); by default those of `grid`, orthonormalized.
-        multiple: the shape is rounded up to a multiple of this.
     """
     if axes is None:
         u, _, vt = np.linalg.svd(grid.affine[:3, :3] / grid.spacing)
@@ -176,7 +175,6 @@ def field_of_view_grid(grid: Grid, spacing: float, axes: np.ndarray | None = Non
     local = grid.lps_from_ijk(corners) @ axes
     low, high = local.min(axis=0), local.max(axis=0)
     shape = np.ceil(np.maximum(high - low, spacing) / spacing - 1e-6).astype(int)
-    shape = -(-shape // multiple) * multiple
     return crop_grid(axes @ ((low + high) / 2), axes, spacing, tuple(shape))
 
 

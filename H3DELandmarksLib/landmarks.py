@@ -85,6 +85,20 @@ class LandmarkScheme:
         return cls(data["id"], data["version"], landmarks, pairs, tuple(data.get("lateral", ())))
 
 
+def agreeing_presence(by_status: np.ndarray, stored: np.ndarray) -> np.ndarray:
+    """Presence of points that have both a status and a stored probability.
+
+    Args:
+        by_status: (K,) 1 defined, 0 missing, NaN neither: what a person sees and may have changed.
+        stored: (K,) probability that was written with the points, NaN where none was.
+
+    Returns:
+        (K,) the stored probability where it agrees with the status, else what the status says.
+    """
+    agrees = np.isfinite(stored) & np.isfinite(by_status) & ((stored >= 0.5) == (by_status >= 0.5))
+    return np.where(agrees, stored, by_status)
+
+
 @dataclass(frozen=True)
 class LandmarkSet:
     """Positions of landmarks in one scan with what is known about each.

@@ -16,7 +16,7 @@ import numpy as np
 
 from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.files import replaced_when_complete
-from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.landmarks import LandmarkSet, agreeing_presence
 
 log = logging.getLogger(__name__)
 
@@ -214,7 +214,4 @@ def _check_points(path: Path, names: tuple[str, ...], positions: np.ndarray, sta
 def _presence(status: list[str], stored: np.ndarray | None) -> np.ndarray:
     """(K,) presence: the stored probability where it agrees with the status of the point, else what the status says."""
     by_status = np.array([{"defined": 1.0, "missing": 0.0}.get(state, math.nan) for state in status])
-    if stored is None:
-        return by_status
-    agrees = np.isfinite(stored) & np.isfinite(by_status) & ((stored >= 0.5) == (by_status >= 0.5))
-    return np.where(agrees, stored, by_status)
+    return by_status if stored is None else agreeing_presence(by_status, stored)

@@ -25,12 +25,15 @@ def localize(network: StageNetwork, scan: Scan, shape: ShapeModel, step: Step) -
     """Find every landmark of the scheme anywhere in the scan.
 
     Args:
-        network: a stage without a crop shape; its entry ``poses`` is "scan" (the patient's axes) or "cube-rotations"
-            (24 starting poses, of which the one is kept whose points agree best with the mean shape, and looked at
-            once more in the pose so found).
+        network: the first stage; its entry ``poses`` is "scan" (the patient's axes) or "cube-rotations" (24 starting
+            poses, of which the one is kept whose points agree best with the mean shape, and looked at once more in the
+            pose so found).
         scan: where to look.
         shape: mean shape and tolerance.
         step: called with the fraction done; may raise to cancel.
+
+    Returns:
+        Findings of all landmarks; in a scan of air alone, none was found.
 
     Raises:
         InputError: the scan is so much larger than a tile that the search would take very long.
@@ -87,6 +90,8 @@ def _search(network: StageNetwork, scan: Scan, axes: np.ndarray, step: Step) -> 
 
 def _pose(found: Findings, shape: ShapeModel, own_frame: bool) -> Pose:
     weights = found.weights
+    if not np.isfinite(found.positions).any():
+        return found.pose
     if own_frame:
         return shape.fit(found.positions, weights + 1e-6)[0]
     if weights.sum() == 0:

@@ -42,7 +42,7 @@ def refine(network: StageNetwork, scan: Scan, shape: ShapeModel, found: Findings
             grid = crop_grid(center, turned, network.spacing, network.voxels)
             looks.append(network.find(scan.crop(grid), grid, order, found.pose))
         result = _replace_rows(result, merge_mean(looks), channels)
-    if own_frame:
+    if own_frame and result is not found:
         result = replace(result, pose=shape.fit(result.positions, result.weights + 1e-6)[0])
     return result
 

@@ -141,8 +141,8 @@ class StageNetwork:
         try:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                 return self.network(batch.to(self.device)).maps[0]
-        except torch.OutOfMemoryError:
-            if self.device.type == "cpu":
+        except RuntimeError as error:  # its subclass for memory is not there in all versions, nor used for every device
+            if self.device.type == "cpu" or "out of memory" not in str(error):
                 raise
             logger.warning("The %s device ran out of memory: continuing on the CPU.", self.device.type)
             self.device = torch.device("cpu")

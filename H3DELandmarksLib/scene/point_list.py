@@ -10,7 +10,7 @@ import slicer.util
 import vtk
 
 from H3DELandmarksLib.errors import InputError
-from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.landmarks import LandmarkSet, agreeing_presence
 from H3DELandmarksLib.markups_json import MEASUREMENT_LIMIT, MEASUREMENT_UNITS, NOT_STATED
 from H3DELandmarksLib.scene.frames import lps_from_ras
 
@@ -153,5 +153,4 @@ def _presence(node, status: np.ndarray, stored: np.ndarray) -> np.ndarray:
     by_status = np.full(len(status), np.nan)
     by_status[status == node.PositionDefined] = 1.0
     by_status[status == node.PositionMissing] = 0.0
-    agrees = np.isfinite(stored) & np.isfinite(by_status) & ((stored >= 0.5) == (by_status >= 0.5))
-    return np.where(agrees, stored, by_status)
+    return agreeing_presence(by_status, stored)

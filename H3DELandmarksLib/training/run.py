@@ -38,8 +38,11 @@ def train_stage(
         configuration: what to train.
         number: index of the stage.
         output: folder of checkpoints, curves and generated data.
-        resume: continue from a checkpoint instead of starting again.
+        resume: continue from a checkpoint, if there is one.
         progress: receives the fraction of the stage and a sentence.
+
+    Raises:
+        InputError: there is a checkpoint that was not to be continued; it is kept.
     """
     stage = configuration.values["stages"][number]
     training, validation = (load_cases(configuration, subset, output.parent) for subset in ("train", "validation"))
@@ -47,7 +50,9 @@ def train_stage(
     sampler = CropSampler(stage, configuration.scheme, shape, stage["augmentation"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trainer = StageTrainer(stage, stage["training"], sampler, output / stage["name"], device)
-    if resume and trainer.resume():
+    if trainer.checkpoint.exists() and not resume:
+        raise InputError(f"'{output}' holds an earlier run: add --resume to go on with it, or choose another folder.")
+    if trainer.resume():
         logger.info("%s: resumed at step %d", stage["name"], trainer.step)
 
     def prepared(cases: Sequence[Case]) -> list[TrainingCase]:

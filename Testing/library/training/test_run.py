@@ -107,6 +107,18 @@ def test_a_package_needs_every_stage(project, tmp_path):
         run_training(project / "blobs.json", tmp_path, stages=[])
 
 
+def test_an_earlier_run_is_never_overwritten(project, finished):
+    before = (finished / "localizer" / "checkpoint.pt").read_bytes()
+    with pytest.raises(InputError, match="--resume"):
+        run_training(project / "blobs.json", finished)
+    assert (finished / "localizer" / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_scan_of_air_holds_no_landmark_in_any_pose(finished):
+    detector = Detector(open_package(finished / "package"), device="cpu")
+    assert not detector.detect(Volume(np.zeros((40, 40, 40), np.int16), np.eye(4))).present.any()
+
+
 def test_an_unknown_stage_is_named(project, tmp_path):
     with pytest.raises(InputError, match="no stage 'polisher'"):
         run_training(project / "blobs.json", tmp_path, stages=["polisher"])

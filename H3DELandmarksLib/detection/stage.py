@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,14 +11,12 @@ import numpy as np
 import torch
 
 from H3DELandmarksLib.detection.decoding import DECODERS, Peaks
+from H3DELandmarksLib.detection.engine import make_engine
 from H3DELandmarksLib.detection.intensity import IntensityMapping
 from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.geometry import Grid, Volume, resample
 from H3DELandmarksLib.landmarks import LandmarkScheme
-from H3DELandmarksLib.networks import build_network
 from H3DELandmarksLib.shape_model import Pose
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -103,10 +100,7 @@ class StageNetwork:
             device: where to run; a CUDA or MPS device that runs out of memory is replaced by the CPU.
         """
         self.stage = stage
-        self.device = device
-        self.network = build_network(**stage["network"])
-        self.network.load_state_dict({name: torch.from_numpy(value).float() for name, value in weights.items()})
-        self.network.eval().to(device)
+        self.engine = make_engine(stage["network"], weights, device)
         self.stride = int(stage["network"]["settings"].get("output_stride", 1))
         self.decode = choose_decoder(stage)
         index = {name: k for k, name in enumerate(scheme.names)}
@@ -126,7 +120,7 @@ class StageNetwork:
             channels: scheme index that each of the network's channels stands for in this crop; -1 for none.
             pose: handed on to the result.
         """
-        peaks = self.decode(self._maps(image), self.stride)
+        peaks = self.decode(self.engine.maps(image[None, None])[0][0], self.stride)
         channels = np.asarray(channels)
         used, rows = channels >= 0, channels[channels >= 0]
         result = Findings.nothing(self.count, pose)
@@ -134,20 +128,6 @@ class StageNetwork:
         result.presence_logit[rows] = peaks.presence_logit[used]
         result.concentration[rows] = peaks.concentration[used]
         return result
-
-    @torch.inference_mode()
-    def _maps(self, image: np.ndarray) -> torch.Tensor:
-        batch = torch.from_numpy(np.ascontiguousarray(image))[None, None]
-        try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-                return self.network(batch.to(self.device)).maps[0]
-        except RuntimeError as error:  # its subclass for memory is not there in all versions, nor used for every device
-            if self.device.type == "cpu" or "out of memory" not in str(error):
-                raise
-            logger.warning("The %s device ran out of memory: continuing on the CPU.", self.device.type)
-            self.device = torch.device("cpu")
-            self.network.to(self.device)
-            return self.network(batch).maps[0]
 
 
 def merge_best(findings: Sequence[Findings]) -> Findings:

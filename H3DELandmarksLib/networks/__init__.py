@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from .h3denet import H3DENet, H3DENetConfig, NetworkOutput
 from .hyatt import HanConfig, HyattConfig, HyattNet, HyattOutput
@@ -20,6 +20,7 @@ __all__ = [
     "HyattOutput",
     "NetworkOutput",
     "build_network",
+    "output_maps",
 ]
 
 ARCHITECTURES: dict[str, tuple[type[nn.Module], type]] = {
@@ -49,3 +50,8 @@ def build_network(architecture: str, settings: Mapping[str, Any]) -> nn.Module:
         return network(config(**settings))
     except TypeError as error:
         raise ValueError(f"settings of {architecture} don't describe a network: {error}") from error
+
+
+def output_maps(output: NetworkOutput | HyattOutput) -> tuple[Tensor, ...]:
+    """The maps that an architecture returns: one tensor, or one a resolution for the deeply supervised networks."""
+    return tuple(output) if isinstance(output, HyattOutput) else (output.maps,)

@@ -21,6 +21,7 @@ TORCH_PLACES = (
     "H3DELandmarksLib.detection.decoding_2d",
     "H3DELandmarksLib.detection.detector",
     "H3DELandmarksLib.detection.device",
+    "H3DELandmarksLib.detection.engine",
     "H3DELandmarksLib.detection.localizer",
     "H3DELandmarksLib.detection.refiner",
     "H3DELandmarksLib.detection.stage",

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from .layers import Conv3d, InstanceNorm, resize_linear
 
+NEGATIVE_SLOPE = 0.01
+
 
 class SuperResolution(nn.Module):
     """The paper's super-resolution block (SRB): learnt upsampling by two with a three-dimensional pixel shuffle."""
@@ -41,10 +43,10 @@ class DecoderBlock(nn.Module):
         self.convolutions = nn.Sequential(
             Conv3d(in_channels + skip_channels, out_channels, bias=False),
             InstanceNorm(out_channels),
-            nn.LeakyReLU(0.01),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
             Conv3d(out_channels, out_channels, bias=False),
             InstanceNorm(out_channels),
-            nn.LeakyReLU(0.01),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
         )
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:

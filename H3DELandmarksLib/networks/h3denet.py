@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from .decoder import DecoderBlock
 from .encoder import Encoder
 from .heads import AnchorHead, FeatureFusion, PresenceHead
-from .layers import Conv3d, PointwiseConv3d
+from .layers import Conv3d, PointwiseConv3d, is_exporting
+from .streaming import Convolved, Features, Whole, decode, gather, pays
 
 MINIMUM_SIZE = 32
 
@@ -105,6 +106,8 @@ class H3DENet(nn.Module):
         )
         self._build_fine_levels()
         self._build_heads()
+        # Weights in this layout spare every forward pass a copy of them.
+        self.to(memory_format=torch.channels_last_3d)
 
     def _build_fine_levels(self) -> None:
         """Add decoder blocks above stride 4, with a convolution of the image as skip; none where no head reads them."""
@@ -145,18 +148,41 @@ class H3DENet(nn.Module):
         quarter = coarse
         for block, skip in zip(self.decoder, reversed(skips)):
             quarter = block(quarter, skip)
-        levels = [quarter]
-        for block, skip in zip(self.fine_decoder, self._image_skips(image)):
-            levels.append(block(levels[-1], skip))
-        features = levels[-1] if self.fusion is None else self.fusion(*reversed(levels))
+        if self._needs_maps_alone() and not is_exporting():
+            maps = [self._maps_in_slabs(*sample) for sample in zip(image.split(1), quarter.split(1))]
+            return NetworkOutput(maps[0] if len(maps) == 1 else torch.cat(maps), None)
+        full, *coarser = self._fine_levels(image, quarter)
+        features = full if self.fusion is None else self.fusion(full, *coarser)
         presence = None if self.presence is None else self.presence(coarse, features)
         return NetworkOutput(self.head(features), presence)
 
-    def _image_skips(self, image: Tensor) -> list[Tensor]:
-        """Convolved image at half and at full resolution, as far as the decoder needs them."""
+    def _needs_maps_alone(self) -> bool:
+        """Whether nothing but the heat maps is read from the finest features, now or by a gradient."""
+        return self.config.head == "heatmap" and self.presence is None and not torch.is_grad_enabled()
+
+    def _fine_levels(self, image: Tensor, quarter: Tensor) -> list[Tensor]:
+        """Features of the decoder at stride 4 and finer, as far as the head needs them, finest first."""
+        levels = [quarter]
+        for block, conv, view in zip(self.fine_decoder, self.image_skips, self._views(image)):
+            levels.insert(0, block(levels[0], conv(view)))
+        return levels
+
+    def _maps_in_slabs(self, image: Tensor, quarter: Tensor) -> Tensor:
+        """Heat maps of one sample from its features at stride 4, without keeping finer features whole."""
+        features: Features = Whole(quarter)
+        for block, conv, view in zip(self.fine_decoder, self.image_skips, self._views(image)):
+            skip = Convolved(conv, view)
+            if pays(block, skip):
+                features = decode(block, features, skip)
+            else:
+                features = Whole(block(gather(features), conv(view)))
+        return gather(features, self.head)
+
+    def _views(self, image: Tensor) -> list[Tensor]:
+        """The image at half and at full resolution, as far as the decoder needs them."""
         if not self.image_skips:
             return []
         # Odd sizes round up as in the strided convolutions; a last voxel without a partner is taken as it is.
         pooled = F.avg_pool3d(image.to(torch.promote_types(image.dtype, torch.float32)), 2, ceil_mode=True)
         half = pooled.to(image.dtype, memory_format=torch.channels_last_3d)
-        return [conv(x) for conv, x in zip(self.image_skips, (half, image))]
+        return [half, image][: len(self.image_skips)]

@@ -22,7 +22,7 @@ class Conv3d(nn.Conv3d):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in_channels, X, Y, Z) to (batch, out_channels, X, Y, Z), each side divided by the stride."""
         native = len(x) == 1 and x.shape[:4].numel() <= NATIVE_CONVOLUTION_LIMIT
-        if native and x.shape[2] >= 8 and x.device.type == "cpu" and not _is_exporting():
+        if native and x.shape[2] >= 8 and x.device.type == "cpu" and not is_exporting():
             return self._forward_as_halves(x)
         return super().forward(x)
 
@@ -164,6 +164,6 @@ def with_dense_gradient(x: Tensor) -> Tensor:
     return x
 
 
-def _is_exporting() -> bool:
+def is_exporting() -> bool:
     """Whether the network is being traced or compiled, which should see the plain convolution."""
     return torch.jit.is_tracing() or torch.compiler.is_compiling()

@@ -1,0 +1,179 @@
+"""Decoder levels near full resolution, computed in slabs along X: the same function in a fraction of the memory.
+
+A convolution, its normalization and what follows can't be chained slab by slab, because instance normalization needs
+statistics of the whole grid. So each convolution is written out once, and normalized while it's read. What lies between
+two convolutions (upsampled, concatenated and activated features) never exists as a whole.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .decoder import NEGATIVE_SLOPE, DecoderBlock, SuperResolution
+from .layers import NATIVE_CONVOLUTION_LIMIT, Conv3d
+
+# About what a slab takes. On a CPU it should fit its cache, and what the C library recycles without new pages.
+SLAB_BYTES = {"cpu": 16 * 2**20}
+SLAB_BYTES_ELSEWHERE = 512 * 2**20
+
+
+class Features(ABC):
+    """Features of one sample, (1, channels, X, Y, Z), that are computed a slab of X at a time."""
+
+    def __init__(self, shape: Sequence[int], device: torch.device) -> None:
+        """Remember the shape of the whole, and where it is computed."""
+        self.shape = tuple(shape)
+        self.device = device
+
+    @abstractmethod
+    def rows(self, first: int, last: int) -> Tensor:
+        """The slab (1, channels, last - first, Y, Z)."""
+
+
+class Whole(Features):
+    """Features that already exist."""
+
+    def __init__(self, features: Tensor) -> None:
+        """Take (1, channels, X, Y, Z)."""
+        super().__init__(features.shape, features.device)
+        self.features = features
+
+    def rows(self, first: int, last: int) -> Tensor:
+        """See Features."""
+        return self.features[:, :, first:last]
+
+
+class Activated(Features):
+    """A convolution's output, normalized and activated when it's read."""
+
+    def __init__(self, raw: Tensor, mean: Tensor, scale: Tensor) -> None:
+        """Take (1, channels, X, Y, Z), and mean and factor of each channel as (1, channels, 1, 1, 1)."""
+        super().__init__(raw.shape, raw.device)
+        self.raw, self.mean, self.scale = raw, mean, scale
+
+    def rows(self, first: int, last: int) -> Tensor:
+        """See Features."""
+        centered = self.raw[:, :, first:last] - self.mean
+        return F.leaky_relu_(centered.mul_(self.scale), NEGATIVE_SLOPE)
+
+
+class Convolved(Features):
+    """A 3x3x3 convolution with padding 1 of features that exist."""
+
+    def __init__(self, conv: Conv3d, features: Tensor) -> None:
+        """Take the layer and its input (1, in_channels, X, Y, Z)."""
+        super().__init__((1, conv.out_channels, *features.shape[2:]), features.device)
+        self.conv, self.source = conv, Whole(features)
+
+    def rows(self, first: int, last: int) -> Tensor:
+        """See Features."""
+        return _convolve(self.source, self.conv.weight, first, last, self.conv.bias)
+
+
+class Upsampled(Features):
+    """Features resampled trilinearly to another grid, corners not aligned."""
+
+    def __init__(self, source: Features, grid: Sequence[int]) -> None:
+        """Resample ``source`` to the sides ``grid``."""
+        super().__init__((1, source.shape[1], *grid), source.device)
+        self.source = source
+        position = (torch.arange(grid[0], dtype=torch.float64) + 0.5) * source.shape[2] / grid[0] - 0.5
+        self.position = position.clamp(0, source.shape[2] - 1)
+
+    def rows(self, first: int, last: int) -> Tensor:
+        """See Features."""
+        position = self.position[first:last]
+        start, stop = int(position[0]), min(int(position[-1]) + 2, self.source.shape[2])
+        planes = self.source.rows(start, stop)[0].transpose(0, 1)
+        planes = F.interpolate(planes, size=self.shape[3:], mode="bilinear", align_corners=False)
+        planes = planes.permute(0, 2, 3, 1).flatten(1)
+        weights = (1 - (position[:, None] - torch.arange(start, stop)).abs()).clamp(min=0).to(planes)
+        return (weights @ planes).view(1, len(position), *self.shape[3:], -1).movedim(-1, 1)
+
+
+def decode(block: DecoderBlock, coarse: Features, skip: Features) -> Activated:
+    """What ``block`` makes of one sample's coarse features and skip connection."""
+    first, first_norm, _, second, second_norm, _ = block.convolutions
+    # A convolution of concatenated features is the sum of a convolution of each.
+    parts = (Upsampled(coarse, skip.shape[2:]), skip)
+    weights = first.weight.split([part.shape[1] for part in parts], dim=1)
+    joined = _convolve_and_measure(list(zip(parts, weights)), first_norm.eps)
+    return _convolve_and_measure([(joined, second.weight)], second_norm.eps)
+
+
+def gather(features: Features, function: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """All rows of ``features``, or what a pointwise ``function`` makes of them: (1, channels, X, Y, Z)."""
+    if isinstance(features, Whole):
+        return features.features if function is None else function(features.features)
+    function = function or (lambda x: x)
+    out = None
+    for first, last in slabs(features):
+        part = function(features.rows(first, last))
+        if out is None:
+            out = part.new_empty(1, part.shape[1], *features.shape[2:])
+        out[:, :, first:last] = part
+    return out
+
+
+def pays(block: DecoderBlock, skip: Features) -> bool:
+    """Whether working in slabs is possible and spares memory: not for learnt upsampling, nor for small grids."""
+    return not isinstance(block.upsample, SuperResolution) and len(slabs(skip)) > 1
+
+
+def slabs(*features: Features) -> list[tuple[int, int]]:
+    """First and one past the last row of slabs that together cover the X axis of features on one grid."""
+    size, height, depth = features[0].shape[2:]
+    channels = [part.shape[1] for part in features]
+    fitting = SLAB_BYTES.get(features[0].device.type, SLAB_BYTES_ELSEWHERE) // (4 * max(channels) * height * depth)
+    efficient = NATIVE_CONVOLUTION_LIMIT // (min(channels) * height)
+    count = max(1, size // max(1, fitting, efficient))
+    bounds = [size * i // count for i in range(count + 1)]
+    return list(zip(bounds, bounds[1:]))
+
+
+def _convolve_and_measure(parts: Sequence[tuple[Features, Tensor]], eps: float) -> Activated:
+    """Sum of convolutions of features on one grid, with the statistics that normalize it."""
+    moments, raw = _Moments(), None
+    for first, last in slabs(*(features for features, _ in parts)):
+        slab = _convolve(*parts[0], first, last)
+        for part in parts[1:]:
+            slab += _convolve(*part, first, last)
+        if raw is None:
+            shape = (1, slab.shape[1], *parts[0][0].shape[2:])
+            raw = torch.empty(shape, dtype=slab.dtype, device=slab.device, memory_format=torch.channels_last_3d)
+        raw[:, :, first:last] = slab
+        moments.add(slab)
+    scale = (moments.squares / moments.count + eps).rsqrt()
+    return Activated(raw, moments.mean.to(raw.dtype), scale.to(raw.dtype))
+
+
+def _convolve(features: Features, weight: Tensor, first: int, last: int, bias: Tensor | None = None) -> Tensor:
+    """Rows ``first`` to ``last`` of a 3x3x3 convolution with padding 1."""
+    before, after = max(first - 1, 0), min(last + 1, features.shape[2])
+    rows = features.rows(before, after).contiguous(memory_format=torch.channels_last_3d)
+    at_an_end = before == first or after == last
+    convolved = F.conv3d(rows, weight, bias, padding=(int(at_an_end), 1, 1))
+    # Padding is for the end of the grid: a row that it adds at the slab's other side isn't asked for.
+    return convolved[:, :, first - before : last - before] if at_an_end else convolved
+
+
+class _Moments:
+    """Mean and sum of squared deviations of each channel, merged slab by slab (Chan, Golub and LeVeque 1979)."""
+
+    def __init__(self) -> None:
+        self.count, self.mean, self.squares = 0, 0.0, 0.0
+
+    def add(self, slab: Tensor) -> None:
+        """Count the voxels of (1, channels, X, Y, Z)."""
+        axes, count = (2, 3, 4), slab[0, 0].numel()
+        mean = slab.mean(axes, keepdim=True)
+        squares = (slab - mean).square_().mean(axes, keepdim=True).double() * count
+        shift, total = mean.double() - self.mean, self.count + count
+        self.squares = self.squares + squares + shift.square() * (self.count * count / total)
+        self.mean = self.mean + shift * (count / total)
+        self.count = total

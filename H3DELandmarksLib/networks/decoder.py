@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import Conv3d, InstanceNorm, resize_linear
+from .layers import Conv3d, InstanceNorm, convolve, is_exporting, resize_linear
+from .upsampled_convolution import convolve_upsampled
 
 NEGATIVE_SLOPE = 0.01
 
@@ -51,5 +52,13 @@ class DecoderBlock(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """(batch, in_channels, *coarse grid) and (batch, skip_channels, *grid) to (batch, out_channels, *grid)."""
-        upsampled = self.upsample(x, skip.shape[2:])
-        return self.convolutions(torch.cat([upsampled, skip], dim=1))
+        first, *rest = self.convolutions
+        if x.device.type != "cpu" or self.upsample is not resize_linear or is_exporting():
+            out = first(torch.cat([self.upsample(x, skip.shape[2:]), skip], dim=1))
+        else:
+            # A convolution of concatenated features is the sum of a convolution of each.
+            for_upsampled, for_skip = first.weight.split([x.shape[1], skip.shape[1]], dim=1)
+            out = convolve_upsampled(x, for_upsampled, skip.shape[2:]) + convolve(skip, for_skip)
+        for layer in rest:
+            out = layer(out)
+        return out

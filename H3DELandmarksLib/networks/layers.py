@@ -21,22 +21,27 @@ class Conv3d(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in_channels, X, Y, Z) to (batch, out_channels, X, Y, Z), each side divided by the stride."""
-        native = len(x) == 1 and x.shape[:4].numel() <= NATIVE_CONVOLUTION_LIMIT
-        if native and x.shape[2] >= 8 and x.device.type == "cpu" and not is_exporting():
-            return self._forward_as_halves(x)
-        return super().forward(x)
+        return convolve(x, self.weight, self.bias, self.stride[0])
 
-    def _forward_as_halves(self, x: Tensor) -> Tensor:
-        """Convolve a single sample, cut along X into two overlapping halves, as a batch of two."""
-        stride = self.stride[0]
-        outputs = -(-x.shape[2] // stride)
-        half = -(-outputs // 2)
-        window = (half - 1) * stride + 3
-        second = half * stride
-        padded = F.pad(x, (0, 0, 0, 0, 1, second + window - x.shape[2] - 1))
-        halves = torch.cat([padded[:, :, :window], padded[:, :, second : second + window]])
-        first, last = F.conv3d(halves, self.weight, self.bias, stride, padding=(0, 1, 1)).split(1)
-        return torch.cat([first, last[:, :, : outputs - half]], dim=2)
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1) -> Tensor:
+    """3x3x3 convolution of (batch, channels, X, Y, Z) with padding 1; an output side is ceil(input side / stride)."""
+    native = len(x) == 1 and x.shape[:4].numel() <= NATIVE_CONVOLUTION_LIMIT
+    if native and x.shape[2] >= 8 and x.device.type == "cpu" and not is_exporting():
+        return _convolve_as_halves(x, weight, bias, stride)
+    return F.conv3d(x, weight, bias, stride, padding=1)
+
+
+def _convolve_as_halves(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    """Convolve a single sample, cut along X into two overlapping halves, as a batch of two."""
+    outputs = -(-x.shape[2] // stride)
+    half = -(-outputs // 2)
+    window = (half - 1) * stride + 3
+    second = half * stride
+    padded = F.pad(x, (0, 0, 0, 0, 1, second + window - x.shape[2] - 1))
+    halves = torch.cat([padded[:, :, :window], padded[:, :, second : second + window]])
+    first, last = F.conv3d(halves, weight, bias, stride, padding=(0, 1, 1)).split(1)
+    return torch.cat([first, last[:, :, : outputs - half]], dim=2)
 
 
 class DepthwiseConv(nn.Module):

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from .decoder import NEGATIVE_SLOPE, DecoderBlock, SuperResolution
 from .layers import NATIVE_CONVOLUTION_LIMIT, Conv3d
+from .upsampled_convolution import convolve_upsampled_rows, tap_matrices
 
 # About what a slab takes. On a CPU it should fit its cache, and what the C library recycles without new pages.
-SLAB_BYTES = {"cpu": 16 * 2**20}
+SLAB_BYTES = {"cpu": 8 * 2**20}
 SLAB_BYTES_ELSEWHERE = 512 * 2**20
 
 
@@ -33,6 +34,15 @@ class Features(ABC):
     @abstractmethod
     def rows(self, first: int, last: int) -> Tensor:
         """The slab (1, channels, last - first, Y, Z)."""
+
+    def convolved(self, weight: Tensor, first: int, last: int, bias: Tensor | None = None) -> Tensor:
+        """The same slab of these features after a 3x3x3 convolution with padding 1."""
+        before, after = max(first - 1, 0), min(last + 1, self.shape[2])
+        rows = self.rows(before, after).contiguous(memory_format=torch.channels_last_3d)
+        at_an_end = before == first or after == last
+        result = F.conv3d(rows, weight, bias, padding=(int(at_an_end), 1, 1))
+        # Padding is for the end of the grid: a row that it adds at the slab's other side isn't asked for.
+        return result[:, :, first - before : last - before] if at_an_end else result
 
 
 class Whole(Features):
@@ -72,38 +82,37 @@ class Convolved(Features):
 
     def rows(self, first: int, last: int) -> Tensor:
         """See Features."""
-        return _convolve(self.source, self.conv.weight, first, last, self.conv.bias)
+        return self.source.convolved(self.conv.weight, first, last, self.conv.bias)
 
 
-class Upsampled(Features):
-    """Features resampled trilinearly to another grid, corners not aligned."""
+class Upsampled:
+    """Features to be resampled trilinearly to another grid; they can be had convolved only."""
 
     def __init__(self, source: Features, grid: Sequence[int]) -> None:
-        """Resample ``source`` to the sides ``grid``."""
-        super().__init__((1, source.shape[1], *grid), source.device)
+        """Resample ``source`` to the sides ``grid``, corners not aligned."""
         self.source = source
-        position = (torch.arange(grid[0], dtype=torch.float64) + 0.5) * source.shape[2] / grid[0] - 0.5
-        self.position = position.clamp(0, source.shape[2] - 1)
+        self.grid = tuple(grid)
+        self.matrices = tap_matrices(source.shape[2], grid[0])
 
-    def rows(self, first: int, last: int) -> Tensor:
-        """See Features."""
-        position = self.position[first:last]
-        start, stop = int(position[0]), min(int(position[-1]) + 2, self.source.shape[2])
-        planes = self.source.rows(start, stop)[0].transpose(0, 1)
-        planes = F.interpolate(planes, size=self.shape[3:], mode="bilinear", align_corners=False)
-        planes = planes.permute(0, 2, 3, 1).flatten(1)
-        weights = (1 - (position[:, None] - torch.arange(start, stop)).abs()).clamp(min=0).to(planes)
-        return (weights @ planes).view(1, len(position), *self.shape[3:], -1).movedim(-1, 1)
+    def convolved(self, weight: Tensor, first: int, last: int) -> Tensor:
+        """Rows ``first`` to ``last`` of a 3x3x3 convolution with padding 1 of the resampled features."""
+        matrices = self.matrices[:, first:last]
+        needed = matrices.sum((0, 1)).nonzero()
+        start, stop = int(needed[0]), int(needed[-1]) + 1
+        rows = self.source.rows(start, stop)
+        return convolve_upsampled_rows(rows, weight, matrices[:, :, start:stop].to(rows), self.grid[1:])
 
 
 def decode(block: DecoderBlock, coarse: Features, skip: Features) -> Activated:
     """What ``block`` makes of one sample's coarse features and skip connection."""
     first, first_norm, _, second, second_norm, _ = block.convolutions
     # A convolution of concatenated features is the sum of a convolution of each.
-    parts = (Upsampled(coarse, skip.shape[2:]), skip)
-    weights = first.weight.split([part.shape[1] for part in parts], dim=1)
-    joined = _convolve_and_measure(list(zip(parts, weights)), first_norm.eps)
-    return _convolve_and_measure([(joined, second.weight)], second_norm.eps)
+    for_coarse, for_skip = first.weight.split([coarse.shape[1], skip.shape[1]], dim=1)
+    upsampled = Upsampled(coarse, skip.shape[2:])
+    joined = _measure(
+        lambda *rows: upsampled.convolved(for_coarse, *rows).add_(skip.convolved(for_skip, *rows)), skip, first_norm.eps
+    )
+    return _measure(lambda *rows: joined.convolved(second.weight, *rows), joined, second_norm.eps)
 
 
 def gather(features: Features, function: Callable[[Tensor], Tensor] | None = None) -> Tensor:
@@ -125,41 +134,28 @@ def pays(block: DecoderBlock, skip: Features) -> bool:
     return not isinstance(block.upsample, SuperResolution) and len(slabs(skip)) > 1
 
 
-def slabs(*features: Features) -> list[tuple[int, int]]:
-    """First and one past the last row of slabs that together cover the X axis of features on one grid."""
-    size, height, depth = features[0].shape[2:]
-    channels = [part.shape[1] for part in features]
-    fitting = SLAB_BYTES.get(features[0].device.type, SLAB_BYTES_ELSEWHERE) // (4 * max(channels) * height * depth)
-    efficient = NATIVE_CONVOLUTION_LIMIT // (min(channels) * height)
+def slabs(features: Features) -> list[tuple[int, int]]:
+    """First and one past the last row of slabs that together cover the X axis."""
+    _, channels, size, height, depth = features.shape
+    fitting = SLAB_BYTES.get(features.device.type, SLAB_BYTES_ELSEWHERE) // (4 * channels * height * depth)
+    efficient = NATIVE_CONVOLUTION_LIMIT // (channels * height)
     count = max(1, size // max(1, fitting, efficient))
     bounds = [size * i // count for i in range(count + 1)]
     return list(zip(bounds, bounds[1:]))
 
 
-def _convolve_and_measure(parts: Sequence[tuple[Features, Tensor]], eps: float) -> Activated:
-    """Sum of convolutions of features on one grid, with the statistics that normalize it."""
+def _measure(compute: Callable[[int, int], Tensor], like: Features, eps: float) -> Activated:
+    """Compute all rows slab by slab on the grid of ``like``, and the statistics that normalize them."""
     moments, raw = _Moments(), None
-    for first, last in slabs(*(features for features, _ in parts)):
-        slab = _convolve(*parts[0], first, last)
-        for part in parts[1:]:
-            slab += _convolve(*part, first, last)
+    for first, last in slabs(like):
+        slab = compute(first, last)
         if raw is None:
-            shape = (1, slab.shape[1], *parts[0][0].shape[2:])
+            shape = (1, slab.shape[1], *like.shape[2:])
             raw = torch.empty(shape, dtype=slab.dtype, device=slab.device, memory_format=torch.channels_last_3d)
         raw[:, :, first:last] = slab
         moments.add(slab)
     scale = (moments.squares / moments.count + eps).rsqrt()
     return Activated(raw, moments.mean.to(raw.dtype), scale.to(raw.dtype))
-
-
-def _convolve(features: Features, weight: Tensor, first: int, last: int, bias: Tensor | None = None) -> Tensor:
-    """Rows ``first`` to ``last`` of a 3x3x3 convolution with padding 1."""
-    before, after = max(first - 1, 0), min(last + 1, features.shape[2])
-    rows = features.rows(before, after).contiguous(memory_format=torch.channels_last_3d)
-    at_an_end = before == first or after == last
-    convolved = F.conv3d(rows, weight, bias, padding=(int(at_an_end), 1, 1))
-    # Padding is for the end of the grid: a row that it adds at the slab's other side isn't asked for.
-    return convolved[:, :, first - before : last - before] if at_an_end else convolved
 
 
 class _Moments:

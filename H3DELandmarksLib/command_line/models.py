@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from H3DELandmarksLib.command_line import import_published
 from H3DELandmarksLib.command_line.console import Console
 from H3DELandmarksLib.command_line.options import add_json
 
@@ -38,6 +39,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
     for action in (listing, info, verify, install):
         add_json(action)
+    import_published.add_action(actions)
 
 
 def list_models(options: argparse.Namespace, console: Console) -> bool:

@@ -12,26 +12,24 @@ from torch import Tensor, nn
 from .bilevel_attention import BiLevelRoutingAttention
 from .encoder import LAYER_NORM_EPS, LINEAR_INIT_STD
 from .layers import DepthwiseConv
-from .norms2d import norm_2d
 from .residual_attention import ResidualAttention
 
 KEYS_A_WINDOW_SIDE = 4
 
 
 class PatchEmbedding(nn.Module):
-    """Halve the grid by a 4x4 convolution, then normalize."""
+    """Halve the grid by a 4x4 convolution; the normalization that the published code creates is never applied."""
 
-    def __init__(self, in_channels: int, out_channels: int, norm: str) -> None:
-        """Create the layer; ``norm`` as in ``norm_2d``. The convolution has no bias, the normalization does."""
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        """Create the layer."""
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False)
-        self.norm = norm_2d(norm, out_channels)
+        self.conv = nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in_channels, H, W) to (batch, out_channels, ceil(H/2), ceil(W/2))."""
         # The publication knows even sizes only; a row or column of zeros keeps the border of odd ones.
         height, width = x.shape[2:]
-        return self.norm(self.conv(F.pad(x, (0, width % 2, 0, height % 2))))
+        return self.conv(F.pad(x, (0, width % 2, 0, height % 2)))
 
 
 class DropPath(nn.Module):
@@ -70,7 +68,8 @@ class BiFormerBlock(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=LINEAR_INIT_STD)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform (batch, dim, H, W) to the same shape."""
@@ -87,8 +86,9 @@ def routed_attention(dim: int, heads: int, n_win: int, topk: int, mask_padding: 
 
 
 def full_attention(dim: int, heads: int) -> BiLevelRoutingAttention:
-    """Attention of all tokens to all tokens, with LePE; scaled by the width of a head, as BiFormer's is."""
-    return BiLevelRoutingAttention(dim, heads, n_win=(1, 1), topk=1, scale=(dim / heads) ** -0.5)
+    """Attention of all tokens to all, with LePE of its input; scaled by the width of a head, as BiFormer's is."""
+    scale = (dim / heads) ** -0.5
+    return BiLevelRoutingAttention(dim, heads, n_win=(1, 1), topk=1, scale=scale, lepe_on_input=True)
 
 
 class Backbone(nn.Module):
@@ -118,7 +118,7 @@ class Backbone(nn.Module):
         self.stages = nn.ModuleList()
         for before, dim, attention, mlp_ratio, rate in zip((in_channels, *dims), dims, attentions, mlp_ratios, rates):
             layers = [
-                ("embedding", PatchEmbedding(before, dim, norm)),
+                ("embedding", PatchEmbedding(before, dim)),
                 ("block", BiFormerBlock(dim, attention, mlp_ratio, rate)),
                 (residual_name, ResidualAttention(dim, norm)),
             ]

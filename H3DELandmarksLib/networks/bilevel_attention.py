@@ -34,6 +34,7 @@ class BiLevelRoutingAttention(nn.Module):
         key_side: int | None = None,
         pad_windows: bool = False,
         scale: float | None = None,
+        lepe_on_input: bool = False,
     ) -> None:
         """Create the layer.
 
@@ -47,6 +48,8 @@ class BiLevelRoutingAttention(nn.Module):
             pad_windows: extend the grid with zero tokens, which take part like all others, to a multiple of ``n_win``,
                 as BiFormer's dense prediction does.
             scale: factor on products of query and key; None: ``dim ** -0.5``.
+            lepe_on_input: LePE of the layer's input in place of the values, and no bias of queries, keys and values,
+                as in BiFormer's attention of all tokens to all.
         """
         super().__init__()
         if dim % num_heads:
@@ -60,7 +63,8 @@ class BiLevelRoutingAttention(nn.Module):
         self.pad_windows = pad_windows
         # The published networks scale by the full width, not by the width of a head.
         self.scale = dim**-0.5 if scale is None else scale
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.lepe_on_input = lepe_on_input
+        self.qkv = nn.Linear(dim, 3 * dim, bias=not lepe_on_input)
         self.lepe = DepthwiseConv(dim, lepe_kernel, axes=len(n_win))
         self.proj = nn.Linear(dim, dim)
 
@@ -77,7 +81,7 @@ class BiLevelRoutingAttention(nn.Module):
             attended = self._attend_all(q, k, v)
         else:
             attended = self._attend_routed(q, k, v, region, counts)
-        local = self.lepe(v.movedim(-1, 1)).movedim(1, -1)
+        local = self.lepe((x if self.lepe_on_input else v).movedim(-1, 1)).movedim(1, -1)
         return self.proj(_crop(attended + local, grid))
 
     def _pools(self, region: list[int]) -> bool:

@@ -62,20 +62,19 @@ class CorrectionHead(nn.Module):
             nn.ReLU(),
         )
         self.half_maps = map_head(channels, channels, landmarks)
-        self.image = nn.Sequential(
-            nn.Conv2d(image_channels, image_dim, 1, bias=False), norm_2d(norm, image_dim), nn.ReLU()
-        )
-        self.correction = map_head(channels + image_dim + landmarks, channels, landmarks)
+        self.image = nn.Sequential(nn.Conv2d(image_channels, image_dim, 1), norm_2d(norm, image_dim), nn.ReLU())
+        joined = channels + image_dim + landmarks
+        self.correction = map_head(joined, joined, landmarks)
 
     def forward(self, features: Tensor, image: Tensor) -> HyattOutput:
         """(batch, channels, ceil(H/4), ceil(W/4)) and (batch, image_channels, H, W) to heat maps."""
-        # Odd sizes round up as in the backbone; a last pixel without a partner is taken as it is.
-        small = F.avg_pool2d(image, 2, ceil_mode=True)
+        # Nearest pixels, as published.
+        small = image[..., ::2, ::2]
         height, width = small.shape[2:]
         fine = self.upsample(features)[..., :height, :width]
         half = self.half_maps(fine)
         corrected = self.correction(torch.cat([fine, self.image(small), half], dim=1))
-        full = F.interpolate(corrected, scale_factor=2.0, mode="bilinear", align_corners=False)
+        full = F.interpolate(corrected, scale_factor=2.0, mode="bilinear", align_corners=True)
         height, width = image.shape[2:]
         levels = (self.quarter_maps(features), half, full[..., :height, :width])
         return HyattOutput(*(level.contiguous() for level in levels))

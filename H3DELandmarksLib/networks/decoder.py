@@ -18,7 +18,7 @@ class SuperResolution(nn.Module):
     def __init__(self, channels: int) -> None:
         """Create the block; it keeps the number of channels."""
         super().__init__()
-        self.conv = Conv3d(channels, 8 * channels)
+        self.conv = Conv3d(channels, 8 * channels, bias=False)
         self.norm = nn.BatchNorm3d(8 * channels)
 
     def forward(self, x: Tensor, size: torch.Size) -> Tensor:

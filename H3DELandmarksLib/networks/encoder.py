@@ -56,7 +56,8 @@ class Stage(nn.Module):
         """Create ``depth`` equal blocks."""
         super().__init__()
         self.blocks = nn.Sequential(*(Block(dim, num_heads, n_win, topk, mlp_ratio) for _ in range(depth)))
-        self.norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        # PyTorch's eps of 1e-5, as published, unlike that of the blocks.
+        self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform (batch, dim, X, Y, Z) to the same shape."""
@@ -98,7 +99,7 @@ class Encoder(nn.Module):
 
 
 def _initialize_linear(module: nn.Module) -> None:
-    """Draw weights from the published truncated normal distribution; a zero bias is inferred."""
+    """Draw weights from the published truncated normal distribution."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=LINEAR_INIT_STD)
         nn.init.zeros_(module.bias)

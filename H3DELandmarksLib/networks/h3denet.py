@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .decoder import DecoderBlock
+from .decoder import NEGATIVE_SLOPE, DecoderBlock
 from .encoder import Encoder
 from .heads import AnchorHead, FeatureFusion, PresenceHead
-from .layers import Conv3d, PointwiseConv3d, is_exporting
-from .streaming import Convolved, Features, Whole, decode, gather, pays
+from .layers import Conv3d, InstanceNorm, PointwiseConv3d, is_exporting
+from .streaming import Features, Whole, decode, gather, image_skip, pays
 
 MINIMUM_SIZE = 32
 
@@ -53,6 +53,7 @@ class H3DENetConfig:
     super_resolution: bool = False
     output_stride: int = 1
     presence: bool = False
+    plain_image_skips: bool = False
 
     def __post_init__(self) -> None:
         """Turn lists (from JSON) into tuples and refuse settings that don't describe a network."""
@@ -117,11 +118,17 @@ class H3DENet(nn.Module):
             needed = 3 - config.output_stride
         outputs = config.fine_dims[:needed]
         inputs = (config.decoder_dims[-1], *outputs)
-        # One convolution with bias, and no norm or activation, is inferred.
-        self.image_skips = nn.ModuleList(Conv3d(config.in_channels, dim) for dim in outputs)
+        self.image_skips = nn.ModuleList(self._image_skip(dim) for dim in outputs)
         self.fine_decoder = nn.ModuleList(
             DecoderBlock(before, after, after, config.super_resolution) for before, after in zip(inputs, outputs)
         )
+
+    def _image_skip(self, channels: int) -> nn.Module:
+        """Convolution of the image; a "plain" one is what this project's first models were trained with."""
+        inputs = self.config.in_channels
+        if self.config.plain_image_skips:
+            return Conv3d(inputs, channels)
+        return nn.Sequential(Conv3d(inputs, channels, bias=False), InstanceNorm(channels), nn.LeakyReLU(NEGATIVE_SLOPE))
 
     def _build_heads(self) -> None:
         config = self.config
@@ -171,7 +178,7 @@ class H3DENet(nn.Module):
         """Heat maps of one sample from its features at stride 4, without keeping finer features whole."""
         features: Features = Whole(quarter)
         for block, conv, view in zip(self.fine_decoder, self.image_skips, self._views(image)):
-            skip = Convolved(conv, view)
+            skip = image_skip(conv, view)
             if pays(block, skip):
                 features = decode(block, features, skip)
             else:
@@ -182,7 +189,10 @@ class H3DENet(nn.Module):
         """The image at half and at full resolution, as far as the decoder needs them."""
         if not self.image_skips:
             return []
-        # Odd sizes round up as in the strided convolutions; a last voxel without a partner is taken as it is.
-        pooled = F.avg_pool3d(image.to(torch.promote_types(image.dtype, torch.float32)), 2, ceil_mode=True)
+        # Odd sizes round up as in the strided convolutions. As published, zeros beyond the border count.
+        pooling = {"kernel_size": 3, "padding": 1}
+        if self.config.plain_image_skips:
+            pooling = {"kernel_size": 2, "ceil_mode": True}
+        pooled = F.avg_pool3d(image.to(torch.promote_types(image.dtype, torch.float32)), stride=2, **pooling)
         half = pooled.to(image.dtype, memory_format=torch.channels_last_3d)
         return [half, image][: len(self.image_skips)]

@@ -8,10 +8,10 @@ their one code base; here the variants differ in the name of that block in the s
 
 Also inferred, because no source states it:
 - each residual attention feeds the next stage and the neck;
-- the last stage's attention is scaled by the width of a head and has biases, and its LePE acts on the values;
+- the last stage's attention is BiFormer's own: 8 heads, scaled by their width, no bias before them, LePE of the input;
 - windows that don't fit a grid are padded with zero tokens that take part in the attention, as in BiFormer's dense
   prediction: the published input of 1024 x 1216 pixels needs it in stages 3 and 4 (``mask_padding`` mends it);
-- convolutions have no bias before a normalization, and one elsewhere;
+- the normalization of the patch embedding is never applied, as in the code that it was taken from;
 - sizes that aren't multiples of 32, which the publication leaves open, round up at each stride.
 """
 
@@ -54,7 +54,7 @@ class HyattConfig:
     in_channels: int = 3
     variant: str = "hyatt"
     dims: tuple[int, ...] = (64, 128, 320, 512, 1024)
-    heads: tuple[int, ...] = (2, 4, 10, 16, 32)
+    heads: tuple[int, ...] = (2, 4, 10, 16, 8)
     n_win: tuple[int, ...] = (16, 16, 16, 8)
     topk: tuple[int, ...] = (1, 4, 8, 16)
     mlp_ratios: tuple[int, ...] = (8, 8, 8, 4, 4)

@@ -61,7 +61,7 @@ class ResidualAttention(nn.Module):
         self.dilated_norm = norm_2d(norm, channels)
         self.channel_attention = ChannelAttention(channels)
         self.spatial_attention = SpatialAttention()
-        self.shortcut = nn.Conv2d(channels, channels, 3, padding=1)
+        self.shortcut = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform (batch, channels, H, W) to the same shape."""

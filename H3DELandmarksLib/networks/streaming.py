@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .decoder import NEGATIVE_SLOPE, DecoderBlock, SuperResolution
 from .layers import NATIVE_CONVOLUTION_LIMIT, Conv3d
@@ -101,6 +101,15 @@ class Upsampled:
         start, stop = int(needed[0]), int(needed[-1]) + 1
         rows = self.source.rows(start, stop)
         return convolve_upsampled_rows(rows, weight, matrices[:, :, start:stop].to(rows), self.grid[1:])
+
+
+def image_skip(layer: nn.Module, image: Tensor) -> Features:
+    """What a convolution, alone or with normalization and activation, makes of one sample's image."""
+    if isinstance(layer, Conv3d):
+        return Convolved(layer, image)
+    conv, norm, _ = layer
+    convolved = Convolved(conv, image)
+    return _measure(convolved.rows, convolved, norm.eps)
 
 
 def decode(block: DecoderBlock, coarse: Features, skip: Features) -> Activated:

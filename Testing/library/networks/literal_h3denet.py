@@ -104,7 +104,7 @@ class Stage(nn.Module):
     def __init__(self, dim: int, depth: int, heads: int, n_win: tuple[int, ...], topk: int) -> None:
         super().__init__()
         self.blocks = nn.Sequential(*[Block(dim, heads, n_win, topk) for _ in range(depth)])
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.norm = nn.LayerNorm(dim, eps=1e-5)
 
     def forward(self, x: Tensor) -> Tensor:
         # "LayerNorm over channels; this tensor is the skip and also feeds the next stage"
@@ -142,7 +142,7 @@ class SuperResolution(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(channels, 8 * channels, 3, padding=1)
+        self.conv = nn.Conv3d(channels, 8 * channels, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm3d(8 * channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -220,7 +220,10 @@ class LiteralH3DENet(nn.Module):
         )
         if self.heatmap or settings["feature_fusion"]:
             # "64(+32)->32 and 32(+16)->16 with convolutional skips taken from the image"
-            self.image_skips = nn.ModuleList([nn.Conv3d(1, width, 3, padding=1) for width in fine])
+            self.image_skips = nn.ModuleList(
+                nn.Sequential(nn.Conv3d(1, width, 3, padding=1, bias=False), InstanceNorm(), nn.LeakyReLU(0.01))
+                for width in fine
+            )
             self.fine_decoder = nn.ModuleList(
                 [
                     DecoderBlock(decoder_dims[2], fine[0], fine[0], shuffle),
@@ -245,6 +248,6 @@ class LiteralH3DENet(nn.Module):
         if not self.heatmap and self.fusion is None:
             return self.head(quarter)
         # "average pooled x2 -> 32; full resolution -> 16"
-        half = self.fine_decoder[0](quarter, self.image_skips[0](nn.functional.avg_pool3d(image, 2)))
+        half = self.fine_decoder[0](quarter, self.image_skips[0](nn.functional.avg_pool3d(image, 3, 2, 1)))
         full = self.fine_decoder[1](half, self.image_skips[1](image))
         return self.head(full) if self.heatmap else self.head(self.fusion(full, half, quarter))

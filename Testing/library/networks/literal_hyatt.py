@@ -45,7 +45,7 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int, n_win: int | None, topk: int | None) -> None:
         super().__init__()
         self.dim, self.heads, self.n_win, self.topk = dim, heads, n_win, topk
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=n_win is not None)
         self.lepe = nn.Conv2d(dim, dim, 5, padding=2, groups=dim)  # "LePE kernel 5"
         self.proj = nn.Linear(dim, dim)
 
@@ -58,7 +58,8 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).split(self.dim, dim=-1)
         attention = self.full if self.n_win is None else self.routed
         attended = torch.stack([attention(q[b], k[b], v[b]) for b in range(len(x))])
-        local = self.lepe(v.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        # Full attention adds LePE of its input.
+        local = self.lepe((x if self.n_win is None else v).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return self.proj(attended + local)[:, :height, :width]
 
     def full(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -106,18 +107,17 @@ class Block(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """ "Conv patch embedding k4 s2 p1 + BatchNorm each"."""
+    """ "Conv patch embedding k4 s2 p1"; the BatchNorm that the code creates is never applied."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(before, after, 4, 2, 0, bias=False)
-        self.norm = nn.BatchNorm2d(after)
+        self.conv = nn.Conv2d(before, after, 4, 2, 0)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = (2 * ceil(size / 2) for size in x.shape[2:])
         padded = x.new_zeros(*x.shape[:2], height + 2, width + 2)
         padded[:, :, 1 : 1 + x.shape[2], 1 : 1 + x.shape[3]] = x
-        return self.norm(self.conv(padded))
+        return self.conv(padded)
 
 
 class ChannelAttention(nn.Module):
@@ -158,7 +158,7 @@ class ResidualAttention(nn.Module):
         self.dilated_norm = nn.BatchNorm2d(dim)
         self.channel_attention = ChannelAttention(dim)
         self.spatial_attention = SpatialAttention()
-        self.shortcut = nn.Conv2d(dim, dim, 3, padding=1)
+        self.shortcut = nn.Conv2d(dim, dim, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.dilated_norm(self.dilated_conv(torch.relu(self.norm(self.conv(x)))))
@@ -216,9 +216,10 @@ class Head(nn.Module):
         self.half_maps = self.maps(dim, dim, landmarks)
         # "(c) FFCM: concatenate (b)'s 256 features, the image at x0.5 through Conv1 3->32 BN ReLU, and (b)'s K maps
         # -> Conv3, ReLU, Conv1 -> K, bilinear x2 -> full resolution"
-        image = nn.Conv2d(settings["in_channels"], image_dim, 1, bias=False)
+        image = nn.Conv2d(settings["in_channels"], image_dim, 1)
         self.image = nn.Sequential(image, nn.BatchNorm2d(image_dim), nn.ReLU())
-        self.correction = self.maps(dim + image_dim + landmarks, dim, landmarks)
+        joined = dim + image_dim + landmarks
+        self.correction = self.maps(joined, joined, landmarks)
 
     def maps(self, before: int, dim: int, landmarks: int) -> nn.Sequential:
         return nn.Sequential(nn.Conv2d(before, dim, 3, padding=1), nn.ReLU(), nn.Conv2d(dim, landmarks, 1))
@@ -228,13 +229,9 @@ class Head(nn.Module):
         height, width = ceil(full_height / 2), ceil(full_width / 2)
         fine = self.upsample(features)[:, :, :height, :width]
         half = self.half_maps(fine)
-        # Repeating the last row and column of odd sizes averages what there is.
-        rows = [min(i, full_height - 1) for i in range(2 * height)]
-        columns = [min(j, full_width - 1) for j in range(2 * width)]
-        even = image[:, :, rows][:, :, :, columns]
-        small = nn.functional.interpolate(even, size=(height, width), mode="bilinear", align_corners=False)
+        small = image[:, :, [2 * i for i in range(height)]][:, :, :, [2 * j for j in range(width)]]
         corrected = self.correction(torch.cat([fine, self.image(small), half], dim=1))
-        upsampling = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
+        upsampling = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
         return [self.quarter_maps(features), half, upsampling(corrected)[:, :, :full_height, :full_width]]
 
 

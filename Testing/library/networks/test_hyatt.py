@@ -34,7 +34,7 @@ def narrow(**options: object) -> HyattNet:
     return build_network("hyatt", {**NARROW, **options}).eval()
 
 
-@pytest.mark.parametrize(("config", "count"), [(HyattConfig, 77_103_299), (HanConfig, 77_103_299)])
+@pytest.mark.parametrize(("config", "count"), [(HyattConfig, 77_238_096), (HanConfig, 77_238_096)])
 def test_number_of_parameters(config: type[HyattConfig], count: int) -> None:
     with torch.device("meta"):
         network = HyattNet(config(landmarks=19))

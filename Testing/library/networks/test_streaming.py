@@ -43,10 +43,10 @@ def test_a_block_in_slabs_is_the_block(coarse: tuple, extra: tuple, rows: int) -
     skip = Conv3d(1, 4)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streaming, "NATIVE_CONVOLUTION_LIMIT", 0)
-        patch.setattr(streaming, "SLAB_BYTES", {"cpu": 4 * 6 * grid[1] * grid[2] * rows})
-        result = streaming.decode(layer, streaming.Whole(features), streaming.Convolved(skip, image))
-        assert len(streaming.slabs(streaming.Upsampled(streaming.Whole(features), grid))) == max(1, grid[0] // rows)
-        streamed = streaming.gather(result)
+        patch.setattr(streaming, "SLAB_BYTES", {"cpu": 4 * 4 * grid[1] * grid[2] * rows})
+        convolved = streaming.Convolved(skip, image)
+        assert len(streaming.slabs(convolved)) == max(1, grid[0] // rows)
+        streamed = streaming.gather(streaming.decode(layer, streaming.Whole(features), convolved))
     torch.testing.assert_close(streamed, layer(features, skip(image)), rtol=1e-4, atol=1e-5)
 
 

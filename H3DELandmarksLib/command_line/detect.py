@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from H3DELandmarksLib.command_line.console import Console
-from H3DELandmarksLib.command_line.options import add_device, add_json, add_progress
+from H3DELandmarksLib.command_line.options import add_engine, add_json, add_progress
+from H3DELandmarksLib.command_line.selection import add_selection, check_selection, detect_selected
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.command_line.result_files import ResultFiles
@@ -22,17 +24,37 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "detect", help="find landmarks in scans",
         description="Writes NAME.mrk.json (Slicer point list), NAME.csv (table) and on request NAME.png for each scan.",
     )
-    parser.add_argument("scans", metavar="SCAN", nargs="+", help="NRRD, NIfTI or MetaImage file, or a DICOM folder")
+    parser.add_argument("scans", metavar="SCAN", nargs="+", help="NRRD, NIfTI, MetaImage, picture, DICOM or folder")
     parser.add_argument("--model", required=True, metavar="ID", help="id, id@version or path of a model package")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--spacing", type=pixel_size, metavar="MM",
+        help="width and height of a pixel in mm, as 0.1 or 0.1x0.12, where the radiographs' files do not state it",
+    )
     parser.add_argument("--picture", action="store_true", help="also draw each result")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace point lists even where a person has edited them"
     )
-    add_device(parser)
+    add_selection(parser)
+    add_engine(parser)
     add_json(parser)
     add_progress(parser)
     parser.set_defaults(run=run)
+
+
+def pixel_size(text: str) -> tuple[float, float]:
+    """Width and height of a pixel from a text such as 0.1 or 0.1x0.12.
+
+    Raises:
+        argparse.ArgumentTypeError: it holds something else.
+    """
+    try:
+        sizes = [float(word) for word in text.lower().split("x")]
+    except ValueError:
+        sizes = []
+    if len(sizes) not in (1, 2) or not all(0 < size < math.inf for size in sizes):
+        raise argparse.ArgumentTypeError(f"'{text}' is no pixel size in mm: write 0.1 or 0.1x0.12")
+    return sizes[0], sizes[-1]
 
 
 def run(options: argparse.Namespace, console: Console) -> bool:
@@ -40,7 +62,8 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.command_line.result_files import make_folder, plan_results
 
     console.log_folder = folder = make_folder(Path(options.output))
-    detector = load_detector(options.model, options.device)
+    detector = load_detector(options.model, options.device, options.backend, options.precision)
+    check_selection(options, detector.scheme)
     reports = [serve(detector, files, options, console) for files in plan_results(options.scans, folder)]
     succeeded = all(report["ok"] for report in reports)
     package = detector.package
@@ -48,14 +71,14 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     return succeeded
 
 
-def load_detector(model: str, device: str) -> Detector:
+def load_detector(model: str, device: str, backend: str = "auto", precision: str = "auto") -> Detector:
     """The detector of a model given by id, id@version or path."""
     from H3DELandmarksLib.models import find_model
 
     package = find_model(model)  # first: it fails within a moment, while PyTorch takes seconds to load
     from H3DELandmarksLib.detection import Detector
 
-    return Detector(package, device=device)
+    return Detector(package, device, backend, precision)
 
 
 def serve(detector: Detector, files: ResultFiles, options: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -70,9 +93,9 @@ def serve(detector: Detector, files: ResultFiles, options: argparse.Namespace, c
     report: dict[str, Any] = {"scan": str(files.scan), "ok": False}
     try:
         with console.task(files.name) as progress:
-            files.check_replaceable(options.overwrite)
-            volume = read_volume(files.scan)
-            landmarks = detector.detect(volume, progress=progress)
+            files.check_replaceable(options.overwrite, options.picture)
+            volume = read_volume(files.scan, options.spacing)
+            landmarks = detect_selected(detector, volume, options, progress)
             files.write(landmarks)
             report |= {"markups": files.markups, "table": files.table}
             if options.picture:

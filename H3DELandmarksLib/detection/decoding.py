@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from H3DELandmarksLib.detection.decoding_2d import decode_deep_supervision
+
 # Anchors of H3DE-Net (arXiv 2502.14221): cells are 4 input voxels wide, and cell c lies at input voxel 4 c.
 ANCHOR_STRIDE = 4
 ANCHOR_RADII = (0.5, 0.75, 1.0, 1.25)
@@ -32,7 +34,7 @@ class Peaks:
     concentration: np.ndarray
 
 
-def decode_softmax(maps: Tensor, stride: int, radius: int = 2) -> Peaks:
+def decode_softmax(maps: Tensor, stride: int | np.ndarray, radius: int = 2) -> Peaks:
     """Peak and evidence of maps trained by `training.losses.spatial_cross_entropy`.
 
     All voxels of a map and one extra outcome "absent", whose logit is 0, share a softmax. The position is the center
@@ -40,7 +42,7 @@ def decode_softmax(maps: Tensor, stride: int, radius: int = 2) -> Peaks:
 
     Args:
         maps: (K, X, Y, Z) logits.
-        stride: input voxels per map voxel.
+        stride: input voxels per map voxel, one number or three.
         radius: half width of the cube in map voxels.
     """
     maps = maps.float()
@@ -55,7 +57,7 @@ def decode_softmax(maps: Tensor, stride: int, radius: int = 2) -> Peaks:
     return Peaks(index, mass.cpu().double().numpy(), concentration.double().numpy())
 
 
-def decode_published_heatmap(maps: Tensor, stride: int, voxels: int = 500) -> Peaks:
+def decode_published_heatmap(maps: Tensor, stride: int | np.ndarray, voxels: int = 500) -> Peaks:
     """Peak and evidence of maps trained by `training.heatmap_losses.published_heatmap_loss`.
 
     The position is the mean coordinate of the highest voxels, as in H3DE-Net (arXiv 2502.14221). Its evidence is this
@@ -65,7 +67,7 @@ def decode_published_heatmap(maps: Tensor, stride: int, voxels: int = 500) -> Pe
 
     Args:
         maps: (K, X, Y, Z) linear heat maps.
-        stride: input voxels per map voxel.
+        stride: input voxels per map voxel, one number or three.
         voxels: how many voxels are averaged at least; voxels as high as the lowest of them join in.
     """
     flat = maps.float().flatten(1)
@@ -80,7 +82,7 @@ def decode_published_heatmap(maps: Tensor, stride: int, voxels: int = 500) -> Pe
 
 
 def decode_published_anchor(
-    maps: Tensor, stride: int, candidates: int = 15, radii: Sequence[float] = ANCHOR_RADII
+    maps: Tensor, stride: int | np.ndarray, candidates: int = 15, radii: Sequence[float] = ANCHOR_RADII
 ) -> Peaks:
     """Position and evidence of anchors trained by `training.anchor_loss.published_anchor_loss`.
 
@@ -110,7 +112,7 @@ def decode_published_anchor(
     return Peaks(index, logits[:, 0].cpu().double().numpy(), share.sum(dim=1).cpu().double().numpy())
 
 
-def decode_peak(maps: Tensor, stride: int, radius: int = 1, extent: int = 8) -> Peaks:
+def decode_peak(maps: Tensor, stride: int | np.ndarray, radius: int = 1, extent: int = 8) -> Peaks:
     """Peak and evidence of maps trained by `training.heatmap_losses.gaussian_bce` or `ball_bce`.
 
     The position is the center of mass of the sigmoid heat in the cube of ``(2 radius + 1)^3`` voxels around the highest
@@ -120,7 +122,7 @@ def decode_peak(maps: Tensor, stride: int, radius: int = 1, extent: int = 8) -> 
 
     Args:
         maps: (K, X, Y, Z) logits.
-        stride: input voxels per map voxel.
+        stride: input voxels per map voxel, one number or three.
         radius: half width of the averaged cube in map voxels.
         extent: half width in map voxels of the cube that counts as close.
     """
@@ -141,6 +143,33 @@ def decode_peak(maps: Tensor, stride: int, radius: int = 1, extent: int = 8) -> 
     return Peaks(index, top[:, 0].cpu().double().numpy(), concentration.double().numpy())
 
 
+def decode_published_hyatt(maps: Sequence[Tensor], strides: Sequence, extent: int = 8) -> Peaks:
+    """Position and evidence of maps trained by `training.heatmap_losses_2d.deep_supervision_loss`.
+
+    The position is the mean of the quarter-shifted peaks of all maps, as in HYATT-Net (arXiv 2412.06499), whose loss
+    says nothing about absent landmarks. The evidence is this project's addition: the presence logit is
+    8 (mean height - 0.5), since targets are Gaussians of height 1; the concentration is the share of the finest map's
+    pixels at least half as high as its peak that lie close to the position.
+
+    Args:
+        maps: (K, X, Y, 1) heat maps at `decoding_2d.STRIDES`.
+        strides: not used; the published positions follow from the published strides.
+        extent: half width in pixels of the square that counts as close.
+    """
+    planes = [level.float()[None, ..., 0] for level in maps]
+    peaks = decode_deep_supervision(planes)
+    fine, position = planes[-1][0].cpu(), torch.from_numpy(peaks.index[0])
+    top = fine.amax(dim=(1, 2), keepdim=True)
+    hot = fine >= top - top.abs() / 2
+    rows, columns = (
+        (torch.arange(size) - position[:, axis, None]).abs() <= extent for axis, size in enumerate(fine.shape[1:])
+    )
+    near = hot & rows[:, :, None] & columns[:, None]
+    concentration = near.sum(dim=(1, 2)) / hot.sum(dim=(1, 2))
+    index = np.pad(peaks.index[0], ((0, 0), (0, 1)))
+    return Peaks(index, 8 * (peaks.height[0] - 0.5), concentration.double().numpy())
+
+
 # A stage's entry ``decoding`` names one of these as its ``method``; its other entries are keyword arguments.
 DECODERS: dict[str, Callable[..., Peaks]] = {
     "softmax": decode_softmax,
@@ -148,6 +177,8 @@ DECODERS: dict[str, Callable[..., Peaks]] = {
     "published-anchor": decode_published_anchor,
     "peak": decode_peak,
 }
+# Those that read all maps of a network at once.
+DEEP_DECODERS: dict[str, Callable[..., Peaks]] = {"published-hyatt": decode_published_hyatt}
 
 
 def _unravel(linear: Tensor, shape: Sequence[int]) -> Tensor:

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 STRIDES = (4, 2, 1)
+MIRROR_AXIS = 3
+"""Axis of (batch, channels, rows, columns) that a mirror image reverses."""
 
 
 @dataclass(frozen=True)

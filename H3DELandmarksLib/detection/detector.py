@@ -8,32 +8,38 @@ from collections.abc import Callable
 import numpy as np
 
 from H3DELandmarksLib.detection.calibration import Calibration
-from H3DELandmarksLib.detection.device import choose_device
+from H3DELandmarksLib.detection.engine import EngineSettings
 from H3DELandmarksLib.detection.intensity import IntensityMapping
 from H3DELandmarksLib.detection.localizer import localize
 from H3DELandmarksLib.detection.refiner import refine
 from H3DELandmarksLib.detection.stage import Findings, Scan, StageNetwork
-from H3DELandmarksLib.errors import Cancelled
+from H3DELandmarksLib.errors import Cancelled, InputError
 from H3DELandmarksLib.geometry import Volume, canonical
 from H3DELandmarksLib.landmarks import LandmarkSet
 from H3DELandmarksLib.models import ModelPackage
+from H3DELandmarksLib.planar import is_radiograph, lay_flat
 from H3DELandmarksLib.shape_model import Pose, ShapeModel
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[float, str], None]
 # Voxels whose mean edge exceeds the model's limit by this factor hide what the landmarks are defined by.
 HOPELESS = 3.0
+SEARCHING = "Searching the whole scan"
 
 
 class Detector:
     """Finds the landmarks of one model package; networks are loaded once and serve any number of scans."""
 
-    def __init__(self, package: ModelPackage, device: str = "auto") -> None:
+    def __init__(
+        self, package: ModelPackage, device: str = "auto", backend: str = "auto", precision: str = "auto"
+    ) -> None:
         """Load the package's networks.
 
         Args:
             package: an opened model package.
             device: "auto", "cpu", "cuda" or "mps".
+            backend: "auto", "torch" or "openvino"; see EngineSettings.
+            precision: "auto", "fp32" or "half".
 
         Raises:
             ModelPackageError: weights are missing or damaged.
@@ -42,13 +48,15 @@ class Detector:
         self.package = package
         manifest = package.manifest
         self.scheme = package.scheme
-        chosen = choose_device(device)
+        chosen = EngineSettings.choose(device, backend, precision)
         self.networks = [
             StageNetwork(stage, package.load_weights(stage["weights"]["file"]), self.scheme, chosen)
             for stage in manifest["stages"]
         ]
         shape = package.load_weights(manifest["shape_model"]["file"])
-        self.shape = ShapeModel(shape["mean"].astype(float), shape["tolerance"].astype(float))
+        self.flat = self.networks[0].layout.flat
+        mean = shape["mean"].astype(float) * (1, 1, 0 if self.flat else 1)
+        self.shape = ShapeModel(mean, shape["tolerance"].astype(float))
         self.calibration = Calibration.from_manifest(manifest["calibration"])
 
     def detect(
@@ -60,15 +68,16 @@ class Detector:
         """Find the landmarks of a scan.
 
         Args:
-            volume: any orientation and spacing.
+            volume: any orientation and spacing; one slice where the model reads radiographs.
             progress: receives the fraction done and what is being done.
             cancelled: asked between steps; True ends the work.
 
         Returns:
-            All landmarks of the scheme; absent ones have no position.
+            All landmarks of the scheme; absent ones have no position. Those of a radiograph lie in its plane.
 
         Raises:
             Cancelled: `cancelled` said so.
+            InputError: a model for volumes got a radiograph, or the reverse, or the scan is far too large.
         """
         return self.landmark_set(self.findings(volume, progress, cancelled))
 
@@ -90,18 +99,38 @@ class Detector:
 
             return report
 
-        report = step(0, "Searching the whole scan")
-        report(0.0)
-        scan = self._scan(volume)
+        step(0, SEARCHING)(0.0)
+        self._check_dimension(volume)
+        if self.flat:
+            volume, lps_from_sheet = lay_flat(volume)
+            found = self._search(self._scan(volume), step)
+            return found.moved(Pose(lps_from_sheet[:3, :3], lps_from_sheet[:3, 3]))
+        return self._search(self._scan(canonical(volume)), step)
+
+    def _search(self, scan: Scan, step: Callable[[int, str], Callable[[float], None]]) -> Findings:
+        """All stages one after the other."""
         if self._too_coarse(scan.volume):
             return Findings.nothing(len(self.scheme), Pose(np.eye(3), scan.volume.grid.center))
-        found = localize(self.networks[0], scan, self.shape, report)
+        found = localize(self.networks[0], scan, self.shape, step(0, SEARCHING))
         for number, network in enumerate(self.networks[1:], start=1):
             report = step(number, "Refining positions")
             report(0.0)
             found = refine(network, scan, self.shape, found, own_frame=network.stage["poses"] == "found")
             report(1.0)
         return found
+
+    def _check_dimension(self, volume: Volume) -> None:
+        if self.flat and not is_radiograph(volume):
+            size = " x ".join(map(str, volume.array.shape))
+            raise InputError(
+                f"The model '{self.package.id}' reads radiographs, but this scan has {size} voxels: choose a single "
+                "image, or a model for volumes."
+            )
+        if is_radiograph(volume) and not self.flat:
+            raise InputError(
+                f"The model '{self.package.id}' reads volumes, but this scan is a single slice: choose the whole scan, "
+                "or a model for radiographs."
+            )
 
     def landmark_set(self, found: Findings) -> LandmarkSet:
         """Calibrated landmarks from raw findings; no position is trusted more than that the landmark exists."""
@@ -119,19 +148,19 @@ class Detector:
 
     def _scan(self, volume: Volume) -> Scan:
         manifest = self.package.manifest
-        volume = canonical(volume)
         intensity = IntensityMapping.for_volume(manifest["intensity"], volume)
         return Scan(volume, intensity, float(manifest.get("outside", intensity.low)))
 
     def _too_coarse(self, volume: Volume) -> bool:
         """Whether the voxels cannot show the landmarks at all; warn where they are coarser than the model's limit."""
         limit = self.package.manifest.get("max_spacing_mm", np.inf)
-        hopeless = np.prod(volume.spacing) ** (1 / 3) > HOPELESS * limit
-        if hopeless or volume.spacing.max() > limit:
+        spacing = volume.spacing[:2] if self.flat else volume.spacing
+        hopeless = np.prod(spacing) ** (1 / len(spacing)) > HOPELESS * limit
+        if hopeless or spacing.max() > limit:
             advice = "no landmark can be seen in them" if hopeless else "check each point"
             logger.warning(
                 "The scan's voxels (%.2f mm) are coarser than the model '%s' was made for (%.2f mm): %s.",
-                volume.spacing.max(),
+                spacing.max(),
                 self.package.id,
                 limit,
                 advice,

@@ -1,18 +1,31 @@
-"""What runs a network at detection time."""
+"""What runs a network at detection time, and which of the possible ways is taken."""
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from H3DELandmarksLib.networks import build_network, output_maps
+from H3DELandmarksLib.detection.device import choose_device
+from H3DELandmarksLib.detection.openvino_engine import OpenVinoEngine, fast_bf16, load_openvino, openvino_installed
+from H3DELandmarksLib.detection.precision_gate import GatedEngine, Points
+from H3DELandmarksLib.detection.torch_engine import HalfPrecision, TorchEngine
+from H3DELandmarksLib.errors import InputError
+from H3DELandmarksLib.networks import build_network
 
 logger = logging.getLogger(__name__)
+BACKENDS = ("auto", "torch", "openvino")
+PRECISIONS = ("auto", "fp32", "half")
+# Says which backend "auto" means, where a program that uses the library offers no choice.
+BACKEND_VARIABLE = "H3DE_BACKEND"
+# Seconds that PyTorch works on a stage before a conversion, which takes 2 to 4 s and then saves 5 to 30 %, may pay.
+PATIENCE = 20.0
 
 
 class Engine(Protocol):
@@ -22,38 +35,75 @@ class Engine(Protocol):
         """All maps of the network, each on any device, for a float32 array (batch, channels, *grid)."""
 
 
-def make_engine(network: Mapping[str, Any], weights: Mapping[str, np.ndarray], device: torch.device) -> Engine:
+@dataclass(frozen=True)
+class EngineSettings:
+    """How networks run.
+
+    Attributes:
+        device: where.
+        backend: "torch"; "openvino", on the CPU only; "auto": PyTorch, and OpenVINO where it is installed and faster.
+        precision: "fp32"; "half": 16 bits where the device is fast with them and points stay in place; "auto": "half"
+            on CUDA, else "fp32".
+    """
+
+    device: torch.device
+    backend: str = "auto"
+    precision: str = "auto"
+
+    @classmethod
+    def choose(cls, device: str = "auto", backend: str = "auto", precision: str = "auto") -> EngineSettings:
+        """Settings by name; "auto" as backend gives way to the environment variable H3DE_BACKEND.
+
+        Raises:
+            InputError: a name is unknown, the device or backend is not there, or the two do not go together.
+        """
+        if backend == "auto":
+            backend = os.environ.get(BACKEND_VARIABLE) or "auto"
+        for what, name, known in (("backend", backend, BACKENDS), ("precision", precision, PRECISIONS)):
+            if name not in known:
+                raise InputError(f"The {what} '{name}' is unknown: choose one of {', '.join(known)}.")
+        if backend == "openvino":
+            if device not in ("auto", "cpu"):
+                raise InputError(f"OpenVINO runs networks on the CPU: choose the device 'cpu' instead of '{device}'.")
+            if load_openvino() is None:
+                raise InputError(
+                    "The backend 'openvino' needs the package openvino: install it ('pip install openvino'), or choose "
+                    "the backend 'auto'."
+                )
+            device = "cpu"
+        return cls(choose_device(device), backend, precision)
+
+    @property
+    def half(self) -> bool:
+        """Whether 16 bits are wanted."""
+        return self.precision == "half" or (self.precision == "auto" and self.device.type == "cuda")
+
+
+def make_engine(
+    network: Mapping[str, Any], weights: Mapping[str, np.ndarray], settings: EngineSettings, points: Points
+) -> Engine:
     """Build a stage's network and make it ready to run.
 
     Args:
         network: ``architecture`` and ``settings``.
         weights: arrays by parameter name, any floating type.
-        device: where to run; a CUDA or MPS device that runs out of memory is replaced by the CPU.
+        settings: how to run it; a CUDA or MPS device that runs out of memory is replaced by the CPU.
+        points: reads landmarks out of the maps of one crop.
     """
     built = build_network(**network)
     built.load_state_dict({name: torch.from_numpy(value).float() for name, value in weights.items()})
-    return TorchEngine(built.eval(), device)
-
-
-class TorchEngine:
-    """PyTorch on any device; in half precision where that is CUDA."""
-
-    def __init__(self, network: nn.Module, device: torch.device) -> None:
-        """Move ``network`` to ``device``."""
-        self.device = device
-        self.network = network.to(device)
-
-    @torch.inference_mode()
-    def maps(self, batch: np.ndarray) -> tuple[Tensor, ...]:
-        """See Engine."""
-        image = torch.from_numpy(np.ascontiguousarray(batch))
-        try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-                return output_maps(self.network(image.to(self.device)))
-        except RuntimeError as error:  # its subclass for memory is not there in all versions, nor used for every device
-            if self.device.type == "cpu" or "out of memory" not in str(error):
-                raise
-            logger.warning("The %s device ran out of memory: continuing on the CPU.", self.device.type)
-            self.device = torch.device("cpu")
-            self.network.to(self.device)
-            return output_maps(self.network(image))
+    plain = TorchEngine(built.eval(), settings.device)
+    if settings.device.type != "cpu":
+        return GatedEngine(plain, HalfPrecision(plain), points) if settings.half else plain
+    full: Engine = plain
+    if settings.backend != "torch" and openvino_installed():
+        full = OpenVinoEngine(plain, patience=PATIENCE if settings.backend == "auto" else 0.0)
+    if not settings.half:
+        return full
+    if settings.backend == "torch" or load_openvino() is None:
+        logger.warning("Half precision on a CPU needs OpenVINO: continuing in single precision.")
+        return full
+    if not fast_bf16():
+        logger.warning("This CPU has no fast 16-bit arithmetic: continuing in single precision.")
+        return full
+    return GatedEngine(full, OpenVinoEngine(plain, precision="bf16"), points)

@@ -27,7 +27,7 @@ def localize(network: StageNetwork, scan: Scan, shape: ShapeModel, step: Step) -
     Args:
         network: the first stage; its entry ``poses`` is "scan" (the patient's axes) or "cube-rotations" (24 starting
             poses, of which the one is kept whose points agree best with the mean shape, and looked at once more in the
-            pose so found).
+            pose so found; for radiographs the four quarter turns).
         scan: where to look.
         shape: mean shape and tolerance.
         step: called with the fraction done; may raise to cancel.
@@ -40,6 +40,8 @@ def localize(network: StageNetwork, scan: Scan, shape: ShapeModel, step: Step) -
     """
     searched_poses = network.stage["poses"] != "scan"
     rotations = cube_rotations() if searched_poses else np.eye(3)[None]
+    if network.layout.flat:
+        rotations = rotations[rotations[:, 2, 2] > 0.5]
     _check_size(network, scan, len(rotations))
     if not searched_poses:
         found = _search(network, scan, rotations[0], step)

@@ -36,7 +36,7 @@ def refine(network: StageNetwork, scan: Scan, shape: ShapeModel, found: Findings
         center = _center(found, shape, channels, own_frame)
         axes = found.pose.rotation if own_frame else np.eye(3)
         looks = []
-        for flip in (False, True)[: int(network.stage.get("views", 1))]:
+        for flip in network.mirrored_looks:
             turned = axes @ REFLECTION if mirrored != flip else axes
             order = network.mirror_order[channels] if flip else channels
             grid = crop_grid(center, turned, network.spacing, network.voxels)

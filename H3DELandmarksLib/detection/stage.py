@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from H3DELandmarksLib.detection.decoding import DECODERS, Peaks
-from H3DELandmarksLib.detection.engine import make_engine
+from H3DELandmarksLib.detection.decoding import DECODERS, DEEP_DECODERS, Peaks
+from H3DELandmarksLib.detection.decoding_2d import MIRROR_AXIS, predict_with_mirror
+from H3DELandmarksLib.detection.engine import EngineSettings, make_engine
 from H3DELandmarksLib.detection.intensity import IntensityMapping
+from H3DELandmarksLib.detection.layout import Layout
 from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.geometry import Grid, Volume, resample
 from H3DELandmarksLib.landmarks import LandmarkScheme
@@ -21,10 +24,10 @@ from H3DELandmarksLib.shape_model import Pose
 
 @dataclass(frozen=True)
 class Scan:
-    """A volume with canonical axis order and how its values are read.
+    """A volume with canonical axis order, or a radiograph on its sheet, and how its values are read.
 
     Attributes:
-        volume: the image.
+        volume: the image; "LPS" is the frame of its affine, thus that of the sheet for a radiograph.
         intensity: mapping of stored values to 0..1.
         outside: stored value that stands for samples beyond the field of view.
     """
@@ -59,6 +62,11 @@ class Findings:
         """No landmark found yet."""
         return cls(np.full((count, 3), np.nan), np.full(count, -np.inf), np.zeros(count), pose)
 
+    def moved(self, motion: Pose) -> Findings:
+        """The same findings after a rigid motion of everything."""
+        pose = Pose(motion.rotation @ self.pose.rotation, motion.to_lps(self.pose.translation))
+        return replace(self, positions=motion.to_lps(self.positions), pose=pose)
+
     @property
     def weights(self) -> np.ndarray:
         """(K,) trust in each position, from 0 to 1, before calibration."""
@@ -66,30 +74,34 @@ class Findings:
         return np.where(finite, self.concentration / (1 + np.exp(-np.clip(self.presence_logit, -50, 50))), 0.0)
 
 
-def choose_decoder(stage: Mapping) -> Callable[[torch.Tensor, int], Peaks]:
-    """The function that reads landmarks out of a stage's maps and their stride, by the stage's entry ``decoding``.
+def choose_decoder(stage: Mapping) -> Callable[[Sequence[Tensor], Sequence], Peaks]:
+    """What reads landmarks out of all maps of a crop and their strides, by the stage's entry ``decoding``.
+
+    Of several maps, a method that is made for one reads the last, which is the finest.
 
     Raises:
         InputError: the method, or one of its settings, does not exist.
     """
     settings = dict(stage.get("decoding", {}))
     method = settings.pop("method", "softmax")
-    if method not in DECODERS:
-        raise InputError(f"There is no decoding method '{method}': choose one of {', '.join(DECODERS)}.")
-    known = list(inspect.signature(DECODERS[method]).parameters)[2:]
+    methods = DECODERS | DEEP_DECODERS
+    if method not in methods:
+        raise InputError(f"There is no decoding method '{method}': choose one of {', '.join(methods)}.")
+    known = list(inspect.signature(methods[method]).parameters)[2:]
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise InputError(
             f"The decoding method '{method}' has no setting {', '.join(unknown)}: its settings are {', '.join(known)}."
         )
-    return partial(DECODERS[method], **settings)
+    decode = partial(methods[method], **settings)
+    return decode if method in DEEP_DECODERS else lambda maps, strides: decode(maps[-1], strides[-1])
 
 
 class StageNetwork:
     """The network of a stage with its weights, and the landmarks that its channels stand for."""
 
     def __init__(
-        self, stage: Mapping, weights: Mapping[str, np.ndarray], scheme: LandmarkScheme, device: torch.device
+        self, stage: Mapping, weights: Mapping[str, np.ndarray], scheme: LandmarkScheme, settings: EngineSettings
     ) -> None:
         """Build the network of a package's stage.
 
@@ -97,17 +109,18 @@ class StageNetwork:
             stage: entry of the manifest's ``stages``.
             weights: arrays by parameter name, any floating type.
             scheme: landmarks of the package.
-            device: where to run; a CUDA or MPS device that runs out of memory is replaced by the CPU.
+            settings: how the network runs.
         """
         self.stage = stage
-        self.engine = make_engine(stage["network"], weights, device)
-        self.stride = int(stage["network"]["settings"].get("output_stride", 1))
+        self.layout = Layout.of(stage)
         self.decode = choose_decoder(stage)
+        self.engine = make_engine(stage["network"], weights, settings, self._points)
         index = {name: k for k, name in enumerate(scheme.names)}
         self.groups = [np.array([index[name] for name in group["landmarks"]]) for group in stage["groups"]]
         self.mirrored = [bool(group.get("mirrored", False)) for group in stage["groups"]]
         self.spacing = float(stage["spacing_mm"])
         self.voxels = tuple(stage["shape"])
+        self.views = int(stage.get("views", 1))
         self.count = len(scheme)
         self.mirror_order = scheme.mirror_order()
 
@@ -120,14 +133,35 @@ class StageNetwork:
             channels: scheme index that each of the network's channels stands for in this crop; -1 for none.
             pose: handed on to the result.
         """
-        peaks = self.decode(self.engine.maps(image[None, None])[0][0], self.stride)
         channels = np.asarray(channels)
+        peaks = self._points(self._maps(self.layout.to_network(image[None, None]), channels))
         used, rows = channels >= 0, channels[channels >= 0]
         result = Findings.nothing(self.count, pose)
         result.positions[rows] = grid.lps_from_ijk(peaks.index[used])
         result.presence_logit[rows] = peaks.presence_logit[used]
         result.concentration[rows] = peaks.concentration[used]
         return result
+
+    def _points(self, maps: Sequence[Tensor]) -> Peaks:
+        """Landmarks in the first crop of a batch, by all maps of the network."""
+        return self.decode([level[0] for level in self.layout.from_network(maps)], self.layout.strides)
+
+    @property
+    def mirrored_looks(self) -> tuple[bool, ...]:
+        """The crops to look at in each place: as it is, and with ``views`` 2 also in the mirror.
+
+        Maps of radiographs are averaged over both within one look.
+        """
+        return (False, True) if self.views == 2 and not self.layout.flat else (False,)
+
+    def _maps(self, batch: np.ndarray, channels: np.ndarray) -> Sequence[Tensor]:
+        """All maps of the network; those of radiographs averaged over both views where a stage has two."""
+        if not self.layout.flat or self.views == 1:
+            return self.engine.maps(batch)
+        places = {int(landmark): channel for channel, landmark in enumerate(channels)}
+        order = [places.get(int(self.mirror_order[k]), -1) if k >= 0 else -1 for k in channels]
+        run = lambda images: [level.cpu() for level in self.engine.maps(images.numpy())]  # noqa: E731
+        return predict_with_mirror(run, torch.from_numpy(batch), order, MIRROR_AXIS)
 
 
 def merge_best(findings: Sequence[Findings]) -> Findings:

@@ -12,7 +12,7 @@ import H3DELandmarksLib
 
 ROOT = Path(__file__).resolve().parents[2]
 NEVER = ("slicer", "qt", "ctk", "vtk", "mrml", "PythonQt")
-HEAVY = ("torch", "matplotlib", "tqdm", "jsonschema", "safetensors")
+HEAVY = ("torch", "openvino", "matplotlib", "tqdm", "jsonschema", "safetensors")
 # Rooms and files whose work is torch: the only ones that may import it at file scope.
 TORCH_PLACES = (
     "H3DELandmarksLib.networks",
@@ -22,9 +22,13 @@ TORCH_PLACES = (
     "H3DELandmarksLib.detection.detector",
     "H3DELandmarksLib.detection.device",
     "H3DELandmarksLib.detection.engine",
+    "H3DELandmarksLib.detection.layout",
     "H3DELandmarksLib.detection.localizer",
+    "H3DELandmarksLib.detection.openvino_engine",
+    "H3DELandmarksLib.detection.precision_gate",
     "H3DELandmarksLib.detection.refiner",
     "H3DELandmarksLib.detection.stage",
+    "H3DELandmarksLib.detection.torch_engine",
 )
 SLICER_PLACES = ("H3DELandmarksLib.scene",)
 

@@ -70,7 +70,7 @@ def test_a_scan_larger_than_one_tile_is_searched_whole(detector, scan):
     assert np.isfinite(detector.findings(large).positions).all()
 
 
-@pytest.mark.parametrize("shape", [(1, 60, 60), (3, 2, 5), (200, 4, 4)])
+@pytest.mark.parametrize("shape", [(2, 60, 60), (3, 2, 5), (200, 4, 4)])
 def test_scans_of_any_shape_are_accepted(detector, shape):
     array = np.random.default_rng(1).integers(-1000, 2000, shape).astype(np.int16)
     assert len(detector.detect(Volume(array, np.diag([0.7, 0.9, 3.0, 1.0])))) == 3

@@ -161,12 +161,12 @@ def test_a_map_of_very_low_logits_gives_finite_evidence():
 def test_a_stage_names_its_decoder_and_the_settings():
     maps = blob_logits((8.3, 7.6, 6.5), sigma=2.5)
     chosen = choose_decoder({"decoding": {"method": "peak", "radius": 3}})
-    assert np.array_equal(chosen(maps, 2).index, decode_peak(maps, 2, radius=3).index)
+    assert np.array_equal(chosen([maps], [2]).index, decode_peak(maps, 2, radius=3).index)
 
 
 def test_a_stage_without_an_entry_is_decoded_by_softmax():
     maps = blob_logits((8.3, 7.6, 6.5))
-    assert np.array_equal(choose_decoder({})(maps, 1).index, DECODERS["softmax"](maps, 1).index)
+    assert np.array_equal(choose_decoder({})([maps], [1]).index, DECODERS["softmax"](maps, 1).index)
 
 
 @pytest.mark.parametrize(

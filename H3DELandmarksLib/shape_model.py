@@ -28,19 +28,29 @@ class Pose:
 def rigid_fit(source: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None) -> Pose:
     """Least-squares rotation and translation without reflection (Kabsch, Acta Cryst. A32:922, 1976).
 
+    Points of radiographs, all with the third coordinate 0, are turned within their plane: a half turn out of it would
+    be a mirror image.
+
     Args:
         source: (N, 3) points in the model frame.
         target: (N, 3) LPS mm.
-        weights: (N,) nonnegative; at least three points of positive weight that are not on a line.
+        weights: (N,) nonnegative; at least three points of positive weight that are not on a line, in a plane two.
     """
     weights = np.ones(len(source)) if weights is None else np.asarray(weights, float)
     weights = weights / weights.sum()
     source_center, target_center = weights @ source, weights @ target
     covariance = (source - source_center).T @ ((target - target_center) * weights[:, None])
+    if _lie_flat(source) and _lie_flat(target):
+        covariance[2, 2] = 1 + np.abs(covariance).sum()  # dearer than any turn out of the plane can gain
     u, _, vt = np.linalg.svd(covariance)
     flip = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
     rotation = (u @ flip @ vt).T
     return Pose(rotation, target_center - rotation @ source_center)
+
+
+def _lie_flat(points: np.ndarray) -> bool:
+    """Whether points are those of a radiograph on its sheet; NaN rows say nothing."""
+    return not np.nan_to_num(points)[..., 2].any()
 
 
 @dataclass(frozen=True)
@@ -125,15 +135,20 @@ def _aligned(points: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 
 def _anatomical_axes(mean: np.ndarray, scheme: LandmarkScheme) -> np.ndarray:
-    """(3, 3) columns: mean right-to-left direction of the pairs (or the thinnest axis), then the longest across it."""
+    """(3, 3) columns: mean right-to-left direction of the pairs (or the thinnest axis), then the longest across it.
+
+    The third axis of a flat shape stays what it is.
+    """
     index = {name: k for k, name in enumerate(scheme.names)}
     spread = mean - mean.mean(axis=0)
     if scheme.pairs:
         differences = np.array([mean[index[left]] - mean[index[right]] for left, right in scheme.pairs])
         first = differences.mean(axis=0)
     else:
-        first = np.linalg.svd(spread)[2][2]
+        first = np.linalg.svd(spread)[2][1 if _lie_flat(mean) else 2]
     first = first / np.linalg.norm(first)
+    if _lie_flat(mean):
+        return np.stack([first, np.cross([0.0, 0.0, 1.0], first), [0.0, 0.0, 1.0]], axis=1)
     across = spread - np.outer(spread @ first, first)
     second = np.linalg.svd(across)[2][0]
     return np.stack([first, second, np.cross(first, second)], axis=1)

@@ -1,4 +1,4 @@
-"""Scans on disk: NRRD, NIfTI, MetaImage and DICOM in, a `Volume` out, and back.
+"""Scans on disk: NRRD, NIfTI, MetaImage, DICOM and pictures of radiographs in, a `Volume` out, and back.
 
 Voxels go through SimpleITK; whatever it would repair without a word is refused first (see image_headers).
 """
@@ -30,22 +30,30 @@ from H3DELandmarksLib.image_headers import (
     shear,
     text_header_spacing,
 )
+from H3DELandmarksLib.picture_files import (
+    PICTURE_EXTENSIONS,
+    PixelSize,
+    dicom_pixel_size,
+    read_picture,
+)
 
 log = logging.getLogger(__name__)
 
 DICOM_EXTENSIONS = (".dcm", ".dicom", ".ima")
-READABLE_EXTENSIONS = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd", *DICOM_EXTENSIONS)
+READABLE_EXTENSIONS = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd", *DICOM_EXTENSIONS, *PICTURE_EXTENSIONS)
 WRITABLE_EXTENSIONS = (".nrrd", ".nii", ".nii.gz", ".mha")
 
 _IMAGE_POSITION, _PIXEL_SPACING = "0020|0032", "0028|0030"
 
 
-def read_volume(path: str | Path) -> Volume:
+def read_volume(path: str | Path, pixel_size: PixelSize | None = None) -> Volume:
     """Read a scan.
 
     Args:
-        path: NRRD, NIfTI or MetaImage file, one DICOM file, or a folder with DICOM files (subfolders included; of
-            several series the one with most slices is read).
+        path: NRRD, NIfTI or MetaImage file, one DICOM file, a folder with DICOM files (subfolders included; of several
+            series the one with most slices is read), or the PNG, JPEG, BMP or TIFF file of a radiograph.
+        pixel_size: width and height of a pixel in mm, where a picture or the DICOM file of a radiograph does not state
+            it, or is wrong.
 
     Returns:
         Volume with the stored values, indexed [i, j, k], and its IJK -> LPS mm affine. A radiograph becomes one slice.
@@ -61,7 +69,7 @@ def read_volume(path: str | Path) -> Volume:
     if not exists:
         raise InputError(f"'{path}' does not exist: check the path, or whether its drive is connected.")
     with _quiet_itk():
-        volume = _read_series(path) if is_folder else _read_file(path)
+        volume = _read_series(path, pixel_size) if is_folder else _read_file(path, pixel_size)
     check_finite(path, count_not_finite(volume.array))
     return volume
 
@@ -106,23 +114,49 @@ def _extension(path: Path) -> str:
     return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
 
 
-def _read_file(path: Path) -> Volume:
+def _read_file(path: Path, pixel_size: PixelSize | None) -> Volume:
     try:
         extension, size = _supported_extension(path), path.stat().st_size
     except OSError as error:
         raise InputError(f"'{path}' cannot be opened: check the permission to read it.") from error
     if size == 0:
         raise InputError(f"'{path}' is empty: export or copy it again.")
+    if extension in PICTURE_EXTENSIONS:
+        return _volume_from_image(read_picture(path, pixel_size))
+    if pixel_size is not None and extension not in DICOM_EXTENSIONS:
+        raise InputError(f"'{path}' states its own spacing: give a pixel size only for pictures and DICOM radiographs.")
+    return _read_scan(path, extension, pixel_size)
+
+
+def _read_scan(path: Path, extension: str, pixel_size: PixelSize | None) -> Volume:
+    """Read a file of any format but pictures."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
         _check_is_scalar_volume(path, reader)
         _check_header(path, extension, reader)
+        if extension in DICOM_EXTENSIONS:
+            return _volume_from_dicom(path, reader, pixel_size)
         return _volume_from_image(reader.Execute())
     except RuntimeError as error:
         _check_header(path, extension, None)  # a zero spacing may be why ITK gave up
         raise InputError(f"'{path}' {DAMAGED}.") from error
+
+
+def _volume_from_dicom(path: Path, reader: sitk.ImageFileReader, pixel_size: PixelSize | None) -> Volume:
+    """The volume of one DICOM file; one slice needs a pixel size. ITK turns negatives (MONOCHROME1) into positives."""
+    image = reader.Execute()
+    if math.prod(image.GetSize()[2:]) > 1:
+        if pixel_size is not None:
+            raise InputError(f"'{path}' is no radiograph but holds several slices: give no pixel size for it.")
+        return _volume_from_image(image)
+    pixel_size = pixel_size or dicom_pixel_size(reader)
+    if pixel_size is None:
+        raise InputError(f"'{path}' does not state how large its pixels are: give their size in mm (command line: "
+                         "--spacing).")
+    image.SetSpacing((*pixel_size, *image.GetSpacing()[2:]))
+    return _volume_from_image(image)
 
 
 def _supported_extension(path: Path) -> str:
@@ -133,7 +167,8 @@ def _supported_extension(path: Path) -> str:
     with path.open("rb") as file:
         if file.read(132)[128:] == b"DICM":
             return ".dcm"
-    raise InputError(f"'{path}' is not a supported scan: use NRRD, NIfTI (.nii, .nii.gz), MHA or MHD, or DICOM.")
+    raise InputError(f"'{path}' is not a supported scan: use NRRD, NIfTI (.nii, .nii.gz), MHA or MHD, "
+                     "DICOM, or for radiographs PNG, JPEG, BMP or TIFF.")
 
 
 def _check_is_scalar_volume(path: Path, reader: sitk.ImageFileReader) -> None:
@@ -198,8 +233,12 @@ def _image_from_volume(volume: Volume) -> sitk.Image:
     return image
 
 
-def _read_series(folder: Path) -> Volume:
+def _read_series(folder: Path, pixel_size: PixelSize | None) -> Volume:
     names = _largest_series(folder)
+    if len(names) == 1:
+        return _read_scan(Path(names[0]), ".dcm", pixel_size)
+    if pixel_size is not None:
+        raise InputError(f"'{folder}' holds a series of {len(names)} slices: give no pixel size for it.")
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(names)
     reader.MetaDataDictionaryArrayUpdateOn()
@@ -214,7 +253,7 @@ def _read_series(folder: Path) -> Volume:
         raise InputError(f"The files in '{folder}' cannot be read as one scan: export the series again.") from error
     volume = _volume_from_image(image)
     slices = range(len(names))
-    if len(names) == 1 or not all(reader.HasMetaDataKey(k, _IMAGE_POSITION) for k in slices):
+    if not all(reader.HasMetaDataKey(k, _IMAGE_POSITION) for k in slices):
         return volume
     positions = [numbers(reader.GetMetaData(k, _IMAGE_POSITION)) for k in slices]
     return Volume(volume.array, _affine_along_slices(folder, volume.affine, np.array(positions)))

@@ -14,6 +14,7 @@ from H3DELandmarksLib.geometry import Volume
 from H3DELandmarksLib.landmark_table import DECIMALS, read_table_positions, write_table
 from H3DELandmarksLib.landmarks import LandmarkSet
 from H3DELandmarksLib.markups_json import EXTENSION, read_markups, write_markups
+from H3DELandmarksLib.pictures import is_drawing
 from H3DELandmarksLib.volume_io import READABLE_EXTENSIONS
 
 
@@ -46,11 +47,13 @@ class ResultFiles:
         """The picture."""
         return self.folder / f"{self.name}.png"
 
-    def check_replaceable(self, overwrite: bool = False) -> None:
-        """Refuse to replace the scan itself, or points that a person has placed or moved since they were detected.
+    def check_replaceable(self, overwrite: bool = False, picture: bool = False) -> None:
+        """Refuse to replace the scan itself, or what a person has made: points that were placed or moved since they
+        were detected, and images, of which another radiograph may be one.
 
         Args:
             overwrite: whether such points may be replaced all the same.
+            picture: whether a picture will be drawn.
 
         Raises:
             InputError: what stands in the way and what to do.
@@ -58,6 +61,10 @@ class ResultFiles:
         for path in (self.markups, self.table, self.picture):
             if path.exists() and path.resolve() == self.scan.resolve():
                 raise InputError(f"The result '{path}' would replace the scan itself: choose another output folder.")
+        if picture and self.picture.exists() and not is_drawing(self.picture):
+            raise InputError(
+                f"The image '{self.picture}' was not drawn by detection and is kept: choose another output folder."
+            )
         if self.markups.exists() and not overwrite and not self._is_as_detected():
             raise InputError(
                 f"'{self.markups}' was not written by detection, or was edited since, and is kept: "

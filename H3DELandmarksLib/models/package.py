@@ -242,6 +242,8 @@ def _check_relations(manifest: Mapping[str, Any]) -> None:
 
 def _broken_relations(manifest: Mapping[str, Any]) -> Iterator[str]:
     names = LandmarkScheme.from_dict(manifest["scheme"]).names
+    if len({stage["shape"][2] == 1 for stage in manifest["stages"]}) > 1:
+        yield "field 'stages': some have crops of one slice, for radiographs, and others have more"
     for s, stage in enumerate(manifest["stages"]):
         for g, group in enumerate(stage["groups"]):
             for name in sorted(set(group["landmarks"]) - set(names)):

@@ -33,6 +33,7 @@ CONFIDENCE_COLORS = ("#ff4f30", "#ffb02e", "#fff27a", "#62d9ff", "#2f9bff")
 DOTS_PER_INCH = 120
 RING_AREA = 52.0
 LISTED_ABSENT = 24
+SIGNATURE = "H3DELandmarks"
 
 
 def draw_detection(
@@ -45,7 +46,7 @@ def draw_detection(
     """Draw maximum-intensity projections with all landmarks, and slices through the least certain ones.
 
     Args:
-        volume: scan in any orientation, or a radiograph of one slice.
+        volume: scan in any orientation, or a radiograph of one slice, which is shown as on `planar`'s sheet.
         landmarks: what was found; colored by confidence.
         path: PNG file to write; replaced only when the new one is complete.
         reference: true positions, drawn as rings; matched by name.
@@ -71,7 +72,13 @@ def draw_detection(
     _draw_heading(axes, sheet, title, _summary(landmarks, reference))
     _draw_legend(axes, sheet, landmarks, reference)
     with replaced_when_complete(Path(path)) as temporary:
-        figure.savefig(temporary, facecolor=BACKGROUND, format="png")
+        figure.savefig(temporary, facecolor=BACKGROUND, format="png", metadata={"Software": SIGNATURE})
+
+
+def is_drawing(path: Path) -> bool:
+    """Whether a file is a picture that `draw_detection` has drawn, and not an image of somebody's own."""
+    with path.open("rb") as file:
+        return b"tEXtSoftware\0" + SIGNATURE.encode() in file.read(1024)
 
 
 def _matplotlib() -> tuple[type, type]:

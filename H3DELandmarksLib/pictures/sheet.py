@@ -6,12 +6,13 @@ Everything lies on one sheet whose coordinates are inches from its lower left co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from H3DELandmarksLib.geometry import Volume, canonical, crop_grid, field_of_view_grid, resample
+from H3DELandmarksLib.geometry import Volume, canonical, crop_grid, field_of_view_grid, resample, transform_points
 from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.planar import is_radiograph, lay_flat
 
 ROW_WIDTH, LEAST_IMAGES_WIDTH, ROW_HEIGHT, RADIOGRAPH_HEIGHT = 15.0, 10.5, 5.2, 8.0
 MARGIN, GAP, HEADING_HEIGHT, HEADING_WIDTH = 0.2, 0.25, 0.8, 6.5
@@ -46,6 +47,8 @@ AXIAL = View("Axial", (0, 1), False, ("R", "L", "A", "P"))
 CORONAL = View("Coronal", (0, 2), True, ("R", "L", "S", "I"))
 SAGITTAL = View("Sagittal", (1, 2), True, ("A", "P", "S", "I"))
 VIEWS = (AXIAL, CORONAL, SAGITTAL)
+# The header of a radiograph seldom knows the patient's sides, and a wrong letter is worse than none.
+SHEET = View("", (0, 1), False, ("", "", "", ""))
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Panel:
         low, high: (2,) LPS mm of the image's edges along the view's axes.
         origin: (2,) inches of the lower left corner on the sheet.
         scale: inches per mm.
+        frame_from_lps: (4, 4) to the frame that the image lies in, where that is not LPS itself.
     """
 
     view: View
@@ -66,6 +70,7 @@ class Panel:
     high: np.ndarray
     origin: np.ndarray
     scale: float
+    frame_from_lps: np.ndarray = field(default_factory=lambda: np.eye(4))
 
     @property
     def size(self) -> np.ndarray:
@@ -80,7 +85,7 @@ class Panel:
 
     def on_sheet(self, points: np.ndarray) -> np.ndarray:
         """Map (..., 3) LPS mm to (..., 2) inches on the sheet."""
-        flat = np.asarray(points)[..., list(self.view.axes)]
+        flat = transform_points(self.frame_from_lps, points)[..., list(self.view.axes)]
         right, along = flat[..., 0] - self.low[0], flat[..., 1] - self.low[1]
         up = along if self.view.upward else self.high[1] - self.low[1] - along
         return self.origin + self.scale * np.stack([right, up], axis=-1)
@@ -113,7 +118,7 @@ def plan_sheet(volume: Volume, landmarks: LandmarkSet) -> Sheet:
         volume: scan in any orientation, or a radiograph of one slice.
         landmarks: points to show and label.
     """
-    box, views = _upright(volume, landmarks)
+    box, views, frame_from_lps = _upright(volume, landmarks)
     label_width = 0.16 + CHARACTER_WIDTH * max(len(shown_name(name)) for name in landmarks.names)
     scale = _scale(box, views, label_width)
     widths = [box.grid.extent[view.axes[0]] * scale for view in views]
@@ -127,7 +132,7 @@ def plan_sheet(volume: Volume, landmarks: LandmarkSet) -> Sheet:
     panels, left = [], (width - across) / 2
     for view, panel_width, panel_height in zip(views, widths, heights):
         origin = np.array([left + label_width, bottom + (row_height - panel_height) / 2])
-        panels.append(_projection(box, view, origin, scale))
+        panels.append(replace(_projection(box, view, origin, scale), frame_from_lps=frame_from_lps))
         left += panel_width + 2 * label_width + GAP
     close_ups = [(k, _close_up(volume, landmarks.positions[k], n, size)) for n, k in enumerate(rows)]
     return Sheet(
@@ -144,20 +149,23 @@ def _scale(box: Volume, views: Sequence[View], label_width: float) -> float:
     return min(free / sum(size[view.axes[0]] for view in views), height / max(size[view.axes[1]] for view in views))
 
 
-def _upright(volume: Volume, landmarks: LandmarkSet) -> tuple[Volume, tuple[View, ...]]:
-    """The scan with I, J, K along L, P, S at drawing resolution, and the views worth drawing."""
+def _upright(volume: Volume, landmarks: LandmarkSet) -> tuple[Volume, tuple[View, ...], np.ndarray]:
+    """The scan with I, J, K along L, P, S at drawing resolution, the views worth drawing, and its frame from LPS.
+
+    A radiograph lies in the frame of its sheet, others in LPS.
+    """
+    if is_radiograph(volume):
+        flat, lps_from_sheet = lay_flat(volume)
+        if not np.allclose(flat.affine[:2, :2], np.diag(flat.spacing[:2]), atol=1e-3 * flat.spacing[:2].min()):
+            cover = field_of_view_grid(flat.grid, float(flat.spacing[:2].min()), np.eye(3))
+            flat = resample(flat, cover, float(flat.array.min()))
+        return flat, (SHEET,), np.linalg.inv(lps_from_sheet)
     volume = canonical(volume)
-    if 1 in volume.array.shape:
-        view = next(view for view in (SAGITTAL, CORONAL, AXIAL) if volume.array.shape[view.normal] == 1)
-        affine = np.diag([*volume.spacing, 1.0])
-        affine[:3, 3] = volume.affine[:3, 3]
-        # The header of a radiograph seldom knows the patient's sides, and a wrong letter is worse than none.
-        return Volume(volume.array, affine), (View("", view.axes, view.upward, ("", "", "", "")),)
     straight = np.allclose(np.abs(volume.affine[:3, :3] / volume.spacing), np.eye(3), atol=1e-3)
     samples = PROJECTION_SAMPLES if straight else OBLIQUE_SAMPLES
     spacing = max(volume.grid.extent.max() / samples, volume.spacing.min())
     grid = field_of_view_grid(volume.grid, spacing, np.eye(3))
-    return _trimmed(resample(volume, grid, float(volume.array.min())), landmarks), VIEWS
+    return _trimmed(resample(volume, grid, float(volume.array.min())), landmarks), VIEWS, np.eye(4)
 
 
 def _trimmed(box: Volume, landmarks: LandmarkSet) -> Volume:

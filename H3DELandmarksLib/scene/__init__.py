@@ -4,18 +4,43 @@ The only room that imports slicer and vtk. It takes nodes and scenes as argument
 application. Here millimeters change their frame: RAS in the scene, LPS in the library.
 """
 
+from H3DELandmarksLib.scene.comparison import Comparison, compare_point_lists
 from H3DELandmarksLib.scene.detections import latest_detection, may_be_replaced, show_detection
+from H3DELandmarksLib.scene.placing import begin_placing, end_placing, interaction_node, is_placing
 from H3DELandmarksLib.scene.point_list import create_point_list, landmarks_from_point_list, update_point_list
+from H3DELandmarksLib.scene.proposal import proposed_landmarks
+from H3DELandmarksLib.scene.region import fit_to_volume, region_from_node
+from H3DELandmarksLib.scene.review import Review, ReviewedLandmark, ReviewState
+from H3DELandmarksLib.scene.review_history import ReviewHistory
+from H3DELandmarksLib.scene.sequences import current_frame
 from H3DELandmarksLib.scene.subject_hierarchy import place_beside
+from H3DELandmarksLib.scene.views import center_views, hide_radius, show_radius
 from H3DELandmarksLib.scene.volumes import volume_from_node, why_unusable
 
 __all__ = [
+    "Comparison",
+    "Review",
+    "ReviewHistory",
+    "ReviewState",
+    "ReviewedLandmark",
+    "begin_placing",
+    "center_views",
+    "compare_point_lists",
     "create_point_list",
+    "current_frame",
+    "end_placing",
+    "fit_to_volume",
+    "hide_radius",
+    "interaction_node",
+    "is_placing",
     "landmarks_from_point_list",
     "latest_detection",
     "may_be_replaced",
     "place_beside",
+    "proposed_landmarks",
+    "region_from_node",
     "show_detection",
+    "show_radius",
     "update_point_list",
     "volume_from_node",
     "why_unusable",

@@ -1,12 +1,13 @@
 """The point lists that detection puts into a scene, and when it may replace one.
 
 A node attribute names the model, a node reference the volume, and a fingerprint tells whether somebody has edited the
-points since: edited points are never replaced.
+points since: edited points, and points that somebody has reviewed, are never replaced.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,14 +19,24 @@ from H3DELandmarksLib.scene.point_list import (
     landmarks_from_point_list,
     update_point_list,
 )
+from H3DELandmarksLib.scene.proposal import keep_proposal, read_proposal
 from H3DELandmarksLib.scene.subject_hierarchy import place_beside
 
 MODEL_ATTRIBUTE = "H3DELandmarks.Model"
 VOLUME_REFERENCE = "H3DELandmarks.Volume"
+FRAME_ATTRIBUTE = "H3DELandmarks.Frame"
 _FINGERPRINT_ATTRIBUTE = "H3DELandmarks.Fingerprint"
 
 
-def show_detection(landmarks: LandmarkSet, volume_node, model: str, name: str, point_list=None):
+def show_detection(
+    landmarks: LandmarkSet,
+    volume_node,
+    model: str,
+    name: str,
+    point_list=None,
+    pairs: Sequence[tuple[str, str]] = (),
+    frame: str = "",
+):
     """Put detected landmarks into the scene, beside their volume.
 
     Args:
@@ -34,24 +45,32 @@ def show_detection(landmarks: LandmarkSet, volume_node, model: str, name: str, p
         model: id and version of the model, as in ``mouse-skull@1.0.0``.
         name: name of a new point list.
         point_list: vtkMRMLMarkupsFiducialNode to replace; a new one is made where that would lose somebody's work.
+        pairs: (left name, right name) of landmarks that a review can exchange.
+        frame: which frame of a sequence the volume showed, empty where it is not part of one.
 
     Returns:
-        The point list that shows them.
+        The point list that shows them; the number of its points is fixed, so that a deleted one can be placed again.
     """
-    if point_list is not None and may_be_replaced(point_list, volume_node):
+    if point_list is not None and may_be_replaced(point_list, volume_node, frame):
         update_point_list(point_list, landmarks)
     else:
         point_list = create_point_list(volume_node.GetScene(), landmarks, name, {MODEL_ATTRIBUTE: model})
         place_beside(point_list, volume_node)
+    keep_proposal(point_list, pairs)
+    point_list.SetFixedNumberOfControlPoints(True)
     point_list.SetAttribute(MODEL_ATTRIBUTE, model)
+    point_list.SetAttribute(FRAME_ATTRIBUTE, frame or None)
     point_list.SetNodeReferenceID(VOLUME_REFERENCE, volume_node.GetID())
     point_list.SetAttribute(_FINGERPRINT_ATTRIBUTE, _fingerprint(landmarks))
     return point_list
 
 
-def may_be_replaced(point_list, volume_node) -> bool:
-    """Whether a point list was detected in this volume and nobody has edited it since."""
-    if point_list.GetNodeReference(VOLUME_REFERENCE) is not volume_node:
+def may_be_replaced(point_list, volume_node, frame: str = "") -> bool:
+    """Whether a point list was detected in this volume, or frame of it, and nobody has edited or reviewed it since."""
+    if not _is_of(point_list, volume_node, frame):
+        return False
+    proposal = read_proposal(point_list)
+    if proposal is not None and proposal.accepted:
         return False
     try:
         fingerprint = _fingerprint(landmarks_from_point_list(point_list))
@@ -60,15 +79,20 @@ def may_be_replaced(point_list, volume_node) -> bool:
     return fingerprint == point_list.GetAttribute(_FINGERPRINT_ATTRIBUTE)
 
 
-def latest_detection(volume_node, model: str):
+def latest_detection(volume_node, model: str, frame: str = ""):
     """The newest point list that a model, given as id and version, has found in a volume; None if there is none."""
     scene = volume_node.GetScene()
     found = None
     for index in range(scene.GetNumberOfNodesByClass(POINT_LIST_CLASS)):
         node = scene.GetNthNodeByClass(index, POINT_LIST_CLASS)
-        if node.GetAttribute(MODEL_ATTRIBUTE) == model and node.GetNodeReference(VOLUME_REFERENCE) is volume_node:
+        if node.GetAttribute(MODEL_ATTRIBUTE) == model and _is_of(node, volume_node, frame):
             found = node
     return found
+
+
+def _is_of(point_list, volume_node, frame: str) -> bool:
+    same_volume = point_list.GetNodeReference(VOLUME_REFERENCE) is volume_node
+    return same_volume and (point_list.GetAttribute(FRAME_ATTRIBUTE) or "") == frame
 
 
 def _fingerprint(landmarks: LandmarkSet) -> str:

@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 
 from H3DELandmarksLib.detection.calibration import Calibration, confidence_features
 from H3DELandmarksLib.detection.stage import Findings
+from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.geometry import Volume
 from H3DELandmarksLib.landmarks import LandmarkSet
 from H3DELandmarksLib.shape_model import ShapeModel
@@ -22,10 +23,12 @@ TRUNCATED = "-truncated"
 def truncated_case(case: Case, rng: np.random.Generator) -> Case:
     """The case with one end of its scan cut off, so that 20 to 60 % of the landmarks are outside and thus absent."""
     index = case.volume.grid.ijk_from_lps(case.landmarks.positions)
-    axis, upper = rng.integers(3), rng.random() < 0.5
+    axes = np.flatnonzero(np.array(case.volume.array.shape) > 1)
+    axis, upper = axes[rng.integers(len(axes))], rng.random() < 0.5
     kept = rng.uniform(0.4, 0.8)
-    border = int(round(np.nanquantile(index[:, axis], kept if upper else 1 - kept)))
     size = case.volume.array.shape[axis]
+    places = index[case.landmarks.present, axis] if case.landmarks.present.any() else np.arange(size)
+    border = int(round(np.quantile(places, kept if upper else 1 - kept)))
     border = int(np.clip(border, 16, size - 16))
     part = slice(0, border) if upper else slice(border, size)
     chosen = [slice(None)] * 3
@@ -101,8 +104,13 @@ def radii(error: np.ndarray, share: float = 0.9) -> np.ndarray:
 
     Args:
         error: (N, K) mm, NaN where nothing was found or nothing was there.
+
+    Raises:
+        InputError: nothing was found anywhere.
     """
     count = np.isfinite(error).sum(axis=0)
+    if not count.any():
+        raise InputError("The network finds no landmark in the validation cases: train for more steps, then package.")
     usual = (np.nansum(error, axis=0) + SHRINKAGE * np.nanmean(error)) / (count + SHRINKAGE)
     scores = (error / usual)[np.isfinite(error)]
     level = min(1.0, np.ceil((scores.size + 1) * share) / scores.size)

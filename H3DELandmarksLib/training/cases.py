@@ -10,6 +10,7 @@ import numpy as np
 from H3DELandmarksLib.detection.intensity import IntensityMapping
 from H3DELandmarksLib.geometry import Volume, canonical
 from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.planar import is_radiograph, lay_flat, points_on_sheet
 from H3DELandmarksLib.shape_model import Pose, ShapeModel, rigid_fit
 
 
@@ -19,13 +20,21 @@ class Case:
 
     Attributes:
         name: identifier of the subject; the split is by this name.
-        volume: scan with canonical axis order.
+        volume: scan in any axis order.
         landmarks: positions in LPS mm, in the order of the scheme.
     """
 
     name: str
     volume: Volume
     landmarks: LandmarkSet
+
+    def laid_flat(self) -> Case:
+        """A radiograph on its sheet with its landmarks in the plane, see `planar`; other scans as they are."""
+        if not is_radiograph(self.volume):
+            return self
+        volume, lps_from_sheet = lay_flat(self.volume)
+        points = points_on_sheet(lps_from_sheet, self.landmarks.positions)
+        return Case(self.name, volume, self.landmarks.with_positions(points))
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from H3DELandmarksLib.datasets.conversion import read_split
 from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.landmarks import LandmarkScheme
 from H3DELandmarksLib.training.objectives import check_objective
@@ -45,6 +46,22 @@ class Configuration:
                 raise InputError(f"Set the environment variable {DATA_VARIABLE} to the folder of the data sets.")
             text = text.replace(f"${{{DATA_VARIABLE}}}", root)
         return Path(text)
+
+    def split(self) -> Mapping[str, Sequence[str]]:
+        """Names of the cases of each subset; ``data.split`` may name a file in the data folder, as `convert` writes it.
+
+        Raises:
+            InputError: there is no such file, or it leaves a subset without cases.
+        """
+        split = self.values["data"]["split"]
+        if isinstance(split, Mapping):
+            return split
+        path = self.data_folder() / split
+        found = read_split(path)
+        empty = [subset for subset in SUBSETS if not found.get(subset)]
+        if empty:
+            raise InputError(f"'{path}' has no cases for {' and '.join(empty)}: convert the data set completely.")
+        return {subset: found[subset] for subset in SUBSETS}
 
 
 def read_configuration(path: Path) -> Configuration:

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_cases(configuration: Configuration, subset: str, cache: Path) -> list[Case]:
-    """Load the cases of "train", "validation" or "test".
+    """Load the cases of "train", "validation" or "test"; radiographs come on their sheets.
 
     Where the published points of a specimen lie in another pose than its scan, the file named by ``data.poses`` holds
     the rigid motion from the one to the other.
@@ -35,7 +35,7 @@ def load_cases(configuration: Configuration, subset: str, cache: Path) -> list[C
     reader = configuration.values["data"]["reader"]
     if reader not in readers:
         raise InputError(f"The data reader '{reader}' is unknown: use one of {', '.join(readers)}.")
-    return readers[reader](configuration, subset, cache)
+    return [case.laid_flat() for case in readers[reader](configuration, subset, cache)]
 
 
 def _from_folder(configuration: Configuration, subset: str, cache: Path) -> list[Case]:
@@ -45,7 +45,7 @@ def _from_folder(configuration: Configuration, subset: str, cache: Path) -> list
     if "poses" in data:
         poses = json.loads((configuration.path.parent / data["poses"]).read_text(encoding="utf-8"))
     cases = []
-    for name in data["split"][subset]:
+    for name in configuration.split()[subset]:
         volume, landmarks = read_case(folder, name, configuration.scheme.names)
         if name in poses:
             pose = Pose(np.array(poses[name]["rotation"]), np.array(poses[name]["translation"]))

@@ -41,6 +41,17 @@ def deep_supervision_loss(
     return total
 
 
+def published_hyatt_loss(maps: Sequence[Tensor], index: Tensor, presence: Tensor) -> Tensor:
+    """`deep_supervision_loss` of a radiograph's crops.
+
+    Args:
+        maps: heat maps (B, K, X', Y', 1) at strides 4, 2 and 1.
+        index: (B, K, 3) positions in pixels of the crop; ignored where absent or unknown.
+        presence: (B, K) 1 present, 0 absent, NaN unknown; as published, the loss says nothing about absent landmarks.
+    """
+    return deep_supervision_loss([level[..., 0] for level in maps], index[..., :2], presence)
+
+
 def gaussian_maps(center: Tensor, shape: Sequence[int], sigma: float) -> Tensor:
     """Gaussians of height 1, neither cut off nor moved to whole pixels (inferred).
 

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from H3DELandmarksLib.detection.layout import Layout
 from H3DELandmarksLib.detection.stage import choose_decoder
 from H3DELandmarksLib.errors import InputError
-from H3DELandmarksLib.networks import build_network
+from H3DELandmarksLib.networks import build_network, output_maps
 from H3DELandmarksLib.training.cases import TrainingCase
 from H3DELandmarksLib.training.checkpoints import load_checkpoint, save_checkpoint
 from H3DELandmarksLib.training.objectives import choose_objective, start_at_background
@@ -50,10 +51,10 @@ class StageTrainer:
         self.stage, self.settings, self.sampler, self.folder, self.device = stage, settings, sampler, folder, device
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(settings["seed"])
+        self.layout = Layout.of(stage)
         self.network = build_network(**stage["network"]).to(device)
-        self.stride = int(stage["network"]["settings"].get("output_stride", 1))
         self.objective, self.decode = choose_objective(settings), choose_decoder(stage)
-        start_at_background(self.network.head, self.objective.background(self._cells()))
+        start_at_background(self.network.head, *map(self.objective.background, self._cells()))
         decay = [p for p in self.network.parameters() if p.ndim > 1]
         rest = [p for p in self.network.parameters() if p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
@@ -64,9 +65,9 @@ class StageTrainer:
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(settings["ema"]))
         self.step = 0
 
-    def _cells(self) -> float:
-        """Voxels of one heat map."""
-        return float(np.prod([n / self.stride for n in self.sampler.shape_voxels]))
+    def _cells(self) -> list[float]:
+        """Voxels of a heat map at each of the network's resolutions."""
+        return [float(np.prod(self.sampler.shape_voxels / stride)) for stride in self.layout.strides]
 
     def _rate(self, step: int) -> float:
         warmup, total = self.settings["warmup"], self.settings["steps"]
@@ -118,10 +119,10 @@ class StageTrainer:
         images, index, presence = draw_batch(self.sampler, cases, self.settings["batch"], seed)
         to_device = lambda array: torch.from_numpy(array).to(self.device)  # noqa: E731
         self.network.train()
+        torch.manual_seed(self.settings["seed"] + self.step)  # for branches that a network leaves out at random
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            maps = self.network(to_device(images)).maps
-        target = (to_device(index) + 0.5) / self.stride - 0.5
-        loss = self.objective.loss(maps, target, to_device(presence))
+            maps = self._maps(self.network, images)
+        loss = self.objective.total(maps, self.layout.strides, to_device(index), to_device(presence))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -129,6 +130,11 @@ class StageTrainer:
         self.schedule.step()
         self.average.update_parameters(self.network)
         return float(loss.detach())
+
+    def _maps(self, network: nn.Module, crops: np.ndarray) -> list[Tensor]:
+        """All maps of (B, 1, X, Y, Z) crops."""
+        images = torch.from_numpy(self.layout.to_network(crops)).to(self.device)
+        return self.layout.from_network(output_maps(network(images)))
 
     @torch.inference_mode()
     def validate(self, cases: Sequence[TrainingCase]) -> dict[str, float]:
@@ -138,8 +144,8 @@ class StageTrainer:
         for case in cases:
             for group in range(len(self.sampler.groups)):
                 sample = self.sampler.plain(case, group)
-                image = torch.from_numpy(sample.image)[None, None].to(self.device)
-                peaks = self.decode(self.average(image).maps[0], self.stride)
+                maps = self._maps(self.average, sample.image[None, None])
+                peaks = self.decode([level[0] for level in maps], self.layout.strides)
                 present = sample.presence == 1
                 distance = np.linalg.norm(peaks.index - sample.index, axis=1) * self.sampler.spacing
                 errors.append(distance[present])

@@ -6,6 +6,12 @@ from collections.abc import Mapping
 
 from H3DELandmarksLib.evaluation import Evaluation
 
+NETWORKS = {
+    "h3denet": "H3DE-Net (arXiv 2502.14221)",
+    "hyatt": "HYATT-Net (arXiv 2412.06499, version 2)",
+    "han": "HAN (arXiv 2412.06499, version 1)",
+}
+
 
 def model_card(manifest: Mapping, evaluation: Evaluation) -> str:
     """Markdown text of a package's card.
@@ -52,13 +58,13 @@ def _landmarks(manifest: Mapping) -> str:
 
 def _method(manifest: Mapping) -> str:
     stages = "\n".join(
-        f"- {stage['name']}: {stage['network']['architecture']}, voxels of {stage['spacing_mm']} mm, input "
+        f"- {stage['name']}: {NETWORKS[stage['network']['architecture']]}, voxels of {stage['spacing_mm']} mm, input "
         f"{' x '.join(map(str, stage['shape']))}"
         for stage in manifest["stages"]
     )
     tolerance = manifest["calibration"]["confidence"]["tolerance_mm"]
     return (
         f"## Method\n\n{stages}\n\nConfidence is the calibrated probability that a point lies within {tolerance} mm of "
-        f"the right place. The network is H3DE-Net (arXiv 2502.14221) at reduced width.\n\n"
+        f"the right place.\n\n"
         f"Trained {manifest['training']['date']} with {manifest['training']['software']}."
     )

@@ -73,11 +73,13 @@ def base_manifest(configuration: Configuration) -> dict:
     stages = [{key: stage[key] for key in STAGE if key in stage} for stage in values["stages"]]
     for stage in stages:
         stage["weights"] = {"file": f"{stage['name']}.safetensors"}
+    split = {"split": dict(configuration.split())} if "split" in values["data"] else {}
     training = {
-        "data": {key: value for key, value in values["data"].items() if key != "folder"},
+        "data": {key: value for key, value in values["data"].items() if key != "folder"} | split,
         "stages": {stage["name"]: {k: stage[k] for k in ("training", "augmentation")} for stage in values["stages"]},
         "date": date.today().isoformat(),
         "software": f"H3DELandmarksLib {__version__}",
+        **{key: values[key] for key in ("start_from",) if key in values},
     }
     return manifest | {
         "schema_version": 1,

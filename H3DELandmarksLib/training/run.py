@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from H3DELandmarksLib.detection.layout import is_flat
 from H3DELandmarksLib.errors import InputError
-from H3DELandmarksLib.models import ModelPackage
+from H3DELandmarksLib.models import ModelPackage, find_model
+from H3DELandmarksLib.planar import is_radiograph
 from H3DELandmarksLib.shape_model import ShapeModel, learn_shape_model
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
 from H3DELandmarksLib.training.configuration import SUBSETS, Configuration, read_configuration
@@ -18,6 +20,7 @@ from H3DELandmarksLib.training.data import load_cases
 from H3DELandmarksLib.training.loop import CHECKPOINT, StageTrainer, averaged_weights
 from H3DELandmarksLib.training.packaging import build_package
 from H3DELandmarksLib.training.sampling import CropSampler
+from H3DELandmarksLib.training.warm_start import load_initial_weights
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[float, str], None]
@@ -46,6 +49,7 @@ def train_stage(
     """
     stage = configuration.values["stages"][number]
     training, validation = (load_cases(configuration, subset, output.parent) for subset in ("train", "validation"))
+    _check_dimension(stage, [*training, *validation])
     shape = shape_of(training, configuration)
     sampler = CropSampler(stage, configuration.scheme, shape, stage["augmentation"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -54,12 +58,26 @@ def train_stage(
         raise InputError(f"'{output}' holds an earlier run: add --resume to go on with it, or choose another folder.")
     if trainer.resume():
         logger.info("%s: resumed at step %d", stage["name"], trainer.step)
+    elif "start_from" in configuration.values:
+        load_initial_weights(trainer.network, find_model(configuration.values["start_from"]), stage["name"])
 
     def prepared(cases: Sequence[Case]) -> list[TrainingCase]:
         return [prepare_case(case, configuration.values, shape, configuration.own_frame) for case in cases]
 
     trainer.run(prepared(training), prepared(validation), progress)
     return trainer
+
+
+def _check_dimension(stage: Mapping, cases: Sequence[Case]) -> None:
+    """Refuse radiographs for a stage that learns from volumes, and the reverse."""
+    for case in cases:
+        if is_radiograph(case.volume) != is_flat(stage):
+            is_now, learns = ("a volume", "radiographs") if is_flat(stage) else ("a radiograph", "volumes")
+            shape = " x ".join(map(str, stage["shape"]))
+            raise InputError(
+                f"The case '{case.name}' is {is_now}, but the stage '{stage['name']}' (crops of {shape}) learns from "
+                f"{learns}: change the data or the stage's shape."
+            )
 
 
 def run_training(

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from H3DELandmarksLib.detection.layout import is_flat
 from H3DELandmarksLib.geometry import Grid, crop_grid, resample
 from H3DELandmarksLib.landmarks import LandmarkScheme
 from H3DELandmarksLib.shape_model import ShapeModel
@@ -35,12 +36,13 @@ class CropSampler:
 
     Geometric augmentation is the choice of a crop grid: rotation about the case's pose, anisotropic scale, shift,
     mirroring with left and right names exchanged. Landmarks follow by the same affine, so that image and points
-    cannot disagree.
+    cannot disagree. Grids of radiographs stay in their plane.
     """
 
     def __init__(self, stage: Mapping, scheme: LandmarkScheme, shape: ShapeModel, augmentation: Mapping) -> None:
         """Take a stage as in a model package and the augmentation settings of its training configuration."""
         self.shape_voxels = tuple(stage["shape"])
+        self.in_plane = is_flat(stage)
         self.spacing = float(stage["spacing_mm"])
         self.augmentation = augmentation
         index = {name: k for k, name in enumerate(scheme.names)}
@@ -68,11 +70,13 @@ class CropSampler:
 
     def _grid(self, case: TrainingCase, order: np.ndarray, mirrored: bool, rng: np.random.Generator) -> Grid:
         settings = self.augmentation
-        turn = Rotation.from_rotvec(_random_turn(settings.get("rotation_degrees", 0.0), rng)).as_matrix()
+        turn = Rotation.from_rotvec(_random_turn(settings, rng, self.in_plane)).as_matrix()
         axes = case.pose.rotation @ turn @ np.diag([-1.0 if mirrored else 1.0, 1.0, 1.0])
         spread, stretch = settings.get("scale", 0.0), settings.get("stretch", 0.0)
         spacing = self.spacing * np.exp(rng.uniform(-spread, spread) + rng.uniform(-stretch, stretch, 3))
         jitter = np.asarray(settings.get("shift_mm", 0.0)) * rng.uniform(-1, 1, 3)
+        if self.in_plane:
+            jitter = jitter * (1, 1, 0)
         center = case.pose.to_lps(self.shape.mean[order[order >= 0]].mean(axis=0) + jitter)
         return crop_grid(center, axes, spacing, self.shape_voxels)
 
@@ -96,7 +100,7 @@ class CropSampler:
 
 
 def truncate(image: np.ndarray, index: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Blank everything beyond a random plane, as where a scan ends.
+    """Blank everything beyond a random plane, as where a scan ends; in a radiograph beyond a line.
 
     Args:
         image: (X, Y, Z) in 0..1, where 0 is what samples outside a scan have.
@@ -108,6 +112,7 @@ def truncate(image: np.ndarray, index: np.ndarray, rng: np.random.Generator) -> 
     """
     size = np.array(image.shape)
     normal = rng.normal(size=3)
+    normal[size == 1] = 0
     normal /= np.linalg.norm(normal)
     offset = rng.uniform(0.05, 0.4) * np.abs(normal) @ size
     axes = np.ix_(*(np.arange(n, dtype=np.float32) - np.float32((n - 1) / 2) for n in size))
@@ -117,10 +122,21 @@ def truncate(image: np.ndarray, index: np.ndarray, rng: np.random.Generator) -> 
     return np.where(distance > offset, np.float32(0), image), beyond
 
 
-def _random_turn(limit_degrees: float, rng: np.random.Generator) -> np.ndarray:
-    """A rotation vector (radians) whose angle is at most the limit, drawn uniformly within that ball of SO(3)."""
+def _random_turn(settings: Mapping, rng: np.random.Generator, in_plane: bool) -> np.ndarray:
+    """A rotation vector (radians).
+
+    In space, its angle is at most ``rotation_degrees``, drawn uniformly within that ball of SO(3). In a plane, it is
+    drawn uniformly up to that limit, or, with ``rotation_deviation_degrees``, from a normal distribution that is
+    clipped there; with ``rotation_share``, only that share of samples is turned.
+    """
+    limit = np.radians(settings.get("rotation_degrees", 0.0))
+    if in_plane:
+        deviation = settings.get("rotation_deviation_degrees")
+        angle = rng.uniform(-limit, limit) if deviation is None else rng.normal(0, np.radians(deviation))
+        turned = rng.random() < settings.get("rotation_share", 1.0)
+        return np.array([0, 0, np.clip(angle, -limit, limit) if turned else 0.0])
     axis = rng.normal(size=3)
-    angle = np.radians(limit_degrees) * rng.random() ** (1 / 3)
+    angle = limit * rng.random() ** (1 / 3)
     return axis / np.linalg.norm(axis) * angle
 
 
@@ -130,12 +146,18 @@ def augment_intensity(image: np.ndarray, settings: Mapping, rng: np.random.Gener
     Args:
         image: (X, Y, Z) float32.
         settings: ``contrast`` and ``brightness`` (half widths), ``gamma`` (half width of its logarithm), ``noise``
-            (largest standard deviation), ``blur`` (largest sigma in voxels, applied to every third image).
+            (largest standard deviation), ``blur`` (largest sigma in voxels, applied to every third image);
+            ``distortion_share`` of images get a random contrast, brightness or gamma, drawn for each by itself.
         rng: source of randomness.
     """
-    contrast = 1 + rng.uniform(-1, 1) * settings.get("contrast", 0.0)
-    image = (image - 0.5) * contrast + 0.5 + rng.uniform(-1, 1) * settings.get("brightness", 0.0)
-    image = np.clip(image, 0, 1) ** np.exp(rng.uniform(-1, 1) * settings.get("gamma", 0.0))
+    share = settings.get("distortion_share", 1.0)
+
+    def width(name: str) -> float:
+        return settings.get(name, 0.0) if share == 1 or rng.random() < share else 0.0
+
+    contrast = 1 + rng.uniform(-1, 1) * width("contrast")
+    image = (image - 0.5) * contrast + 0.5 + rng.uniform(-1, 1) * width("brightness")
+    image = np.clip(image, 0, 1) ** np.exp(rng.uniform(-1, 1) * width("gamma"))
     if rng.random() < 1 / 3 and settings.get("blur", 0.0) > 0:
         image = ndimage.gaussian_filter(image, rng.uniform(0.2, settings["blur"]), mode="nearest")
     noise = rng.uniform(0, settings.get("noise", 0.0))

@@ -5,10 +5,11 @@ import sys
 
 import numpy as np
 import pytest
+from flat_cases import BRIGHTNESS, PLANES, radiograph
 
-from H3DELandmarksLib.geometry import Volume
+from H3DELandmarksLib.geometry import Volume, transform_points
 from H3DELandmarksLib.landmarks import LandmarkSet
-from H3DELandmarksLib.pictures import draw_detection
+from H3DELandmarksLib.pictures import draw_detection, is_drawing
 from H3DELandmarksLib.pictures.detection_picture import DOTS_PER_INCH, REFERENCE_COLOR, RING_AREA, confidence_colors
 from H3DELandmarksLib.pictures.sheet import (
     AXIAL,
@@ -146,6 +147,32 @@ def test_radiograph_is_one_panel_without_sides(tmp_path):
     assert len(sheet.projections) == 1 and sheet.projections[0].view.letters == ("", "", "", "") and not sheet.close_ups
     for k, color in enumerate(confidence_colors(landmarks.confidence)):
         assert has_color(drawn(tmp_path / "a.png"), sheet.projections[0].on_sheet(landmarks.positions[k]), color)
+
+
+@pytest.mark.parametrize("sheared", [False, True])
+@pytest.mark.parametrize("plane", PLANES)
+def test_landmarks_of_a_radiograph_are_drawn_on_their_spots_in_any_plane(plane, sheared, tmp_path):
+    scan, landmarks = radiograph(1, plane=plane, width=3.0)
+    if sheared:
+        shear = np.eye(4)
+        shear[0, 1] = shear[2, 1] = 0.2
+        scan = Volume(scan.array, shear @ scan.affine)
+        landmarks = landmarks.with_positions(transform_points(shear, landmarks.positions))
+    draw_detection(scan, landmarks, tmp_path / "a.png")
+    (panel,) = plan_sheet(scan, landmarks).projections
+    places = panel.on_sheet(landmarks.positions)
+    columns, rows = ((places - panel.origin) / panel.size * panel.image.shape[::-1]).T
+    values = panel.image[panel.image.shape[0] - 1 - rows.astype(int), columns.astype(int)]
+    np.testing.assert_allclose(values, 1000 * BRIGHTNESS, rtol=0.2)
+    color = confidence_colors(np.array([np.nan]))[0]
+    assert all(has_color(drawn(tmp_path / "a.png"), place, color) for place in places)
+
+
+def test_pictures_that_were_drawn_are_told_from_others(tmp_path):
+    scan = volume()
+    draw_detection(scan, points(scan), tmp_path / "a.png")
+    image.imsave(tmp_path / "b.png", np.zeros((9, 9)))
+    assert is_drawing(tmp_path / "a.png") and not is_drawing(tmp_path / "b.png")
 
 
 @pytest.mark.parametrize("count", [1, 45])

@@ -91,3 +91,42 @@ def test_there_are_24_cube_rotations():
     rotations = cube_rotations()
     assert len({tuple(np.round(r).astype(int).ravel()) for r in rotations}) == 24
     assert np.allclose(np.abs(rotations).round(9).sum(axis=1), 1) and np.allclose(np.linalg.det(rotations), 1)
+
+
+# Radiographs: shapes that lie flat
+
+
+def flat_subjects(count: int, seed: int = 0) -> tuple[np.ndarray, list[Pose]]:
+    """Flat points in random poses within the plane."""
+    rng = np.random.default_rng(seed)
+    points = np.column_stack([rng.normal(size=(6, 2)) * 20, np.zeros(6)])
+    poses = [
+        Pose(Rotation.from_rotvec([0, 0, a]).as_matrix(), np.array([*rng.normal(size=2) * 50, 0]))
+        for a in rng.uniform(-np.pi, np.pi, count)
+    ]
+    return points, poses
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_flat_points_are_turned_within_their_plane(seed):
+    points, (pose,) = flat_subjects(1, seed)
+    fitted = rigid_fit(points, pose.to_lps(points))
+    assert np.allclose(fitted.rotation, pose.rotation) and np.allclose(fitted.translation, pose.translation)
+
+
+def test_a_mirrored_flat_shape_is_not_turned_over():
+    points, _ = flat_subjects(1)
+    fitted = rigid_fit(points, points * [-1, 1, 1])
+    assert np.allclose(fitted.rotation[2], [0, 0, 1]) and np.linalg.det(fitted.rotation[:2, :2]) > 0
+    assert np.linalg.norm(fitted.to_lps(points) - points * [-1, 1, 1], axis=1).max() > 5
+
+
+@pytest.mark.parametrize("pairs", [(), (("P0", "P1"),)])
+def test_the_frame_of_a_flat_shape_stays_in_its_plane_and_is_not_mirrored(pairs):
+    points, poses = flat_subjects(7)
+    scheme = LandmarkScheme("flat", "1", tuple(LandmarkDefinition(f"P{k}", "") for k in range(6)), pairs)
+    shape = learn_shape_model(np.stack([pose.to_lps(points) for pose in poses]), scheme, own_frame=True)
+    assert not shape.mean[:, 2].any() and shape.tolerance.max() < 1e-6
+    assert np.allclose(rigid_fit(shape.mean, points).to_lps(shape.mean), points, atol=1e-6)
+    if pairs:
+        assert shape.mean[0, 0] - shape.mean[1, 0] > 0 and abs(shape.mean[0, 1] - shape.mean[1, 1]) < 1e-6

@@ -1,10 +1,14 @@
-"""A real model package that is small enough for tests: H3DE-Net with few channels and random weights."""
+"""Real model packages that are small enough for tests: networks with few channels and random weights."""
 
 from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import torch
+from flat_cases import NAMES as FLAT_NAMES
+from flat_cases import NETWORK as FLAT_NETWORK
+from flat_cases import SCHEME as FLAT_SCHEME
+from flat_cases import SIZE, SPOTS
 
 from H3DELandmarksLib.models import ModelPackage, write_package
 from H3DELandmarksLib.networks import build_network
@@ -71,3 +75,46 @@ def write_tiny_package(folder: Path) -> ModelPackage:
     shape = {"mean": np.array([[5.0, 0, 0], [0, 0, 0], [-5, 0, 0]]), "tolerance": np.ones(3)}
     contents = {"localizer.safetensors": weights, "shape.safetensors": shape}
     return write_package(folder, deepcopy(MANIFEST), contents, "# Tiny model\n\nFor tests.\n")
+
+
+def flat_stage(name: str, **changes) -> dict:
+    """A stage for radiographs of a package's manifest."""
+    return {
+        "name": name,
+        "network": FLAT_NETWORK,
+        "weights": {"file": f"{name}.safetensors"},
+        "spacing_mm": 1.0,
+        "shape": [64, 64, 1],
+        "poses": "scan",
+        "groups": [{"landmarks": list(FLAT_NAMES), "mirrored": False}],
+        "decoding": {"method": "softmax"},
+        **changes,
+    }
+
+
+def write_tiny_radiograph_package(folder: Path, *stages: dict, **changes) -> ModelPackage:
+    """Write a package for radiographs into `folder`; its three landmarks are always present."""
+    stages = stages or (flat_stage("localizer"),)
+    contents = {"shape.safetensors": {"mean": _flat_mean(), "tolerance": np.full(3, 3.0)}}
+    for number, stage in enumerate(stages):
+        torch.manual_seed(number)
+        weights = build_network(**stage["network"]).state_dict()
+        for name in ("quarter_maps", "half_maps", "correction"):
+            weights[f"head.{name}.2.weight"] *= 1000  # so that random maps have peaks and not plateaus
+        contents[stage["weights"]["file"]] = weights
+    manifest = {
+        **deepcopy(MANIFEST),
+        "id": "tiny-radiograph",
+        "modality": "radiography",
+        "scheme": FLAT_SCHEME.to_dict(),
+        "intensity": {"method": "percentile", "low": 0.0, "high": 99.9},
+        "stages": list(stages),
+        **changes,
+    }
+    del manifest["outside"]
+    return write_package(folder, manifest, contents, "# Tiny model\n\nFor tests of radiographs.\n")
+
+
+def _flat_mean() -> np.ndarray:
+    spots = SPOTS - np.array(SIZE) / 2
+    return np.column_stack([spots - spots.mean(axis=0), np.zeros(3)])

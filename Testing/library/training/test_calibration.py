@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from H3DELandmarksLib.detection.calibration import Calibration
+from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.geometry import Volume
 from H3DELandmarksLib.landmarks import LandmarkSet
 from H3DELandmarksLib.training.calibration import Evidence, fit_calibration, radii, truncated_case
@@ -79,3 +80,16 @@ def test_a_truncated_case_keeps_places_and_marks_what_is_cut_off_as_absent():
         corner = cut.volume.grid.lps_from_ijk(np.zeros(3))
         original = np.round(volume.grid.ijk_from_lps(corner)).astype(int)
         assert cut.volume.array[0, 0, 0] == volume.array[tuple(original)]
+
+
+def test_a_case_without_any_landmark_is_truncated_too():
+    volume = Volume(np.zeros((60, 60, 60), np.float32), np.eye(4))
+    case = Case("none", volume, LandmarkSet(("a", "b"), np.full((2, 3), np.nan)))
+    cut = truncated_case(case, np.random.default_rng(1))
+    assert 0.3 * volume.array.size < cut.volume.array.size < 0.9 * volume.array.size
+    assert not cut.landmarks.present.any() and not cut.landmarks.unknown.any()
+
+
+def test_a_network_that_finds_nothing_gets_no_radii():
+    with pytest.raises(InputError, match="train for more steps"):
+        radii(np.full((3, 4), np.nan))

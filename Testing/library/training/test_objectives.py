@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_loop import NETWORK, SCHEME, SETTINGS, STAGE, blob_cases
 
-from H3DELandmarksLib.detection.decoding import DECODERS
+from H3DELandmarksLib.detection.decoding import DECODERS, DEEP_DECODERS
 from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.models.package import SCHEMA_FILE
 from H3DELandmarksLib.networks import build_network
@@ -24,6 +24,7 @@ LOSS_SETTINGS = {
     "gaussian-bce": {"sigma": 1.5},
     "ball-bce": {"radius": 3.0},
 }
+VOLUME_LOSSES = tuple(LOSS_SETTINGS)
 
 
 def stage_for(loss: str) -> dict:
@@ -50,7 +51,7 @@ def test_a_configuration_without_a_loss_means_the_spatial_cross_entropy():
     assert objective.loss.func is LOSSES["spatial-cross-entropy"].loss and objective.loss.keywords == {"sigma": 1.5}
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", VOLUME_LOSSES)
 def test_every_loss_with_its_decoder_and_head_is_accepted(tmp_path, loss):
     assert read_configuration(configuration_file(tmp_path, stage_for(loss)))
 
@@ -75,7 +76,8 @@ def test_what_does_not_exist_or_fit_is_refused_when_the_configuration_is_read(tm
 
 def test_the_manifest_s_schema_knows_the_decoders():
     schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
-    assert schema["$defs"]["stage"]["properties"]["decoding"]["properties"]["method"]["enum"] == list(DECODERS)
+    decoding = schema["$defs"]["stage"]["properties"]["decoding"]
+    assert decoding["properties"]["method"]["enum"] == [*DECODERS, *DEEP_DECODERS]
 
 
 def test_the_softmax_head_starts_as_it_always_did():
@@ -95,7 +97,7 @@ def test_an_anchor_head_starts_with_rare_classes_and_no_offset():
     assert (maps[..., :3] == 0).all() and torch.allclose(maps[..., 3:], torch.tensor(-4.6))
 
 
-@pytest.mark.parametrize("loss", [name for name in LOSSES if name != "spatial-cross-entropy"])
+@pytest.mark.parametrize("loss", [name for name in VOLUME_LOSSES if name != "spatial-cross-entropy"])
 def test_a_small_network_learns_with_it(tmp_path, loss):
     cases, shape = blob_cases(4)
     stage = stage_for(loss)

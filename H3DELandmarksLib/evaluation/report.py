@@ -14,6 +14,7 @@ import numpy as np
 
 from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.evaluation import metrics
+from H3DELandmarksLib.evaluation.published import published_rows, published_text
 from H3DELandmarksLib.files import replaced_when_complete
 from H3DELandmarksLib.landmarks import LandmarkSet
 
@@ -76,6 +77,7 @@ class Evaluation:
             "sd_mm": sd,
             **{key: value for key, value in self._row("", ()).items() if key != "landmark"},
             "presence": {name: getattr(scores, name) for name in ("accuracy", "precision", "recall", "f1")},
+            "published": published_rows(self),
             "per_landmark": self.table,
             "per_case": [
                 {"case": case, "mean_mm": mean, "missed": missed}
@@ -101,6 +103,7 @@ class Evaluation:
             f"recall {_percent(scores.recall)}, F1 {_percent(scores.f1)}",
             f"90 % radius covers {_percent(total['coverage'])} of errors",
             *self._remarks(),
+            *published_text(published_rows(self)),
             "",
             *_aligned([*self.table, total]),
         ]

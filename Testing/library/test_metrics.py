@@ -139,6 +139,33 @@ def test_the_text_is_aligned_and_names_what_is_missing(evaluation):
     assert len(table) == 5 and len({len(line) for line in table}) == 1
 
 
+def test_complete_and_incomplete_cases_are_reported_apart_in_the_published_form():
+    """Complete: errors 1, 2, 6. Incomplete: 2 and 3 beside a false alarm; 2.5, a miss, a right absence."""
+    references = {"one": marked(0, 0, 0), "two": marked(0, 0, None), "three": marked(0, 0, None)}
+    predictions = {"one": marked(1, 2, 6), "two": marked(2, 3, 1), "three": marked(2.5, None, None)}
+    evaluation = evaluate_sets(predictions, references)
+    whole, complete, incomplete = evaluation.to_dict()["published"]
+    assert [row["cases"] for row in (whole, complete, incomplete)] == ["whole", "complete", "incomplete"]
+    assert [row["n"] for row in (whole, complete, incomplete)] == [3, 1, 2]
+    assert (complete["mre_mm"], complete["sd_mm"], complete["accuracy"], complete["f1"]) == (3, None, 1, 1)
+    assert [complete[f"sdr_{t}"] for t in ("2", "2.5", "3", "4")] == pytest.approx([2 / 3] * 4)
+    assert (incomplete["mre_mm"], incomplete["sd_mm"]) == (2.5, 0)
+    assert [incomplete[f"sdr_{t}"] for t in ("2", "2.5", "3", "4")] == pytest.approx([1 / 4, 2 / 4, 3 / 4, 3 / 4])
+    assert (incomplete["accuracy"], incomplete["f1"]) == pytest.approx((4 / 6, 3 / 4))
+    assert (whole["mre_mm"], whole["sd_mm"]) == pytest.approx((8 / 3, np.std([3, 2.5, 2.5], ddof=1)))
+    assert (whole["accuracy"], whole["f1"]) == pytest.approx((7 / 9, 6 / 7))
+    lines = evaluation.text().splitlines()
+    assert "whole       3  2.67 +- 0.29   42.86 / 57.14 / 71.43 / 71.43  77.78   85.71" in lines
+    assert "incomplete  2  2.50 +- 0.00   25.00 / 50.00 / 75.00 / 75.00  66.67   75.00" in lines
+
+
+def test_where_no_case_is_incomplete_there_is_only_the_whole():
+    evaluation = evaluate_sets({"one": marked(1, 2)}, {"one": marked(0, 0, presence=[1, np.nan])})
+    (whole,) = evaluation.to_dict()["published"]
+    assert (whole["cases"], whole["n"], whole["mre_mm"]) == ("whole", 1, 1)
+    assert "incomplete" not in evaluation.text()
+
+
 def test_tables_are_written_as_csv(evaluation, tmp_path):
     evaluation.write_csv(tmp_path / "landmarks.csv")
     evaluation.write_errors_csv(tmp_path / "errors.csv")

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from .layers import DepthwiseConv
 
+# Copies of keys, and as many of values, that are attended to at once.
+GATHERED_BYTES = 64 * 2**20
+
 
 class BiLevelRoutingAttention(nn.Module):
     """Every token attends to the tokens of the ``topk`` regions that its own region is most similar to.
@@ -103,15 +106,24 @@ class BiLevelRoutingAttention(nn.Module):
         valid = valid_tokens(grid, region, counts, q.device)
         q = self._partition(q, region, counts)
         routed, k, v, valid = self._keys(q, k, v, region, counts, valid)
-        sequences = torch.arange(batch * self.num_heads, device=q.device).view(batch, self.num_heads, 1, 1)
-        rows = (sequences * prod(counts) + routed[:, None]).flatten()
+        # Copies of all routed regions at once would be `topk` times the size of keys and values.
+        step = max(1, GATHERED_BYTES // max(1, self.topk * k[:, :, 0].nbytes))
+        parts = zip(q.split(step, dim=2), routed.split(step, dim=1))
+        attended = [self._attend_regions(part, rows, k, v, valid) for part, rows in parts]
+        out = attended[0] if len(attended) == 1 else torch.cat(attended, dim=2)
+        return self._merge(out, region, counts, grid)
+
+    def _attend_regions(self, q: Tensor, routed: Tensor, k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
+        """Attention of some regions' queries, each (batch, heads, regions, tokens, head_dim), to routed keys."""
+        batch, heads, regions = k.shape[:3]
+        sequences = torch.arange(batch * heads, device=q.device).view(batch, heads, 1, 1)
+        rows = (sequences * regions + routed[:, None]).flatten()
         mask = None
         if valid is not None:
-            keys = valid[routed].view(batch, 1, prod(counts), 1, -1)
-            mask = keys.expand(-1, self.num_heads, -1, -1, -1).flatten(0, 1)
-        k, v = _take_regions(k, rows), _take_regions(v, rows)
-        out = F.scaled_dot_product_attention(q.flatten(0, 1), k, v, attn_mask=mask, scale=self.scale)
-        return self._merge(out.view(q.shape), region, counts, grid)
+            keys = valid[routed].view(batch, 1, routed.shape[1], 1, -1)
+            mask = keys.expand(-1, heads, -1, -1, -1).flatten(0, 1)
+        k, v = (_take_regions(t, rows, routed.shape[1]) for t in (k, v))
+        return F.scaled_dot_product_attention(q.flatten(0, 1), k, v, attn_mask=mask, scale=self.scale).view(q.shape)
 
     def _keys(
         self, q: Tensor, k: Tensor, v: Tensor, region: list[int], counts: list[int], valid: Tensor | None
@@ -213,7 +225,7 @@ def _crop(x: Tensor, grid: Sequence[int]) -> Tensor:
     return x[(slice(None), *(slice(size) for size in grid))]
 
 
-def _take_regions(x: Tensor, rows: Tensor) -> Tensor:
-    """Copy regions ``rows`` (batch * heads * regions * topk) into (batch * heads, regions, keys, head_dim)."""
-    batch, heads, regions, _, head_dim = x.shape
-    return x.flatten(0, 2).index_select(0, rows).view(batch * heads, regions, -1, head_dim)
+def _take_regions(x: Tensor, rows: Tensor, queries: int) -> Tensor:
+    """Copy regions ``rows`` (batch * heads * queries * topk) into (batch * heads, queries, keys, head_dim)."""
+    batch, heads, _, _, head_dim = x.shape
+    return x.flatten(0, 2).index_select(0, rows).view(batch * heads, queries, -1, head_dim)

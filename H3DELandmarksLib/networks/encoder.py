@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from .bilevel_attention import BiLevelRoutingAttention
-from .layers import Conv3d, DepthwiseConv, InstanceNorm
+from .layers import Conv3d, DepthwiseConv, InstanceNorm, Perceptron
 
 LAYER_NORM_EPS = 1e-6
 LINEAR_INIT_STD = 0.02
@@ -40,7 +40,7 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.attention = BiLevelRoutingAttention(dim, num_heads, n_win, topk)
         self.mlp_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
-        self.mlp = nn.Sequential(nn.Linear(dim, mlp_ratio * dim), nn.GELU(), nn.Linear(mlp_ratio * dim, dim))
+        self.mlp = Perceptron(dim, mlp_ratio * dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform (batch, X, Y, Z, dim), channels last, to the same shape."""

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 # PyTorch leaves a single sample to its slow native convolution where channels * X * Y isn't above this number.
 NATIVE_CONVOLUTION_LIMIT = 20480
+# Hidden features that a perceptron computes at once in inference.
+HIDDEN_BYTES = 8 * 2**20
 
 
 class Conv3d(nn.Conv3d):
@@ -42,6 +44,23 @@ def _convolve_as_halves(x: Tensor, weight: Tensor, bias: Tensor | None, stride: 
     halves = torch.cat([padded[:, :, :window], padded[:, :, second : second + window]])
     first, last = F.conv3d(halves, weight, bias, stride, padding=(0, 1, 1)).split(1)
     return torch.cat([first, last[:, :, : outputs - half]], dim=2)
+
+
+class Perceptron(nn.Sequential):
+    """Two linear layers with GELU between them; in inference never with all hidden features at once."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        """Create the layers for tokens of ``dim`` channels."""
+        super().__init__(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform (..., dim) to the same shape."""
+        first, _, second = self
+        if torch.is_grad_enabled() or is_exporting():
+            return super().forward(x)
+        tokens = x.reshape(-1, x.shape[-1])
+        parts = tokens.split(max(1, HIDDEN_BYTES // (4 * first.out_features)))
+        return torch.cat([second(torch.ops.aten.gelu_(first(part))) for part in parts]).view(x.shape)
 
 
 class DepthwiseConv(nn.Module):

@@ -118,3 +118,15 @@ def test_wrong_sizes_are_refused() -> None:
         BiLevelRoutingAttention(12, 3, (4,), 1)
     with pytest.raises(ValueError, match="spatial axes"):
         attention((4, 4), 1)(tokens((4, 4, 2)))
+
+
+@pytest.mark.parametrize("grid", [(8, 8, 4), (7, 9, 5)])
+def test_attending_a_few_regions_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch, grid: tuple) -> None:
+    layer, x = attention((4, 4, 2), 4), tokens(grid, batch=2)
+    whole = layer(x)
+    calls = []
+    attend = layer._attend_regions
+    monkeypatch.setattr(layer, "_attend_regions", lambda *given: calls.append(given) or attend(*given))
+    monkeypatch.setattr("H3DELandmarksLib.networks.bilevel_attention.GATHERED_BYTES", 1)
+    torch.testing.assert_close(layer(x), whole, rtol=0, atol=0)
+    assert len(calls) > 10

@@ -4,12 +4,13 @@ PYTHON := .venv/bin/python
 SET_UP := requirements/set_up.sh
 REQUIREMENTS := pyproject.toml requirements/constraints.txt $(SET_UP)
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint bench clean
 
 help:
 	@echo "make demo   find the landmarks of the bundled sample volume; results go to demo-output/"
 	@echo "make test   run the tests"
 	@echo "make lint   check style and the direction of imports"
+	@echo "make bench  measure the speed; the tables go to benchmarks/SPEED.md (BENCH_ARGUMENTS=--quick: see that it runs)"
 	@echo "make clean  remove results and caches (the environment .venv stays)"
 
 demo: .venv/ready-for-demo
@@ -22,6 +23,9 @@ test: .venv/ready-for-test
 lint: .venv/ready-for-test
 	$(PYTHON) -m ruff check .
 	.venv/bin/lint-imports
+
+bench: .venv/ready-for-bench
+	@$(PYTHON) -m benchmarks.speed $(BENCH_ARGUMENTS)
 
 .venv/ready-for-%: $(REQUIREMENTS)
 	@$(SET_UP) $*

@@ -6,12 +6,16 @@ convention of ITK and .mrk.json. Any invertible affine is valid: oblique, anisot
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
 
 from H3DELandmarksLib.errors import InputError
+
+# Voxels that `average_blocks` converts to float32 at once.
+AVERAGED_AT_ONCE = 2**22
 
 
 def transform_points(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -196,10 +200,7 @@ def resample(volume: Volume, grid: Grid, outside: float) -> Volume:
     part = _covered_part(volume, grid)
     if part is None:
         return Volume(np.full(grid.shape, outside, dtype=np.float32), grid.affine)
-    image = sitk.GetImageFromArray(np.ascontiguousarray(part.array.transpose(2, 1, 0), dtype=np.float32))
-    blocks = _block_size(part, grid)
-    remainder = [-size % block for size, block in zip(part.array.shape, blocks)]
-    image = sitk.BinShrink(sitk.ZeroFluxNeumannPad(image, [0, 0, 0], remainder), blocks)
+    image = _block_means(part.array, _block_size(part, grid))
     transform = sitk.AffineTransform(3)
     matrix = np.linalg.inv(part.affine) @ grid.affine
     transform.SetMatrix(matrix[:3, :3].ravel().tolist())
@@ -211,13 +212,47 @@ def resample(volume: Volume, grid: Grid, outside: float) -> Volume:
     return Volume(sitk.GetArrayFromImage(result).transpose(2, 1, 0), grid.affine)
 
 
+def average_blocks(volume: Volume, spacing: float) -> Volume:
+    """Mean over the largest blocks of whole voxels that fit into voxels of `spacing` mm; float32.
+
+    Sampling the result on grids of that spacing along the volume's axes is what `resample` does with the volume itself,
+    but for the last voxels of an axis that is no multiple of its blocks. Where the whole volume is sampled, by many
+    grids, this does the averaging once.
+
+    Args:
+        volume: image.
+        spacing: edge of the voxels that will be sampled.
+    """
+    blocks = [int(n) for n in np.clip(np.floor(spacing / volume.spacing + 1e-6), 1, volume.array.shape)]
+    if blocks == [1, 1, 1]:
+        return volume
+    # In parts, since a copy of the whole in float32 may be larger than the scan itself.
+    axis = int(np.argmax(np.abs(volume.array.strides)))
+    rows = blocks[axis] * max(1, AVERAGED_AT_ONCE // (volume.array.size // volume.array.shape[axis] * blocks[axis]))
+    parts = np.split(volume.array, range(rows, volume.array.shape[axis], rows), axis=axis)
+    means = [sitk.GetArrayFromImage(_block_means(part, blocks)).transpose(2, 1, 0) for part in parts]
+    affine = volume.affine @ np.diag([*blocks, 1])
+    affine[:3, 3] = volume.grid.lps_from_ijk((np.array(blocks) - 1) / 2)
+    return Volume(np.concatenate(means, axis=axis), affine)
+
+
+def _block_means(array: np.ndarray, blocks: Sequence[int]) -> sitk.Image:
+    """Mean over blocks of (i, j, k); the last voxels are repeated where an axis is no multiple of its blocks."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0), dtype=np.float32))
+    remainder = [-size % block for size, block in zip(array.shape, blocks)]
+    if any(remainder):
+        image = sitk.ZeroFluxNeumannPad(image, [0, 0, 0], remainder)
+    return sitk.BinShrink(image, list(blocks)) if max(blocks) > 1 else image
+
+
 def _covered_part(volume: Volume, grid: Grid) -> Volume | None:
     """The smallest block of voxels that `grid` can be interpolated from; None where they do not overlap."""
     corners = np.array(np.meshgrid(*([0, n - 1] for n in grid.shape), indexing="ij")).reshape(3, -1).T
     index = volume.grid.ijk_from_lps(grid.lps_from_ijk(corners))
     margin = _block_size(volume, grid)
     low = np.maximum(np.floor(index.min(axis=0)).astype(int) - margin, 0)
-    high = np.minimum(np.ceil(index.max(axis=0)).astype(int) + margin + 1, volume.array.shape)
+    # The block above the last sample may end up to one and a half blocks beyond it.
+    high = np.minimum(np.ceil(index.max(axis=0)).astype(int) + 2 * np.array(margin), volume.array.shape)
     low -= low % margin
     if (low >= high).any():
         return None

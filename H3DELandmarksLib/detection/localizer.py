@@ -43,12 +43,14 @@ def localize(network: StageNetwork, scan: Scan, shape: ShapeModel, step: Step) -
     if network.layout.flat:
         rotations = rotations[rotations[:, 2, 2] > 0.5]
     _check_size(network, scan, len(rotations))
+    averaged = scan.averaged(network.spacing)
     if not searched_poses:
-        found = _search(network, scan, rotations[0], step)
+        found = _search(network, averaged, scan.volume.grid, rotations[0], step)
         return replace(found, pose=_pose(found, shape, own_frame=False))
     candidates = []
     for number, rotation in enumerate(rotations):
-        found = _search(network, scan, rotation, lambda done, n=number: step((n + done) / (len(rotations) + 1)))
+        report = lambda done, n=number: step((n + done) / (len(rotations) + 1))  # noqa: E731
+        found = _search(network, averaged, scan.volume.grid, rotation, report)
         found = replace(found, pose=_pose(found, shape, own_frame=True))
         candidates.append((_agreement(found, shape), found))
     best = max(candidates, key=lambda pair: pair[0])[1]
@@ -77,10 +79,10 @@ def _check_size(network: StageNetwork, scan: Scan, poses: int) -> None:
         )
 
 
-def _search(network: StageNetwork, scan: Scan, axes: np.ndarray, step: Step) -> Findings:
+def _search(network: StageNetwork, scan: Scan, field_of_view: Grid, axes: np.ndarray, step: Step) -> Findings:
     """All tiles of the field of view in one orientation."""
-    pose = Pose(axes, scan.volume.grid.center)
-    cover = list(tiles(field_of_view_grid(scan.volume.grid, network.spacing, axes), network.voxels))
+    pose = Pose(axes, field_of_view.center)
+    cover = list(tiles(field_of_view_grid(field_of_view, network.spacing, axes), network.voxels))
     found = [Findings.nothing(network.count, pose)]
     for number, grid in enumerate(cover):
         image = scan.crop(grid)

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from H3DELandmarksLib.detection.decoding import DECODERS, DEEP_DECODERS, Peaks
-from H3DELandmarksLib.detection.decoding_2d import MIRROR_AXIS, predict_with_mirror
+from H3DELandmarksLib.detection.decoding_2d import MIRROR_AXIS, MIRROR_SHIFT, predict_with_mirror
 from H3DELandmarksLib.detection.engine import EngineSettings, make_engine
 from H3DELandmarksLib.detection.intensity import IntensityMapping
 from H3DELandmarksLib.detection.layout import Layout
 from H3DELandmarksLib.errors import InputError
-from H3DELandmarksLib.geometry import Grid, Volume, resample
+from H3DELandmarksLib.geometry import Grid, Volume, average_blocks, resample
 from H3DELandmarksLib.landmarks import LandmarkScheme
 from H3DELandmarksLib.shape_model import Pose
 
@@ -39,6 +39,10 @@ class Scan:
     def crop(self, grid: Grid) -> np.ndarray:
         """(X, Y, Z) float32 in 0..1, sampled on `grid`."""
         return self.intensity(resample(self.volume, grid, self.outside).array)
+
+    def averaged(self, spacing: float) -> Scan:
+        """The scan for many crops of `spacing` mm that together cover it: what they average is averaged once."""
+        return replace(self, volume=average_blocks(self.volume, spacing))
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ class StageNetwork:
         self.spacing = float(stage["spacing_mm"])
         self.voxels = tuple(stage["shape"])
         self.views = int(stage.get("views", 1))
+        self.mirror_shift = MIRROR_SHIFT if stage.get("decoding", {}).get("method") in DEEP_DECODERS else 0
         self.count = len(scheme)
         self.mirror_order = scheme.mirror_order()
 
@@ -161,7 +166,7 @@ class StageNetwork:
         places = {int(landmark): channel for channel, landmark in enumerate(channels)}
         order = [places.get(int(self.mirror_order[k]), -1) if k >= 0 else -1 for k in channels]
         run = lambda images: [level.cpu() for level in self.engine.maps(images.numpy())]  # noqa: E731
-        return predict_with_mirror(run, torch.from_numpy(batch), order, MIRROR_AXIS)
+        return predict_with_mirror(run, torch.from_numpy(batch), order, MIRROR_AXIS, self.mirror_shift)
 
 
 def merge_best(findings: Sequence[Findings]) -> Findings:

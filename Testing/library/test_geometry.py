@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from H3DELandmarksLib.errors import InputError
-from H3DELandmarksLib.geometry import Grid, Volume, canonical, crop_grid, field_of_view_grid, resample, transform_points
+from H3DELandmarksLib.geometry import (
+    Grid,
+    Volume,
+    average_blocks,
+    canonical,
+    crop_grid,
+    field_of_view_grid,
+    resample,
+    transform_points,
+)
 
 STORAGE_ORDERS = list(itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)))
 
@@ -221,6 +230,32 @@ def test_a_sample_does_not_depend_on_the_crop_that_it_lies_in(spacing):
     part = Grid(whole.affine + np.pad(spacing * low[:, np.newaxis], ((0, 1), (3, 0))), shape)
     region = tuple(slice(a, a + n) for a, n in zip(low, shape))
     np.testing.assert_allclose(resample(volume, part, 0).array, resample(volume, whole, 0).array[region], rtol=1e-3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.tuples(*[st.integers(1, 4)] * 3),
+    st.tuples(*[st.integers(0, 3)] * 3),
+    st.sampled_from(STORAGE_ORDERS),
+    st.integers(1, 500),
+)
+def test_averaging_the_whole_first_changes_no_sample(blocks, rest, storage, at_once):
+    spacing = 2.0 / (np.array(blocks) + 0.3)
+    shape = np.array(blocks) * 6 + np.minimum(rest, np.array(blocks) - 1)
+    stored = stored_as(Volume(noise(tuple(shape)), np.diag([*spacing, 1])), *storage)
+    volume = canonical(stored)
+    axes = volume.affine[:3, :3] / volume.spacing
+    grid = crop_grid(volume.grid.lps_from_ijk(np.array(volume.array.shape) * 0.4), axes, 2.0, (3, 3, 3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("H3DELandmarksLib.geometry.AVERAGED_AT_ONCE", at_once)
+        averaged = average_blocks(volume, 2.0)
+    assert max(averaged.spacing) <= 2.0 and min(averaged.spacing) > 1.0
+    np.testing.assert_allclose(resample(averaged, grid, 0).array, resample(volume, grid, 0).array, rtol=1e-4, atol=1e-3)
+
+
+def test_nothing_is_averaged_where_the_samples_are_finer():
+    volume = Volume(noise((5, 4, 3)), np.eye(4))
+    assert average_blocks(volume, 1.9) is volume
 
 
 def test_samples_outside_the_scan_get_the_given_value():

@@ -60,25 +60,41 @@ def decode_softmax(maps: Tensor, stride: int | np.ndarray, radius: int = 2) -> P
 def decode_published_heatmap(maps: Tensor, stride: int | np.ndarray, voxels: int = 500) -> Peaks:
     """Peak and evidence of maps trained by `training.heatmap_losses.published_heatmap_loss`.
 
-    The position is the mean coordinate of the highest voxels, as in H3DE-Net (arXiv 2502.14221). Its evidence is this
-    project's addition: the presence logit is 4 (highest value - 0.5), since targets are 2 at a landmark and -1 where
-    there is none; the concentration is the share of the highest voxels that lie in a cube around their mean, half as
-    wide again as a ball of that many voxels.
+    The position is the mean coordinate of the highest voxels, as in H3DE-Net (arXiv 2502.14221): all above a threshold
+    that is lowered from 0.999 of the map's maximum in steps of a tenth of it until enough voxels pass; where nothing
+    is above 0, all above 1.5 times the maximum. Its evidence is this project's addition: the presence logit is
+    4 (highest value - 0.5), since targets are 2 at a landmark and -1 where there is none; the concentration is the
+    share of the averaged voxels that lie in a cube around their mean, half as wide again as a ball of ``voxels``.
 
     Args:
         maps: (K, X, Y, Z) linear heat maps.
         stride: input voxels per map voxel, one number or three.
-        voxels: how many voxels are averaged at least; voxels as high as the lowest of them join in.
+        voxels: how many voxels are averaged at least.
     """
     flat = maps.float().flatten(1)
-    values = flat.topk(min(voxels, flat.shape[1]), dim=1).values.cpu()
     half = 1.5 * (3 * voxels / (4 * math.pi)) ** (1 / 3)
-    cell, near = np.empty((len(flat), 3)), np.empty(len(flat))
-    for k, (row, lowest) in enumerate(zip(flat, values[:, -1].tolist())):
-        highest = _unravel((row >= lowest).nonzero()[:, 0], maps.shape[1:]).numpy()
+    cell, near, top = np.empty((len(flat), 3)), np.empty(len(flat)), np.array([float(row.max()) for row in flat])
+    for k, row in enumerate(flat):
+        highest = _unravel(_above_lowered_threshold(row, top[k], min(voxels, len(row))), maps.shape[1:]).numpy()
         cell[k] = highest.mean(axis=0)
         near[k] = (np.abs(highest - cell[k]) <= half).all(axis=1).mean()
-    return Peaks((cell + 0.5) * stride - 0.5, 4 * (values[:, 0].double().numpy() - 0.5), near)
+    return Peaks((cell + 0.5) * stride - 0.5, 4 * (top - 0.5), near)
+
+
+def _above_lowered_threshold(values: Tensor, top: float, number: int) -> Tensor:
+    """Which of the values (V,) pass the first threshold 0.999 top, 0.899 top, ... that at least ``number`` pass."""
+    if not top > 0:
+        return (~(values < 1.5 * top)).nonzero()[:, 0]
+    shares = [0.999 - 0.1 * step for step in range(10)]
+    few = (values >= shares[-1] * top).nonzero()[:, 0]
+    heights = values[few]
+    for share in shares:
+        passing = heights >= share * top
+        if int(passing.count_nonzero()) >= number:
+            return few[passing]
+    lowest = float(values.topk(number).values[-1])
+    steps = math.ceil((shares[0] - lowest / top) / 0.1)
+    return (values >= min(lowest, top * (shares[0] - 0.1 * steps))).nonzero()[:, 0]
 
 
 def decode_published_anchor(
@@ -87,7 +103,8 @@ def decode_published_anchor(
     """Position and evidence of anchors trained by `training.anchor_loss.published_anchor_loss`.
 
     Each of the best (cell, anchor) candidates of a landmark votes for (cell + tanh(offset) r) * 4; the result is their
-    medoid, as in H3DE-Net (arXiv 2502.14221). Its evidence is this project's addition: the presence logit is the best
+    medoid, the first in the grid's order of equal ones, as in H3DE-Net (arXiv 2502.14221), here for each sample on its
+    own. Its evidence is this project's addition: the presence logit is the best
     candidate's, the concentration is the candidates' share, weighted by probability, that lies within one cell's width
     of the medoid.
 
@@ -97,19 +114,18 @@ def decode_published_anchor(
         candidates: how many vote.
         radii: (anchors,) reach of each anchor in cells.
     """
-    reach = torch.tensor(radii, device=maps.device)
-    grid = maps.shape[:3]
     flat = maps.float().flatten(0, 3)
-    logits, best = flat[:, 3:].T.contiguous().topk(min(candidates, len(flat)), dim=1)
-    cell, anchor = best // len(reach), best % len(reach)
-    cell = torch.stack([cell // (grid[1] * grid[2]), cell // grid[2] % grid[1], cell % grid[2]], dim=2)
-    place = (cell + torch.tanh(flat[best, :3]) * reach[anchor][..., None]) * ANCHOR_STRIDE
+    logits = flat[:, 3:].T.contiguous()
+    best = logits.topk(min(candidates, len(flat)), dim=1).indices.sort(dim=1).values
+    logits, offset, best = logits.gather(1, best).cpu(), torch.tanh(flat[best, :3]).cpu(), best.cpu()
+    *cell, anchor = np.unravel_index(best.numpy(), tuple(maps.shape[:4]))
+    reach = torch.tensor(radii)[torch.from_numpy(anchor)]
+    place = (torch.from_numpy(np.stack(cell, axis=2)) + (offset * reach[..., None]).double()) * ANCHOR_STRIDE
     distance = torch.cdist(place, place, compute_mode="donot_use_mm_for_euclid_dist")
-    medoid = distance.sum(dim=2).argmin(dim=1)
-    rows = torch.arange(len(place), device=maps.device)
+    medoid, rows = distance.sum(dim=2).argmin(dim=1), torch.arange(len(place))
     share = torch.softmax(F.logsigmoid(logits), dim=1) * (distance[rows, medoid] <= ANCHOR_STRIDE)
-    index = (place[rows, medoid].cpu().double().numpy() + 0.5) * stride - 0.5
-    return Peaks(index, logits[:, 0].cpu().double().numpy(), share.sum(dim=1).cpu().double().numpy())
+    index = (place[rows, medoid].numpy() + 0.5) * stride - 0.5
+    return Peaks(index, logits.amax(dim=1).double().numpy(), share.sum(dim=1).double().numpy())
 
 
 def decode_peak(maps: Tensor, stride: int | np.ndarray, radius: int = 1, extent: int = 8) -> Peaks:
@@ -149,14 +165,16 @@ def decode_published_hyatt(maps: Sequence[Tensor], strides: Sequence, extent: in
     The position is the mean of the quarter-shifted peaks of all maps, as in HYATT-Net (arXiv 2412.06499), whose loss
     says nothing about absent landmarks. The evidence is this project's addition: the presence logit is
     8 (mean height - 0.5), since targets are Gaussians of height 1; the concentration is the share of the finest map's
-    pixels at least half as high as its peak that lie close to the position.
+    pixels at least half as high as its peak that lie close to the position. A miss, a map that is nowhere above 0,
+    counts as height 0 and concentration 0; its position is the published one, next to the image's corner.
 
     Args:
         maps: (K, X, Y, 1) heat maps at `decoding_2d.STRIDES`.
         strides: not used; the published positions follow from the published strides.
         extent: half width in pixels of the square that counts as close.
     """
-    planes = [level.float()[None, ..., 0] for level in maps]
+    # As rows and columns, of equally high pixels the published code's first is the first here, too.
+    planes = [level.float()[None, ..., 0].transpose(2, 3) for level in maps]
     peaks = decode_deep_supervision(planes)
     fine, position = planes[-1][0].cpu(), torch.from_numpy(peaks.index[0])
     top = fine.amax(dim=(1, 2), keepdim=True)
@@ -165,9 +183,9 @@ def decode_published_hyatt(maps: Sequence[Tensor], strides: Sequence, extent: in
         (torch.arange(size) - position[:, axis, None]).abs() <= extent for axis, size in enumerate(fine.shape[1:])
     )
     near = hot & rows[:, :, None] & columns[:, None]
-    concentration = near.sum(dim=(1, 2)) / hot.sum(dim=(1, 2))
-    index = np.pad(peaks.index[0], ((0, 0), (0, 1)))
-    return Peaks(index, 8 * (peaks.height[0] - 0.5), concentration.double().numpy())
+    concentration = (near.sum(dim=(1, 2)) / hot.sum(dim=(1, 2))).double().numpy() * (peaks.height[0] > 0)
+    index = np.pad(peaks.index[0, :, ::-1], ((0, 0), (0, 1)))
+    return Peaks(index, 8 * (peaks.height[0] - 0.5), concentration)
 
 
 # A stage's entry ``decoding`` names one of these as its ``method``; its other entries are keyword arguments.

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from H3DELandmarksLib.detection.decoding import ANCHOR_RADII, ANCHOR_STRIDE
 
-# Negatives drawn for an absent landmark: the most positives that a present one can have, 1 + 8 + 8 + 27. Inferred.
-HARD_NEGATIVES = 44
+# Negatives drawn for an absent landmark by each anchor's list of positives: with four anchors 1024.
+HARD_NEGATIVES = 256
 HARD_WEIGHT = 0.2
 BACKGROUND_WEIGHT = 0.001
 
@@ -63,19 +63,19 @@ def published_anchor_loss(
     hard_negatives: int = HARD_NEGATIVES,
     radii: Sequence[float] = ANCHOR_RADII,
 ) -> Tensor:
-    """The loss of H3DE-Net's anchors; a batch's loss is the mean of what its samples give alone.
+    """The loss of H3DE-Net's anchors.
 
-    For one sample: BCE of the landmark's own class at its positive anchors, + mean BCE of the other classes there (also
+    BCE of the landmark's own class at its positive anchors, + 1 / (K - 1) of the BCE of the other classes there (also
     of one that shares the anchor, as published), + smooth L1 between tanh(offsets) and (landmark - cell) / r there,
     + 0.2 BCE of the hardest anchors of each absent landmark, + 0.001 BCE of all negatives. Every term is a mean over
-    its anchors (inferred), 0 where there are none. Mended: hard negatives come from the sample that lacks the landmark,
-    and the last term leaves offsets and positives alone. Classes of unknown landmarks take no part.
+    all its logits in the batch, 0 where there are none. Mended: hard negatives come from the sample that lacks the
+    landmark, and the last term leaves offsets and positives alone. Classes of unknown landmarks take no part.
 
     Args:
         maps: (B, X, Y, Z, anchors, 3 + K) offsets and class logits on the grid of stride `ANCHOR_STRIDE`.
         index: (B, K, 3) positions in voxels of the network's input; ignored where absent or unknown.
         presence: (B, K) 1 present, 0 absent, NaN unknown.
-        hard_negatives: how many anchors of an absent landmark count.
+        hard_negatives: how many anchors of an absent landmark count for each of the ``radii``.
         radii: (anchors,) reach of each anchor in cells.
 
     Returns:
@@ -90,13 +90,13 @@ def published_anchor_loss(
     near = flat.gather(1, rows).unflatten(1, match.row.shape[1:])
     softplus = F.softplus(near[..., 3:])
     own = softplus.diagonal(dim1=1, dim2=3).transpose(1, 2) * match.positive
-    terms = _positive_terms(near, softplus, match, known)
-    terms = terms + HARD_WEIGHT * _hard_negatives(flat, known & ~present, hard_negatives)
-    return (terms + BACKGROUND_WEIGHT * _background(flat, own, match.positive, known)).mean()
+    loss = _positive_terms(near, softplus, match, known)
+    loss = loss + HARD_WEIGHT * _hard_negatives(flat, known & ~present, hard_negatives * len(radii))
+    return loss + BACKGROUND_WEIGHT * _background(flat, own, match.positive, known)
 
 
 def _positive_terms(near: Tensor, softplus: Tensor, match: Matches, known: Tensor) -> Tensor:
-    """(B,) own class, other classes and offsets at the positive anchors.
+    """Own class, other classes and offsets at the positive anchors.
 
     Args:
         near: (B, K, P, 3 + K) offsets and logits of the anchors near each landmark.
@@ -104,21 +104,21 @@ def _positive_terms(near: Tensor, softplus: Tensor, match: Matches, known: Tenso
         match: which of them are positive.
         known: (B, K) classes that take part.
     """
-    count = match.positive.sum(dim=(1, 2)).clamp(min=1)
-    others = (known[:, None] & ~torch.eye(known.shape[1], dtype=torch.bool, device=known.device)).float()
-    others = (softplus * others[:, :, None]).sum(dim=3) / (known.sum(dim=1) - 1).clamp(min=1)[:, None, None]
+    anchors, classes = match.positive.sum(dim=2), known.shape[1]
+    counted = known[:, None] & ~torch.eye(classes, dtype=torch.bool, device=known.device)
+    others = ((softplus * counted[:, :, None]).sum(dim=3) * match.positive).sum()
+    others = others / (anchors * counted.sum(dim=2)).sum().clamp(min=1) / max(1, classes - 1)
     own = F.softplus(-near[..., 3:].diagonal(dim1=1, dim2=3)).transpose(1, 2)
     offsets = F.smooth_l1_loss(torch.tanh(near[..., :3]), match.offset, reduction="none").mean(dim=3)
-    return ((own + others + offsets) * match.positive).sum(dim=(1, 2)) / count
+    return ((own + offsets) * match.positive).sum() / anchors.sum().clamp(min=1) + others
 
 
 def _hard_negatives(flat: Tensor, absent: Tensor, number: int) -> Tensor:
-    """(B,) mean BCE of the anchors most like each absent landmark (B, K), all of the sample that lacks it."""
+    """Mean BCE of the anchors most like each absent landmark (B, K), all of the sample that lacks it."""
     sample, landmark = absent.nonzero(as_tuple=True)
     logits = flat.detach()[sample, :, 3 + landmark]
     place = logits.topk(min(number, flat.shape[1]), dim=1).indices
-    loss = F.softplus(flat[sample[:, None], place, 3 + landmark[:, None]]).mean(dim=1)
-    return flat.new_zeros(len(flat)).index_add(0, sample, loss) / absent.sum(dim=1).clamp(min=1)
+    return F.softplus(flat[sample[:, None], place, 3 + landmark[:, None]]).sum() / max(1, place.numel())
 
 
 class _TotalSoftplus(torch.autograd.Function):
@@ -136,8 +136,7 @@ class _TotalSoftplus(torch.autograd.Function):
 
 
 def _background(flat: Tensor, own: Tensor, positive: Tensor, known: Tensor) -> Tensor:
-    """(B,) mean BCE of all negative class logits: all of a known class but those of its own positive anchors."""
+    """Mean BCE of all negative class logits: all of a known class but those of its own positive anchors."""
     # The offsets' columns are computed in vain, and dropped: faster than reading a slice.
     total = _TotalSoftplus.apply(flat)[:, 3:] - own.sum(dim=2)
-    count = (known.sum(dim=1) * flat.shape[1] - positive.sum(dim=(1, 2))).clamp(min=1)
-    return (total * known).sum(dim=1) / count
+    return (total * known).sum() / (known.sum() * flat.shape[1] - positive.sum()).clamp(min=1)

@@ -22,13 +22,11 @@ class Balls(NamedTuple):
         linear: (B, K, P) linear voxel numbers; 0 where not inside.
         squared: (B, K, P) squared distance to the landmark in voxels.
         inside: (B, K, P) whether the voxel exists, lies within the radius, and the landmark is present.
-        full: voxels of a ball around a voxel that no border cuts.
     """
 
     linear: Tensor
     squared: Tensor
     inside: Tensor
-    full: int
 
 
 def balls(index: Tensor, presence: Tensor, shape: torch.Size, radius: float) -> Balls:
@@ -55,16 +53,17 @@ def balls(index: Tensor, presence: Tensor, shape: torch.Size, radius: float) -> 
         linear.mul_(size).add_(voxel)
         squared += (voxel - center[..., axis, None]) ** 2
     inside &= squared <= radius**2
-    return Balls(linear.mul_(inside), squared, inside, int((length <= radius**2).sum()))
+    return Balls(linear.mul_(inside), squared, inside)
 
 
 def published_heatmap_loss(maps: Tensor, index: Tensor, presence: Tensor, radius: float = 20.0) -> Tensor:
     """The loss of H3DE-Net's heat maps (arXiv 2502.14221).
 
     With g = exp(-d^2 / (0.2 R^2)) at distance d from the landmark, the target is 2 g for d <= R and -1 elsewhere. A
-    landmark's loss is the mean smooth L1 over its positive voxels (d <= R) and as many negative ones of the same map,
-    the hardest, that is, those with the largest error. Means over voxels and landmarks are inferred. Not published: an
-    absent landmark's target is -1 everywhere, and it has as many hard negatives as a whole ball has voxels.
+    landmark's loss is the mean smooth L1 over its positive voxels (d <= R) plus the mean over as many negative ones of
+    the same map, the hardest, that is, the highest. Mended: they are the map's highest negatives; the published code
+    takes their numbers among the negatives for numbers of voxels. An absent landmark's target is -1 everywhere; then
+    one voxel, the first, stands for the positives, and there is one hard negative.
 
     Args:
         maps: (B, K, X, Y, Z) linear heat maps.
@@ -77,20 +76,22 @@ def published_heatmap_loss(maps: Tensor, index: Tensor, presence: Tensor, radius
     """
     flat = maps.float().flatten(2)
     known, ball = ~torch.isnan(presence), balls(index, presence, maps.shape[2:], radius)
-    positive = ball.inside
+    count = ball.inside.sum(dim=2)
     target = 2 * torch.exp(-ball.squared / (0.2 * radius**2))
-    positives = F.smooth_l1_loss(flat.gather(2, ball.linear), target, reduction="none") * positive
-    wanted = torch.where(presence == 1, positive.sum(dim=2), ball.full) * known
-    place, chosen = _hardest_negatives(flat.detach(), ball, wanted)
-    hardest = flat.gather(2, place)
-    negatives = F.smooth_l1_loss(hardest, torch.full_like(hardest, BACKGROUND), reduction="none") * chosen
-    count = positive.sum(dim=2) + chosen.sum(dim=2)
-    return _mean_of_known((positives.sum(dim=2) + negatives.sum(dim=2)) / count.clamp(min=1), known)
+    positives = F.smooth_l1_loss(flat.gather(2, ball.linear), target, reduction="none") * ball.inside
+    positives = positives.sum(dim=2) / count.clamp(min=1) + _background_error(flat[..., 0]) * (count == 0)
+    place, chosen = _hardest_negatives(flat.detach(), ball, count.clamp(min=1) * known)
+    negatives = _background_error(flat.gather(2, place)) * chosen
+    return _mean_of_known(positives + negatives.sum(dim=2) / chosen.sum(dim=2).clamp(min=1), known)
+
+
+def _background_error(values: Tensor) -> Tensor:
+    return F.smooth_l1_loss(values, torch.full_like(values, BACKGROUND), reduction="none")
 
 
 @torch.no_grad()
 def _hardest_negatives(flat: Tensor, ball: Balls, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Voxels outside the balls whose value is farthest from the background's.
+    """Highest voxels outside the balls.
 
     Args:
         flat: (B, K, V) maps.
@@ -100,15 +101,15 @@ def _hardest_negatives(flat: Tensor, ball: Balls, wanted: Tensor) -> tuple[Tenso
     Returns:
         Linear voxel numbers (B, K, N), and which of them count (B, K, N), N the largest number wanted.
     """
-    most = min(int(wanted.max()), flat.shape[2])
+    numbers = wanted.clamp(max=flat.shape[2]).tolist()
+    most = max(map(max, numbers))
     place = torch.zeros((*wanted.shape, most), dtype=torch.long, device=flat.device)
     chosen = torch.zeros_like(place, dtype=torch.bool)
-    rank = torch.arange(most, device=flat.device)
     for b, k in (wanted > 0).nonzero().tolist():
-        error = (flat[b, k] - BACKGROUND).abs_()
-        error[ball.linear[b, k][ball.inside[b, k]]] = -1
-        value, place[b, k] = error.topk(most)
-        chosen[b, k] = (value >= 0) & (rank < wanted[b, k])
+        values, number = flat[b, k].clone(), numbers[b][k]
+        values[ball.linear[b, k][ball.inside[b, k]]] = -torch.inf
+        value, place[b, k, :number] = values.topk(number, sorted=False)
+        chosen[b, k, :number] = value > -torch.inf
     return place, chosen
 
 

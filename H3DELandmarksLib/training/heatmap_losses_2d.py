@@ -1,4 +1,8 @@
-"""Published loss of HYATT-Net and HAN (arXiv 2412.06499): squared error to Gaussian heat maps at three resolutions."""
+"""Published loss of HYATT-Net and HAN (arXiv 2412.06499): squared error to Gaussian heat maps at three resolutions.
+
+Targets are made for the published decoding (`detection.decoding_2d`): pixel x of the image belongs to cell x / s of a
+map of stride s, rounded, however finely the position is known.
+"""
 
 from __future__ import annotations
 
@@ -19,24 +23,26 @@ def deep_supervision_loss(
 ) -> Tensor:
     """Sum over resolutions of ``factor`` times the mean squared error to the landmarks' Gaussians.
 
-    The mean runs over all samples, landmarks and pixels, invisible landmarks with weight 0 among them (inferred).
+    The mean runs over all samples, landmarks and pixels; those of landmarks that are not visible, or whose whole
+    Gaussian lies outside the map, count as 0.
 
     Args:
         maps: heat maps (B, K, H', W') at strides 4, 2 and 1, as HyattNet returns them.
-        index: (B, K, 2) row and column in pixels of the image, fractions allowed; ignored where the weight is 0.
-        visibility: (B, K) weights: 1 visible, 0 absent or unknown; NaN counts as 0.
+        index: (B, K, 2) row and column in pixels of the image, fractions allowed; ignored where not visible.
+        visibility: (B, K) 1 visible, 0 absent, NaN unknown.
         sigmas: standard deviation of each resolution's targets in pixels of its maps.
         factors: weight of each resolution's mean squared error.
 
     Returns:
         Scalar; 0 with a gradient path where nothing is visible.
     """
-    weight = torch.nan_to_num(visibility.float(), nan=0.0)
-    center = torch.where(weight[..., None] > 0, index.float(), 0.0)
+    visible = visibility == 1
+    pixels = torch.where(visible[..., None], index.float(), 0.0)
     total = maps[0].new_zeros((), dtype=torch.float32)
     for level, stride, sigma, factor in zip(maps, STRIDES, sigmas, factors):
-        target = gaussian_maps((center + 0.5) / stride - 0.5, level.shape[2:], sigma)
-        error = (level.float() - target).square().mean(dim=(2, 3))
+        cell, size = cells_of(pixels, stride), torch.tensor(level.shape[2:], device=pixels.device)
+        weight = visible & ((cell - 3 * sigma < size) & (cell + 3 * sigma + 1 >= 0)).all(dim=2)
+        error = (level.float() - gaussian_maps(cell, level.shape[2:], sigma)).square().mean(dim=(2, 3))
         total = total + factor * (weight * error).mean()
     return total
 
@@ -52,19 +58,22 @@ def published_hyatt_loss(maps: Sequence[Tensor], index: Tensor, presence: Tensor
     return deep_supervision_loss([level[..., 0] for level in maps], index[..., :2], presence)
 
 
-def gaussian_maps(center: Tensor, shape: Sequence[int], sigma: float) -> Tensor:
-    """Gaussians of height 1, neither cut off nor moved to whole pixels (inferred).
+def cells_of(index: Tensor, stride: int) -> Tensor:
+    """Whole cells of a map that positions in pixels belong to: x / stride + 0.5 with the fraction dropped."""
+    return (index / stride + 0.5).trunc()
+
+
+def gaussian_maps(cell: Tensor, shape: Sequence[int], sigma: float) -> Tensor:
+    """Gaussians of height 1, cut off to the square of 3 sigma to each side.
 
     Args:
-        center: (B, K, 2) row and column in pixels of the map.
+        cell: (B, K, 2) row and column in pixels of the map.
         shape: H and W of the map.
         sigma: standard deviation in pixels of the map.
 
     Returns:
         (B, K, H, W) heat maps.
     """
-    rows, columns = (
-        torch.exp(-((torch.arange(size, device=center.device) - center[..., axis, None]) ** 2) / (2 * sigma**2))
-        for axis, size in enumerate(shape)
-    )
+    offsets = (torch.arange(size, device=cell.device) - cell[..., axis, None] for axis, size in enumerate(shape))
+    rows, columns = (torch.exp(-(d**2) / (2 * sigma**2)) * (d.abs() <= 3 * sigma) for d in offsets)
     return rows[..., :, None] * columns[..., None, :]

@@ -38,9 +38,22 @@ def blob_logits(center, sigma=1.0) -> torch.Tensor:
     return torch.logit(heat)[None].float()
 
 
+def mean_by_loops(values: np.ndarray, voxels: int = 500) -> np.ndarray:
+    """The published heat-map decoding of one landmark: a threshold that is lowered until enough voxels pass."""
+    share, passing = 0.999, []
+    while len(passing) < min(voxels, values.size):
+        threshold = values.max() * (share if values.max() > 0 else 1.5)
+        passing = [voxel for voxel in np.ndindex(*values.shape) if values[voxel] >= threshold]
+        if values.max() <= 0:
+            break
+        share -= 0.1
+    return np.mean(passing, axis=0)
+
+
 def medoid_by_loops(maps, landmark, count=15):
     """The published anchor decoding of one landmark: (cell + tanh(offset) r) * 4 of the best, then their medoid."""
     anchors = sorted(np.ndindex(*maps.shape[:4]), key=lambda a: -maps[a][3 + landmark])[:count]
+    anchors.sort()
     places = [[(a[i] + math.tanh(maps[a][i]) * RADII[a[3]]) * 4 for i in range(3)] for a in anchors]
     return min(places, key=lambda place: sum(math.dist(place, other) for other in places))
 
@@ -52,13 +65,35 @@ def test_the_mean_of_the_highest_voxels_lies_at_the_landmark(center, stride):
     assert np.abs(index - ((np.array(center) + 0.5) * stride - 0.5)).max() < 0.25 * stride
 
 
-def test_it_averages_at_least_as_many_voxels_as_asked_and_those_as_high():
-    maps = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(0)).mul(4).round()
+# Made of normally distributed values; of the 4032 voxels 500 must pass. Thresholds below 0 are needed where fewer than
+# 500 lie above 0.
+HEATMAPS = {
+    "noise": lambda x: x,
+    "levels": lambda x: (4 * x).round(),
+    "perfect": lambda x: published_map((8.2, 7.1, 6.6))[0],
+    "few above 0": lambda x: x - 2.5,
+    "hardly above 0": lambda x: torch.where(x == x.max(), torch.tensor(0.03), x - x.max() - 0.5),
+    "nothing above 0": lambda x: x - x.max() - 1.0,
+    "0 at most": lambda x: x - x.max(),
+    "flat": lambda x: torch.full_like(x, -1.0),
+}
+
+
+@pytest.mark.parametrize("kind", HEATMAPS)
+def test_heat_maps_are_decoded_as_published(kind):
+    maps = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))
+    maps = torch.stack([HEATMAPS[kind](one) for one in maps])
     found = decode_published_heatmap(maps, 1).index
-    for one, index in zip(maps.numpy(), found):
-        lowest = np.sort(one, axis=None)[-500]
-        voxels = np.argwhere(one >= lowest)
-        assert len(voxels) > 500 and np.allclose(voxels.mean(axis=0), index, atol=1e-9)
+    assert np.allclose(found, [mean_by_loops(one.numpy()) for one in maps], atol=1e-9)
+
+
+def test_a_map_with_next_to_nothing_above_0_is_decoded_in_no_time():
+    """The published loop would lower its threshold ten thousand million times."""
+    maps = torch.rand(1, *SHAPE) - 2
+    maps[0, 3, 4, 5] = 1e-9
+    lowest = maps.flatten().sort(descending=True).values[499]
+    expected = (maps[0] >= lowest).nonzero().double().mean(dim=0)
+    assert np.allclose(decode_published_heatmap(maps, 1).index[0], expected)
 
 
 def test_a_map_smaller_than_the_number_of_voxels_is_averaged_whole():
@@ -73,6 +108,12 @@ def test_anchors_are_decoded_to_the_medoid_of_the_best_candidates(seed):
     found = decode_published_anchor(maps, 1).index
     literal = [medoid_by_loops(maps.double().numpy(), k) for k in range(3)]
     assert np.allclose(found, literal, atol=1e-4)
+
+
+def test_of_two_anchors_equally_central_the_first_in_the_grid_is_taken():
+    maps = torch.zeros(4, 4, 4, 4, 3 + 1)
+    maps[1, 2, 3, 0, 3], maps[3, 0, 1, 2, 3] = 5.0, 9.0
+    assert decode_published_anchor(maps, 1, candidates=2).index.tolist() == [[4.0, 8.0, 12.0]]
 
 
 def test_more_landmarks_than_published_are_decoded_each_on_its_own():

@@ -1,4 +1,4 @@
-"""H3DE-Net's anchor loss written out loop by loop from its published definition, for one sample; tests only."""
+"""H3DE-Net's anchor loss written out loop by loop from its published definition; tests only."""
 
 from __future__ import annotations
 
@@ -32,33 +32,42 @@ def positive_anchors(point, grid, radii):
     return found
 
 
-def literal_anchor_loss(maps, index, presence, hard_negatives=44, radii=(0.5, 0.75, 1.0, 1.25), faulty=()):
-    """(X, Y, Z, A, 3 + K) maps, (K, 3) positions and (K,) presence of one sample to the loss.
+def literal_anchor_loss(maps, index, presence, **settings):
+    """(X, Y, Z, A, 3 + K) maps, (K, 3) positions and (K,) presence of one sample to the loss."""
+    return literal_batch_loss(maps[None], index[None], presence[None], **settings)
 
-    ``faulty`` may hold "background": then the 0.001 term also pushes positive logits to 0, as in the published code.
+
+def literal_batch_loss(maps, index, presence, hard_negatives=256, radii=(0.5, 0.75, 1.0, 1.25), faulty=()):
+    """(B, X, Y, Z, A, 3 + K) maps, (B, K, 3) positions and (B, K) presence to the loss.
+
+    ``faulty`` may hold "background": then the 0.001 term also pushes positive logits to 0, as in the published code;
+    and "hard negatives": then those of all samples that lack a landmark come from the whole batch, likewise.
     """
     classes = maps.shape[-1] - 3
-    own, others, offsets, hard = [], [], [], []
-    positive = torch.zeros(maps[..., 3:].shape, dtype=torch.bool)
-    for k in range(classes):
-        if presence[k] != 1:
-            continue
-        for anchor, offset in positive_anchors(index[k].tolist(), maps.shape[:3], radii):
-            values = maps[anchor]
-            positive[anchor][k] = True
-            own.append(softplus(-values[3 + k]))
-            rest = [softplus(values[3 + j]) for j in range(classes) if j != k and not math.isnan(presence[j])]
-            others.append(sum(rest) / max(1, len(rest)))
-            offsets += [smooth_l1(torch.tanh(value) - wanted) for value, wanted in zip(values[:3], offset)]
-    for k in range(classes):
-        if presence[k] == 0:
-            logits = maps[..., 3 + k].flatten()
-            hard += [softplus(x) for x in logits.sort(descending=True).values[:hard_negatives]]
-    counted = torch.zeros_like(positive)
-    counted[..., ~torch.isnan(presence)] = True
-    if "background" not in faulty:
-        counted &= ~positive
-    background = softplus(maps[..., 3:][counted])
+    own, others, offsets, hard, background = [], [], [], [], []
+    for sample, points, present in zip(maps, index.tolist(), presence.tolist()):
+        known = [k for k in range(classes) if not math.isnan(present[k])]
+        positive = torch.zeros(sample[..., 3:].shape, dtype=torch.bool)
+        for k in range(classes):
+            for anchor, offset in positive_anchors(points[k], sample.shape[:3], radii) if present[k] == 1 else []:
+                values = sample[anchor]
+                positive[anchor][k] = True
+                own.append(softplus(-values[3 + k]))
+                others += [softplus(values[3 + j]) for j in known if j != k]
+                offsets += [smooth_l1(torch.tanh(value) - wanted) for value, wanted in zip(values[:3], offset)]
+        for k in known:
+            quiet = ~positive[..., k] if "background" not in faulty else torch.ones_like(positive[..., k])
+            background += softplus(sample[..., 3 + k][quiet])
+            if present[k] == 0 and "hard negatives" not in faulty:
+                hard += highest(sample[..., 3 + k], len(radii) * hard_negatives)
+    for k in range(classes) if "hard negatives" in faulty else []:
+        lacking = int((presence[:, k] == 0).sum())
+        hard += highest(maps[..., 3 + k], lacking * len(radii) * hard_negatives)
+    hard = [softplus(x) for x in hard]
     mean = lambda terms: sum(terms) / len(terms) if len(terms) else 0.0  # noqa: E731
-    quiet = background.mean() if len(background) else 0.0
-    return mean(own) + mean(others) + mean(offsets) + 0.2 * mean(hard) + 0.001 * quiet + 0 * maps.sum()
+    terms = mean(own) + mean(others) / max(1, classes - 1) + mean(offsets)
+    return terms + 0.2 * mean(hard) + 0.001 * mean(background) + 0 * maps.sum()
+
+
+def highest(logits, number):
+    return list(logits.flatten().sort(descending=True).values[:number])

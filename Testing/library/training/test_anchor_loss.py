@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from literal_anchor_loss import literal_anchor_loss, positive_anchors
+from literal_anchor_loss import literal_batch_loss, positive_anchors
 
 from H3DELandmarksLib.detection.decoding import ANCHOR_RADII, decode_published_anchor
-from H3DELandmarksLib.training.anchor_loss import match_anchors, published_anchor_loss
+from H3DELandmarksLib.training.anchor_loss import HARD_NEGATIVES, match_anchors, published_anchor_loss
 
 NAN = math.nan
 GRID = (6, 5, 4)
@@ -37,13 +37,17 @@ def test_positives_are_the_cells_within_reach_on_every_axis(point):
     assert all(np.allclose(found[row], expected[row], atol=1e-5) for row in found)
 
 
-@pytest.mark.parametrize("presence", [[1, 1, 1], [1, 0, 1], [1, NAN, 0], [0, 0, 0], [NAN, NAN, 1]], ids=str)
-def test_it_is_the_published_loss_of_each_sample(presence):
-    presence = torch.tensor([presence], dtype=torch.float32)
-    maps, index = sample(1, 3)
+@pytest.mark.parametrize(
+    "presence",
+    [[[1, 1, 1]], [[1, 0, 1]], [[1, NAN, 0]], [[0, 0, 0]], [[NAN, NAN, 1]], [[1, 0, 1], [NAN, 0, 1], [0, 0, NAN]]],
+    ids=str,
+)
+def test_it_is_the_published_loss_of_a_batch(presence):
+    presence = torch.tensor(presence, dtype=torch.float32)
+    maps, index = sample(1, 3, batch=len(presence))
     ours, theirs = maps.clone().requires_grad_(), maps.clone().requires_grad_()
-    loss = published_anchor_loss(ours, index, presence)
-    literal = literal_anchor_loss(theirs[0], index[0], presence[0])
+    loss = published_anchor_loss(ours, index, presence, hard_negatives=40)
+    literal = literal_batch_loss(theirs, index, presence, hard_negatives=40)
     loss.backward()
     literal.backward()
     assert loss.item() == pytest.approx(literal.item(), rel=1e-5)
@@ -53,15 +57,28 @@ def test_it_is_the_published_loss_of_each_sample(presence):
 def test_where_nothing_is_positive_it_equals_the_published_code_s_background_too():
     maps, index = sample(2, 2)
     absent = torch.zeros(1, 2)
-    literal = literal_anchor_loss(maps[0], index[0], absent[0], faulty=("background",))
-    assert published_anchor_loss(maps, index, absent).item() == pytest.approx(literal.item(), rel=1e-5)
+    literal = literal_batch_loss(maps, index, absent, 20, faulty=("background", "hard negatives"))
+    assert published_anchor_loss(maps, index, absent, 20).item() == pytest.approx(literal.item(), rel=1e-5)
 
 
-def test_a_batch_is_the_mean_of_its_samples():
-    maps, index = sample(3, 4, batch=3)
-    presence = torch.tensor([[1, 0, NAN, 1], [0, 0, 1, 1], [NAN, NAN, NAN, NAN]])
-    apart = [published_anchor_loss(maps[b : b + 1], index[b : b + 1], presence[b : b + 1]).item() for b in range(3)]
-    assert published_anchor_loss(maps, index, presence).item() == pytest.approx(np.mean(apart), rel=1e-5)
+def test_every_anchor_list_draws_256_hard_negatives_for_an_absent_landmark():
+    assert HARD_NEGATIVES == 256
+    maps = sample(3, 1, (8, 8, 7))[0].requires_grad_()
+    published_anchor_loss(maps, torch.zeros(1, 1, 3), torch.zeros(1, 1)).backward()
+    logits, gradient = maps.detach()[..., 3].flatten(), maps.grad[..., 3].flatten()
+    # The small background term alone gives each of the 1792 anchors sigmoid / 1792 * 0.001.
+    hard = gradient > 2 * torch.sigmoid(logits) * 0.001 / len(logits)
+    assert hard.sum() == 4 * 256 and logits[hard].min() > logits[~hard].max()
+
+
+def test_many_classes_share_the_weight_of_one():
+    """1 / (K - 1) of the mean over the other classes: twice as many of them weigh half as much."""
+    maps = torch.zeros(1, *GRID, 4, 3 + 5)
+    index, others = torch.tensor([[[9.0, 8.0, 6.0]] * 5]), torch.tensor([[1.0, NAN, NAN, NAN, NAN]])
+    alone = published_anchor_loss(maps, index, others).item()
+    others[0, 1] = 0.0
+    hard = 0.2 * math.log(2)
+    assert published_anchor_loss(maps, index, others).item() - alone == pytest.approx(math.log(2) / 4 + hard, abs=1e-5)
 
 
 def test_hard_negatives_hold_no_positive_of_another_sample():
@@ -96,14 +113,14 @@ def test_many_landmarks_overflow_nothing():
     loss = published_anchor_loss(maps, index, torch.ones(1, 20))
     match = match_anchors(index / 4, torch.ones(1, 20, dtype=torch.bool), GRID, ANCHOR_RADII)
     assert match.positive.sum() > 400
-    assert loss.item() == pytest.approx(literal_anchor_loss(maps[0], index[0], torch.ones(20)).item(), rel=1e-5)
+    assert loss.item() == pytest.approx(literal_batch_loss(maps, index, torch.ones(1, 20)).item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("point", [(-0.49, -0.49, -0.49), (23.49, 19.49, 15.49)], ids=str)
 def test_a_landmark_at_the_border_has_positives(point):
     maps, index = sample(7, 1)[0], torch.tensor([[point]])
     loss = published_anchor_loss(maps, index, torch.ones(1, 1))
-    assert loss.item() == pytest.approx(literal_anchor_loss(maps[0], index[0], torch.ones(1)).item(), rel=1e-5)
+    assert loss.item() == pytest.approx(literal_batch_loss(maps, index, torch.ones(1, 1)).item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(("value", "expected"), [(0.0, None), (NAN, 0.0)])

@@ -28,15 +28,17 @@ def distances(point, shape=SHAPE):
 
 
 def published(values, point, presence, radius=2.5):
-    """Smooth L1 of one map's positives and of as many of its hardest negatives; values by voxel."""
+    """Mean smooth L1 of one map's positives, plus that of as many of its highest negatives; values by voxel.
+
+    Where there is no positive, one voxel counts as one all the same: the first, whose target is -1 like all others'.
+    """
     distance = distances(point)
     inside = [v for v in distance if presence == 1 and distance[v] <= radius]
     smooth = lambda x: 0.5 * x * x if abs(x) < 1 else abs(x) - 0.5  # noqa: E731
-    terms = [smooth(values[v] - 2 * math.exp(-(distance[v] ** 2) / (0.2 * radius**2))) for v in inside]
-    full = sum(math.dist(v, (20, 20, 20)) <= radius for v in np.ndindex(41, 41, 41))
-    count = len(inside) if presence == 1 else full
-    terms += sorted((smooth(values[v] + 1) for v in distance if v not in inside), reverse=True)[:count]
-    return sum(terms) / len(terms)
+    positives = [smooth(values[v] - 2 * math.exp(-(distance[v] ** 2) / (0.2 * radius**2))) for v in inside]
+    positives = positives or [smooth(values[0, 0, 0] + 1)]
+    highest = sorted((values[v] for v in distance if v not in inside), reverse=True)[: len(positives)]
+    return np.mean(positives) + np.mean([smooth(value + 1) for value in highest])
 
 
 def worst_bce(values, heat):
@@ -116,6 +118,14 @@ def test_twenty_landmarks_are_as_good_as_two(name):
     maps, index = torch.randn(1, 20, *SHAPE), torch.rand(1, 20, 3) * 6
     apart = [LOSSES[name](maps[:, k : k + 1], index[:, k : k + 1], torch.ones(1, 1)).item() for k in range(20)]
     assert LOSSES[name](maps, index, torch.ones(1, 20)).item() == pytest.approx(np.mean(apart), rel=1e-5)
+
+
+def test_voxels_below_the_background_are_no_hard_negatives():
+    maps = torch.randn(1, 1, *SHAPE, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    with torch.no_grad():
+        maps[0, 0, 0, 0, 0] = -9.0
+    published_heatmap_loss(maps, torch.tensor([[[6.0, 5.0, 5.0]]]), torch.ones(1, 1), radius=2.5).backward()
+    assert maps.grad[0, 0, 0, 0, 0] == 0
 
 
 @pytest.mark.parametrize("loss", [gaussian_bce, ball_bce])

@@ -26,14 +26,26 @@ if (_checkout / "H3DELandmarksLib").is_dir() and str(_checkout) not in sys.path:
     sys.path.append(str(_checkout))
 
 from H3DELandmarksPanel.ChildProcess import pythonExecutable
+from H3DELandmarksPanel.CompareSection import CompareSection
 from H3DELandmarksPanel.Dependencies import ensureDependencies
-from H3DELandmarksPanel.DetectionRun import DetectionRun, RunState, summary
+from H3DELandmarksPanel.DetectionRun import DetectionRun, RunState, remainingText, summary
+from H3DELandmarksPanel.LandmarkChoice import LandmarkChoice
 from H3DELandmarksPanel.ModelChoice import ModelChoice, modelKey
 from H3DELandmarksPanel.Parameters import H3DELandmarksParameterNode
-from H3DELandmarksPanel.SelfTest import testDetection
+from H3DELandmarksPanel.ReviewSection import ReviewSection
+from H3DELandmarksPanel.SampleScans import registerSamples
+from H3DELandmarksPanel.SelfTest import testDetection, testPanel, whyUntestable
 
 from H3DELandmarksLib.errors import H3DELandmarksError, InputError
-from H3DELandmarksLib.scene import detections, show_detection, volume_from_node, why_unusable
+from H3DELandmarksLib.scene import (
+    current_frame,
+    detections,
+    fit_to_volume,
+    region_from_node,
+    show_detection,
+    volume_from_node,
+    why_unusable,
+)
 
 MILLISECONDS_BETWEEN_POLLS = 100
 
@@ -52,6 +64,11 @@ class H3DELandmarks(ScriptedLoadableModule):
             "Results are proposals for an expert to check, not a basis for treatment."
         )
         parent.acknowledgementText = _("The networks follow H3DE-Net (arXiv:2502.14221).")
+        slicer.app.connect("startupCompleted()", self.registerSampleData)
+
+    def registerSampleData(self):
+        """Offer the sample scans in the module Sample Data."""
+        registerSamples(Path(__file__).parent / "Resources" / "Icons")
 
 
 class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -67,7 +84,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._observedVolume = None
         self._volumeTags = []
         self._run = None
-        self._runInputs = None  # (volume node, package, point list or None) of the run
+        self._runInputs = None  # (volume node, package, point list or None, frame) of the run
 
     def setup(self):
         """Called when the panel is opened for the first time."""
@@ -80,14 +97,19 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         self.logic = H3DELandmarksLogic()
         self.models = ModelChoice(self.ui.modelSelector, self.ui.modelCard)
+        self.landmarks = LandmarkChoice(self.ui, self.onLandmarksChosen)
+        self.review = ReviewSection(self.ui)
+        self.comparison = CompareSection(self.ui)
         self.timer = qt.QTimer()
         self.timer.interval = MILLISECONDS_BETWEEN_POLLS
         self.timer.connect("timeout()", self.onPoll)
         self.ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
+        self.ui.regionSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onRegionAdded)
         self.ui.applyButton.connect("clicked(bool)", self.onApplyButton)
         self.ui.cancelButton.connect("clicked(bool)", self.onCancelButton)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)
         self.initializeParameterNode()
         self.showRun()
@@ -96,6 +118,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Called when Slicer closes or the module is reloaded."""
         self.stopRun()
         self.setParameterNode(None)
+        self.review.close()
         self.removeObservers()
 
     def enter(self):
@@ -104,6 +127,8 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def exit(self):
         """Called when the user opens another module; a detection goes on."""
+        self.review.placing.stop()
+        self.review.hideSphere()
 
     def onSceneStartClose(self, caller, event):
         """The volume goes away, and the detection with it."""
@@ -116,8 +141,16 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parent.isEntered:
             self.initializeParameterNode()
 
+    def onSceneEndImport(self, caller, event):
+        """Take up the parameters that were loaded; loading does not tell that they have changed."""
+        if self._parameterNode:
+            self.setParameterNode(None)
+            self.initializeParameterNode()
+
     def onNodeRemoved(self, caller, event):
         """Stop a detection whose volume was removed."""
+        if self._parameterNode:
+            self.onParametersModified()
         if self._run and not slicer.mrmlScene.IsNodePresent(self._runInputs[0]):
             self.stopRun()
             self.showStatus(_("The volume was removed, so the detection was stopped."))
@@ -139,21 +172,34 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.observeVolume(None)
         self._parameterNode = parameterNode
         if self._parameterNode:
-            self._choiceOfResult = (self._parameterNode.inputVolume, self._parameterNode.model)
+            self._choiceOfResult = self.choiceOfResult()
             self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
             self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            self.showLandmarks()
             self.onParametersModified()
+        else:
+            self.review.setPointList(None)
+            self.comparison.setLists(None, None)
 
     def onParametersModified(self, caller=None, event=None):
         """Show the chosen model, look up the result of a new choice, and say whether detection can start."""
-        if self._parameterNode.model and self._parameterNode.model != self.models.chosenKey():
-            self.models.choose(self._parameterNode.model)
-        choice = (self._parameterNode.inputVolume, self.models.chosenKey())
+        parameters = self._parameterNode
+        if parameters.model and parameters.model != self.models.chosenKey():
+            self.models.choose(parameters.model)
+            self.showLandmarks()
+        choice = self.choiceOfResult()
         self.observeVolume(choice[0])
         if choice != self._choiceOfResult:
             self._choiceOfResult = choice
-            self._parameterNode.pointList = detections.latest_detection(*choice) if all(choice) else None
+            parameters.pointList = detections.latest_detection(*choice) if all(choice[:2]) else None
+        self.review.setPointList(parameters.reviewList)
+        self.comparison.setLists(parameters.reviewList, parameters.reference)
         self.updateButtons()
+
+    def choiceOfResult(self):
+        """Volume, model and frame that a result belongs to."""
+        volumeNode = self._parameterNode.inputVolume
+        return (volumeNode, self.models.chosenKey(), current_frame(volumeNode) if volumeNode else "")
 
     def observeVolume(self, volumeNode):
         """Follow the chosen volume; the mixin is not used for it, because it would keep removed volumes in memory."""
@@ -169,6 +215,24 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.models.showCard()
         if self._parameterNode:
             self._parameterNode.model = self.models.chosenKey()
+        self.showLandmarks()
+        self.updateButtons()
+
+    def onLandmarksChosen(self):
+        """Keep the user's choice with the scene."""
+        if self._parameterNode:
+            self._parameterNode.excludedLandmarks = self.landmarks.excludedText()
+        self.updateButtons()
+
+    def onRegionAdded(self, regionNode):
+        """Lay a new region around the volume, for the user to make it smaller."""
+        if self._parameterNode and self._parameterNode.inputVolume:
+            fit_to_volume(regionNode, self._parameterNode.inputVolume)
+
+    def showLandmarks(self):
+        """Show the landmarks of the chosen model, checked as the parameters say."""
+        excluded = self._parameterNode.excludedLandmarks if self._parameterNode else ""
+        self.landmarks.show(self.models.chosenPackage(), excluded)
 
     def updateButtons(self, caller=None, event=None):
         """Offer what can be done now, with the reason where detection can't start."""
@@ -178,7 +242,10 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.applyButton.toolTip = reason or _("Find the landmarks of the model in the volume")
         self.ui.cancelButton.enabled = self._run is not None
         ui = self.ui
-        for widget in (ui.volumeSelector, ui.modelSelector, ui.deviceSelector, ui.pointListSelector):
+        for widget in (
+            ui.volumeSelector, ui.modelSelector, ui.landmarksChoice, ui.regionSelector, ui.deviceSelector,
+            ui.pointListSelector,
+        ):
             widget.enabled = self._run is None
 
     def whyNotReady(self, volumeNode):
@@ -189,6 +256,8 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return _("Load and choose a volume first.")
         if not self.models.chosenPackage():
             return self.models.whyNone()
+        if not self.landmarks.chosenNames():
+            return _("Choose at least one landmark.")
         return why_unusable(volumeNode)
 
     # Detection
@@ -199,11 +268,15 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.showStatus("")
         try:
             ensureDependencies(self.resourcePath("requirements.txt"))
-            self._run = self.logic.startDetection(parameters.inputVolume, package, parameters.device.value)
+            names = None if self.landmarks.isEverything() else self.landmarks.chosenNames()
+            self._run = self.logic.startDetection(
+                parameters.inputVolume, package, parameters.device.value, names, parameters.region
+            )
         except H3DELandmarksError as error:
             self.showStatus(str(error))
             return
-        self._runInputs = (parameters.inputVolume, package, parameters.pointList)
+        frame = current_frame(parameters.inputVolume)
+        self._runInputs = (parameters.inputVolume, package, parameters.pointList, frame)
         self.timer.start()
         self.showRun()
 
@@ -229,7 +302,13 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         if self._parameterNode:
             self._parameterNode.pointList = pointList
+            self._parameterNode.reviewList = pointList
+            self.review.restart()
         self.endRun(" ".join([summary(run.landmarks, pointList), *run.warnings]))
+
+    def isDetecting(self):
+        """Whether a detection is running."""
+        return self._run is not None
 
     def onCancelButton(self):
         """Stop the detection; the scene has not been touched."""
@@ -256,7 +335,8 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             known = self._run.fraction is not None
             self.ui.progressBar.maximum = 100 if known else 0  # 0: busy, without a percentage
             self.ui.progressBar.value = round(100 * self._run.fraction) if known else 0
-            self.showStatus(self._run.stage)
+            remaining = remainingText(self._run.remaining)
+            self.showStatus(f"{self._run.stage}, {remaining}" if remaining else self._run.stage)
         self.updateButtons()
 
     def showStatus(self, text):
@@ -271,25 +351,30 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
         """The parameters of the scene."""
         return H3DELandmarksParameterNode(super().getParameterNode())
 
-    def startDetection(self, volumeNode, package, device="auto"):
+    def startDetection(self, volumeNode, package, device="auto", landmarkNames=None, regionNode=None):
         """Start a detection in a child process.
 
         Args:
             volumeNode: vtkMRMLScalarVolumeNode, under any linear transform.
             package: ModelPackage.
             device: auto, cpu, cuda or mps.
+            landmarkNames: what to look for, None for every landmark of the model.
+            regionNode: vtkMRMLMarkupsROINode that the search is restricted to, None for the whole volume.
 
         Returns:
             DetectionRun, to be polled until it has ended; the scene is not changed.
 
         Raises:
-            InputError: the volume cannot be used, or Slicer's Python is missing.
+            InputError: the volume or the region cannot be used, or Slicer's Python is missing.
         """
         volume = volume_from_node(volumeNode)
-        folder = slicer.app.temporaryPath
-        return DetectionRun(volume, volumeNode.GetName(), package.path, device, pythonExecutable(), folder)
+        region = region_from_node(regionNode) if regionNode else None
+        return DetectionRun(
+            volume, volumeNode.GetName(), package.path, device, pythonExecutable(), slicer.app.temporaryPath,
+            landmarkNames, region,
+        )
 
-    def showResult(self, run, volumeNode, package, pointList=None):
+    def showResult(self, run, volumeNode, package, pointList=None, frame=""):
         """Put the result of a run that succeeded into the scene.
 
         Args:
@@ -297,6 +382,7 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
             volumeNode: vtkMRMLScalarVolumeNode.
             package: ModelPackage.
             pointList: earlier result to replace, unless somebody has edited it.
+            frame: which frame of a sequence the volume showed when the run began.
 
         Returns:
             vtkMRMLMarkupsFiducialNode.
@@ -308,11 +394,13 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
         unmoved = abs(volume.affine - run.volume.affine).max() < 1e-6
         if volume.array.shape != run.volume.array.shape or not unmoved:
             raise InputError(_("The volume was moved or changed while landmarks were being detected: detect again."))
-        name = _("{volume} {model} landmarks").format(volume=volumeNode.GetName(), model=package.manifest["title"])
-        return show_detection(run.landmarks, volumeNode, modelKey(package), name, pointList)
+        volumeName = f"{volumeNode.GetName()} {frame}" if frame else volumeNode.GetName()
+        name = _("{volume} {model} landmarks").format(volume=volumeName, model=package.manifest["title"])
+        pairs = package.scheme.pairs
+        return show_detection(run.landmarks, volumeNode, modelKey(package), name, pointList, pairs, frame)
 
-    def process(self, volumeNode, package, device="auto"):
-        """Detect and wait for the result, for scripts.
+    def process(self, volumeNode, package, device="auto", landmarkNames=None, regionNode=None):
+        """Detect and wait for the result, for scripts; arguments as for `startDetection`.
 
         Returns:
             A new vtkMRMLMarkupsFiducialNode.
@@ -320,7 +408,8 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
         Raises:
             H3DELandmarksError: one sentence about what went wrong.
         """
-        run = self.startDetection(volumeNode, package, device)
+        frame = current_frame(volumeNode)
+        run = self.startDetection(volumeNode, package, device, landmarkNames, regionNode)
         try:
             while run.state is RunState.RUNNING:
                 run.poll()
@@ -330,7 +419,7 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
             run.cancel()
         if run.state is not RunState.SUCCEEDED:
             raise H3DELandmarksError(run.stage)
-        return self.showResult(run, volumeNode, package)
+        return self.showResult(run, volumeNode, package, frame=frame)
 
 
 class H3DELandmarksTest(ScriptedLoadableModuleTest):
@@ -338,9 +427,17 @@ class H3DELandmarksTest(ScriptedLoadableModuleTest):
 
     def setUp(self):
         """Start from an empty scene."""
-        slicer.mrmlScene.Clear()
+        slicer.mrmlScene.Clear(False)
 
     def runTest(self):
-        """Detect in a small volume under a transform and look at the result."""
+        """Detect in a small volume under a transform; then detect, review, save and load by the panel's buttons."""
+        reason = whyUntestable()
+        if reason:
+            self.delayDisplay(f"Nothing was tested. {reason}")
+            return
         self.setUp()
         testDetection(self, H3DELandmarksLogic())
+        self.setUp()
+        testPanel(self, slicer.util.getModuleWidget(slicer.modules.h3delandmarks))
+        self.setUp()
+        self.delayDisplay("The test passed.")

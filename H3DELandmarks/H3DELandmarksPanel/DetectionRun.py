@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 from slicer.i18n import tr as _
@@ -13,11 +14,14 @@ from slicer.i18n import tr as _
 import H3DELandmarksLib
 from H3DELandmarksLib.errors import H3DELandmarksError
 from H3DELandmarksLib.markups_json import read_markups
+from H3DELandmarksLib.region import write_region
 from H3DELandmarksLib.volume_io import write_volume
 from H3DELandmarksPanel.ChildProcess import ChildProcess
 
 SECONDS_TO_YIELD = 0.02
 CHILD_LOG_NAME = "h3delandmarks.log"
+SECONDS_BEFORE_ESTIMATE = 2.0
+LEAST_FRACTION_FOR_ESTIMATE = 0.05
 
 
 class RunState(enum.Enum):
@@ -31,11 +35,38 @@ class RunState(enum.Enum):
 
 def summary(landmarks, pointList):
     """One sentence about what was found, and which point list shows it."""
-    absent = [name for name, present in zip(landmarks.names, landmarks.present) if not present]
-    text = _("{found} of {count} landmarks found, see the point list '{name}'.").format(
-        found=len(landmarks) - len(absent), count=len(landmarks), name=pointList.GetName()
-    )
-    return " ".join([text, _("Absent: {names}.").format(names=", ".join(absent))]) if absent else text
+    known = list(zip(landmarks.names, landmarks.present, landmarks.unknown))
+    absent = [name for name, present, unknown in known if not present and not unknown]
+    outside = [name for name, _present, unknown in known if unknown]
+    sentences = [_("{found} of {count} landmarks found, see the point list '{name}'.").format(
+        found=int(landmarks.present.sum()), count=len(landmarks), name=pointList.GetName()
+    )]
+    if absent:
+        sentences.append(_("Absent: {names}.").format(names=", ".join(absent)))
+    if outside:
+        sentences.append(_("Not in the region: {names}.").format(names=", ".join(outside)))
+    return " ".join(sentences)
+
+
+def remainingSeconds(elapsed, fraction):
+    """How long the rest takes, None while too little is known.
+
+    Args:
+        elapsed: seconds since the first report of progress.
+        fraction: from 0 to 1, None where it is unknown.
+    """
+    if fraction is None or elapsed < SECONDS_BEFORE_ESTIMATE or not LEAST_FRACTION_FOR_ESTIMATE <= fraction < 1:
+        return None
+    return elapsed * (1 - fraction) / fraction
+
+
+def remainingText(seconds):
+    """A remaining time for people, empty where it is unknown."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return _("about {seconds} s left").format(seconds=max(1, round(seconds)))
+    return _("about {minutes} min left").format(minutes=round(seconds / 60))
 
 
 class DetectionRun:
@@ -50,7 +81,9 @@ class DetectionRun:
         landmarks: the LandmarkSet in LPS mm after success.
     """
 
-    def __init__(self, volume, volumeName, modelPath, device, python, temporaryFolder):
+    def __init__(
+        self, volume, volumeName, modelPath, device, python, temporaryFolder, landmarkNames=None, region=None
+    ):
         """Begin.
 
         Args:
@@ -60,6 +93,8 @@ class DetectionRun:
             device: auto, cpu, cuda or mps.
             python: the Python executable of the child process.
             temporaryFolder: an existing folder that outlives the run, for its files and for logs of failures.
+            landmarkNames: what to look for, None for every landmark of the model.
+            region: H3DELandmarksLib Region that the search is restricted to, None for the whole volume.
         """
         self.state = RunState.RUNNING
         self.volume = volume
@@ -68,17 +103,26 @@ class DetectionRun:
         self.warnings = []
         self.landmarks = None
         self._volumeName = volumeName
+        self._firstReport = None
         self._keptLog = Path(temporaryFolder) / CHILD_LOG_NAME
         self._folder = Path(tempfile.mkdtemp(prefix="H3DELandmarks-", dir=temporaryFolder))
         self._scan = self._folder / "scan.nrrd"
         self._command = [
             python, "-m", "H3DELandmarksLib", "detect", self._scan, "--model", modelPath,
             "--output", self._folder / "results", "--device", device, "--progress", "json",
+            *self._choice(landmarkNames, region),
         ]
         self._child = None
         self._result = self._error = self._writingError = None
         self._writer = threading.Thread(target=self._writeScan, daemon=True)  # compression takes seconds
         self._writer.start()
+
+    @property
+    def remaining(self):
+        """Seconds that the rest will take, None while too little is known."""
+        if self._firstReport is None:
+            return None
+        return remainingSeconds(time.monotonic() - self._firstReport, self.fraction)
 
     def poll(self):
         """Take note of what has happened since the last call; takes a few milliseconds."""
@@ -100,6 +144,14 @@ class DetectionRun:
         """End the child process with its children, and remove all files of the run."""
         if self.state is RunState.RUNNING:
             self._close(RunState.CANCELLED)
+
+    def _choice(self, landmarkNames, region):
+        """Arguments of the command that say what to look for and where."""
+        arguments = [] if landmarkNames is None else ["--landmarks", *landmarkNames]
+        if region is not None:
+            write_region(self._folder / "region.mrk.json", region)
+            arguments += ["--roi", self._folder / "region.mrk.json"]
+        return arguments
 
     def _writeScan(self):
         try:
@@ -132,6 +184,7 @@ class DetectionRun:
     def _note(self, event):
         kind, message = event["event"], self._forPeople(str(event.get("message", "")))
         if kind == "progress":
+            self._firstReport = self._firstReport or time.monotonic()
             self.stage, self.fraction = message, float(event.get("fraction") or 0)
         elif kind == "warning":
             self.warnings = [*self.warnings, message][-3:]

@@ -2,7 +2,7 @@
 
 import enum
 
-from slicer import vtkMRMLMarkupsFiducialNode, vtkMRMLScalarVolumeNode
+from slicer import vtkMRMLMarkupsFiducialNode, vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import parameterNodeWrapper
 
@@ -28,11 +28,19 @@ class H3DELandmarksParameterNode:
     Attributes:
         inputVolume: where landmarks are searched.
         model: id and version of the model.
+        excludedLandmarks: names that are not looked for, separated by line breaks.
+        region: the box that the search is restricted to; None for the whole volume.
         device: where networks run.
         pointList: the result to replace; None for a new one.
+        reviewList: the point list under review.
+        reference: the point list that it is compared with.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
     model: str
+    excludedLandmarks: str
+    region: vtkMRMLMarkupsROINode
     device: Device
     pointList: vtkMRMLMarkupsFiducialNode
+    reviewList: vtkMRMLMarkupsFiducialNode
+    reference: vtkMRMLMarkupsFiducialNode

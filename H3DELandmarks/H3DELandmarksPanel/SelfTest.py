@@ -1,32 +1,140 @@
-"""The scenario that the module's self-test plays inside Slicer."""
+"""The scenarios that the module's self-test plays inside Slicer: the same clicks as a user's, without a mouse."""
 
+import time
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import slicer
 
 from H3DELandmarksLib.models import available_models
-from H3DELandmarksLib.scene import landmarks_from_point_list
+from H3DELandmarksLib.scene import Review, ReviewState, landmarks_from_point_list
+from H3DELandmarksPanel.ModelChoice import modelKey
+from H3DELandmarksPanel.SampleScans import registerSamples
+
+SAMPLE = "MandibularMolarPhantom"
+SAMPLE_MODEL = "mandibular-molar-phantom"
+SECONDS_FOR_DETECTION = 600
+
+
+def whyUntestable():
+    """One sentence about why nothing can be detected here, empty where it can."""
+    if not any(entry.package for entry in available_models()):
+        return "There is no model."
+    return "" if find_spec("torch") else "PyTorch is not installed."
 
 
 def testDetection(test, logic):
-    """Detect in a small volume under a transform, and compare the result with the model's landmarks.
+    """Detect in a small volume under a transform, by a script, and compare the result with the model's landmarks.
 
     Args:
         test: the ScriptedLoadableModuleTest that runs.
         logic: H3DELandmarksLogic.
     """
-    packages = [entry.package for entry in available_models() if entry.package]
-    if not packages or find_spec("torch") is None:
-        test.delayDisplay("Nothing was tested: there is no model, or PyTorch is not installed.")
-        return
+    package = preferredPackage()
     volumeNode = addVolumeUnderTransform()
-    pointList = logic.process(volumeNode, packages[0], device="cpu")
+    pointList = logic.process(volumeNode, package, device="cpu")
     landmarks = landmarks_from_point_list(pointList)
-    test.assertEqual(landmarks.names, packages[0].scheme.names)
+    test.assertEqual(landmarks.names, package.scheme.names)
     test.assertTrue(np.isfinite(landmarks.positions[landmarks.present]).all())
     test.assertTrue(pointList.GetName().startswith(volumeNode.GetName()))
-    test.delayDisplay("The test passed.")
+
+
+def testPanel(test, panel):
+    """Load the sample, detect, cancel, review, undo, compare, save, load and close, with the panel's buttons.
+
+    Args:
+        test: the ScriptedLoadableModuleTest that runs.
+        panel: H3DELandmarksWidget.
+    """
+    import SampleData
+
+    samples = SampleData.SampleDataLogic()
+    if samples.sourceForSampleName(SAMPLE) is None:  # the test runs before Slicer has started completely
+        registerSamples(Path(panel.resourcePath("Icons")))
+    volumeNode, reference = samples.downloadSamples(SAMPLE)
+    ui = panel.ui
+    ui.volumeSelector.setCurrentNode(volumeNode)
+    ui.modelSelector.setCurrentIndex(ui.modelSelector.findData(modelKey(preferredPackage())))
+    cancelDetection(test, panel)
+    pointList = detect(test, panel)
+    reviewSome(test, panel, pointList)
+    compare(test, panel, pointList, reference)
+    saveAndLoad(test, pointList)
+    slicer.mrmlScene.Clear(False)
+    test.assertEqual(ui.reviewTable.rowCount, 0)
+    test.assertFalse(ui.applyButton.enabled)
+
+
+def cancelDetection(test, panel):
+    """A cancelled detection leaves no trace in the scene."""
+    count = slicer.mrmlScene.GetNumberOfNodes()
+    panel.ui.applyButton.click()
+    test.assertTrue(panel.isDetecting(), panel.ui.statusLabel.text)
+    panel.ui.cancelButton.click()
+    test.assertFalse(panel.isDetecting())
+    test.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), count)
+
+
+def detect(test, panel):
+    """Detect; the point list under review."""
+    panel.ui.applyButton.click()
+    end = time.monotonic() + SECONDS_FOR_DETECTION
+    while panel.isDetecting():
+        test.assertLess(time.monotonic(), end, "the detection takes too long")
+        slicer.app.processEvents()
+        time.sleep(0.02)
+    pointList = panel.ui.reviewSelector.currentNode()
+    test.assertIsNotNone(pointList, panel.ui.statusLabel.text)
+    test.assertEqual(panel.ui.reviewTable.rowCount, pointList.GetNumberOfControlPoints())
+    return pointList
+
+
+def reviewSome(test, panel, pointList):
+    """Accept the most doubtful landmark, mark the next absent, and take that back."""
+    review, ui = Review(pointList), panel.ui
+    ui.nextButton.click()
+    first = review.by_doubt()[0].name
+    ui.acceptButton.click()
+    test.assertTrue(review.landmark(first).state.is_decided)
+    second = review.by_doubt()[0].name
+    ui.backButton.click()
+    ui.absentButton.click()
+    test.assertIs(review.landmark(second).state, ReviewState.ABSENT)
+    ui.undoButton.click()
+    test.assertIsNot(review.landmark(second).state, ReviewState.ABSENT)
+    ui.redoButton.click()
+    test.assertIs(review.landmark(second).state, ReviewState.ABSENT)
+
+
+def compare(test, panel, pointList, reference):
+    """Compare with the truth, where the model finds the landmarks of the sample."""
+    found = landmarks_from_point_list(pointList).names
+    if set(found) & set(landmarks_from_point_list(reference).names):
+        panel.ui.referenceSelector.setCurrentNode(reference)
+        panel.ui.compareButton.click()
+        test.assertIn("Mean radial error", panel.ui.compareLabel.text)
+
+
+def saveAndLoad(test, pointList):
+    """A saved and reloaded scene has the same states."""
+    def states(node):
+        return [(landmark.name, landmark.state) for landmark in Review(node).landmarks()]
+
+    before, name = states(pointList), pointList.GetName()
+    path = Path(slicer.app.temporaryPath) / "H3DELandmarksTest.mrb"
+    pointList.AddDefaultStorageNode()
+    test.assertTrue(slicer.mrmlScene.WriteToMRB(str(path), None))
+    slicer.mrmlScene.Clear(False)
+    test.assertTrue(slicer.mrmlScene.ReadFromMRB(str(path), False))
+    path.unlink()
+    test.assertEqual(states(slicer.mrmlScene.GetFirstNodeByName(name)), before)
+
+
+def preferredPackage():
+    """The model of the sample, another one where it is not there."""
+    packages = [entry.package for entry in available_models() if entry.package]
+    return next((package for package in packages if package.id == SAMPLE_MODEL), packages[0])
 
 
 def addVolumeUnderTransform():

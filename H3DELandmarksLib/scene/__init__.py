@@ -6,6 +6,7 @@ application. Here millimeters change their frame: RAS in the scene, LPS in the l
 
 from H3DELandmarksLib.scene.comparison import Comparison, compare_point_lists
 from H3DELandmarksLib.scene.detections import latest_detection, may_be_replaced, show_detection
+from H3DELandmarksLib.scene.hardening import HardeningWatch
 from H3DELandmarksLib.scene.placing import begin_placing, end_placing, interaction_node, is_placing
 from H3DELandmarksLib.scene.point_list import create_point_list, landmarks_from_point_list, update_point_list
 from H3DELandmarksLib.scene.proposal import proposed_landmarks
@@ -19,6 +20,7 @@ from H3DELandmarksLib.scene.volumes import volume_from_node, why_unusable
 
 __all__ = [
     "Comparison",
+    "HardeningWatch",
     "Review",
     "ReviewHistory",
     "ReviewState",

@@ -82,8 +82,16 @@ def scene(app, tmp_path, monkeypatch):
     """The application's scene, empty."""
     monkeypatch.setattr(app, "temporaryPath", str(tmp_path / "temporary"))
     Path(app.temporaryPath).mkdir()
-    app.mrmlScene().Clear()
+    app.mrmlScene().Clear(False)  # as Slicer closes a scene: views, selection and interaction stay
     return app.mrmlScene()
+
+
+@pytest.fixture(scope="session")
+def red(app):
+    """Slicer's axial slice view."""
+    import views
+
+    return views.SliceView("Red")
 
 
 @pytest.fixture

@@ -35,8 +35,43 @@ def click(widget):
     loop.exec()
 
 
+def press(widget, position=None, key=None):
+    """Press a key, or the left mouse button at a position, in a Qt widget, inside an event loop as `click`."""
+    loop = QEventLoop()
+
+    def act():
+        try:
+            if key is None:
+                QTest.mouseClick(widget, Qt.MouseButton.LeftButton, pos=position)
+            else:
+                QTest.keyClick(widget, key)
+        finally:
+            loop.quit()
+
+    QTimer.singleShot(0, act)
+    loop.exec()
+    slicer.app.processEvents()
+
+
+def columns_of(table):
+    """The headers of a table widget."""
+    return [table.horizontalHeaderItem(column).text() for column in range(table.columnCount)]
+
+
 def choose(combo, text):
     """Choose a row of a combo box by mouse and keyboard."""
+    activate_row(combo, text)
+    assert combo.currentText == text
+
+
+def create_node(selector):
+    """Choose "Create new" in a node selector; the node."""
+    activate_row(qt.unwrapped(selector)._combo, "Create new")
+    return selector.currentNode()
+
+
+def activate_row(combo, text):
+    """Click a row of a combo box."""
     combo = qt.unwrapped(combo)
     rows = [combo.itemText(i) for i in range(combo.count())]
     assert combo.isEnabled() and text in rows, f"'{text}' is not among {rows}"
@@ -44,7 +79,6 @@ def choose(combo, text):
     combo.view().setCurrentIndex(combo.model().index(rows.index(text), combo.modelColumn()))
     QTest.keyClick(combo.view(), Qt.Key.Key_Return)
     slicer.app.processEvents()
-    assert combo.currentText() == text
 
 
 def wait_until(condition, seconds=300):

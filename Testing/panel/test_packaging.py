@@ -1,14 +1,29 @@
 """What Slicer gets: an unlisted file works from a checkout and is missing from the installed extension."""
 
 import ast
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from PySide6.QtGui import QImage
 
 MODULE = Path(__file__).resolve().parents[2] / "H3DELandmarks"
+ROOT = MODULE.parent
 NOT_AT_FILE_SCOPE = {"torch", "matplotlib", "safetensors", "jsonschema", "tqdm", "PyTorchUtils"}
+PLAY_SELF_TEST = """
+import sys, application
+application.start()
+module = application.load_module(sys.argv[1])
+application.open_panel(module)
+module.H3DELandmarksTest().runTest()
+import H3DELandmarksLib
+print(H3DELandmarksLib.__file__)
+"""
 
 
 def listed(variable):
@@ -55,4 +70,65 @@ def test_nothing_heavy_is_imported_at_file_scope():
 
 
 def test_the_module_file_stays_thin():
-    assert len((MODULE / "H3DELandmarks.py").read_text(encoding="utf-8").splitlines()) < 350
+    assert len((MODULE / "H3DELandmarks.py").read_text(encoding="utf-8").splitlines()) < 500
+
+
+def test_icon_and_screenshots_of_the_index_exist():
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    urls = re.findall(r"https://raw\.githubusercontent\.com/[^/]+/[^/]+/main/([^\s\"]+)", text)
+    assert len(urls) >= 4 and all((ROOT / url).is_file() for url in urls)
+
+
+def test_the_index_entry_has_what_the_schema_asks_for():
+    entry = json.loads((ROOT / "H3DELandmarks.json").read_text(encoding="utf-8"))
+    assert entry["$schema"].endswith("slicer-extension-catalog-entry-schema-v1.0.2.json#")
+    assert {"build_dependencies", "build_subdirectory", "category", "scm_revision", "scm_url", "tier"} < set(entry)
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    assert entry["scm_url"].endswith("/SlicerH3DELandmarks.git") and "project(H3DELandmarks)" in text
+    assert f'EXTENSION_CATEGORY "{entry["category"]}"' in text
+    assert f'EXTENSION_DEPENDS "{" ".join(entry["build_dependencies"])}"' in text
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory):
+    """The extension as its CMake lists install it."""
+    if not shutil.which("cmake") or not (shutil.which("cc") or os.name == "nt"):
+        pytest.skip("CMake or a compiler is missing")
+    build, package = tmp_path_factory.mktemp("build"), tmp_path_factory.mktemp("package")
+    configure = ["cmake", "-S", ROOT, "-B", build, f"-DSlicer_DIR={ROOT / '.github' / 'slicer'}"]
+    for command in (configure, ["cmake", "--install", build, "--prefix", package]):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    (modules,) = package.glob("lib/Slicer-*/qt-scripted-modules")
+    return modules
+
+
+def test_the_package_holds_module_library_models_and_samples(installed):
+    for name in (
+        "H3DELandmarks.py", "H3DELandmarksPanel/ReviewSection.py", "Resources/UI/H3DELandmarks.ui",
+        "H3DELandmarksLib/scene/review.py", "Resources/SampleData/mandibular-molar-phantom.nrrd",
+        "Resources/Models/mandibular-molar-phantom/manifest.json",
+    ):
+        assert (installed / name).is_file(), name
+
+
+@pytest.mark.slow
+def test_the_installed_extension_passes_its_self_test_without_a_network(installed, tmp_path):
+    """With the bundled model and the sample, far from the checkout."""
+    (tmp_path / "bin").mkdir()
+    launcher = tmp_path / "bin" / "PythonSlicer"
+    launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
+    launcher.chmod(0o755)
+    (tmp_path / "play.py").write_text(PLAY_SELF_TEST, encoding="utf-8")
+    environment = {
+        **os.environ, "PYTHONPATH": str(ROOT / "Testing" / "standin"),
+        "PATH": f"{launcher.parent}{os.pathsep}{os.environ['PATH']}",
+        "HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9",
+    }
+    done = subprocess.run(
+        [sys.executable, tmp_path / "play.py", installed / "H3DELandmarks.py"], cwd=tmp_path, env=environment,
+        capture_output=True, text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "The test passed." in done.stdout
+    assert done.stdout.splitlines()[-1].startswith(str(installed)), "the library of the package was used"

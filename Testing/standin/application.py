@@ -15,6 +15,7 @@ import ctk  # noqa: F401  # so that .ui files know its widgets
 import mrml_widgets
 import parameter_node
 import qt
+import sample_data
 import slicer
 import slicer.util
 import vtk
@@ -26,6 +27,11 @@ LOGICS = {
     "Volumes": "vtkSlicerVolumesLogic",
     "Markups": "vtkSlicerMarkupsLogic",
     "Transforms": "vtkSlicerTransformLogic",
+    "Models": "vtkSlicerModelsLogic",
+    "Tables": "vtkSlicerTablesLogic",
+    "Plots": "vtkSlicerPlotsLogic",
+    "Sequences": "vtkSlicerSequencesLogic",
+    "VolumeRendering": "vtkSlicerVolumeRenderingLogic",
 }
 
 
@@ -41,7 +47,21 @@ class Application:
         self._scene = slicer.vtkMRMLScene()
         self._logic = slicer.vtkSlicerApplicationLogic()
         self._logic.SetMRMLScene(self._scene)
-        self._logics = [self._add(name, getattr(slicer, kind)()) for name, kind in LOGICS.items()]
+        self._logic.SetSliceLogics(vtk.vtkCollection())
+        self._logic.SetViewLogics(vtk.vtkCollection())
+        self._let_scene_be_loaded()
+        self.logics = {name: self._add(name, getattr(slicer, kind)()) for name, kind in LOGICS.items()}
+        slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self._scene, True)
+        self._at_startup = []
+
+    def _let_scene_be_loaded(self):
+        """What `ReadFromMRB` needs."""
+        self._scene.SetRootDirectory(self.temporaryPath)
+        self._cache, self._io = slicer.vtkCacheManager(), slicer.vtkDataIOManager()
+        self._cache.SetRemoteCacheDirectory(str(Path(self.temporaryPath) / "cache"))
+        self._io.SetCacheManager(self._cache)
+        self._scene.SetCacheManager(self._cache)
+        self._scene.SetDataIOManager(self._io)
 
     def _add(self, name, logic):
         logic.SetMRMLApplicationLogic(self._logic)
@@ -52,6 +72,22 @@ class Application:
     def mrmlScene(self):
         """The scene."""
         return self._scene
+
+    def applicationLogic(self):
+        """The logic that knows the views."""
+        return self._logic
+
+    def connect(self, signal, slot):
+        """Call a function when the application has started; no other signal is in use."""
+        if signal != "startupCompleted()":
+            raise ValueError(f"the application has no signal '{signal}' that the stand-in knows")
+        self._at_startup.append(slot)
+
+    def complete_startup(self):
+        """Tell that the application has started."""
+        for slot in self._at_startup:
+            slot()
+        self._at_startup.clear()
 
     def testingEnabled(self):
         """Whether questions are answered without asking."""
@@ -138,7 +174,12 @@ def start():
     mrml_widgets.install()
     slicer.app = Application()
     slicer.mrmlScene = slicer.app.mrmlScene()
-    slicer.modules = types.SimpleNamespace()
+    logics = slicer.app.logics
+    slicer.modules = types.SimpleNamespace(
+        **{name.lower(): types.SimpleNamespace(logic=lambda name=name: logics[name]) for name in logics},
+        sampleDataSources={},
+    )
+    sys.modules["SampleData"] = sample_data
     _module("i18n", tr=lambda text: text, translate=lambda context, text: text)
     _module("parameterNodeWrapper", parameterNodeWrapper=parameter_node.parameterNodeWrapper)
     bases = (
@@ -176,6 +217,8 @@ def open_panel(module):
     host = slicer.qSlicerScriptedLoadableModuleWidget()
     host.setLayout(qt.QVBoxLayout())
     panel = getattr(module, f"{module.__name__}Widget")(host)
+    qt.unwrapped(host)._panel = panel
+    getattr(slicer.modules, module.__name__.lower()).widgetRepresentation = lambda: host
     panel.setup()
     qt.unwrapped(host)._entered = True
     panel.enter()

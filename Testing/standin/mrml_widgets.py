@@ -34,6 +34,11 @@ class qSlicerScriptedLoadableModuleWidget(QWidget):
     def __init__(self, parent=None):
         super().__init__(parent)
         self._entered = False
+        self._panel = None
+
+    def self(self):
+        """The panel."""
+        return self._panel
 
     isEntered = Property(bool, lambda self: self._entered)
 
@@ -52,6 +57,7 @@ class qMRMLNodeComboBox(QWidget):
     """A combo box of the nodes of some classes."""
 
     currentNodeChanged = Signal((object,), (bool,))
+    nodeAddedByUser = Signal(object)
 
     def __init__(self, parent=None):
         super().__init__(parent)
@@ -137,6 +143,8 @@ class qMRMLNodeComboBox(QWidget):
         self._combo.clear()
         for node in self._nodes:
             self._combo.addItem(node.GetName() if node else self._settings["noneDisplay"])
+        if scene and self._settings["addEnabled"]:
+            self._combo.addItem("Create new")
         kept = any(self._current is node for node in self._nodes)
         self._select(self._current if kept else next(iter(self._nodes), None))
 
@@ -149,7 +157,12 @@ class qMRMLNodeComboBox(QWidget):
             self.currentNodeChanged[bool].emit(node is not None)
 
     def _row_activated(self, row):
-        self._select(self._nodes[row])
+        if row < len(self._nodes):
+            self._select(self._nodes[row])
+            return
+        node = self._scene.AddNewNodeByClass(self._settings["nodeTypes"][0])
+        self._select(node)
+        self.nodeAddedByUser.emit(node)
 
 
 def install():

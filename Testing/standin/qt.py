@@ -5,8 +5,10 @@ assigned, lists come back as tuples, signals are connected by their full signatu
 they take. Unlike PythonQt it raises at a signal that does not exist. An exception in a slot goes to `sys.excepthook`.
 """
 
+import ctypes
 import inspect
 import re
+import sys
 from xml.etree import ElementTree
 
 import shiboken6
@@ -17,6 +19,12 @@ _RENAMED = {"name": "objectName", "exec_": "exec"}
 _TYPES_OF_VALUES = {"QString": str, "bool": (bool, int), "int": int, "double": (float, int)}
 _CUSTOM_WIDGETS = {}
 _CONNECTIONS = []  # [(object, signature, slot, what Qt calls)]
+
+if sys.version_info < (3, 12):
+    # PySide6 6.12 gives back one reference too many to each True or False that a method returns, and Python aborts at
+    # exit once more have been given back than taken; later versions of Python do not count them. These are never freed.
+    _SPARE_REFERENCES = [True, False] * 2**20
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_SPARE_REFERENCES))
 
 
 def wrapped(value):

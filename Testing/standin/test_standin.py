@@ -200,6 +200,81 @@ def test_the_node_selector_filters_by_attribute(selector):
     assert selector.nodeCount() == 1
 
 
+def test_a_user_can_create_a_node_where_that_is_allowed(selector):
+    added = []
+    selector.connect("nodeAddedByUser(vtkMRMLNode*)", added.append)
+    combo = qt.unwrapped(selector)._combo
+    combo.activated.emit(combo.count() - 1)
+    assert added == [selector.currentNode()] and selector.currentNode().IsA("vtkMRMLMarkupsFiducialNode")
+    selector.addEnabled = False
+    assert combo.count() == 2, "no node, and the new one"
+
+
+# Application
+
+
+def test_the_application_has_one_signal():
+    calls = []
+    slicer.app.connect("startupCompleted()", lambda: calls.append(1))
+    slicer.app.complete_startup()
+    slicer.app.complete_startup()
+    assert calls == [1], "Slicer starts once"
+    with pytest.raises(ValueError, match="no signal"):
+        slicer.app.connect("startupComplete()", print)
+
+
+def test_a_sample_needs_one_entry_per_file_and_the_right_checksum(tmp_path):
+    import SampleData
+
+    logic = SampleData.SampleDataLogic()
+    entry = {"fileNames": ["a.nrrd"], "nodeNames": ["a"], "loadFileTypes": ["VolumeFile"]}
+    with pytest.raises(ValueError, match="one entry per file"):
+        logic.registerCustomSampleDataSource("T", "short", uris=[], checksums=[], **entry)
+    with pytest.raises(TypeError):
+        logic.registerCustomSampleDataSource("T", "odd", uri="file:///a")
+    (tmp_path / "a.nrrd").write_text("content", encoding="utf-8")
+    uri = (tmp_path / "a.nrrd").as_uri()
+    logic.registerCustomSampleDataSource("T", "wrong", uris=[uri], checksums=["SHA256:00"], **entry)
+    with pytest.raises(ValueError, match="checksum"):
+        logic.downloadSamples("wrong")
+    assert logic.sourceForSampleName("nothing") is None
+    del slicer.modules.sampleDataSources["T"]
+
+
+def test_modules_have_their_logic():
+    assert slicer.modules.plots.logic().IsA("vtkSlicerPlotsLogic")
+    with pytest.raises(AttributeError):
+        slicer.modules.plot  # noqa: B018
+
+
+# Views
+
+
+def test_a_slice_view_shows_a_volume_and_follows_the_mouse(app):
+    import numpy as np
+    import slicer.util
+    import views
+
+    scene = app.mrmlScene()
+    scene.Clear(False)
+    view = views.SliceView("Green", (200, 200))
+    voxels = np.zeros((20, 20, 20), dtype=np.int16)
+    voxels[:, :, 10:] = 100
+    volume = slicer.util.addVolumeFromArray(voxels)
+    volume.CreateDefaultDisplayNodes()
+    view.show(volume)
+    image = view.image()
+    colors = {image.pixelColor(x, 100).lightness() for x in (80, 120)}
+    assert len(colors) == 2, "dark on one side, bright on the other"
+    points = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode")
+    points.CreateDefaultDisplayNodes()
+    points.AddControlPoint(view.node.GetXYToRAS().MultiplyPoint((100, 100, 0, 1))[:3])
+    view.render()
+    view.drag((100, 100), (130, 90))
+    np.testing.assert_allclose(view.pixel_of(points.GetNthControlPointPosition(0)), (130, 90), atol=1e-6)
+    scene.Clear(False)
+
+
 # Parameters
 
 

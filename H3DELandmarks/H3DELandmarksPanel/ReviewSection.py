@@ -1,0 +1,257 @@
+"""The part of the panel in which a person reviews and corrects the landmarks of a point list."""
+
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from H3DELandmarksLib.errors import H3DELandmarksError
+from H3DELandmarksLib.scene import (
+    HardeningWatch,
+    Review,
+    ReviewHistory,
+    ReviewState,
+    center_views,
+    hide_radius,
+    show_radius,
+)
+from H3DELandmarksPanel.PointPlacing import PointPlacing
+from H3DELandmarksPanel.ReviewTable import ReviewTable, lengthText, percentText
+
+MILLISECONDS_TO_REFRESH = 50
+WITHOUT_POSITION = (ReviewState.ABSENT, ReviewState.PROPOSED_ABSENT, ReviewState.UNKNOWN)
+
+
+class ReviewSection:
+    """Connects the widgets of the section "Review and correct" with the review of one point list."""
+
+    def __init__(self, ui):
+        """Args: the widgets of the panel by name."""
+        self.ui = ui
+        self.table = ReviewTable(ui.reviewTable)
+        self.placing = PointPlacing(self.refresh)
+        self._review = self._history = self._hardening = None
+        self._chosen = None
+        self._tags = []
+        self._isDragging = False
+        self._timer = qt.QTimer()  # dragging sends more events than a table needs
+        self._timer.setSingleShot(True)
+        self._timer.interval = MILLISECONDS_TO_REFRESH
+        self._timer.connect("timeout()", self.refresh)
+        self._connectWidgets()
+        self.refresh()
+
+    def _connectWidgets(self):
+        ui = self.ui
+        ui.reviewTable.connect("itemSelectionChanged()", self.onRowChosen)
+        ui.reviewTable.connect("cellClicked(int,int)", self.onCellClicked)
+        ui.nextButton.connect("clicked(bool)", lambda: self.step(backward=False))
+        ui.previousButton.connect("clicked(bool)", lambda: self.step(backward=True))
+        ui.acceptButton.connect("clicked(bool)", self.onAccept)
+        ui.acceptAllButton.connect("clicked(bool)", self.onAcceptAll)
+        ui.absentButton.connect("clicked(bool)", lambda: self._do(self._review.mark_absent))
+        ui.backButton.connect("clicked(bool)", lambda: self._do(self._review.back_to_proposal))
+        ui.swapButton.connect("clicked(bool)", lambda: self._do(self._review.swap_sides))
+        ui.placeButton.connect("clicked(bool)", self.onPlace)
+        ui.undoButton.connect("clicked(bool)", lambda: self._travel(self._history.undo))
+        ui.redoButton.connect("clicked(bool)", lambda: self._travel(self._history.redo))
+        ui.lockPointButton.connect("clicked(bool)", self.onLockPoint)
+        ui.lockAllButton.connect("clicked(bool)", self.onLockAll)
+
+    # The point list
+
+    def setPointList(self, node):
+        """Review this vtkMRMLMarkupsFiducialNode; None for none. Steps of the former one cannot be undone any more."""
+        if node is (self._review.node if self._review else None):
+            return
+        self._forget()
+        if node is not None:
+            try:
+                self._review = Review(node)
+            except H3DELandmarksError as error:
+                self.refresh()
+                self.ui.reviewStatusLabel.text = str(error)
+                return
+            self._history, self._hardening = ReviewHistory(node), HardeningWatch(node)
+            self._observe(node)
+        self.refresh()
+
+    def restart(self):
+        """Begin anew with the same point list, whose points a detection has replaced."""
+        node = self._review.node if self._review else None
+        self.setPointList(None)
+        self.setPointList(node)
+
+    def close(self):
+        """Let go of the point list, and of what the views show for it."""
+        self.setPointList(None)
+
+    def hideSphere(self):
+        """Take the sphere of the radius out of the views."""
+        hide_radius(slicer.mrmlScene)
+
+    def _forget(self):
+        self.placing.stop()
+        for tag in self._tags:
+            self._review.node.RemoveObserver(tag)
+        self._timer.stop()
+        self._tags, self._review, self._history, self._chosen, self._isDragging = [], None, None, None, False
+        self.hideSphere()
+
+    def _observe(self, node):
+        changes = (
+            node.PointModifiedEvent, node.PointAddedEvent, node.PointRemovedEvent, node.LockModifiedEvent,
+            node.PointPositionDefinedEvent, node.PointPositionUndefinedEvent, node.PointPositionMissingEvent,
+            node.PointPositionNonMissingEvent, node.TransformModifiedEvent, vtk.vtkCommand.ModifiedEvent,
+        )
+        self._tags = [node.AddObserver(event, self.onPointsChanged) for event in changes]
+        self._tags.append(node.AddObserver(node.PointStartInteractionEvent, self.onDragBegins))
+        self._tags.append(node.AddObserver(node.PointEndInteractionEvent, self.onDragEnds))
+
+    def onPointsChanged(self, caller, event):
+        """Show the change soon, together with those that follow at once."""
+        if not self._timer.active:
+            self._timer.start()
+
+    def onDragBegins(self, caller, event):
+        """What happens until the mouse button is released is one step."""
+        self._isDragging = True
+
+    def onDragEnds(self, caller, event):
+        """The mouse button was released."""
+        self._isDragging = False
+        self.refresh()
+
+    # Showing
+
+    def refresh(self):
+        """Remember what has changed as a step, and show the points as they are now."""
+        if self._review and not self._isDragging and not self.placing.isActive():
+            if self._hardening.follow():  # steps of before are positions in a frame that is gone
+                self._history = ReviewHistory(self._review.node)
+            self._history.note()
+        landmarks = self._review.by_doubt() if self._review else []
+        if self._chosen not in [landmark.name for landmark in landmarks]:
+            self._chosen = None
+        self.table.show(landmarks, self._chosen)
+        self._showChosen(next((landmark for landmark in landmarks if landmark.name == self._chosen), None))
+        self._showButtons(landmarks)
+
+    def _showChosen(self, landmark):
+        ui = self.ui
+        for button in (ui.absentButton, ui.backButton, ui.swapButton, ui.acceptButton, ui.lockPointButton):
+            button.enabled = landmark is not None
+        ui.placeButton.enabled = landmark is not None and (
+            landmark.state in WITHOUT_POSITION or self.placing.isActive()
+        )
+        ui.placeButton.checked = self.placing.isActive()
+        ui.lockPointButton.checked = landmark is not None and landmark.locked
+        ui.definitionLabel.text = self._description(landmark) if landmark else ""
+        if landmark is None:
+            return
+        ui.absentButton.enabled = landmark.state is not ReviewState.ABSENT
+        ui.swapButton.enabled = landmark.partner is not None
+        ui.acceptButton.enabled = landmark.state in (ReviewState.PROPOSED, ReviewState.PROPOSED_ABSENT)
+        ui.backButton.enabled = landmark.state.is_decided
+
+    @staticmethod
+    def _description(landmark):
+        """The definition, and how far the proposal can be trusted."""
+        definition = landmark.definition.rstrip(".") or _("no definition is known")
+        sentences = [f"{landmark.name}: {definition}."]
+        if percentText(landmark.confidence):
+            isSeen = landmark.proposed is not None
+            said = _("Confidence {confidence}.") if isSeen else _("Proposed as absent, confidence {confidence}.")
+            sentences.append(said.format(confidence=percentText(landmark.confidence)))
+        if lengthText(landmark.radius) and landmark.proposed is not None:
+            sentences.append(_("Nine of ten errors are below {radius}.").format(radius=lengthText(landmark.radius)))
+        return " ".join(sentences)
+
+    def _showButtons(self, landmarks):
+        ui, waiting = self.ui, sum(not landmark.state.is_decided for landmark in landmarks)
+        ui.nextButton.enabled = ui.previousButton.enabled = ui.acceptAllButton.enabled = waiting > 0
+        ui.undoButton.enabled = self._history is not None and self._history.can_undo
+        ui.redoButton.enabled = self._history is not None and self._history.can_redo
+        ui.lockAllButton.enabled = self._review is not None
+        ui.lockAllButton.checked = self._review is not None and bool(self._review.node.GetLocked())
+        ui.reviewStatusLabel.text = _("{decided} of {count} landmarks decided.").format(
+            decided=len(landmarks) - waiting, count=len(landmarks)
+        ) if landmarks else ""
+
+    # Choosing
+
+    def onRowChosen(self):
+        """A row was chosen by mouse or keyboard."""
+        self.choose(self.table.chosenName())
+
+    def onCellClicked(self, row, column):
+        """A row that was chosen before was clicked again: look at it again."""
+        self.choose(self.table.chosenName())
+
+    def choose(self, name):
+        """Choose a landmark and look at it in all views."""
+        if name != self._chosen:
+            self.placing.stop()
+        self._chosen = name
+        self.refresh()
+        landmark = self._review.landmark(name) if self._review and name else None
+        if landmark is None:
+            self.hideSphere()
+            return
+        here = landmark.position if landmark.position is not None else landmark.proposed
+        if here is not None:
+            center_views(slicer.mrmlScene, here)
+        if landmark.proposed is not None and lengthText(landmark.radius):
+            show_radius(slicer.mrmlScene, landmark.proposed, landmark.radius)
+        else:
+            self.hideSphere()
+
+    def step(self, backward):
+        """Choose the next doubtful landmark, or the one before."""
+        if self._review:
+            name = self._review.doubtful_after(self._chosen, backward)
+            if name:
+                self.choose(name)
+
+    # Deciding
+
+    def _do(self, change, *arguments):
+        """Change the chosen landmark."""
+        if self._review and self._chosen:
+            self.placing.stop()
+            change(self._chosen, *arguments)
+            self.refresh()
+
+    def onAccept(self):
+        """Accept the chosen landmark and go on to the next doubtful one."""
+        self._do(self._review.accept)
+        self.step(backward=False)
+
+    def onAcceptAll(self):
+        """Accept what the model was certain of."""
+        self.placing.stop()
+        self._review.accept_above(self.ui.thresholdSpinBox.value / 100)
+        self.refresh()
+
+    def onPlace(self, checked):
+        """Let the next click in a view place the chosen landmark, or stop that."""
+        if checked:
+            landmark = self._review.landmark(self._chosen)
+            self.placing.start(self._review.node, landmark.index, landmark.state is ReviewState.UNKNOWN)
+        else:
+            self.placing.stop()
+        self.refresh()
+
+    def onLockPoint(self, checked):
+        """Protect the chosen point."""
+        self._do(self._review.set_locked, checked)
+
+    def onLockAll(self, checked):
+        """Protect all points of the list."""
+        self._review.node.SetLocked(checked)
+        self.refresh()
+
+    def _travel(self, undoOrRedo):
+        self.placing.stop()
+        undoOrRedo()
+        self.refresh()

@@ -1,0 +1,147 @@
+"""What a model proposed for a point list, kept with the node so that a review can be saved, reloaded and taken back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.scene.frames import lps_from_ras
+from H3DELandmarksLib.scene.point_list import landmarks_from_point_list
+
+ATTRIBUTE = "H3DELandmarks.Review"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ProposedLandmark:
+    """What a model said about one landmark.
+
+    Attributes:
+        position: (x, y, z) RAS mm in the frame of the node, so that it moves with the points under a parent transform;
+            None for an absent or unknown landmark.
+        presence, confidence, radius: as in LandmarkSet; None where not stated.
+    """
+
+    position: tuple[float, float, float] | None = None
+    presence: float | None = None
+    confidence: float | None = None
+    radius: float | None = None
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a model proposed, and which of it a person has accepted.
+
+    Attributes:
+        landmarks: by name.
+        accepted: names of landmarks that a person has accepted as proposed.
+        pairs: (left name, right name) of points that can be mistaken for one another.
+    """
+
+    landmarks: dict[str, ProposedLandmark]
+    accepted: frozenset[str] = frozenset()
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    def with_accepted(self, names: Iterable[str]) -> Proposal:
+        """The same with these names accepted as well."""
+        return replace(self, accepted=self.accepted | frozenset(names))
+
+    def without_accepted(self, names: Iterable[str]) -> Proposal:
+        """The same with these names not accepted any more."""
+        return replace(self, accepted=self.accepted - frozenset(names))
+
+    def partner(self, name: str) -> str | None:
+        """The landmark of the other side; None for one of the midline."""
+        partners = dict(self.pairs) | {right: left for left, right in self.pairs}
+        return partners.get(name)
+
+
+def keep_proposal(node, pairs: Sequence[tuple[str, str]] = ()) -> Proposal:
+    """Remember the points of a list as they are now as a model's proposal, with nothing accepted.
+
+    Args:
+        node: vtkMRMLMarkupsFiducialNode.
+        pairs: (left name, right name).
+
+    Raises:
+        InputError: a label is empty or used twice.
+    """
+    found = landmarks_from_point_list(node)
+    names = set(found.names)
+    kept = tuple((left, right) for left, right in pairs if {left, right} <= names)
+    proposal = Proposal({name: _proposed(node, found, k) for k, name in enumerate(found.names)}, pairs=kept)
+    write_proposal(node, proposal)
+    return proposal
+
+
+def write_proposal(node, proposal: Proposal) -> None:
+    """Keep a proposal in the node's attributes, which scene files save."""
+    content = {
+        "version": _VERSION,
+        "landmarks": {
+            name: {
+                "position": p.position, "presence": p.presence, "confidence": p.confidence, "radius90": p.radius,
+            }
+            for name, p in proposal.landmarks.items()
+        },
+        "accepted": sorted(proposal.accepted),
+        "pairs": proposal.pairs,
+    }
+    node.SetAttribute(ATTRIBUTE, json.dumps(content))  # ASCII, as attributes of scene files must be
+
+
+def read_proposal(node) -> Proposal | None:
+    """The proposal that is kept with a point list; None if there is none, or none that this version can read."""
+    try:
+        content = json.loads(node.GetAttribute(ATTRIBUTE) or "")
+        if content["version"] != _VERSION:
+            return None
+        landmarks = {
+            name: ProposedLandmark(
+                tuple(map(float, entry["position"])) if entry["position"] else None,
+                entry["presence"], entry["confidence"], entry["radius90"],
+            )
+            for name, entry in content["landmarks"].items()
+        }
+        return Proposal(landmarks, frozenset(content["accepted"]), tuple(map(tuple, content["pairs"])))
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def proposed_landmarks(node) -> LandmarkSet | None:
+    """The proposal of a point list as a landmark set in LPS world mm, in the order of the points; None without one."""
+    proposal = read_proposal(node)
+    if proposal is None:
+        return None
+    count = node.GetNumberOfControlPoints()
+    names = tuple(node.GetNthControlPointLabel(k) for k in range(count))
+    entries = [proposal.landmarks.get(name, ProposedLandmark()) for name in names]
+    nowhere = (np.nan,) * 3
+    world = [nowhere if e.position is None else world_position(node, e.position) for e in entries]
+
+    def values(field: str) -> np.ndarray:
+        return np.array([getattr(e, field) for e in entries], dtype=float)  # None becomes NaN
+
+    return LandmarkSet(
+        names, lps_from_ras(np.array(world).reshape(-1, 3)), values("presence"),
+        values("confidence"), values("radius"), tuple(node.GetNthControlPointDescription(k) for k in range(count)),
+    )
+
+
+def world_position(node, position: Sequence[float]) -> np.ndarray:
+    """(3,) RAS world mm of a position in RAS mm of a node, under its parent transforms."""
+    world = [0.0, 0.0, 0.0]
+    node.TransformPointToWorld(position, world)
+    return np.array(world)
+
+
+def _proposed(node, found: LandmarkSet, k: int) -> ProposedLandmark:
+    def stated(value: float) -> float | None:
+        return float(value) if np.isfinite(value) else None
+
+    position = tuple(node.GetNthControlPointPosition(k)) if found.present[k] else None
+    return ProposedLandmark(position, stated(found.presence[k]), stated(found.confidence[k]), stated(found.radius[k]))

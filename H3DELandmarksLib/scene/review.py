@@ -1,0 +1,238 @@
+"""The review of detected landmarks: what a person has decided about each, and the steps that change it.
+
+A decision is seen in the points themselves wherever it can be: a point that lies elsewhere than proposed was moved,
+whoever moved it. Only acceptance is stored. Nothing here needs a window.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import slicer.util
+
+from H3DELandmarksLib.scene.proposal import (
+    Proposal,
+    ProposedLandmark,
+    keep_proposal,
+    read_proposal,
+    world_position,
+    write_proposal,
+)
+
+SAME_PLACE_MM = 1e-3
+
+
+class ReviewState(enum.Enum):
+    """What is known about a landmark."""
+
+    PROPOSED = "proposed"
+    PROPOSED_ABSENT = "proposed absent"
+    UNKNOWN = "unknown"
+    ACCEPTED = "accepted"
+    MOVED = "moved"
+    PLACED = "placed"
+    ABSENT = "absent"
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether a person has decided."""
+        return self not in (ReviewState.PROPOSED, ReviewState.PROPOSED_ABSENT, ReviewState.UNKNOWN)
+
+
+@dataclass(frozen=True)
+class ReviewedLandmark:
+    """One landmark as a review sees it; positions are RAS world mm.
+
+    Attributes:
+        name, definition: of the control point.
+        index: of the control point.
+        state: what a person has decided.
+        position: (3,) where it lies, None where it has no position.
+        proposed: (3,) where the model saw it, None where it did not.
+        confidence: from 0 to 1, how certain the model was of the position, or of the absence; NaN where it did not say.
+        radius: mm within which 90 % of the model's errors fall; NaN where unknown.
+        moved: distance from the proposal in mm, NaN without either position.
+        locked: whether the mouse cannot move the point.
+        partner: name of the same point of the other side, None for one of the midline.
+    """
+
+    name: str
+    definition: str
+    index: int
+    state: ReviewState
+    position: np.ndarray | None
+    proposed: np.ndarray | None
+    confidence: float
+    radius: float
+    moved: float
+    locked: bool
+    partner: str | None
+
+    @property
+    def doubt(self) -> float:
+        """From 0 to 1, how likely the proposal is wrong; the same before and after a decision."""
+        return 1.0 if np.isnan(self.confidence) else 1.0 - self.confidence
+
+
+class Review:
+    """The review of one point list."""
+
+    def __init__(self, node) -> None:
+        """Begin or continue the review of a point list.
+
+        Args:
+            node: vtkMRMLMarkupsFiducialNode; one without a kept proposal, such as one loaded from a .mrk.json file, is
+                taken as it is for the proposal.
+
+        Raises:
+            InputError: the node has no kept proposal, and labels that are empty or used twice.
+        """
+        self.node = node
+        if read_proposal(node) is None:
+            keep_proposal(node)
+
+    def landmarks(self) -> list[ReviewedLandmark]:
+        """All landmarks in the order of the points."""
+        proposal = self._proposal()
+        return [self._landmark(proposal, k) for k in range(self.node.GetNumberOfControlPoints())]
+
+    def by_doubt(self) -> list[ReviewedLandmark]:
+        """All landmarks: those without a decision first, the most doubtful at the top."""
+        return sorted(self.landmarks(), key=lambda p: (p.state.is_decided, -p.doubt, p.index))
+
+    def landmark(self, name: str) -> ReviewedLandmark | None:
+        """The landmark of this name, None if there is none."""
+        return next((p for p in self.landmarks() if p.name == name), None)
+
+    def doubtful_after(self, name: str | None, backward: bool = False) -> str | None:
+        """The next landmark without a decision in the order of doubt, from the other end after the last.
+
+        Args:
+            name: where to go on; None begins with the most doubtful.
+            backward: go toward more doubtful ones.
+
+        Returns:
+            A name; None when everything is decided.
+        """
+        def place(p: ReviewedLandmark) -> tuple[float, int]:
+            return (-p.doubt, p.index)
+
+        landmarks = self.landmarks()
+        here = next((place(p) for p in landmarks if p.name == name), None)
+        waiting = sorted((p for p in landmarks if not p.state.is_decided), key=place, reverse=backward)
+        if here is not None:
+            beyond = [p for p in waiting if (place(p) < here if backward else place(p) > here)]
+            waiting = beyond or waiting
+        return waiting[0].name if waiting else None
+
+    def accept(self, *names: str) -> None:
+        """Accept landmarks as they were proposed, present or absent; others are left alone."""
+        states = {p.name: p.state for p in self.landmarks()}
+        proposals = (ReviewState.PROPOSED, ReviewState.PROPOSED_ABSENT)
+        self._write(self._proposal().with_accepted(name for name in names if states.get(name) in proposals))
+
+    def accept_above(self, confidence: float) -> int:
+        """Accept every proposal that the model was at least so certain of; returns how many."""
+        waiting = [p for p in self.landmarks() if not p.state.is_decided and p.state is not ReviewState.UNKNOWN]
+        certain = [p.name for p in waiting if p.confidence >= confidence]
+        self.accept(*certain)
+        return len(certain)
+
+    def mark_absent(self, name: str) -> None:
+        """State that a landmark is not in the scan."""
+        self._change(lambda k: self.node.SetNthControlPointPositionMissing(k), name)
+        if self._proposed(name).position is None and name in self._proposal().landmarks:
+            self._write(self._proposal().with_accepted([name]))
+
+    def back_to_proposal(self, name: str) -> None:
+        """Take back every decision about a landmark."""
+        if name not in self._proposal().landmarks:
+            return  # a person added it: there is nothing to go back to
+        proposed = self._proposed(name)
+        self._write(self._proposal().without_accepted([name]))
+        self._change(lambda k: self._set_position(k, proposed.position, proposed.presence is None), name)
+
+    def swap_sides(self, name: str) -> None:
+        """Exchange the positions of a landmark and its partner on the other side."""
+        partner = self._proposal().partner(name)
+        indices = [self._index(name), self._index(partner)]
+        if None in indices:
+            return
+        places = [self._place(k) for k in indices]
+        with slicer.util.NodeModify(self.node):
+            for k, (position, unknown) in zip(indices, reversed(places)):
+                self._set_position(k, position, unknown)
+        self._write(self._proposal().without_accepted([name, partner]))
+
+    def set_locked(self, name: str, locked: bool) -> None:
+        """Protect a point from the mouse, or not."""
+        self._change(lambda k: self.node.SetNthControlPointLocked(k, locked), name)
+
+    def _proposal(self) -> Proposal:
+        return read_proposal(self.node) or Proposal({})
+
+    def _proposed(self, name: str) -> ProposedLandmark:
+        return self._proposal().landmarks.get(name, ProposedLandmark())
+
+    def _write(self, proposal: Proposal) -> None:
+        write_proposal(self.node, proposal)
+
+    def _index(self, name: str | None) -> int | None:
+        labels = [self.node.GetNthControlPointLabel(k) for k in range(self.node.GetNumberOfControlPoints())]
+        return labels.index(name) if name in labels else None
+
+    def _change(self, change: Callable[[int], None], name: str) -> None:
+        index = self._index(name)
+        if index is not None:
+            change(index)
+
+    def _place(self, k: int) -> tuple[Sequence[float] | None, bool]:
+        """Position in the frame of the node or None, and whether nobody knows if the landmark exists."""
+        status = self.node.GetNthControlPointPositionStatus(k)
+        position = tuple(self.node.GetNthControlPointPosition(k))
+        return (position if status == self.node.PositionDefined else None), status == self.node.PositionUndefined
+
+    def _set_position(self, k: int, position: Sequence[float] | None, unknown: bool) -> None:
+        if position is not None:
+            self.node.SetNthControlPointPosition(k, *position)
+        elif unknown:
+            self.node.UnsetNthControlPointPosition(k)
+        else:
+            self.node.SetNthControlPointPositionMissing(k)
+
+    def _landmark(self, proposal: Proposal, k: int) -> ReviewedLandmark:
+        node, name = self.node, self.node.GetNthControlPointLabel(k)
+        said = proposal.landmarks.get(name, ProposedLandmark())
+        defined = node.GetNthControlPointPositionStatus(k) == node.PositionDefined
+        position = np.array(node.GetNthControlPointPositionWorld(k)) if defined else None
+        proposed = None if said.position is None else world_position(node, said.position)
+        moved = np.nan if position is None or proposed is None else float(np.linalg.norm(position - proposed))
+        return ReviewedLandmark(
+            name, node.GetNthControlPointDescription(k), k,
+            self._state(k, said, moved, name in proposal.accepted), position, proposed, _certainty(said),
+            np.nan if said.radius is None else said.radius, moved,
+            bool(node.GetNthControlPointLocked(k)), proposal.partner(name),
+        )
+
+    def _state(self, k: int, said: ProposedLandmark, moved: float, accepted: bool) -> ReviewState:
+        status, node = self.node.GetNthControlPointPositionStatus(k), self.node
+        if status == node.PositionDefined:
+            if said.position is None:
+                return ReviewState.PLACED
+            if moved > SAME_PLACE_MM:
+                return ReviewState.MOVED
+            return ReviewState.ACCEPTED if accepted else ReviewState.PROPOSED
+        if status == node.PositionMissing:
+            proposed = said.position is None and said.presence is not None
+            return ReviewState.PROPOSED_ABSENT if proposed and not accepted else ReviewState.ABSENT
+        return ReviewState.UNKNOWN
+
+
+def _certainty(said: ProposedLandmark) -> float:
+    """How certain a model was of the position where it saw one, else of the absence; NaN where it did not say."""
+    if said.position is None:
+        return np.nan if said.presence is None else 1.0 - said.presence
+    return np.nan if said.confidence is None else said.confidence

@@ -1,0 +1,133 @@
+"""Undo and redo of everything that happens to a point list under review, by whatever means it was changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import slicer.util
+
+from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.scene.point_list import update_point_list
+from H3DELandmarksLib.scene.proposal import ATTRIBUTE, proposed_landmarks
+
+MOST_STEPS = 200
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A control point; the position is RAS mm of the node, None where it is not defined."""
+
+    label: str
+    description: str
+    status: int
+    position: tuple[float, ...] | None
+    locked: bool
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    points: tuple[_Point, ...]
+    proposal: str | None
+    locked: bool
+
+
+class ReviewHistory:
+    """Remembers the steps of a review as long as it is looked at; scene files do not keep it."""
+
+    def __init__(self, node) -> None:
+        """Args: the vtkMRMLMarkupsFiducialNode."""
+        self._node = node
+        self._now = _snapshot(node)
+        self._past: list[_Snapshot] = []
+        self._future: list[_Snapshot] = []
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a step to take back."""
+        return bool(self._past)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether a step was taken back."""
+        return bool(self._future)
+
+    def note(self) -> bool:
+        """Remember what has changed since the last call as one step; returns whether something has."""
+        now = _snapshot(self._node)
+        if now == self._now:
+            return False
+        self._past = [*self._past, self._now][-MOST_STEPS:]
+        self._future.clear()
+        self._now = now
+        return True
+
+    def undo(self) -> None:
+        """Take back one step."""
+        self.note()
+        if self._past:
+            self._future.append(self._now)
+            self._go_to(self._past.pop())
+
+    def redo(self) -> None:
+        """Do again what was taken back."""
+        self.note()
+        if self._future:
+            self._past.append(self._now)
+            self._go_to(self._future.pop())
+
+    def _go_to(self, snapshot: _Snapshot) -> None:
+        _restore(self._node, snapshot)
+        self._now = _snapshot(self._node)
+
+
+def _snapshot(node) -> _Snapshot:
+    points = tuple(_point(node, k) for k in range(node.GetNumberOfControlPoints()))
+    return _Snapshot(points, node.GetAttribute(ATTRIBUTE), bool(node.GetLocked()))
+
+
+def _point(node, k: int) -> _Point:
+    status = node.GetNthControlPointPositionStatus(k)
+    if status == node.PositionPreview:  # while a point is being placed it follows the mouse
+        status = node.PositionUndefined
+    position = tuple(node.GetNthControlPointPosition(k)) if status == node.PositionDefined else None
+    return _Point(
+        node.GetNthControlPointLabel(k), node.GetNthControlPointDescription(k), status, position,
+        bool(node.GetNthControlPointLocked(k)),
+    )
+
+
+def _restore(node, snapshot: _Snapshot) -> None:
+    with slicer.util.NodeModify(node):
+        node.SetAttribute(ATTRIBUTE, snapshot.proposal)
+        if node.GetNumberOfControlPoints() != len(snapshot.points):
+            _rebuild(node, snapshot)
+        for k, point in enumerate(snapshot.points):
+            if _point(node, k) != point:
+                _restore_point(node, k, point)
+        node.SetLocked(snapshot.locked)
+
+
+def _rebuild(node, snapshot: _Snapshot) -> None:
+    """Bring back deleted points, or remove added ones, with the values that belong to them."""
+    names = tuple(point.label for point in snapshot.points)
+    if len(set(names)) != len(names):
+        return
+    is_fixed = node.GetFixedNumberOfControlPoints()
+    update_point_list(node, LandmarkSet(names, np.full((len(names), 3), np.nan)))
+    proposed = proposed_landmarks(node)
+    if proposed is not None:
+        update_point_list(node, proposed)
+    node.SetFixedNumberOfControlPoints(is_fixed)
+
+
+def _restore_point(node, k: int, point: _Point) -> None:
+    node.SetNthControlPointLabel(k, point.label)
+    node.SetNthControlPointDescription(k, point.description)
+    if point.position is not None:
+        node.SetNthControlPointPosition(k, *point.position)
+    elif point.status == node.PositionMissing:
+        node.SetNthControlPointPositionMissing(k)
+    else:
+        node.UnsetNthControlPointPosition(k)
+    node.SetNthControlPointLocked(k, point.locked)

@@ -1,0 +1,76 @@
+"""Where the views of a scene look, and what they show of a doubtful landmark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import slicer
+import vtk
+
+SPHERE_NAME = "H3DELandmarks 90 % radius"
+SPHERE_TAG = "H3DELandmarksRadius"
+_COLOR = (1.0, 0.8, 0.2)
+_LEAST_RADIUS_MM = 0.1
+
+
+def center_views(scene, position: Sequence[float]) -> None:
+    """Center all slice views and 3D views on a point.
+
+    Args:
+        scene: vtkMRMLScene.
+        position: (3,) RAS world mm.
+    """
+    slicer.vtkMRMLSliceNode.JumpAllSlices(scene, *map(float, position), slicer.vtkMRMLSliceNode.CenteredJumpSlice)
+    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLCameraNode")):
+        camera = scene.GetNthNodeByClass(index, "vtkMRMLCameraNode")
+        shift = np.asarray(position, dtype=float) - camera.GetFocalPoint()
+        camera.SetPosition(*(shift + camera.GetPosition()))  # keeps the direction of view
+        camera.SetFocalPoint(*map(float, position))
+
+
+def show_radius(scene, position: Sequence[float], radius: float) -> None:
+    """Show the sphere that a true landmark lies in nine times out of ten; at most one is shown.
+
+    Args:
+        scene: vtkMRMLScene.
+        position: (3,) center, RAS world mm.
+        radius: mm.
+    """
+    sphere = vtk.vtkSphereSource()
+    sphere.SetCenter(*map(float, position))
+    sphere.SetRadius(max(float(radius), _LEAST_RADIUS_MM))
+    sphere.SetThetaResolution(48)
+    sphere.SetPhiResolution(32)
+    sphere.Update()
+    node = scene.GetSingletonNode(SPHERE_TAG, "vtkMRMLModelNode") or _add_sphere(scene)
+    node.SetAndObserveMesh(sphere.GetOutput())
+    node.SetDisplayVisibility(True)
+
+
+def hide_radius(scene) -> None:
+    """Show no sphere any more."""
+    node = scene.GetSingletonNode(SPHERE_TAG, "vtkMRMLModelNode")
+    if node is not None:
+        scene.RemoveNode(node.GetDisplayNode())
+        scene.RemoveNode(node)
+
+
+def _add_sphere(scene):
+    """The model node of the sphere: an aid for the eye, which no list shows and no file keeps."""
+    node = slicer.vtkMRMLModelNode()
+    node.SetName(SPHERE_NAME)
+    node.SetSingletonTag(SPHERE_TAG)
+    node.SetHideFromEditors(True)
+    node.SetSaveWithScene(False)
+    node.SetSelectable(False)
+    node = scene.AddNode(node)
+    display = slicer.vtkMRMLModelDisplayNode()
+    display.SetSaveWithScene(False)
+    display.SetColor(*_COLOR)
+    display.SetOpacity(0.3)
+    display.SetVisibility2D(True)
+    display.SetSliceIntersectionThickness(2)
+    display.SetBackfaceCulling(False)
+    node.SetAndObserveDisplayNodeID(scene.AddNode(display).GetID())
+    return node

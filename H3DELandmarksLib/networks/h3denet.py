@@ -16,7 +16,7 @@ from .decoder import NEGATIVE_SLOPE, DecoderBlock
 from .encoder import Encoder
 from .heads import AnchorHead, FeatureFusion, PresenceHead
 from .layers import Conv3d, InstanceNorm, PointwiseConv3d, is_exporting
-from .streaming import Features, Whole, decode, gather, image_skip, pays
+from .streaming import Features, Whole, decode, gather, pays
 
 MINIMUM_SIZE = 32
 
@@ -177,12 +177,11 @@ class H3DENet(nn.Module):
     def _maps_in_slabs(self, image: Tensor, quarter: Tensor) -> Tensor:
         """Heat maps of one sample from its features at stride 4, without keeping finer features whole."""
         features: Features = Whole(quarter)
-        for block, conv, view in zip(self.fine_decoder, self.image_skips, self._views(image)):
-            skip = image_skip(conv, view)
-            if pays(block, skip):
-                features = decode(block, features, skip)
+        for block, skip, view in zip(self.fine_decoder, self.image_skips, self._views(image)):
+            if pays(block, skip, view):
+                features = decode(block, features, skip, view)
             else:
-                features = Whole(block(gather(features), conv(view)))
+                features = Whole(block(gather(features), skip(view)))
         return gather(features, self.head)
 
     def _views(self, image: Tensor) -> list[Tensor]:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 NATIVE_CONVOLUTION_LIMIT = 20480
 # Hidden features that a perceptron computes at once in inference.
 HIDDEN_BYTES = 8 * 2**20
+# Squares that a normalization computes at once.
+SQUARED_BYTES = 2 * 2**20
 
 
 class Conv3d(nn.Conv3d):
@@ -165,8 +167,17 @@ class _InstanceNormFunction(torch.autograd.Function):
 def _standardize(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """``x`` with mean 0 and variance 1 a channel, and the factors (batch, channels, 1, ...) that scaled it."""
     centered = x - _grid_mean(x)
-    scale = (_grid_mean(centered.square()) + eps).rsqrt()
+    scale = (_grid_mean_square(centered) + eps).rsqrt()
     return centered.mul_(scale), scale
+
+
+def _grid_mean_square(x: Tensor) -> Tensor:
+    """Mean of squares over the grid, never with the squares of more than a part of it in memory."""
+    if is_exporting():
+        return _grid_mean(x.square())
+    rows = max(1, SQUARED_BYTES // (4 * x[:, :, 0].numel()))
+    axes = tuple(range(2, x.ndim))
+    return sum(part.square().sum(axes, keepdim=True) for part in x.split(rows, dim=2)) / x[0, 0].numel()
 
 
 def _grid_mean(x: Tensor) -> Tensor:

@@ -103,25 +103,31 @@ class Upsampled:
         return convolve_upsampled_rows(rows, weight, matrices[:, :, start:stop].to(rows), self.grid[1:])
 
 
-def image_skip(layer: nn.Module, image: Tensor) -> Features:
+def decode(block: DecoderBlock, coarse: Features, layer: nn.Module, image: Tensor) -> Activated:
+    """What ``block`` makes of one sample's coarse features and of what ``layer`` makes of its image."""
+    joined = _join(block, coarse, _image_skip(layer, image))
+    second, norm = block.convolutions[3:5]
+    return _measure(lambda *rows: joined.convolved(second.weight, *rows), joined, norm.eps)
+
+
+def _join(block: DecoderBlock, coarse: Features, skip: Features) -> Activated:
+    """The first convolution of ``block``, which takes the upsampled and the skip's features."""
+    conv, norm = block.convolutions[:2]
+    # A convolution of concatenated features is the sum of a convolution of each.
+    for_coarse, for_skip = conv.weight.split([coarse.shape[1], skip.shape[1]], dim=1)
+    upsampled = Upsampled(coarse, skip.shape[2:])
+    return _measure(
+        lambda *rows: upsampled.convolved(for_coarse, *rows).add_(skip.convolved(for_skip, *rows)), skip, norm.eps
+    )
+
+
+def _image_skip(layer: nn.Module, image: Tensor) -> Features:
     """What a convolution, alone or with normalization and activation, makes of one sample's image."""
     if isinstance(layer, Conv3d):
         return Convolved(layer, image)
     conv, norm, _ = layer
     convolved = Convolved(conv, image)
     return _measure(convolved.rows, convolved, norm.eps)
-
-
-def decode(block: DecoderBlock, coarse: Features, skip: Features) -> Activated:
-    """What ``block`` makes of one sample's coarse features and skip connection."""
-    first, first_norm, _, second, second_norm, _ = block.convolutions
-    # A convolution of concatenated features is the sum of a convolution of each.
-    for_coarse, for_skip = first.weight.split([coarse.shape[1], skip.shape[1]], dim=1)
-    upsampled = Upsampled(coarse, skip.shape[2:])
-    joined = _measure(
-        lambda *rows: upsampled.convolved(for_coarse, *rows).add_(skip.convolved(for_skip, *rows)), skip, first_norm.eps
-    )
-    return _measure(lambda *rows: joined.convolved(second.weight, *rows), joined, second_norm.eps)
 
 
 def gather(features: Features, function: Callable[[Tensor], Tensor] | None = None) -> Tensor:
@@ -138,9 +144,10 @@ def gather(features: Features, function: Callable[[Tensor], Tensor] | None = Non
     return out
 
 
-def pays(block: DecoderBlock, skip: Features) -> bool:
-    """Whether working in slabs is possible and spares memory: not for learnt upsampling, nor for small grids."""
-    return not isinstance(block.upsample, SuperResolution) and len(slabs(skip)) > 1
+def pays(block: DecoderBlock, layer: nn.Module, image: Tensor) -> bool:
+    """Whether ``decode`` is possible and spares memory: not for learnt upsampling, nor for small grids."""
+    conv = layer if isinstance(layer, Conv3d) else layer[0]
+    return not isinstance(block.upsample, SuperResolution) and len(slabs(Convolved(conv, image))) > 1
 
 
 def slabs(features: Features) -> list[tuple[int, int]]:

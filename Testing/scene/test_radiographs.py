@@ -50,7 +50,7 @@ def test_points_lie_on_the_slice_wherever_it_is_in_the_world(scene, detector, ge
     assert landmarks_from_point_list(point_list).names == NAMES
     index = index_of(node, points_in_ras(point_list))
     np.testing.assert_allclose(index[:, 2], 0, atol=1e-9)
-    assert (index[:, :2] > -8).all() and (index[:, :2] < np.array(PIXELS.shape[:2]) + 8).all()
+    assert (index[:, :2] > -16).all() and (index[:, :2] < np.array(PIXELS.shape[:2]) + 16).all()
 
 
 def test_a_radiograph_of_the_scene_and_its_file_have_the_same_points(scene, detector, tmp_path):

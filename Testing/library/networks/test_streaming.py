@@ -46,7 +46,7 @@ def test_a_block_in_slabs_is_the_block(coarse: tuple, extra: tuple, rows: int) -
         patch.setattr(streaming, "SLAB_BYTES", {"cpu": 4 * 4 * grid[1] * grid[2] * rows})
         convolved = streaming.Convolved(skip, image)
         assert len(streaming.slabs(convolved)) == max(1, grid[0] // rows)
-        streamed = streaming.gather(streaming.decode(layer, streaming.Whole(features), convolved))
+        streamed = streaming.gather(streaming.decode(layer, streaming.Whole(features), skip, image))
     torch.testing.assert_close(streamed, layer(features, skip(image)), rtol=1e-4, atol=1e-5)
 
 
@@ -89,6 +89,6 @@ def test_statistics_are_exact_where_half_of_the_grid_is_far_from_the_other(short
 
 
 def test_learnt_upsampling_is_left_whole() -> None:
-    skip = streaming.Whole(torch.zeros(1, 1, 1, 1, 1).expand(1, 16, 64, 64, 512))
-    assert streaming.pays(DecoderBlock(4, 4, 4), skip)
-    assert not streaming.pays(DecoderBlock(4, 4, 4, super_resolution=True), skip)
+    image, skip = torch.zeros(1, 1, 1, 1, 1).expand(1, 1, 64, 64, 512), Conv3d(1, 16)
+    assert streaming.pays(DecoderBlock(4, 16, 4), skip, image)
+    assert not streaming.pays(DecoderBlock(4, 16, 4, super_resolution=True), skip, image)

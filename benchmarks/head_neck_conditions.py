@@ -1,0 +1,123 @@
+"""How the head-neck-ct model copes with scans as they come: truncated, 8-bit, metal, other axis orders, no jaw at all.
+
+    python benchmarks/head_neck_conditions.py --model head-neck-ct --subset test
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from accuracy import shuffled
+
+from H3DELandmarksLib.command_line.train import find_configuration
+from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.geometry import Volume
+from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.models import find_model
+from H3DELandmarksLib.training.calibration import truncated_case
+from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksLib.training.configuration import read_configuration
+from H3DELandmarksLib.training.data import load_cases
+
+CENTROIDS = ("parotid-L", "parotid-R", "larynx", "brainstem")
+BELOW_LARYNX_MM = 25.0
+
+
+def eight_bit(case: Case, rng: np.random.Generator) -> Case:
+    """Values of -1024..3071 HU as 0..255."""
+    scaled = np.clip((case.volume.array.astype(float) + 1024) / 4095 * 255, 0, 255)
+    return Case(case.name, Volume(scaled.round().astype(np.uint8), case.volume.affine), case.landmarks)
+
+
+def with_metal(case: Case, rng: np.random.Generator) -> Case:
+    """Four fillings at the height of the teeth with bright and dark streaks in the slices that hold them."""
+    menton = case.landmarks.positions[case.landmarks.names.index("menton")]
+    if np.isnan(menton).any():
+        return case
+    array = case.volume.array.astype(np.float32)
+    i, j, k = np.indices(array.shape, sparse=True)
+    for side, back, up in ((-20, 25, 35), (20, 25, 35), (-24, 38, 40), (24, 38, 40)):
+        x, y, z = case.volume.grid.ijk_from_lps(menton + [side, back, up + rng.uniform(-5, 5)])
+        angle = np.arctan2(j - y, i - x)
+        distance = np.hypot(i - x, j - y)
+        fade = np.exp(-(((k - z) / 1.2) ** 2)) * np.exp(-distance / 12)
+        body = array > -500
+        array += body * 900 * np.cos(angle * rng.integers(5, 9) + rng.uniform(0, 6)) * fade
+        array[(distance < 1.2) & (np.abs(k - z) < 1.5)] = 3071
+    return Case(case.name, Volume(array.clip(-1024, 3071).astype(np.int16), case.volume.affine), case.landmarks)
+
+
+def shoulders(case: Case, rng: np.random.Generator) -> Case | None:
+    """What lies 25 mm and more below the larynx: no landmark is in view."""
+    larynx = case.landmarks.positions[case.landmarks.names.index("larynx")]
+    if np.isnan(larynx).any():
+        return None
+    top = int(case.volume.grid.ijk_from_lps(larynx - [0, 0, BELOW_LARYNX_MM])[2])
+    if top < 16:
+        return None
+    names = case.landmarks.names
+    nothing = LandmarkSet(names, np.full((len(names), 3), np.nan), np.zeros(len(names)))
+    return Case(case.name, Volume(case.volume.array[:, :, :top], case.volume.affine), nothing)
+
+
+def noise(case: Case, rng: np.random.Generator) -> Case:
+    """Noise in place of the scan."""
+    names = case.landmarks.names
+    nothing = LandmarkSet(names, np.full((len(names), 3), np.nan), np.zeros(len(names)))
+    array = rng.normal(0, 300, (64, 64, 64)).astype(np.int16)
+    return Case(case.name, Volume(array, case.volume.affine), nothing)
+
+
+CONDITIONS: dict[str, Callable[[Case, np.random.Generator], Case | None]] = {
+    "as stored": lambda case, rng: case,
+    "truncated": truncated_case,
+    "8 bits": eight_bit,
+    "heavy metal": with_metal,
+    "axes shuffled": shuffled,
+    "shoulders only": shoulders,
+    "noise": noise,
+}
+
+
+def table_row(title: str, cases: Sequence[Case], found: Sequence[LandmarkSet]) -> str:
+    """One line: errors of bone points and of centroids, and presence accuracy."""
+    centroid = np.isin(cases[0].landmarks.names, CENTROIDS)
+    truth = np.array([case.landmarks.presence for case in cases])
+    present = np.array([landmarks.present for landmarks in found])
+    error = np.array([np.linalg.norm(f.positions - c.landmarks.positions, axis=1) for f, c in zip(found, cases)])
+    known = ~np.isnan(truth)
+    right = 100 * (present == (truth == 1))[known].mean()
+    cells = [title, str(len(cases))]
+    for chosen in (error[:, ~centroid], error[:, centroid]):
+        values = chosen[np.isfinite(chosen)]
+        cells.append(f"{np.median(values):.1f} / {np.percentile(values, 90):.1f}" if values.size else "-")
+    return " | ".join([*cells, f"{right:.1f}", f"{100 * (truth[known] == 1).mean():.0f}"])
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="head-neck-ct", help="id or path of the model package")
+    parser.add_argument("--configuration", default="head-neck-ct")
+    parser.add_argument("--subset", default="test", choices=("train", "validation", "test"))
+    options = parser.parse_args()
+    detector = Detector(find_model(options.model))
+    cases = load_cases(read_configuration(find_configuration(options.configuration)), options.subset, Path("runs"))
+    print("| condition | scans | bone: median / p90, mm | centroids: median / p90, mm | presence, % | in view, % |")
+    print("|---|---|---|---|---|---|")
+    for title, change in CONDITIONS.items():
+        rng = np.random.default_rng(0)
+        changed = [new for case in cases if (new := change(case, rng)) is not None]
+        if changed:
+            print(f"| {table_row(title, changed, [detector.detect(case.volume) for case in changed])} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -124,4 +124,13 @@ Then: h3delandmarks train mouse-skull --output DIR, with TARGET at ${H3DE_DATA}/
             Option("--move-points", {"action": "store_true", "help": "write points in the pose of the scan"}),
         ),
     ),
+    "open-kbp": Converter(
+        "H3DELandmarksLib.datasets.open_kbp",
+        "head and neck CT with contours, from which 11 landmarks are derived (ababier/open-kbp)",
+        """\
+Published form: a folder a patient (pt_1 .. pt_340) with ct.csv, voxel_dimensions.csv and masks as Mandible.csv; also
+read: pt_1_ct.nii.gz beside pt_1_organs.nii.gz. Scans are written in Hounsfield units. Landmarks follow written rules
+(see the definitions in the point lists); what a contour does not support is unknown.
+Then: h3delandmarks train head-neck-ct --output DIR, with TARGET at runs/data/head-neck-ct.""",
+    ),
 }  # fmt: skip

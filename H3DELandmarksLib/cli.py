@@ -11,11 +11,11 @@ import sys
 from collections.abc import Sequence
 
 from H3DELandmarksLib import __version__
-from H3DELandmarksLib.command_line import convert, demo, detect, evaluate, models, phantom, radiographs, train
+from H3DELandmarksLib.command_line import cases, convert, demo, detect, evaluate, models, phantom, radiographs, train
 from H3DELandmarksLib.command_line.console import Console
 from H3DELandmarksLib.errors import Cancelled
 
-COMMANDS = (detect, models, evaluate, train, convert, radiographs, phantom, demo)
+COMMANDS = (detect, models, evaluate, train, cases, convert, radiographs, phantom, demo)
 DONE, FAILED, STOPPED = 0, 2, 130
 
 

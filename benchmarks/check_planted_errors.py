@@ -1,4 +1,4 @@
-"""How many planted errors `cases check` finds on the mouse skulls, and how often it calls something that was not planted.
+"""How many planted errors `cases check` finds on the mouse skulls, and how often it cries wolf.
 
 Every round plants errors into 20 of 40 cases at once (so that the shapes compared with are wrong, too): five cases get
 one exchanged pair, five one point moved by 3 mm in a random direction, five are shifted by 3 mm as a whole, and in five

@@ -1,0 +1,99 @@
+"""The summary of a project: what every case is, in one file that is made again wherever it does not fit the cases."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from H3DELandmarksLib.cohort import strict_json as strict
+from H3DELandmarksLib.cohort.case_files import CaseFiles
+from H3DELandmarksLib.cohort.project import CaseProject
+from H3DELandmarksLib.cohort.record import TIME_FORMAT
+from H3DELandmarksLib.cohort.storage import write_file
+from H3DELandmarksLib.errors import InputError
+
+log = logging.getLogger(__name__)
+INDEX, FORMAT_VERSION = "index.json", 1
+
+
+@dataclass(frozen=True)
+class CaseSummary:
+    """A line of the index.
+
+    Attributes:
+        id: of the case.
+        revision: number of the newest review.
+        subject: id of the case that stands for the subject.
+        time: of the newest review, UTC.
+        model: ID@VERSION, or None.
+        scheme: ID@VERSION of the scheme that the newest review follows.
+        shape: voxels along the axes of the scan, in the order closest to L, P, S.
+        spacing_mm: along the same axes.
+        states: how many landmarks there are of each state.
+    """
+
+    id: str
+    revision: int
+    subject: str
+    time: str
+    model: str | None
+    scheme: str
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    states: dict[str, int]
+
+
+def read_index(project: CaseProject, rebuild: bool = False) -> list[CaseSummary]:
+    """The index, brought up to date with the cases; damaged cases are left out with a warning.
+
+    Args:
+        project: whose cases are summed up.
+        rebuild: read every case again, whatever the index says.
+    """
+    kept = {} if rebuild else {summary.id: summary for summary in _read(project)}
+    summaries = []
+    for case in project.cases():
+        try:
+            newest = max(case.revision_numbers(), default=0)
+            known = kept.get(case.id)
+            summaries.append(known if known and known.revision == newest else _summary(case))
+        except InputError as error:
+            log.warning("%s", error)
+    if rebuild or summaries != list(kept.values()):
+        _write(project, summaries)
+    return summaries
+
+
+def _summary(case: CaseFiles) -> CaseSummary:
+    number = max(case.revision_numbers(), default=0)
+    revision, grid = case.revision(number), case.content().grid
+    model = None if revision.model is None else f"{revision.model.id}@{revision.model.version}"
+    return CaseSummary(
+        case.id, number, revision.subject or case.id, revision.time.strftime(TIME_FORMAT), model,
+        "@".join(revision.scheme), grid.shape, tuple(round(float(x), 6) for x in grid.spacing), revision.counts(),
+    )
+
+
+def _read(project: CaseProject) -> list[CaseSummary]:
+    """What the file says; nothing where it is missing or cannot be used."""
+    try:
+        content: Any = strict.load(project.folder / INDEX)
+        if content["format_version"] != FORMAT_VERSION:
+            return []
+        cases = [CaseSummary(**entry) for entry in content["cases"]]
+    except (OSError, strict.Malformed, KeyError, TypeError):
+        return []
+    return [
+        CaseSummary(**{**asdict(case), "shape": tuple(case.shape), "spacing_mm": tuple(case.spacing_mm)})
+        for case in cases
+    ]
+
+
+def _write(project: CaseProject, summaries: list[CaseSummary]) -> None:
+    content = {"format_version": FORMAT_VERSION, "cases": [asdict(summary) for summary in summaries]}
+    try:
+        write_file(project.folder / INDEX, strict.dump(content))
+    except OSError as error:
+        log.warning("The index of '%s' cannot be written (%s); the cases themselves are complete.",
+                    project.folder, error.strerror)

@@ -1,0 +1,214 @@
+"""A project folder: one scheme, many cases, nothing ever overwritten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from H3DELandmarksLib import __version__
+from H3DELandmarksLib.cohort import strict_json as strict
+from H3DELandmarksLib.cohort.case_files import NUMBERED, CaseFiles, numbered, prepare_case, prepare_revision
+from H3DELandmarksLib.cohort.content import ImageContent, content_of
+from H3DELandmarksLib.cohort.record import CASE_ID, CaseLandmark, ModelName, Revision, complete
+from H3DELandmarksLib.cohort.scheme_file import read_scheme_bytes, scheme_bytes
+from H3DELandmarksLib.cohort.storage import folder_aside, take_place
+from H3DELandmarksLib.errors import InputError
+from H3DELandmarksLib.geometry import Volume
+from H3DELandmarksLib.landmarks import LandmarkScheme
+
+SCHEMES, CASES, SCHEME = "schemes", "cases", "scheme.json"
+MOST_OF_SAME_VOXELS = 9
+
+
+@dataclass(frozen=True)
+class Added:
+    """What adding a review did.
+
+    Attributes:
+        case: id.
+        revision: number of the review that says it now.
+        is_new_case: whether the scan was not in the project before.
+        is_new_revision: whether a review was added; False where the newest one said the same already.
+    """
+
+    case: str
+    revision: int
+    is_new_case: bool
+    is_new_revision: bool
+
+
+@dataclass(frozen=True)
+class CaseProject:
+    """A project that exists; every method looks at the folder anew, so that several programs may use it.
+
+    Attributes:
+        folder: of the project.
+    """
+
+    folder: Path
+
+    @property
+    def scheme(self) -> LandmarkScheme:
+        """The newest scheme.
+
+        Raises:
+            InputError: the folder holds no project, or its scheme is damaged.
+        """
+        return self.schemes()[-1]
+
+    def schemes(self) -> list[LandmarkScheme]:
+        """All versions of the scheme, the oldest first."""
+        try:
+            names = sorted(p.name for p in (self.folder / SCHEMES).iterdir() if NUMBERED.fullmatch(p.name))
+            if names:
+                return [read_scheme_bytes((self.folder / SCHEMES / name / SCHEME).read_bytes()) for name in names]
+        except FileNotFoundError:
+            pass
+        except (OSError, strict.Malformed) as error:
+            raise InputError(f"The project '{self.folder}' has a damaged scheme: restore it from a backup.") from error
+        raise InputError(f"'{self.folder}' holds no project of cases: choose another folder, or start a project there.")
+
+    def cases(self) -> list[CaseFiles]:
+        """All cases, by id."""
+        try:
+            names = sorted(path.name for path in (self.folder / CASES).iterdir() if CASE_ID.fullmatch(path.name))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise InputError(f"The project '{self.folder}' cannot be read: check the permission.") from error
+        return [CaseFiles(self.folder / CASES / name) for name in names]
+
+    def case(self, case_id: str) -> CaseFiles:
+        """One case.
+
+        Raises:
+            InputError: there is none of this id.
+        """
+        if not CASE_ID.fullmatch(case_id) or not (self.folder / CASES / case_id).is_dir():
+            raise InputError(f"The project has no case '{case_id}': choose one that 'cases list' names.")
+        return CaseFiles(self.folder / CASES / case_id)
+
+    def find(self, volume: Volume) -> CaseFiles | None:
+        """The case of a scan, recognised by its content; None where it is not in the project."""
+        return self._find(content_of(volume))[0]
+
+    def add(
+        self, volume: Volume, landmarks: Iterable[CaseLandmark], model: ModelName | None = None,
+        subject: str | None = None, time: datetime | None = None,
+    ) -> Added:
+        """Keep one review: a new case, or a new revision where the scan is known already.
+
+        Args:
+            volume: the scan as it was loaded.
+            landmarks: those of the scheme; any that are not given are unknown.
+            model: which model proposed them.
+            subject: id of another case of the same subject; by default what the newest review of the scan says.
+            time: of the review; now by default.
+
+        Raises:
+            InputError: a landmark is not of the scheme, or the project cannot be written to; nothing has changed then.
+        """
+        scheme = self.scheme
+        content = content_of(volume)
+        known = self._find(content)[0]
+        subject = self._subject(subject, known)
+        now = (time or datetime.now(timezone.utc)).replace(microsecond=0)
+        revision = Revision(
+            complete(scheme, landmarks), (scheme.id, scheme.version), model, __version__, now, subject
+        )
+        with folder_aside(self.folder) as aside:
+            if known is None:
+                prepare_case(aside / "case", volume, content, [revision])
+            return self.add_prepared(aside / "case", content, [revision])
+
+    def _subject(self, subject: str | None, known: CaseFiles | None) -> str | None:
+        """The case that stands for the subject of a scan; None for the scan's own."""
+        if subject is None:
+            return None if known is None else known.revision().subject
+        first = self.case(subject).revision().subject or subject
+        return None if known is not None and known.id == first else first
+
+    def add_prepared(self, prepared: Path, content: ImageContent, revisions: Sequence[Revision]) -> Added:
+        """Give a prepared case its place, or its reviews where the scan is known by now.
+
+        Args:
+            prepared: folder as `prepare_case` makes it; it may be missing where the scan is known.
+            content: of its scan.
+            revisions: its reviews, the oldest first; those that the case has already are left out.
+        """
+        (self.folder / CASES).mkdir(exist_ok=True)
+        while True:
+            case, free = self._find(content)
+            if case is not None:
+                return self._add_revisions(prepared.parent / "revision", case, revisions)
+            if take_place(prepared, self.folder / CASES / free):
+                return Added(free, len(revisions), True, True)
+
+    def _add_revisions(self, aside: Path, case: CaseFiles, revisions: Sequence[Revision]) -> Added:
+        """Add reviews to a case; another program may do the same at the same time."""
+        added = False
+        for revision in revisions:
+            if revision.subject == case.id:
+                revision = replace(revision, subject=None)
+            while True:
+                last = max(case.revision_numbers(), default=0)
+                known = case.revisions()
+                told = known[-1:] if len(revisions) == 1 else known
+                if any(revision.says_the_same(other) for other in told):
+                    break
+                prepare_revision(aside, revision)
+                if take_place(aside, case.folder / numbered(last + 1)):
+                    added = True
+                    break
+        return Added(case.id, max(case.revision_numbers()), False, added)
+
+    def _find(self, content: ImageContent) -> tuple[CaseFiles | None, str]:
+        """The case of a content, and the id for a new one."""
+        for case in self._places(content):
+            if not case.folder.exists():
+                return None, case.id
+            if case.content().same_image(content):
+                return case, case.id
+        raise InputError(f"These voxels are in the project at {MOST_OF_SAME_VOXELS} places already: remove some first.")
+
+    def _places(self, content: ImageContent) -> Iterator[CaseFiles]:
+        for number in range(1, MOST_OF_SAME_VOXELS + 1):
+            name = content.case_id if number == 1 else f"{content.case_id}-{number}"
+            yield CaseFiles(self.folder / CASES / name)
+
+
+def create_project(folder: str | Path, scheme: LandmarkScheme) -> CaseProject:
+    """Start a project.
+
+    Args:
+        folder: made where it does not exist.
+        scheme: landmarks of all its cases.
+
+    Raises:
+        InputError: there is a project already, or the folder cannot be written to.
+    """
+    project = CaseProject(Path(folder))
+    content = scheme_bytes(scheme)
+    try:
+        (project.folder / SCHEMES).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The project '{folder}' cannot be made ({error.strerror}): choose another folder.") from error
+    with folder_aside(project.folder) as aside:
+        (aside / "scheme").mkdir()
+        (aside / "scheme" / SCHEME).write_bytes(content)
+        if not take_place(aside / "scheme", project.folder / SCHEMES / numbered(1)):
+            raise InputError(f"'{folder}' holds a project of cases already: use that one, or choose another folder.")
+    return project
+
+
+def open_project(folder: str | Path) -> CaseProject:
+    """Open a project.
+
+    Raises:
+        InputError: the folder holds none.
+    """
+    project = CaseProject(Path(folder))
+    project.schemes()
+    return project

@@ -229,7 +229,7 @@ def test_without_space_nothing_changes_and_a_sentence_says_so(project, limit):
     """The system refuses to let files grow beyond `limit` bytes, at different stages of a case."""
     project.add(scan_of(0), placed(points_of(0)))
     before = files_of(project.folder)
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     answer = context.Queue()
     child = context.Process(target=_add_with_little_space, args=(project.folder, limit, answer))
     child.start()
@@ -245,10 +245,9 @@ def _add_many(folder: Path, worker: int, count: int) -> None:
         CaseProject(folder).add(scan_of(k % 2), placed(points_of(0) + [0, worker, 0.01 * k]))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="uses fork")
 def test_two_programs_at_once_lose_nothing(project):
     workers, count = 4, 6
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     children = [context.Process(target=_add_many, args=(project.folder, w, count)) for w in range(workers)]
     for child in children:
         child.start()

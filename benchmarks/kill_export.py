@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.cohort import CaseLandmark, CaseProject, CaseState, create_project
+from H3DELandmarksLib.cohort import CaseLandmark, CaseProject, ReviewState, create_project
 from H3DELandmarksLib.cohort.content import content_of
 from H3DELandmarksLib.cohort.index import INDEX, read_index
 from H3DELandmarksLib.geometry import Volume
@@ -65,7 +65,7 @@ def add_until_killed(folder: Path, seed: int, acknowledge: int) -> None:
     project = CaseProject(folder)
     while True:
         for x in (1.0, 2.0):
-            landmark = CaseLandmark("A", CaseState.PLACED, np.array([x, float(seed), 0.0]))
+            landmark = CaseLandmark("A", ReviewState.PLACED, np.array([x, float(seed), 0.0]))
             added = project.add(sample(seed), [landmark])
             os.write(acknowledge, f"{added.case} {added.revision}\n".encode())
             read_index(project)

@@ -12,8 +12,8 @@ Cases and revisions are only ever added, each as a folder that takes its place i
 """
 
 from H3DELandmarksLib.cohort.project import CaseProject, create_project, open_project
-from H3DELandmarksLib.cohort.record import CaseLandmark, CaseState, ModelName, Revision
+from H3DELandmarksLib.cohort.record import CaseLandmark, ModelName, ReviewState, Revision
 
 __all__ = [
-    "CaseLandmark", "CaseProject", "CaseState", "ModelName", "Revision", "create_project", "open_project",
+    "CaseLandmark", "CaseProject", "ModelName", "ReviewState", "Revision", "create_project", "open_project",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from H3DELandmarksLib.cohort.record import CaseLandmark, CaseState
+from H3DELandmarksLib.cohort.record import CaseLandmark, ReviewState
 from H3DELandmarksLib.landmarks import LandmarkScheme, LandmarkSet
 
 SAME_PLACE_MM = 1e-3
@@ -40,18 +40,18 @@ def _landmark(name: str, now: LandmarkSet, said: LandmarkSet, k: int, reviewed: 
     if position is not None:
         state = _state_of_position(position, proposed, reviewed)
     elif now.unknown[k]:
-        state = CaseState.UNKNOWN
+        state = ReviewState.UNKNOWN
     else:
         doubtful = proposed is None and not said.unknown[k] and not reviewed
-        state = CaseState.PROPOSED_ABSENT if doubtful else CaseState.ABSENT
+        state = ReviewState.PROPOSED_ABSENT if doubtful else ReviewState.ABSENT
     return CaseLandmark(
         name, state, position, proposed, stated(said.presence), stated(said.confidence), stated(said.radius)
     )
 
 
-def _state_of_position(position: np.ndarray, proposed: np.ndarray | None, reviewed: bool) -> CaseState:
+def _state_of_position(position: np.ndarray, proposed: np.ndarray | None, reviewed: bool) -> ReviewState:
     if proposed is None:
-        return CaseState.PLACED
+        return ReviewState.PLACED
     if np.linalg.norm(position - proposed) > SAME_PLACE_MM:
-        return CaseState.MOVED
-    return CaseState.ACCEPTED if reviewed else CaseState.PROPOSED
+        return ReviewState.MOVED
+    return ReviewState.ACCEPTED if reviewed else ReviewState.PROPOSED

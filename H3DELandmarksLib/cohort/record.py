@@ -6,7 +6,6 @@ descriptions or for anything else that a person types freely, and a record with 
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from H3DELandmarksLib.cohort import strict_json as strict
 from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.landmarks import LandmarkScheme, LandmarkSet
+from H3DELandmarksLib.review_state import ReviewState
 
 FORMAT_VERSION = 1
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
@@ -27,24 +27,7 @@ TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 CASE_ID = re.compile(r"case-[0-9a-f]{16}(-[2-9])?")
 
 
-class CaseState(enum.Enum):
-    """What is known about a landmark; the values are those of the review in Slicer."""
-
-    PROPOSED = "proposed"
-    PROPOSED_ABSENT = "proposed absent"
-    UNKNOWN = "unknown"
-    ACCEPTED = "accepted"
-    MOVED = "moved"
-    PLACED = "placed"
-    ABSENT = "absent"
-
-    @property
-    def is_decided(self) -> bool:
-        """Whether a person has decided."""
-        return self not in (CaseState.PROPOSED, CaseState.PROPOSED_ABSENT, CaseState.UNKNOWN)
-
-
-_WITH_POSITION = (CaseState.PROPOSED, CaseState.ACCEPTED, CaseState.MOVED, CaseState.PLACED)
+_WITH_POSITION = (ReviewState.PROPOSED, ReviewState.ACCEPTED, ReviewState.MOVED, ReviewState.PLACED)
 
 
 @dataclass(frozen=True)
@@ -60,7 +43,7 @@ class CaseLandmark:
     """
 
     name: str
-    state: CaseState
+    state: ReviewState
     position: np.ndarray | None = None
     proposed: np.ndarray | None = None
     presence: float | None = None
@@ -89,7 +72,7 @@ class CaseLandmark:
         """Read the form written by `to_dict`; raises Malformed."""
         names = ("name", "state", "position", "proposed", "presence", "confidence", "radius90")
         entry = strict.fields(data, names)
-        if entry["state"] not in {state.value for state in CaseState}:
+        if entry["state"] not in {state.value for state in ReviewState}:
             raise strict.Malformed("an unknown state")
 
         def stated(name: str, high: float) -> float | None:
@@ -97,7 +80,7 @@ class CaseLandmark:
 
         try:
             return cls(
-                strict.text(entry["name"], 200), CaseState(entry["state"]), strict.point(entry["position"]),
+                strict.text(entry["name"], 200), ReviewState(entry["state"]), strict.point(entry["position"]),
                 strict.point(entry["proposed"]), stated("presence", 1), stated("confidence", 1),
                 stated("radius90", 1e6),
             )
@@ -199,7 +182,7 @@ class Revision:
     def counts(self) -> dict[str, int]:
         """How many landmarks there are of each state that occurs."""
         found = [landmark.state for landmark in self.landmarks]
-        return {state.value: found.count(state) for state in CaseState if state in found}
+        return {state.value: found.count(state) for state in ReviewState if state in found}
 
 
 def complete(scheme: LandmarkScheme, landmarks: Iterable[CaseLandmark]) -> tuple[CaseLandmark, ...]:
@@ -213,7 +196,7 @@ def complete(scheme: LandmarkScheme, landmarks: Iterable[CaseLandmark]) -> tuple
         if landmark.name not in scheme.names or landmark.name in given:
             raise InputError(f"A point is not of the scheme '{scheme.id}' or given twice: use the scheme's own names.")
         given[landmark.name] = landmark
-    return tuple(given.get(name) or CaseLandmark(name, CaseState.UNKNOWN) for name in scheme.names)
+    return tuple(given.get(name) or CaseLandmark(name, ReviewState.UNKNOWN) for name in scheme.names)
 
 
 def _landmark_set(scheme: LandmarkScheme, landmarks: Sequence[CaseLandmark], position, presence) -> LandmarkSet:

@@ -6,13 +6,13 @@ whoever moved it. Only acceptance is stored. Nothing here needs a window.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import slicer.util
 
+from H3DELandmarksLib.review_state import ReviewState
 from H3DELandmarksLib.scene.proposal import (
     Proposal,
     ProposedLandmark,
@@ -23,23 +23,6 @@ from H3DELandmarksLib.scene.proposal import (
 )
 
 SAME_PLACE_MM = 1e-3
-
-
-class ReviewState(enum.Enum):
-    """What is known about a landmark."""
-
-    PROPOSED = "proposed"
-    PROPOSED_ABSENT = "proposed absent"
-    UNKNOWN = "unknown"
-    ACCEPTED = "accepted"
-    MOVED = "moved"
-    PLACED = "placed"
-    ABSENT = "absent"
-
-    @property
-    def is_decided(self) -> bool:
-        """Whether a person has decided."""
-        return self not in (ReviewState.PROPOSED, ReviewState.PROPOSED_ABSENT, ReviewState.UNKNOWN)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from H3DELandmarksLib.cohort import CaseLandmark, CaseState
+from H3DELandmarksLib.cohort import CaseLandmark, ReviewState
 from H3DELandmarksLib.geometry import Volume
 from H3DELandmarksLib.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 
@@ -42,4 +42,4 @@ def set_of(points: np.ndarray, **more) -> LandmarkSet:
 
 def placed(points: np.ndarray) -> list[CaseLandmark]:
     """Landmarks that a person placed."""
-    return [CaseLandmark(name, CaseState.PLACED, point) for name, point in zip(NAMES, points)]
+    return [CaseLandmark(name, ReviewState.PLACED, point) for name, point in zip(NAMES, points)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sample_cases import NAMES, SCHEME, placed, points_of, scan_of
 
-from H3DELandmarksLib.cohort import CaseLandmark, CaseState, ModelName, create_project
+from H3DELandmarksLib.cohort import CaseLandmark, ModelName, ReviewState, create_project
 from H3DELandmarksLib.cohort.archive import add_archive, write_archive
 from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.landmarks import LandmarkScheme
@@ -25,7 +25,7 @@ def archive(tmp_path):
     project = create_project(tmp_path / "theirs", SCHEME)
     project.add(scan_of(0), placed(points_of(0)), ModelName("m", "1"))
     project.add(scan_of(0), placed(points_of(0) + 0.5))
-    project.add(scan_of(1), [CaseLandmark("aL", CaseState.ABSENT)])
+    project.add(scan_of(1), [CaseLandmark("aL", ReviewState.ABSENT)])
     assert write_archive(project, tmp_path / "cases.zip", quiet) == 2
     return tmp_path / "cases.zip"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sample_cases import NAMES, PAIRS, SCHEME, SIZE, placed, points_of, scan_of
 
-from H3DELandmarksLib.cohort import CaseLandmark, CaseState, create_project
+from H3DELandmarksLib.cohort import CaseLandmark, ReviewState, create_project
 from H3DELandmarksLib.cohort.checks import check_project, draw_findings
 from H3DELandmarksLib.cohort.finding import FindingKind
 from H3DELandmarksLib.cohort.shape_check import CheckedPoints, check_copies, check_shapes
@@ -171,7 +171,7 @@ def test_two_points_at_one_place(tmp_path):
 
 def test_points_that_nobody_has_decided_about(tmp_path):
     def change(points):
-        return [*placed(points)[:8], CaseLandmark("top", CaseState.PROPOSED, points[8], points[8])]
+        return [*placed(points)[:8], CaseLandmark("top", ReviewState.PROPOSED, points[8], points[8])]
 
     _, case, findings = check(tmp_path, change)
     assert [(f.case, f.kind, f.landmark) for f in findings] == [

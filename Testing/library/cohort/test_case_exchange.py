@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 from sample_cases import NAMES, SCHEME, placed, points_of, scan_of, set_of
 
-from H3DELandmarksLib.cohort import CaseLandmark, CaseState, ModelName, create_project
+from H3DELandmarksLib.cohort import CaseLandmark, ModelName, ReviewState, create_project
 from H3DELandmarksLib.cohort.exchange import export_cases, import_cases
 from H3DELandmarksLib.datasets.phantom.scheme import MOLAR_SCHEME
 from H3DELandmarksLib.errors import InputError
@@ -28,8 +28,8 @@ def project(tmp_path):
     project = create_project(tmp_path / "project", SCHEME)
     project.add(scan_of(0), placed(points_of(0)))
     landmarks = placed(points_of(1))
-    landmarks[2] = CaseLandmark(NAMES[2], CaseState.ABSENT, None, points_of(1)[2])
-    landmarks[3] = CaseLandmark(NAMES[3], CaseState.PROPOSED, points_of(1)[3], points_of(1)[3], 1.0, 0.5, 2.0)
+    landmarks[2] = CaseLandmark(NAMES[2], ReviewState.ABSENT, None, points_of(1)[2])
+    landmarks[3] = CaseLandmark(NAMES[3], ReviewState.PROPOSED, points_of(1)[3], points_of(1)[3], 1.0, 0.5, 2.0)
     project.add(scan_of(1), landmarks, ModelName("m", "1"))
     moved = scan_of(2)
     oblique = Volume(moved.array, OBLIQUE)
@@ -122,9 +122,9 @@ def molar_case(seed):
     from H3DELandmarksLib.datasets.phantom import generate_phantom
 
     case = generate_phantom(seed, spacing=2.0)
-    states = [CaseState.PLACED if there else CaseState.ABSENT for there in case.landmarks.present]
+    states = [ReviewState.PLACED if there else ReviewState.ABSENT for there in case.landmarks.present]
     landmarks = [
-        CaseLandmark(name, state, position if state is CaseState.PLACED else None)
+        CaseLandmark(name, state, position if state is ReviewState.PLACED else None)
         for name, state, position in zip(MOLAR_SCHEME.names, states, case.landmarks.positions)
     ]
     return case.volume, landmarks

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from sample_cases import NAMES, SCHEME, points_of, scan_of, set_of
 
 from H3DELandmarksLib.cli import main
-from H3DELandmarksLib.cohort import CaseLandmark, CaseState, ModelName, create_project
+from H3DELandmarksLib.cohort import CaseLandmark, ModelName, ReviewState, create_project
 from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.markups_json import write_markups
 from H3DELandmarksLib.volume_io import write_volume
@@ -166,7 +166,7 @@ def test_text_has_no_way_in_through_the_library(tmp_path):
     with pytest.raises(InputError):
         ModelName(f"{SECRET}, Erika", "1")
     with pytest.raises(InputError):
-        project.add(scan_of(0), [CaseLandmark(SECRET, CaseState.UNKNOWN)])
+        project.add(scan_of(0), [CaseLandmark(SECRET, ReviewState.UNKNOWN)])
     with pytest.raises(InputError):
         project.add(scan_of(0), [], subject=SECRET)
     assert places_of(SECRET, project.folder) == []

@@ -1,6 +1,5 @@
 """A project of cases: what is kept comes back, nothing is overwritten, and nothing is ever there by halves."""
 
-import ast
 import json
 import multiprocessing
 import os
@@ -20,8 +19,8 @@ from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cohort import (
     CaseLandmark,
     CaseProject,
-    CaseState,
     ModelName,
+    ReviewState,
     create_project,
     open_project,
 )
@@ -50,13 +49,6 @@ def files_of(folder: Path) -> dict[str, bytes]:
     }  # fmt: skip
 
 
-def test_states_are_those_of_the_review_in_slicer():
-    tree = ast.parse((ROOT / "H3DELandmarksLib" / "scene" / "review.py").read_text(encoding="utf-8"))
-    review = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "ReviewState")
-    values = {n.targets[0].id: n.value.value for n in review.body if isinstance(n, ast.Assign)}
-    assert values == {state.name: state.value for state in CaseState}
-
-
 @pytest.mark.parametrize("number_type", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])
 def test_a_scan_is_kept_without_loss_in_its_own_geometry(project, number_type):
     values = np.random.default_rng(0).normal(100, 40, (7, 9, 11)).astype(number_type)
@@ -70,19 +62,19 @@ def test_a_scan_is_kept_without_loss_in_its_own_geometry(project, number_type):
 def test_a_revision_keeps_states_positions_model_version_and_time(project):
     points = points_of(0)
     landmarks = [
-        CaseLandmark("aL", CaseState.ACCEPTED, points[0], points[0], 0.9, 0.8, 1.5),
-        CaseLandmark("aR", CaseState.MOVED, points[1], points[1] + 2, 0.9, 0.3, 2.5),
-        CaseLandmark("bL", CaseState.PLACED, points[2], None, 0.1),
-        CaseLandmark("bR", CaseState.ABSENT, None, points[3]),
-        CaseLandmark("cL", CaseState.PROPOSED, points[4], points[4]),
-        CaseLandmark("cR", CaseState.PROPOSED_ABSENT, None, None, 0.2),
+        CaseLandmark("aL", ReviewState.ACCEPTED, points[0], points[0], 0.9, 0.8, 1.5),
+        CaseLandmark("aR", ReviewState.MOVED, points[1], points[1] + 2, 0.9, 0.3, 2.5),
+        CaseLandmark("bL", ReviewState.PLACED, points[2], None, 0.1),
+        CaseLandmark("bR", ReviewState.ABSENT, None, points[3]),
+        CaseLandmark("cL", ReviewState.PROPOSED, points[4], points[4]),
+        CaseLandmark("cR", ReviewState.PROPOSED_ABSENT, None, None, 0.2),
     ]
     when = datetime(2026, 5, 4, 3, 2, 1, tzinfo=timezone.utc)
     added = project.add(scan_of(0), landmarks, MODEL, time=when)
     revision = project.case(added.case).revision()
     assert (revision.model, revision.software, revision.time) == (MODEL, __version__, when)
     assert [p.name for p in revision.landmarks] == list(NAMES)
-    assert [p.state for p in revision.landmarks] == [p.state for p in landmarks] + [CaseState.UNKNOWN] * 4
+    assert [p.state for p in revision.landmarks] == [p.state for p in landmarks] + [ReviewState.UNKNOWN] * 4
     corrected, proposed = revision.corrected(SCHEME), revision.proposed(SCHEME)
     np.testing.assert_array_equal(corrected.presence[:4], [1, 1, 1, 0])
     assert corrected.unknown[4:].all(), "what nobody has decided must not be learnt"
@@ -159,8 +151,8 @@ def test_points_lists_become_states(project):
     assert states == expected
     accepted = [p.state.value for p in landmarks_from_sets(SCHEME, now, proposed, reviewed=True)[0]]
     assert accepted == ["accepted", "moved"] + ["accepted"] * 5 + ["absent", "absent", "placed"]
-    assert {p.state for p in landmarks_from_sets(SCHEME, set_of(points))[0]} == {CaseState.PLACED}
-    assert {p.state for p in landmarks_from_sets(SCHEME, set_of(points), reviewed=False)[0]} == {CaseState.PROPOSED}
+    assert {p.state for p in landmarks_from_sets(SCHEME, set_of(points))[0]} == {ReviewState.PLACED}
+    assert {p.state for p in landmarks_from_sets(SCHEME, set_of(points), reviewed=False)[0]} == {ReviewState.PROPOSED}
 
 
 def test_the_index_is_made_again_where_it_is_missing_damaged_or_old(project):
@@ -197,9 +189,9 @@ def test_a_damaged_case_is_told_and_the_others_stay(project, caplog):
 
 def test_what_is_not_of_the_scheme_is_refused(project):
     with pytest.raises(InputError, match="not of the scheme"):
-        project.add(scan_of(0), [CaseLandmark("nose", CaseState.UNKNOWN)])
+        project.add(scan_of(0), [CaseLandmark("nose", ReviewState.UNKNOWN)])
     with pytest.raises(InputError, match="place it again"):
-        CaseLandmark("aL", CaseState.MOVED)
+        CaseLandmark("aL", ReviewState.MOVED)
     with pytest.raises(InputError, match="no case"):
         project.add(scan_of(0), [], subject="case-0123456789abcdef")
     assert project.cases() == []

@@ -14,6 +14,7 @@ from H3DELandmarksLib.geometry import Grid, crop_grid, resample
 from H3DELandmarksLib.landmarks import LandmarkScheme
 from H3DELandmarksLib.shape_model import ShapeModel
 from H3DELandmarksLib.training.cases import TrainingCase
+from H3DELandmarksLib.training.negatives import nothing_to_find
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class CropSampler:
 
     Geometric augmentation is the choice of a crop grid: rotation about the case's pose, anisotropic scale, shift,
     mirroring with left and right names exchanged. Landmarks follow by the same affine, so that image and points
-    cannot disagree. Grids of radiographs stay in their plane.
+    cannot disagree. Grids of radiographs stay in their plane. Of all samples, a share ``elsewhere`` is centered anywhere
+    in the scan, a share ``nothing`` holds no anatomy at all, and a share ``truncate`` ends within the crop.
     """
 
     def __init__(self, stage: Mapping, scheme: LandmarkScheme, shape: ShapeModel, augmentation: Mapping) -> None:
@@ -56,6 +58,9 @@ class CropSampler:
     def draw(self, case: TrainingCase, rng: np.random.Generator) -> Sample:
         """Draw one augmented sample; `rng` decides everything, so that training can resume exactly."""
         channels, mirrored = self.groups[rng.integers(len(self.groups))]
+        if _chosen(self.augmentation, "nothing", rng):
+            image = augment_intensity(nothing_to_find(self.shape_voxels, rng), self.augmentation, rng)
+            return Sample(image, np.zeros((len(channels), 3)), np.zeros(len(channels)))
         flip = rng.random() < self.augmentation.get("mirror", 0.0)
         order = self.mirror_order[channels] if flip else channels
         grid = self._grid(case, order, mirrored != flip, rng)
@@ -78,6 +83,9 @@ class CropSampler:
         if self.in_plane:
             jitter = jitter * (1, 1, 0)
         center = case.pose.to_lps(self.shape.mean[order[order >= 0]].mean(axis=0) + jitter)
+        if _chosen(settings, "elsewhere", rng):
+            scan = case.case.volume.grid
+            center = scan.lps_from_ijk(rng.uniform(0, np.array(scan.shape) - 1))
         return crop_grid(center, axes, spacing, self.shape_voxels)
 
     def _sample(
@@ -94,18 +102,27 @@ class CropSampler:
             inside = ((index > -0.5) & (index < np.array(grid.shape) - 0.5)).all(axis=1)
         presence = np.where((presence == 1) & ~inside, 0.0, presence)
         if rng is not None and rng.random() < self.augmentation.get("truncate", 0.0):
-            image, beyond = truncate(image, index, rng)
+            image, beyond = truncate(image, index, rng, self.augmentation.get("truncate_near_mm", 0.0) / self.spacing)
             presence = np.where((presence == 1) & beyond, 0.0, presence)
         return Sample(image, np.nan_to_num(index), presence)
 
 
-def truncate(image: np.ndarray, index: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _chosen(settings: Mapping, share: str, rng: np.random.Generator) -> bool:
+    """Draw whether a sample belongs to a share; draws nothing where there is no such share."""
+    return share in settings and rng.random() < settings[share]
+
+
+def truncate(
+    image: np.ndarray, index: np.ndarray, rng: np.random.Generator, near: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Blank everything beyond a random plane, as where a scan ends; in a radiograph beyond a line.
 
     Args:
         image: (X, Y, Z) in 0..1, where 0 is what samples outside a scan have.
         index: (C, 3) landmarks in voxels, NaN where unknown.
         rng: source of randomness.
+        near: with a positive number of voxels, most planes pass within about this distance of a landmark, where it is
+            hardest to tell whether the landmark is still in view, and half are parallel to the faces of the crop.
 
     Returns:
         The cut image and (C,) whether each landmark lies in the removed part.
@@ -115,11 +132,25 @@ def truncate(image: np.ndarray, index: np.ndarray, rng: np.random.Generator) -> 
     normal[size == 1] = 0
     normal /= np.linalg.norm(normal)
     offset = rng.uniform(0.05, 0.4) * np.abs(normal) @ size
+    if near > 0:
+        normal, offset = _plane_near(index - (size - 1) / 2, normal, offset, near, rng)
     axes = np.ix_(*(np.arange(n, dtype=np.float32) - np.float32((n - 1) / 2) for n in size))
     distance = sum(along * np.float32(component) for along, component in zip(axes, normal))
     with np.errstate(invalid="ignore"):
         beyond = (index - (size - 1) / 2) @ normal > offset
     return np.where(distance > offset, np.float32(0), image), beyond
+
+
+def _plane_near(
+    places: np.ndarray, normal: np.ndarray, offset: float, near: float, rng: np.random.Generator
+) -> tuple[np.ndarray, float]:
+    """Normal and offset of a plane that passes close to one of (C, 3) places, two thirds of the time."""
+    if rng.random() < 0.5:
+        normal = np.sign(normal) * (np.arange(3) == np.argmax(np.abs(normal)))
+    known = places[np.isfinite(places).all(axis=1)]
+    if len(known) and rng.random() < 2 / 3:
+        return normal, float(known[rng.integers(len(known))] @ normal + rng.normal(0, near))
+    return normal, offset * rng.uniform(-1, 1)
 
 
 def _random_turn(settings: Mapping, rng: np.random.Generator, in_plane: bool) -> np.ndarray:

@@ -113,3 +113,40 @@ def test_intensity_augmentation_stays_within_the_range_and_can_be_off():
     changed = augment_intensity(image, settings, np.random.default_rng(1))
     assert changed.min() >= 0 and changed.max() <= 1 and not np.allclose(changed, image)
     assert np.allclose(augment_intensity(image, {}, np.random.default_rng(1)), image)
+
+
+def test_planes_near_landmarks_leave_some_just_inside_and_some_just_outside():
+    index = np.array([[10.0, 16, 16], [20.0, 15, 14], [np.nan] * 3])
+    just_inside = just_outside = everything = 0
+    for seed in range(300):
+        image, beyond = truncate(np.ones((32, 32, 32), np.float32), index, np.random.default_rng(seed), near=2.0)
+        assert not beyond[2]
+        assert np.array_equal(image[tuple(index[:2].astype(int).T)] == 0, beyond[:2])
+        removed = np.argwhere(image == 0)
+        for place, gone in zip(index[:2], beyond):
+            distance = np.inf if not len(removed) else np.linalg.norm(removed - place, axis=1).min()
+            just_inside += not gone and distance < 3
+        kept = np.argwhere(image == 1)
+        for place, gone in zip(index[:2], beyond):
+            just_outside += gone and len(kept) > 0 and np.linalg.norm(kept - place, axis=1).min() < 3
+        everything += beyond[:2].all()
+    assert just_inside > 60 and just_outside > 60 and everything > 30
+
+
+def test_a_share_of_samples_lies_elsewhere_in_the_scan_and_a_share_holds_no_anatomy(prepared):
+    case, shape = prepared
+    small = {**STAGE, "shape": [16, 16, 16]}
+    seeds = range(60)
+    plain, moved, empty = (
+        [CropSampler(small, SCHEME, shape, settings).draw(case, np.random.default_rng(s)) for s in seeds]
+        for settings in ({}, {"elsewhere": 1.0}, {"nothing": 1.0})
+    )
+    assert all(np.array_equal(sample.index, plain[0].index) for sample in plain)
+    seen = np.array([sample.presence for sample in moved])
+    assert (seen == 0).mean() > 0.8 and (seen == 1).any()
+    for sample in moved:
+        for k in np.flatnonzero(sample.presence == 1):
+            assert sample.image[tuple(np.round(sample.index[k]).astype(int))] > 0.5 * BRIGHTNESS[k]
+    assert all((sample.presence == 0).all() for sample in empty)
+    assert all(0 <= s.image.min() and s.image.max() <= 1 and s.image.dtype == np.float32 for s in empty)
+    assert len({round(float(sample.image.std()), 6) for sample in empty}) > 40

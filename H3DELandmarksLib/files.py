@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 TEMPORARY_PREFIX = ".h3de-"
+FORGOTTEN_AFTER_S = 24 * 3600.0
 
 
 @contextmanager
@@ -50,3 +52,50 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def take_place(prepared: Path, target: Path) -> bool:
+    """Move a prepared folder, which holds files, to its place; False where the place is taken."""
+    for path in sorted(prepared.rglob("*")):
+        if path.is_file():
+            flush(path)
+    for path in (prepared, *prepared.rglob("*")):
+        if path.is_dir():
+            flush(path)
+    try:
+        os.rename(prepared, target)
+    except OSError:
+        if target.exists():
+            return False
+        raise
+    flush(target.parent)
+    return True
+
+
+def flush(path: Path) -> None:
+    """Have the system keep a file, or the names in a folder, through a loss of power, where it can."""
+    try:
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    except OSError:
+        return  # folders of Windows
+    try:
+        os.fsync(handle)
+    except OSError:
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(handle)
+
+
+def remove_forgotten(paths: Iterable[Path]) -> None:
+    """Remove what killed programs left; nobody writes for a day."""
+    for path in paths:
+        try:
+            if time.time() - path.stat().st_mtime < FORGOTTEN_AFTER_S:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError:
+            continue

@@ -28,7 +28,7 @@ from H3DELandmarksLib.geometry import Volume
 from H3DELandmarksLib.landmarks import LandmarkDefinition, LandmarkScheme
 
 SCHEME = LandmarkScheme("killed", "1", tuple(LandmarkDefinition(name, "a point") for name in "ABC"))
-SIZE, LONGEST_S = 48, 0.25
+SIZE, LONGEST_S, LONGEST_IN_CASES = 48, 0.25, 5  # whichever is longer, so that a busy computer also finishes cases
 
 
 @dataclass
@@ -108,14 +108,22 @@ def problems(project: CaseProject) -> list[str]:
     return found
 
 
+def seconds_per_case(project: CaseProject) -> float:
+    """How long adding a case takes now; the first one imports, so that no child spends its time on that."""
+    project.add(sample(0), [])
+    started = time.monotonic()
+    project.add(sample(1), [])
+    return time.monotonic() - started
+
+
 def run(folder: Path, rounds: int, seed: int = 0) -> Outcome:
     """Kill so many times, looking at the project after every kill."""
     random.seed(seed)
-    create_project(folder / "first", SCHEME).add(sample(0), [])  # so that no child spends its time importing
+    longest = max(LONGEST_S, LONGEST_IN_CASES * seconds_per_case(create_project(folder / "first", SCHEME)))
     project = create_project(folder / "project", SCHEME)
     outcome, acknowledged = Outcome(), set()
     for number in range(rounds):
-        delay = random.uniform(0.0, LONGEST_S)
+        delay = random.uniform(0.0, longest)
         acknowledged |= set(kill_once(project.folder, seed=1000 * number, delay=delay))
         left = [path for path in project.folder.glob(".h3de-*/**/*") if path.is_file()]
         left += [path for path in project.folder.glob(".h3de-*") if path.is_file()]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-import stat
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,22 +16,21 @@ from typing import Any
 
 from H3DELandmarksLib.cohort import strict_json as strict
 from H3DELandmarksLib.cohort.archive_image import read_foreign_nrrd
+from H3DELandmarksLib.cohort.archive_schemes import SCHEME_FILE, read_schemes, scheme_files
 from H3DELandmarksLib.cohort.case_files import CONTENT, IMAGE, REVISION, CaseFiles, numbered, prepare_case
 from H3DELandmarksLib.cohort.content import ImageContent, content_of
 from H3DELandmarksLib.cohort.exchange import ImportSummary, Progress
-from H3DELandmarksLib.cohort.project import CaseProject
+from H3DELandmarksLib.cohort.project import SCHEME, CaseProject
 from H3DELandmarksLib.cohort.record import Revision
-from H3DELandmarksLib.cohort.scheme_file import read_scheme_bytes, scheme_bytes
+from H3DELandmarksLib.cohort.scheme_history import SchemeHistory
 from H3DELandmarksLib.cohort.storage import folder_aside
+from H3DELandmarksLib.cohort.untrusted_zip import DAMAGED, checked_entries, extract, refused, said_of_files
 from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.files import replaced_when_complete
 
-MANIFEST, SCHEME = "manifest.json", "scheme.json"
+MANIFEST = "manifest.json"
 FORMAT, FORMAT_VERSION = "h3delandmarks-archive", 1
-MOST_FILES, LARGEST_FILE = 100_000, 8 * 2**30
-MOST_EXPANSION, HARMLESS = 200, 2**20
 _CASE_FILE = re.compile(r"cases/(case-[0-9a-f]{16}(?:-[2-9])?)/(?:image\.nrrd|image\.json|([0-9]{6})/revision\.json)")
-_PIECE = 2**20
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,8 @@ def write_archive(project: CaseProject, path: Path, progress: Progress) -> int:
     files: dict[str, dict[str, Any]] = {}
     try:
         with replaced_when_complete(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-            _put(archive, files, SCHEME, scheme_bytes(project.scheme))
+            for name, content in scheme_files(project.history()).items():
+                _put(archive, files, name, content)
             for number, case in enumerate(cases):
                 progress(number / len(cases), case.id)
                 _put_case(archive, files, case)
@@ -82,8 +81,8 @@ def add_archive(project: CaseProject, path: Path, progress: Progress) -> ImportS
             incoming = _checked(project, path, archive, aside, progress)
             for case in incoming:
                 summary.count(project.add_prepared(case.folder, case.content, case.revisions))
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, strict.Malformed, NotImplementedError, EOFError) as error:
-        raise _refused(path, f"it is damaged or was changed ({error})") from error
+    except DAMAGED as error:
+        raise refused(path, f"it is damaged or was changed ({error})") from error
     except FileNotFoundError as error:
         raise InputError(f"'{path}' does not exist: check the path.") from error
     progress(1.0, "done")
@@ -109,111 +108,55 @@ def _checked(
     project: CaseProject, path: Path, archive: zipfile.ZipFile, aside: Path, progress: Progress
 ) -> list[_Incoming]:
     """Every case of the archive, checked and prepared beside the project's own."""
-    entries = _entries(path, archive)
+    entries = checked_entries(path, archive, _may_hold, {MANIFEST, SCHEME}, "cases export")
     needed, free = sum(entry.file_size for entry in entries.values()), shutil.disk_usage(project.folder).free
     if 2 * needed > free:
-        raise _refused(path, f"it needs {2 * needed / 2**30:.1f} GB of free space, but {free / 2**30:.1f} are left")
-    scheme_content = _content(archive, entries[SCHEME])
-    schemes = {(scheme.id, scheme.version): scheme for scheme in project.schemes()}
-    theirs = read_scheme_bytes(scheme_content)
-    mine = schemes.get((theirs.id, theirs.version))
+        raise refused(path, f"it needs {2 * needed / 2**30:.1f} GB of free space, but {free / 2**30:.1f} are left")
+    files = said_of_files(path, archive, entries, MANIFEST, (FORMAT, FORMAT_VERSION))[0]
+    history, their_history = project.history(), read_schemes(path, archive, entries, files)
+    theirs = their_history.newest
+    mine = {(scheme.id, scheme.version): scheme for scheme in history.schemes}.get((theirs.id, theirs.version))
     if mine is None or (mine.names, mine.pairs, mine.lateral) != (theirs.names, theirs.pairs, theirs.lateral):
-        raise _refused(path, f"its scheme is '{theirs.id}' {theirs.version}, not one of this project")
-    files = _manifest(path, archive, entries)
+        raise refused(path, f"its scheme is '{theirs.id}' {theirs.version}, not one of this project")
     places: dict[str, list[str]] = {}
-    for name in sorted(set(files) - {SCHEME}):
-        places.setdefault(_CASE_FILE.fullmatch(name)[1], []).append(name)
+    for name in sorted(files):
+        if match := _CASE_FILE.fullmatch(name):
+            places.setdefault(match[1], []).append(name)
     incoming = []
     for number, (case, names) in enumerate(places.items()):
         progress(number / len(places), case)
         for name in names:
-            _extract(path, archive, entries[name], files[name], aside / "raw" / name)
-        incoming.append(_prepared(path, aside, case, schemes))
+            extract(path, archive, entries[name], files[name], aside / "raw" / name)
+        incoming.append(_prepared(path, aside, case, history, their_history))
         shutil.rmtree(aside / "raw")
     if len({(case.content.digest, case.content.grid.affine.tobytes()) for case in incoming}) != len(incoming):
-        raise _refused(path, "it holds a scan twice")
+        raise refused(path, "it holds a scan twice")
     return incoming
 
 
-def _entries(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The files of the archive by name, refused where a name or size is not one that an export gives."""
-    entries = archive.infolist()
-    if len(entries) > MOST_FILES:
-        raise _refused(path, "it holds too many files")
-    for entry in entries:
-        kind = stat.S_IFMT(entry.external_attr >> 16)
-        if entry.filename not in (MANIFEST, SCHEME) and not _CASE_FILE.fullmatch(entry.filename):
-            raise _refused(path, "it holds a file that no export writes")
-        if kind not in (0, stat.S_IFREG) or entry.flag_bits & 1:
-            raise _refused(path, "it holds a link or an encrypted file")
-        expansion = entry.file_size / max(entry.compress_size, 1)
-        if entry.file_size > LARGEST_FILE or (entry.file_size > HARMLESS and expansion > MOST_EXPANSION):
-            raise _refused(path, "a file in it is far too large")
-    by_name = {entry.filename: entry for entry in entries}
-    if len(by_name) != len(entries):
-        raise _refused(path, "it holds a file twice")
-    if not {MANIFEST, SCHEME} <= set(by_name):
-        raise _refused(path, "it was not written by 'cases export'")
-    return by_name
+def _may_hold(name: str) -> bool:
+    return name in (MANIFEST, SCHEME) or any(form.fullmatch(name) for form in (_CASE_FILE, SCHEME_FILE))
 
 
-def _manifest(path: Path, archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo]) -> dict[str, dict[str, Any]]:
-    """Size and checksum of every file but the manifest."""
-    names = ("format", "format_version", "files")
-    content = strict.fields(strict.parse(_content(archive, entries[MANIFEST])), names)
-    if content["format"] != FORMAT or content["format_version"] != FORMAT_VERSION:
-        raise _refused(path, "it is of another version: update this software")
-    files = content["files"]
-    if not isinstance(files, dict) or set(files) != set(entries) - {MANIFEST}:
-        raise _refused(path, "its files are not those that its manifest names")
-    for name, entry in files.items():
-        fields = strict.fields(entry, ("size", "sha256"))
-        if strict.whole(fields["size"], 0, LARGEST_FILE) != entries[name].file_size:
-            raise _refused(path, "a file in it has another size than its manifest says")
-    return files
-
-
-def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    if entry.file_size > strict.LARGEST:
-        raise strict.Malformed("too large")
-    return archive.read(entry)
-
-
-def _extract(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, said: dict[str, Any], target: Path) -> None:
-    """Write one file aside; its checksum must be right."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
-    with archive.open(entry) as source, target.open("wb") as file:
-        while piece := source.read(_PIECE):
-            digest.update(piece)
-            file.write(piece)
-    if digest.hexdigest() != said["sha256"]:
-        raise _refused(path, "a file in it was changed")
-
-
-def _prepared(path: Path, aside: Path, name: str, schemes: dict) -> _Incoming:
+def _prepared(path: Path, aside: Path, name: str, mine: SchemeHistory, theirs: SchemeHistory) -> _Incoming:
     """Check one extracted case and write it anew."""
     raw = CaseFiles(aside / "raw" / "cases" / name)
     if not (raw.image.is_file() and (raw.folder / CONTENT).is_file() and raw.revision_numbers()):
-        raise _refused(path, f"'{name}' in it is not complete")
+        raise refused(path, f"'{name}' in it is not complete")
     content = ImageContent.from_dict(strict.load(raw.folder / CONTENT))
     revisions = [
         Revision.from_dict(strict.load(raw.folder / numbered(k) / REVISION)) for k in raw.revision_numbers()
     ]
+    revisions = [theirs.now(r) if not mine.knows(r) and theirs.knows(r) else r for r in revisions]
     for revision in revisions:
-        scheme = schemes.get(revision.scheme)
-        if scheme is None or tuple(p.name for p in revision.landmarks) != scheme.names:
-            raise _refused(path, f"a review of '{name}' follows another scheme than this project")
+        if not mine.knows(revision):
+            raise refused(path, f"a review of '{name}' follows another scheme than this project")
     try:
         volume = read_foreign_nrrd(raw.image, content.grid.shape)
         is_same = content_of(volume).same_image(content)
     except InputError as error:
-        raise _refused(path, f"the scan of '{name}' in it cannot be used") from error
+        raise refused(path, f"the scan of '{name}' in it cannot be used") from error
     if not is_same or not name.startswith(content.case_id):
-        raise _refused(path, f"the scan of '{name}' in it is another one than its record says")
+        raise refused(path, f"the scan of '{name}' in it is another one than its record says")
     prepare_case(aside / name, volume, content, revisions)
     return _Incoming(aside / name, content, revisions)
-
-
-def _refused(path: Path, reason: str) -> InputError:
-    return InputError(f"The archive '{path}' is refused, because {reason}: ask for a new export; nothing was added.")

@@ -14,6 +14,7 @@ from H3DELandmarksLib.cohort.finding import Finding, FindingKind
 from H3DELandmarksLib.cohort.image_check import PointsOnScan, check_on_scans, look_at_scan
 from H3DELandmarksLib.cohort.project import CaseProject
 from H3DELandmarksLib.cohort.record import CASE_ID, Revision
+from H3DELandmarksLib.cohort.scheme_history import SchemeHistory
 from H3DELandmarksLib.cohort.shape_check import CheckedPoints, check_copies, check_shapes
 from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.landmarks import LandmarkScheme
@@ -48,13 +49,14 @@ def check_project(project: CaseProject, progress: Progress) -> list[Finding]:
     Returns:
         Findings, case by case; the graver ones of a case first.
     """
-    scheme, cases = project.scheme, project.cases()
+    history, cases = project.history(), project.cases()
+    scheme = history.newest
     read: list[_Read] = []
     findings: list[Finding] = []
     for number, case in enumerate(cases):
         progress(number / len(cases), case.id)
         try:
-            read.append(_read(case, scheme))
+            read.append(_read(case, history))
         except InputError as error:
             findings.append(Finding(case.id, FindingKind.UNREADABLE, None, " ".join(str(error).split())))
     findings += check_on_scans([case.on_scan for case in read], scheme)
@@ -78,7 +80,8 @@ def draw_findings(project: CaseProject, findings: Sequence[Finding], folder: Pat
     """
     from H3DELandmarksLib.cohort.check_picture import draw_finding
 
-    scheme = project.scheme
+    history = project.history()
+    scheme = history.newest
     result: list[Finding] = []
     shown, volume, points = None, None, None
     for number, finding in enumerate(findings):
@@ -86,7 +89,7 @@ def draw_findings(project: CaseProject, findings: Sequence[Finding], folder: Pat
         if finding.kind is not FindingKind.UNREADABLE and CASE_ID.fullmatch(finding.case):
             if shown != finding.case:
                 shown, case = finding.case, project.case(finding.case)
-                volume, points = case.volume(), _positions(case.revision(), scheme)
+                volume, points = case.volume(), _positions(history.now(case.revision()), scheme)
             landmark = "" if finding.landmark is None else f"-{scheme.names.index(finding.landmark) + 1:03d}"
             path = folder / f"{finding.case}-{finding.kind.value.replace(' ', '-')}{landmark}.png"
             draw_finding(volume, points, scheme.names, finding, path)
@@ -96,11 +99,10 @@ def draw_findings(project: CaseProject, findings: Sequence[Finding], folder: Pat
     return result
 
 
-def _read(case: CaseFiles, scheme: LandmarkScheme) -> _Read:
-    revision = case.revision()
-    return _Read(
-        case.id, revision, case.content(), look_at_scan(case.id, case.volume(), _positions(revision, scheme))
-    )
+def _read(case: CaseFiles, history: SchemeHistory) -> _Read:
+    revision = history.now(case.revision())
+    positions = _positions(revision, history.newest)
+    return _Read(case.id, revision, case.content(), look_at_scan(case.id, case.volume(), positions))
 
 
 def _positions(revision: Revision, scheme: LandmarkScheme) -> np.ndarray:

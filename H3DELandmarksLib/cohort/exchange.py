@@ -12,9 +12,10 @@ from typing import Any
 from H3DELandmarksLib.cohort.decisions import landmarks_from_sets
 from H3DELandmarksLib.cohort.project import Added, CaseProject
 from H3DELandmarksLib.cohort.record import ModelName
+from H3DELandmarksLib.cohort.scheme_history import SchemeHistory
 from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.geometry import Volume
-from H3DELandmarksLib.landmarks import LandmarkScheme, LandmarkSet
+from H3DELandmarksLib.landmarks import LandmarkSet
 
 log = logging.getLogger(__name__)
 Progress = Callable[[float, str], None]
@@ -110,19 +111,19 @@ def import_cases(
     Raises:
         InputError: the folder is not of this form.
     """
-    scheme, summary = project.scheme, ImportSummary()
-    cases = import_module(FORMS[form]).sources(folder, scheme)
+    history, summary = project.history(), ImportSummary()
+    cases = import_module(FORMS[form]).sources(folder, history.newest)
     for number, case in enumerate(cases):
         progress(number / len(cases), case.name)
         try:
-            summary.count(_import_case(project, scheme, case, reviewed, model, summary))
+            summary.count(_import_case(project, history, case, reviewed, model, summary))
         except InputError as error:
             summary.skipped.append(" ".join(str(error).split()))
             log.warning("%s", summary.skipped[-1])
     progress(1.0, "done")
     if summary.left_out:
         log.warning("%d points were left out, because the scheme '%s' has no landmarks of their names.",
-                    summary.left_out, scheme.id)
+                    summary.left_out, history.newest.id)
     return summary
 
 
@@ -138,7 +139,7 @@ def export_cases(project: CaseProject, form: str, target: Path, progress: Progre
     Raises:
         InputError: there is no case, something is in the target already, or a case cannot be written in this form.
     """
-    scheme, cases = project.scheme, project.cases()
+    history, cases = project.history(), project.cases()
     if not cases:
         raise InputError(f"The project '{project.folder}' has no cases yet: add some first.")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -148,19 +149,22 @@ def export_cases(project: CaseProject, form: str, target: Path, progress: Progre
     def outgoing() -> Iterable[OutgoingCase]:
         for number, case in enumerate(cases):
             progress(number / len(cases), case.id)
-            revision = case.revision()
-            yield OutgoingCase(case.id, case.volume, revision.corrected(scheme), revision.proposed(scheme))
+            revision = history.now(case.revision())
+            corrected, proposed = (say(history.newest) for say in (revision.corrected, revision.proposed))
+            yield OutgoingCase(case.id, case.volume, corrected, proposed)
 
-    import_module(FORMS[form]).write(outgoing(), scheme, target)
+    import_module(FORMS[form]).write(outgoing(), history.newest, target)
     progress(1.0, "done")
     return len(cases)
 
 
 def _import_case(
-    project: CaseProject, scheme: LandmarkScheme, case: ForeignCase, reviewed: bool, model: ModelName | None,
+    project: CaseProject, history: SchemeHistory, case: ForeignCase, reviewed: bool, model: ModelName | None,
     summary: ImportSummary,
 ) -> Added:
-    volume, corrected, proposed = case.read()
+    scheme = history.newest
+    volume, *sets = case.read()
+    corrected, proposed = (None if points is None else history.renamed(points) for points in sets)
     if not set(corrected.names) & set(scheme.names):
         raise InputError(f"'{case.name}' has no point with a name of the scheme '{scheme.id}': rename its points.")
     landmarks, left_out = landmarks_from_sets(scheme, corrected, proposed, reviewed)

@@ -10,11 +10,13 @@ from H3DELandmarksLib.cohort import strict_json as strict
 from H3DELandmarksLib.cohort.case_files import CaseFiles
 from H3DELandmarksLib.cohort.project import CaseProject
 from H3DELandmarksLib.cohort.record import TIME_FORMAT
+from H3DELandmarksLib.cohort.scheme_history import SchemeHistory
 from H3DELandmarksLib.cohort.storage import write_file
 from H3DELandmarksLib.errors import InputError
+from H3DELandmarksLib.landmarks import LandmarkScheme
 
 log = logging.getLogger(__name__)
-INDEX, FORMAT_VERSION = "index.json", 1
+INDEX, FORMAT_VERSION = "index.json", 2
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class CaseSummary:
         scheme: ID@VERSION of the scheme that the newest review follows.
         shape: voxels along the axes of the scan, in the order closest to L, P, S.
         spacing_mm: along the same axes.
-        states: how many landmarks there are of each state.
+        states: how many landmarks of the newest scheme there are of each state.
     """
 
     id: str
@@ -51,35 +53,37 @@ def read_index(project: CaseProject, rebuild: bool = False) -> list[CaseSummary]
         project: whose cases are summed up.
         rebuild: read every case again, whatever the index says.
     """
-    kept = {} if rebuild else {summary.id: summary for summary in _read(project)}
+    history = project.history()
+    kept = {} if rebuild else {summary.id: summary for summary in _read(project, history.newest)}
     summaries = []
     for case in project.cases():
         try:
             newest = max(case.revision_numbers(), default=0)
             known = kept.get(case.id)
-            summaries.append(known if known and known.revision == newest else _summary(case))
+            summaries.append(known if known and known.revision == newest else _summary(case, history))
         except InputError as error:
             log.warning("%s", error)
     if rebuild or summaries != list(kept.values()):
-        _write(project, summaries)
+        _write(project, history.newest, summaries)
     return summaries
 
 
-def _summary(case: CaseFiles) -> CaseSummary:
+def _summary(case: CaseFiles, history: SchemeHistory) -> CaseSummary:
     number = max(case.revision_numbers(), default=0)
     revision, grid = case.revision(number), case.content().grid
     model = None if revision.model is None else f"{revision.model.id}@{revision.model.version}"
+    spacing = tuple(round(float(x), 6) for x in grid.spacing)
     return CaseSummary(
         case.id, number, revision.subject or case.id, revision.time.strftime(TIME_FORMAT), model,
-        "@".join(revision.scheme), grid.shape, tuple(round(float(x), 6) for x in grid.spacing), revision.counts(),
+        "@".join(revision.scheme), grid.shape, spacing, history.now(revision).counts(),
     )
 
 
-def _read(project: CaseProject) -> list[CaseSummary]:
-    """What the file says; nothing where it is missing or cannot be used."""
+def _read(project: CaseProject, scheme: LandmarkScheme) -> list[CaseSummary]:
+    """What the file says; nothing where it is missing, cannot be used, or is of an older scheme."""
     try:
         content: Any = strict.load(project.folder / INDEX)
-        if content["format_version"] != FORMAT_VERSION:
+        if content["format_version"] != FORMAT_VERSION or content["scheme"] != f"{scheme.id}@{scheme.version}":
             return []
         cases = [CaseSummary(**entry) for entry in content["cases"]]
     except (OSError, strict.Malformed, KeyError, TypeError):
@@ -90,8 +94,11 @@ def _read(project: CaseProject) -> list[CaseSummary]:
     ]
 
 
-def _write(project: CaseProject, summaries: list[CaseSummary]) -> None:
-    content = {"format_version": FORMAT_VERSION, "cases": [asdict(summary) for summary in summaries]}
+def _write(project: CaseProject, scheme: LandmarkScheme, summaries: list[CaseSummary]) -> None:
+    content = {
+        "format_version": FORMAT_VERSION, "scheme": f"{scheme.id}@{scheme.version}",
+        "cases": [asdict(summary) for summary in summaries],
+    }  # fmt: skip
     try:
         write_file(project.folder / INDEX, strict.dump(content))
     except OSError as error:

@@ -13,12 +13,14 @@ from H3DELandmarksLib.cohort.case_files import NUMBERED, CaseFiles, numbered, pr
 from H3DELandmarksLib.cohort.content import ImageContent, content_of
 from H3DELandmarksLib.cohort.record import CASE_ID, CaseLandmark, ModelName, Revision, complete
 from H3DELandmarksLib.cohort.scheme_file import read_scheme_bytes, scheme_bytes
-from H3DELandmarksLib.cohort.storage import folder_aside, take_place
+from H3DELandmarksLib.cohort.scheme_history import SchemeHistory, SchemeStep
+from H3DELandmarksLib.cohort.storage import folder_aside
 from H3DELandmarksLib.errors import InputError
+from H3DELandmarksLib.files import take_place
 from H3DELandmarksLib.geometry import Volume
 from H3DELandmarksLib.landmarks import LandmarkScheme
 
-SCHEMES, CASES, SCHEME = "schemes", "cases", "scheme.json"
+SCHEMES, CASES, SCHEME, MIGRATION = "schemes", "cases", "scheme.json", "migration.json"
 MOST_OF_SAME_VOXELS = 9
 
 
@@ -60,15 +62,37 @@ class CaseProject:
 
     def schemes(self) -> list[LandmarkScheme]:
         """All versions of the scheme, the oldest first."""
+        return list(self.history().schemes)
+
+    def history(self) -> SchemeHistory:
+        """All versions of the scheme with the steps between them; tells what a review says under the newest.
+
+        Raises:
+            InputError: as for `scheme`.
+        """
         try:
             names = sorted(p.name for p in (self.folder / SCHEMES).iterdir() if NUMBERED.fullmatch(p.name))
-            if names:
-                return [read_scheme_bytes((self.folder / SCHEMES / name / SCHEME).read_bytes()) for name in names]
-        except FileNotFoundError:
-            pass
+        except OSError:
+            names = []
+        if not names:
+            raise InputError(
+                f"'{self.folder}' holds no project of cases: choose another folder, or start a project there."
+            )
+        places = [self.folder / SCHEMES / name for name in names]
+        try:
+            return SchemeHistory(
+                tuple(read_scheme_bytes((place / SCHEME).read_bytes()) for place in places),
+                tuple(SchemeStep.from_bytes((place / MIGRATION).read_bytes()) for place in places[1:]),
+            )
         except (OSError, strict.Malformed) as error:
             raise InputError(f"The project '{self.folder}' has a damaged scheme: restore it from a backup.") from error
-        raise InputError(f"'{self.folder}' holds no project of cases: choose another folder, or start a project there.")
+
+    def review(self, case: CaseFiles) -> Revision:
+        """The newest review of a case as the newest scheme sees it: what training and checks read.
+
+        What was reviewed under an older scheme stays on disk as it was; see `scheme_history`.
+        """
+        return self.history().now(case.revision())
 
     def cases(self) -> list[CaseFiles]:
         """All cases, by id."""

@@ -49,9 +49,26 @@ def scheme_of_file(path: Path) -> LandmarkScheme:
         data = data.get("scheme", data) if isinstance(data, dict) else data
         return _scheme({**data, "pairs": data.get("pairs", []), "lateral": data.get("lateral", [])})
     except (OSError, strict.Malformed, AttributeError, TypeError, KeyError) as error:
+        if isinstance(error.__cause__, InputError):
+            raise InputError(f"The scheme in '{path}' cannot be used: {_misnamed(data) or error}") from error
         raise InputError(
             f"'{path}' holds no scheme: give a JSON file with id, version and landmarks (name, definition each)."
         ) from error
+
+
+def _misnamed(data: dict) -> str | None:
+    """What is wrong with the names of a scheme that is complete otherwise."""
+    names = [landmark["name"] for landmark in data["landmarks"]]
+    sides = [*(name for pair in data.get("pairs", []) for name in pair), *data.get("lateral", [])]
+    for name in names:
+        if names.count(name) > 1:
+            return f"two of its landmarks are called '{name}', give each a name of its own."
+    for name in sides:
+        if name not in names:
+            return f"'{name}' is listed under 'pairs' or 'lateral', but is none of its landmarks, add or remove it."
+        if sides.count(name) > 1:
+            return f"'{name}' is listed twice under 'pairs' and 'lateral', keep one place."
+    return None
 
 
 def _scheme(data: Any) -> LandmarkScheme:

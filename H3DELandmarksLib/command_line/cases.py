@@ -1,4 +1,4 @@
-"""``cases``: a project of corrected cases: start it, add to it, exchange it with others, check it before training."""
+"""``cases``: a project of corrected cases: start it, add to it, exchange it, check it before training, change it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
+from H3DELandmarksLib.command_line import case_ranking, case_scheme
+from H3DELandmarksLib.command_line.case_action import add_action
 from H3DELandmarksLib.command_line.console import Console
-from H3DELandmarksLib.command_line.options import add_json, add_progress
+from H3DELandmarksLib.command_line.options import add_progress
 from H3DELandmarksLib.errors import InputError
 
 FORMS = ("folder", "mml", "nnlandmark", "zip")
@@ -23,11 +25,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("cases", help="keep, exchange and check corrected cases", description=DESCRIPTION)
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
-    new = _action(actions, "new", "start a project", start)
+    new = add_action(actions, "new", "start a project", start)
     new.add_argument("--scheme", required=True, metavar="MODEL|FILE",
                      help="its landmarks: those of a model, or of a JSON file with id, version and landmarks")
 
-    add = _action(actions, "add", "add a corrected case", add_case)
+    add = add_action(actions, "add", "add a corrected case", add_case)
     add.add_argument("scan", metavar="SCAN", help="file or DICOM folder as it was loaded")
     add.add_argument("points", metavar="POINTS", help="corrected point list (.mrk.json)")
     add.add_argument("--proposed", metavar="FILE", help="point list as the model had proposed it")
@@ -36,31 +38,26 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add.add_argument("--subject", metavar="CASE", help="id of another case of the same subject")
     _add_origin(add)
 
-    listing = _action(actions, "list", "cases with their states", list_cases)
+    listing = add_action(actions, "list", "cases with their states", list_cases)
     listing.add_argument("--rebuild", action="store_true", help="make the index again from the cases")
 
-    bring = _action(actions, "import", "add cases of another form", bring_in)
+    bring = add_action(actions, "import", "add cases of another form", bring_in)
     bring.add_argument("source", metavar="SOURCE", help="folder, or the zip file of another project")
     bring.add_argument("--form", choices=FORMS, help="what SOURCE is (default: zip for a .zip file, else folder)")
     _add_origin(bring)
     add_progress(bring)
 
-    hand = _action(actions, "export", "write all cases in another form", hand_out)
+    hand = add_action(actions, "export", "write all cases in another form", hand_out)
     hand.add_argument("target", metavar="TARGET", help="new folder, or zip file")
     hand.add_argument("--form", choices=FORMS, help="form of TARGET (default: zip for a .zip file, else folder)")
     add_progress(hand)
 
-    check = _action(actions, "check", "find what should be looked at before training", check_cases)
+    check = add_action(actions, "check", "find what should be looked at before training", check_cases)
     check.add_argument("--pictures", metavar="DIR", help="draw every finding")
     add_progress(check)
 
-
-def _action(actions: argparse._SubParsersAction, name: str, text: str, run) -> argparse.ArgumentParser:
-    action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-    action.add_argument("project", metavar="PROJECT", help="folder of the project")
-    action.set_defaults(run=run)
-    add_json(action)
-    return action
+    case_scheme.add_actions(actions)
+    case_ranking.add_actions(actions)
 
 
 def _add_origin(action: argparse.ArgumentParser) -> None:
@@ -90,8 +87,9 @@ def add_case(options: argparse.Namespace, console: Console) -> bool:
     if options.accept and (options.proposed is None or options.unreviewed):
         raise InputError("Only what was proposed and looked at can be accepted: give --proposed, not --unreviewed.")
     project = open_project(options.project)
-    corrected = read_markups(options.points)
-    proposed = None if options.proposed is None else read_markups(options.proposed)
+    history = project.history()
+    corrected = history.renamed(read_markups(options.points))
+    proposed = None if options.proposed is None else history.renamed(read_markups(options.proposed))
     if not set(corrected.names) & set(project.scheme.names):
         raise InputError(f"'{options.points}' has no point of the scheme '{project.scheme.id}': rename its points.")
     reviewed = not options.unreviewed if proposed is None else options.accept

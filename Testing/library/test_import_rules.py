@@ -27,6 +27,7 @@ TORCH_PLACES = (
     "H3DELandmarksLib.detection.openvino_engine",
     "H3DELandmarksLib.detection.precision_gate",
     "H3DELandmarksLib.detection.refiner",
+    "H3DELandmarksLib.detection.second_look",
     "H3DELandmarksLib.detection.stage",
     "H3DELandmarksLib.detection.torch_engine",
 )

@@ -1,0 +1,1 @@
+"""The parts of `which_case_next`."""

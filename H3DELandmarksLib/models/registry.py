@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,7 +13,9 @@ from pathlib import Path
 import H3DELandmarksLib
 from H3DELandmarksLib.errors import ModelPackageError
 from H3DELandmarksLib.files import TEMPORARY_PREFIX
-from H3DELandmarksLib.models.package import MANIFEST, MODEL_CARD, ModelPackage, open_package, write_files
+from H3DELandmarksLib.models.history import HistoryEntry, append_entry, current_version, read_history
+from H3DELandmarksLib.models.lineage import package_digest
+from H3DELandmarksLib.models.package import ModelPackage, open_package, write_files
 
 FOLDER_VARIABLE = "H3DE_MODELS"
 
@@ -81,15 +84,20 @@ def find_model(id_or_path: str | Path) -> ModelPackage:
     """Find a model.
 
     Args:
-        id_or_path: an id (its newest version), an id and version (``mouse-skull@1.0.0``), or a folder or zip file.
+        id_or_path: an id (its current version, which is the newest one where nobody has chosen), an id and version
+            (``mouse-skull@1.0.0``), or a folder or zip file.
 
     Raises:
         ModelPackageError: no such model, with the available ids, or the package cannot be used.
     """
     wanted = str(id_or_path)
     entries = available_models()
+    versions = {entry.package.version: entry.package for entry in entries if entry.package and entry.id == wanted}
+    if versions:
+        current = current_version(read_history(user_folder(), wanted), versions)
+        return versions[current or next(iter(versions))]
     for entry in entries:
-        if entry.package and wanted in (entry.package.id, f"{entry.package.id}@{entry.package.version}"):
+        if entry.package and wanted == f"{entry.package.id}@{entry.package.version}":
             return entry.package
     if Path(wanted).exists():
         return open_package(wanted)
@@ -122,8 +130,19 @@ def install_model(path: str | Path, *, replace: bool = False) -> ModelPackage:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelPackageError(f"'{target.parent}' cannot be created: check the permission to write there.") from error
-    write_files(target, {name: package.read(name) for name in (MANIFEST, MODEL_CARD, *package.weight_files)})
-    return open_package(target)
+    write_files(target, {name: package.read(name) for name in package.files})
+    installed = open_package(target)
+    if read_history(user_folder(), installed.id):
+        append_entry(user_folder(), installed.id, lambda history: _installed(history, installed))
+    return installed
+
+
+def _installed(history: Sequence[HistoryEntry], package: ModelPackage) -> HistoryEntry:
+    """The entry about an installed version, which becomes current where it is newer than the current one."""
+    versions = [entry.package.version for entry in available_models() if entry.package and entry.id == package.id]
+    current = current_version(history, versions)
+    newest = max(filter(None, (current, package.version)), key=_version_order)
+    return HistoryEntry("install", package.version, newest, current, package_digest(package))
 
 
 def _package_paths(folder: Path) -> list[Path]:
@@ -145,7 +164,11 @@ def _version_key(entry: ModelEntry) -> tuple:
     """Order of versions by number; a candidate such as 1.1.0-rc.1 comes before 1.1.0."""
     if entry.package is None:
         return ((0, 0, 0), True, ())
-    numbers, _, candidate = entry.package.version.partition("-")
+    return _version_order(entry.package.version)
+
+
+def _version_order(version: str) -> tuple:
+    numbers, _, candidate = version.partition("-")
     parts = [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"[.-]", candidate)]
     return (tuple(int(number) for number in numbers.split(".")), not candidate, tuple(parts))
 

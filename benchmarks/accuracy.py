@@ -2,6 +2,7 @@
 
     python benchmarks/accuracy.py mouse-skull --model mouse-skull --poses 4
     python benchmarks/accuracy.py mandibular-molar-phantom --model mandibular-molar-phantom --molars-missing
+    python benchmarks/accuracy.py mandibular-molar-phantom --model mandibular-molar-phantom --seeds 9100 9140
 
 A stored pose is the same scan with its header turned by a random rotation and its voxel axes reordered and flipped:
 what a scanner or a converter may do to a scan without touching a voxel. The first pose is always the scan as it is.
@@ -14,6 +15,8 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,7 @@ from H3DELandmarksLib.command_line.train import find_configuration
 from H3DELandmarksLib.datasets.phantom import MOLARS, generate_phantom
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.evaluation import evaluate_sets
+from H3DELandmarksLib.evaluation.reliability import compare_statements
 from H3DELandmarksLib.geometry import Volume
 from H3DELandmarksLib.landmarks import LandmarkSet
 from H3DELandmarksLib.models import find_model
@@ -70,6 +74,13 @@ def phantoms_with_missing_molars(configuration: Configuration) -> Iterator[Case]
         yield Case(f"{seed} without {' '.join(sorted(missing))}", made.volume, made.landmarks)
 
 
+def other_phantoms(configuration: Configuration, cache: Path, first: int, last: int) -> list[Case]:
+    """Phantoms of other seeds than the configuration's, up to but without the last, at its spacings."""
+    values = deepcopy(dict(configuration.values))
+    values["data"]["seeds"]["other"] = [first, last]
+    return load_cases(replace(configuration, values=values), "other", cache)
+
+
 def main() -> None:
     """Print the table and, with --output, save it as JSON and text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -79,6 +90,7 @@ def main() -> None:
     parser.add_argument("--poses", type=int, default=1, help="stored poses of each case (full rotations)")
     parser.add_argument("--axes-only", action="store_true", help="shuffle axes without turning the patient")
     parser.add_argument("--molars-missing", action="store_true", help="phantom: remove one to four molars of each case")
+    parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "END"), help="phantom: other seeds")
     parser.add_argument("--cache", type=Path, default=Path("runs"), help="folder of generated cases")
     parser.add_argument("--output", type=Path, help="folder for the table")
     options = parser.parse_args()
@@ -87,6 +99,8 @@ def main() -> None:
     detector = Detector(package)
     if options.molars_missing:
         cases = phantoms_with_missing_molars(configuration)
+    elif options.seeds:
+        cases = other_phantoms(configuration, options.cache, *options.seeds)
     else:
         cases = load_cases(configuration, options.subset, options.cache)
     predictions, references, seconds = {}, {}, []
@@ -96,10 +110,14 @@ def main() -> None:
         predictions[case.name] = detector.detect(case.volume)
         seconds.append(time.perf_counter() - start)
         references[case.name] = case.landmarks
+    tolerance = configuration.values["tolerance_mm"]
+    reliability = compare_statements(predictions, references, tolerance).summary()
     evaluation = evaluate_sets(predictions, references, configuration.values.get("thresholds_mm", (2, 2.5, 3, 4)))
     per_case = [float(np.mean(row[np.isfinite(row)])) if np.isfinite(row).any() else None for row in evaluation.errors]
     print(f"{package.id} {package.version}: {options.subset} cases of {options.configuration}")
     print(evaluation.text())
+    for name, part in reliability.items():
+        print(f"{name}: ECE {part['ece']}, with bins of equal mass {part['ece_equal_mass']}")
     for name, error in zip(evaluation.cases, per_case):
         print(f"{name:40s} {'nothing to measure' if error is None else f'{error:.3f} mm'}")
     worst = max(error for error in per_case if error is not None)

@@ -1,4 +1,4 @@
-"""``models``: which model packages there are, what they say of themselves, whether they are intact, adding one."""
+"""``models``: which model packages there are, what they say of themselves, whether they are intact, installing one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from H3DELandmarksLib.command_line import import_published
+from H3DELandmarksLib.command_line import import_published, models_compare, models_versions, recalibrate
 from H3DELandmarksLib.command_line.console import Console
 from H3DELandmarksLib.command_line.options import add_json
 
@@ -18,7 +18,7 @@ SUMMARY_FIELDS = ("id", "version", "title", "modality", "anatomy")
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Declare the command and its actions."""
-    parser = commands.add_parser("models", help="list, describe, check and install models")
+    parser = commands.add_parser("models", help="list, describe, check, install, compare and share models")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
     listing = actions.add_parser("list", help="models that can be used")
@@ -39,7 +39,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
     for action in (listing, info, verify, install):
         add_json(action)
+    models_compare.add_actions(actions)
+    models_versions.add_actions(actions)
     import_published.add_action(actions)
+    recalibrate.add_action(actions)
 
 
 def list_models(options: argparse.Namespace, console: Console) -> bool:
@@ -76,7 +79,12 @@ def describe_model(options: argparse.Namespace, console: Console) -> bool:
     card = package.model_card()
     console.say(f"{package.id} {package.version} ({package.path})\n\n{card.strip()}\n\nLandmarks")
     console.say("\n".join(f"  {landmark.name}: {landmark.definition}" for landmark in package.scheme.landmarks))
-    console.document({"ok": True, "path": package.path, "manifest": package.manifest, "model_card": card})
+    pictures = [package.path / name for name in package.picture_files]
+    if pictures:
+        console.say("\nPictures of the model card\n" + "\n".join(f"  {path}" for path in pictures))
+    console.document({
+        "ok": True, "path": package.path, "manifest": package.manifest, "model_card": card, "pictures": pictures
+    })  # fmt: skip
     return True
 
 

@@ -133,10 +133,15 @@ class Detector:
             )
 
     def landmark_set(self, found: Findings) -> LandmarkSet:
-        """Calibrated landmarks from raw findings; no position is trusted more than that the landmark exists."""
+        """Calibrated landmarks from raw findings; no position is trusted more than that the landmark exists.
+
+        Where the points found together do not fit the model's anatomy, presence and confidence of all of them fall.
+        """
         residual = np.linalg.norm(found.pose.to_lps(self.shape.mean) - found.positions, axis=1) / self.shape.tolerance
         presence = self.calibration.presence(found.presence_logit)
+        trust = self.calibration.trust(presence, found.concentration, residual)
         confidence = self.calibration.confidence(found.concentration, found.presence_logit, residual)
+        presence, confidence = self.calibration.doubted(presence, confidence, trust)
         return LandmarkSet(
             self.scheme.names,
             found.positions,

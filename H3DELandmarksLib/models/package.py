@@ -69,14 +69,25 @@ class ModelPackage:
         """SHA-256 of every weights file, by file name."""
         return {entry["file"]: entry["sha256"] for entry in _weight_entries(self.manifest)}
 
+    @property
+    def picture_files(self) -> dict[str, str]:
+        """SHA-256 of every picture of the model card, by file name."""
+        return {entry["file"]: entry["sha256"] for entry in self.manifest.get("pictures", ())}
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all files of the package."""
+        return (MANIFEST, MODEL_CARD, *self.weight_files, *self.picture_files)
+
     def read(self, name: str) -> bytes:
-        """The bytes of one file of the package, weights compared with their SHA-256.
+        """The bytes of one file of the package, weights and pictures compared with their SHA-256.
 
         Raises:
             ModelPackageError: the file is missing, too large or not the one that the manifest describes.
         """
-        expected = self.weight_files.get(name)
-        data = _read_member(self.path, name, _LARGEST_TEXT if expected is None else _LARGEST_WEIGHTS)
+        weights = self.weight_files
+        expected = (self.picture_files | weights).get(name)
+        data = _read_member(self.path, name, _LARGEST_WEIGHTS if name in weights else _LARGEST_TEXT)
         if expected is not None and hashlib.sha256(data).hexdigest() != expected:
             raise ModelPackageError(
                 f"The file '{name}' of the model '{self.id}' was changed or damaged (SHA-256 differs): {_GET_AGAIN}."
@@ -106,7 +117,7 @@ class ModelPackage:
         return self.read(MODEL_CARD).decode("utf-8", errors="replace")
 
     def verify(self) -> None:
-        """Check the manifest against the schema and every weights file against its SHA-256.
+        """Check the manifest against the schema, and every weights file and picture against its SHA-256.
 
         Raises:
             ModelPackageError: what is wrong and what to do.
@@ -114,7 +125,7 @@ class ModelPackage:
         """
         check_manifest(self.manifest)
         self.model_card()
-        for name in self.weight_files:
+        for name in self.weight_files | self.picture_files:
             self.read(name)
 
 
@@ -138,7 +149,7 @@ def open_package(path: str | Path) -> ModelPackage:
     except ModelPackageError as error:
         raise ModelPackageError(f"The model package '{path}' cannot be used: {error}") from error
     package = ModelPackage(path, manifest)
-    for name in (MODEL_CARD, *package.weight_files):
+    for name in package.files:
         if not _has_member(path, name):
             raise ModelPackageError(f"The model package '{path}' lacks its file '{name}': {_GET_AGAIN}.")
     return package
@@ -147,9 +158,10 @@ def open_package(path: str | Path) -> ModelPackage:
 def write_package(
     folder: str | Path,
     manifest: Mapping[str, Any],
-    weights: Mapping[str, Mapping[str, Any]],
+    weights: Mapping[str, Mapping[str, Any] | bytes],
     model_card: str,
     *,
+    pictures: Mapping[str, bytes] | None = None,
     replace: bool = False,
 ) -> ModelPackage:
     """Write a model package; the folder appears only when it is complete.
@@ -157,8 +169,9 @@ def write_package(
     Args:
         folder: where to write; its parent exists.
         manifest: as the schema asks, but the SHA-256 of weights may be left out: they are filled in here.
-        weights: tensors (numpy arrays or torch tensors, float16 allowed) by name, by file name.
+        weights: tensors (numpy arrays or torch tensors, float16 allowed) by name, or the file's bytes, by file name.
         model_card: Markdown text.
+        pictures: PNG or JPEG files that the model card shows, by file name; they are the manifest's pictures.
         replace: whether an existing folder may be replaced.
 
     Raises:
@@ -168,14 +181,20 @@ def write_package(
     if folder.exists() and not replace:
         raise ModelPackageError(f"'{folder}' exists: choose another folder, or allow it to be replaced.")
     _, save, _ = _safetensors()
-    contents = {name: save({key: _as_array(value) for key, value in group.items()}) for name, group in weights.items()}
+    contents = {
+        name: group if isinstance(group, bytes) else save({key: _as_array(value) for key, value in group.items()})
+        for name, group in weights.items()
+    }
     manifest = _with_checksums(manifest, contents)
+    manifest.pop("pictures", None)
+    if pictures:
+        manifest["pictures"] = _checksums(pictures)
     check_manifest(manifest)
     try:
         text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ModelPackageError(f"{MANIFEST} cannot hold every value ({error}): use plain finite ones.") from error
-    contents |= {MANIFEST: f"{text}\n".encode(), MODEL_CARD: model_card.encode()}
+    contents |= {MANIFEST: f"{text}\n".encode(), MODEL_CARD: model_card.encode(), **(pictures or {})}
     write_files(folder, contents)
     return open_package(folder)
 
@@ -279,6 +298,10 @@ def _with_checksums(manifest: Mapping[str, Any], contents: Mapping[str, bytes]) 
     for entry in entries:
         entry["sha256"] = hashlib.sha256(contents[entry["file"]]).hexdigest()
     return manifest
+
+
+def _checksums(files: Mapping[str, bytes]) -> list[dict[str, str]]:
+    return [{"file": name, "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()]
 
 
 def _parse_manifest(path: Path, data: bytes) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from H3DELandmarksLib.errors import MissingDependencyError
 from H3DELandmarksLib.files import replaced_when_complete
 from H3DELandmarksLib.geometry import Volume
 from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.pictures.figures import new_figure
 from H3DELandmarksLib.pictures.sheet import (
     LABEL_STEP,
     MARGIN,
@@ -25,12 +25,12 @@ from H3DELandmarksLib.pictures.sheet import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BACKGROUND, FOREGROUND, MUTED = "#0d1117", "#f0f3f6", "#9aa4b0"
 REFERENCE_COLOR, UNRATED_COLOR = "#ff5cf0", "#7ee787"
 # Orange to blue: told apart by people who confuse red and green.
 CONFIDENCE_COLORS = ("#ff4f30", "#ffb02e", "#fff27a", "#62d9ff", "#2f9bff")
-DOTS_PER_INCH = 120
 RING_AREA = 52.0
 LISTED_ABSENT = 24
 SIGNATURE = "H3DELandmarks"
@@ -55,12 +55,24 @@ def draw_detection(
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    figure_type, canvas_type = _matplotlib()
+    figure = detection_figure(volume, landmarks, reference, title)
+    with replaced_when_complete(Path(path)) as temporary:
+        figure.savefig(temporary, facecolor=BACKGROUND, format="png", metadata={"Software": SIGNATURE})
+
+
+def detection_figure(
+    volume: Volume, landmarks: LandmarkSet, reference: LandmarkSet | None, title: str, remark: str | None = None
+) -> Figure:
+    """The picture of a detection as a figure.
+
+    Args:
+        volume, landmarks, reference, title: as for `draw_detection`.
+        remark: second line; where given, the landmarks were not found but are shown as they are, without close-ups.
+    """
     if reference is not None:
         reference = reference.ordered_as(landmarks.names)
-    sheet = plan_sheet(volume, landmarks)
-    figure = figure_type(figsize=(sheet.width, sheet.height), dpi=DOTS_PER_INCH, facecolor=BACKGROUND)
-    canvas_type(figure)
+    sheet = plan_sheet(volume, landmarks, with_close_ups=remark is None)
+    figure = new_figure(sheet.width, sheet.height, BACKGROUND)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, sheet.width), ylim=(0, sheet.height), autoscale_on=False)
     axes.set_axis_off()
     colors = confidence_colors(landmarks.confidence)
@@ -69,27 +81,15 @@ def draw_detection(
         _draw_labels(axes, panel, landmarks, colors, sheet.label_range)
         _draw_points(axes, panel, landmarks, colors, reference)
     _draw_close_ups(axes, sheet, landmarks, colors, reference)
-    _draw_heading(axes, sheet, title, _summary(landmarks, reference))
+    _draw_heading(axes, sheet, title, _summary(landmarks, reference) if remark is None else remark)
     _draw_legend(axes, sheet, landmarks, reference)
-    with replaced_when_complete(Path(path)) as temporary:
-        figure.savefig(temporary, facecolor=BACKGROUND, format="png", metadata={"Software": SIGNATURE})
+    return figure
 
 
 def is_drawing(path: Path) -> bool:
     """Whether a file is a picture that `draw_detection` has drawn, and not an image of somebody's own."""
     with path.open("rb") as file:
         return b"tEXtSoftware\0" + SIGNATURE.encode() in file.read(1024)
-
-
-def _matplotlib() -> tuple[type, type]:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(
-            "Pictures need the Python package matplotlib: install it with 'pip install matplotlib'."
-        ) from error
-    return Figure, FigureCanvasAgg
 
 
 def confidence_colors(confidence: np.ndarray) -> np.ndarray:
@@ -107,11 +107,11 @@ def _color_map():
     return LinearSegmentedColormap.from_list("confidence", CONFIDENCE_COLORS)
 
 
-def _text(axes: Axes, x: float, y: float, text: str, size: float, color: Any = FOREGROUND, **options: Any) -> None:
+def write(axes: Axes, x: float, y: float, text: str, size: float, color: Any = FOREGROUND, **options: Any) -> None:
     axes.text(x, y, text, fontsize=size, color=color, parse_math=False, **options)
 
 
-def _draw_image(axes: Axes, panel: Panel, window: tuple[float, float]) -> None:
+def draw_image(axes: Axes, panel: Panel, window: tuple[float, float]) -> None:
     axes.imshow(
         panel.image, extent=panel.extent, aspect="auto", cmap="gray", vmin=window[0], vmax=window[1],
         interpolation="bilinear",
@@ -124,16 +124,16 @@ def _draw_rings(axes: Axes, places: np.ndarray) -> None:
         axes.scatter(*places.T, s=RING_AREA, facecolors="none", edgecolors=color, linewidths=width, zorder=3)
 
 
-def _draw_scale_bar(axes: Axes, x: float, y: float, scale: float, longest: float, remark: str = "") -> None:
+def draw_scale_bar(axes: Axes, x: float, y: float, scale: float, longest: float, remark: str = "") -> None:
     """A bar of a round length that is at most `longest` inches, with its length in mm below."""
     length = round_length(longest / scale)
     axes.plot([x, x + length * scale], [y, y], color=FOREGROUND, linewidth=2, solid_capstyle="butt")
-    _text(axes, x, y - 0.05, f"{length:g} mm{remark}", 7.5, va="top")
+    write(axes, x, y - 0.05, f"{length:g} mm{remark}", 7.5, va="top")
 
 
 def _draw_projection(axes: Axes, panel: Panel, window: tuple[float, float]) -> None:
     """The image with its title, orientation letters and scale bar."""
-    _draw_image(axes, panel, window)
+    draw_image(axes, panel, window)
     left, right, bottom, top = panel.extent
     middle, center, inset = (left + right) / 2, (bottom + top) / 2, 0.05
     for letter, x, y, options in zip(
@@ -143,9 +143,9 @@ def _draw_projection(axes: Axes, panel: Panel, window: tuple[float, float]) -> N
         ({"ha": "left", "va": "center"}, {"ha": "right", "va": "center"}, {"ha": "center", "va": "top"},
          {"ha": "center", "va": "bottom"}),
     ):
-        _text(axes, x, y, letter, 9, weight="bold", **options)
-    _text(axes, left, top + 0.06, panel.view.title, 9, MUTED)
-    _draw_scale_bar(axes, left, bottom - 0.09, panel.scale, 0.3 * (right - left))
+        write(axes, x, y, letter, 9, weight="bold", **options)
+    write(axes, left, top + 0.06, panel.view.title, 9, MUTED)
+    draw_scale_bar(axes, left, bottom - 0.09, panel.scale, 0.3 * (right - left))
 
 
 def _draw_points(
@@ -179,7 +179,7 @@ def _draw_labels(
         for k, height in zip(group, heights):
             axes.plot([edge, places[k, 0]], [height, places[k, 1]], color=colors[k], linewidth=0.45, alpha=0.75)
             name = shown_name(landmarks.names[k])
-            _text(axes, edge + outward, height, name, 7, colors[k], ha=align, va="center_baseline")
+            write(axes, edge + outward, height, name, 7, colors[k], ha=align, va="center_baseline")
 
 
 def _draw_close_ups(
@@ -188,20 +188,20 @@ def _draw_close_ups(
     """Slices in three directions through the chosen landmarks."""
     for k, panels in sheet.close_ups:
         left, _, bottom, top = panels[0].extent
-        _text(axes, left, top + 0.05, _close_up_title(landmarks, k), 7.5, colors[k])
+        write(axes, left, top + 0.05, _close_up_title(landmarks, k), 7.5, colors[k])
         for panel in panels:
-            _draw_image(axes, panel, robust_window(panel.image, 1.0, 99.8))
-            _draw_cross(axes, panel.on_sheet(landmarks.positions[k]), colors[k])
+            draw_image(axes, panel, robust_window(panel.image, 1.0, 99.8))
+            draw_cross(axes, panel.on_sheet(landmarks.positions[k]), colors[k])
             if reference is not None and reference.present[k]:
                 place = panel.on_sheet(reference.positions[k])
                 if (np.abs(place - panel.origin - panel.size / 2) < panel.size / 2).all():
                     _draw_rings(axes, place[np.newaxis])
         if k == sheet.close_ups[0][0]:
             remark = " in all close-ups (axial, coronal and sagittal slices through the least certain landmarks)"
-            _draw_scale_bar(axes, left, bottom - 0.08, panels[0].scale, 0.6 * panels[0].size[0], remark)
+            draw_scale_bar(axes, left, bottom - 0.08, panels[0].scale, 0.6 * panels[0].size[0], remark)
 
 
-def _draw_cross(axes: Axes, place: np.ndarray, color: np.ndarray) -> None:
+def draw_cross(axes: Axes, place: np.ndarray, color: np.ndarray) -> None:
     """A cross whose open middle leaves the anatomy at the point visible."""
     x, y = place
     for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
@@ -220,8 +220,8 @@ def _close_up_title(landmarks: LandmarkSet, row: int) -> str:
 
 def _draw_heading(axes: Axes, sheet: Sheet, title: str, summary: str) -> None:
     top = sheet.height - 0.14
-    _text(axes, MARGIN, top, title, 12, weight="bold", va="top")
-    _text(axes, MARGIN, top - 0.23, summary, 8.5, MUTED, va="top")
+    write(axes, MARGIN, top, title, 12, weight="bold", va="top")
+    write(axes, MARGIN, top - 0.23, summary, 8.5, MUTED, va="top")
 
 
 def _draw_legend(axes: Axes, sheet: Sheet, landmarks: LandmarkSet, reference: LandmarkSet | None) -> None:
@@ -230,11 +230,11 @@ def _draw_legend(axes: Axes, sheet: Sheet, landmarks: LandmarkSet, reference: La
     if np.isfinite(landmarks.confidence[landmarks.present]).any():
         ramp, extent = np.linspace(0, 1, 64)[np.newaxis], (right - 1.3, right - 0.12, top - 0.13, top - 0.03)
         axes.imshow(ramp, extent=extent, aspect="auto", cmap=_color_map())
-        _text(axes, right - 1.36, top - 0.08, "confidence 0", 7.5, MUTED, ha="right", va="center")
-        _text(axes, right, top - 0.08, "1", 7.5, MUTED, ha="right", va="center")
+        write(axes, right - 1.36, top - 0.08, "confidence 0", 7.5, MUTED, ha="right", va="center")
+        write(axes, right, top - 0.08, "1", 7.5, MUTED, ha="right", va="center")
     if reference is not None:
         _draw_rings(axes, np.array([[right - 1.24, top - 0.3]]))
-        _text(axes, right - 1.14, top - 0.3, "reference position", 7.5, MUTED, va="center")
+        write(axes, right - 1.14, top - 0.3, "reference position", 7.5, MUTED, va="center")
 
 
 def _summary(landmarks: LandmarkSet, reference: LandmarkSet | None) -> str:

@@ -111,12 +111,13 @@ class Sheet:
     close_ups: tuple[tuple[int, tuple[Panel, ...]], ...]
 
 
-def plan_sheet(volume: Volume, landmarks: LandmarkSet) -> Sheet:
+def plan_sheet(volume: Volume, landmarks: LandmarkSet, with_close_ups: bool = True) -> Sheet:
     """Decide what is shown where.
 
     Args:
         volume: scan in any orientation, or a radiograph of one slice.
         landmarks: points to show and label.
+        with_close_ups: whether slices through the least certain landmarks are shown, too; never of a radiograph.
     """
     box, views, frame_from_lps = _upright(volume, landmarks)
     label_width = 0.16 + CHARACTER_WIDTH * max(len(shown_name(name)) for name in landmarks.names)
@@ -125,7 +126,7 @@ def plan_sheet(volume: Volume, landmarks: LandmarkSet) -> Sheet:
     heights = [box.grid.extent[view.axes[1]] * scale for view in views]
     across = sum(widths) + 2 * label_width * len(views) + GAP * (len(views) - 1)
     width = max(across, HEADING_WIDTH) + 2 * MARGIN
-    rows = least_certain(landmarks) if len(views) > 1 else []
+    rows = least_certain(landmarks) if with_close_ups and len(views) > 1 else []
     size = ((width - 2 * MARGIN - (CLOSE_UPS - 1) * GAP) / CLOSE_UPS - 2 * CLOSE_UP_GAP) / 3
     bottom = MARGIN + 0.25 + (size + 0.6 if rows else 0.0)
     row_height = max(*heights, LABEL_STEP * (landmarks.present.sum() // 2 + 1))
@@ -134,7 +135,11 @@ def plan_sheet(volume: Volume, landmarks: LandmarkSet) -> Sheet:
         origin = np.array([left + label_width, bottom + (row_height - panel_height) / 2])
         panels.append(replace(_projection(box, view, origin, scale), frame_from_lps=frame_from_lps))
         left += panel_width + 2 * label_width + GAP
-    close_ups = [(k, _close_up(volume, landmarks.positions[k], n, size)) for n, k in enumerate(rows)]
+    step, low = 3 * size + 2 * CLOSE_UP_GAP + GAP, MARGIN + 0.3
+    close_ups = [
+        (k, close_up(volume, landmarks.positions[k], np.array([MARGIN + n * step, low]), size))
+        for n, k in enumerate(rows)
+    ]
     return Sheet(
         width, bottom + row_height + HEADING_HEIGHT, tuple(panels), (bottom, bottom + row_height),
         robust_window(np.concatenate([panel.image.ravel() for panel in panels])), tuple(close_ups),
@@ -215,17 +220,16 @@ def least_certain(landmarks: LandmarkSet) -> list[int]:
     return present[np.argsort(confidence, kind="stable")][:CLOSE_UPS].tolist()
 
 
-def _close_up(volume: Volume, center: np.ndarray, number: int, size: float) -> tuple[Panel, ...]:
+def close_up(volume: Volume, center: np.ndarray, origin: np.ndarray, size: float) -> tuple[Panel, ...]:
     """Slices in three directions through a point: a small part of the scan, but enough voxels to recognize something.
 
     Args:
         volume: scan.
         center: (3,) LPS mm.
-        number: place in the row of close-ups.
+        origin: (2,) inches of the lower left corner on the sheet.
         size: edge length on the sheet in inches.
     """
     side = float(max(volume.grid.extent.max() / 8, 20 * volume.spacing.min()))
-    left = MARGIN + number * (3 * size + 2 * CLOSE_UP_GAP + GAP)
     panels = []
     for column, view in enumerate(VIEWS):
         samples = np.full(3, CLOSE_UP_SAMPLES)
@@ -233,8 +237,8 @@ def _close_up(volume: Volume, center: np.ndarray, number: int, size: float) -> t
         grid = crop_grid(center, np.eye(3), side / CLOSE_UP_SAMPLES, tuple(samples))
         image = resample(volume, grid, float(volume.array.min())).array.max(axis=view.normal)
         image, middle = _rows_from_top(image, view), center[list(view.axes)]
-        origin = np.array([left + column * (size + CLOSE_UP_GAP), MARGIN + 0.3])
-        panels.append(Panel(view, image, middle - side / 2, middle + side / 2, origin, size / side))
+        corner = origin + (column * (size + CLOSE_UP_GAP), 0.0)
+        panels.append(Panel(view, image, middle - side / 2, middle + side / 2, corner, size / side))
     return tuple(panels)
 
 

@@ -1,22 +1,27 @@
-"""Fitting a calibration to what a detector finds in validation cases."""
+"""Fitting a calibration to what a detector finds in cases that training never saw."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
 
-from H3DELandmarksLib.detection.calibration import Calibration, confidence_features
+from H3DELandmarksLib.detection.calibration import Calibration, confidence_features, scan_features
 from H3DELandmarksLib.detection.stage import Findings
-from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.geometry import Volume
 from H3DELandmarksLib.landmarks import LandmarkSet
 from H3DELandmarksLib.shape_model import ShapeModel
 from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksLib.training.conformal import radii
 
-SHRINKAGE = 5.0
+# What a scan that was cut off on purpose counts for the probability of presence: such scans are rarer in practice.
+TRUNCATED_WEIGHT = 0.5
+# A scan is familiar where at least half of the points found lie within this many tolerances of the truth.
+ROUGHLY_RIGHT = 2.0
+# The share of familiar scans that must not lose trust.
+KEPT = 0.99
 TRUNCATED = "-truncated"
 
 
@@ -78,59 +83,74 @@ def gather_evidence(findings: Sequence[Findings], cases: Sequence[Case], shape: 
     )
 
 
-def fit_calibration(evidence: Evidence, tolerance_mm: float) -> Calibration:
+def fit_calibration(evidence: Evidence, tolerance_mm: float, foreign: Evidence | None = None) -> Calibration:
     """Platt scaling of presence, logistic regression of "within tolerance", and radii that hold 90 % of errors.
 
     Args:
-        evidence: validation cases.
+        evidence: calibration cases.
         tolerance_mm: error up to which a position counts as right.
+        foreign: scans that don't show the anatomy; where given, the calibration also learns which scans to doubt.
     """
     known = ~np.isnan(evidence.present)
-    scale, bias = _fit_presence(evidence.logit[known], evidence.present[known])
+    importance = np.broadcast_to(np.where(evidence.truncated, TRUNCATED_WEIGHT, 1.0)[:, None], known.shape)
+    scale, bias = _fit_presence(evidence.logit[known], evidence.present[known], importance[known])
     features = confidence_features(evidence.concentration, evidence.logit, evidence.residual)[known]
     with np.errstate(invalid="ignore"):
         right = (evidence.error <= tolerance_mm)[known]
     weights = _logistic_regression(features, right)
-    found = scale * np.nan_to_num(evidence.logit, neginf=-1e3) + bias >= 0
-    whole = ~evidence.truncated[:, None]
-    return Calibration(scale, bias, weights, tolerance_mm, radii(np.where(found & whole, evidence.error, np.nan)))
+    calibration = Calibration(scale, bias, weights, tolerance_mm, radii(usual_errors(evidence, scale, bias)))
+    if foreign is None:
+        return calibration
+    return replace(calibration, familiarity_weights=_fit_familiarity(calibration, evidence, foreign))
 
 
-def radii(error: np.ndarray, share: float = 0.9) -> np.ndarray:
-    """(K,) mm that hold a share of errors: a conformal quantile of errors relative to each landmark's usual error.
+def usual_errors(evidence: Evidence, presence_scale: float, presence_bias: float) -> np.ndarray:
+    """(N, K) mm of landmarks that are found where they are, NaN elsewhere and in scans that were cut off on purpose."""
+    found = presence_scale * np.nan_to_num(evidence.logit, neginf=-1e3) + presence_bias >= 0
+    return np.where(found & ~evidence.truncated[:, None], evidence.error, np.nan)
 
-    The usual error of a landmark is its mean, drawn towards the mean of all by `SHRINKAGE` extra cases, as few cases
-    speak for each landmark (normalized split conformal prediction, Lei et al., JASA 113:1094, 2018).
 
-    Args:
-        error: (N, K) mm, NaN where nothing was found or nothing was there.
+def _fit_familiarity(calibration: Calibration, evidence: Evidence, foreign: Evidence) -> np.ndarray | None:
+    """(5,) weights of "most points found in this scan are roughly right"; None where no foreign scan misleads.
 
-    Raises:
-        InputError: nothing was found anywhere.
+    Both kinds of scan count alike. The constant is then raised until nearly all familiar scans keep their trust.
     """
-    count = np.isfinite(error).sum(axis=0)
-    if not count.any():
-        raise InputError("The network finds no landmark in the validation cases: train for more steps, then package.")
-    usual = (np.nansum(error, axis=0) + SHRINKAGE * np.nanmean(error)) / (count + SHRINKAGE)
-    scores = (error / usual)[np.isfinite(error)]
-    level = min(1.0, np.ceil((scores.size + 1) * share) / scores.size)
-    return usual * np.quantile(scores, level)
+    features, familiar = [], []
+    for rows in (evidence, foreign):
+        for presence, concentration, residual, error, truth in zip(
+            calibration.presence(rows.logit), rows.concentration, rows.residual, rows.error, rows.present
+        ):
+            judged = (presence >= 0.5) & np.isfinite(truth)
+            if judged.any():
+                with np.errstate(invalid="ignore"):
+                    right = error[judged] <= ROUGHLY_RIGHT * calibration.tolerance_mm
+                features.append(scan_features(presence, concentration, residual))
+                familiar.append(right.mean() >= 0.5)
+    features, familiar = np.array(features), np.array(familiar, dtype=bool)
+    if familiar.all() or not familiar.any():
+        return None
+    importance = np.where(familiar, 0.5 / familiar.mean(), 0.5 / (1 - familiar.mean()))
+    weights = _logistic_regression(features, familiar, penalty=0.1, importance=importance)
+    weights[0] -= min(0.0, float(np.quantile(features[familiar] @ weights, 1 - KEPT)))
+    return weights
 
 
-def _fit_presence(logit: np.ndarray, present: np.ndarray) -> tuple[float, float]:
+def _fit_presence(logit: np.ndarray, present: np.ndarray, importance: np.ndarray) -> tuple[float, float]:
     features = np.stack([np.ones_like(logit), np.clip(np.nan_to_num(logit, neginf=-50.0), -50, 50)], axis=1)
-    bias, scale = _logistic_regression(features, present == 1)
+    bias, scale = _logistic_regression(features, present == 1, importance=importance)
     return max(float(scale), 1e-3), float(bias)
 
 
-def _logistic_regression(features: np.ndarray, label: np.ndarray, penalty: float = 1e-2) -> np.ndarray:
+def _logistic_regression(
+    features: np.ndarray, label: np.ndarray, penalty: float = 1e-2, importance: np.ndarray | float = 1.0
+) -> np.ndarray:
     """Weights of a ridge-penalized logistic regression; the penalty keeps separable data finite."""
     sign = np.where(label, 1.0, -1.0)
 
     def cost(weights: np.ndarray) -> tuple[float, np.ndarray]:
         margin = sign * (features @ weights)
-        loss = np.logaddexp(0, -margin).mean() + penalty * weights @ weights / len(label)
-        slope = -sign / (1 + np.exp(np.clip(margin, -50, 50)))
+        loss = (importance * np.logaddexp(0, -margin)).mean() + penalty * weights @ weights / len(label)
+        slope = -importance * sign / (1 + np.exp(np.clip(margin, -50, 50)))
         return loss, features.T @ slope / len(label) + 2 * penalty * weights / len(label)
 
     return minimize(cost, np.zeros(features.shape[1]), jac=True, method="L-BFGS-B").x

@@ -10,7 +10,8 @@ from flat_cases import BRIGHTNESS, PLANES, radiograph
 from H3DELandmarksLib.geometry import Volume, transform_points
 from H3DELandmarksLib.landmarks import LandmarkSet
 from H3DELandmarksLib.pictures import draw_detection, is_drawing
-from H3DELandmarksLib.pictures.detection_picture import DOTS_PER_INCH, REFERENCE_COLOR, RING_AREA, confidence_colors
+from H3DELandmarksLib.pictures.detection_picture import REFERENCE_COLOR, RING_AREA, confidence_colors
+from H3DELandmarksLib.pictures.figures import DOTS_PER_INCH
 from H3DELandmarksLib.pictures.sheet import (
     AXIAL,
     CORONAL,

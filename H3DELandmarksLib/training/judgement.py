@@ -1,0 +1,133 @@
+"""What a model's weights are worth: calibration on cases of its own, then everything measured once on test cases."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.detection.calibration import Calibration
+from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
+from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM, radius_coverage
+from H3DELandmarksLib.evaluation.reliability import compare_statements
+from H3DELandmarksLib.geometry import Volume
+from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.shape_model import ShapeModel
+from H3DELandmarksLib.training.calibration import (
+    Evidence,
+    fit_calibration,
+    gather_evidence,
+    truncated_case,
+    usual_errors,
+)
+from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksLib.training.conformal import radii, radii_without
+from H3DELandmarksLib.training.foreign import foreign_cases
+
+logger = logging.getLogger(__name__)
+NOTHING = Volume(np.zeros((1, 1, 1), np.uint8), np.eye(4))
+WHOLE, CUT = "whole", "whole_and_cut_off"
+SPLIT, CROSS = "split conformal", "cross-conformal"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Calibration and test results of a model.
+
+    Attributes:
+        calibration: what the package will state probabilities and radii by.
+        evaluation: whole test scans.
+        predictions: what was found in them, by case.
+        reliability: of presence and confidence, see `Statements.summary`, by the test scans that they were stated in:
+            `WHOLE` alone, and with as many that have one end cut off, `CUT`.
+        cross_coverage: (cases, share) of errors within radii from all other unseen cases; None where radii come from
+            calibration cases alone.
+        shape: the model's mean shape.
+    """
+
+    calibration: Calibration
+    evaluation: Evaluation
+    predictions: Mapping[str, LandmarkSet]
+    reliability: Mapping[str, Mapping[str, Any]]
+    cross_coverage: tuple[int, float] | None
+    shape: ShapeModel
+
+    @property
+    def radii_from(self) -> str:
+        """How the radii were found."""
+        return SPLIT if self.cross_coverage is None else CROSS
+
+    def accuracy(self) -> dict[str, Any]:
+        """The manifest's ``accuracy``."""
+        result = {"test": self.evaluation.to_dict(), "reliability": dict(self.reliability)}
+        if self.cross_coverage is not None:
+            result["cross_conformal"] = dict(zip(("cases", "coverage"), self.cross_coverage))
+        return result
+
+
+def judge(
+    detector: Detector, settings: Mapping[str, Any], calibration: Sequence[Case], test: Sequence[Case]
+) -> Verdict:
+    """Fit a calibration, then measure what the detector says with it.
+
+    Args:
+        detector: loaded weights; gets the new calibration.
+        settings: ``tolerance_mm`` and optionally ``thresholds_mm`` and ``cross_conformal``.
+        calibration: cases for the calibration; each also serves with one end cut off, and disturbed beyond recognition.
+        test: cases for the measurement.
+    """
+    rng = np.random.default_rng(0)
+    logger.info("Looking at %d calibration cases, whole, cut off and disturbed", len(calibration))
+    seen = _evidence(detector, chain(calibration, (truncated_case(case, rng) for case in calibration)))
+    foreign = _evidence(detector, foreign_cases(calibration, rng))
+    fitted = fit_calibration(seen, settings["tolerance_mm"], foreign)
+    logger.info("Looking at %d test cases, whole and cut off", len(test))
+    test = [*test, *(truncated_case(case, rng) for case in test)]
+    findings = [detector.findings(case.volume) for case in test]
+    left_out = cross = None
+    if settings.get("cross_conformal", False):
+        unseen = gather_evidence(findings, test, detector.shape)
+        fitted, left_out, cross = _cross_conformal(fitted, seen, unseen)
+    detector.calibration = fitted
+    found = {case.name: detector.landmark_set(f) for case, f in zip(test, findings)}
+    if left_out is not None:
+        found |= {case.name: replace(found[case.name], radius=row) for case, row in zip(test, left_out)}
+    truth = {case.name: case.landmarks for case in test}
+    whole = {case.name: found[case.name] for case in test[: len(test) // 2]}
+    thresholds = settings.get("thresholds_mm", THRESHOLDS_MM)
+    evaluation = evaluate_sets(whole, {name: truth[name] for name in whole}, thresholds)
+    reliable = {
+        name: compare_statements(part, truth, settings["tolerance_mm"]).summary()
+        for name, part in ((WHOLE, whole), (CUT, found))
+    }
+    return Verdict(fitted, evaluation, whole, reliable, cross, detector.shape)
+
+
+def _evidence(detector: Detector, cases: Iterable[Case]) -> Evidence:
+    """What the detector finds beside the truth; of the cases, only the landmarks are kept in memory."""
+    found = [(detector.findings(case.volume), replace(case, volume=NOTHING)) for case in cases]
+    return gather_evidence([findings for findings, _ in found], [case for _, case in found], detector.shape)
+
+
+def _cross_conformal(
+    fitted: Calibration, seen: Evidence, unseen: Evidence
+) -> tuple[Calibration, np.ndarray, tuple[int, float]]:
+    """Radii from calibration and test cases together, for sets with too few specimens to spare.
+
+    Each test case is measured against the radii that all other cases give.
+
+    Returns:
+        The calibration with radii from all cases; (N, K) radii of the test cases; how many cases gave errors, and the
+        share of errors within radii from all other cases.
+    """
+    errors = [usual_errors(part, fitted.presence_scale, fitted.presence_bias) for part in (seen, unseen)]
+    whole = [rows[~part.truncated] for rows, part in zip(errors, (seen, unseen))]
+    every = np.concatenate(whole)
+    others = radii_without(every)
+    left_out = others[len(whole[0]) :]
+    return replace(fitted, radius90=radii(every)), left_out, (len(every), radius_coverage(every, others))

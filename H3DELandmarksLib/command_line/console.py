@@ -17,7 +17,7 @@ from typing import Any
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.errors import H3DELandmarksError
 
-Progress = Callable[[float, str], None]
+Progress = Callable[..., None]  # fraction, message, and for programs what else a command tells by name
 LOG_NAME = "h3delandmarks.log"
 SECONDS_BETWEEN_LINES = 0.2  # a program that shows progress must not drown in it
 
@@ -92,7 +92,7 @@ class Console:
                 with _progress_bar(name) as report:
                     yield report
             else:
-                yield lambda fraction, message: None
+                yield lambda fraction, message, **more: None
         finally:
             self._current = None
 
@@ -114,12 +114,12 @@ class Console:
     def _lines_about(self, name: str) -> Progress:
         last = -math.inf
 
-        def report(fraction: float, message: str) -> None:
+        def report(fraction: float, message: str, **more: Any) -> None:
             nonlocal last
             now = time.monotonic()
             if now - last >= SECONDS_BETWEEN_LINES or fraction >= 1:
                 last = now
-                self._line(event="progress", scan=name, fraction=fraction, message=message)
+                self._line(event="progress", scan=name, fraction=fraction, message=message, **more)
 
         return report
 
@@ -172,7 +172,7 @@ def _progress_bar(name: str) -> Iterator[Progress]:
 
     layout = "{desc} {percentage:3.0f}%|{bar}| {postfix}"
     with tqdm(total=1.0, desc=name, bar_format=layout, leave=False, file=sys.stderr) as bar:
-        def report(fraction: float, message: str) -> None:
+        def report(fraction: float, message: str, **more: Any) -> None:
             bar.set_postfix_str(message, refresh=False)
             bar.update(min(fraction, 1.0) - bar.n)
 

@@ -8,13 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from H3DELandmarksLib.datasets.conversion import read_split
 from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.landmarks import LandmarkScheme
+from H3DELandmarksLib.networks import build_network
 from H3DELandmarksLib.training.objectives import check_objective
 
 REQUIRED = ("id", "version", "title", "data", "intensity", "stages", "tolerance_mm")
 SUBSETS = ("train", "validation", "test")
+CALIBRATION = "calibration"
 DATA_VARIABLE = "H3DE_DATA"
 
 
@@ -61,14 +65,22 @@ class Configuration:
         empty = [subset for subset in SUBSETS if not found.get(subset)]
         if empty:
             raise InputError(f"'{path}' has no cases for {' and '.join(empty)}: convert the data set completely.")
-        return {subset: found[subset] for subset in SUBSETS}
+        return {subset: found[subset] for subset in (*SUBSETS, CALIBRATION) if found.get(subset)}
+
+    @property
+    def calibration_subset(self) -> str:
+        """The subset that a model's calibration is fitted to: its own where there is one, else the validation cases."""
+        data = self.values["data"]
+        subsets = data["seeds"] if "seeds" in data else self.split()
+        return CALIBRATION if CALIBRATION in subsets else "validation"
 
 
 def read_configuration(path: Path) -> Configuration:
     """Read and check a configuration.
 
     Raises:
-        InputError: the file is missing, is not JSON or lacks an entry, or a stage's loss or decoding is not to be had.
+        InputError: the file is missing, is not JSON or lacks an entry, or a stage's network, loss or decoding is not to
+            be had.
     """
     path = Path(path)
     try:
@@ -83,7 +95,9 @@ def read_configuration(path: Path) -> Configuration:
     for stage in values["stages"]:
         try:
             check_objective(stage)
-        except InputError as error:
+            with torch.device("meta"):
+                build_network(**stage["network"])
+        except (InputError, ValueError) as error:
             raise InputError(f"Stage '{stage['name']}' of the configuration '{path}': {error}") from error
     return Configuration(path, values, _scheme(path, values))
 

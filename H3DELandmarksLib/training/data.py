@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_cases(configuration: Configuration, subset: str, cache: Path) -> list[Case]:
-    """Load the cases of "train", "validation" or "test"; radiographs come on their sheets.
+    """Load the cases of "train", "validation", "test" or "calibration"; radiographs come on their sheets.
 
     Where the published points of a specimen lie in another pose than its scan, the file named by ``data.poses`` holds
     the rigid motion from the one to the other.

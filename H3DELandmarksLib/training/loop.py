@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import time
@@ -16,16 +15,19 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from H3DELandmarksLib.detection.layout import Layout
 from H3DELandmarksLib.detection.stage import choose_decoder
-from H3DELandmarksLib.errors import InputError
+from H3DELandmarksLib.errors import Cancelled, InputError
 from H3DELandmarksLib.networks import build_network, output_maps
 from H3DELandmarksLib.training.cases import TrainingCase
 from H3DELandmarksLib.training.checkpoints import load_checkpoint, save_checkpoint
+from H3DELandmarksLib.training.curve import append_row, trim_curve
+from H3DELandmarksLib.training.layer_rates import parameter_groups
+from H3DELandmarksLib.training.memory import MemoryPlan
 from H3DELandmarksLib.training.objectives import choose_objective, start_at_background
 from H3DELandmarksLib.training.sampling import CropSampler, draw_batch
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[float, str], None]
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, CURVE = "checkpoint.pt", "curve.csv"
 
 
 class StageTrainer:
@@ -43,7 +45,8 @@ class StageTrainer:
         Args:
             stage: stage of the model package (network, spacing, groups, decoding).
             settings: ``steps``, ``batch``, ``learning_rate``, ``weight_decay``, ``warmup``, ``ema``,
-                ``validate_every``, ``checkpoint_seconds``, ``seed``, ``loss`` and the settings of that loss.
+                ``validate_every``, ``checkpoint_seconds``, ``seed``, ``loss`` and the settings of that loss;
+                ``early_rate`` is the learning rate of early layers as a part of that of the others (default 1).
             sampler: source of samples.
             folder: where checkpoint and curve are kept.
             device: where the network runs.
@@ -55,15 +58,12 @@ class StageTrainer:
         self.network = build_network(**stage["network"]).to(device)
         self.objective, self.decode = choose_objective(settings), choose_decoder(stage)
         start_at_background(self.network.head, *map(self.objective.background, self._cells()))
-        decay = [p for p in self.network.parameters() if p.ndim > 1]
-        rest = [p for p in self.network.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decay, "weight_decay": settings["weight_decay"]}, {"params": rest, "weight_decay": 0.0}],
-            lr=settings["learning_rate"],
-        )
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.network, settings), lr=settings["learning_rate"])
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(settings["ema"]))
+        self.memory = MemoryPlan(settings["batch"])
         self.step = 0
+        self.losses: list[float] = []
 
     def _cells(self) -> list[float]:
         """Voxels of a heat map at each of the network's resolutions."""
@@ -89,47 +89,88 @@ class StageTrainer:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        self.step = state["step"]
+        self.step, self.losses = state["step"], list(state.get("losses", ()))
+        trim_curve(self.folder / CURVE, self.step)
         return True
 
     def save(self) -> None:
         """Write the checkpoint."""
-        parts = ("network", "average", "optimizer", "schedule")
-        save_checkpoint(self.checkpoint, {"step": self.step, **{n: getattr(self, n).state_dict() for n in parts}})
+        parts = {n: getattr(self, n).state_dict() for n in ("network", "average", "optimizer", "schedule")}
+        save_checkpoint(self.checkpoint, {"step": self.step, "losses": self.losses, **parts})
 
     def run(
-        self, training: Sequence[TrainingCase], validation: Sequence[TrainingCase], progress: Progress | None = None
+        self, training: Sequence[TrainingCase], validation: Sequence[TrainingCase], progress: Progress | None = None,
+        watch: Callable[[int], None] | None = None,
     ) -> None:
-        """Train until the configured number of steps, checkpointing on the way."""
+        """Train until the configured number of steps, checkpointing on the way.
+
+        Args:
+            training: cases to learn from.
+            validation: cases for the curve.
+            progress: receives the fraction of the stage and a sentence after each validation.
+            watch: receives the number of steps done after each step.
+
+        Raises:
+            Cancelled: `watch` raised it; the checkpoint holds everything up to this step.
+        """
         saved = time.monotonic()
-        losses: list[float] = []
         while self.step < self.settings["steps"]:
-            losses.append(self._train_step(training))
+            self.losses.append(self._train_step(training))
             self.step += 1
             done = self.step == self.settings["steps"]
             if self.step % self.settings["validate_every"] == 0 or done:
-                self._report(float(np.mean(losses)), self.validate(validation), progress)
-                losses.clear()
+                self._report(float(np.mean(self.losses)), self.validate(validation), progress)
+                self.losses.clear()
             if done or time.monotonic() - saved > self.settings["checkpoint_seconds"]:
                 self.save()
                 saved = time.monotonic()
+            if watch:
+                self._tell(watch)
+
+    def _tell(self, watch: Callable[[int], None]) -> None:
+        try:
+            watch(self.step)
+        except Cancelled:
+            self.save()
+            raise
 
     def _train_step(self, cases: Sequence[TrainingCase]) -> float:
         seed = (self.settings["seed"], self.step)
-        images, index, presence = draw_batch(self.sampler, cases, self.settings["batch"], seed)
-        to_device = lambda array: torch.from_numpy(array).to(self.device)  # noqa: E731
+        batch = draw_batch(self.sampler, cases, self.settings["batch"], seed)
         self.network.train()
-        torch.manual_seed(self.settings["seed"] + self.step)  # for branches that a network leaves out at random
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            maps = self._maps(self.network, images)
-        loss = self.objective.total(maps, self.layout.strides, to_device(index), to_device(presence))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = self.memory.attempt(lambda parts: self._gradients(batch, parts), self._leave_device)
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         self.schedule.step()
         self.average.update_parameters(self.network)
-        return float(loss.detach())
+        return loss
+
+    def _gradients(self, batch: tuple[np.ndarray, np.ndarray, np.ndarray], parts: int) -> float:
+        """Gradients of a batch in several parts, each weighted by its share of known landmarks; returns the loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.manual_seed(self.settings["seed"] + self.step)  # for branches that a network leaves out at random
+        known = max(1, int((~np.isnan(batch[2])).sum()))
+        total = 0.0
+        for images, index, presence in zip(*(np.array_split(array, parts) for array in batch)):
+            points, there = (torch.from_numpy(array).to(self.device) for array in (index, presence))
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+                maps = self._maps(self.network, images)
+            loss = self.objective.total(maps, self.layout.strides, points, there)
+            loss = loss if parts == 1 else loss * (int((~np.isnan(presence)).sum()) / known)
+            loss.backward()
+            total += float(loss.detach())
+        return total
+
+    def _leave_device(self) -> str | None:
+        """Go on with the CPU; returns the name of the device that was left, None where there is no other one."""
+        if self.device.type == "cpu":
+            return None
+        left, self.device = self.device.type, torch.device("cpu")
+        state = self.optimizer.state_dict()
+        self.network.to(self.device)
+        self.average.to(self.device)
+        self.optimizer.load_state_dict(state)  # brings its own tensors to where the parameters are
+        return left
 
     def _maps(self, network: nn.Module, crops: np.ndarray) -> list[Tensor]:
         """All maps of (B, 1, X, Y, Z) crops."""
@@ -151,20 +192,15 @@ class StageTrainer:
                 errors.append(distance[present])
                 known = ~np.isnan(sample.presence)
                 right.append(((peaks.presence_logit > 0) == present)[known])
+        if not errors:
+            return dict.fromkeys(("mean_mm", "median_mm", "p90_mm", "presence"), math.nan)
         error = np.concatenate(errors)
         statistics = (np.mean, np.median, lambda e: np.percentile(e, 90))
         mean, median, p90 = (float(f(error)) if error.size else math.nan for f in statistics)
         return {"mean_mm": mean, "median_mm": median, "p90_mm": p90, "presence": float(np.concatenate(right).mean())}
 
     def _report(self, loss: float, scores: dict[str, float], progress: Progress | None) -> None:
-        row = {"step": self.step, "loss": loss, **scores}
-        path = self.folder / "curve.csv"
-        new = not path.exists()
-        with open(path, "a", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, row)
-            if new:
-                writer.writeheader()
-            writer.writerow({k: f"{v:.6g}" for k, v in row.items()})
+        append_row(self.folder / CURVE, {"step": self.step, "loss": loss, **scores})
         text = f"{self.stage['name']}: step {self.step}, loss {loss:.3f}, validation mean {scores['mean_mm']:.3f} mm"
         logger.info(text)
         if progress:

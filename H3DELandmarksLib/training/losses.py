@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+# Of heat maps that a pass over them on a CPU takes at once, so that they stay in its cache.
+CACHED_BYTES = 2**20
 
 
 def spatial_cross_entropy(maps: Tensor, index: Tensor, presence: Tensor, sigma: float = 1.0) -> Tensor:
@@ -23,14 +28,51 @@ def spatial_cross_entropy(maps: Tensor, index: Tensor, presence: Tensor, sigma: 
     Returns:
         Scalar, the mean over known landmarks; 0 with a gradient path when none is known.
     """
-    flat = maps.float().flatten(2)
-    mass = F.softplus(torch.logsumexp(flat, dim=2))
+    maps, index = _in_memory_order(maps, index)
     present = presence == 1
     linear, weight = _gaussian_patch(index, present, maps.shape[2:], sigma)
-    expected = (flat.gather(2, linear) * weight).sum(dim=2)
+    mass, expected = _MassAndExpected.apply(maps.float().flatten(2), linear, weight)
     known = ~torch.isnan(presence)
     loss = mass - torch.where(present, expected, torch.zeros_like(expected))
     return (loss * known).sum() / known.sum().clamp(min=1)
+
+
+def _in_memory_order(maps: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Maps and positions with their axes sorted as the voxels lie in memory, so that they can be flattened as a view.
+
+    The loss is the same for any order of the axes.
+    """
+    order = sorted(range(3), key=lambda axis: -maps.stride(2 + axis))
+    return maps.permute(0, 1, *(2 + axis for axis in order)), index[..., order]
+
+
+class _MassAndExpected(torch.autograd.Function):
+    """log(1 + sum of exp) of each map, and the weighted sum of some voxels, with one pass for both gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor, linear: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, K, V) logits, (B, K, P) voxel numbers and weights to two tensors (B, K)."""
+        maps = flat.flatten(0, 1)
+        total = torch.cat([torch.logsumexp(part, dim=1) for part in maps.split(_maps_at_once(maps))])
+        total = total.view(flat.shape[:2])
+        ctx.save_for_backward(flat, linear, weight, total)
+        return F.softplus(total), (flat.gather(2, linear) * weight).sum(dim=2)
+
+    @staticmethod
+    def backward(ctx: Any, mass: Tensor, expected: Tensor) -> tuple[Tensor, None, None]:
+        """Softmax times the gradient of the mass, plus the weights times that of the weighted sum."""
+        flat, linear, weight, total = ctx.saved_tensors
+        gradient, factor = torch.empty_like(flat), mass * torch.sigmoid(total)
+        step = _maps_at_once(flat.flatten(0, 1))
+        parts = (t.flatten(0, 1).split(step) for t in (flat, gradient, total[..., None], factor[..., None]))
+        for logits, out, log_sum, scale in zip(*parts):
+            torch.sub(logits, log_sum, out=out).exp_().mul_(scale)
+        return gradient.scatter_add_(2, linear, weight * expected[..., None]), None, None
+
+
+def _maps_at_once(maps: Tensor) -> int:
+    """How many of (maps, V) a pass should take at once."""
+    return max(1, CACHED_BYTES // maps[0].nbytes) if maps.device.type == "cpu" else len(maps)
 
 
 def _gaussian_patch(index: Tensor, present: Tensor, shape: torch.Size, sigma: float) -> tuple[Tensor, Tensor]:

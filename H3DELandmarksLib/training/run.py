@@ -15,7 +15,7 @@ from H3DELandmarksLib.models import ModelPackage, find_model
 from H3DELandmarksLib.planar import is_radiograph
 from H3DELandmarksLib.shape_model import ShapeModel, learn_shape_model
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
-from H3DELandmarksLib.training.configuration import SUBSETS, Configuration, read_configuration
+from H3DELandmarksLib.training.configuration import Configuration, read_configuration
 from H3DELandmarksLib.training.data import load_cases
 from H3DELandmarksLib.training.loop import CHECKPOINT, StageTrainer, averaged_weights
 from H3DELandmarksLib.training.packaging import build_package
@@ -113,8 +113,11 @@ def run_training(
 
 
 def package_run(configuration: Configuration, output: Path) -> ModelPackage:
-    """Write ``output/package`` from a run's latest checkpoints, calibrated on validation and reported on test."""
-    subsets = {name: load_cases(configuration, name, output.parent) for name in SUBSETS}
+    """Write ``output/package`` from a run's latest checkpoints, calibrated on cases of its own and reported on test."""
+    calibration = configuration.calibration_subset
+    subsets = {name: load_cases(configuration, name, output.parent) for name in ("train", calibration, "test")}
     shape = shape_of(subsets["train"], configuration)
     weights = [averaged_weights(output / stage["name"] / CHECKPOINT) for stage in configuration.values["stages"]]
-    return build_package(output / "package", configuration, weights, shape, subsets["validation"], subsets["test"])
+    return build_package(
+        output / "package", configuration, weights, shape, subsets[calibration], subsets["test"], calibration
+    )

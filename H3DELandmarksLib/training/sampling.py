@@ -37,8 +37,8 @@ class CropSampler:
 
     Geometric augmentation is the choice of a crop grid: rotation about the case's pose, anisotropic scale, shift,
     mirroring with left and right names exchanged. Landmarks follow by the same affine, so that image and points
-    cannot disagree. Grids of radiographs stay in their plane. Of all samples, a share ``elsewhere`` is centered anywhere
-    in the scan, a share ``nothing`` holds no anatomy at all, and a share ``truncate`` ends within the crop.
+    cannot disagree. Grids of radiographs stay in their plane. Of all samples, a share ``elsewhere`` is centered
+    anywhere in the scan, a share ``nothing`` holds no anatomy at all, and a share ``truncate`` ends within the crop.
     """
 
     def __init__(self, stage: Mapping, scheme: LandmarkScheme, shape: ShapeModel, augmentation: Mapping) -> None:

@@ -66,6 +66,11 @@ def test_every_loss_with_its_decoder_and_head_is_accepted(tmp_path, loss):
             {"training": {"loss": "published-anchor"}, "decoding": {"method": "published-anchor"}},
             "needs the network head 'anchor', not 'heatmap'",
         ),
+        (
+            {"network": {"architecture": "h3denet", "settings": {"landmarks": 2, "stem_channels": [32], "dims": [24]}}},
+            "Stage 'toy'",
+        ),
+        ({"network": {"architecture": "magic", "settings": {"landmarks": 2}}}, "'toy'.*'magic'.*h3denet"),
     ],
 )
 def test_what_does_not_exist_or_fit_is_refused_when_the_configuration_is_read(tmp_path, change, words):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .h3denet import H3DENet, H3DENetConfig, NetworkOutput
 from .hyatt import HanConfig, HyattConfig, HyattNet, HyattOutput
+from .residual_unet import ResidualUNet, ResidualUNetConfig
 
 __all__ = [
     "H3DENet",
@@ -19,6 +20,8 @@ __all__ = [
     "HyattNet",
     "HyattOutput",
     "NetworkOutput",
+    "ResidualUNet",
+    "ResidualUNetConfig",
     "build_network",
     "output_maps",
 ]
@@ -27,6 +30,7 @@ ARCHITECTURES: dict[str, tuple[type[nn.Module], type]] = {
     "h3denet": (H3DENet, H3DENetConfig),
     "han": (HyattNet, HanConfig),
     "hyatt": (HyattNet, HyattConfig),
+    "residual-encoder-unet": (ResidualUNet, ResidualUNetConfig),
 }
 
 

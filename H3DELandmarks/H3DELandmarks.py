@@ -26,10 +26,12 @@ if (_checkout / "H3DELandmarksLib").is_dir() and str(_checkout) not in sys.path:
     sys.path.append(str(_checkout))
 
 from H3DELandmarksPanel.ChildProcess import pythonExecutable
+from H3DELandmarksPanel.CommandRun import RunState, remainingText
 from H3DELandmarksPanel.CompareSection import CompareSection
 from H3DELandmarksPanel.Dependencies import ensureDependencies
-from H3DELandmarksPanel.DetectionRun import DetectionRun, RunState, remainingText, summary
+from H3DELandmarksPanel.DetectionRun import DetectionRun, summary
 from H3DELandmarksPanel.LandmarkChoice import LandmarkChoice
+from H3DELandmarksPanel.LearningSections import LearningSections
 from H3DELandmarksPanel.ModelChoice import ModelChoice, modelKey
 from H3DELandmarksPanel.Parameters import H3DELandmarksParameterNode
 from H3DELandmarksPanel.ReviewSection import ReviewSection
@@ -100,6 +102,8 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.landmarks = LandmarkChoice(self.ui, self.onLandmarksChosen)
         self.review = ReviewSection(self.ui)
         self.comparison = CompareSection(self.ui)
+        panelLayout = uiWidget.layout()
+        self.learning = LearningSections(self, panelLayout, panelLayout.count() - 1)  # above the spacer
         self.timer = qt.QTimer()
         self.timer.interval = MILLISECONDS_BETWEEN_POLLS
         self.timer.connect("timeout()", self.onPoll)
@@ -119,6 +123,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.stopRun()
         self.setParameterNode(None)
         self.review.close()
+        self.learning.close()
         self.removeObservers()
 
     def enter(self):
@@ -180,6 +185,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         else:
             self.review.setPointList(None)
             self.comparison.setLists(None, None)
+            self.learning.refresh()
 
     def onParametersModified(self, caller=None, event=None):
         """Show the chosen model, look up the result of a new choice, and say whether detection can start."""
@@ -194,6 +200,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             parameters.pointList = detections.latest_detection(*choice) if all(choice[:2]) else None
         self.review.setPointList(parameters.reviewList)
         self.comparison.setLists(parameters.reviewList, parameters.reference)
+        self.learning.refresh()
         self.updateButtons()
 
     def choiceOfResult(self):

@@ -52,6 +52,14 @@ class ChildProcess:
                 stdin=subprocess.DEVNULL, stdout=output, stderr=errors, **own,
             )
         self._offset = 0
+        self._wasAsked = False
+
+    @property
+    def isAlive(self):
+        """Whether the program or a child of it runs; a launcher that was asked to end may be gone before the others."""
+        if self.returnCode is None:
+            return True
+        return self._wasAsked and self._signal(0)
 
     @property
     def returnCode(self):
@@ -76,9 +84,18 @@ class ChildProcess:
         """The last characters of what the program wrote for people."""
         return self._errorPath.read_text(encoding="utf-8", errors="replace")[-limit:].strip()
 
+    def askToEnd(self):
+        """Tell the program and its children to finish soon; returns whether the system can tell them that."""
+        if ON_WINDOWS:
+            return False
+        if self.returnCode is None:
+            self._wasAsked = True
+            self._signal(signal.SIGTERM)
+        return True
+
     def end(self):
         """End the program and its children at once."""
-        if self.returnCode is None:
+        if self.isAlive:
             self._killTree()
         try:
             self._process.wait(timeout=2)
@@ -93,10 +110,15 @@ class ChildProcess:
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )
             return
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number):
+        """Send a signal to the program and its children; returns whether there is any."""
         try:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(self._process.pid, number)
         except (ProcessLookupError, PermissionError):  # it ended in this moment
-            pass
+            return False
+        return True
 
     @staticmethod
     def _parsed(line):

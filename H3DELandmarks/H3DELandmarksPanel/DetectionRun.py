@@ -1,36 +1,15 @@
 """One detection outside Slicer's process: the scan is written to a file, a child process finds the landmarks."""
 
-import enum
-import logging
-import os
-import shutil
-import tempfile
 import threading
-import time
-from pathlib import Path
 
 from slicer.i18n import tr as _
 
-import H3DELandmarksLib
-from H3DELandmarksLib.errors import H3DELandmarksError
 from H3DELandmarksLib.markups_json import read_markups
 from H3DELandmarksLib.region import write_region
 from H3DELandmarksLib.volume_io import write_volume
-from H3DELandmarksPanel.ChildProcess import ChildProcess
+from H3DELandmarksPanel.CommandRun import CommandRun, RunState, newRunFolder
 
 SECONDS_TO_YIELD = 0.02
-CHILD_LOG_NAME = "h3delandmarks.log"
-SECONDS_BEFORE_ESTIMATE = 2.0
-LEAST_FRACTION_FOR_ESTIMATE = 0.05
-
-
-class RunState(enum.Enum):
-    """How far a run is."""
-
-    RUNNING = enum.auto()
-    SUCCEEDED = enum.auto()
-    FAILED = enum.auto()
-    CANCELLED = enum.auto()
 
 
 def summary(landmarks, pointList):
@@ -48,36 +27,11 @@ def summary(landmarks, pointList):
     return " ".join(sentences)
 
 
-def remainingSeconds(elapsed, fraction):
-    """How long the rest takes, None while too little is known.
-
-    Args:
-        elapsed: seconds since the first report of progress.
-        fraction: from 0 to 1, None where it is unknown.
-    """
-    if fraction is None or elapsed < SECONDS_BEFORE_ESTIMATE or not LEAST_FRACTION_FOR_ESTIMATE <= fraction < 1:
-        return None
-    return elapsed * (1 - fraction) / fraction
-
-
-def remainingText(seconds):
-    """A remaining time for people, empty where it is unknown."""
-    if seconds is None:
-        return ""
-    if seconds < 60:
-        return _("about {seconds} s left").format(seconds=max(1, round(seconds)))
-    return _("about {minutes} min left").format(minutes=round(seconds / 60))
-
-
-class DetectionRun:
+class DetectionRun(CommandRun):
     """A detection that goes on while somebody calls `poll`.
 
     Attributes:
-        state: a RunState.
         volume: what was handed over; positions are those of the moment when the run began.
-        stage: what is being done, or, after a failure, one sentence about it.
-        fraction: from 0 to 1, None while it cannot be told.
-        warnings: sentences of the child process, the last few.
         landmarks: the LandmarkSet in LPS mm after success.
     """
 
@@ -96,62 +50,33 @@ class DetectionRun:
             landmarkNames: what to look for, None for every landmark of the model.
             region: H3DELandmarksLib Region that the search is restricted to, None for the whole volume.
         """
-        self.state = RunState.RUNNING
+        folder = newRunFolder(temporaryFolder)
+        self._scan, results = folder / "scan.nrrd", folder / "results"
+        arguments = [
+            "detect", self._scan, "--model", modelPath, "--output", results, "--device", device,
+            *_choice(folder, landmarkNames, region),
+        ]
+        super().__init__(arguments, python, folder, _("detection"), {str(self._scan): volumeName}, results)
         self.volume = volume
         self.stage = _("Preparing the scan")
-        self.fraction = None
-        self.warnings = []
         self.landmarks = None
-        self._volumeName = volumeName
-        self._firstReport = None
-        self._keptLog = Path(temporaryFolder) / CHILD_LOG_NAME
-        self._folder = Path(tempfile.mkdtemp(prefix="H3DELandmarks-", dir=temporaryFolder))
-        self._scan = self._folder / "scan.nrrd"
-        self._command = [
-            python, "-m", "H3DELandmarksLib", "detect", self._scan, "--model", modelPath,
-            "--output", self._folder / "results", "--device", device, "--progress", "json",
-            *self._choice(landmarkNames, region),
-        ]
-        self._child = None
-        self._result = self._error = self._writingError = None
+        self._writingError = None
         self._writer = threading.Thread(target=self._writeScan, daemon=True)  # compression takes seconds
         self._writer.start()
 
-    @property
-    def remaining(self):
-        """Seconds that the rest will take, None while too little is known."""
-        if self._firstReport is None:
-            return None
-        return remainingSeconds(time.monotonic() - self._firstReport, self.fraction)
-
     def poll(self):
         """Take note of what has happened since the last call; takes a few milliseconds."""
-        if self.state is not RunState.RUNNING:
-            return
-        if self._child is None:
+        if self.state is RunState.RUNNING and self._writer.is_alive():
             self._writer.join(SECONDS_TO_YIELD)  # Slicer's event loop may hold Python's lock: let the thread have it
-            if not self._writer.is_alive():
-                self._startChild()
             return
-        ended = self._child.returnCode is not None  # asked first, so that nothing written before is missed
-        events = self._child.newEvents()
-        for event in events:
-            self._note(event)
-        if ended and not events:
-            self._conclude()
+        if self.state is RunState.RUNNING and self._writingError is not None:
+            self.fail(self._writingError)
+            return
+        super().poll()
 
-    def cancel(self):
-        """End the child process with its children, and remove all files of the run."""
-        if self.state is RunState.RUNNING:
-            self._close(RunState.CANCELLED)
-
-    def _choice(self, landmarkNames, region):
-        """Arguments of the command that say what to look for and where."""
-        arguments = [] if landmarkNames is None else ["--landmarks", *landmarkNames]
-        if region is not None:
-            write_region(self._folder / "region.mrk.json", region)
-            arguments += ["--roi", self._folder / "region.mrk.json"]
-        return arguments
+    def takeResult(self):
+        """Read what was found."""
+        self.landmarks = read_markups(self.result["scans"][0]["markups"])
 
     def _writeScan(self):
         try:
@@ -159,79 +84,13 @@ class DetectionRun:
         except Exception as error:
             self._writingError = error
         if self.state is not RunState.RUNNING:  # cancelled meanwhile: remove what has been written since
-            self._removeFiles()
+            self.removeFiles()
 
-    def _startChild(self):
-        if self._writingError is not None:
-            self._fail(self._writingError)
-            return
-        library = Path(H3DELandmarksLib.__file__).resolve().parent.parent
-        self.stage = _("Starting the detection")
-        try:
-            self._child = ChildProcess(self._command, self._environment(library), self._folder)
-        except OSError as error:
-            self._fail(error)
 
-    @staticmethod
-    def _environment(library):
-        paths = [str(library), os.environ.get("PYTHONPATH", "")]
-        return {
-            "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-            "PYTHONIOENCODING": "utf-8",
-            "PYTHONDONTWRITEBYTECODE": "1",  # the extension's folder may be read-only, or shared
-        }
-
-    def _note(self, event):
-        kind, message = event["event"], self._forPeople(str(event.get("message", "")))
-        if kind == "progress":
-            self._firstReport = self._firstReport or time.monotonic()
-            self.stage, self.fraction = message, float(event.get("fraction") or 0)
-        elif kind == "warning":
-            self.warnings = [*self.warnings, message][-3:]
-        elif kind == "error":
-            self._error = message
-        elif kind == "result":
-            self._result = event
-
-    def _forPeople(self, message):
-        """A message of the child process with names that its reader knows in place of temporary files."""
-        log = self._folder / "results" / CHILD_LOG_NAME
-        return message.replace(str(log), str(self._keptLog)).replace(str(self._scan), self._volumeName)
-
-    def _conclude(self):
-        if not (self._result and self._result.get("ok")):
-            self._fail(self._error or self._howItEnded())
-            return
-        try:
-            self.landmarks = read_markups(self._result["scans"][0]["markups"])
-        except (H3DELandmarksError, LookupError, TypeError) as error:
-            self._fail(error)
-            return
-        self.fraction = 1.0
-        self._close(RunState.SUCCEEDED)
-
-    def _howItEnded(self):
-        code = self._child.returnCode
-        if code in (-9, 137):
-            return _("The system ended the detection, most likely for lack of memory: close other programs first.")
-        return _("The detection ended without a result (code {code}): see the application log.").format(code=code)
-
-    def _fail(self, reason):
-        """Say why in one sentence; details go to Slicer's log, and the child's log is kept."""
-        known = isinstance(reason, (str, H3DELandmarksError))
-        unexpected = _("The detection could not run ({reason}): see the application log.")
-        self.stage = str(reason) if known else unexpected.format(reason=str(reason) or type(reason).__name__)
-        log = self._folder / "results" / CHILD_LOG_NAME
-        if log.is_file():
-            shutil.copyfile(log, self._keptLog)
-        logging.error("%s\n%s", self.stage, self._child.messages() if self._child else "")
-        self._close(RunState.FAILED)
-
-    def _close(self, state):
-        self.state = state
-        if self._child is not None:
-            self._child.end()
-        self._removeFiles()
-
-    def _removeFiles(self):
-        shutil.rmtree(self._folder, ignore_errors=True)
+def _choice(folder, landmarkNames, region):
+    """Arguments of the command that say what to look for and where."""
+    arguments = [] if landmarkNames is None else ["--landmarks", *landmarkNames]
+    if region is not None:
+        write_region(folder / "region.mrk.json", region)
+        arguments += ["--roi", folder / "region.mrk.json"]
+    return arguments

@@ -73,6 +73,7 @@ class ReviewSection:
                 self.ui.reviewStatusLabel.text = str(error)
                 return
             self._history, self._hardening = ReviewHistory(node), HardeningWatch(node)
+            node.SetDisplayVisibility(True)  # it may have been hidden while those of another volume were looked at
             self._observe(node)
         self.refresh()
 

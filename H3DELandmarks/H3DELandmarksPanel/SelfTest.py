@@ -1,5 +1,6 @@
 """The scenarios that the module's self-test plays inside Slicer: the same clicks as a user's, without a mouse."""
 
+import shutil
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -60,6 +61,7 @@ def testPanel(test, panel):
     pointList = detect(test, panel)
     reviewSome(test, panel, pointList)
     compare(test, panel, pointList, reference)
+    keepAndCheck(test, panel)
     saveAndLoad(test, pointList)
     slicer.mrmlScene.Clear(False)
     test.assertEqual(ui.reviewTable.rowCount, 0)
@@ -79,11 +81,7 @@ def cancelDetection(test, panel):
 def detect(test, panel):
     """Detect; the point list under review."""
     panel.ui.applyButton.click()
-    end = time.monotonic() + SECONDS_FOR_DETECTION
-    while panel.isDetecting():
-        test.assertLess(time.monotonic(), end, "the detection takes too long")
-        slicer.app.processEvents()
-        time.sleep(0.02)
+    waitWhile(test, panel.isDetecting)
     pointList = panel.ui.reviewSelector.currentNode()
     test.assertIsNotNone(pointList, panel.ui.statusLabel.text)
     test.assertEqual(panel.ui.reviewTable.rowCount, pointList.GetNumberOfControlPoints())
@@ -114,6 +112,33 @@ def compare(test, panel, pointList, reference):
         panel.ui.referenceSelector.setCurrentNode(reference)
         panel.ui.compareButton.click()
         test.assertIn("Mean radial error", panel.ui.compareLabel.text)
+
+
+def keepAndCheck(test, panel):
+    """Keep the case in a new training set, and check that; the user's own training set is left alone."""
+    ui, learning = panel.learning.ui, panel.learning
+    before, folder = ui.trainingSetPath.currentPath, Path(slicer.app.temporaryPath) / "H3DELandmarksTrainingSet"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        ui.trainingSetPath.currentPath = str(folder)
+        ui.addCaseButton.click()
+        waitWhile(test, lambda: learning.cases.watch.isRunning)
+        test.assertIn("Added as a new case.", ui.trainingSetLabel.text)
+        ui.checkButton.click()
+        waitWhile(test, lambda: learning.check.watch.isRunning)
+        test.assertIn("1 case", ui.checkLabel.text)
+    finally:
+        ui.trainingSetPath.currentPath = before
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def waitWhile(test, isGoingOn):
+    """Let Slicer work while something goes on."""
+    end = time.monotonic() + SECONDS_FOR_DETECTION
+    while isGoingOn():
+        test.assertLess(time.monotonic(), end, "it takes too long")
+        slicer.app.processEvents()
+        time.sleep(0.02)
 
 
 def saveAndLoad(test, pointList):

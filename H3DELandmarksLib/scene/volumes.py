@@ -25,12 +25,23 @@ def volume_from_node(node) -> Volume:
     Raises:
         InputError: why the volume cannot be used and what to do.
     """
+    own = own_volume_from_node(node)
+    return Volume(own.array, world_from_own(node) @ own.affine)
+
+
+def own_volume_from_node(node) -> Volume:
+    """The scan of a volume node in its own geometry, as it was loaded: `volume_from_node` without parent transforms."""
     reason = why_unusable(node)
     if reason:
         raise InputError(reason)
     image = node.GetImageData()
     array = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1]).T
-    return Volume(array, LPS_FROM_RAS @ _ras_from_parent(node) @ _parent_from_ijk(node))
+    return Volume(array, LPS_FROM_RAS @ _parent_from_ijk(node))
+
+
+def world_from_own(node) -> np.ndarray:
+    """(4, 4) LPS mm of a volume node's own geometry -> LPS world mm, its linear parent transforms."""
+    return LPS_FROM_RAS @ _ras_from_parent(node) @ LPS_FROM_RAS
 
 
 def why_unusable(node) -> str:

@@ -54,7 +54,8 @@ def models(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setenv("H3DE_MODELS", str(folder))
     monkeypatch.setattr(registry, "bundled_folder", lambda: tmp_path / "no models")
-    monkeypatch.setattr(registry, "user_folder", lambda: tmp_path / "no models")
+    for variable in ("XDG_DATA_HOME", "APPDATA"):  # of child processes, too
+        monkeypatch.setenv(variable, str(tmp_path / "data"))
     return folder
 
 
@@ -79,9 +80,12 @@ def python_slicer(tmp_path, monkeypatch):
 
 @pytest.fixture
 def scene(app, tmp_path, monkeypatch):
-    """The application's scene, empty."""
+    """The application's scene, empty, with settings that are empty, too."""
+    import qt
+
     monkeypatch.setattr(app, "temporaryPath", str(tmp_path / "temporary"))
     Path(app.temporaryPath).mkdir()
+    qt.QSettings().clear()
     app.mrmlScene().Clear(False)  # as Slicer closes a scene: views, selection and interaction stay
     return app.mrmlScene()
 

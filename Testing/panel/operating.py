@@ -64,6 +64,17 @@ def choose(combo, text):
     assert combo.currentText == text
 
 
+def type_path(path_edit, path):
+    """Type another path into a ctkPathLineEdit, letter by letter."""
+    editor = qt.unwrapped(path_edit).comboBox().lineEdit()
+    assert editor.isEnabled() and editor.isVisible()
+    editor.selectAll()
+    for letter in str(path):
+        editor.insert(letter)
+    slicer.app.processEvents()
+    assert path_edit.currentPath == str(path)
+
+
 def create_node(selector):
     """Choose "Create new" in a node selector; the node."""
     activate_row(qt.unwrapped(selector)._combo, "Create new")

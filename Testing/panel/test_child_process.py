@@ -123,6 +123,26 @@ def test_ending_ends_children_of_children_that_ignore_polite_requests(start):
     child.end()  # twice does no harm
 
 
+def test_asking_leaves_time_to_a_child_of_a_launcher_that_is_gone(start, tmp_path):
+    polite = (
+        "import pathlib, signal, sys, time\n"
+        "def keep(*_): time.sleep(1); pathlib.Path(sys.argv[1]).write_text('kept'); sys.exit()\n"
+        "signal.signal(signal.SIGTERM, keep)\n"
+        "pathlib.Path(sys.argv[1]).write_text('ready')\n"
+        "time.sleep(600)\n"
+    )
+    kept = tmp_path / "kept.txt"
+    child = start(f"import subprocess, sys; subprocess.run([sys.executable, '-c', {polite!r}, {str(kept)!r}])")
+    wait(lambda: kept.exists() and kept.read_text() == "ready")
+    family = [pid for pid, command in descendants().items() if str(kept) in command or "program0" in command]
+    assert len(family) == 2 and child.askToEnd()
+    wait(lambda: child.returnCode is not None, 5)
+    assert child.isAlive, "the launcher is gone, its child keeps its work"
+    wait(lambda: kept.read_text() == "kept", 5)
+    child.end()
+    wait(lambda: not any(map(is_running, family)), 2)
+
+
 def test_a_program_that_does_not_exist_raises(module, tmp_path):
     from H3DELandmarksPanel.ChildProcess import ChildProcess
 

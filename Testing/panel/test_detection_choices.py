@@ -234,7 +234,7 @@ def test_sequences_are_searched_in_the_current_frame(open_panel, tiny_model, tin
 
 
 def test_the_remaining_time_is_told_once_it_is_known(module):
-    from H3DELandmarksPanel.DetectionRun import remainingSeconds, remainingText
+    from H3DELandmarksPanel.CommandRun import remainingSeconds, remainingText
 
     assert remainingSeconds(1.0, 0.5) is None, "too early"
     assert remainingSeconds(30.0, 0.01) is None and remainingSeconds(30.0, None) is None

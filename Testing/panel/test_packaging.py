@@ -69,6 +69,16 @@ def test_nothing_heavy_is_imported_at_file_scope():
             assert not {name.split(".")[0] for name in names} & NOT_AT_FILE_SCOPE, path
 
 
+def test_every_name_of_qt_ctk_and_slicer_exists():
+    """Where the tables of Slicer's names lie beside the checkout, as on the computers where this is developed."""
+    checker = ROOT.parent / "shared" / "slicer-api" / "check_names.py"
+    if not checker.is_file():
+        pytest.skip("the tables of Slicer's names are not here")
+    files = [*MODULE.rglob("*.py"), *MODULE.rglob("*.ui")]
+    done = subprocess.run([sys.executable, checker, *files], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
 def test_the_module_file_stays_thin():
     assert len((MODULE / "H3DELandmarks.py").read_text(encoding="utf-8").splitlines()) < 500
 

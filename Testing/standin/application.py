@@ -19,6 +19,7 @@ import sample_data
 import slicer
 import slicer.util
 import vtk
+from PySide6.QtCore import QSettings
 from PySide6.QtWidgets import QApplication
 
 LOGICS = {
@@ -44,6 +45,7 @@ class Application:
         self._qt = QApplication.instance() or QApplication(sys.argv[:1])
         self._testing = True
         self.temporaryPath = tempfile.mkdtemp(prefix="slicer-stand-in-")
+        self._keep_settings_in(self.temporaryPath)
         self._scene = slicer.vtkMRMLScene()
         self._logic = slicer.vtkSlicerApplicationLogic()
         self._logic.SetMRMLScene(self._scene)
@@ -63,6 +65,14 @@ class Application:
         self._scene.SetCacheManager(self._cache)
         self._scene.SetDataIOManager(self._io)
 
+    def _keep_settings_in(self, folder):
+        """`qt.QSettings()` is the application's own, and never one of a person who runs tests."""
+        self._qt.setOrganizationName("Slicer")
+        self._qt.setApplicationName(self.applicationName)
+        QSettings.setDefaultFormat(QSettings.Format.IniFormat)
+        for scope in (QSettings.Scope.UserScope, QSettings.Scope.SystemScope):
+            QSettings.setPath(QSettings.Format.IniFormat, scope, folder)
+
     def _add(self, name, logic):
         logic.SetMRMLApplicationLogic(self._logic)
         logic.SetMRMLScene(self._scene)
@@ -76,6 +86,14 @@ class Application:
     def applicationLogic(self):
         """The logic that knows the views."""
         return self._logic
+
+    def coreIOManager(self):
+        """What `slicer.util.loadVolume` asks."""
+        return IOManager(self)
+
+    def layoutManager(self):
+        """What `slicer.util.setSliceViewerLayers` asks."""
+        return LayoutManager(self._logic)
 
     def connect(self, signal, slot):
         """Call a function when the application has started; no other signal is in use."""
@@ -104,6 +122,37 @@ class Application:
     def topLevelWidgets(self):
         """All windows."""
         return qt.wrapped(self._qt.topLevelWidgets())
+
+
+class IOManager:
+    """Loads files of scans into the scene."""
+
+    def __init__(self, app):
+        self._app = app
+
+    def loadNodes(self, fileType, parameters, loadedNodes, userMessages):
+        """Load a file; returns whether that went well."""
+        if fileType != "VolumeFile" or not set(parameters) <= {"fileName", "name", "show", "singleFile"}:
+            raise ValueError(f"the stand-in loads no {fileType} with {sorted(parameters)}")
+        path = parameters["fileName"]
+        node = self._app.logics["Volumes"].AddArchetypeVolume(path, parameters.get("name") or Path(path).stem)
+        if node is None:
+            return False
+        loadedNodes.AddItem(node)
+        if parameters.get("show", True):
+            slicer.util.setSliceViewerLayers(background=node, fit=True)
+        return True
+
+
+class LayoutManager:
+    """Knows the slice views."""
+
+    def __init__(self, logic):
+        self._logic = logic
+
+    def mrmlSliceLogics(self):
+        """The vtkCollection of their logics."""
+        return self._logic.GetSliceLogics()
 
 
 class ScriptedLoadableModule:

@@ -21,9 +21,9 @@ _CUSTOM_WIDGETS = {}
 _CONNECTIONS = []  # [(object, signature, slot, what Qt calls)]
 
 if sys.version_info < (3, 12):
-    # PySide6 6.12 gives back one reference too many to each True or False that a method returns, and Python aborts at
-    # exit once more have been given back than taken; later versions of Python do not count them. These are never freed.
-    _SPARE_REFERENCES = [True, False] * 2**20
+    # PySide6 6.12 gives back one reference too many to each True, False or None that a method returns, and Python
+    # aborts once more have been given back than taken; later versions of Python do not count them. These stay.
+    _SPARE_REFERENCES = [True, False, None] * 2**20
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(_SPARE_REFERENCES))
 
 
@@ -180,6 +180,18 @@ def _slot_call(slot):
     return call
 
 
+class _FileDialogClass(WrapperClass):
+    """QFileDialog; its static functions give the path alone in PythonQt."""
+
+    def getSaveFileName(self, parent=None, caption="", directory="", filters=""):
+        """Ask for the name of a file to write; empty where the user cancels."""
+        return self._class.getSaveFileName(unwrapped(parent), caption, directory, filters)[0]
+
+    def getOpenFileName(self, parent=None, caption="", directory="", filters=""):
+        """Ask for a file to read; empty where the user cancels."""
+        return self._class.getOpenFileName(unwrapped(parent), caption, directory, filters)[0]
+
+
 class QUiLoader:
     """Loads .ui files; classes, properties and connections that do not exist raise."""
 
@@ -230,6 +242,8 @@ def __getattr__(name):
     member = next((getattr(module, name) for module in _MODULES if hasattr(module, name)), None)
     if member is None:
         raise AttributeError(f"qt has no '{name}'")
+    if name == "QFileDialog":
+        return _FileDialogClass(member)
     is_wrapped = isinstance(member, type) and issubclass(member, QtCore.QObject)
     return WrapperClass(member) if is_wrapped else member
 

@@ -8,6 +8,7 @@ import parameter_node
 import pytest
 import qt
 import slicer
+import slicer.util
 
 pytestmark = pytest.mark.usefixtures("app")
 
@@ -160,6 +161,37 @@ def test_unknown_names_in_ui_files_raise(tmp_path, changes):
         load(tmp_path, **changes)
 
 
+# CTK's widgets
+
+
+def test_a_path_is_told_while_it_is_typed(tmp_path):
+    edit, paths, valid = ctk.ctkPathLineEdit(), [], []
+    edit.filters = ctk.ctkPathLineEdit.Dirs
+    edit.connect("currentPathChanged(QString)", paths.append)
+    edit.connect("validInputChanged(bool)", valid.append)
+    edit.currentPath = str(tmp_path)
+    edit.setCurrentPath(str(tmp_path / "nothing"))
+    assert paths == [str(tmp_path), str(tmp_path / "nothing")] and valid == [True, False]
+    with pytest.raises(AttributeError):
+        edit.path  # noqa: B018
+    with pytest.raises(AttributeError):
+        ctk.ctkPathLineEdit.Folders  # noqa: B018
+
+
+def test_a_collapsible_button_opens_without_what_was_hidden():
+    button = ctk.ctkCollapsibleButton()
+    seen, hidden, late = (qt.QLabel(text, button) for text in ("seen", "hidden", "late"))
+    hidden.visible = False
+    button.show()
+    button.collapsed = True
+    late.visible = True
+    assert not seen.visible and not late.visible
+    hidden.visible = False
+    button.collapsed = False
+    assert seen.visible and late.visible and not hidden.visible
+    button.hide()
+
+
 # Scene
 
 
@@ -245,6 +277,28 @@ def test_modules_have_their_logic():
     assert slicer.modules.plots.logic().IsA("vtkSlicerPlotsLogic")
     with pytest.raises(AttributeError):
         slicer.modules.plot  # noqa: B018
+
+
+def test_settings_are_those_of_the_stand_in(app):
+    settings = qt.QSettings()
+    assert settings.fileName().startswith(app.temporaryPath) or "slicer-stand-in-" in settings.fileName()
+    settings.setValue("Test/Folder", "/a")
+    assert slicer.util.settingsValue("Test/Folder", "") == "/a"
+    settings.remove("Test/Folder")
+    assert slicer.util.settingsValue("Test/Folder", "none") == "none"
+
+
+def test_volumes_are_loaded_from_files(app, tmp_path):
+    import SimpleITK as sitk
+
+    sitk.WriteImage(sitk.Image(3, 4, 5, sitk.sitkInt16), str(tmp_path / "scan.nrrd"))
+    node = slicer.util.loadVolume(str(tmp_path / "scan.nrrd"), {"name": "a scan"})
+    assert node.GetName() == "a scan" and node.GetImageData().GetDimensions() == (3, 4, 5)
+    with pytest.raises(ValueError, match="loads no VolumeFile"):
+        slicer.util.loadVolume(str(tmp_path / "scan.nrrd"), {"title": "a scan"})
+    with pytest.raises(ValueError, match="loads no ModelFile"):
+        slicer.util.loadNodeFromFile(str(tmp_path / "scan.nrrd"), "ModelFile", {})
+    app.mrmlScene().Clear(False)
 
 
 # Views

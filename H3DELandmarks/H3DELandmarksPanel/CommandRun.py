@@ -1,0 +1,219 @@
+"""One command of the library in a child process, followed by polling: progress, warnings, result, cancelling."""
+
+import enum
+import logging
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from slicer.i18n import tr as _
+
+import H3DELandmarksLib
+from H3DELandmarksLib.errors import H3DELandmarksError
+from H3DELandmarksPanel.ChildProcess import ChildProcess
+
+CHILD_LOG_NAME = "h3delandmarks.log"
+FOLDER_PREFIX = "H3DELandmarks-"
+SECONDS_BEFORE_ESTIMATE = 2.0
+LEAST_FRACTION_FOR_ESTIMATE = 0.05
+KILLED = (-9, 137)
+
+
+class RunState(enum.Enum):
+    """How far a run is."""
+
+    RUNNING = enum.auto()
+    SUCCEEDED = enum.auto()
+    FAILED = enum.auto()
+    CANCELLED = enum.auto()
+
+
+def remainingSeconds(elapsed, fraction):
+    """How long the rest takes, None while too little is known.
+
+    Args:
+        elapsed: seconds since the first report of progress.
+        fraction: from 0 to 1, None where it is unknown.
+    """
+    if fraction is None or elapsed < SECONDS_BEFORE_ESTIMATE or not LEAST_FRACTION_FOR_ESTIMATE <= fraction < 1:
+        return None
+    return elapsed * (1 - fraction) / fraction
+
+
+def remainingText(seconds):
+    """A remaining time for people, empty where it is unknown."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return _("about {seconds} s left").format(seconds=max(1, round(seconds)))
+    if seconds < 5400:
+        return _("about {minutes} min left").format(minutes=round(seconds / 60))
+    return _("about {hours} h left").format(hours=round(seconds / 3600))
+
+
+def newRunFolder(temporaryFolder):
+    """A new folder for the files of one run."""
+    return Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=temporaryFolder))
+
+
+class CommandRun:
+    """A command that goes on while somebody calls `poll`.
+
+    Attributes:
+        state: a RunState.
+        stage: what is being done, or, after a failure, one sentence about it.
+        fraction: from 0 to 1, None while it cannot be told.
+        warnings: sentences of the child process, the last few.
+        progress: the last event of progress as a dictionary, empty before the first.
+        result: the event of the result as a dictionary, None before it.
+        error: the sentence of the child process about why it failed, None before it.
+        child: the ChildProcess, None before the first poll.
+    """
+
+    def __init__(self, arguments, python, folder, task, names=None, logFolder=None, acceptsUnfinished=False):
+        """The child process starts at the first poll.
+
+        Args:
+            arguments: of the command line, without the program; JSON lines of progress are asked for here.
+            python: the Python executable of the child process.
+            folder: an existing folder for the run's files, removed when it ends.
+            task: what messages call it, as "detection".
+            names: {text in messages of the child: what its reader knows in place of it}.
+            logFolder: where the child keeps a log of unexpected errors; the log is kept beside `folder`.
+            acceptsUnfinished: whether a result that says "ok: false" is one.
+        """
+        self.state = RunState.RUNNING
+        self.stage = _("Starting the {task}").format(task=task)
+        self.fraction = None
+        self.warnings = []
+        self.progress = {}
+        self.result = None
+        self._task, self._folder, self._acceptsUnfinished = task, Path(folder), acceptsUnfinished
+        self._names = dict(names or {})
+        self._log = None if logFolder is None else Path(logFolder) / CHILD_LOG_NAME
+        self._keptLog = self._folder.parent / CHILD_LOG_NAME
+        self._firstReport = self.error = self.child = None
+        self._command = [python, "-m", "H3DELandmarksLib", *arguments, "--progress", "json"]
+
+    @property
+    def remaining(self):
+        """Seconds that the rest will take, None while too little is known."""
+        if "seconds_left" in self.progress:
+            return self.progress["seconds_left"]
+        if self._firstReport is None:
+            return None
+        return remainingSeconds(time.monotonic() - self._firstReport, self.fraction)
+
+    def poll(self):
+        """Take note of what has happened since the last call; takes a few milliseconds."""
+        if self.state is not RunState.RUNNING:
+            return
+        if self.child is None:
+            self._start()
+            return
+        ended = self.child.returnCode is not None  # asked first, so that nothing written before is missed
+        if not self.note() and ended:
+            self.conclude()
+
+    def note(self):
+        """Take note of what the child process has said since the last call; returns whether that was anything."""
+        events = self.child.newEvents()
+        for event in events:
+            self._note(event)
+        return bool(events)
+
+    def askToStop(self):
+        """End because the user wants it; a kind of run that needs time for that goes on until a later poll."""
+        self.cancel()
+
+    def cancel(self):
+        """End the child process with its children, and remove the files of the run."""
+        if self.state is RunState.RUNNING:
+            self.close(RunState.CANCELLED)
+
+    def fail(self, reason):
+        """End with one sentence about why; details go to Slicer's log, and the child's log is kept."""
+        known = isinstance(reason, (str, H3DELandmarksError))
+        unexpected = _("The {task} could not run ({reason}): see the application log.")
+        self.stage = str(reason) if known else unexpected.format(
+            task=self._task, reason=str(reason) or type(reason).__name__
+        )
+        if self._log is not None and self._log.is_file() and self._log != self._keptLog:
+            shutil.copyfile(self._log, self._keptLog)
+        logging.error("%s\n%s", self.stage, self.child.messages() if self.child else "")
+        self.close(RunState.FAILED)
+
+    def takeResult(self):
+        """What a kind of run does with its result while its files are still there; an error makes the run fail."""
+
+    def _start(self):
+        try:
+            self.child = ChildProcess(self._command, self._environment(), self._folder)
+        except OSError as error:
+            self.fail(error)
+
+    @staticmethod
+    def _environment():
+        library = Path(H3DELandmarksLib.__file__).resolve().parent.parent
+        paths = [str(library), os.environ.get("PYTHONPATH", "")]
+        return {
+            "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+            "PYTHONIOENCODING": "utf-8",
+            "PYTHONDONTWRITEBYTECODE": "1",  # the extension's folder may be read-only, or shared
+        }
+
+    def _note(self, event):
+        kind, message = event["event"], self._forPeople(str(event.get("message", "")))
+        if kind == "progress":
+            self._firstReport = self._firstReport or time.monotonic()
+            self.stage, self.fraction, self.progress = message, float(event.get("fraction") or 0), event
+        elif kind == "warning":
+            self.warnings = [*self.warnings, message][-3:]
+        elif kind == "error":
+            self.error = message
+        elif kind == "result":
+            self.result = event
+
+    def _forPeople(self, message):
+        """A message of the child process with names that its reader knows in place of temporary files."""
+        if self._log is not None:
+            message = message.replace(str(self._log), str(self._keptLog))
+        for text, name in self._names.items():
+            message = message.replace(text, name)
+        return message
+
+    def conclude(self):
+        """The child process has ended: succeed or fail."""
+        if not (self.result and (self.result.get("ok") or self._acceptsUnfinished)):
+            self.fail(self.error or self._howItEnded())
+            return
+        try:
+            self.takeResult()
+        except (H3DELandmarksError, LookupError, TypeError) as error:
+            self.fail(error)
+            return
+        self.fraction = 1.0
+        self.close(RunState.SUCCEEDED)
+
+    def _howItEnded(self):
+        code = self.child.returnCode
+        if code in KILLED:
+            return _("The system ended the {task}, most likely for lack of memory: close other programs first.").format(
+                task=self._task
+            )
+        return _("The {task} ended without a result (code {code}): see the application log.").format(
+            task=self._task, code=code
+        )
+
+    def close(self, state):
+        """End in this state."""
+        self.state = state
+        if self.child is not None:
+            self.child.end()
+        self.removeFiles()
+
+    def removeFiles(self):
+        """Remove the folder of the run."""
+        shutil.rmtree(self._folder, ignore_errors=True)

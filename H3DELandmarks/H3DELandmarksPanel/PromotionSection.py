@@ -1,0 +1,221 @@
+"""The part of the panel that compares a retrained model with the one in use, and puts it in its place."""
+
+import json
+import math
+
+from slicer.i18n import tr as _
+
+from H3DELandmarksLib.errors import H3DELandmarksError
+from H3DELandmarksLib.models import find_model
+from H3DELandmarksLib.promotion.promote import promote_run
+from H3DELandmarksPanel.ModelChoice import modelKey
+from H3DELandmarksPanel.RetrainingRuns import findRuns
+from H3DELandmarksPanel.RunWatch import RunWatch
+from H3DELandmarksPanel.TextTable import TextTable
+
+COMPARISON = "comparison.json"
+COARSE_MM = 1.0  # where a tolerance is no less, hundredths of a millimeter are told, else thousandths
+
+
+class PromotionSection:
+    """Connects the upper widgets of the section "Compare and promote"."""
+
+    def __init__(self, ui, desk, trainingSet, onPromoted):
+        """Args: the widgets by name, the Desk, the TrainingSet, what to call when another model is in use."""
+        self._ui, self._desk, self._set, self._onPromoted = ui, desk, trainingSet, onPromoted
+        self._runs, self._comparison = [], None
+        self._current = None  # the ModelPackage in use of the model that the chosen retraining has made a version of
+        headers = [_("Landmark"), _("In use (mm)"), _("New (mm)"), _("Better by (mm)")]
+        self._table = TextTable(ui.promotionTable, headers, rightAligned=(1, 2, 3))
+        self.watch = RunWatch(
+            ui.compareModelsProgressBar, ui.promotionLabel, ui.cancelCompareModelsButton, self._onCompared, self.refresh
+        )
+        ui.runSelector.connect("currentIndexChanged(int)", self.onRunChosen)
+        ui.compareModelsButton.connect("clicked(bool)", self.onCompare)
+        ui.promoteButton.connect("clicked(bool)", lambda: self.onPromote(None))
+        ui.overrideButton.connect("clicked(bool)", lambda: self.onPromote(ui.overrideReasonEdit.text))
+        ui.overrideReasonEdit.connect("textChanged(QString)", self.refresh)
+        self.onSetChanged()
+
+    # What there is
+
+    def onSetChanged(self):
+        """The training set is another one, or a retraining has ended: look which models there are to compare."""
+        if self.watch.isRunning:
+            return
+        chosen = self._run.folder if self._run else None
+        self._runs = [run for run in findRuns(self._set.path) if run.isDone] if self._set.exists() else []
+        selector = self._ui.runSelector
+        wasBlocked = selector.blockSignals(True)
+        selector.clear()
+        for run in self._runs:
+            selector.addItem(_runText(run))
+        folders = [run.folder for run in self._runs]
+        if chosen in folders:
+            selector.setCurrentIndex(folders.index(chosen))
+        selector.blockSignals(wasBlocked)
+        self.onRunChosen(0)
+
+    def onRunChosen(self, index):
+        """Show what is known about another retraining."""
+        run = self._run
+        self._current = _inUse(run) if run else None
+        self._comparison = _readComparison(run) if run else None
+        self._showComparison()
+        self.refresh()
+
+    @property
+    def _run(self):
+        index = self._ui.runSelector.currentIndex
+        return self._runs[index] if 0 <= index < len(self._runs) else None
+
+    # What can be done
+
+    def refresh(self):
+        """Say what can be done now."""
+        ui, run, busy = self._ui, self._run, self.watch.isRunning
+        reason = self._whyNotCompare(run, busy)
+        ui.compareModelsButton.enabled = not reason
+        ui.compareModelsButton.toolTip = reason or _("Let both models look at the cases that neither has learnt from")
+        reason = self._whyNotPromote(run, busy)
+        ui.promoteButton.enabled = not reason
+        ui.promoteButton.toolTip = reason or _("Use the new model from now on; you can go back to the old one")
+        reason = self._whyNotOverride(run, busy)
+        ui.overrideReasonEdit.enabled = not reason
+        ui.overrideButton.enabled = not reason and bool(ui.overrideReasonEdit.text.strip())
+        ui.overrideButton.toolTip = reason or (
+            _("Use the new model against the advice; your reason is kept with it") if ui.overrideButton.enabled
+            else _("Write down your reason first.")
+        )
+        ui.runSelector.enabled = not busy
+
+    def _whyNotCompare(self, run, busy):
+        if busy:
+            return _("A comparison is running.")
+        if run is None:
+            return _("Retrain a model first.")
+        return "" if self._current else _("No model of this name is in use, so there is nothing to compare with.")
+
+    def _whyNotPromote(self, run, busy):
+        if busy or run is None:
+            return self._whyNotCompare(run, busy)
+        if self._isInUse(run):
+            return _("This model is in use already.")
+        if self._comparison is None:
+            return _("Compare the models first.") if self._current else ""
+        if self._current is not None and self._comparison["base"]["version"] != self._current.version:
+            return _("Another version is in use than at the time of the comparison: compare again.")
+        return "" if self._comparison["decision"]["promote"] else _("The comparison advises against it, see above.")
+
+    def _whyNotOverride(self, run, busy):
+        if busy or run is None:
+            return self._whyNotCompare(run, busy)
+        if self._isInUse(run):
+            return _("This model is in use already.")
+        return "" if self._whyNotPromote(run, busy) else _("Nothing speaks against promoting it.")
+
+    def _isInUse(self, run):
+        return self._current is not None and modelKey(self._current) == run.model
+
+    # Comparing
+
+    def onCompare(self):
+        """Start a comparison."""
+        run = self._run
+        arguments = [
+            "models", "compare", self._current.id, run.folder / "package", "--cases", self._set.path,
+            "--run", run.folder, "--output", run.folder / COMPARISON, "--device", self._desk.device,
+        ]
+        try:
+            self._desk.ensureDependencies()
+            self.watch.start(self._desk.command(arguments, _("comparison")))
+        except H3DELandmarksError as error:
+            self._ui.promotionLabel.text = str(error)
+
+    def _onCompared(self, run):
+        self._comparison = run.result
+        self._showComparison()
+        return self._ui.promotionLabel.text
+
+    def _showComparison(self):
+        comparison = self._comparison
+        if comparison is None:
+            self._table.show([])
+            self._ui.promotionLabel.text = ""
+            return
+        decimals = 2 if comparison["tolerance_mm"] >= COARSE_MM else 3
+        rows = [{**comparison["total"], "name": _("All landmarks")}, *comparison["landmarks"]]
+        self._table.show([_texts(row, decimals) for row in rows], [_toolTip(row, decimals) for row in rows])
+        decision = comparison["decision"]
+        advice = _("The new model can be promoted.") if decision["promote"] else _("It is better not promoted.")
+        points = [f"\u2022 {text}" for text in (*decision["reasons"], *comparison["remarks"])]
+        self._ui.promotionLabel.text = "\n".join([f"{comparison['sentence']} {advice}", *points])
+
+    # Promoting
+
+    def onPromote(self, reason):
+        """Put the new model in the place of the one in use.
+
+        Args:
+            reason: why it is promoted against the advice, None where that is not needed.
+        """
+        try:
+            package = promote_run(self._run.folder, override=reason).package
+        except H3DELandmarksError as error:
+            self._ui.promotionLabel.text = str(error)
+            return
+        self._ui.overrideReasonEdit.text = ""
+        self._desk.modelsChanged(modelKey(package))
+        self._onPromoted()
+        self._ui.promotionLabel.text = _("{title} {version} is in use from now on.").format(
+            title=package.manifest["title"], version=package.version
+        )
+
+    def close(self):
+        """End a comparison that is running."""
+        self.watch.stop()
+
+
+def _runText(run):
+    return _("{model}, {when}").format(
+        model=run.title, when=run.updated.astimezone().strftime("%Y-%m-%d %H:%M")
+    )
+
+
+def _inUse(run):
+    """The version in use of the model that a run has made a version of, None where there is none."""
+    try:
+        return find_model(run.model.partition("@")[0])
+    except H3DELandmarksError:
+        return None
+
+
+def _readComparison(run):
+    """The comparison that was made before, None where there is none that can be read."""
+    try:
+        content = json.loads((run.folder / COMPARISON).read_text(encoding="utf-8"))
+        return content if {"decision", "landmarks", "total", "sentence"} <= set(content) else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _texts(row, decimals):
+    gain = row["improvement"]["mean"]
+    sign = "+" if gain is not None and gain > 0 else ""
+    return (
+        row["name"], _length(row["base"]["mean_mm"], decimals), _length(row["candidate"]["mean_mm"], decimals),
+        sign + _length(gain, decimals),
+    )
+
+
+def _toolTip(row, decimals):
+    gain = row["improvement"]
+    said = _("{name}: {points} points, missed {before} before and {after} now; 95 % interval {low} to {high} mm")
+    return said.format(
+        name=row["name"], points=row["points"], before=row["base"]["missed"], after=row["candidate"]["missed"],
+        low=_length(gain["low"], decimals), high=_length(gain["high"], decimals),
+    )
+
+
+def _length(value, decimals):
+    return "" if value is None or not math.isfinite(value) else f"{value:.{decimals}f}"

@@ -1,0 +1,158 @@
+"""The part of the panel that lists the versions of a model, goes back to one, and shares one."""
+
+import qt
+from slicer.i18n import tr as _
+
+from H3DELandmarksLib.errors import H3DELandmarksError
+from H3DELandmarksLib.models import available_models
+from H3DELandmarksLib.models.versions import revert, versions_of
+from H3DELandmarksLib.promotion.sharing import add_shared, share_model
+from H3DELandmarksPanel.ModelChoice import modelKey
+from H3DELandmarksPanel.TextTable import TextTable
+
+
+class VersionsSection:
+    """Connects the lower widgets of the section "Compare and promote"."""
+
+    def __init__(self, ui, desk, onReverted):
+        """Args: the widgets by name, the Desk, what to call when another version is in use."""
+        self._ui, self._desk, self._onReverted = ui, desk, onReverted
+        self._ids, self._versions = [], []
+        headers = [_("Version"), _("In use"), _("Cases"), _("Made from"), _("Date")]
+        self._table = TextTable(ui.versionsTable, headers)
+        ui.versionsSelector.connect("currentIndexChanged(int)", self.onModelChosen)
+        ui.versionsTable.connect("itemSelectionChanged()", self.refresh)
+        ui.revertButton.connect("clicked(bool)", self.onRevert)
+        ui.shareButton.connect("clicked(bool)", self.onShare)
+        ui.addPackageButton.connect("clicked(bool)", self.onAdd)
+        self.onModelsChanged()
+
+    def onModelsChanged(self, chosen=None):
+        """Look again which models there are.
+
+        Args:
+            chosen: id of the model to list; the one that is listed, else that of the panel, by default.
+        """
+        selector = self._ui.versionsSelector
+        package = self._desk.package
+        chosen = chosen or self._id or (package.id if package else None)
+        titles = {entry.package.id: entry.package.manifest["title"] for entry in available_models() if entry.package}
+        self._ids = list(titles)
+        wasBlocked = selector.blockSignals(True)
+        selector.clear()
+        for title in titles.values():
+            selector.addItem(title)
+        if chosen in self._ids:
+            selector.setCurrentIndex(self._ids.index(chosen))
+        selector.blockSignals(wasBlocked)
+        self.onModelChosen(0)
+
+    @property
+    def _id(self):
+        index = self._ui.versionsSelector.currentIndex
+        return self._ids[index] if 0 <= index < len(self._ids) else None
+
+    def onModelChosen(self, index):
+        """List the versions of a model."""
+        try:
+            self._versions = versions_of(self._id) if self._id else []
+        except H3DELandmarksError as error:
+            self._versions = []
+            self._ui.versionsStatusLabel.text = str(error)
+        self._table.show([_texts(version) for version in self._versions], [_toolTip(v) for v in self._versions])
+        self.refresh()
+
+    def refresh(self):
+        """Say what can be done with the chosen version."""
+        ui, chosen = self._ui, self._chosen()
+        current = next((version for version in self._versions if version.is_current), None)
+        if chosen is not None and chosen is not current:
+            ui.revertButton.text = _("Use version {version}").format(version=chosen.package.version)
+        else:
+            ui.revertButton.text = _("Go back to the previous version")
+        reason = "" if len(self._versions) > 1 else _("There is only one version of this model.")
+        ui.revertButton.enabled = not reason
+        ui.revertButton.toolTip = reason or _("No version is deleted; choose one in the list to use that one")
+        ui.shareButton.enabled = current is not None
+        ui.shareButton.toolTip = (
+            _("Write the chosen version, else the one in use, as a file for another site") if current
+            else _("There is no model.")
+        )
+
+    def _chosen(self):
+        row = self._table.chosenRow()
+        return self._versions[row] if row is not None and row < len(self._versions) else None
+
+    def onRevert(self):
+        """Use the chosen version, else the one that was used before."""
+        chosen = self._chosen()
+        version = chosen.package.version if chosen is not None and not chosen.is_current else None
+        try:
+            now = revert(self._id, version).package
+        except H3DELandmarksError as error:
+            self._ui.versionsStatusLabel.text = str(error)
+            return
+        self._desk.modelsChanged(modelKey(now))
+        self._onReverted()
+        self._ui.versionsStatusLabel.text = _("{title} {version} is in use from now on.").format(
+            title=now.manifest["title"], version=now.version
+        )
+
+    def onShare(self):
+        """Write a version as a file for another site."""
+        version = self._chosen() or next(version for version in self._versions if version.is_current)
+        package = version.package
+        path = qt.QFileDialog.getSaveFileName(
+            self._ui.shareButton.window(), _("Share package"), f"{package.id}-{package.version}.zip",
+            _("Zip file (*.zip)"),
+        )
+        if not path:
+            return
+        path = path if path.lower().endswith(".zip") else f"{path}.zip"
+        try:
+            share_model(modelKey(package), path)
+        except H3DELandmarksError as error:
+            self._ui.versionsStatusLabel.text = str(error)
+            return
+        self._ui.versionsStatusLabel.text = _(
+            "Written: {path}. Read the model's card before you send it: its texts go along as they are."
+        ).format(path=path)
+
+    def onAdd(self):
+        """Add a model that another site has shared; the version in use stays in use."""
+        path = qt.QFileDialog.getOpenFileName(
+            self._ui.addPackageButton.window(), _("Add package"), "", _("Zip file (*.zip)")
+        )
+        if not path:
+            return
+        try:
+            added = add_shared(path)
+        except H3DELandmarksError as error:
+            self._ui.versionsStatusLabel.text = str(error)
+            return
+        package = added.package
+        chosen = self._desk.package
+        self._desk.modelsChanged(modelKey(chosen or package))
+        self._onReverted()
+        self.onModelsChanged(package.id)
+        said = _("{title} {version} was added.") if added.is_new else _("{title} {version} was here already.")
+        if not added.is_current:
+            said += " " + _("To use it, choose it in the list.")
+        self._ui.versionsStatusLabel.text = said.format(title=package.manifest["title"], version=package.version)
+
+    def close(self):
+        """Nothing goes on here."""
+
+
+def _texts(version):
+    return (
+        version.package.version, _("yes") if version.is_current else "", str(version.cases or ""),
+        (version.base or "").rpartition("@")[2], (version.date or "")[:10],
+    )
+
+
+def _toolTip(version):
+    told = [version.comparison or _("Not compared with another version.")]
+    if version.override:
+        told.append(_("Promoted against the advice: {reason}").format(reason=version.override))
+    return " ".join(told)

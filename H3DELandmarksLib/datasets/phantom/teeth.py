@@ -12,6 +12,9 @@ import numpy as np
 
 from H3DELandmarksLib.datasets.phantom.solids import join, meet
 
+# mm that stand for a half width of 0, where a trunk tapers to a point: sections are measured by dividing by it.
+THINNEST = np.float32(1e-6)
+
 
 @dataclass(frozen=True)
 class Root:
@@ -213,6 +216,7 @@ class Tooth:
     def _trunk_depth(self, u, v, w) -> np.ndarray:
         below = np.maximum(-w, 0)
         a, b = (np.float32(half) * (1 - np.float32(k) * below) for half, k in zip(self.crown.cervix, self.trunk.taper))
+        a, b = (np.where(half == 0, THINNEST, half) for half in (a, b))
         x, y = (u / a) ** 2, (v / b) ** 2
         radius = np.sqrt(np.sqrt(x * x + y * y + x * y))  # a rounded rectangle
         away = u - self.trunk.split[0]

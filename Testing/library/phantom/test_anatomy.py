@@ -1,5 +1,7 @@
 """What a seed draws, without voxels: which molars are missing, where the points lie and what they lie on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -89,6 +91,15 @@ def test_apices_lie_in_the_jaw(complete):
                 x, y, z = (c[None] for c in tooth.to_jaw(root.apex))
                 depths.append(float(anatomy.jaw.depths(x, y, z).outer.squeeze()))
     assert np.mean(np.array(depths) > 0) > 0.92 and min(depths) > -4
+
+
+def test_depths_are_known_where_a_trunk_tapers_to_a_point(complete):
+    tooth = molars(complete[0])[0]
+    pointed = replace(tooth, trunk=replace(tooth.trunk, taper=(0.25, 0.25)))
+    w = np.array([-3.9, -4.0, -4.1], dtype=np.float32)  # the point lies at -1 / taper
+    for u in (0.0, 0.5):
+        depths = pointed.depths(np.full(3, u, np.float32), np.full(3, 0.5, np.float32), w)
+        assert all(np.isfinite(part).all() for part in (depths.solid, depths.root, depths.enamel, depths.pulp))
 
 
 def test_third_molars_do_not_cut_into_second_molars(complete):

@@ -14,6 +14,7 @@ NETWORKS = {
     "h3denet": "H3DE-Net (arXiv 2502.14221)",
     "hyatt": "HYATT-Net (arXiv 2412.06499, version 2)",
     "han": "HAN (arXiv 2412.06499, version 1)",
+    "residual-encoder-unet": "residual-encoder U-Net of nnU-Net (arXiv 2404.09556)",
 }
 
 

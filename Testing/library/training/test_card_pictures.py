@@ -12,11 +12,12 @@ from H3DELandmarksLib.evaluation import evaluate_sets
 from H3DELandmarksLib.evaluation.reliability import compare_statements
 from H3DELandmarksLib.geometry import Volume
 from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.networks import ARCHITECTURES
 from H3DELandmarksLib.shape_model import ShapeModel
 from H3DELandmarksLib.training.card_pictures import card_pictures, worst_cases
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.judgement import CUT, WHOLE, Verdict
-from H3DELandmarksLib.training.model_card import model_card
+from H3DELandmarksLib.training.model_card import NETWORKS, model_card
 
 SHAPE = ShapeModel(np.array([[12.0, 0, 3], [0, 6, 0], [-12, 0, 3]]), np.ones(3))
 OFFSETS = {"near": 0.2, "far": 3.0, "middle": 1.0, "missed": 0.3}
@@ -127,3 +128,7 @@ def test_without_matplotlib_the_card_has_its_tables_alone(manifest, verdict, tes
     assert card_pictures(manifest, verdict, test, show_scans=True) == []
     assert "matplotlib" in caplog.text
     assert "![" not in model_card(manifest, verdict.evaluation, [])
+
+
+def test_a_card_names_every_network_that_can_be_trained():
+    assert set(NETWORKS) == set(ARCHITECTURES)

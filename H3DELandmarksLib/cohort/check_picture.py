@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from H3DELandmarksLib.cohort.finding import Finding
-from H3DELandmarksLib.errors import MissingDependencyError
 from H3DELandmarksLib.files import replaced_when_complete
 from H3DELandmarksLib.geometry import Volume, crop_grid, resample
+from H3DELandmarksLib.pictures.figures import new_figure
 from H3DELandmarksLib.pictures.sheet import robust_window
 
 BACKGROUND, FOREGROUND, MUTED = "#0d1117", "#f0f3f6", "#9aa4b0"
 POINT, EXPECTED = "#ff4f30", "#62d9ff"
-INCHES, SAMPLES, DOTS_PER_INCH = (9.6, 3.7), 160, 110
+INCHES, SAMPLES = (9.6, 3.7), 160
 # Title, LPS axes to the right and along the vertical, whether the second runs up: as radiologists look.
 PLANES = (("Axial", 0, 1, False), ("Coronal", 0, 2, True), ("Sagittal", 1, 2, True))
 VOXELS_SHOWN, SHARE_SHOWN = 40, 0.5
@@ -33,16 +33,8 @@ def draw_finding(volume: Volume, points: np.ndarray, names: tuple[str, ...], fin
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(
-            "Pictures need the Python package matplotlib: install it with 'pip install matplotlib'."
-        ) from error
+    figure = new_figure(*INCHES, background=BACKGROUND)
     center, half = _view(volume, points, finding)
-    figure = Figure(figsize=INCHES, dpi=DOTS_PER_INCH, facecolor=BACKGROUND)
-    FigureCanvasAgg(figure)
     for number, plane in enumerate(PLANES):
         axes = figure.add_axes((0.01 + 0.33 * number, 0.02, 0.32, 0.8))
         _draw_plane(axes, volume, points, names, finding, center, half, plane)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.errors import InputError, MissingDependencyError
+from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.files import replaced_when_complete
+from H3DELandmarksLib.pictures.figures import new_figure
 from H3DELandmarksLib.promotion.comparison import Comparison, Row
 
 BETTER, WORSE, UNDECIDED, INK, MUTED = "#1a7f37", "#cf222e", "#6e7781", "#1f2328", "#d0d7de"
-WIDTH_INCHES, ROW_INCHES, EDGE_INCHES, DOTS_PER_INCH = 8.0, 0.26, 1.5, 120
+WIDTH_INCHES, ROW_INCHES, EDGE_INCHES = 8.0, 0.26, 1.5
 
 
 def draw_comparison(comparison: Comparison, path: Path) -> None:
@@ -26,17 +27,9 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
         MissingDependencyError: matplotlib is not installed.
         InputError: the file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(
-            "Pictures need the Python package matplotlib: install it with 'pip install matplotlib'."
-        ) from error
     rows = [comparison.total, *comparison.landmarks]
-    figure = Figure(figsize=(WIDTH_INCHES, EDGE_INCHES + ROW_INCHES * len(rows)), dpi=DOTS_PER_INCH,
-                    layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(WIDTH_INCHES, EDGE_INCHES + ROW_INCHES * len(rows))
+    figure.set_layout_engine("constrained")
     axes = figure.add_subplot()
     axes.axvline(0, color=INK, linewidth=0.8)
     for place, row in enumerate(rows):

@@ -46,6 +46,7 @@ from H3DELandmarksLib.scene import (
     region_from_node,
     show_detection,
     volume_from_node,
+    why_not_for_model,
     why_unusable,
 )
 
@@ -265,7 +266,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return self.models.whyNone()
         if not self.landmarks.chosenNames():
             return _("Choose at least one landmark.")
-        return why_unusable(volumeNode)
+        return why_unusable(volumeNode) or why_not_for_model(volumeNode, self.models.chosenPackage())
 
     # Detection
 

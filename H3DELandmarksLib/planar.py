@@ -12,6 +12,8 @@ A file without orientation has the identity, so that its columns run to the righ
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from H3DELandmarksLib.geometry import Volume, canonical, transform_points
@@ -23,6 +25,29 @@ THICKNESS = 1e-3
 def is_radiograph(volume: Volume) -> bool:
     """Whether a volume is one slice."""
     return 1 in volume.array.shape
+
+
+def why_other_kind(model: str, reads_radiographs: bool, shape: Sequence[int]) -> str:
+    """One sentence about why a model cannot read an image, as it is made for the other kind; empty where it can.
+
+    Args:
+        model: id of the model.
+        reads_radiographs: whether it reads radiographs, and not volumes.
+        shape: (3,) voxels of the image.
+    """
+    single = 1 in shape
+    if reads_radiographs and not single:
+        size = " x ".join(map(str, shape))
+        return (
+            f"The model '{model}' reads radiographs, but this scan has {size} voxels: choose a single image, or a "
+            "model for volumes."
+        )
+    if single and not reads_radiographs:
+        return (
+            f"The model '{model}' reads volumes, but this scan is a single slice: choose the whole scan, or a model "
+            "for radiographs."
+        )
+    return ""
 
 
 def lay_flat(volume: Volume) -> tuple[Volume, np.ndarray]:

@@ -17,7 +17,7 @@ from H3DELandmarksLib.errors import Cancelled, InputError
 from H3DELandmarksLib.geometry import Volume, canonical
 from H3DELandmarksLib.landmarks import LandmarkSet
 from H3DELandmarksLib.models import ModelPackage
-from H3DELandmarksLib.planar import is_radiograph, lay_flat
+from H3DELandmarksLib.planar import lay_flat, why_other_kind
 from H3DELandmarksLib.shape_model import Pose, ShapeModel
 
 logger = logging.getLogger(__name__)
@@ -120,17 +120,9 @@ class Detector:
         return found
 
     def _check_dimension(self, volume: Volume) -> None:
-        if self.flat and not is_radiograph(volume):
-            size = " x ".join(map(str, volume.array.shape))
-            raise InputError(
-                f"The model '{self.package.id}' reads radiographs, but this scan has {size} voxels: choose a single "
-                "image, or a model for volumes."
-            )
-        if is_radiograph(volume) and not self.flat:
-            raise InputError(
-                f"The model '{self.package.id}' reads volumes, but this scan is a single slice: choose the whole scan, "
-                "or a model for radiographs."
-            )
+        reason = why_other_kind(self.package.id, self.flat, volume.array.shape)
+        if reason:
+            raise InputError(reason)
 
     def landmark_set(self, found: Findings) -> LandmarkSet:
         """Calibrated landmarks from raw findings; no position is trusted more than that the landmark exists.

@@ -65,6 +65,11 @@ class ModelPackage:
         return LandmarkScheme.from_dict(self.manifest["scheme"])
 
     @property
+    def reads_radiographs(self) -> bool:
+        """Whether the model reads radiographs (crops of one slice), and not volumes."""
+        return self.manifest["stages"][0]["shape"][2] == 1
+
+    @property
     def weight_files(self) -> dict[str, str]:
         """SHA-256 of every weights file, by file name."""
         return {entry["file"]: entry["sha256"] for entry in _weight_entries(self.manifest)}

@@ -27,7 +27,7 @@ from H3DELandmarksLib.scene.training_case import (
     world_position_of,
 )
 from H3DELandmarksLib.scene.views import center_views, hide_radius, show_radius
-from H3DELandmarksLib.scene.volumes import own_volume_from_node, volume_from_node, why_unusable
+from H3DELandmarksLib.scene.volumes import own_volume_from_node, volume_from_node, why_not_for_model, why_unusable
 
 __all__ = [
     "Comparison",
@@ -66,6 +66,7 @@ __all__ = [
     "update_point_list",
     "volume_from_node",
     "volume_of",
+    "why_not_for_model",
     "why_unusable",
     "world_position_of",
 ]

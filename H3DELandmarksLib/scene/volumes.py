@@ -9,6 +9,8 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.geometry import Volume
+from H3DELandmarksLib.models import ModelPackage
+from H3DELandmarksLib.planar import why_other_kind
 from H3DELandmarksLib.scene.frames import LPS_FROM_RAS
 
 
@@ -56,6 +58,16 @@ def why_unusable(node) -> str:
     if transform is not None and not transform.IsTransformToWorldLinear():
         return f"The volume '{name}' is under a nonlinear transform: harden the transform on it first."
     return ""
+
+
+def why_not_for_model(node, package: ModelPackage) -> str:
+    """One sentence about why a model reads no volume node of that kind (radiograph or volume), empty where it does.
+
+    Args:
+        node: vtkMRMLScalarVolumeNode with voxels.
+        package: the model.
+    """
+    return why_other_kind(package.id, package.reads_radiographs, node.GetImageData().GetDimensions())
 
 
 def _ras_from_parent(node) -> np.ndarray:

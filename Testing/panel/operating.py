@@ -108,9 +108,9 @@ def wait_until(condition, seconds=300):
     return longest
 
 
-def add_volume(name="CBCT 7", transformed=False):
-    """A small oblique scan, on request under a parent transform."""
-    voxels = np.random.default_rng(0).normal(0, 300, (20, 22, 24)).astype(np.int16)
+def add_volume(name="CBCT 7", transformed=False, shape=(20, 22, 24)):
+    """A small oblique scan of slices, rows and columns, on request under a parent transform."""
+    voxels = np.random.default_rng(0).normal(0, 300, shape).astype(np.int16)
     node = slicer.util.addVolumeFromArray(voxels, ijkToRAS=OBLIQUE, name=name)
     if transformed:
         transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")

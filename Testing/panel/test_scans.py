@@ -5,7 +5,7 @@ import pytest
 import slicer
 import slicer.util
 from flat_cases import radiograph
-from operating import PARENT, add_volume, click, content, wait_until
+from operating import PARENT, add_volume, choose, click, wait_until
 from tiny_model import write_tiny_radiograph_package
 
 from H3DELandmarksLib.cli import main
@@ -84,7 +84,7 @@ def test_an_oblique_volume_of_any_direction(open_panel, tiny_model, tiny, scene,
 @pytest.fixture
 def radiograph_model(models):
     """A tiny model for radiographs, installed."""
-    return write_tiny_radiograph_package(models / "flat")
+    return write_tiny_radiograph_package(models / "flat", title="Tiny film model")
 
 
 def add_radiograph():
@@ -110,11 +110,16 @@ def test_a_radiograph_of_one_slice(open_panel, radiograph_model, scene, tmp_path
     assert panel.ui.reviewTable.rowCount == len(radiograph_model.scheme)
 
 
-def test_a_scan_that_does_not_fit_the_model_is_told(open_panel, radiograph_model, scene):
-    add_volume("CBCT")
+def test_the_button_says_which_kind_of_scan_the_model_reads(open_panel, radiograph_model, tiny_model, scene):
+    volume, (picture, _) = add_volume("CBCT"), add_radiograph()
     panel = open_panel()
-    before = content(scene)
-    click(panel.ui.applyButton)
-    wait_until(lambda: not panel._run)
-    assert panel.ui.statusLabel.text.startswith("CBCT: The model 'tiny-radiograph' reads radiographs, but this scan")
-    assert content(scene) == before
+    button, film_model = panel.ui.applyButton, radiograph_model.manifest["title"]
+    panel.ui.volumeSelector.setCurrentNode(volume)
+    choose(panel.ui.modelSelector, "Tiny model")
+    assert button.enabled
+    choose(panel.ui.modelSelector, film_model)
+    assert not button.enabled and button.toolTip.endswith("choose a single image, or a model for volumes.")
+    panel.ui.volumeSelector.setCurrentNode(picture)
+    assert button.enabled
+    choose(panel.ui.modelSelector, "Tiny model")
+    assert not button.enabled and "this scan is a single slice" in button.toolTip

@@ -11,7 +11,7 @@ from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.engine import EngineSettings
 from H3DELandmarksLib.detection.intensity import IntensityMapping
 from H3DELandmarksLib.detection.localizer import localize
-from H3DELandmarksLib.detection.refiner import refine
+from H3DELandmarksLib.detection.refiner import refine, refine_until_settled
 from H3DELandmarksLib.detection.stage import Findings, Scan, StageNetwork
 from H3DELandmarksLib.errors import Cancelled, InputError
 from H3DELandmarksLib.geometry import Volume, canonical
@@ -115,7 +115,10 @@ class Detector:
         for number, network in enumerate(self.networks[1:], start=1):
             report = step(number, "Refining positions")
             report(0.0)
-            found = refine(network, scan, self.shape, found, own_frame=network.stage["poses"] == "found")
+            if network.stage["poses"] == "found":
+                found = refine_until_settled(network, scan, self.shape, found)
+            else:
+                found = refine(network, scan, self.shape, found, own_frame=False)
             report(1.0)
         return found
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from H3DELandmarksLib.shape_model import Pose, ShapeModel, cube_rotations
 OVERLAP = 0.25
 # More looks (tiles times poses) than this take many minutes: the scan is not of the kind that the model was made for.
 MOST_LOOKS = 2000
+# Of the poses found, so many whose points agree best with the mean shape, turned by so much at least from each other,
+# get a second look.
+LOOKED_AT_AGAIN, APART_DEGREES = 3, 30.0
 # A tile in which nothing exceeds this (range 0..1) holds air only.
 EMPTY = 0.1
 Step = Callable[[float], None]
@@ -26,8 +30,8 @@ def localize(network: StageNetwork, scan: Scan, shape: ShapeModel, step: Step) -
 
     Args:
         network: the first stage; its entry ``poses`` is "scan" (the patient's axes) or "cube-rotations" (24 starting
-            poses, of which the one is kept whose points agree best with the mean shape, and looked at once more in the
-            pose so found; for radiographs the four quarter turns).
+            poses, of which the best are looked at once more in the poses so found, and the one is kept whose points
+            then agree best with the mean shape; for radiographs the four quarter turns).
         scan: where to look.
         shape: mean shape and tolerance.
         step: called with the fraction done; may raise to cancel.
@@ -51,10 +55,10 @@ def localize(network: StageNetwork, scan: Scan, shape: ShapeModel, step: Step) -
     for number, rotation in enumerate(rotations):
         report = lambda done, n=number: step((n + done) / (len(rotations) + 1))  # noqa: E731
         found = _search(network, averaged, scan.volume.grid, rotation, report)
-        found = replace(found, pose=_pose(found, shape, own_frame=True))
-        candidates.append((_agreement(found, shape), found))
-    best = max(candidates, key=lambda pair: pair[0])[1]
-    return refine(network, scan, shape, best, own_frame=True)
+        candidates.append(replace(found, pose=_pose(found, shape, own_frame=True)))
+    agreement = partial(_agreement, shape=shape)
+    best = _distinct(sorted(candidates, key=agreement, reverse=True))[:LOOKED_AT_AGAIN]
+    return max((refine(network, scan, shape, found, own_frame=True) for found in best), key=agreement)
 
 
 def tiles(grid: Grid, shape: tuple[int, int, int]) -> Iterator[Grid]:
@@ -102,6 +106,17 @@ def _pose(found: Findings, shape: ShapeModel, own_frame: bool) -> Pose:
         return found.pose
     offsets = np.nan_to_num(found.positions) - shape.mean
     return Pose(np.eye(3), weights @ offsets / weights.sum())
+
+
+def _distinct(candidates: Sequence[Findings]) -> list[Findings]:
+    """Those candidates whose poses are turned by `APART_DEGREES` at least from the poses of all that stay before."""
+    kept: list[Findings] = []
+    for found in candidates:
+        # The trace of a rotation by an angle is 1 + 2 cos(angle).
+        traces = [float(np.trace(found.pose.rotation.T @ other.pose.rotation)) for other in kept]
+        if all(trace <= 1 + 2 * np.cos(np.radians(APART_DEGREES)) for trace in traces):
+            kept.append(found)
+    return kept
 
 
 def _agreement(found: Findings, shape: ShapeModel) -> float:

@@ -12,6 +12,8 @@ from H3DELandmarksLib.shape_model import ShapeModel
 
 # A group none of whose landmarks reaches these log-odds in the search is taken as absent, and is not looked at again.
 WORTH_A_LOOK = -2.0
+# Looks in the found pose are repeated, up to so many, until the mean shape moves by no more than so many voxels (RMS).
+MOST_LOOKS, SETTLED_VOXELS = 5, 1.5
 REFLECTION = np.diag([-1.0, 1.0, 1.0])
 
 
@@ -45,6 +47,20 @@ def refine(network: StageNetwork, scan: Scan, shape: ShapeModel, found: Findings
     if own_frame and result is not found:
         result = replace(result, pose=shape.fit(result.positions, result.weights + 1e-6)[0])
     return result
+
+
+def refine_until_settled(network: StageNetwork, scan: Scan, shape: ShapeModel, found: Findings) -> Findings:
+    """Refine in the found pose, and look again as long as that turns or moves the pose.
+
+    A crop in a wrong pose shows the anatomy turned: the points found in it are rough, but the pose that they give is
+    better than the one before. Parameters and result as for `refine`.
+    """
+    for _ in range(MOST_LOOKS):
+        before, found = found, refine(network, scan, shape, found, own_frame=True)
+        moved = found.pose.to_lps(shape.mean) - before.pose.to_lps(shape.mean)
+        if np.sqrt((moved**2).sum(axis=1).mean()) <= SETTLED_VOXELS * network.spacing:
+            break
+    return found
 
 
 def _center(found: Findings, shape: ShapeModel, channels: np.ndarray, own_frame: bool) -> np.ndarray:

@@ -1,11 +1,12 @@
-"""Cross-validation of a whole model: every stage trained, calibrated and packaged anew for each fold of specimens.
+"""Cross-validation of a whole model: every stage trained anew for each fold of specimens.
 
     python benchmarks/cross_validation.py mouse-skull --folds 5
     python benchmarks/cross_validation.py mouse-skull --only 0 --steps-share 0.1 --work runs/cross-validation-short
 
-Each model learns from all folds but two, is calibrated on one and finds landmarks in the other by the whole detection,
-which knows no pose: in the scan as it is, and stored in another pose (see benchmarks/accuracy.py). Kill it at any
-moment and start it again: training goes on from its last checkpoint, and what is measured stays.
+Each model learns from all folds but two; one of these validates, and in the other landmarks are found by the whole
+detection, which knows no pose: in the scan as it is, and stored in another pose (see benchmarks/accuracy.py). Positions
+alone are judged, so that no calibration is fitted: a point counts as missed where the network itself calls it absent.
+Kill it at any moment and start it again: training goes on from its last checkpoint, and what is measured stays.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from H3DELandmarksLib.files import replaced_when_complete
 from H3DELandmarksLib.models import open_package
 from H3DELandmarksLib.training.configuration import Configuration, read_configuration
 from H3DELandmarksLib.training.data import load_cases
-from H3DELandmarksLib.training.run import run_training
+from H3DELandmarksLib.training.run import package_uncalibrated, run_training
 
 ROOT = Path(__file__).resolve().parent.parent
 MISSED = "missed"
@@ -49,8 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = work / f"fold-{number}"
         fold = _fold(configuration, folds, number, folder, options.steps_share)
         if not (folder / "package" / "manifest.json").exists():
-            run_training(fold.path, folder / "run", resume=True, progress=lambda share, text: print(text, flush=True))
-            (folder / "run" / "package").rename(folder / "package")
+            told = lambda share, text: print(text, flush=True)  # noqa: E731
+            run_training(fold.path, folder / "run", resume=True, progress=told, package=False)
+            package_uncalibrated(fold, folder / "run").path.rename(folder / "package")
         measure(fold, folder, options.poses)
         print(write_table(configuration, work, len(folds), output, _command(arguments)))
     return 0

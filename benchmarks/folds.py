@@ -46,7 +46,7 @@ def of_subset(configuration: Configuration, names: Sequence[str]) -> Configurati
 
 
 def write_fold(configuration: Configuration, folds: Sequence[Sequence[str]], number: int, path: Path) -> Path:
-    """Write the configuration that tests on one fold, calibrates and validates on the next and learns from the others.
+    """Write the configuration that tests on one fold, validates on the next and learns from the others.
 
     Args:
         configuration: as for training on all cases.

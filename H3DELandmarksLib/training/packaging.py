@@ -50,6 +50,18 @@ def build_package(
         test: cases for the accuracy, used for nothing else.
         calibrated_on: name of the calibration cases' subset, for the manifest and the card.
     """
+    package = write_uncalibrated(folder, configuration, stages, shape)
+    manifest = base_manifest(configuration) | {"calibration": package.manifest["calibration"]}
+    return judge_package(folder, package, manifest, configuration.values, calibration, test, calibrated_on)
+
+
+def write_uncalibrated(
+    folder: Path, configuration: Configuration, stages: Sequence[Mapping[str, Tensor]], shape: ShapeModel
+) -> ModelPackage:
+    """Write a package that finds points, but whose probabilities are raw and whose radii are 0.
+
+    Parameters as for `build_package`.
+    """
     manifest = base_manifest(configuration)
     weights: dict[str, Mapping[str, np.ndarray]] = {
         f"{stage['name']}.safetensors": {name: _stored(value) for name, value in tensors.items()}
@@ -58,8 +70,7 @@ def build_package(
     weights[SHAPE_FILE] = {"mean": shape.mean, "tolerance": shape.tolerance}
     neutral = Calibration(1.0, 0.0, np.zeros(4), configuration.values["tolerance_mm"], np.zeros(len(shape.mean)))
     manifest["calibration"] = neutral.to_manifest()
-    package = write_package(folder, manifest, weights, "Under construction.", replace=True)
-    return judge_package(folder, package, manifest, configuration.values, calibration, test, calibrated_on)
+    return write_package(folder, manifest, weights, "Not calibrated: for measuring positions alone.", replace=True)
 
 
 def recalibrate_package(

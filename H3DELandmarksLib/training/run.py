@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from H3DELandmarksLib.detection.layout import is_flat
 from H3DELandmarksLib.errors import InputError
@@ -18,7 +19,7 @@ from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
 from H3DELandmarksLib.training.configuration import Configuration, read_configuration
 from H3DELandmarksLib.training.data import load_cases
 from H3DELandmarksLib.training.loop import CHECKPOINT, StageTrainer, averaged_weights
-from H3DELandmarksLib.training.packaging import build_package
+from H3DELandmarksLib.training.packaging import build_package, write_uncalibrated
 from H3DELandmarksLib.training.sampling import CropSampler
 from H3DELandmarksLib.training.warm_start import load_initial_weights
 
@@ -116,8 +117,18 @@ def package_run(configuration: Configuration, output: Path) -> ModelPackage:
     """Write ``output/package`` from a run's latest checkpoints, calibrated on cases of its own and reported on test."""
     calibration = configuration.calibration_subset
     subsets = {name: load_cases(configuration, name, output.parent) for name in ("train", calibration, "test")}
-    shape = shape_of(subsets["train"], configuration)
-    weights = [averaged_weights(output / stage["name"] / CHECKPOINT) for stage in configuration.values["stages"]]
     return build_package(
-        output / "package", configuration, weights, shape, subsets[calibration], subsets["test"], calibration
-    )
+        output / "package", configuration, _weights(configuration, output), shape_of(subsets["train"], configuration),
+        subsets[calibration], subsets["test"], calibration,
+    )  # fmt: skip
+
+
+def package_uncalibrated(configuration: Configuration, output: Path) -> ModelPackage:
+    """Write ``output/package`` from a run's latest checkpoints for measuring positions alone."""
+    shape = shape_of(load_cases(configuration, "train", output.parent), configuration)
+    return write_uncalibrated(output / "package", configuration, _weights(configuration, output), shape)
+
+
+def _weights(configuration: Configuration, output: Path) -> list[dict[str, Tensor]]:
+    """Averaged weights of each stage's latest checkpoint."""
+    return [averaged_weights(output / stage["name"] / CHECKPOINT) for stage in configuration.values["stages"]]

@@ -164,17 +164,23 @@ def crop_grid(center: np.ndarray, axes: np.ndarray, spacing: float | np.ndarray,
     return Grid(affine, shape)
 
 
+def orthonormal_axes(grid: Grid) -> np.ndarray:
+    """(3, 3) rotation whose columns are closest to the directions of I, J and K in LPS; a mirrored I is turned back."""
+    u, _, vt = np.linalg.svd(grid.affine[:3, :3] / grid.spacing)
+    axes = u @ vt
+    return axes * (np.sign(np.linalg.det(axes)), 1, 1)
+
+
 def field_of_view_grid(grid: Grid, spacing: float, axes: np.ndarray | None = None) -> Grid:
     """The grid of a given spacing and orientation that covers a whole field of view.
 
     Args:
         grid: field of view to cover.
         spacing: isotropic voxel size in mm.
-        axes: (3, 3) unit directions of I, J, K in LPS (columns); by default those of `grid`, orthonormalized.
+        axes: (3, 3) unit directions of I, J, K in LPS (columns); by default `orthonormal_axes`.
     """
     if axes is None:
-        u, _, vt = np.linalg.svd(grid.affine[:3, :3] / grid.spacing)
-        axes = u @ vt
+        axes = orthonormal_axes(grid)
     corners = np.array(np.meshgrid(*([-0.5, n - 0.5] for n in grid.shape), indexing="ij")).reshape(3, -1).T
     local = grid.lps_from_ijk(corners) @ axes
     low, high = local.min(axis=0), local.max(axis=0)

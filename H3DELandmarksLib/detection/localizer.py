@@ -11,7 +11,7 @@ import numpy as np
 from H3DELandmarksLib.detection.refiner import refine
 from H3DELandmarksLib.detection.stage import Findings, Scan, StageNetwork, merge_best
 from H3DELandmarksLib.errors import InputError
-from H3DELandmarksLib.geometry import Grid, crop_grid, field_of_view_grid
+from H3DELandmarksLib.geometry import Grid, crop_grid, field_of_view_grid, orthonormal_axes
 from H3DELandmarksLib.shape_model import Pose, ShapeModel, cube_rotations
 
 OVERLAP = 0.25
@@ -30,8 +30,8 @@ def localize(network: StageNetwork, scan: Scan, shape: ShapeModel, step: Step) -
 
     Args:
         network: the first stage; its entry ``poses`` is "scan" (the patient's axes) or "cube-rotations" (24 starting
-            poses, of which the best are looked at once more in the poses so found, and the one is kept whose points
-            then agree best with the mean shape; for radiographs the four quarter turns).
+            poses; the best are looked at once more in the poses so found, and the one is kept whose points then agree
+            best with the mean shape; for radiographs the four quarter turns).
         scan: where to look.
         shape: mean shape and tolerance.
         step: called with the fraction done; may raise to cancel.
@@ -42,13 +42,10 @@ def localize(network: StageNetwork, scan: Scan, shape: ShapeModel, step: Step) -
     Raises:
         InputError: the scan is so much larger than a tile that the search would take very long.
     """
-    searched_poses = network.stage["poses"] != "scan"
-    rotations = cube_rotations() if searched_poses else np.eye(3)[None]
-    if network.layout.flat:
-        rotations = rotations[rotations[:, 2, 2] > 0.5]
-    _check_size(network, scan, len(rotations))
+    rotations = _starting_poses(network, scan)
+    _check_size(network, scan, rotations)
     averaged = scan.averaged(network.spacing)
-    if not searched_poses:
+    if network.stage["poses"] == "scan":
         found = _search(network, averaged, scan.volume.grid, rotations[0], step)
         return replace(found, pose=_pose(found, shape, own_frame=False))
     candidates = []
@@ -73,9 +70,22 @@ def tiles(grid: Grid, shape: tuple[int, int, int]) -> Iterator[Grid]:
         yield crop_grid(center, axes, grid.spacing, shape)
 
 
-def _check_size(network: StageNetwork, scan: Scan, poses: int) -> None:
-    cover = field_of_view_grid(scan.volume.grid, network.spacing, np.eye(3))
-    if poses * sum(1 for _ in tiles(cover, network.voxels)) > MOST_LOOKS:
+def _starting_poses(network: StageNetwork, scan: Scan) -> np.ndarray:
+    """(N, 3, 3) rotations to search in: the patient's axes, or all that lie along the scan's own axes.
+
+    Along its own axes a scan has no empty corners to be covered by tiles, however the patient is turned in it.
+    """
+    if network.stage["poses"] == "scan":
+        return np.eye(3)[None]
+    rotations = cube_rotations()
+    if network.layout.flat:
+        rotations = rotations[rotations[:, 2, 2] > 0.5]
+    return orthonormal_axes(scan.volume.grid) @ rotations
+
+
+def _check_size(network: StageNetwork, scan: Scan, rotations: np.ndarray) -> None:
+    cover = field_of_view_grid(scan.volume.grid, network.spacing, rotations[0])
+    if len(rotations) * sum(1 for _ in tiles(cover, network.voxels)) > MOST_LOOKS:
         size = " x ".join(f"{length:.0f}" for length in scan.volume.grid.extent)
         raise InputError(
             f"The scan covers {size} mm, much more than this model was made for: crop it around the anatomy, "

@@ -128,7 +128,7 @@ def _calibrated_on(cases: Mapping) -> list[str]:
     if cases["radii"] != CROSS:
         return [own]
     return [
-        f"{own} Radii come from these and the test cases together, as specimens are few; each test case was measured "
+        f"{own} Radii come from these and the test cases together, as cases are few; each test case was measured "
         "with radii from all other cases (cross-conformal), so that no error was judged by itself."
     ]
 

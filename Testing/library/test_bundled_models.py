@@ -12,6 +12,8 @@ from scipy.spatial.transform import Rotation
 
 from H3DELandmarksLib.datasets.case_folder import read_case
 from H3DELandmarksLib.datasets.phantom import generate_phantom
+from H3DELandmarksLib.datasets.radiographs import make_radiograph, read_recipe
+from H3DELandmarksLib.datasets.radiographs.subjects import phantom_subject
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.geometry import Volume
 from H3DELandmarksLib.models import find_model, open_package
@@ -19,6 +21,7 @@ from H3DELandmarksLib.models.registry import bundled_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 MOUSE_DATA = ROOT.parent / "shared" / "data" / "mouse-skull"
+BUNDLED = sorted(path.name for path in bundled_folder().iterdir())
 FRESH_SEEDS = {777001: ("L-M3",), 777002: ("R-M2", "R-M3"), 777003: ("L-M2",)}
 
 
@@ -41,7 +44,7 @@ def found_in_jaws(jaw_detector, jaws):
     return [jaw_detector.detect(jaw.volume) for jaw in jaws]
 
 
-@pytest.mark.parametrize("model", ["mandibular-molar-phantom", "mouse-skull"])
+@pytest.mark.parametrize("model", BUNDLED)
 def test_packages_are_whole_and_honest_about_their_use(model):
     package = bundled(model)
     package.verify()
@@ -51,8 +54,15 @@ def test_packages_are_whole_and_honest_about_their_use(model):
     assert find_model(model).manifest["license"]["weights"]
 
 
-def test_all_weights_together_stay_below_forty_megabytes():
-    assert sum(path.stat().st_size for path in (ROOT / "Resources" / "Models").rglob("*.safetensors")) < 40e6
+def test_all_packages_together_stay_below_forty_megabytes():
+    assert sum(path.stat().st_size for path in bundled_folder().rglob("*") if path.is_file()) < 40e6
+
+
+@pytest.mark.parametrize("model", BUNDLED)
+def test_every_model_says_what_it_was_trained_on_and_how_far_it_can_be_trusted(model):
+    manifest = bundled(model).manifest
+    assert manifest["accuracy"]["test"]["n"] > 100 and 0.8 < manifest["accuracy"]["test"]["coverage"] < 0.97
+    assert manifest["training"]["data"] and manifest["limitations"]
 
 
 def test_molars_of_new_phantoms_are_found_within_a_millimeter(jaws, found_in_jaws):
@@ -83,6 +93,21 @@ def test_a_resampled_and_tilted_copy_gives_the_same_points_within_a_voxel(jaw_de
     tilted = resample(volume, crop_grid(volume.grid.center, axes, 0.5, volume.array.shape), -1000)
     distance = np.linalg.norm(jaw_detector.detect(tilted).positions - found_in_jaws[0].positions, axis=1)
     assert np.nanmedian(distance) < 0.5
+
+
+def test_molars_are_found_in_radiographs_of_new_phantoms():
+    detector = Detector(bundled("molar-radiograph-hyatt"), device="cpu")
+    recipe = read_recipe("mandibular-molar")
+    errors, right = [], []
+    for seed in FRESH_SEEDS:
+        subject = phantom_subject(seed)
+        for view in ("oblique-left", "oblique-right"):
+            taken = make_radiograph(subject, recipe, view, np.random.default_rng(seed))
+            found = detector.detect(taken.volume)
+            errors.append(np.linalg.norm(found.positions - taken.landmarks.positions, axis=1))
+            right.append(found.present == taken.landmarks.present)
+    assert np.nanmedian(np.concatenate(errors)) < 2.0  # mm at the detector
+    assert np.mean(right) > 0.85
 
 
 def test_an_empty_field_and_soft_tissue_alone_hold_no_molars(jaw_detector):

@@ -91,6 +91,18 @@ def test_a_pose_that_never_settles_ends_all_the_same(scan):
     assert len(network.looks) == refiner.MOST_LOOKS
 
 
+@pytest.mark.parametrize("turn", [[0, 0, 0], [0.5, -0.4, 0.3], [2.0, 1.0, -0.5]])
+def test_starting_poses_lie_along_the_axes_of_the_scan_however_it_is_turned(scan, turn):
+    turned = np.eye(4)
+    turned[:3, :3] = Rotation.from_rotvec(turn).as_matrix()
+    network = Network(lambda axes: (TRUTH, 2.0))
+    network.voxels = (96, 96, 96)
+    localize(network, Scan(Volume(ARRAY, turned), scan.intensity, scan.outside), SHAPE, lambda done: None)
+    starts = np.array(network.looks[:24])
+    assert np.allclose(np.abs(turned[:3, :3].T @ starts).max(axis=1), 1)  # one look at a pose: a single tile
+    assert np.allclose(np.linalg.det(starts), 1) and len(np.unique(starts.round(6), axis=0)) == 24
+
+
 def test_the_second_look_decides_between_the_best_starting_poses(scan):
     wrong = Rotation.from_rotvec([0, 0, np.pi]).as_matrix() @ TRUTH
     seen = []

@@ -50,7 +50,8 @@ def foreign_volumes(cache: Path, data: Path | None) -> list[ForeignVolume]:
         cache: folder for downloaded packages.
         data: the development data, with ``mouse-skull`` and ``head-neck-ct``; None where there is none.
     """
-    jaw, head = "mandibular-molar-phantom", "head-neck-ct"
+    jaws, head = ("mandibular-molar-phantom", "molar-radiograph-hyatt", "molar-radiograph-han"), "head-neck-ct"
+    mice = ("mouse-skull", "mouse-radiograph-hyatt", "mouse-radiograph-han")
     return [
         ForeignVolume("reptile skull (simulated)", reptile_skull),
         ForeignVolume("vessels with contrast alone (simulated)", vessels),
@@ -59,12 +60,12 @@ def foreign_volumes(cache: Path, data: Path | None) -> list[ForeignVolume]:
         ForeignVolume("MRI of a macaque's brain (mricron-data, inia19)", lambda: _mricron(cache, MACAQUE)),
         ForeignVolume("noise", noise),
         ForeignVolume("empty air", lambda: Volume(np.full((96, 96, 96), AIR, np.int16), np.diag([0.5, 0.5, 0.5, 1]))),
-        ForeignVolume("mouse skull (NU_J)", lambda: _shared(data, "mouse-skull/NU_J.nii.gz"), ("mouse-skull",)),
-        ForeignVolume("mouse skull (C57L_J)", lambda: _shared(data, "mouse-skull/C57L_J.nii.gz"), ("mouse-skull",)),
+        ForeignVolume("mouse skull (NU_J)", lambda: _shared(data, "mouse-skull/NU_J.nii.gz"), mice),
+        ForeignVolume("mouse skull (C57L_J)", lambda: _shared(data, "mouse-skull/C57L_J.nii.gz"), mice),
         ForeignVolume("planning CT (pt_13)", lambda: _shared(data, "head-neck-ct/pt_13_ct.nii.gz"), (head,)),
         ForeignVolume("planning CT (pt_100)", lambda: _shared(data, "head-neck-ct/pt_100_ct.nii.gz"), (head,)),
         ForeignVolume("CT of a human head, no lower teeth (invesalius-examples)", lambda: _cranium(cache), (head,)),
-        ForeignVolume("lower jaw (phantom, seed 9001)", _jaw, (jaw, head)),
+        ForeignVolume("lower jaw (phantom, seed 9001)", _jaw, (*jaws, head)),
     ]
 
 

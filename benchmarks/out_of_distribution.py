@@ -5,7 +5,7 @@
 Each volume is searched as it is, and once more with its header shrunk or enlarged so that it is as large as the scans
 that the model was made for: a model may not be saved by size alone. A point is confident where the model says that it
 is present and states a confidence above 0.5. A model that refuses a volume, because it is far too large or the voxels
-are far too coarse, finds nothing in it.
+are far too coarse, finds nothing in it. Models for radiographs get each volume's projection from front to back.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.foreign_volumes import ForeignVolume, NotHere, foreign_volumes
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.errors import InputError
-from H3DELandmarksLib.geometry import Volume
+from H3DELandmarksLib.geometry import Volume, canonical
 from H3DELandmarksLib.landmarks import LandmarkSet
 from H3DELandmarksLib.models import find_model
 
@@ -39,6 +39,12 @@ def resized(volume: Volume, detector: Detector) -> Volume:
     affine = volume.affine.copy()
     affine[:3] *= wanted / volume.grid.extent.max()
     return Volume(volume.array, affine)
+
+
+def projected(volume: Volume) -> Volume:
+    """The mean from front to back, as a radiograph of one slice: bright where much attenuates."""
+    upright = canonical(volume)
+    return Volume(upright.array.astype(np.float32).mean(axis=1, keepdims=True), upright.affine)
 
 
 def confident(found: LandmarkSet) -> int:
@@ -64,6 +70,7 @@ def report(model: str, volumes: list[ForeignVolume]) -> list[dict]:
         except NotHere as reason:
             print(f"  left out: {foreign.name}: {reason}", file=sys.stderr)
             continue
+        volume = projected(volume) if detector.flat else volume
         own = detector.package.id in foreign.own_for
         row = {"volume": foreign.name, "points": len(detector.scheme), "own_anatomy": own}
         row["as_it_is"] = try_volume(detector, volume)

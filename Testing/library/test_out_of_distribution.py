@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from tiny_model import NAMES, write_tiny_package
+from tiny_model import NAMES, write_tiny_package, write_tiny_radiograph_package
 
 from benchmarks.foreign_volumes import AIR, BONE, ForeignVolume, NotHere, foreign_volumes, noise, tubes
-from benchmarks.out_of_distribution import confident, report, resized, table, try_volume
+from benchmarks.out_of_distribution import confident, projected, report, resized, table, try_volume
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.geometry import Volume
 from H3DELandmarksLib.landmarks import LandmarkSet
@@ -41,6 +41,16 @@ def test_resizing_fits_the_header_to_the_model_and_leaves_the_voxels(detector):
 def test_a_scan_that_the_model_refuses_holds_no_point(detector):
     huge = Volume(np.zeros((400, 400, 400), np.int8), np.diag([8.0, 8.0, 8.0, 1.0]))
     assert try_volume(detector, huge) == {"present": 0, "confident": 0, "refused": True}
+
+
+def test_a_model_for_radiographs_gets_the_projection_of_each_volume(tmp_path):
+    package = write_tiny_radiograph_package(tmp_path / "flat")
+    array = np.zeros((4, 5, 6), np.int16)
+    array[1, :, 2] = 10  # a rod from front to back
+    image = projected(Volume(array, np.diag([1.0, 2.0, 3.0, 1.0])))
+    assert image.array.shape == (4, 1, 6) and image.array[1, 0, 2] == 10 and image.array.sum() == 10
+    (row,) = report(str(package.path), [ForeignVolume("noise", noise)])
+    assert not row["as_it_is"]["refused"]
 
 
 @pytest.fixture(scope="module")

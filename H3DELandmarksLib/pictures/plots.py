@@ -50,6 +50,32 @@ def draw_errors(names: Sequence[str], errors: np.ndarray, radius: np.ndarray) ->
     return as_png(figure)
 
 
+def draw_training_curve(rows: Sequence[Mapping[str, str]]) -> bytes:
+    """Loss and errors of the validation cases by step; a PNG file's bytes.
+
+    Args:
+        rows: lines of a training's ``curve.csv``: ``step``, ``loss``, ``mean_mm``, ``median_mm``, ``p90_mm``.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    figure = new_figure(WIDTH, 2.8)
+    step = [int(row["step"]) for row in rows]
+    left, right = (figure.add_axes((x, 0.17, 0.38, 0.68)) for x in (0.08, 0.59))
+    left.plot(step, [float(row["loss"]) for row in rows], color=INK, marker="o", markersize=3)
+    for name, color in (("p90", FAINT), ("mean", STRONG), ("median", SECOND)):
+        values = [float(row[f"{name}_mm"]) for row in rows]
+        right.plot(step, values, color=color, marker="o", markersize=3, label=name)
+    for axes, title in ((left, "loss"), (right, "error on validation cases, mm")):
+        axes.set_title(title, fontsize=9, loc="left")
+        axes.set_xlabel("step")
+        _plain(axes)
+        axes.grid(color="#e4e7eb", linewidth=0.6)
+    right.set_ylim(bottom=0)
+    right.legend(frameon=False, fontsize=8)
+    return as_png(figure)
+
+
 def draw_reliability(
     diagrams: Mapping[str, Mapping[str, Sequence[float]]], errors: Mapping[str, float | None]
 ) -> bytes:

@@ -7,6 +7,9 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
+from H3DELandmarksLib.errors import MissingDependencyError
+from H3DELandmarksLib.files import replaced_when_complete
+from H3DELandmarksLib.pictures.plots import draw_training_curve
 from H3DELandmarksLib.training.watched_files import write_watched
 
 
@@ -29,6 +32,19 @@ def read_curve(path: Path) -> list[dict[str, str]]:
         return []
     with open(path, newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
+
+
+def draw_curve(path: Path) -> None:
+    """Draw the curve as a PNG beside its file; nothing before the first line, or without matplotlib (as in Slicer)."""
+    rows = read_curve(path)
+    if not rows:
+        return
+    try:
+        picture = draw_training_curve(rows)
+    except MissingDependencyError:
+        return
+    with replaced_when_complete(path.with_suffix(".png")) as partial:
+        partial.write_bytes(picture)
 
 
 def _write(path: Path, rows: list[dict[str, str]]) -> None:

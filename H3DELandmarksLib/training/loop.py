@@ -19,7 +19,7 @@ from H3DELandmarksLib.errors import Cancelled, InputError
 from H3DELandmarksLib.networks import build_network, output_maps
 from H3DELandmarksLib.training.cases import TrainingCase
 from H3DELandmarksLib.training.checkpoints import load_checkpoint, save_checkpoint
-from H3DELandmarksLib.training.curve import append_row, trim_curve
+from H3DELandmarksLib.training.curve import append_row, draw_curve, trim_curve
 from H3DELandmarksLib.training.layer_rates import parameter_groups
 from H3DELandmarksLib.training.memory import MemoryPlan
 from H3DELandmarksLib.training.objectives import choose_objective, start_at_background
@@ -123,6 +123,7 @@ class StageTrainer:
                 self.losses.clear()
             if done or time.monotonic() - saved > self.settings["checkpoint_seconds"]:
                 self.save()
+                draw_curve(self.folder / CURVE)
                 saved = time.monotonic()
             if watch:
                 self._tell(watch)

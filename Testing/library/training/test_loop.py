@@ -89,6 +89,14 @@ def test_the_curve_has_one_line_per_validation(tmp_path, data):
     assert lines[0].startswith("step,loss,mean_mm") and [line.split(",")[0] for line in lines[1:]] == ["3", "6"]
 
 
+def test_the_curve_is_drawn_beside_its_file(tmp_path, data):
+    from PIL import Image
+
+    trainer(tmp_path, data).run(data[0][:3], data[0][3:])
+    with Image.open(tmp_path / "curve.png") as picture:
+        assert picture.format == "PNG" and min(picture.size) > 200 and len(picture.convert("RGB").getcolors(10**6)) > 3
+
+
 def test_blobs_are_learnt_to_within_two_voxels(tmp_path, data):
     pupil = trainer(tmp_path, data, steps=80, validate_every=80, warmup=10, ema=0.9)
     before = pupil.validate(data[0][3:])["mean_mm"]

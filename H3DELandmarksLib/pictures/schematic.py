@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,7 +52,7 @@ OWN = (
     Side("lower points, seen from the same side", (0, 1), (1, 1), ("R", "L", "", ""), "lower"),
     Side("left and midline points from the left", (1, 2), (1, 1), ("", "", "", ""), "not right"),
 )
-FLAT = (Side("the sheet", (0, 1), (1, -1), ("", "", "", "")),)
+FLAT = (Side("as the picture lies, mean of all", (0, 1), (1, -1), ("", "", "", "")),)
 
 
 def draw_schematic(
@@ -102,7 +103,9 @@ def draw_schematic(
     if errors is not None:
         said = "arrows: from the right place to the found one"
         said += f", {enlarged:g} times as long as they are" if enlarged > 1 else ", in true length"
-    axes.text(0.3 + length * scale + 0.25, 0.3, said, fontsize=7.5, color=INK, va="center")
+    start = 0.3 + length * scale + 0.25
+    said = fill(said, int((width - start) / LETTER))
+    axes.text(start, 0.3, said, fontsize=7.5, color=INK, va="center", linespacing=1.3)
     return as_png(figure)
 
 

@@ -17,6 +17,9 @@ from H3DELandmarksLib.errors import Cancelled
 
 COMMANDS = (detect, models, evaluate, train, cases, convert, radiographs, phantom, demo)
 DONE, FAILED, STOPPED = 0, 2, 130
+# Threads that wait for each other sleep soon: where they spin for long, which is the default, a core that something
+# else uses makes all of them slow. GNU's OpenMP reads this when a command first imports PyTorch.
+SPINNING = ("GOMP_SPINCOUNT", "10000")
 
 
 def make_parser(program: str) -> argparse.ArgumentParser:
@@ -39,6 +42,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "h3delandmarks")
     Returns:
         Exit code: 0, 2 or 130. Wrong usage leaves through SystemExit(2), as argparse does.
     """
+    os.environ.setdefault(*SPINNING)
     options = make_parser(program).parse_args(arguments)
     console = Console(options.json, getattr(options, "progress", "auto"))
     try:

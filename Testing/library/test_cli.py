@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -472,3 +473,12 @@ def test_a_reader_that_stops_reading_is_no_error():
     command = f"'{sys.executable}' -m H3DELandmarksLib models info mouse-skull | head -n 1"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() and done.stderr == ""
+
+
+def test_threads_that_wait_for_a_busy_core_sleep_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    main(["models", "list"])
+    assert int(os.environ["GOMP_SPINCOUNT"]) <= 10_000
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    main(["models", "list"])
+    assert os.environ["GOMP_SPINCOUNT"] == "7"

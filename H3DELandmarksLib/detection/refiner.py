@@ -12,8 +12,8 @@ from H3DELandmarksLib.shape_model import ShapeModel
 
 # A group none of whose landmarks reaches these log-odds in the search is taken as absent, and is not looked at again.
 WORTH_A_LOOK = -2.0
-# Looks in the found pose are repeated, up to so many, until the mean shape moves by no more than so many voxels (RMS).
-MOST_LOOKS, SETTLED_VOXELS = 5, 1.5
+# Rounds in the found pose go on, up to so many, until the mean shape moves by no more than so many voxels (RMS).
+MOST_ROUNDS, SETTLED_VOXELS = 5, 1.5
 REFLECTION = np.diag([-1.0, 1.0, 1.0])
 
 
@@ -55,7 +55,7 @@ def refine_until_settled(network: StageNetwork, scan: Scan, shape: ShapeModel, f
     A crop in a wrong pose shows the anatomy turned: the points found in it are rough, but the pose that they give is
     better than the one before. Parameters and result as for `refine`.
     """
-    for _ in range(MOST_LOOKS):
+    for _ in range(MOST_ROUNDS):
         before, found = found, refine(network, scan, shape, found, own_frame=True)
         moved = found.pose.to_lps(shape.mean) - before.pose.to_lps(shape.mean)
         if np.sqrt((moved**2).sum(axis=1).mean()) <= SETTLED_VOXELS * network.spacing:

@@ -73,7 +73,7 @@ def test_looks_go_on_until_the_pose_settles(scan):
     assert angle(once.pose.rotation, TRUTH) == pytest.approx(16, abs=0.1)
     network.looks.clear()
     settled = refine_until_settled(network, scan, SHAPE, starting(32, TRUTH))
-    assert angle(settled.pose.rotation, TRUTH) < 5 and 1 < len(network.looks) < refiner.MOST_LOOKS
+    assert angle(settled.pose.rotation, TRUTH) < 5 and 1 < len(network.looks) < refiner.MOST_ROUNDS
     turns = [angle(axes, TRUTH) for axes in network.looks]
     assert turns == pytest.approx([32 / 2**k for k in range(len(turns))], abs=0.1)
 
@@ -88,7 +88,7 @@ def test_a_pose_that_never_settles_ends_all_the_same(scan):
     quarter = Rotation.from_rotvec([0, 0, np.pi / 2]).as_matrix()
     network = Network(lambda axes: (quarter @ axes, 5.0))
     refine_until_settled(network, scan, SHAPE, starting(0, TRUTH))
-    assert len(network.looks) == refiner.MOST_LOOKS
+    assert len(network.looks) == refiner.MOST_ROUNDS
 
 
 @pytest.mark.parametrize("turn", [[0, 0, 0], [0.5, -0.4, 0.3], [2.0, 1.0, -0.5]])

@@ -9,6 +9,7 @@ from H3DELandmarksLib.landmarks import LandmarkSet
 from H3DELandmarksLib.pictures import detection_picture as drawing
 from H3DELandmarksLib.pictures.figures import as_jpeg, new_figure
 from H3DELandmarksLib.pictures.sheet import CLOSE_UP_GAP, GAP, MARGIN, close_up, robust_window, shown_name
+from H3DELandmarksLib.planar import is_radiograph
 
 SIZE, TITLE, COLUMNS = 1.12, 0.3, 3
 
@@ -48,8 +49,12 @@ def draw_every_landmark(volume: Volume, landmarks: LandmarkSet, most_bytes: int)
 
 
 def draw_overview(volume: Volume, landmarks: LandmarkSet, title: str, most_bytes: int) -> bytes:
-    """Projections of a scan with all landmarks named; a JPEG file's bytes. Parameters as for `draw_every_landmark`."""
-    remark = "maximum-intensity projections of one scan with the true positions"
+    """A radiograph, or projections of a scan, with all landmarks named; a JPEG file's bytes.
+
+    Parameters as for `draw_every_landmark`.
+    """
+    shown = "one radiograph" if is_radiograph(volume) else "maximum-intensity projections of one scan"
+    remark = f"{shown} with the true positions"
     return as_jpeg(drawing.detection_figure(volume, landmarks, None, title, remark), most_bytes)
 
 

@@ -82,11 +82,12 @@ def worst_cases(verdict: Verdict) -> list[int]:
 
 def _definitions_on_scan(manifest: Mapping, verdict: Verdict, test: Sequence[Case]) -> Iterator[CardPicture]:
     case = max(test, key=lambda one: one.landmarks.present.sum())
+    flat = is_radiograph(case.volume)
     yield CardPicture(
-        DEFINITIONS, "landmarks.jpg", "The points in projections of one scan.",
+        DEFINITIONS, "landmarks.jpg", f"The points in {'one radiograph' if flat else 'projections of one scan'}.",
         draw_overview(case.volume, case.landmarks, manifest["title"], OVERVIEW_SIZE),
     )  # fmt: skip
-    if not is_radiograph(case.volume):
+    if not flat:
         yield CardPicture(
             DEFINITIONS, "points.jpg", "Every point in slices of the same scan.",
             draw_every_landmark(case.volume, case.landmarks, SLICES_SIZE),

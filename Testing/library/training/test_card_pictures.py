@@ -93,6 +93,12 @@ def test_scans_are_drawn_only_where_they_may_be_shown(manifest, verdict, test, p
     assert shown[0].data != others[0].data and shown[-1].data != others[-1].data
 
 
+def test_a_radiograph_is_shown_as_one_and_not_in_slices(manifest, verdict, test):
+    flat = [Case(case.name, Volume(case.volume.array[:, :, 15:16], case.volume.affine), case.landmarks) for case in test]
+    texts = {picture.file: picture.caption for picture in card_pictures(manifest, verdict, flat, show_scans=True)}
+    assert texts["landmarks.jpg"] == "The points in one radiograph." and "points.jpg" not in texts
+
+
 def test_the_worst_cases_come_first_and_a_missed_point_counts(verdict):
     names = [verdict.evaluation.cases[row] for row in worst_cases(verdict)]
     assert names[0] == "far" and "missed" in names and "near" not in names

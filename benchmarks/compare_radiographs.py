@@ -124,8 +124,10 @@ def as_text(figures: Mapping) -> str:
     for name, row in figures["models"].items():
         if row["improvement_mm"]:
             mean, low, high, p = row["improvement_mm"]
-            lines += ["", f"{name} is better than the first by {mean:.3f} mm a subject (95 % {low:.3f} to {high:.3f}, "
-                      f"signed-rank p {p:.2f}; a miss counts the tolerance or the other model's error)."]  # fmt: skip
+            word = "better" if mean >= 0 else "worse"
+            lines += ["", f"{name} is {word} than the first by {abs(mean):.3f} mm a subject (95 % of the gain "
+                      f"{low:.3f} to {high:.3f} mm, signed-rank p {p:.2f}; a miss counts the tolerance or the "
+                      "other model's error)."]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 

@@ -57,3 +57,9 @@ def test_a_subject_counts_once_and_a_miss_counts_against_the_model(figures):
     # one subject changes nothing.
     assert figures["models"]["other"]["improvement_mm"][0] == pytest.approx(0.5)
     assert "other is better than the first by 0.500 mm" in as_text(figures)
+
+
+def test_the_sentence_says_which_of_two_models_is_better(figures):
+    figures["models"]["other"]["improvement_mm"][:3] = [-0.25, -0.5, 0.1]
+    sentence = "other is worse than the first by 0.250 mm a subject (95 % of the gain -0.500 to 0.100 mm"
+    assert sentence in as_text(figures)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from H3DELandmarksLib.datasets.radiographs import Recipe, Subject
     from H3DELandmarksLib.training.configuration import Configuration
 
-SUBSETS = ("train", "validation", "test")
+SUBSETS = ("train", "validation", "calibration", "test")
 DESCRIPTION = (
     "Projects the scans of a training configuration onto a flat detector, as a recipe says, and writes each radiograph "
     "as a one-slice scan with its point list (.mrk.json) in mm at the detector, and split.json. Subjects stay in the "
@@ -29,7 +29,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("radiographs", help="simulate radiographs of annotated scans", description=DESCRIPTION)
     parser.add_argument("recipe", metavar="RECIPE", help="JSON file, or mouse-skull or mandibular-molar (the phantom)")
     parser.add_argument("target", metavar="TARGET", help="folder for the radiographs; made if it does not exist")
-    parser.add_argument("--subset", action="append", choices=SUBSETS, help="repeatable (default: all three)")
+    parser.add_argument("--subset", action="append", choices=SUBSETS, help="repeatable (default: all there are)")
     parser.add_argument("--view", action="append", metavar="NAME", help="repeatable (default: all that the recipe has)")
     parser.add_argument("--views", type=_positive, default=8, metavar="N", help="of a subject (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="the same number gives the same pictures")
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
         raise InputError("The seed must not be negative: choose 0 or more.")
     target = make_folder(Path(options.target))
     cases = []
-    for subset in dict.fromkeys(options.subset or SUBSETS):
+    for subset in _subsets(configuration, options.subset):
         subjects = _subjects(configuration, recipe, subset, options.subjects)
         cases += radiograph_cases(subjects, recipe, options.views, options.seed, subset)
     with console.task(recipe.id) as progress:
@@ -69,6 +69,16 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     console.say(f"{summary.text()}: {target}")
     console.document({"ok": not summary.skipped, "recipe": recipe.id, "target": target, **summary.to_dict()})
     return not summary.skipped
+
+
+def _subsets(configuration: Configuration, wanted: list[str] | None) -> list[str]:
+    """The subsets asked for, once each; all that the configuration has where none is."""
+    data = configuration.values["data"]
+    there = [subset for subset in SUBSETS if subset in (data.get("seeds") or configuration.split())]
+    for subset in wanted or ():
+        if subset not in there:
+            raise InputError(f"'{configuration.path.stem}' has no subset '{subset}': choose among {', '.join(there)}.")
+    return list(dict.fromkeys(wanted or there))
 
 
 def _subjects(

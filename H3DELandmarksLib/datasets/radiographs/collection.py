@@ -28,7 +28,7 @@ def radiograph_cases(
         recipe: how to take them.
         views: radiographs of each subject; the recipe's views take turns.
         seed: of everything random.
-        subset: "train", "validation" or "test"; all radiographs of a subject belong to it.
+        subset: "train", "validation", "calibration" or "test"; all radiographs of a subject belong to it.
     """
 
     @lru_cache(maxsize=1)

@@ -215,6 +215,18 @@ def test_the_command_gives_the_same_pictures_one_subset_at_a_time(toy_recipe_fil
         np.testing.assert_array_equal(first[1].positions, second[1].positions)
 
 
+def test_subjects_set_apart_for_calibration_stay_apart(toy_recipe_file, tmp_path, capsys):
+    command = ["radiographs", str(toy_recipe_file), str(tmp_path / "some"), "--views", "2"]
+    assert main([*command, "--subset", "calibration"]) == 2
+    assert "no subset 'calibration': choose among train, validation, test" in capsys.readouterr().err
+    configuration = json.loads((tmp_path / "toy.json").read_text())
+    configuration["data"]["split"] = {"train": ["one"], "validation": ["two"], "calibration": ["three"], "test": []}
+    (tmp_path / "toy.json").write_text(json.dumps(configuration))
+    assert main(command) == 0
+    split = json.loads((tmp_path / "some" / "split.json").read_text())
+    assert len(split["calibration"]) == 2 and all(name.startswith("three_") for name in split["calibration"])
+
+
 def test_the_command_takes_only_the_views_that_are_asked_for(toy_recipe_file, tmp_path):
     views = ["--view", "lateral", "--view", "dorsoventral"]
     assert main(["radiographs", str(toy_recipe_file), str(tmp_path / "some"), "--views", "3", *views]) == 0

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from H3DELandmarksLib.geometry import Volume, crop_grid, field_of_view_grid, resample, transform_points
+from H3DELandmarksLib.geometry import Grid, Volume, crop_grid, field_of_view_grid, resample, transform_points
 
 STEP_MM = 1.25
-FLAT_MM = 1.5
+SOFT_MM = 2.0
 BLANK_HU = -1000.0
 BLANK_SHARE = 0.4
+# Where a scan shows less of a drawn bone as bone, its values are not Hounsfield units.
+LEAST_BONE = 0.3
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,17 @@ def contour(labels: Volume, value: int) -> Contour | None:
     mask = labels.array == value
     if not mask.any():
         return None
-    pieces, count = ndimage.label(mask, np.ones((3, 3, 3)))
-    sizes = np.bincount(pieces.ravel())[1:]
-    mask = np.isin(pieces, 1 + np.flatnonzero(sizes >= 0.05 * sizes.max())) if count > 1 else mask
+    mask = largest_pieces(mask)
     return Contour(mask, labels.affine, _inner_points(mask, labels.affine))
 
 
 def _inner_points(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    grid, share = _drawn_share(mask, affine)
+    return grid.lps_from_ijk(np.argwhere(share >= 0.5))
+
+
+def _drawn_share(mask: np.ndarray, affine: np.ndarray) -> tuple[Grid, np.ndarray]:
+    """A lattice of `STEP_MM` around what is drawn, and the interpolated mask on it."""
     index = np.argwhere(mask)
     low, high = index.min(axis=0), index.max(axis=0) + 1
     part = np.pad(mask[tuple(slice(a, b) for a, b in zip(low, high))].astype(np.float32), 1)
@@ -81,19 +87,49 @@ def _inner_points(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
     placed[:3, 3] = transform_points(affine, low - 1)
     volume = Volume(part, placed)
     grid = field_of_view_grid(volume.grid, STEP_MM, np.eye(3))
-    inside = resample(volume, grid, 0.0).array >= 0.5
-    return grid.lps_from_ijk(np.argwhere(inside))
+    return grid, resample(volume, grid, 0.0).array
+
+
+def bone_within(organ: Contour, scan: Volume | None, least_share: float, least_hu: float) -> np.ndarray:
+    """(N, 3) LPS mm, a lattice of `STEP_MM`: bone in and at a contour, whose edge the scan shows more finely.
+
+    Args:
+        organ: contour of a bone.
+        scan: CT in Hounsfield units on which it was drawn; without one, the contour's own points are all there is.
+        least_share: of the interpolated mask; 0.5 ends at the contour, less goes on beyond it, by a voxel at most.
+        least_hu: interpolated value from which on it is bone.
+    """
+    if scan is None:
+        return organ.points
+    grid, share = _drawn_share(organ.mask, organ.affine)
+    values = resample(Volume(scan.array.astype(np.float32), scan.affine), grid, -1024.0).array
+    bone = largest_pieces((share >= least_share) & (values >= least_hu))
+    points = grid.lps_from_ijk(np.argwhere(bone))
+    return points if len(points) >= LEAST_BONE * len(organ.points) else organ.points
+
+
+def largest_pieces(mask: np.ndarray) -> np.ndarray:
+    """A (I, J, K) mask without pieces of less than 5 % of the largest one."""
+    pieces, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    if count < 2:
+        return mask
+    sizes = np.bincount(pieces.ravel())[1:]
+    return np.isin(pieces, 1 + np.flatnonzero(sizes >= 0.05 * sizes.max()))
 
 
 def extreme(points: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """(3,) the point farthest in a direction: the middle of all that are within `FLAT_MM` of it, moved to the front.
+    """(3,) the point farthest in a direction; across it, the middle of those that lie nearly as far.
+
+    Every point weighs in the less the farther it stays behind, by a factor of e every `SOFT_MM`: the outermost layer
+    alone follows the steps of the voxels.
 
     Args:
         points: (N, 3) mm.
         direction: (3,) unit vector in the same frame.
     """
     along = points @ direction
-    middle = points[along > along.max() - FLAT_MM].mean(axis=0)
+    weights = np.exp((along - along.max()) / SOFT_MM)
+    middle = weights @ points / weights.sum()
     return middle + (along.max() - middle @ direction) * direction
 
 

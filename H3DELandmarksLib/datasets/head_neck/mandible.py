@@ -7,11 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import ConvexHull
 
-from H3DELandmarksLib.datasets.head_neck.contours import STEP_MM, Contour, extreme, mean_around
+from H3DELandmarksLib.datasets.head_neck.contours import STEP_MM, Contour, bone_within, extreme, mean_around
 from H3DELandmarksLib.geometry import Volume
 
 SIDES = {"L": 1.0, "R": -1.0}
 BONE_HU = 250.0
+# (share of the mask, least value in HU) as in `bone_within`. The chin is dense and no other bone is near, so that the
+# scan tells where it ends. Angles and coronoid processes are thin, and condyles lie beside another bone: they are what
+# is drawn, less the muscle drawn with it.
+CHIN_BONE = (0.25, 350.0)
+THIN_BONE = (0.5, 100.0)
+CHIN_DEPTH_MM = 25.0
 # Neither process is as long from front to back as this; processes that end level, in one slice, may both be cut.
 PROCESS_MM = 24.0
 LEVEL_MM = 2.6
@@ -27,7 +33,7 @@ RANGES = {
 WIDTHS = {"gonion": (72, 125), "condylion": (85, 140), "coronoid": (70, 125)}
 ASYMMETRY_MM = 9.0
 # The mandibular notch is 13 mm deep on average; contours that end in a plane across both processes have less than this.
-NOTCH_MM = 5.0
+NOTCH_MM = 6.0
 # The condyle lies 30 mm behind the gonion on average; a "condyle" that does not is a high coronoid process.
 BEHIND_GONION_MM = 12.0
 
@@ -64,17 +70,21 @@ def mandible_points(mandible: Contour, scan: Volume | None = None) -> dict[str, 
         scan: CT in Hounsfield units on which it was drawn: tells where bone goes on beyond the contour.
     """
     names = ["menton", *(f"{name}-{side}" for name in ("gonion", "condylion", "coronoid") for side in SIDES)]
-    frame = mandible_frame(mandible.points)
+    bone = bone_within(mandible, scan, *THIN_BONE)
+    frame = mandible_frame(bone)
     found = dict.fromkeys(names, np.full(3, np.nan))
     if frame is None or mandible.height_mm < LEAST_HEIGHT_MM:
         return found
-    local = frame.local(mandible.points)
-    chin = local[local[:, 1] < local[:, 1].min() + 4, 0]
+    thin = frame.local(bone)
+    dense = frame.local(bone_within(mandible, scan, *CHIN_BONE))
+    chin = dense[dense[:, 1] < dense[:, 1].min() + 4, 0]
     if abs(chin.max() + chin.min()) / 2 > MIDLINE_MM:
         return found
-    found["menton"] = extreme(_middle(local), -UP) * (UP + BACK)
+    middle = _chin_middle(dense)
+    found["menton"] = extreme(dense[np.abs(dense[:, 0] - middle) <= MIDLINE_MM], -UP) * (UP + BACK)
+    found["menton"][0] = middle
     for side, sign in SIDES.items():
-        half = local[local[:, 0] * sign > MIDLINE_MM]
+        half = thin[thin[:, 0] * sign > MIDLINE_MM]
         found |= {f"{name}-{side}": point for name, point in _side_points(half).items()}
     found = {name: frame.lps(point) for name, point in found.items()}
     found = _without_cut_points(found, mandible, frame, scan)
@@ -120,20 +130,29 @@ def _tilted(level: np.ndarray, local: np.ndarray) -> np.ndarray | None:
     return None
 
 
-def _middle(local: np.ndarray) -> np.ndarray:
-    return local[np.abs(local[:, 0]) <= MIDLINE_MM]
+def _chin_middle(local: np.ndarray) -> float:
+    """Where (mm to the left) the front of the jaw has its middle: the median of its rows' middles from side to side."""
+    front = local[local[:, 1] < local[:, 1].min() + CHIN_DEPTH_MM]
+    rows = np.unique(np.round(front[:, 1:] / (2 * STEP_MM)), axis=0, return_inverse=True)[1].ravel()
+    low, high = np.full(rows.max() + 1, np.inf), np.full(rows.max() + 1, -np.inf)
+    np.minimum.at(low, rows, front[:, 0])
+    np.maximum.at(high, rows, front[:, 0])
+    return float(np.median((low + high) / 2))
 
 
 def _side_points(half: np.ndarray) -> dict[str, np.ndarray]:
     """Gonion, condylion and coronoid tip of one side in the mandible's frame."""
-    condylion = extreme(half, TO_CONDYLION)
+    points = {name: np.full(3, np.nan) for name in ("gonion", "condylion", "coronoid")}
+    if not len(half):
+        return points
     back = half[:, 1]
-    gonion = extreme(half[back > condylion[1] - 60], TO_GONION)
+    condylion = extreme(half, TO_CONDYLION)
+    points["gonion"] = extreme(half[back > condylion[1] - 60], TO_GONION)
+    if condylion[1] - points["gonion"][1] < BEHIND_GONION_MM:
+        return points
+    points["condylion"] = condylion
     ahead = half[(back < condylion[1] - 15) & (back > condylion[1] - 50)]
-    points = {"gonion": gonion, "condylion": condylion, "coronoid": np.full(3, np.nan)}
-    if condylion[1] - gonion[1] < BEHIND_GONION_MM:
-        points["condylion"] = np.full(3, np.nan)
-    elif len(ahead):
+    if len(ahead):
         tip = extreme(ahead, UP)
         if notch_depth(half, tip, condylion) >= NOTCH_MM:
             points["coronoid"] = tip

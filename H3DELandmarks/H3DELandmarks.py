@@ -39,10 +39,13 @@ from H3DELandmarksPanel.SampleScans import registerSamples
 from H3DELandmarksPanel.SelfTest import testDetection, testPanel, whyUntestable
 
 from H3DELandmarksLib.errors import H3DELandmarksError, InputError
+from H3DELandmarksLib.region import FEWEST
 from H3DELandmarksLib.scene import (
     current_frame,
     detections,
+    fit_to_points,
     fit_to_volume,
+    landmarks_from_point_list,
     region_from_node,
     show_detection,
     volume_from_node,
@@ -51,6 +54,8 @@ from H3DELandmarksLib.scene import (
 )
 
 MILLISECONDS_BETWEEN_POLLS = 100
+# How far around the points under review a region is laid: room for what a coarser model's points only lead to.
+REGION_MARGIN_MM = 20.0
 
 
 class H3DELandmarks(ScriptedLoadableModule):
@@ -110,6 +115,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.timer.connect("timeout()", self.onPoll)
         self.ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
         self.ui.regionSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onRegionAdded)
+        self.ui.regionAroundPointsButton.connect("clicked(bool)", self.onRegionAroundPoints)
         self.ui.applyButton.connect("clicked(bool)", self.onApplyButton)
         self.ui.cancelButton.connect("clicked(bool)", self.onCancelButton)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
@@ -237,6 +243,22 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._parameterNode and self._parameterNode.inputVolume:
             fit_to_volume(regionNode, self._parameterNode.inputVolume)
 
+    def onRegionAroundPoints(self):
+        """Lay the region, or a new one where none is chosen, around the points under review."""
+        parameters = self._parameterNode
+        try:
+            found = landmarks_from_point_list(parameters.reviewList)
+        except H3DELandmarksError as error:
+            self.showStatus(str(error))
+            return
+        if found.present.sum() < FEWEST:
+            self.showStatus(_("A region needs three points or more: detect or place them first."))
+            return
+        if not parameters.region:
+            parameters.region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", _("Region"))
+        fit_to_points(parameters.region, parameters.reviewList, REGION_MARGIN_MM)
+        self.showStatus("")
+
     def showLandmarks(self):
         """Show the landmarks of the chosen model, checked as the parameters say."""
         excluded = self._parameterNode.excludedLandmarks if self._parameterNode else ""
@@ -249,6 +271,8 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.applyButton.enabled = not reason
         self.ui.applyButton.toolTip = reason or _("Find the landmarks of the model in the volume")
         self.ui.cancelButton.enabled = self._run is not None
+        hasPoints = bool(self._parameterNode and self._parameterNode.reviewList)
+        self.ui.regionAroundPointsButton.enabled = hasPoints and self._run is None
         ui = self.ui
         for widget in (
             ui.volumeSelector, ui.modelSelector, ui.landmarksChoice, ui.regionSelector, ui.deviceSelector,

@@ -11,7 +11,7 @@ from H3DELandmarksLib.scene.learning_curve import remove_curves, show_curves
 from H3DELandmarksLib.scene.placing import begin_placing, end_placing, interaction_node, is_placing
 from H3DELandmarksLib.scene.point_list import create_point_list, landmarks_from_point_list, update_point_list
 from H3DELandmarksLib.scene.proposal import proposed_landmarks
-from H3DELandmarksLib.scene.region import fit_to_volume, region_from_node
+from H3DELandmarksLib.scene.region import fit_to_points, fit_to_volume, region_from_node
 from H3DELandmarksLib.scene.review import Review, ReviewedLandmark, ReviewState
 from H3DELandmarksLib.scene.review_history import ReviewHistory
 from H3DELandmarksLib.scene.sequences import current_frame
@@ -44,6 +44,7 @@ __all__ = [
     "current_frame",
     "end_placing",
     "find_case",
+    "fit_to_points",
     "fit_to_volume",
     "hide_radius",
     "interaction_node",

@@ -6,8 +6,9 @@ import numpy as np
 import slicer.util
 import vtk
 
-from H3DELandmarksLib.region import Region
+from H3DELandmarksLib.region import Region, region_around
 from H3DELandmarksLib.scene.frames import LPS_FROM_RAS
+from H3DELandmarksLib.scene.point_list import landmarks_from_point_list
 
 
 def region_from_node(node) -> Region:
@@ -33,3 +34,37 @@ def fit_to_volume(node, volume_node) -> None:
     node.CreateDefaultDisplayNodes()
     node.SetCenterWorld(*((low + high) / 2))
     node.SetSizeWorld(*(high - low))
+
+
+def fit_to_points(node, point_list, margin_mm: float) -> bool:
+    """Lay the box of a vtkMRMLMarkupsROINode around the defined points of a list, and show it.
+
+    Its edges run along the node's own axes, those of the patient without a parent transform.
+
+    Args:
+        node: region to change.
+        point_list: vtkMRMLMarkupsFiducialNode, under any parent transforms.
+        margin_mm: distance of the faces from the outermost points.
+
+    Returns:
+        False, and the box stays as it is, where too few points are defined.
+    """
+    found = landmarks_from_point_list(point_list)
+    local = [_in_node(node, point) for point in found.positions @ LPS_FROM_RAS[:3, :3]]
+    region = region_around(found.with_positions(np.array(local).reshape(-1, 3)), margin_mm)
+    if region is None:
+        return False
+    node.GetObjectToNodeMatrix().Identity()
+    node.CreateDefaultDisplayNodes()
+    node.SetCenter(*region.affine[:3, 3])
+    node.SetSize(*np.diag(region.affine)[:3])
+    return True
+
+
+def _in_node(node, point: np.ndarray) -> np.ndarray:
+    """A RAS point of the world in the coordinates of a node; NaN stays NaN."""
+    if not np.isfinite(point).all():
+        return np.full(3, np.nan)
+    local = [0.0] * 3
+    node.TransformPointFromWorld(point, local)
+    return np.array(local)

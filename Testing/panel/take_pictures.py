@@ -27,7 +27,7 @@ from PySide6.QtGui import QFontDatabase
 MODEL_TITLE = "mandibular-molar-phantom"
 VIEW_SIZE = (455, 455)
 PANEL_WIDTH = 470
-FIELD_OF_VIEW_MM = 60.0
+FIELD_OF_VIEW_MM = 32.0
 LAUNCHER = '#!/bin/sh\nexec "{python}" "$@"\n'
 
 

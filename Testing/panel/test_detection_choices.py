@@ -137,6 +137,32 @@ def test_the_search_is_restricted_to_the_region(open_panel, tiny_model, tiny, tm
     assert ("Not in the region: " + ", ".join(outside) + "." in panel.ui.statusLabel.text) == bool(outside)
 
 
+def test_a_region_is_laid_around_the_points_under_review_by_one_click(panel, scene):
+    assert not panel.ui.regionAroundPointsButton.enabled
+    found = landmarks_from_point_list(detect(panel))
+    click(panel.ui.regionAroundPointsButton)
+    node = panel.ui.regionSelector.currentNode()
+    assert node.GetName() == "Region" and panel._parameterNode.region is node
+    low, high = (getattr(found.positions[found.present], end)(axis=0) for end in ("min", "max"))
+    region = region_from_node(node)
+    assert region.contains(np.array([low - 19.9, high + 19.9])).all()
+    assert not region.contains(np.array([low - 20.1, high + 20.1])).any()
+    count = scene.GetNumberOfNodesByClass("vtkMRMLMarkupsROINode")
+    node.SetCenterWorld(300, 300, 300)
+    click(panel.ui.regionAroundPointsButton)
+    assert scene.GetNumberOfNodesByClass("vtkMRMLMarkupsROINode") == count
+    np.testing.assert_allclose(region_from_node(node).affine, region.affine)
+
+
+def test_too_few_points_for_a_region_are_told_and_nothing_is_made(panel, scene):
+    points = detect(panel)
+    points.UnsetNthControlPointPosition(0)
+    before = content(scene)
+    click(panel.ui.regionAroundPointsButton)
+    assert "needs three points or more" in panel.ui.statusLabel.text
+    assert content(scene) == before and panel.ui.regionSelector.currentNode() is None
+
+
 def test_a_region_beside_the_volume_is_told(panel, scene):
     add_region(panel, (900, 900, 900), (10, 10, 10))
     before = content(scene)

@@ -11,7 +11,7 @@ from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.geometry import Volume
 from H3DELandmarksLib.landmarks import LandmarkSet
 from H3DELandmarksLib.region import Region, read_region, write_region
-from H3DELandmarksLib.scene import region_from_node
+from H3DELandmarksLib.scene import fit_to_points, region_from_node
 
 VOXELS = np.arange(20 * 18 * 16).reshape(20, 18, 16)
 
@@ -100,6 +100,39 @@ def test_a_region_of_the_scene_lies_where_slicer_shows_it(scene, transform):
         center = region.affine[:3, 3]
         assert region.contains(center + 0.999 * (expected - center))
         assert not region.contains(center + 1.001 * (expected - center))
+
+
+def add_points(scene, points, unplaced=()):
+    node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode")
+    for k, point in enumerate(points):
+        node.AddControlPoint(list(point), f"P{k}")
+    for k in unplaced:
+        node.UnsetNthControlPointPosition(k)
+    return node
+
+
+@pytest.mark.parametrize("transform", [None, "rotated and moved"])
+def test_a_region_is_laid_around_the_defined_points_of_a_list(scene, transform):
+    ras = np.array([[10.0, 0, 0], [30, 5, -10], [15, 40, 20], [400, 400, 400]])
+    points, region = add_points(scene, ras, unplaced=[3]), add_roi(scene)
+    if transform:
+        region.SetAndObserveTransformNodeID(add_linear_transform(scene, LINEAR[transform]).GetID())
+    assert fit_to_points(region, points, 8.0)
+    laid, lps = region_from_node(region), ras[:3] * (-1, -1, 1)
+    assert laid.contains(lps).all() and not laid.contains(np.array([-400.0, -400, 400]))
+    axes = laid.affine[:3, :3] / np.linalg.norm(laid.affine[:3, :3], axis=0)
+    along, center = (lps - laid.affine[:3, 3]) @ axes, np.linalg.norm(laid.affine[:3, :3], axis=0) / 2
+    np.testing.assert_allclose(center - along.max(axis=0), 8, atol=1e-6)
+    np.testing.assert_allclose(center + along.min(axis=0), 8, atol=1e-6)
+    assert transform or np.allclose(np.abs(axes), np.eye(3))
+    assert region.GetDisplayNode().GetVisibility()
+
+
+def test_two_points_leave_a_region_as_it_is(scene):
+    region = add_roi(scene)
+    before = region_from_node(region).affine
+    assert not fit_to_points(region, add_points(scene, np.eye(3) * 9, unplaced=[0]), 8.0)
+    np.testing.assert_array_equal(region_from_node(region).affine, before)
 
 
 @pytest.mark.parametrize("system", ["LPS", "RAS"])

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from H3DELandmarksLib.datasets.case_folder import read_case
 from H3DELandmarksLib.datasets.phantom import generate_phantom
 from H3DELandmarksLib.datasets.radiographs import make_radiograph, read_recipe
-from H3DELandmarksLib.datasets.radiographs.subjects import specimen_subject
+from H3DELandmarksLib.datasets.radiographs.subjects import phantom_subject, specimen_subject
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.geometry import Volume
 from H3DELandmarksLib.models import find_model, open_package
@@ -129,6 +129,19 @@ def test_mouse_points_are_found_in_new_radiographs_within_a_millimeter_at_the_de
             errors.append(np.linalg.norm(found.positions - taken.landmarks.positions, axis=1))
             right.append(found.present == taken.landmarks.present)
     assert np.nanmedian(np.concatenate(errors)) < 1.0 and np.mean(right) > 0.95
+
+
+def test_crowns_and_furcations_are_found_in_new_radiographs_of_a_new_jaw():
+    package, recipe = bundled("molar-radiograph-hyatt"), read_recipe("mandibular-molar")
+    detector, subject = Detector(package, device="cpu"), phantom_subject(777004)
+    crowns, right = [package.scheme.names.index(name) for name in ("L0", "La", "Ld", "R0", "Ra", "Rd")], []
+    for view, seen in (("oblique-left", crowns[:3]), ("oblique-right", crowns[3:])):
+        taken = make_radiograph(subject, recipe, view, np.random.default_rng(777))
+        found = detector.detect(taken.volume)
+        distance = np.linalg.norm(found.positions - taken.landmarks.positions, axis=1)[seen]
+        assert taken.landmarks.present[seen].all() and distance.max() < 3.0
+        right.append(found.present == taken.landmarks.present)
+    assert np.mean(right) > 0.9
 
 
 def test_the_demo_finds_the_sample_s_molars(tmp_path):

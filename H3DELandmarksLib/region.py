@@ -69,15 +69,16 @@ class Region:
         )
 
 
-def region_around(landmarks: LandmarkSet, margin_mm: float) -> Region | None:
-    """The box along the patient's axes around all present landmarks; None where fewer than `FEWEST` are present.
+def region_around(landmarks: LandmarkSet, margin_mm: float, fewest: int = FEWEST) -> Region | None:
+    """The box along the patient's axes around all present landmarks; None where fewer than `fewest` are present.
 
     Args:
         landmarks: positions in LPS mm.
         margin_mm: distance of its faces from the outermost landmarks.
+        fewest: how many landmarks tell where an anatomy lies and how large it is.
     """
     points = landmarks.positions[landmarks.present]
-    if len(points) < FEWEST:
+    if len(points) < fewest:
         return None
     low, high = points.min(axis=0) - margin_mm, points.max(axis=0) + margin_mm
     affine = np.diag([*(high - low), 1.0])

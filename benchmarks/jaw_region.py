@@ -46,11 +46,12 @@ def main() -> None:
         if not len(mandible):
             continue
         scan = read_volume(options.folder / f"{name}_ct.nii.gz")
-        region = region_around(detector.detect(scan).ordered_as(names), options.margin)
-        if region is None:
+        places = detector.likely_places(scan)
+        if places is None:
             without += 1
             print(f"{name}: too few points, the whole scan is searched")
             continue
+        region = region_around(places.ordered_as(names), options.margin, fewest=1)
         held.append(region.contains(mandible).mean())
         shares.append(region.crop(scan).array.size / scan.array.size)
         print(f"{name}: {100 * held[-1]:.1f} % of the contour in {100 * shares[-1]:.1f} % of the scan")

@@ -30,7 +30,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     )
     where.add_argument(
         "--roi-from", metavar="ID",
-        help="search only around the points that this model finds first, such as head-neck-ct for models of the jaw",
+        help="search only where this model sees or expects its points, such as head-neck-ct for models of the jaw",
     )
     parser.add_argument(
         "--roi-points", nargs="+", metavar="NAME", help="with --roi-from: only around these of its points"
@@ -131,8 +131,10 @@ def _found_part(
     """The part of a scan around the points that a model finds in it."""
     from H3DELandmarksLib.region import region_around
 
-    found = detector.detect(volume, progress=progress)
-    region = region_around(found.ordered_as(tuple(options.roi_points or found.names)), options.roi_margin)
+    places = detector.likely_places(volume, progress=progress)
+    region = places and region_around(
+        places.ordered_as(tuple(options.roi_points or places.names)), options.roi_margin, fewest=1
+    )
     if region is None:
         logger.warning("The model '%s' finds too few points here: the whole scan is searched.", detector.package.id)
         return volume

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[float, str], None]
 # Voxels whose mean edge exceeds the model's limit by this factor hide what the landmarks are defined by.
 HOPELESS = 3.0
+# Fewer landmarks do not tell where an anatomy lies.
+FEWEST = 3
 SEARCHING = "Searching the whole scan"
 
 
@@ -80,6 +82,26 @@ class Detector:
             InputError: a model for volumes got a radiograph, or the reverse, or the scan is far too large.
         """
         return self.landmark_set(self.findings(volume, progress, cancelled))
+
+    def likely_places(
+        self,
+        volume: Volume,
+        progress: Progress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> LandmarkSet | None:
+        """Where the landmarks are likely to lie, to search there with a finer model; parameters as for `detect`.
+
+        Returns:
+            All landmarks as present: those that are absent, because they were missed or lie beyond the scan, where the
+            mean shape expects them, laid over the others. None where fewer than three are present.
+        """
+        found = self.findings(volume, progress, cancelled)
+        landmarks = self.landmark_set(found)
+        if landmarks.present.sum() < FEWEST:
+            return None
+        expected = found.pose.to_lps(self.shape.mean)
+        positions = np.where(landmarks.present[:, None], found.positions, expected)
+        return LandmarkSet(landmarks.names, positions, np.ones(len(positions)))
 
     def findings(
         self,

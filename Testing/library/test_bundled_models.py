@@ -132,7 +132,7 @@ def test_mouse_points_are_found_in_new_radiographs_within_a_millimeter_at_the_de
 
 
 def test_crowns_and_furcations_are_found_in_new_radiographs_of_a_new_jaw():
-    package, recipe = bundled("molar-radiograph-hyatt"), read_recipe("mandibular-molar")
+    package, recipe = bundled("molar-radiograph-han"), read_recipe("mandibular-molar")
     detector, subject = Detector(package, device="cpu"), phantom_subject(777004)
     crowns, right = [package.scheme.names.index(name) for name in ("L0", "La", "Ld", "R0", "Ra", "Rd")], []
     for view, seen in (("oblique-left", crowns[:3]), ("oblique-right", crowns[3:])):

@@ -1,6 +1,7 @@
 """The command's choice of landmarks and region."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from tiny_model import NAMES, write_tiny_package
 
 from H3DELandmarksLib.cli import main
 from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.detection import detector as detection
 from H3DELandmarksLib.geometry import Volume
 from H3DELandmarksLib.landmarks import LandmarkSet
 from H3DELandmarksLib.markups_json import read_markups
@@ -97,11 +99,28 @@ def test_another_model_finds_where_to_search(folder, tmp_path):
     np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-6)
 
 
+def test_a_landmark_that_the_other_model_misses_is_expected_where_its_shape_has_it(folder, monkeypatch):
+    """Otherwise the region would end short of what was missed."""
+    detector, volume = Detector(open_package(folder / "tiny"), device="cpu"), read_volume(folder / "scan.nrrd")
+    found = replace(detector.findings(volume), presence_logit=np.array([9.0, -9, 9]))
+    detector.calibration = replace(detector.calibration, presence_scale=1.0, presence_bias=0.0)
+    monkeypatch.setattr(detector, "findings", lambda *_: found)
+    assert detector.landmark_set(found).present.tolist() == [True, False, True]
+    assert detector.likely_places(volume) is None
+    monkeypatch.setattr(detection, "FEWEST", 2)
+    places = detector.likely_places(volume).positions
+    np.testing.assert_allclose(places[[0, 2]], found.positions[[0, 2]])
+    np.testing.assert_allclose(places[1], found.pose.to_lps(detector.shape.mean)[1])
+
+
 def test_where_the_other_model_finds_too_little_the_whole_scan_is_searched(folder, tmp_path, capsys):
     everything = detect(folder, tmp_path / "all")
-    options = ("--roi-from", folder / "tiny", "--roi-points", "Left", "Right")
-    found = detect(folder, tmp_path / "some", *options)
-    np.testing.assert_array_equal(found.positions, everything.positions)
+    air = Volume(np.full((20, 22, 24), -1000, np.int16), read_volume(folder / "scan.nrrd").affine)
+    write_volume(folder / "air.nrrd", air)
+    assert everything.present.any()
+    model, out = str(folder / "tiny"), str(tmp_path / "air")
+    assert main(["detect", str(folder / "air.nrrd"), "--model", model, "--output", out, "--roi-from", model]) == 0
+    assert not read_markups(tmp_path / "air" / "air.mrk.json").present.any()
     assert "finds too few points here: the whole scan is searched" in capsys.readouterr().err
 
 

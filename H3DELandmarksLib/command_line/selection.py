@@ -128,14 +128,15 @@ def _second_half(progress: Callable[[float, str], None]) -> Callable[[float, str
 def _found_part(
     detector: Detector, volume: Volume, options: argparse.Namespace, progress: Callable[[float, str], None]
 ) -> Volume:
-    """The part of a scan around the points that a model finds in it."""
+    """The part of a scan around the places where a model sees or expects its points."""
     from H3DELandmarksLib.region import region_around
 
     places = detector.likely_places(volume, progress=progress)
-    region = places and region_around(
-        places.ordered_as(tuple(options.roi_points or places.names)), options.roi_margin, fewest=1
-    )
-    if region is None:
-        logger.warning("The model '%s' finds too few points here: the whole scan is searched.", detector.package.id)
-        return volume
-    return region.crop(volume)
+    if places is not None:
+        wanted = places.ordered_as(tuple(options.roi_points or places.names))
+        try:
+            return region_around(wanted, options.roi_margin, fewest=1).crop(volume)
+        except InputError:
+            logger.info("All places lie beyond the scan.")
+    logger.warning("The model '%s' finds too few points here: the whole scan is searched.", detector.package.id)
+    return volume

@@ -18,14 +18,13 @@ from H3DELandmarksLib.geometry import Volume, canonical
 from H3DELandmarksLib.landmarks import LandmarkSet
 from H3DELandmarksLib.models import ModelPackage
 from H3DELandmarksLib.planar import lay_flat, why_other_kind
+from H3DELandmarksLib.region import FEWEST
 from H3DELandmarksLib.shape_model import Pose, ShapeModel
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[float, str], None]
 # Voxels whose mean edge exceeds the model's limit by this factor hide what the landmarks are defined by.
 HOPELESS = 3.0
-# Fewer landmarks do not tell where an anatomy lies.
-FEWEST = 3
 SEARCHING = "Searching the whole scan"
 
 
@@ -93,7 +92,7 @@ class Detector:
 
         Returns:
             All landmarks as present: those that are absent, because they were missed or lie beyond the scan, where the
-            mean shape expects them, laid over the others. None where fewer than three are present.
+            mean shape expects them, laid over the others. None where fewer than `FEWEST` are present.
         """
         found = self.findings(volume, progress, cancelled)
         landmarks = self.landmark_set(found)

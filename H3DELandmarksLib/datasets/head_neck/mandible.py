@@ -67,7 +67,7 @@ def mandible_points(mandible: Contour, scan: Volume | None = None) -> dict[str, 
 
     Args:
         mandible: its contour.
-        scan: CT in Hounsfield units on which it was drawn: tells where bone goes on beyond the contour.
+        scan: CT in Hounsfield units on which it was drawn: tells what in the contour is bone, and where bone goes on.
     """
     names = ["menton", *(f"{name}-{side}" for name in ("gonion", "condylion", "coronoid") for side in SIDES)]
     bone = bone_within(mandible, scan, *THIN_BONE)

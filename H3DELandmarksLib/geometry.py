@@ -203,10 +203,10 @@ def resample(volume: Volume, grid: Grid, outside: float) -> Volume:
     Returns:
         float32 volume on `grid`.
     """
-    part = _covered_part(volume, grid)
+    part = covered_part(volume, grid)
     if part is None:
         return Volume(np.full(grid.shape, outside, dtype=np.float32), grid.affine)
-    image = _block_means(part.array, _block_size(part, grid))
+    image = _block_means(part.array, block_size(part, grid))
     transform = sitk.AffineTransform(3)
     matrix = np.linalg.inv(part.affine) @ grid.affine
     transform.SetMatrix(matrix[:3, :3].ravel().tolist())
@@ -251,11 +251,11 @@ def _block_means(array: np.ndarray, blocks: Sequence[int]) -> sitk.Image:
     return sitk.BinShrink(image, list(blocks)) if max(blocks) > 1 else image
 
 
-def _covered_part(volume: Volume, grid: Grid) -> Volume | None:
+def covered_part(volume: Volume, grid: Grid) -> Volume | None:
     """The smallest block of voxels that `grid` can be interpolated from; None where they do not overlap."""
     corners = np.array(np.meshgrid(*([0, n - 1] for n in grid.shape), indexing="ij")).reshape(3, -1).T
     index = volume.grid.ijk_from_lps(grid.lps_from_ijk(corners))
-    margin = _block_size(volume, grid)
+    margin = block_size(volume, grid)
     low = np.maximum(np.floor(index.min(axis=0)).astype(int) - margin, 0)
     # The block above the last sample may end up to one and a half blocks beyond it.
     high = np.minimum(np.ceil(index.max(axis=0)).astype(int) + 2 * np.array(margin), volume.array.shape)
@@ -267,7 +267,7 @@ def _covered_part(volume: Volume, grid: Grid) -> Volume | None:
     return Volume(volume.array[tuple(slice(a, b) for a, b in zip(low, high))], affine)
 
 
-def _block_size(volume: Volume, grid: Grid) -> list[int]:
+def block_size(volume: Volume, grid: Grid) -> list[int]:
     """Whole voxels of `volume`, along each of its axes, that fit into one voxel of `grid`."""
     ratio = np.abs(np.linalg.inv(volume.affine[:3, :3]) @ grid.affine[:3, :3]).max(axis=1)
     return [int(n) for n in np.clip(np.floor(ratio + 1e-6), 1, volume.array.shape)]

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from H3DELandmarksLib.geometry import Volume
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 SAMPLES = 2_000_000
+Values = TypeVar("Values", np.ndarray, "Tensor")
 
 
 @dataclass(frozen=True)
@@ -40,5 +45,8 @@ class IntensityMapping:
 
     def __call__(self, array: np.ndarray) -> np.ndarray:
         """Map any array of stored values to float32 within 0..1."""
-        scaled = (array.astype(np.float32) - np.float32(self.low)) / np.float32(self.high - self.low)
-        return np.clip(scaled, 0.0, 1.0)
+        return self.scaled(array.astype(np.float32))
+
+    def scaled(self, values: Values) -> Values:
+        """Map a float32 array, or tensor on any device, of stored values to 0..1."""
+        return ((values - self.low) / (self.high - self.low)).clip(0.0, 1.0)

@@ -7,7 +7,7 @@ for images get them as rows and columns, and their maps become (X, Y, 1) again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from H3DELandmarksLib.networks import ARCHITECTURES, HyattNet
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Crops = TypeVar("Crops", np.ndarray, "Tensor")
 
 
 def reads_images(architecture: str) -> bool:
@@ -62,8 +64,12 @@ class Layout(NamedTuple):
 
     def to_network(self, crops: np.ndarray) -> np.ndarray:
         """(B, 1, X, Y, Z) float32 to what the network takes: (B, C, X, Y, Z), or of images (B, C, rows, columns)."""
+        return np.ascontiguousarray(self.repeated(crops))
+
+    def repeated(self, crops: Crops) -> Crops:
+        """The same for an array or a tensor on any device, in any order in memory."""
         images = crops[..., 0].swapaxes(2, 3) if self.flat else crops
-        return np.ascontiguousarray(np.repeat(images, self.channels, axis=1))
+        return images if self.channels == 1 else images[:, [0] * self.channels]
 
     def from_network(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps (B, K, rows, columns) to (B, K, X, Y, 1); those of volumes stay as they are."""

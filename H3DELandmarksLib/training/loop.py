@@ -49,7 +49,7 @@ class StageTrainer:
                 ``early_rate`` is the learning rate of early layers as a part of that of the others (default 1).
             sampler: source of samples.
             folder: where checkpoint and curve are kept.
-            device: where the network runs.
+            device: where the network runs; a CUDA device also makes the samples.
         """
         self.stage, self.settings, self.sampler, self.folder, self.device = stage, settings, sampler, folder, device
         folder.mkdir(parents=True, exist_ok=True)
@@ -136,23 +136,32 @@ class StageTrainer:
             raise
 
     def _train_step(self, cases: Sequence[TrainingCase]) -> float:
-        seed = (self.settings["seed"], self.step)
-        batch = draw_batch(self.sampler, cases, self.settings["batch"], seed)
         self.network.train()
-        loss = self.memory.attempt(lambda parts: self._gradients(batch, parts), self._leave_device)
+        loss = self.memory.attempt(lambda parts: self._gradients(self._batch(cases), parts), self._leave_device)
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         self.schedule.step()
         self.average.update_parameters(self.network)
         return loss
 
-    def _gradients(self, batch: tuple[np.ndarray, np.ndarray, np.ndarray], parts: int) -> float:
+    def _batch(self, cases: Sequence[TrainingCase]) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """The batch of this step, the same whenever it is asked for."""
+        seed = (self.settings["seed"], self.step)
+        return draw_batch(self.sampler, cases, self.settings["batch"], seed, self._sampling_device)
+
+    @property
+    def _sampling_device(self) -> torch.device:
+        """Where crops are cut out and changed; PyTorch has no sampling of volumes for MPS."""
+        return self.device if self.device.type == "cuda" else torch.device("cpu")
+
+    def _gradients(self, batch: tuple[Tensor, np.ndarray, np.ndarray], parts: int) -> float:
         """Gradients of a batch in several parts, each weighted by its share of known landmarks; returns the loss."""
         self.optimizer.zero_grad(set_to_none=True)
         torch.manual_seed(self.settings["seed"] + self.step)  # for branches that a network leaves out at random
         known = max(1, int((~np.isnan(batch[2])).sum()))
         total = 0.0
-        for images, index, presence in zip(*(np.array_split(array, parts) for array in batch)):
+        cut = (batch[0].tensor_split(parts), *(np.array_split(array, parts) for array in batch[1:]))
+        for images, index, presence in zip(*cut):
             points, there = (torch.from_numpy(array).to(self.device) for array in (index, presence))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                 maps = self._maps(self.network, images)
@@ -173,9 +182,9 @@ class StageTrainer:
         self.optimizer.load_state_dict(state)  # brings its own tensors to where the parameters are
         return left
 
-    def _maps(self, network: nn.Module, crops: np.ndarray) -> list[Tensor]:
-        """All maps of (B, 1, X, Y, Z) crops."""
-        images = torch.from_numpy(self.layout.to_network(crops)).to(self.device)
+    def _maps(self, network: nn.Module, crops: Tensor) -> list[Tensor]:
+        """All maps of (B, 1, X, Y, Z) crops on any device."""
+        images = self.layout.repeated(crops).contiguous().to(self.device)
         return self.layout.from_network(output_maps(network(images)))
 
     @torch.inference_mode()
@@ -185,7 +194,7 @@ class StageTrainer:
         errors, right = [], []
         for case in cases:
             for group in range(len(self.sampler.groups)):
-                sample = self.sampler.plain(case, group)
+                sample = self.sampler.plain(case, group, self._sampling_device)
                 maps = self._maps(self.average, sample.image[None, None])
                 peaks = self.decode([level[0] for level in maps], self.layout.strides)
                 present = sample.presence == 1

@@ -8,10 +8,12 @@ from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.geometry import Volume
 from H3DELandmarksLib.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.shape_model import learn_shape_model
+from H3DELandmarksLib.training import loop, sampling
 from H3DELandmarksLib.training.cases import Case, prepare_case
 from H3DELandmarksLib.training.checkpoints import load_checkpoint, save_checkpoint
+from H3DELandmarksLib.training.device_resampling import resample_by_torch
 from H3DELandmarksLib.training.loop import StageTrainer
-from H3DELandmarksLib.training.sampling import CropSampler
+from H3DELandmarksLib.training.sampling import CropSampler, draw_batch
 
 NAMES = ("bright", "dim")
 SCHEME = LandmarkScheme("toy", "1", tuple(LandmarkDefinition(n, n) for n in NAMES))
@@ -103,6 +105,40 @@ def test_blobs_are_learnt_to_within_two_voxels(tmp_path, data):
     pupil.run(data[0][:3], data[0][3:])
     after = pupil.validate(data[0][3:])
     assert after["mean_mm"] < 2.0 < before and after["presence"] == 1.0
+
+
+def test_steps_on_samples_made_as_on_a_gpu_have_the_same_losses(tmp_path, data, monkeypatch):
+    usual = trainer(tmp_path / "usual", data)
+    expected = [usual._train_step(data[0][:3]) for _ in range(3)]
+    monkeypatch.setattr(sampling, "resample_on", resample_by_torch)
+    other = trainer(tmp_path / "other", data)
+    assert [other._train_step(data[0][:3]) for _ in range(3)] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(("runs_on", "made_on"), [("cpu", "cpu"), ("cuda", "cuda"), ("mps", "cpu")])
+def test_samples_are_made_where_the_network_runs_if_pytorch_can(tmp_path, data, monkeypatch, runs_on, made_on):
+    asked = []
+    monkeypatch.setattr(loop, "draw_batch", lambda *arguments: asked.append(arguments[-1]))
+    pupil = trainer(tmp_path, data)
+    pupil.device = torch.device(runs_on)
+    pupil._batch(data[0])
+    assert asked == [torch.device(made_on)]
+
+
+def test_a_batch_that_the_device_cannot_hold_is_made_again_elsewhere(tmp_path, data, monkeypatch, caplog):
+    pupil = trainer(tmp_path, data)
+    drawn = []
+
+    def draw(sampler, cases, size, seed, device):
+        drawn.append(device.type)
+        if device.type == "cuda":
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return draw_batch(sampler, cases, size, seed, device)
+
+    monkeypatch.setattr(loop, "draw_batch", draw)
+    pupil.device = torch.device("cuda")
+    assert np.isfinite(pupil._train_step(data[0][:3]))
+    assert drawn[0] == "cuda" and drawn[-1] == "cpu" and "goes on with the CPU" in caplog.text
 
 
 def test_an_interrupted_write_leaves_the_last_checkpoint_whole(tmp_path):

@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.transform import Rotation
 
 from H3DELandmarksLib.geometry import Volume
 from H3DELandmarksLib.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.shape_model import learn_shape_model
+from H3DELandmarksLib.training import sampling
 from H3DELandmarksLib.training.cases import Case, prepare_case
-from H3DELandmarksLib.training.sampling import CropSampler, augment_intensity, draw_batch, truncate
+from H3DELandmarksLib.training.device_resampling import resample_by_torch
+from H3DELandmarksLib.training.sampling import CropSampler, draw_batch
 
 NAMES = ("L", "R", "M", "lone")
 SCHEME = LandmarkScheme("toy", "1", tuple(LandmarkDefinition(n, n) for n in NAMES), (("L", "R"),), ("lone",))
@@ -96,41 +99,20 @@ def test_a_mirrored_group_looks_like_its_counterpart(prepared):
     sampler = CropSampler(stage, SCHEME, patient, {})
     right, left = (sampler.plain(prepare_case(scan, MANIFEST, patient, own_frame=False), g) for g in (0, 1))
     assert np.allclose(right.index, left.index, atol=1e-9)
-    assert np.abs(right.image - left.image).max() < 0.05
+    assert (right.image - left.image).abs().max() < 0.05
 
 
-def test_truncation_removes_image_and_landmarks_on_the_same_side():
-    rng = np.random.default_rng(3)
-    index = rng.integers(0, 32, (300, 3))
-    image, beyond = truncate(np.ones((32, 32, 32), np.float32), index.astype(float), rng)
-    assert 0 < beyond.sum() < 300
-    assert np.array_equal(image[tuple(index.T)] == 0, beyond)
-
-
-def test_intensity_augmentation_stays_within_the_range_and_can_be_off():
-    image = np.random.default_rng(0).random((8, 8, 8), dtype=np.float32)
-    settings = {"contrast": 0.5, "brightness": 0.3, "gamma": 0.5, "noise": 0.2, "blur": 1.0}
-    changed = augment_intensity(image, settings, np.random.default_rng(1))
-    assert changed.min() >= 0 and changed.max() <= 1 and not np.allclose(changed, image)
-    assert np.allclose(augment_intensity(image, {}, np.random.default_rng(1)), image)
-
-
-def test_planes_near_landmarks_leave_some_just_inside_and_some_just_outside():
-    index = np.array([[10.0, 16, 16], [20.0, 15, 14], [np.nan] * 3])
-    just_inside = just_outside = everything = 0
-    for seed in range(300):
-        image, beyond = truncate(np.ones((32, 32, 32), np.float32), index, np.random.default_rng(seed), near=2.0)
-        assert not beyond[2]
-        assert np.array_equal(image[tuple(index[:2].astype(int).T)] == 0, beyond[:2])
-        removed = np.argwhere(image == 0)
-        for place, gone in zip(index[:2], beyond):
-            distance = np.inf if not len(removed) else np.linalg.norm(removed - place, axis=1).min()
-            just_inside += not gone and distance < 3
-        kept = np.argwhere(image == 1)
-        for place, gone in zip(index[:2], beyond):
-            just_outside += gone and len(kept) > 0 and np.linalg.norm(kept - place, axis=1).min() < 3
-        everything += beyond[:2].all()
-    assert just_inside > 60 and just_outside > 60 and everything > 30
+def test_samples_made_as_on_a_gpu_are_those_made_on_the_processor(prepared, monkeypatch):
+    case, shape = prepared
+    settings = {**STRONG, "truncate": 0.5, "elsewhere": 0.2, "nothing": 0.2, "blur": 1.0, "noise": 0.1, "contrast": 0.3}
+    sampler = CropSampler(STAGE, SCHEME, shape, settings)
+    expected = draw_batch(sampler, [case], 12, (3, 5))
+    calls = []
+    monkeypatch.setattr(sampling, "resample_on", lambda *a: calls.append(a) or resample_by_torch(*a))
+    made = draw_batch(sampler, [case], 12, (3, 5))
+    assert 6 <= len(calls) < 12
+    assert (made[0] - expected[0]).abs().max() < 1e-3
+    assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(made[1:], expected[1:]))
 
 
 def test_a_share_of_samples_lies_elsewhere_in_the_scan_and_a_share_holds_no_anatomy(prepared):
@@ -148,5 +130,5 @@ def test_a_share_of_samples_lies_elsewhere_in_the_scan_and_a_share_holds_no_anat
         for k in np.flatnonzero(sample.presence == 1):
             assert sample.image[tuple(np.round(sample.index[k]).astype(int))] > 0.5 * BRIGHTNESS[k]
     assert all((sample.presence == 0).all() for sample in empty)
-    assert all(0 <= s.image.min() and s.image.max() <= 1 and s.image.dtype == np.float32 for s in empty)
+    assert all(0 <= s.image.min() and s.image.max() <= 1 and s.image.dtype == torch.float32 for s in empty)
     assert len({round(float(sample.image.std()), 6) for sample in empty}) > 40

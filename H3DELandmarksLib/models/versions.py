@@ -84,8 +84,9 @@ def revert(model_id: str, version: str | None = None) -> ModelVersion:
             raise ModelPackageError(f"Version {current} of '{model_id}' is the current one already: nothing to do.")
         return HistoryEntry("revert", wanted, wanted, current, package_digest(packages[wanted]))
 
-    append_entry(registry.user_folder(), model_id, entry)
-    return next(v for v in versions_of(model_id) if v.is_current)
+    done = append_entry(registry.user_folder(), model_id, entry)
+    # Another program may have made yet another version current since.
+    return next(v for v in versions_of(model_id) if v.package.version == done.version)
 
 
 def add_version(

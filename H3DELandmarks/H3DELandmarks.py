@@ -38,8 +38,8 @@ from H3DELandmarksPanel.ReviewSection import ReviewSection
 from H3DELandmarksPanel.SampleScans import registerSamples
 from H3DELandmarksPanel.SelfTest import testDetection, testPanel, whyUntestable
 
-from H3DELandmarksLib.errors import H3DELandmarksError, InputError
-from H3DELandmarksLib.region import FEWEST
+from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
+from H3DELandmarksLib.core.region import FEWEST
 from H3DELandmarksLib.scene import (
     current_frame,
     detections,
@@ -275,7 +275,11 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.regionAroundPointsButton.enabled = hasPoints and self._run is None
         ui = self.ui
         for widget in (
-            ui.volumeSelector, ui.modelSelector, ui.landmarksChoice, ui.regionSelector, ui.deviceSelector,
+            ui.volumeSelector,
+            ui.modelSelector,
+            ui.landmarksChoice,
+            ui.regionSelector,
+            ui.deviceSelector,
             ui.pointListSelector,
         ):
             widget.enabled = self._run is None
@@ -402,8 +406,14 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
         volume = volume_from_node(volumeNode)
         region = region_from_node(regionNode) if regionNode else None
         return DetectionRun(
-            volume, volumeNode.GetName(), package.path, device, pythonExecutable(), slicer.app.temporaryPath,
-            landmarkNames, region,
+            volume,
+            volumeNode.GetName(),
+            package.path,
+            device,
+            pythonExecutable(),
+            slicer.app.temporaryPath,
+            landmarkNames,
+            region,
         )
 
     def showResult(self, run, volumeNode, package, pointList=None, frame=""):

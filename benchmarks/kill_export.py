@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.cohort import CaseLandmark, CaseProject, ReviewState, create_project
-from H3DELandmarksLib.cohort.content import content_of
-from H3DELandmarksLib.cohort.index import INDEX, read_index
-from H3DELandmarksLib.geometry import Volume
-from H3DELandmarksLib.landmarks import LandmarkDefinition, LandmarkScheme
+from H3DELandmarksLib.cases import CaseLandmark, CaseProject, ReviewState, create_project
+from H3DELandmarksLib.cases.index import INDEX, read_index
+from H3DELandmarksLib.cases.store import content_of
+from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 
 SCHEME = LandmarkScheme("killed", "1", tuple(LandmarkDefinition(name, "a point") for name in "ABC"))
 SIZE, LONGEST_S, LONGEST_IN_CASES = 48, 0.25, 5  # whichever is longer, so that a busy computer also finishes cases
@@ -149,9 +149,11 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         outcome = run(Path(folder), options.rounds)
-    print(f"{outcome.rounds} kills: {outcome.cases} cases with {outcome.revisions} reviews; {len(outcome.lost)} "
-          f"acknowledged reviews lost, {len(outcome.damaged)} cases damaged, index rebuilt {outcome.indices_rebuilt} "
-          f"times; killed while {dict(outcome.moments)}")
+    print(
+        f"{outcome.rounds} kills: {outcome.cases} cases with {outcome.revisions} reviews; {len(outcome.lost)} "
+        f"acknowledged reviews lost, {len(outcome.damaged)} cases damaged, index rebuilt {outcome.indices_rebuilt} "
+        f"times; killed while {dict(outcome.moments)}"
+    )
     return 1 if outcome.lost or outcome.damaged or outcome.indices_rebuilt != outcome.rounds else 0
 
 

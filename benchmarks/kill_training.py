@@ -26,15 +26,15 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "Testing" / "library"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "Testing" / "helpers"))
 
 from toy_projects import toy_base, toy_project
 
-from H3DELandmarksLib.cohort import CaseProject
-from H3DELandmarksLib.cohort.content import content_of
+from H3DELandmarksLib.cases import CaseProject
+from H3DELandmarksLib.cases.store import content_of
+from H3DELandmarksLib.formats.run import RUN
 from H3DELandmarksLib.models import open_package
-from H3DELandmarksLib.training.retraining import plan_fine_tuning, read_record, retrain, start_run
-from H3DELandmarksLib.training.retraining.record import RUN
+from H3DELandmarksLib.retraining import plan_fine_tuning, read_record, retrain, start_run
 
 STEPS, CHECKPOINT_SECONDS = 12, 0.05
 COMPARED = ("package/manifest.json", "package/localizer.safetensors", "package/model-card.md", "localizer/curve.csv")
@@ -154,8 +154,11 @@ def run(folder: Path, rounds: int, seed: int = 0) -> Outcome:
                 print(f"kill {outcome.kills}, run {number}, newest file {newest(target)}", file=sys.stderr, flush=True)
                 outcome.moments[newest(target)] += 1
         outcome.runs += 1
-        outcome.different += [f"{target.name}/{file}" for file in COMPARED
-                              if (target / file).read_bytes() != (folder / "whole" / file).read_bytes()]
+        outcome.different += [
+            f"{target.name}/{file}"
+            for file in COMPARED
+            if (target / file).read_bytes() != (folder / "whole" / file).read_bytes()
+        ]
         if read_record(target).content["state"] != "done":
             outcome.different.append(f"{target.name}: not done")
         outcome.damaged += problems(project, before)
@@ -179,13 +182,20 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         outcome = run(Path(folder), options.rounds)
-    text = (f"{outcome.kills} kills in {outcome.runs} runs, all finished: {len(outcome.different)} files differ from "
-            f"an uninterrupted run, {len(outcome.damaged)} files of cases changed or damaged; newest file at the kill: "
-            f"{dict(outcome.moments)}")
+    text = (
+        f"{outcome.kills} kills in {outcome.runs} runs, all finished: {len(outcome.different)} files differ from "
+        f"an uninterrupted run, {len(outcome.damaged)} files of cases changed or damaged; newest file at the kill: "
+        f"{dict(outcome.moments)}"
+    )
     print(text)
     if options.output:
-        content = {"kills": outcome.kills, "runs": outcome.runs, "different": outcome.different,
-                   "damaged": outcome.damaged, "newest_file_at_kill": dict(outcome.moments)}
+        content = {
+            "kills": outcome.kills,
+            "runs": outcome.runs,
+            "different": outcome.different,
+            "damaged": outcome.damaged,
+            "newest_file_at_kill": dict(outcome.moments),
+        }
         options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return 1 if outcome.different or outcome.damaged else 0
 

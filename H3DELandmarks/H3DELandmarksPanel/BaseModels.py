@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from slicer.i18n import tr as _
 
-from H3DELandmarksLib.errors import H3DELandmarksError
+from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.models import available_models
 from H3DELandmarksPanel.ModelChoice import modelKey
 

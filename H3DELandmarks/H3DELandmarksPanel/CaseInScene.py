@@ -4,8 +4,8 @@ import slicer
 import slicer.util
 from slicer.i18n import tr as _
 
-from H3DELandmarksLib.errors import InputError
-from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.scene import find_case, show_case, world_position_of
 
 

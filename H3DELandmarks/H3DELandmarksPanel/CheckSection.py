@@ -9,7 +9,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from H3DELandmarksLib.errors import H3DELandmarksError
+from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksPanel.CaseInScene import bringCase
 from H3DELandmarksPanel.FindingsTable import FindingsTable
 from H3DELandmarksPanel.RunWatch import RunWatch
@@ -26,9 +26,7 @@ class CheckSection:
         self._table = FindingsTable(ui.findingsTable)
         self._pictures = None  # the folder of pictures of the last check
         self._project = None  # that the findings are of
-        self.watch = RunWatch(
-            ui.checkProgressBar, ui.checkLabel, ui.cancelCheckButton, self._onChecked, self.refresh
-        )
+        self.watch = RunWatch(ui.checkProgressBar, ui.checkLabel, ui.cancelCheckButton, self._onChecked, self.refresh)
         ui.checkButton.connect("clicked(bool)", self.onCheck)
         ui.findingsTable.connect("itemSelectionChanged()", self.onChosen)
         ui.findingsTable.connect("cellClicked(int,int)", lambda row, column: self.onChosen())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from H3DELandmarksLib.errors import InputError
+from H3DELandmarksLib.core.errors import InputError
 
 BYTES_PER_READ = 2**16
 ON_WINDOWS = os.name == "nt"
@@ -48,8 +48,12 @@ class ChildProcess:
         own = {"creationflags": subprocess.CREATE_NO_WINDOW} if ON_WINDOWS else {"start_new_session": True}
         with self._outputPath.open("wb") as output, self._errorPath.open("wb") as errors:
             self._process = subprocess.Popen(
-                [str(argument) for argument in arguments], env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL, stdout=output, stderr=errors, **own,
+                [str(argument) for argument in arguments],
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                **own,
             )
         self._offset = 0
         self._wasAsked = False
@@ -106,8 +110,11 @@ class ChildProcess:
         if ON_WINDOWS:
             command = ["taskkill", "/F", "/T", "/PID", str(self._process.pid)]
             subprocess.Popen(
-                command, creationflags=subprocess.CREATE_NO_WINDOW,
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                command,
+                creationflags=subprocess.CREATE_NO_WINDOW,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
             )
             return
         self._signal(signal.SIGKILL)

@@ -11,7 +11,7 @@ from pathlib import Path
 from slicer.i18n import tr as _
 
 import H3DELandmarksLib
-from H3DELandmarksLib.errors import H3DELandmarksError
+from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksPanel.ChildProcess import ChildProcess
 
 CHILD_LOG_NAME = "h3delandmarks.log"
@@ -137,8 +137,8 @@ class CommandRun:
         """End with one sentence about why; details go to Slicer's log, and the child's log is kept."""
         known = isinstance(reason, (str, H3DELandmarksError))
         unexpected = _("The {task} could not run ({reason}): see the application log.")
-        self.stage = str(reason) if known else unexpected.format(
-            task=self._task, reason=str(reason) or type(reason).__name__
+        self.stage = (
+            str(reason) if known else unexpected.format(task=self._task, reason=str(reason) or type(reason).__name__)
         )
         if self._log is not None and self._log.is_file() and self._log != self._keptLog:
             shutil.copyfile(self._log, self._keptLog)

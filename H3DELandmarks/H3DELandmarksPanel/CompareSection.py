@@ -3,7 +3,7 @@
 import slicer
 from slicer.i18n import tr as _
 
-from H3DELandmarksLib.errors import H3DELandmarksError
+from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.scene import compare_point_lists
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import slicer.util
 from slicer.i18n import tr as _
 
-from H3DELandmarksLib.errors import MissingDependencyError
+from H3DELandmarksLib.core.errors import MissingDependencyError
 
 TORCH_VERSION = ">=2.2"
 REQUESTER = "H3DE Landmarks"
@@ -58,6 +58,7 @@ def _ensurePackages(requirementsFile):
     except ImportError:  # Slicer 5.10 and earlier
         install = _installMissing
     else:
+
         def install(path):
             pip_ensure(load_requirements(path), requester=REQUESTER)
 
@@ -66,8 +67,10 @@ def _ensurePackages(requirementsFile):
     except Exception as error:
         logging.exception("installing Python packages failed")
         raise MissingDependencyError(
-            _("Nothing was detected, because Python packages are missing: allow their installation, "
-              "and check the network connection.")
+            _(
+                "Nothing was detected, because Python packages are missing: allow their installation, "
+                "and check the network connection."
+            )
         ) from error
 
 

@@ -4,9 +4,9 @@ import threading
 
 from slicer.i18n import tr as _
 
-from H3DELandmarksLib.markups_json import read_markups
-from H3DELandmarksLib.region import write_region
-from H3DELandmarksLib.volume_io import write_volume
+from H3DELandmarksLib.core.region import write_region
+from H3DELandmarksLib.io.images import write_volume
+from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksPanel.CommandRun import CommandRun, RunState, newRunFolder
 
 SECONDS_TO_YIELD = 0.02
@@ -17,9 +17,11 @@ def summary(landmarks, pointList):
     known = list(zip(landmarks.names, landmarks.present, landmarks.unknown))
     absent = [name for name, present, unknown in known if not present and not unknown]
     outside = [name for name, _present, unknown in known if unknown]
-    sentences = [_("{found} of {count} landmarks found, see the point list '{name}'.").format(
-        found=int(landmarks.present.sum()), count=len(landmarks), name=pointList.GetName()
-    )]
+    sentences = [
+        _("{found} of {count} landmarks found, see the point list '{name}'.").format(
+            found=int(landmarks.present.sum()), count=len(landmarks), name=pointList.GetName()
+        )
+    ]
     if absent:
         sentences.append(_("Absent: {names}.").format(names=", ".join(absent)))
     if outside:
@@ -35,9 +37,7 @@ class DetectionRun(CommandRun):
         landmarks: the LandmarkSet in LPS mm after success.
     """
 
-    def __init__(
-        self, volume, volumeName, modelPath, device, python, temporaryFolder, landmarkNames=None, region=None
-    ):
+    def __init__(self, volume, volumeName, modelPath, device, python, temporaryFolder, landmarkNames=None, region=None):
         """Begin.
 
         Args:
@@ -53,7 +53,14 @@ class DetectionRun(CommandRun):
         folder = newRunFolder(temporaryFolder)
         self._scan, results = folder / "scan.nrrd", folder / "results"
         arguments = [
-            "detect", self._scan, "--model", modelPath, "--output", results, "--device", device,
+            "detect",
+            self._scan,
+            "--model",
+            modelPath,
+            "--output",
+            results,
+            "--device",
+            device,
             *_choice(folder, landmarkNames, region),
         ]
         super().__init__(arguments, python, folder, _("detection"), {str(self._scan): volumeName}, results)

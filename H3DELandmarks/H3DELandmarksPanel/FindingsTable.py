@@ -34,10 +34,13 @@ class FindingsTable:
     def show(self, findings):
         """Show findings, a dictionary each."""
         self._findings = findings
-        self._table.show([
-            (shortCaseName(finding["case"]), finding["landmark"] or "", kindText(finding["kind"]))
-            for finding in findings
-        ], [finding["reason"] for finding in findings])
+        self._table.show(
+            [
+                (shortCaseName(finding["case"]), finding["landmark"] or "", kindText(finding["kind"]))
+                for finding in findings
+            ],
+            [finding["reason"] for finding in findings],
+        )
 
     def chosen(self):
         """The finding of the current row, None if there is none."""

@@ -8,7 +8,7 @@ import slicer
 import slicer.util
 from slicer.i18n import tr as _
 
-from H3DELandmarksLib.errors import H3DELandmarksError
+from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksPanel.CaseInScene import loadScan
 from H3DELandmarksPanel.RunWatch import RunWatch
 from H3DELandmarksPanel.TextTable import TextTable
@@ -71,11 +71,24 @@ class NextCaseSection:
         self._table.show([])
         try:
             self._desk.ensureDependencies()
-            self.watch.start(self._desk.command(
-                lambda files: ["cases", "rank", folder, "--model", package.path, *cases, "--output", files / RANKING,
-                               "--device", device],
-                _("ranking"), acceptsUnfinished=True,
-            ))
+            self.watch.start(
+                self._desk.command(
+                    lambda files: [
+                        "cases",
+                        "rank",
+                        folder,
+                        "--model",
+                        package.path,
+                        *cases,
+                        "--output",
+                        files / RANKING,
+                        "--device",
+                        device,
+                    ],
+                    _("ranking"),
+                    acceptsUnfinished=True,
+                )
+            )
         except H3DELandmarksError as error:
             ui.rankLabel.text = str(error)
 
@@ -87,7 +100,8 @@ class NextCaseSection:
         )
         known, unreadable = len(run.result["known"]), len(run.result["unreadable"])
         said = [
-            _("{count} scans, the most instructive first.").format(count=len(self._scans)) if self._scans
+            _("{count} scans, the most instructive first.").format(count=len(self._scans))
+            if self._scans
             else _("There is no scan that is worth correcting.")
         ]
         if known:

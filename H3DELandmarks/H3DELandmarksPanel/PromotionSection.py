@@ -5,9 +5,9 @@ import math
 
 from slicer.i18n import tr as _
 
-from H3DELandmarksLib.errors import H3DELandmarksError
+from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.models import find_model
-from H3DELandmarksLib.promotion.promote import promote_run
+from H3DELandmarksLib.retraining.promote import promote_run
 from H3DELandmarksPanel.ModelChoice import modelKey
 from H3DELandmarksPanel.RetrainingRuns import findRuns
 from H3DELandmarksPanel.RunWatch import RunWatch
@@ -84,7 +84,8 @@ class PromotionSection:
         ui.overrideReasonEdit.enabled = not reason
         ui.overrideButton.enabled = not reason and bool(ui.overrideReasonEdit.text.strip())
         ui.overrideButton.toolTip = reason or (
-            _("Use the new model against the advice; your reason is kept with it") if ui.overrideButton.enabled
+            _("Use the new model against the advice; your reason is kept with it")
+            if ui.overrideButton.enabled
             else _("Write down your reason first.")
         )
         ui.runSelector.enabled = not busy
@@ -123,8 +124,18 @@ class PromotionSection:
         """Start a comparison."""
         run = self._run
         arguments = [
-            "models", "compare", self._current.id, run.folder / "package", "--cases", self._set.path,
-            "--run", run.folder, "--output", run.folder / COMPARISON, "--device", self._desk.device,
+            "models",
+            "compare",
+            self._current.id,
+            run.folder / "package",
+            "--cases",
+            self._set.path,
+            "--run",
+            run.folder,
+            "--output",
+            run.folder / COMPARISON,
+            "--device",
+            self._desk.device,
         ]
         try:
             self._desk.ensureDependencies()
@@ -177,9 +188,7 @@ class PromotionSection:
 
 
 def _runText(run):
-    return _("{model}, {when}").format(
-        model=run.title, when=run.updated.astimezone().strftime("%Y-%m-%d %H:%M")
-    )
+    return _("{model}, {when}").format(model=run.title, when=run.updated.astimezone().strftime("%Y-%m-%d %H:%M"))
 
 
 def _inUse(run):
@@ -203,7 +212,9 @@ def _texts(row, decimals):
     gain = row["improvement"]["mean"]
     sign = "+" if gain is not None and gain > 0 else ""
     return (
-        row["name"], _length(row["base"]["mean_mm"], decimals), _length(row["candidate"]["mean_mm"], decimals),
+        row["name"],
+        _length(row["base"]["mean_mm"], decimals),
+        _length(row["candidate"]["mean_mm"], decimals),
         sign + _length(gain, decimals),
     )
 
@@ -212,8 +223,12 @@ def _toolTip(row, decimals):
     gain = row["improvement"]
     said = _("{name}: {points} points, missed {before} before and {after} now; 95 % interval {low} to {high} mm")
     return said.format(
-        name=row["name"], points=row["points"], before=row["base"]["missed"], after=row["candidate"]["missed"],
-        low=_length(gain["low"], decimals), high=_length(gain["high"], decimals),
+        name=row["name"],
+        points=row["points"],
+        before=row["base"]["missed"],
+        after=row["candidate"]["missed"],
+        low=_length(gain["low"], decimals),
+        high=_length(gain["high"], decimals),
     )
 
 

@@ -4,7 +4,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from H3DELandmarksLib.errors import H3DELandmarksError
+from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.scene import remove_curves, show_curves
 from H3DELandmarksPanel.BaseModels import startsFor
 from H3DELandmarksPanel.ModelChoice import modelKey
@@ -26,7 +26,11 @@ class RetrainSection:
         for device in Device:
             ui.retrainDeviceSelector.addItem(device.label(), device.value)
         self.watch = RunWatch(
-            ui.retrainProgressBar, ui.retrainLabel, ui.cancelRetrainButton, self._onTrained, self._onRunChanged,
+            ui.retrainProgressBar,
+            ui.retrainLabel,
+            ui.cancelRetrainButton,
+            self._onTrained,
+            self._onRunChanged,
             self._onPoll,
         )
         self._forgetting = qt.QTimer()  # a run of a Slicer that is gone can be resumed after a while
@@ -72,7 +76,8 @@ class RetrainSection:
         hasCurve = run is not None and any(readCurves(run).values())
         ui.curveButton.enabled = hasCurve
         ui.curveButton.toolTip = (
-            _("Show how the error on cases that the model does not learn from has changed") if hasCurve
+            _("Show how the error on cases that the model does not learn from has changed")
+            if hasCurve
             else _("There is no curve yet.")
         )
         for widget in (ui.baseModelSelector, ui.retrainDeviceSelector, ui.stepsSpinBox, ui.heldOutSpinBox):

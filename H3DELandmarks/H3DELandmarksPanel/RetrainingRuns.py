@@ -89,10 +89,16 @@ def readRun(folder):
         subsets = [case["subset"] for case in content["cases"]]
         base = content["base"]
         return RetrainingRun(
-            folder, content["state"], _key(content["model"]), _key(base) if base else "", content["step"],
-            content["steps"], tuple(stage["name"] for stage in content["stages"]),
+            folder,
+            content["state"],
+            _key(content["model"]),
+            _key(base) if base else "",
+            content["step"],
+            content["steps"],
+            tuple(stage["name"] for stage in content["stages"]),
             {subset: subsets.count(subset) for subset in set(subsets)},
-            datetime.strptime(content["updated"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc), content,
+            datetime.strptime(content["updated"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc),
+            content,
         )
     except (OSError, ValueError, LookupError, TypeError):
         return None

@@ -5,7 +5,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from H3DELandmarksLib.errors import H3DELandmarksError
+from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.scene import (
     HardeningWatch,
     Review,
@@ -101,9 +101,16 @@ class ReviewSection:
 
     def _observe(self, node):
         changes = (
-            node.PointModifiedEvent, node.PointAddedEvent, node.PointRemovedEvent, node.LockModifiedEvent,
-            node.PointPositionDefinedEvent, node.PointPositionUndefinedEvent, node.PointPositionMissingEvent,
-            node.PointPositionNonMissingEvent, node.TransformModifiedEvent, vtk.vtkCommand.ModifiedEvent,
+            node.PointModifiedEvent,
+            node.PointAddedEvent,
+            node.PointRemovedEvent,
+            node.LockModifiedEvent,
+            node.PointPositionDefinedEvent,
+            node.PointPositionUndefinedEvent,
+            node.PointPositionMissingEvent,
+            node.PointPositionNonMissingEvent,
+            node.TransformModifiedEvent,
+            vtk.vtkCommand.ModifiedEvent,
         )
         self._tags = [node.AddObserver(event, self.onPointsChanged) for event in changes]
         self._tags.append(node.AddObserver(node.PointStartInteractionEvent, self.onDragBegins))
@@ -175,9 +182,11 @@ class ReviewSection:
         ui.redoButton.enabled = self._history is not None and self._history.can_redo
         ui.lockAllButton.enabled = self._review is not None
         ui.lockAllButton.checked = self._review is not None and bool(self._review.node.GetLocked())
-        ui.reviewStatusLabel.text = _("{decided} of {count} landmarks decided.").format(
-            decided=len(landmarks) - waiting, count=len(landmarks)
-        ) if landmarks else ""
+        ui.reviewStatusLabel.text = (
+            _("{decided} of {count} landmarks decided.").format(decided=len(landmarks) - waiting, count=len(landmarks))
+            if landmarks
+            else ""
+        )
 
     # Choosing
 

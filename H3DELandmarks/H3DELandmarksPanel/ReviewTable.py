@@ -45,7 +45,8 @@ class ReviewTable:
         tableWidget.setColumnCount(COLUMNS)
         tableWidget.setHorizontalHeaderLabels(headers)
         tips = [
-            "", _("What a person has decided"),
+            "",
+            _("What a person has decided"),
             _("How certain the model was of the position, or of the absence"),
             _("Nine of ten errors of this landmark were smaller on calibration cases"),
             _("Distance from the proposal"),
@@ -106,6 +107,9 @@ class ReviewTable:
         radius = math.nan if landmark.proposed is None else landmark.radius
         moved = landmark.moved if landmark.state is ReviewState.MOVED else math.nan
         return (
-            landmark.name, stateText(landmark.state), percentText(landmark.confidence), lengthText(radius),
+            landmark.name,
+            stateText(landmark.state),
+            percentText(landmark.confidence),
+            lengthText(radius),
             lengthText(moved),
         )

@@ -143,6 +143,7 @@ def waitWhile(test, isGoingOn):
 
 def saveAndLoad(test, pointList):
     """A saved and reloaded scene has the same states."""
+
     def states(node):
         return [(landmark.name, landmark.state) for landmark in Review(node).landmarks()]
 

@@ -30,8 +30,11 @@ class TrainingRun(CommandRun):
         self.folder = folder
         self._stopAsked = None
         super().__init__(
-            ["train", "--from-cases", project, "--output", folder, *arguments], pythonExecutable(),
-            newRunFolder(slicer.app.temporaryPath), _("training"), logFolder=folder,
+            ["train", "--from-cases", project, "--output", folder, *arguments],
+            pythonExecutable(),
+            newRunFolder(slicer.app.temporaryPath),
+            _("training"),
+            logFolder=folder,
         )
 
     def askToStop(self):

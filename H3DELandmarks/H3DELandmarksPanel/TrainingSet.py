@@ -8,10 +8,10 @@ import qt
 import slicer.util
 from slicer.i18n import tr as _
 
-from H3DELandmarksLib.cohort import CaseLandmark, ModelName, ReviewState, create_project, open_project
-from H3DELandmarksLib.cohort.index import read_index
-from H3DELandmarksLib.errors import H3DELandmarksError, InputError
-from H3DELandmarksLib.landmarks import LandmarkDefinition, LandmarkScheme
+from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState, create_project, open_project
+from H3DELandmarksLib.cases.index import read_index
+from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
+from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksPanel.CommandRun import RunState
 
@@ -137,7 +137,8 @@ def _caseLandmark(case, k, name):
     corrected, proposed = case.corrected, case.proposed
     values = (proposed.presence[k], proposed.confidence[k], proposed.radius[k])
     return CaseLandmark(
-        name, case.states[corrected.names[k]],
+        name,
+        case.states[corrected.names[k]],
         corrected.positions[k] if corrected.present[k] else None,
         proposed.positions[k] if proposed.present[k] else None,
         *(float(value) if value == value else None for value in values),  # NaN: not stated

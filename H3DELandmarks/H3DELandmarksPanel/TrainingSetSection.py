@@ -3,7 +3,7 @@
 import ctk
 from slicer.i18n import tr as _
 
-from H3DELandmarksLib.errors import H3DELandmarksError
+from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.scene import remember_case, reviewed_case
 from H3DELandmarksPanel.RunWatch import RunWatch
 from H3DELandmarksPanel.TrainingSet import AddingRun, TrainingSet

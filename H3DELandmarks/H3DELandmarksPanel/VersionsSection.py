@@ -3,10 +3,10 @@
 import qt
 from slicer.i18n import tr as _
 
-from H3DELandmarksLib.errors import H3DELandmarksError
+from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.models import available_models
+from H3DELandmarksLib.models.sharing import add_shared, share_model
 from H3DELandmarksLib.models.versions import revert, versions_of
-from H3DELandmarksLib.promotion.sharing import add_shared, share_model
 from H3DELandmarksPanel.ModelChoice import modelKey
 from H3DELandmarksPanel.TextTable import TextTable
 
@@ -75,7 +75,8 @@ class VersionsSection:
         ui.revertButton.toolTip = reason or _("No version is deleted; choose one in the list to use that one")
         ui.shareButton.enabled = current is not None
         ui.shareButton.toolTip = (
-            _("Write the chosen version, else the one in use, as a file for another site") if current
+            _("Write the chosen version, else the one in use, as a file for another site")
+            if current
             else _("There is no model.")
         )
 
@@ -103,7 +104,9 @@ class VersionsSection:
         version = self._chosen() or next(version for version in self._versions if version.is_current)
         package = version.package
         path = qt.QFileDialog.getSaveFileName(
-            self._ui.shareButton.window(), _("Share package"), f"{package.id}-{package.version}.zip",
+            self._ui.shareButton.window(),
+            _("Share package"),
+            f"{package.id}-{package.version}.zip",
             _("Zip file (*.zip)"),
         )
         if not path:
@@ -146,8 +149,11 @@ class VersionsSection:
 
 def _texts(version):
     return (
-        version.package.version, _("yes") if version.is_current else "", str(version.cases or ""),
-        (version.base or "").rpartition("@")[2], (version.date or "")[:10],
+        version.package.version,
+        _("yes") if version.is_current else "",
+        str(version.cases or ""),
+        (version.base or "").rpartition("@")[2],
+        (version.date or "")[:10],
     )
 
 

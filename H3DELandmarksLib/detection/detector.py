@@ -7,19 +7,17 @@ from collections.abc import Callable
 
 import numpy as np
 
+from H3DELandmarksLib.core.errors import Cancelled, InputError
+from H3DELandmarksLib.core.geometry import Volume, canonical
+from H3DELandmarksLib.core.image_plane import lay_flat, why_other_kind
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.region import FEWEST
+from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.engine import EngineSettings
-from H3DELandmarksLib.detection.intensity import IntensityMapping
-from H3DELandmarksLib.detection.localizer import localize
-from H3DELandmarksLib.detection.refiner import refine, refine_until_settled
-from H3DELandmarksLib.detection.stage import Findings, Scan, StageNetwork
-from H3DELandmarksLib.errors import Cancelled, InputError
-from H3DELandmarksLib.geometry import Volume, canonical
-from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.detection.search import localize, refine, refine_until_settled
+from H3DELandmarksLib.detection.stage import Findings, IntensityMapping, Scan, StageNetwork
 from H3DELandmarksLib.models import ModelPackage
-from H3DELandmarksLib.planar import lay_flat, why_other_kind
-from H3DELandmarksLib.region import FEWEST
-from H3DELandmarksLib.shape_model import Pose, ShapeModel
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[float, str], None]
@@ -61,10 +59,7 @@ class Detector:
         self.calibration = Calibration.from_manifest(manifest["calibration"])
 
     def detect(
-        self,
-        volume: Volume,
-        progress: Progress | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        self, volume: Volume, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None
     ) -> LandmarkSet:
         """Find the landmarks of a scan.
 
@@ -83,10 +78,7 @@ class Detector:
         return self.landmark_set(self.findings(volume, progress, cancelled))
 
     def likely_places(
-        self,
-        volume: Volume,
-        progress: Progress | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        self, volume: Volume, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None
     ) -> LandmarkSet | None:
         """Where the landmarks are likely to lie, to search there with a finer model; parameters as for `detect`.
 
@@ -103,10 +95,7 @@ class Detector:
         return LandmarkSet(landmarks.names, positions, np.ones(len(positions)))
 
     def findings(
-        self,
-        volume: Volume,
-        progress: Progress | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        self, volume: Volume, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None
     ) -> Findings:
         """Positions and evidence of all landmarks before calibration; parameters as for `detect`."""
         count = len(self.networks)

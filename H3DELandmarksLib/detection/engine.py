@@ -12,12 +12,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from H3DELandmarksLib.detection.device import choose_device
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.detection.half_precision import GatedEngine, Points
 from H3DELandmarksLib.detection.openvino_engine import OpenVinoEngine, fast_bf16, load_openvino, openvino_installed
-from H3DELandmarksLib.detection.precision_gate import GatedEngine, Points
 from H3DELandmarksLib.detection.torch_engine import HalfPrecision, TorchEngine
-from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.networks import build_network
+
+logger = logging.getLogger(__name__)
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of that name, or the best one for "auto".
+
+    Raises:
+        InputError: the name is unknown or this computer has no such device.
+    """
+    if name not in DEVICES:
+        raise InputError(f"The device '{name}' is unknown: choose one of {', '.join(DEVICES)}.")
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    if not available[name]:
+        raise InputError(f"This computer has no usable '{name}' device: choose 'auto' or 'cpu'.")
+    return torch.device(name)
+
 
 logger = logging.getLogger(__name__)
 BACKENDS = ("auto", "torch", "openvino")

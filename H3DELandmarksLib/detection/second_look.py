@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from H3DELandmarksLib.core.geometry import Volume, canonical
+from H3DELandmarksLib.core.image_plane import lay_flat
+from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.detection.detector import Detector
-from H3DELandmarksLib.detection.refiner import refine
+from H3DELandmarksLib.detection.search import refine
 from H3DELandmarksLib.detection.stage import Findings
-from H3DELandmarksLib.geometry import Volume, canonical
-from H3DELandmarksLib.planar import lay_flat
-from H3DELandmarksLib.shape_model import Pose
 
 SHIFT = np.array([2.5, -3.5, 1.5])  # voxels of the stage
 TURN_DEGREES = 6.0

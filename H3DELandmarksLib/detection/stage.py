@@ -6,20 +6,131 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from H3DELandmarksLib.detection.decoding import DECODERS, DEEP_DECODERS, Peaks
-from H3DELandmarksLib.detection.decoding_2d import MIRROR_AXIS, MIRROR_SHIFT, predict_with_mirror
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.geometry import Grid, Volume, average_blocks, resample
+from H3DELandmarksLib.core.landmarks import LandmarkScheme
+from H3DELandmarksLib.core.shape_model import Pose
+from H3DELandmarksLib.detection.decoding import (
+    DECODERS,
+    DEEP_DECODERS,
+    MIRROR_AXIS,
+    MIRROR_SHIFT,
+    STRIDES,
+    Peaks,
+    predict_with_mirror,
+)
 from H3DELandmarksLib.detection.engine import EngineSettings, make_engine
-from H3DELandmarksLib.detection.intensity import IntensityMapping
-from H3DELandmarksLib.detection.layout import Layout
-from H3DELandmarksLib.errors import InputError
-from H3DELandmarksLib.geometry import Grid, Volume, average_blocks, resample
-from H3DELandmarksLib.landmarks import LandmarkScheme
-from H3DELandmarksLib.shape_model import Pose
+from H3DELandmarksLib.networks import ARCHITECTURES, HyattNet
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Crops = TypeVar("Crops", np.ndarray, "Tensor")
+
+
+def reads_images(architecture: str) -> bool:
+    """Whether a network reads images (rows and columns) and not volumes.
+
+    Raises:
+        InputError: there is no such architecture.
+    """
+    if architecture not in ARCHITECTURES:
+        raise InputError(f"There is no network '{architecture}': choose one of {', '.join(ARCHITECTURES)}.")
+    return issubclass(ARCHITECTURES[architecture][0], HyattNet)
+
+
+class Layout(NamedTuple):
+    """What a stage's network takes and gives.
+
+    Attributes:
+        flat: whether crops are one slice of a radiograph.
+        channels: of the network's input; the scan is repeated in all.
+        strides: for each map the (3,) voxels of the crop per voxel of the map.
+    """
+
+    flat: bool
+    channels: int
+    strides: tuple[np.ndarray, ...]
+
+    @classmethod
+    def of(cls, stage: Mapping) -> Layout:
+        """The layout that a stage's ``shape`` and ``network`` define.
+
+        Raises:
+            InputError: the network is unknown, or one for images with a crop of several slices, or the reverse.
+        """
+        architecture, settings = stage["network"]["architecture"], stage["network"]["settings"]
+        flat = is_flat(stage)
+        if flat != reads_images(architecture):
+            shape = " x ".join(map(str, stage["shape"]))
+            reads, needed = ("volumes", "more than one slice") if flat else ("radiographs", "one slice")
+            raise InputError(f"The network '{architecture}' reads {reads}: its crops need {needed}, not {shape}.")
+        channels = settings.get("in_channels", ARCHITECTURES[architecture][1].in_channels)
+        strides = STRIDES if flat else (int(settings.get("output_stride", 1)),)
+        return cls(flat, int(channels), tuple(np.array([s, s, 1 if flat else s]) for s in strides))
+
+    def to_network(self, crops: np.ndarray) -> np.ndarray:
+        """(B, 1, X, Y, Z) float32 to what the network takes: (B, C, X, Y, Z), or of images (B, C, rows, columns)."""
+        return np.ascontiguousarray(self.repeated(crops))
+
+    def repeated(self, crops: Crops) -> Crops:
+        """The same for an array or a tensor on any device, in any order in memory."""
+        images = crops[..., 0].swapaxes(2, 3) if self.flat else crops
+        return images if self.channels == 1 else images[:, [0] * self.channels]
+
+    def from_network(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps (B, K, rows, columns) to (B, K, X, Y, 1); those of volumes stay as they are."""
+        return [level.transpose(2, 3)[..., None] if self.flat else level for level in maps]
+
+
+def is_flat(stage: Mapping) -> bool:
+    """Whether a stage's crops are one slice of a radiograph: this alone decides."""
+    return stage["shape"][2] == 1
+
+
+SAMPLES = 2_000_000
+Values = TypeVar("Values", np.ndarray, "Tensor")
+
+
+@dataclass(frozen=True)
+class IntensityMapping:
+    """Linear map of ``low..high`` (stored units) to 0..1, clipped.
+
+    Attributes:
+        low: value that becomes 0.
+        high: value that becomes 1.
+    """
+
+    low: float
+    high: float
+
+    @classmethod
+    def for_volume(cls, settings: Mapping, volume: Volume) -> IntensityMapping:
+        """Read a package's ``intensity`` settings.
+
+        Method ``window`` takes low and high as stored values; ``percentile`` takes them as percentiles of the
+        volume's voxels.
+        """
+        if settings["method"] == "window":
+            return cls(float(settings["low"]), float(settings["high"]))
+        step = max(1, int(np.ceil((volume.array.size / SAMPLES) ** (1 / 3))))
+        sample = volume.array[::step, ::step, ::step]
+        low, high = np.percentile(sample, [settings["low"], settings["high"]])
+        return cls(float(low), float(max(high, low + 1e-6)))
+
+    def __call__(self, array: np.ndarray) -> np.ndarray:
+        """Map any array of stored values to float32 within 0..1."""
+        return self.scaled(array.astype(np.float32))
+
+    def scaled(self, values: Values) -> Values:
+        """Map a float32 array, or tensor on any device, of stored values to 0..1."""
+        return ((values - self.low) / (self.high - self.low)).clip(0.0, 1.0)
 
 
 @dataclass(frozen=True)

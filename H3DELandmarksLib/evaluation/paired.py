@@ -46,6 +46,7 @@ def counted_errors(
     Returns:
         Both (...) mm, finite wherever the landmark is present, NaN elsewhere.
     """
+
     def counted(mine: np.ndarray, other: np.ndarray) -> np.ndarray:
         missed = np.fmax(miss_mm, other)
         return np.where(present, np.where(np.isfinite(mine), mine, missed), np.nan)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.core.landmarks import LandmarkSet
 
 BINS = 10
 

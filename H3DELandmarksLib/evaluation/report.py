@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from H3DELandmarksLib.errors import InputError
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.evaluation import metrics
-from H3DELandmarksLib.evaluation.published import published_rows, published_text
-from H3DELandmarksLib.files import replaced_when_complete
-from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.evaluation.metrics import published_rows, published_text
 
 
 @dataclass(frozen=True)
@@ -71,23 +71,25 @@ class Evaluation:
         mre, sd = metrics.mean_radial_error(self.errors)
         scores = self.presence
         means = metrics.case_means(self.errors)
-        return _plain({
-            "cases": len(self.cases),
-            "mre_mm": mre,
-            "sd_mm": sd,
-            **{key: value for key, value in self._row("", ()).items() if key != "landmark"},
-            "presence": {name: getattr(scores, name) for name in ("accuracy", "precision", "recall", "f1")},
-            "published": published_rows(self),
-            "per_landmark": self.table,
-            "per_case": [
-                {"case": case, "mean_mm": mean, "missed": missed}
-                for case, mean, missed in zip(self.cases, means, self.missed.sum(axis=1))
-            ],
-            "without_prediction": self.without_prediction,
-            "without_reference": self.without_reference,
-            "never_predicted": self.never_predicted,
-            "never_marked": self.never_marked,
-        })
+        return _plain(
+            {
+                "cases": len(self.cases),
+                "mre_mm": mre,
+                "sd_mm": sd,
+                **{key: value for key, value in self._row("", ()).items() if key != "landmark"},
+                "presence": {name: getattr(scores, name) for name in ("accuracy", "precision", "recall", "f1")},
+                "published": published_rows(self),
+                "per_landmark": self.table,
+                "per_case": [
+                    {"case": case, "mean_mm": mean, "missed": missed}
+                    for case, mean, missed in zip(self.cases, means, self.missed.sum(axis=1))
+                ],
+                "without_prediction": self.without_prediction,
+                "without_reference": self.without_reference,
+                "never_predicted": self.never_predicted,
+                "never_marked": self.never_marked,
+            }
+        )
 
     def text(self) -> str:
         """The report as aligned plain text: what was compared, the figures, one line per landmark."""
@@ -231,6 +233,7 @@ def _percent(value: float) -> str:
 
 def _aligned(rows: list[dict[str, Any]]) -> list[str]:
     """Rows of equal keys as lines of aligned columns below their header."""
+
     def cell(key: str, value: Any) -> str:
         if not isinstance(value, float):
             return str(value)

@@ -4,5 +4,11 @@ from H3DELandmarksLib.models.package import ModelPackage, open_package, write_pa
 from H3DELandmarksLib.models.registry import ModelEntry, available_models, find_model, install_model
 
 __all__ = [
-    "ModelEntry", "ModelPackage", "available_models", "find_model", "install_model", "open_package", "write_package",
+    "ModelEntry",
+    "ModelPackage",
+    "available_models",
+    "find_model",
+    "install_model",
+    "open_package",
+    "write_package",
 ]

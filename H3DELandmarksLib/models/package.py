@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from H3DELandmarksLib.errors import InputError, MissingDependencyError, ModelPackageError
-from H3DELandmarksLib.files import replaced_when_complete
-from H3DELandmarksLib.landmarks import LandmarkScheme
+from H3DELandmarksLib.core.errors import InputError, MissingDependencyError, ModelPackageError
+from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.landmarks import LandmarkScheme
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import H3DELandmarksLib
-from H3DELandmarksLib.errors import ModelPackageError
-from H3DELandmarksLib.files import TEMPORARY_PREFIX
-from H3DELandmarksLib.models.history import HistoryEntry, append_entry, current_version, read_history
-from H3DELandmarksLib.models.lineage import package_digest
+from H3DELandmarksLib.core.errors import ModelPackageError
+from H3DELandmarksLib.core.files import TEMPORARY_PREFIX
+from H3DELandmarksLib.formats.lineage import package_digest
 from H3DELandmarksLib.models.package import ModelPackage, open_package, write_files
+from H3DELandmarksLib.models.versions import HistoryEntry, append_entry, current_version, read_history
 
 FOLDER_VARIABLE = "H3DE_MODELS"
 

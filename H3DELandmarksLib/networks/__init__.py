@@ -8,9 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .h3denet import H3DENet, H3DENetConfig, NetworkOutput
-from .hyatt import HanConfig, HyattConfig, HyattNet, HyattOutput
-from .residual_unet import ResidualUNet, ResidualUNetConfig
+from H3DELandmarksLib.networks.h3denet import H3DENet, H3DENetConfig, NetworkOutput
+from H3DELandmarksLib.networks.hyatt import HanConfig, HyattConfig, HyattNet, HyattOutput
 
 __all__ = [
     "H3DENet",
@@ -20,8 +19,6 @@ __all__ = [
     "HyattNet",
     "HyattOutput",
     "NetworkOutput",
-    "ResidualUNet",
-    "ResidualUNetConfig",
     "build_network",
     "output_maps",
 ]
@@ -30,7 +27,6 @@ ARCHITECTURES: dict[str, tuple[type[nn.Module], type]] = {
     "h3denet": (H3DENet, H3DENetConfig),
     "han": (HyattNet, HanConfig),
     "hyatt": (HyattNet, HyattConfig),
-    "residual-encoder-unet": (ResidualUNet, ResidualUNetConfig),
 }
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import DepthwiseConv
+from H3DELandmarksLib.networks.layers import DepthwiseConv
 
 # Copies of keys, and as many of values, that are attended to at once.
 GATHERED_BYTES = 64 * 2**20

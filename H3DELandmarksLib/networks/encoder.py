@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from .bilevel_attention import BiLevelRoutingAttention
-from .layers import Conv3d, DepthwiseConv, InstanceNorm, Perceptron
+from H3DELandmarksLib.networks.bilevel_attention import BiLevelRoutingAttention
+from H3DELandmarksLib.networks.layers import Conv3d, DepthwiseConv, InstanceNorm, Perceptron
 
 LAYER_NORM_EPS = 1e-6
 LINEAR_INIT_STD = 0.02

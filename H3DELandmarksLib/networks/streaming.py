@@ -14,9 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .decoder import NEGATIVE_SLOPE, DecoderBlock, SuperResolution
-from .layers import NATIVE_CONVOLUTION_LIMIT, Conv3d
-from .upsampled_convolution import convolve_upsampled_rows, tap_matrices
+from H3DELandmarksLib.networks.decoder import (
+    NEGATIVE_SLOPE,
+    DecoderBlock,
+    SuperResolution,
+    convolve_upsampled_rows,
+    tap_matrices,
+)
+from H3DELandmarksLib.networks.layers import NATIVE_CONVOLUTION_LIMIT, Conv3d
 
 # About what a slab takes. On a CPU it should fit its cache, and what the C library recycles without new pages.
 SLAB_BYTES = {"cpu": 8 * 2**20}

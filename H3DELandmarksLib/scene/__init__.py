@@ -4,19 +4,7 @@ The only room that imports slicer and vtk. It takes nodes and scenes as argument
 application. Here millimeters change their frame: RAS in the scene, LPS in the library.
 """
 
-from H3DELandmarksLib.scene.comparison import Comparison, compare_point_lists
-from H3DELandmarksLib.scene.detections import latest_detection, may_be_replaced, show_detection
-from H3DELandmarksLib.scene.hardening import HardeningWatch
-from H3DELandmarksLib.scene.learning_curve import remove_curves, show_curves
-from H3DELandmarksLib.scene.placing import begin_placing, end_placing, interaction_node, is_placing
-from H3DELandmarksLib.scene.point_list import create_point_list, landmarks_from_point_list, update_point_list
-from H3DELandmarksLib.scene.proposal import proposed_landmarks
-from H3DELandmarksLib.scene.region import fit_to_points, fit_to_volume, region_from_node
-from H3DELandmarksLib.scene.review import Review, ReviewedLandmark, ReviewState
-from H3DELandmarksLib.scene.review_history import ReviewHistory
-from H3DELandmarksLib.scene.sequences import current_frame
-from H3DELandmarksLib.scene.subject_hierarchy import place_beside
-from H3DELandmarksLib.scene.training_case import (
+from H3DELandmarksLib.scene.cases import (
     ReviewedCase,
     find_case,
     remember_case,
@@ -26,8 +14,37 @@ from H3DELandmarksLib.scene.training_case import (
     volume_of,
     world_position_of,
 )
-from H3DELandmarksLib.scene.views import center_views, hide_radius, show_radius
-from H3DELandmarksLib.scene.volumes import own_volume_from_node, volume_from_node, why_not_for_model, why_unusable
+from H3DELandmarksLib.scene.comparison import Comparison, compare_point_lists
+from H3DELandmarksLib.scene.detections import latest_detection, may_be_replaced, show_detection
+from H3DELandmarksLib.scene.learning_curve import remove_curves, show_curves
+from H3DELandmarksLib.scene.point_list import (
+    create_point_list,
+    landmarks_from_point_list,
+    place_beside,
+    update_point_list,
+)
+from H3DELandmarksLib.scene.proposal import HardeningWatch, proposed_landmarks
+from H3DELandmarksLib.scene.review import Review, ReviewedLandmark, ReviewState
+from H3DELandmarksLib.scene.review_history import ReviewHistory
+from H3DELandmarksLib.scene.views import (
+    begin_placing,
+    center_views,
+    end_placing,
+    hide_radius,
+    interaction_node,
+    is_placing,
+    show_radius,
+)
+from H3DELandmarksLib.scene.volumes import (
+    current_frame,
+    fit_to_points,
+    fit_to_volume,
+    own_volume_from_node,
+    region_from_node,
+    volume_from_node,
+    why_not_for_model,
+    why_unusable,
+)
 
 __all__ = [
     "Comparison",

@@ -9,11 +9,10 @@ import numpy as np
 import slicer
 import vtk
 
-from H3DELandmarksLib.errors import InputError
+from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
 from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM, mean_radial_error, success_rates
-from H3DELandmarksLib.scene.point_list import landmarks_from_point_list
-from H3DELandmarksLib.scene.subject_hierarchy import place_beside
+from H3DELandmarksLib.scene.point_list import landmarks_from_point_list, place_beside
 
 ERROR_COLUMN = "Error (mm)"
 LANDMARK_COLUMN = "Landmark"
@@ -86,12 +85,17 @@ def compare_point_lists(node, reference, thresholds: Sequence[float] = THRESHOLD
 
 def error_columns(evaluation: Evaluation) -> dict[str, list]:
     """One row per landmark: name, error in mm (NaN where there is none), and what was found."""
+
     def result(k: int) -> str:
         if not evaluation.known[0, k]:
             return "not stated in the reference"
         found, there = evaluation.predicted[0, k], evaluation.present[0, k]
-        return {(True, True): "found", (False, True): "missed", (True, False): "found, but absent in the reference",
-                (False, False): "absent in both"}[bool(found), bool(there)]
+        return {
+            (True, True): "found",
+            (False, True): "missed",
+            (True, False): "found, but absent in the reference",
+            (False, False): "absent in both",
+        }[bool(found), bool(there)]
 
     return {
         LANDMARK_COLUMN: list(evaluation.landmarks),

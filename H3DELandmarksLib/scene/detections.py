@@ -11,16 +11,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from H3DELandmarksLib.errors import InputError
-from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.scene.point_list import (
     POINT_LIST_CLASS,
     create_point_list,
     landmarks_from_point_list,
+    place_beside,
     update_point_list,
 )
 from H3DELandmarksLib.scene.proposal import keep_proposal, read_proposal
-from H3DELandmarksLib.scene.subject_hierarchy import place_beside
 
 MODEL_ATTRIBUTE = "H3DELandmarks.Model"
 VOLUME_REFERENCE = "H3DELandmarks.Volume"

@@ -9,10 +9,35 @@ import slicer
 import slicer.util
 import vtk
 
-from H3DELandmarksLib.errors import InputError
-from H3DELandmarksLib.landmarks import LandmarkSet, agreeing_presence
-from H3DELandmarksLib.markups_json import MEASUREMENT_LIMIT, MEASUREMENT_UNITS, NOT_STATED
-from H3DELandmarksLib.scene.frames import lps_from_ras
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.landmarks import LandmarkSet, agreeing_presence
+from H3DELandmarksLib.io.markups import MEASUREMENT_LIMIT, MEASUREMENT_UNITS, NOT_STATED
+
+LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def lps_from_ras(points: np.ndarray) -> np.ndarray:
+    """Change (..., 3) points from RAS to LPS mm, or from LPS to RAS: it is the same change of signs."""
+    return np.asarray(points, dtype=np.float64) * np.diag(LPS_FROM_RAS)[:3]
+
+
+def place_beside(node, neighbor) -> None:
+    """Show a node in subject hierarchy under the same parent as another one: the same study or folder.
+
+    Args:
+        node: vtkMRMLNode to place.
+        neighbor: vtkMRMLNode of the same scene.
+    """
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
+    parent = hierarchy.GetItemParent(_item(hierarchy, neighbor))
+    hierarchy.SetItemParent(_item(hierarchy, node), parent)
+
+
+def _item(hierarchy, node) -> int:
+    """The item of a node. Slicer's plugins make one for every new node, but without the application there are none."""
+    item = hierarchy.GetItemByDataNode(node)
+    return item or hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
+
 
 POINT_LIST_CLASS = "vtkMRMLMarkupsFiducialNode"
 _FIELDS = {"presence": "presence", "confidence": "confidence", "radius90": "radius"}

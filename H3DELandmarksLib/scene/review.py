@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import slicer.util
 
-from H3DELandmarksLib.review_state import ReviewState
+from H3DELandmarksLib.core.landmarks import ReviewState
 from H3DELandmarksLib.scene.proposal import (
     Proposal,
     ProposedLandmark,
@@ -100,6 +100,7 @@ class Review:
         Returns:
             A name; None when everything is decided.
         """
+
         def place(p: ReviewedLandmark) -> tuple[float, int]:
             return (-p.doubt, p.index)
 
@@ -194,10 +195,17 @@ class Review:
         proposed = None if said.position is None else world_position(node, said.position)
         moved = np.nan if position is None or proposed is None else float(np.linalg.norm(position - proposed))
         return ReviewedLandmark(
-            name, node.GetNthControlPointDescription(k), k,
-            self._state(k, said, moved, name in proposal.accepted), position, proposed, _certainty(said),
-            np.nan if said.radius is None else said.radius, moved,
-            bool(node.GetNthControlPointLocked(k)), proposal.partner(name),
+            name,
+            node.GetNthControlPointDescription(k),
+            k,
+            self._state(k, said, moved, name in proposal.accepted),
+            position,
+            proposed,
+            _certainty(said),
+            np.nan if said.radius is None else said.radius,
+            moved,
+            bool(node.GetNthControlPointLocked(k)),
+            proposal.partner(name),
         )
 
     def _state(self, k: int, said: ProposedLandmark, moved: float, accepted: bool) -> ReviewState:

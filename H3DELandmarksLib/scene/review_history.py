@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import slicer.util
 
-from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.scene.point_list import update_point_list
 from H3DELandmarksLib.scene.proposal import ATTRIBUTE, proposed_landmarks
 
@@ -92,7 +92,10 @@ def _point(node, k: int) -> _Point:
         status = node.PositionUndefined
     position = tuple(node.GetNthControlPointPosition(k)) if status == node.PositionDefined else None
     return _Point(
-        node.GetNthControlPointLabel(k), node.GetNthControlPointDescription(k), status, position,
+        node.GetNthControlPointLabel(k),
+        node.GetNthControlPointDescription(k),
+        status,
+        position,
         bool(node.GetNthControlPointLocked(k)),
     )
 

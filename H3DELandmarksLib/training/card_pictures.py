@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from H3DELandmarksLib.errors import MissingDependencyError
+from H3DELandmarksLib.core.errors import MissingDependencyError
+from H3DELandmarksLib.core.image_plane import is_radiograph
+from H3DELandmarksLib.core.shape_model import rigid_fit
 from H3DELandmarksLib.evaluation.metrics import case_means
-from H3DELandmarksLib.pictures.definition_picture import draw_every_landmark, draw_failure, draw_overview
-from H3DELandmarksLib.pictures.plots import draw_errors, draw_reliability
-from H3DELandmarksLib.pictures.schematic import draw_schematic
-from H3DELandmarksLib.planar import is_radiograph
-from H3DELandmarksLib.shape_model import rigid_fit
+from H3DELandmarksLib.figures.definitions import draw_every_landmark, draw_failure, draw_overview
+from H3DELandmarksLib.figures.landmarks import draw_schematic
+from H3DELandmarksLib.figures.plots import draw_errors, draw_reliability
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.judgement import CUT, Verdict
+from H3DELandmarksLib.training.evaluation import CUT, Verdict
 
 logger = logging.getLogger(__name__)
 DEFINITIONS, ACCURACY, RELIABILITY, FAILURES = "definitions", "accuracy", "reliability", "failures"
@@ -59,7 +59,8 @@ def card_pictures(
         return [
             *scan(manifest, verdict, test),
             CardPicture(
-                ACCURACY, "accuracy.png",
+                ACCURACY,
+                "accuracy.png",
                 "Errors on the test cases. Points farther right than their triangle lie outside the stated radius.",
                 draw_errors(verdict.evaluation.landmarks, verdict.evaluation.errors, verdict.calibration.radius90),
             ),
@@ -84,14 +85,18 @@ def _definitions_on_scan(manifest: Mapping, verdict: Verdict, test: Sequence[Cas
     case = max(test, key=lambda one: one.landmarks.present.sum())
     flat = is_radiograph(case.volume)
     yield CardPicture(
-        DEFINITIONS, "landmarks.jpg", f"The points in {'one radiograph' if flat else 'projections of one scan'}.",
+        DEFINITIONS,
+        "landmarks.jpg",
+        f"The points in {'one radiograph' if flat else 'projections of one scan'}.",
         draw_overview(case.volume, case.landmarks, manifest["title"], OVERVIEW_SIZE),
-    )  # fmt: skip
+    )
     if not flat:
         yield CardPicture(
-            DEFINITIONS, "points.jpg", "Every point in slices of the same scan.",
+            DEFINITIONS,
+            "points.jpg",
+            "Every point in slices of the same scan.",
             draw_every_landmark(case.volume, case.landmarks, SLICES_SIZE),
-        )  # fmt: skip
+        )
 
 
 def _definitions_by_shape(manifest: Mapping, verdict: Verdict, test: Sequence[Case]) -> Iterator[CardPicture]:
@@ -99,8 +104,10 @@ def _definitions_by_shape(manifest: Mapping, verdict: Verdict, test: Sequence[Ca
     names = [landmark["name"] for landmark in scheme["landmarks"]]
     picture = draw_schematic(names, verdict.shape.mean, scheme.get("pairs", ()), _own_frame(manifest))
     yield CardPicture(
-        DEFINITIONS, "landmarks.png",
-        "Mean positions of the points in the training cases; the scans themselves are not ours to show.", picture,
+        DEFINITIONS,
+        "landmarks.png",
+        "Mean positions of the points in the training cases; the scans themselves are not ours to show.",
+        picture,
     )
 
 
@@ -115,15 +122,15 @@ def _reliability(verdict: Verdict) -> CardPicture:
     diagrams = {title: verdict.reliability[CUT][name]["bins"] for name, title in titles.items()}
     errors = {title: verdict.reliability[CUT][name]["ece"] for name, title in titles.items()}
     return CardPicture(
-        RELIABILITY, "reliability.png",
+        RELIABILITY,
+        "reliability.png",
         "Stated probabilities against what came true in the test cases, whole and with one end cut off; on the dashed "
-        "line they are right. Numbers count statements.", draw_reliability(diagrams, errors),
-    )  # fmt: skip
+        "line they are right. Numbers count statements.",
+        draw_reliability(diagrams, errors),
+    )
 
 
-def _failures(
-    manifest: Mapping, verdict: Verdict, test: Sequence[Case], show_scans: bool
-) -> Iterator[CardPicture]:
+def _failures(manifest: Mapping, verdict: Verdict, test: Sequence[Case], show_scans: bool) -> Iterator[CardPicture]:
     cases, scheme = {case.name: case for case in test}, manifest["scheme"]
     for number, row in enumerate(worst_cases(verdict), start=1):
         name = verdict.evaluation.cases[row]
@@ -139,9 +146,7 @@ def _failures(
             yield CardPicture(FAILURES, f"failure-{number}.png", caption, data)
 
 
-def _in_the_shape_s_frame(
-    manifest: Mapping, verdict: Verdict, found: np.ndarray, truth: np.ndarray
-) -> np.ndarray:
+def _in_the_shape_s_frame(manifest: Mapping, verdict: Verdict, found: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """(K, 3) mm from the true points to the found ones, seen in the mean shape's frame; NaN where one is missing."""
     known = np.isfinite(truth).all(axis=1)
     if not _own_frame(manifest):

@@ -1,20 +1,25 @@
-"""Training configurations: one JSON file per model says data, split, networks and schedule."""
+"""The cases of a configuration's subsets."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from H3DELandmarksLib.datasets.conversion import read_split
-from H3DELandmarksLib.errors import InputError
-from H3DELandmarksLib.landmarks import LandmarkScheme
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.landmarks import LandmarkScheme
+from H3DELandmarksLib.core.research import research_module
+from H3DELandmarksLib.core.shape_model import Pose
+from H3DELandmarksLib.io.case_folder import read_case
 from H3DELandmarksLib.networks import build_network
-from H3DELandmarksLib.training.objectives import check_objective
+from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksLib.training.losses import check_objective
 
 REQUIRED = ("id", "version", "title", "data", "intensity", "stages", "tolerance_mm")
 SUBSETS = ("train", "validation", "test")
@@ -102,12 +107,95 @@ def read_configuration(path: Path) -> Configuration:
     return Configuration(path, values, _scheme(path, values))
 
 
+def read_split(path: Path) -> dict[str, list[str]]:
+    """Read a split file.
+
+    Raises:
+        InputError: it is missing or not a split file.
+    """
+    try:
+        split = json.loads(path.read_text(encoding="utf-8"))
+        return {str(subset): [str(name) for name in names] for subset, names in split.items()}
+    except FileNotFoundError as error:
+        raise InputError(f"The split file '{path}' does not exist: convert the data set again.") from error
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"'{path}' is not a split file: remove it and convert the data set again.") from error
+
+
 def _scheme(path: Path, values: Mapping) -> LandmarkScheme:
     """The phantom brings its own scheme; others are named by a file beside the configuration."""
     if values["data"]["reader"] == "phantom":
-        from H3DELandmarksLib.datasets.phantom import MOLAR_SCHEME
+        from H3DELandmarksLib.core.molar_scheme import MOLAR_SCHEME
 
         return MOLAR_SCHEME
     if "scheme" not in values:
         raise InputError(f"The configuration '{path}' lacks the entry scheme: name the landmarks' file.")
     return LandmarkScheme.from_dict(json.loads((path.parent / values["scheme"]).read_text(encoding="utf-8")))
+
+
+logger = logging.getLogger(__name__)
+
+
+def load_cases(configuration: Configuration, subset: str, cache: Path) -> list[Case]:
+    """Load the cases of "train", "validation", "test" or "calibration"; radiographs come on their sheets.
+
+    Where the published points of a specimen lie in another pose than its scan, the file named by ``data.poses`` holds
+    the rigid motion from the one to the other.
+
+    Args:
+        configuration: its ``data`` entry names the reader.
+        subset: which part of the split.
+        cache: folder in which generated cases are kept between runs.
+
+    Raises:
+        InputError: the reader is unknown or the data is not there.
+    """
+    readers = {"case-folder": _from_folder, "phantom": _from_phantom}
+    reader = configuration.values["data"]["reader"]
+    if reader not in readers:
+        raise InputError(f"The data reader '{reader}' is unknown: use one of {', '.join(readers)}.")
+    return [case.laid_flat() for case in readers[reader](configuration, subset, cache)]
+
+
+def _from_folder(configuration: Configuration, subset: str, cache: Path) -> list[Case]:
+    folder = configuration.data_folder()
+    data = configuration.values["data"]
+    poses = {}
+    if "poses" in data:
+        poses = json.loads((configuration.path.parent / data["poses"]).read_text(encoding="utf-8"))
+    cases = []
+    for name in configuration.split()[subset]:
+        volume, landmarks = read_case(folder, name, configuration.scheme.names)
+        if name in poses:
+            pose = Pose(np.array(poses[name]["rotation"]), np.array(poses[name]["translation"]))
+            landmarks = landmarks.with_positions(pose.to_lps(landmarks.positions))
+        cases.append(Case(name, volume, landmarks))
+    return cases
+
+
+def _from_phantom(configuration: Configuration, subset: str, cache: Path) -> list[Case]:
+    data = configuration.values["data"]
+    first, last = data["seeds"][subset]
+    spacings = data["spacings_mm"]
+    return [_phantom_case(seed, spacings[seed % len(spacings)], cache / "phantom") for seed in range(first, last)]
+
+
+def _phantom_case(seed: int, spacing: float, cache: Path) -> Case:
+    """Generate a phantom, or read it back: arrays are kept because one takes seconds to make."""
+    from H3DELandmarksLib.core.geometry import Volume
+    from H3DELandmarksLib.core.landmarks import LandmarkSet
+    from H3DELandmarksLib.core.molar_scheme import MOLAR_SCHEME
+
+    generate_phantom = research_module("phantom", "The phantom").generate_phantom
+    path = cache / f"{seed}-{spacing}.npz"
+    if path.exists():
+        with np.load(path) as kept:
+            volume = Volume(kept["array"], kept["affine"])
+            return Case(f"phantom-{seed}", volume, LandmarkSet(MOLAR_SCHEME.names, kept["positions"], kept["presence"]))
+    case = generate_phantom(seed, spacing=spacing)
+    cache.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".partial.npz")
+    volume, points = case.volume, case.landmarks
+    np.savez(beside, array=volume.array, affine=volume.affine, positions=points.positions, presence=points.presence)
+    beside.replace(path)
+    return Case(f"phantom-{seed}", volume, points)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,17 +16,160 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from H3DELandmarksLib.detection.layout import Layout
-from H3DELandmarksLib.detection.stage import choose_decoder
-from H3DELandmarksLib.errors import Cancelled, InputError
+from H3DELandmarksLib.core.errors import Cancelled, InputError, MissingDependencyError
+from H3DELandmarksLib.core.files import replaced_when_complete, write_watched
+from H3DELandmarksLib.detection.stage import Layout, choose_decoder
+from H3DELandmarksLib.figures.plots import draw_training_curve
 from H3DELandmarksLib.networks import build_network, output_maps
 from H3DELandmarksLib.training.cases import TrainingCase
-from H3DELandmarksLib.training.checkpoints import load_checkpoint, save_checkpoint
-from H3DELandmarksLib.training.curve import append_row, draw_curve, trim_curve
-from H3DELandmarksLib.training.layer_rates import parameter_groups
-from H3DELandmarksLib.training.memory import MemoryPlan
-from H3DELandmarksLib.training.objectives import choose_objective, start_at_background
+from H3DELandmarksLib.training.losses import choose_objective, start_at_background
 from H3DELandmarksLib.training.sampling import CropSampler, draw_batch
+
+
+def save_checkpoint(path: Path, state: dict) -> None:
+    """Write beside and rename, so that the previous checkpoint stays whole until the new one is."""
+    beside = path.with_suffix(".partial")
+    with open(beside, "wb") as stream:
+        torch.save(state, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(beside, path)
+
+
+def load_checkpoint(path: Path) -> dict:
+    """Read tensors and plain values only; nothing in the file is executed."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"The checkpoint '{path}' cannot be read: delete it to start this stage again.") from error
+
+
+logger = logging.getLogger(__name__)
+# What PyTorch says on CUDA and MPS, and on CPUs.
+SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is short; PyTorch has no class of errors for all devices."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in SIGNS)
+
+
+class MemoryPlan:
+    """Into how many parts a batch is cut; what was found to fit is kept.
+
+    Attributes:
+        parts: 1 is the whole batch at once.
+    """
+
+    def __init__(self, batch: int) -> None:
+        """Begin with a whole batch of so many samples."""
+        self.batch, self.parts = batch, 1
+
+    def attempt(self, work: Callable[[int], float], leave_device: Callable[[], str | None]) -> float:
+        """Do the work for a batch; where memory is short, in more parts, and then on the CPU, with one warning.
+
+        Args:
+            work: gets the number of parts; may be called again after it failed.
+            leave_device: moves everything to the CPU; returns the device that was left, None on the CPU already.
+
+        Raises:
+            InputError: not even one sample fits into the memory.
+        """
+        before, left = self.parts, None
+        while True:
+            try:
+                result = work(self.parts)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            if self.parts < self.batch:
+                self.parts = min(self.batch, 2 * self.parts)
+            elif not (left := leave_device()):
+                raise InputError("The memory is too small for training this model: close other programs.")
+        if left:
+            logger.warning("The memory of the %s device is too small: training goes on with the CPU, slowly.", left)
+        elif self.parts > before:
+            logger.warning(
+                "The memory is too small for a whole batch: training goes on with %d parts of it.", self.parts
+            )
+        return result
+
+
+def append_row(path: Path, row: Mapping[str, float]) -> None:
+    """Add a line; the file is written anew, so that a kill leaves the old one."""
+    _write(path, [*read_curve(path), {name: f"{value:.6g}" for name, value in row.items()}])
+
+
+def trim_curve(path: Path, step: int) -> None:
+    """Leave out what was written after a checkpoint, whose training is done again."""
+    rows = read_curve(path)
+    kept = [row for row in rows if int(row["step"]) <= step]
+    if len(kept) < len(rows):
+        _write(path, kept)
+
+
+def read_curve(path: Path) -> list[dict[str, str]]:
+    """All lines by column; none where the file is not there."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def draw_curve(path: Path) -> None:
+    """Draw the curve as a PNG beside its file; nothing before the first line, or without matplotlib (as in Slicer)."""
+    rows = read_curve(path)
+    if not rows:
+        return
+    try:
+        picture = draw_training_curve(rows)
+    except MissingDependencyError:
+        return
+    with replaced_when_complete(path.with_suffix(".png")) as partial:
+        partial.write_bytes(picture)
+
+
+def _write(path: Path, rows: list[dict[str, str]]) -> None:
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    write_watched(path, text.getvalue())
+
+
+# What the networks call the layers that read the image.
+EARLY = ("encoder.", "backbone.")
+
+
+def parameter_groups(network: nn.Module, settings: Mapping) -> list[dict]:
+    """Groups for an optimizer: biases and norms without weight decay, early layers at a rate of their own.
+
+    Args:
+        network: its early parameters are frozen where their rate is 0.
+        settings: ``learning_rate``, ``weight_decay`` and, as a part of the learning rate, ``early_rate`` (default 1).
+    """
+    factor = settings.get("early_rate", 1.0)
+    named = list(network.named_parameters())
+    if factor == 1:
+        return _by_decay([p for _, p in named], settings["weight_decay"])
+    early = [p for name, p in named if name.startswith(EARLY)]
+    groups = _by_decay([p for name, p in named if not name.startswith(EARLY)], settings["weight_decay"])
+    if factor == 0:
+        for parameter in early:
+            parameter.requires_grad_(False)
+        return groups
+    rate = settings["learning_rate"] * factor
+    return [*groups, *({**group, "lr": rate} for group in _by_decay(early, settings["weight_decay"]))]
+
+
+def _by_decay(parameters: list[nn.Parameter], weight_decay: float) -> list[dict]:
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[float, str], None]
@@ -99,7 +245,10 @@ class StageTrainer:
         save_checkpoint(self.checkpoint, {"step": self.step, "losses": self.losses, **parts})
 
     def run(
-        self, training: Sequence[TrainingCase], validation: Sequence[TrainingCase], progress: Progress | None = None,
+        self,
+        training: Sequence[TrainingCase],
+        validation: Sequence[TrainingCase],
+        progress: Progress | None = None,
         watch: Callable[[int], None] | None = None,
     ) -> None:
         """Train until the configured number of steps, checkpointing on the way.

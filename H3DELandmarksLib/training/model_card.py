@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from H3DELandmarksLib.evaluation import Evaluation
 from H3DELandmarksLib.training.card_pictures import ACCURACY, DEFINITIONS, FAILURES, RELIABILITY, CardPicture
-from H3DELandmarksLib.training.judgement import CROSS, CUT, WHOLE
+from H3DELandmarksLib.training.evaluation import CROSS, CUT, WHOLE
 
 MOST_LISTED = 10
 
@@ -14,7 +14,6 @@ NETWORKS = {
     "h3denet": "H3DE-Net (arXiv 2502.14221)",
     "hyatt": "HYATT-Net (arXiv 2412.06499, version 2)",
     "han": "HAN (arXiv 2412.06499, version 1)",
-    "residual-encoder-unet": "residual-encoder U-Net of nnU-Net (arXiv 2404.09556)",
 }
 
 
@@ -135,7 +134,7 @@ def _calibrated_on(cases: Mapping) -> list[str]:
 
 def _method(manifest: Mapping) -> str:
     stages = "\n".join(
-        f"- {stage['name']}: {NETWORKS[stage['network']['architecture']]}, voxels of {stage['spacing_mm']} mm, input "
+        f"- {stage['name']}: {NETWORKS.get(stage['network']['architecture'], stage['network']['architecture'])}, voxels of {stage['spacing_mm']} mm, input "
         f"{' x '.join(map(str, stage['shape']))}"
         for stage in manifest["stages"]
     )

@@ -11,21 +11,31 @@ import numpy as np
 from torch import Tensor
 
 from H3DELandmarksLib import __version__
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.calibration import Calibration
-from H3DELandmarksLib.errors import InputError
 from H3DELandmarksLib.models import ModelPackage, write_package
-from H3DELandmarksLib.shape_model import ShapeModel
 from H3DELandmarksLib.training.card_pictures import card_pictures
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.configuration import Configuration
-from H3DELandmarksLib.training.judgement import judge
+from H3DELandmarksLib.training.evaluation import judge
 from H3DELandmarksLib.training.model_card import model_card
 
 SHAPE_FILE = "shape.safetensors"
 DESCRIPTION = (
-    "id", "version", "title", "description", "modality", "anatomy", "intended_use", "limitations", "license",
-    "intensity", "outside", "max_spacing_mm",
+    "id",
+    "version",
+    "title",
+    "description",
+    "modality",
+    "anatomy",
+    "intended_use",
+    "limitations",
+    "license",
+    "intensity",
+    "outside",
+    "max_spacing_mm",
 )
 STAGE = ("name", "network", "spacing_mm", "shape", "poses", "groups", "views", "decoding")
 

@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from H3DELandmarksLib.detection.layout import is_flat
-from H3DELandmarksLib.errors import InputError
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.image_plane import is_radiograph
+from H3DELandmarksLib.core.shape_model import ShapeModel, learn_shape_model
+from H3DELandmarksLib.detection.stage import is_flat
 from H3DELandmarksLib.models import ModelPackage, find_model
-from H3DELandmarksLib.planar import is_radiograph
-from H3DELandmarksLib.shape_model import ShapeModel, learn_shape_model
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
-from H3DELandmarksLib.training.configuration import Configuration, read_configuration
-from H3DELandmarksLib.training.data import load_cases
+from H3DELandmarksLib.training.configuration import Configuration, load_cases, read_configuration
 from H3DELandmarksLib.training.loop import CHECKPOINT, StageTrainer, averaged_weights
 from H3DELandmarksLib.training.packaging import build_package, write_uncalibrated
 from H3DELandmarksLib.training.sampling import CropSampler
@@ -118,9 +117,14 @@ def package_run(configuration: Configuration, output: Path) -> ModelPackage:
     calibration = configuration.calibration_subset
     subsets = {name: load_cases(configuration, name, output.parent) for name in ("train", calibration, "test")}
     return build_package(
-        output / "package", configuration, _weights(configuration, output), shape_of(subsets["train"], configuration),
-        subsets[calibration], subsets["test"], calibration,
-    )  # fmt: skip
+        output / "package",
+        configuration,
+        _weights(configuration, output),
+        shape_of(subsets["train"], configuration),
+        subsets[calibration],
+        subsets["test"],
+        calibration,
+    )
 
 
 def package_uncalibrated(configuration: Configuration, output: Path) -> ModelPackage:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from H3DELandmarksLib.errors import InputError
+from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.models import ModelPackage
-from H3DELandmarksLib.training.layer_rates import EARLY
+from H3DELandmarksLib.training.loop import EARLY
 
 logger = logging.getLogger(__name__)
 HEAD = ("head.", "presence.logits.")
@@ -20,9 +20,11 @@ LANDMARK_AXES = {
     **{f"{layer}.weight": (0,) for layer in ("head", "head.conv", "presence.logits")},
     **{f"{layer}.bias": (0,) for layer in ("head", "head.conv", "presence.logits")},
     **{f"head.{level}.2.{kind}": (0,) for level in ("quarter_maps", "half_maps") for kind in ("weight", "bias")},
-    "head.correction.0.weight": (0, 1), "head.correction.0.bias": (0,),
-    "head.correction.2.weight": (0, 1), "head.correction.2.bias": (0,),
-}  # fmt: skip
+    "head.correction.0.weight": (0, 1),
+    "head.correction.0.bias": (0,),
+    "head.correction.2.weight": (0, 1),
+    "head.correction.2.bias": (0,),
+}
 
 
 def load_initial_weights(
@@ -49,7 +51,8 @@ def load_initial_weights(
     if channels is not None:
         given |= {
             name: _taken_over(own[name], given[name], axes, np.asarray(channels), name.startswith("head.conv"))
-            for name, axes in LANDMARK_AXES.items() if name in own and name in given
+            for name, axes in LANDMARK_AXES.items()
+            if name in own and name in given
         }
     fitting = {name for name in own.keys() & given.keys() if own[name].shape == given[name].shape}
     if any(not name.startswith(HEAD) for name in (own.keys() | given.keys()) - fitting):

@@ -3,9 +3,9 @@
 import numpy as np
 import slicer.util
 
-from H3DELandmarksLib.cohort import CaseLandmark, ModelName, ReviewState
-from H3DELandmarksLib.geometry import Volume
-from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState
+from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.landmarks import LandmarkSet
 
 NAMES = ("Left", "Middle", "Right")
 SIZE, SPACING = 40, 2.0

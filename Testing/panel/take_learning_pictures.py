@@ -25,10 +25,10 @@ import vtk
 from operating import choose, click, press, type_path, wait_until
 from PySide6.QtCore import QPoint
 
-from H3DELandmarksLib.cohort import CaseLandmark, ModelName, ReviewState, create_project
-from H3DELandmarksLib.datasets.phantom import generate_phantom
+from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState, create_project
+from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.models import find_model
-from H3DELandmarksLib.volume_io import write_volume
+from H3DELandmarksResearch.phantom import generate_phantom
 
 CASES, STEPS, HELD_OUT = 11, 16, 45
 SPACING_MM = 0.9
@@ -73,8 +73,12 @@ def write_jaws(folder, scans):
         if seed == CASES - 1:
             first, second = [name for name in points if np.isfinite(points[name]).all()][:2]
             points[first], points[second] = points[second], points[first]
-        known = [CaseLandmark(name, ReviewState.PLACED, p) if np.isfinite(p).all()
-                 else CaseLandmark(name, ReviewState.ABSENT) for name, p in points.items()]
+        known = [
+            CaseLandmark(name, ReviewState.PLACED, p)
+            if np.isfinite(p).all()
+            else CaseLandmark(name, ReviewState.ABSENT)
+            for name, p in points.items()
+        ]
         project.add(jaw.volume, known, model)
     scans.mkdir(parents=True)
     for seed in range(NEW_SCANS):

@@ -52,7 +52,7 @@ def test_events_come_in_order_without_what_is_no_event(start):
     child = start(
         "import sys, json\n"
         "print('a package says hello')\n"
-        "print('{\"no\": \"event\"}')\n"
+        'print(\'{"no": "event"}\')\n'
         "for i in range(3): print(json.dumps({'event': 'progress', 'i': i, 'text': 'größer'}), flush=True)\n"
         "print('5')\n"
         "sys.exit(7)\n"

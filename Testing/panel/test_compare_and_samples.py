@@ -8,7 +8,7 @@ import slicer
 from operating import add_volume, click
 from PySide6.QtGui import QImage
 
-from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.scene import create_point_list, landmarks_from_point_list, show_detection, volume_from_node
 
 FOUND = LandmarkSet(("a", "b", "c"), [[0, 0, 0], [3, 4, 0], [np.nan] * 3])

@@ -39,7 +39,10 @@ def pytorch_extension(missing, monkeypatch):
         succeeds = True
 
         def installTorch(
-            self, askConfirmation=False, forceComputationBackend=None, torchVersionRequirement=None,
+            self,
+            askConfirmation=False,
+            forceComputationBackend=None,
+            torchVersionRequirement=None,
             torchvisionVersionRequirement=None,
         ):
             calls.append(torchVersionRequirement)
@@ -142,8 +145,14 @@ def test_slicer_5_12_installs_packages_itself(panel, monkeypatch, error):
     calls = []
 
     def pip_ensure(
-        requirements, constraints=None, skip_packages=None, prompt_install=True, prompt_restart=True, requester=None,
-        skip_in_testing=True, show_progress=True,
+        requirements,
+        constraints=None,
+        skip_packages=None,
+        prompt_install=True,
+        prompt_restart=True,
+        requester=None,
+        skip_in_testing=True,
+        show_progress=True,
     ):
         calls.append((requirements, requester))
         if error:

@@ -9,10 +9,10 @@ import slicer
 import slicer.util
 from operating import add_volume, click, content, create_node, wait_until
 
-from H3DELandmarksLib.cli import main
-from H3DELandmarksLib.markups_json import read_markups
+from H3DELandmarksLib.cli.main import main
+from H3DELandmarksLib.io.images import write_volume
+from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.scene import landmarks_from_point_list, region_from_node, volume_from_node
-from H3DELandmarksLib.volume_io import write_volume
 
 
 @pytest.fixture
@@ -266,8 +266,12 @@ def test_the_remaining_time_is_told_once_it_is_known(module):
     assert remainingSeconds(30.0, 0.01) is None and remainingSeconds(30.0, None) is None
     assert remainingSeconds(30.0, 1.0) is None
     assert remainingSeconds(30.0, 0.25) == pytest.approx(90)
-    assert [remainingText(s) for s in (None, 0.2, 41.6, 150)] == ["", "about 1 s left", "about 42 s left",
-                                                                 "about 2 min left"]
+    assert [remainingText(s) for s in (None, 0.2, 41.6, 150)] == [
+        "",
+        "about 1 s left",
+        "about 42 s left",
+        "about 2 min left",
+    ]
 
 
 def test_stage_and_remaining_time_are_shown(panel, monkeypatch):

@@ -9,9 +9,9 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from scene_voxels import NAMES, head, write_heads
 
-from H3DELandmarksLib.cohort import CaseLandmark, ReviewState, create_project
+from H3DELandmarksLib.cases import CaseLandmark, ReviewState, create_project
+from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.scene import volume_from_node
-from H3DELandmarksLib.volume_io import write_volume
 
 
 @pytest.fixture

@@ -35,8 +35,11 @@ def listed(variable):
 @pytest.mark.parametrize(("variable", "scripts"), [("MODULE_PYTHON_SCRIPTS", True), ("MODULE_PYTHON_RESOURCES", False)])
 def test_every_file_of_the_module_is_packaged(variable, scripts):
     existing = {
-        path.relative_to(MODULE).as_posix() for path in MODULE.rglob("*")
-        if path.is_file() and path.name != "CMakeLists.txt" and "__pycache__" not in path.parts
+        path.relative_to(MODULE).as_posix()
+        for path in MODULE.rglob("*")
+        if path.is_file()
+        and path.name != "CMakeLists.txt"
+        and "__pycache__" not in path.parts
         and (path.suffix == ".py") == scripts
     }
     assert listed(variable) == existing
@@ -115,8 +118,11 @@ def installed(tmp_path_factory):
 
 def test_the_package_holds_module_library_models_and_samples(installed):
     for name in (
-        "H3DELandmarks.py", "H3DELandmarksPanel/ReviewSection.py", "Resources/UI/H3DELandmarks.ui",
-        "H3DELandmarksLib/scene/review.py", "Resources/SampleData/mandibular-molar-phantom.nrrd",
+        "H3DELandmarks.py",
+        "H3DELandmarksPanel/ReviewSection.py",
+        "Resources/UI/H3DELandmarks.ui",
+        "H3DELandmarksLib/scene/review.py",
+        "Resources/SampleData/mandibular-molar-phantom.nrrd",
         "Resources/Models/mandibular-molar-phantom/manifest.json",
     ):
         assert (installed / name).is_file(), name
@@ -131,13 +137,18 @@ def test_the_installed_extension_passes_its_self_test_without_a_network(installe
     launcher.chmod(0o755)
     (tmp_path / "play.py").write_text(PLAY_SELF_TEST, encoding="utf-8")
     environment = {
-        **os.environ, "PYTHONPATH": str(ROOT / "Testing" / "standin"),
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "Testing" / "standin"),
         "PATH": f"{launcher.parent}{os.pathsep}{os.environ['PATH']}",
-        "HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9",
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "HTTP_PROXY": "http://127.0.0.1:9",
     }
     done = subprocess.run(
-        [sys.executable, tmp_path / "play.py", installed / "H3DELandmarks.py"], cwd=tmp_path, env=environment,
-        capture_output=True, text=True,
+        [sys.executable, tmp_path / "play.py", installed / "H3DELandmarks.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert "The test passed." in done.stdout

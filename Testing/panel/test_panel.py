@@ -24,11 +24,11 @@ from operating import (
     wait_until,
 )
 
-from H3DELandmarksLib.cli import main
-from H3DELandmarksLib.errors import InputError
-from H3DELandmarksLib.markups_json import read_markups
+from H3DELandmarksLib.cli.main import main
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.io.images import write_volume
+from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.scene import landmarks_from_point_list, volume_from_node
-from H3DELandmarksLib.volume_io import write_volume
 
 POINT_LIST = "vtkMRMLMarkupsFiducialNode"
 
@@ -282,7 +282,7 @@ def test_choices_are_kept_with_the_scene(panel, open_panel):
 
 
 def test_only_results_of_the_volume_and_model_are_offered_for_replacement(panel, scene, tiny):
-    from H3DELandmarksLib.landmarks import LandmarkSet
+    from H3DELandmarksLib.core.landmarks import LandmarkSet
     from H3DELandmarksLib.scene import show_detection
 
     first = panel.ui.volumeSelector.currentNode()

@@ -12,8 +12,8 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QFileDialog, QLineEdit
 from scene_voxels import write_heads
 
-from H3DELandmarksLib.cli import main
-from H3DELandmarksLib.cohort import create_project
+from H3DELandmarksLib.cases import create_project
+from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.models import find_model
 
 
@@ -29,10 +29,26 @@ def trained(tiny, tmp_path_factory):
         patch.setenv("XDG_DATA_HOME", str(folder / "data"))
         for number, steps, share in ((1, 1, 0.2), (2, 80, 0.4)):
             run = folder / "heads-runs" / f"run-{number:03d}"
-            assert main([
-                "train", "--from-cases", str(folder / "heads"), "--base-model", "tiny", "--output", str(run),
-                "--steps", str(steps), "--held-out", str(share), "--device", "cpu",
-            ]) == 0
+            assert (
+                main(
+                    [
+                        "train",
+                        "--from-cases",
+                        str(folder / "heads"),
+                        "--base-model",
+                        "tiny",
+                        "--output",
+                        str(run),
+                        "--steps",
+                        str(steps),
+                        "--held-out",
+                        str(share),
+                        "--device",
+                        "cpu",
+                    ]
+                )
+                == 0
+            )
     return folder
 
 
@@ -155,6 +171,7 @@ def test_without_a_finished_training_the_buttons_say_so(panel, tmp_path):
 
 def in_dialog(button, path):
     """Click a button and answer its file dialog by keyboard; None cancels."""
+
     def answer():
         dialog = QApplication.activeModalWidget()
         assert isinstance(dialog, QFileDialog)

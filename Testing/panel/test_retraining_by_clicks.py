@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from operating import click, descendants, is_running, type_path, wait_until
 from scene_voxels import write_heads
 
-from H3DELandmarksLib.cli import make_parser
-from H3DELandmarksLib.cohort import create_project
+from H3DELandmarksLib.cases import create_project
+from H3DELandmarksLib.cli.main import make_parser
 from H3DELandmarksLib.models import open_package
 
 NOT_RESUMABLE = "There is no interrupted training."
@@ -75,9 +75,7 @@ def test_what_is_needed_is_said(panel, folder, tmp_path):
     type_path(ui.trainingSetPath, folder)
     assert ui.retrainButton.enabled
     starts = [ui.baseModelSelector.itemText(k) for k in range(ui.baseModelSelector.count)]
-    assert starts == [
-        "Tiny model (1.0.0)", "A new model for these landmarks", "A new model, begun from Tiny model",
-    ]
+    assert starts == ["Tiny model (1.0.0)", "A new model for these landmarks", "A new model, begun from Tiny model"]
     assert ui.baseModelSelector.currentText == "Tiny model (1.0.0)"
 
 
@@ -103,7 +101,9 @@ def test_a_model_is_retrained_while_the_curve_is_shown(panel, scene, folder, tmp
     assert json.loads((run / "run.json").read_text(encoding="utf-8"))["state"] == "done"
     assert open_package(run / "package").version == "1.1.0"
     assert sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) == [
-        "cases", "index.json", "schemes",
+        "cases",
+        "index.json",
+        "schemes",
     ], "nothing but cases is kept in the training set"
     assert not training_processes()
 
@@ -157,8 +157,14 @@ def test_a_training_of_another_slicer_is_left_alone(panel, folder):
     run = folder.parent / f"{folder.name}-runs" / "run-001"
     run.mkdir(parents=True)
     record = {
-        "state": "running", "model": {"id": "tiny", "version": "1.1.0"}, "base": None, "cases": [],
-        "stages": [{"name": "localizer"}], "step": 3, "steps": 9, "updated": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "state": "running",
+        "model": {"id": "tiny", "version": "1.1.0"},
+        "base": None,
+        "cases": [],
+        "stages": [{"name": "localizer"}],
+        "step": 3,
+        "steps": 9,
+        "updated": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     (run / "run.json").write_text(json.dumps(record))
     type_path(ui.trainingSetPath, folder)
@@ -190,7 +196,8 @@ def test_a_new_model_is_begun_with_the_chosen_layers(panel, folder):
     panel.learning.cases.onFolderChosen(str(folder))
     starts = startsFor(panel.learning.cases.trainingSet)
     assert [start.arguments for start in starts] == [
-        ("--base-model", "tiny@1.0.0"), ("--new-model", "tiny-3"),
+        ("--base-model", "tiny@1.0.0"),
+        ("--new-model", "tiny-3"),
         ("--new-model", "tiny-3", "--encoder-from", "tiny@1.0.0"),
     ]
     parser = make_parser("h3delandmarks")

@@ -8,7 +8,7 @@ import qt
 import slicer
 from operating import PARENT, add_volume, click, columns_of, press, wait_until
 
-from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.scene import proposed_landmarks, show_detection
 
 FOUND = LandmarkSet(
@@ -253,8 +253,14 @@ def test_swapping_left_and_right(panel, points):
 def test_every_step_is_undone_and_redone(panel, points):
     seen = [rows(panel)]
     for name, button in (
-        ("middle", "acceptButton"), ("R", "absentButton"), ("R", "swapButton"), ("é", "acceptButton"),
-        ("L", "backButton"), ("L", "lockPointButton"), ("L", "lockAllButton"), (None, "acceptAllButton"),
+        ("middle", "acceptButton"),
+        ("R", "absentButton"),
+        ("R", "swapButton"),
+        ("é", "acceptButton"),
+        ("L", "backButton"),
+        ("L", "lockPointButton"),
+        ("L", "lockAllButton"),
+        (None, "acceptAllButton"),
     ):
         if name:
             click_row(panel, name)
@@ -382,8 +388,11 @@ def test_a_long_list_does_not_block_the_panel(panel, volume):
     many = show_detection(found, volume, "tiny@1.0.0", "many")
     for step in (
         lambda: panel.ui.reviewSelector.setCurrentNode(many),
-        panel.ui.nextButton.click, panel.ui.acceptButton.click, panel.ui.acceptAllButton.click,
-        panel.ui.undoButton.click, slicer.app.processEvents,
+        panel.ui.nextButton.click,
+        panel.ui.acceptButton.click,
+        panel.ui.acceptAllButton.click,
+        panel.ui.undoButton.click,
+        slicer.app.processEvents,
     ):
         begin = time.thread_time()
         step()

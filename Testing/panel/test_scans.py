@@ -8,11 +8,11 @@ from flat_cases import radiograph
 from operating import PARENT, add_volume, choose, click, wait_until
 from tiny_model import write_tiny_radiograph_package
 
-from H3DELandmarksLib.cli import main
-from H3DELandmarksLib.geometry import Volume
-from H3DELandmarksLib.markups_json import read_markups
+from H3DELandmarksLib.cli.main import main
+from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.io.images import write_volume
+from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.scene import landmarks_from_point_list, volume_from_node
-from H3DELandmarksLib.volume_io import write_volume
 
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

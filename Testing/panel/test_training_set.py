@@ -8,13 +8,13 @@ from operating import PARENT, add_volume, click, columns_of, press, type_path, w
 from PySide6.QtCore import Qt
 from scene_voxels import add_head, write_heads
 
-from H3DELandmarksLib.cohort import ReviewState, create_project, open_project
-from H3DELandmarksLib.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
+from H3DELandmarksLib.cases import ReviewState, create_project, open_project
+from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.scene import create_point_list, own_volume_from_node, show_detection
 
 NAMES = ("Left", "Middle", "Right")
 FOUND = LandmarkSet(
-    NAMES, [[8, 1, 2], [0, 0, 3], [-8, 1, 2]], presence=[0.9, 0.8, 0.7], confidence=[0.9, 0.8, 0.7], radius=[1, 2, 3],
+    NAMES, [[8, 1, 2], [0, 0, 3], [-8, 1, 2]], presence=[0.9, 0.8, 0.7], confidence=[0.9, 0.8, 0.7], radius=[1, 2, 3]
 )
 
 
@@ -82,8 +82,10 @@ def test_what_is_wrong_with_a_folder_is_told_while_it_is_typed(panel, folder, tm
         ("relative", "Give the whole path of the training set's folder, or choose it."),
         (tmp_path / "no" / "such", "There is no such folder: choose one, or type the name of a new one."),
         (tmp_path / "other" / "letter.txt", "There is no such folder: choose one, or type the name of a new one."),
-        (tmp_path / "other",
-         "This folder holds other files: choose that of a training set, or an empty one for a new set."),
+        (
+            tmp_path / "other",
+            "This folder holds other files: choose that of a training set, or an empty one for a new set.",
+        ),
     ):
         type_folder(panel, path)
         assert not ui.addCaseButton.enabled and ui.addCaseButton.toolTip == ui.trainingSetLabel.text == reason

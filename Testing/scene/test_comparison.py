@@ -5,23 +5,20 @@ import pytest
 import slicer
 import slicer.util
 
-from H3DELandmarksLib.errors import InputError
-from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.scene import compare_point_lists, create_point_list
 
 NAMES = ("a", "b", "c", "d", "e")
 FOUND = LandmarkSet(NAMES, [[0, 0, 0], [3, 4, 0], [np.nan] * 3, [1, 1, 1], [np.nan] * 3])
 TRUTH = LandmarkSet(
-    ("b", "a", "c", "d", "e", "more"),
-    [[0, 0, 0], [0, 0, 1], [5, 5, 5], [np.nan] * 3, [np.nan] * 3, [7, 7, 7]],
+    ("b", "a", "c", "d", "e", "more"), [[0, 0, 0], [0, 0, 1], [5, 5, 5], [np.nan] * 3, [np.nan] * 3, [7, 7, 7]]
 )
 
 
 def columns(table):
     return {
-        table.GetColumnName(c): [
-            table.GetTable().GetColumn(c).GetValue(r) for r in range(table.GetNumberOfRows())
-        ]
+        table.GetColumnName(c): [table.GetTable().GetColumn(c).GetValue(r) for r in range(table.GetNumberOfRows())]
         for c in range(table.GetNumberOfColumns())
     }
 
@@ -70,9 +67,7 @@ def test_comparing_again_fills_the_same_nodes(scene, comparison):
 
 
 def test_lists_without_a_common_name_are_refused(scene):
-    lists = [
-        create_point_list(scene, LandmarkSet((name,), [[0, 0, 0]]), f"list {name}") for name in ("a", "b")
-    ]
+    lists = [create_point_list(scene, LandmarkSet((name,), [[0, 0, 0]]), f"list {name}") for name in ("a", "b")]
     with pytest.raises(InputError, match="'list a' and 'list b' share no name"):
         compare_point_lists(*lists)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_volume
 
-from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.scene import landmarks_from_point_list, latest_detection, may_be_replaced, show_detection
 
 LANDMARKS = LandmarkSet(

@@ -11,8 +11,14 @@ from H3DELandmarksLib.scene import remove_curves, show_curves
 
 
 def row(step, mean, p90=None):
-    return {"step": step, "loss": 5.0, "mean_mm": mean, "median_mm": mean, "p90_mm": 2 * mean if p90 is None else p90,
-            "presence": 1.0}
+    return {
+        "step": step,
+        "loss": 5.0,
+        "mean_mm": mean,
+        "median_mm": mean,
+        "p90_mm": 2 * mean if p90 is None else p90,
+        "presence": 1.0,
+    }
 
 
 def drawn(chart):
@@ -29,7 +35,8 @@ def drawn(chart):
 def test_each_stage_has_its_mean_and_what_nine_of_ten_are_below(scene):
     chart = show_curves(scene, "Retraining", {"localizer": [row(100, 3.0), row(200, 1.5)], "refiner": []})
     assert drawn(chart) == {
-        "localizer, mean": [(100, 3.0), (200, 1.5)], "localizer, 9 of 10 below": [(100, 6.0), (200, 3.0)],
+        "localizer, mean": [(100, 3.0), (200, 1.5)],
+        "localizer, 9 of 10 below": [(100, 6.0), (200, 3.0)],
     }
     assert chart.GetTitle() == "Retraining" and chart.GetYAxisTitle().endswith("(mm)")
     assert chart.GetNthPlotSeriesNode(0).GetPlotType() == slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter

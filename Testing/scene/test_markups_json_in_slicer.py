@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from H3DELandmarksLib.landmarks import LandmarkSet
-from H3DELandmarksLib.markups_json import read_markups, write_markups
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.io.markups import read_markups, write_markups
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 

@@ -7,9 +7,9 @@ import pytest
 import slicer
 from scene_cases import LINEAR, add_linear_transform, add_nonlinear_transform
 
-from H3DELandmarksLib.errors import InputError
-from H3DELandmarksLib.landmarks import LandmarkSet
-from H3DELandmarksLib.markups_json import read_markups, write_markups
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.io.markups import read_markups, write_markups
 from H3DELandmarksLib.scene import create_point_list, landmarks_from_point_list, place_beside, update_point_list
 
 LANDMARKS = LandmarkSet(

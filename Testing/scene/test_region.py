@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scene_cases import GEOMETRIES, LINEAR, LPS_FROM_RAS, add_linear_transform, affine, rotation
 
-from H3DELandmarksLib.errors import InputError
-from H3DELandmarksLib.geometry import Volume
-from H3DELandmarksLib.landmarks import LandmarkSet
-from H3DELandmarksLib.region import Region, read_region, write_region
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.region import Region, read_region, write_region
 from H3DELandmarksLib.scene import fit_to_points, region_from_node
 
 VOXELS = np.arange(20 * 18 * 16).reshape(20, 18, 16)
@@ -34,9 +34,7 @@ def add_roi(scene, center=(5, -6, 7), size=(10, 20, 30), turned=True):
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @settings(max_examples=25, deadline=None)
-@given(
-    st.tuples(*[st.floats(2, 13)] * 3), st.tuples(*[st.floats(1, 12)] * 3), st.floats(-180, 180)
-)
+@given(st.tuples(*[st.floats(2, 13)] * 3), st.tuples(*[st.floats(1, 12)] * 3), st.floats(-180, 180))
 def test_a_crop_has_every_voxel_of_the_box_at_its_place(geometry, index, size, degrees):
     whole = volume(geometry)
     region = box(whole.grid.lps_from_ijk(index), size, degrees=degrees)

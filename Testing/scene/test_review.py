@@ -5,7 +5,7 @@ import pytest
 import slicer
 from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_nonlinear_transform, add_volume
 
-from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.scene import (
     HardeningWatch,
     Review,
@@ -24,7 +24,7 @@ FOUND = LandmarkSet(
     presence=[0.99, 0.9, 0.8, 0.3, 0.02],
     confidence=[0.95, 0.4, 0.7, 0.3, 0.02],
     radius=[1.5, 4.0, 2.0, 3.0, np.nan],
-    definitions=("left point", "middle point", "right point", "one that is not there", "größte Tiefe; \"=%20&<>"),
+    definitions=("left point", "middle point", "right point", "one that is not there", 'größte Tiefe; "=%20&<>'),
 )
 STATES = ["proposed", "proposed", "proposed", "proposed absent", "proposed absent"]
 
@@ -61,9 +61,16 @@ def assert_same_set(actual, expected):
 def everything(node):
     """All that a review shows."""
     return [
-        (p.name, p.definition, p.state, p.locked, p.partner, str(np.round([p.confidence, p.radius, p.moved], 6)),
-         None if p.position is None else np.round(p.position, 5).tolist(),
-         None if p.proposed is None else np.round(p.proposed, 5).tolist())
+        (
+            p.name,
+            p.definition,
+            p.state,
+            p.locked,
+            p.partner,
+            str(np.round([p.confidence, p.radius, p.moved], 6)),
+            None if p.position is None else np.round(p.position, 5).tolist(),
+            None if p.proposed is None else np.round(p.proposed, 5).tolist(),
+        )
         for p in Review(node).landmarks()
     ]
 

@@ -9,14 +9,14 @@ import slicer
 import vtk
 from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_volume
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "library"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 torch = pytest.importorskip("torch")
 from flat_cases import NAMES, radiograph  # noqa: E402
 from tiny_model import write_tiny_radiograph_package  # noqa: E402
 
 from H3DELandmarksLib.detection import Detector  # noqa: E402
+from H3DELandmarksLib.io.images import read_volume, write_volume  # noqa: E402
 from H3DELandmarksLib.scene import landmarks_from_point_list, show_detection, volume_from_node  # noqa: E402
-from H3DELandmarksLib.volume_io import read_volume, write_volume  # noqa: E402
 
 PIXELS = radiograph(1)[0].array
 

@@ -5,9 +5,8 @@ import pytest
 import slicer
 from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_nonlinear_transform, add_volume
 
-from H3DELandmarksLib.errors import InputError
-from H3DELandmarksLib.landmarks import LandmarkSet
-from H3DELandmarksLib.review_state import ReviewState
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.landmarks import LandmarkSet, ReviewState
 from H3DELandmarksLib.scene import (
     Review,
     create_point_list,
@@ -24,13 +23,20 @@ from H3DELandmarksLib.scene import (
 NAMES = ("accepted", "moved", "gone", "placed", "to check", "absent?", "unknown")
 POSITIONS = [[1, 2, 3], [4, 5, 6], [7, 8, 9], [np.nan] * 3, [3, 1, 2], [np.nan] * 3, [np.nan] * 3]
 FOUND = LandmarkSet(
-    NAMES, POSITIONS, presence=[0.9, 0.8, 0.7, 0.1, 0.9, 0.2, np.nan],
+    NAMES,
+    POSITIONS,
+    presence=[0.9, 0.8, 0.7, 0.1, 0.9, 0.2, np.nan],
     confidence=[0.9, 0.8, 0.7, 0.1, 0.6, 0.2, np.nan],
-    radius=[1, 2, 3, np.nan, 1, np.nan, np.nan], definitions=("where it is", *[""] * 6),
+    radius=[1, 2, 3, np.nan, 1, np.nan, np.nan],
+    definitions=("where it is", *[""] * 6),
 )
 STATES = {
-    "accepted": ReviewState.ACCEPTED, "moved": ReviewState.MOVED, "gone": ReviewState.ABSENT,
-    "placed": ReviewState.PLACED, "to check": ReviewState.PROPOSED, "absent?": ReviewState.PROPOSED_ABSENT,
+    "accepted": ReviewState.ACCEPTED,
+    "moved": ReviewState.MOVED,
+    "gone": ReviewState.ABSENT,
+    "placed": ReviewState.PLACED,
+    "to check": ReviewState.PROPOSED,
+    "absent?": ReviewState.PROPOSED_ABSENT,
     "unknown": ReviewState.UNKNOWN,
 }
 

@@ -5,7 +5,7 @@ import pytest
 import slicer
 from scene_cases import GEOMETRIES, add_volume
 
-from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.scene import (
     center_views,
     current_frame,

@@ -4,19 +4,12 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from scene_cases import (
-    GEOMETRIES,
-    LINEAR,
-    LPS_FROM_RAS,
-    add_linear_transform,
-    add_nonlinear_transform,
-    add_volume,
-)
+from scene_cases import GEOMETRIES, LINEAR, LPS_FROM_RAS, add_linear_transform, add_nonlinear_transform, add_volume
 
-from H3DELandmarksLib.errors import InputError
-from H3DELandmarksLib.geometry import transform_points
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.geometry import transform_points
+from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.scene import volume_from_node
-from H3DELandmarksLib.volume_io import read_volume, write_volume
 
 VOXELS = np.random.default_rng(3).integers(-1000, 3000, (7, 6, 5)).astype(np.int16)
 

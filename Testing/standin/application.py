@@ -232,7 +232,10 @@ def start():
     _module("i18n", tr=lambda text: text, translate=lambda context, text: text)
     _module("parameterNodeWrapper", parameterNodeWrapper=parameter_node.parameterNodeWrapper)
     bases = (
-        ScriptedLoadableModule, ScriptedLoadableModuleWidget, ScriptedLoadableModuleLogic, ScriptedLoadableModuleTest,
+        ScriptedLoadableModule,
+        ScriptedLoadableModuleWidget,
+        ScriptedLoadableModuleLogic,
+        ScriptedLoadableModuleTest,
     )
     _module("ScriptedLoadableModule", **{base.__name__: base for base in bases})
     return slicer.app

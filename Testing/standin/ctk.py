@@ -80,7 +80,6 @@ class ctkMessageBox(QMessageBox):
     """The message box of `slicer.util`; of what CTK adds nothing is in use."""
 
 
-
 @qt.custom_widget
 class ctkPathLineEdit(QWidget):
     """A path to type, or to choose in a dialog."""

@@ -45,6 +45,7 @@ class qSlicerScriptedLoadableModuleWidget(QWidget):
 
 def _stored(kind, name):
     """A property of the node selector whose value decides what it lists."""
+
     def setter(self, value):
         self._settings[name] = value
         self._refresh()
@@ -62,8 +63,13 @@ class qMRMLNodeComboBox(QWidget):
     def __init__(self, parent=None):
         super().__init__(parent)
         self._settings = {
-            "nodeTypes": [], "showChildNodeTypes": True, "noneEnabled": False, "noneDisplay": "None",
-            "addEnabled": True, "removeEnabled": True, "renameEnabled": False,
+            "nodeTypes": [],
+            "showChildNodeTypes": True,
+            "noneEnabled": False,
+            "noneDisplay": "None",
+            "addEnabled": True,
+            "removeEnabled": True,
+            "renameEnabled": False,
         }
         self._scene, self._tags, self._attributes = None, [], []
         self._nodes = []  # of the rows of the combo box; None for no node
@@ -133,7 +139,8 @@ class qMRMLNodeComboBox(QWidget):
             return False
         return all(
             node.GetAttribute(name) is not None and value in (None, node.GetAttribute(name))
-            for kind, name, value in self._attributes if node.IsA(kind)
+            for kind, name, value in self._attributes
+            if node.IsA(kind)
         )
 
     def _refresh(self):

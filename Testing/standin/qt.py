@@ -246,4 +246,3 @@ def __getattr__(name):
         return _FileDialogClass(member)
     is_wrapped = isinstance(member, type) and issubclass(member, QtCore.QObject)
     return WrapperClass(member) if is_wrapped else member
-

@@ -22,14 +22,28 @@ class SampleDataLogic:
 
     @staticmethod
     def registerCustomSampleDataSource(
-        category="Custom", sampleName=None, uris=None, fileNames=None, nodeNames=None, customDownloader=None,
-        thumbnailFileName=None, loadFileTypes=None, loadFiles=None, loadFileProperties={}, checksums=None,  # noqa: B006
+        category="Custom",
+        sampleName=None,
+        uris=None,
+        fileNames=None,
+        nodeNames=None,
+        customDownloader=None,
+        thumbnailFileName=None,
+        loadFileTypes=None,
+        loadFiles=None,
+        loadFileProperties={},
+        checksums=None,  # noqa: B006
         loadFileType=None,
     ):
         """Show a sample in a category."""
         source = SampleDataSource(
-            sampleName=sampleName, uris=uris, fileNames=fileNames, nodeNames=nodeNames,
-            thumbnailFileName=thumbnailFileName, loadFileTypes=loadFileTypes, checksums=checksums,
+            sampleName=sampleName,
+            uris=uris,
+            fileNames=fileNames,
+            nodeNames=nodeNames,
+            thumbnailFileName=thumbnailFileName,
+            loadFileTypes=loadFileTypes,
+            checksums=checksums,
         )
         slicer.modules.sampleDataSources.setdefault(category, []).append(source)
 

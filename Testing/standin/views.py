@@ -7,12 +7,19 @@ from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QColor, QImage, QPainter
 
 SLICE_MANAGERS = (
-    "vtkMRMLModelSliceDisplayableManager", "vtkMRMLMarkupsDisplayableManager", "vtkMRMLCrosshairDisplayableManager",
-    "vtkMRMLOrientationMarkerDisplayableManager", "vtkMRMLRulerDisplayableManager",
+    "vtkMRMLModelSliceDisplayableManager",
+    "vtkMRMLMarkupsDisplayableManager",
+    "vtkMRMLCrosshairDisplayableManager",
+    "vtkMRMLOrientationMarkerDisplayableManager",
+    "vtkMRMLRulerDisplayableManager",
 )
 THREE_D_MANAGERS = (
-    "vtkMRMLVolumeRenderingDisplayableManager", "vtkMRMLCameraDisplayableManager", "vtkMRMLViewDisplayableManager",
-    "vtkMRMLModelDisplayableManager", "vtkMRMLMarkupsDisplayableManager", "vtkMRMLOrientationMarkerDisplayableManager",
+    "vtkMRMLVolumeRenderingDisplayableManager",
+    "vtkMRMLCameraDisplayableManager",
+    "vtkMRMLViewDisplayableManager",
+    "vtkMRMLModelDisplayableManager",
+    "vtkMRMLMarkupsDisplayableManager",
+    "vtkMRMLOrientationMarkerDisplayableManager",
 )
 _GAP = 6
 ORIENTATIONS = {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}
@@ -80,8 +87,11 @@ class _View:
         """Move to a position and press and release the left button."""
         near = (position[0] - 3, position[1] - 3)
         self.mouse(
-            ("EnterEvent", near), ("MouseMoveEvent", near), ("MouseMoveEvent", position),
-            ("LeftButtonPressEvent", position), ("LeftButtonReleaseEvent", position),
+            ("EnterEvent", near),
+            ("MouseMoveEvent", near),
+            ("MouseMoveEvent", position),
+            ("LeftButtonPressEvent", position),
+            ("LeftButtonReleaseEvent", position),
         )
 
     def drag(self, start, end):
@@ -89,8 +99,13 @@ class _View:
         middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
         near = (start[0] - 3, start[1] - 3)
         self.mouse(
-            ("EnterEvent", near), ("MouseMoveEvent", near), ("MouseMoveEvent", start), ("LeftButtonPressEvent", start),
-            ("MouseMoveEvent", middle), ("MouseMoveEvent", end), ("LeftButtonReleaseEvent", end),
+            ("EnterEvent", near),
+            ("MouseMoveEvent", near),
+            ("MouseMoveEvent", start),
+            ("LeftButtonPressEvent", start),
+            ("MouseMoveEvent", middle),
+            ("MouseMoveEvent", end),
+            ("LeftButtonReleaseEvent", end),
         )
 
 

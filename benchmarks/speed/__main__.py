@@ -17,7 +17,7 @@ from benchmarks.speed.machine import ROOT, busy_warning, describe_machine, load
 from benchmarks.speed.plan import THREADS, Measurement, full_plan, quick_plan
 from benchmarks.speed.report import markdown, summary_lines
 from benchmarks.speed.worker import measure_apart
-from H3DELandmarksLib.files import replaced_when_complete
+from H3DELandmarksLib.core.files import replaced_when_complete
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,8 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     text = markdown(results, machine, command)
     print(text)
     if not options.only:
-        save(options.output or (ROOT / "runs" / "speed-quick" if options.quick else ROOT / "benchmarks"),
-             text, {"machine": machine, "results": results})
+        save(
+            options.output or (ROOT / "runs" / "speed-quick" if options.quick else ROOT / "benchmarks"),
+            text,
+            {"machine": machine, "results": results},
+        )
     print("\n".join(summary_lines(results)))
     return int(any("error" in result for result in results.values()))
 

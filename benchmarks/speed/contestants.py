@@ -17,8 +17,13 @@ CROP, TINY_CROP = (128, 128, 64), (64, 64, 32)
 OURS, PUBLISHED, LITERAL = "ours", "published form", "literal transcription"
 # What `--quick` and the tests run, where only the benchmark itself is on trial.
 TINY = {
-    "stem_channels": (8, 8), "dims": (8, 16, 32, 64), "depths": (1, 1, 2, 1), "decoder_dims": (24, 16, 8),
-    "fine_dims": (4, 2), "n_win": (2, 2, 1), "topk": (1, 2, 3, 4),
+    "stem_channels": (8, 8),
+    "dims": (8, 16, 32, 64),
+    "depths": (1, 1, 2, 1),
+    "decoder_dims": (24, 16, 8),
+    "fine_dims": (4, 2),
+    "n_win": (2, 2, 1),
+    "topk": (1, 2, 3, 4),
 }
 
 
@@ -106,10 +111,20 @@ def _residual_encoder_unet() -> nn.Module:
     from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 
     return ResidualEncoderUNet(
-        input_channels=1, n_stages=6, features_per_stage=(32, 64, 128, 256, 320, 320), conv_op=nn.Conv3d,
-        kernel_sizes=3, strides=(1, 2, 2, 2, 2, (2, 2, 1)), n_blocks_per_stage=(1, 3, 4, 6, 6, 6), num_classes=14,
-        n_conv_per_stage_decoder=1, conv_bias=True, norm_op=nn.InstanceNorm3d,
-        norm_op_kwargs={"eps": 1e-5, "affine": True}, nonlin=nn.LeakyReLU, nonlin_kwargs={"inplace": True},
+        input_channels=1,
+        n_stages=6,
+        features_per_stage=(32, 64, 128, 256, 320, 320),
+        conv_op=nn.Conv3d,
+        kernel_sizes=3,
+        strides=(1, 2, 2, 2, 2, (2, 2, 1)),
+        n_blocks_per_stage=(1, 3, 4, 6, 6, 6),
+        num_classes=14,
+        n_conv_per_stage_decoder=1,
+        conv_bias=True,
+        norm_op=nn.InstanceNorm3d,
+        norm_op_kwargs={"eps": 1e-5, "affine": True},
+        nonlin=nn.LeakyReLU,
+        nonlin_kwargs={"inplace": True},
     )
 
 

@@ -16,11 +16,11 @@ from torch import Tensor
 from benchmarks.speed.measure import MEGABYTE, load_libraries, peak_bytes, reset_peak, resident_bytes, summary
 from benchmarks.speed.networks import exponent
 from benchmarks.speed.scan_volume import jaw, place_in_head
+from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.engine import Engine
-from H3DELandmarksLib.landmarks import LandmarkSet
+from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.models import find_model
-from H3DELandmarksLib.volume_io import read_volume, write_volume
 
 MODEL = "mandibular-molar-phantom"
 # Rows of the table: how functions are called, and the path that they are defined in, as patterns.
@@ -31,10 +31,7 @@ STAGES = {
     "search of the whole scan": ("localize", "localizer.py"),
     "refinement": ("refine", "refiner.py"),
 }
-PARTS = {
-    "of these, resampling": ("resample", "geometry.py"),
-    "of these, decoding": ("decode_.*", "detection/decoding"),
-}
+PARTS = {"of these, resampling": ("resample", "geometry.py"), "of these, decoding": ("decode_.*", "detection/decoding")}
 
 
 def scan(shape: tuple[int, int, int], file: str, rounds: int = 3) -> dict:
@@ -90,8 +87,11 @@ def growth(sides: list[int]) -> dict:
         megabytes.append((peak_bytes() - before) / MEGABYTE)
         del volume
     return {
-        "sides": sides, "seconds": seconds, "megabytes": megabytes,
-        "time_exponent": exponent(sides, seconds), "memory_exponent": exponent(sides, [max(1.0, m) for m in megabytes]),
+        "sides": sides,
+        "seconds": seconds,
+        "megabytes": megabytes,
+        "time_exponent": exponent(sides, seconds),
+        "memory_exponent": exponent(sides, [max(1.0, m) for m in megabytes]),
     }
 
 
@@ -142,7 +142,8 @@ def seconds_in(profile: cProfile.Profile, function: str, path: str) -> float:
     """
     entries = pstats.Stats(profile).stats
     meant = {
-        key for key in entries
+        key
+        for key in entries
         if re.fullmatch(function, key[2]) and re.search(f"H3DELandmarksLib/.*{path}", Path(key[0]).as_posix())
     }
     return sum(times[3] for key in meant for caller, times in entries[key][4].items() if caller not in meant)

@@ -71,9 +71,7 @@ def least_seconds(works: list[Work], peaks: Peaks, item_bytes: int) -> dict[str,
     """The bound, and its two parts: computing alone and moving alone."""
     computing = [work.operations / peaks.operations for work in works]
     moving = [work.numbers * item_bytes / peaks.bytes for work in works]
-    return {
-        "computing": sum(computing), "moving": sum(moving), "floor": sum(map(max, computing, moving)),
-    }
+    return {"computing": sum(computing), "moving": sum(moving), "floor": sum(map(max, computing, moving))}
 
 
 def floor(tiny: bool = False, side: int = 2048, megabytes: int = 256) -> dict:

@@ -58,8 +58,13 @@ def best_backend(results: Results, head: str, threads: int, half: bool) -> tuple
 
 def _per_thread(text: str, limit: float, measured: Callable[[Results, int], float]) -> list[Goal]:
     return [
-        Goal(f"{text}, {threads} thread{'s' * (threads > 1)}", limit, "x", True,
-             lambda results, threads=threads: measured(results, threads))
+        Goal(
+            f"{text}, {threads} thread{'s' * (threads > 1)}",
+            limit,
+            "x",
+            True,
+            lambda results, threads=threads: measured(results, threads),
+        )
         for threads in THREADS
     ]
 
@@ -68,17 +73,26 @@ GOALS: list[Goal] = [
     *_per_thread("anchor network forward, PyTorch", 3.0, lambda r, t: torch_ratio(r, "anchor", t)),
     *_per_thread("anchor network forward, best exact engine", 4.0, lambda r, t: best_backend(r, "anchor", t, False)[1]),
     *_per_thread("heat-map network forward, PyTorch", 1.8, lambda r, t: torch_ratio(r, "heatmap", t)),
-    *_per_thread("heat-map network forward, best exact engine", 3.0,
-                 lambda r, t: best_backend(r, "heatmap", t, False)[1]),
+    *_per_thread(
+        "heat-map network forward, best exact engine", 3.0, lambda r, t: best_backend(r, "heatmap", t, False)[1]
+    ),
     *(
         goal
         for head in HEADS
-        for goal in _per_thread(f"{head} network forward, best reduced precision", 8.0,
-                                lambda r, t, head=head: best_backend(r, head, t, True)[1])
+        for goal in _per_thread(
+            f"{head} network forward, best reduced precision",
+            8.0,
+            lambda r, t, head=head: best_backend(r, head, t, True)[1],
+        )
     ),
     *(
-        Goal(f"training step with loss, {head}, batch {BATCH}", 4.0, "x", True,
-             lambda r, head=head: r[f"training {head} {BATCH}"]["times_faster"][OURS]["median"])
+        Goal(
+            f"training step with loss, {head}, batch {BATCH}",
+            4.0,
+            "x",
+            True,
+            lambda r, head=head: r[f"training {head} {BATCH}"]["times_faster"][OURS]["median"],
+        )
         for head in HEADS
     ),
     Goal("memory of a forward pass, anchor", 110, "MB", False, lambda r: r[f"memory anchor {OURS}"]["megabytes"]),
@@ -86,8 +100,13 @@ GOALS: list[Goal] = [
     Goal("512 x 512 x 300 CT, file to landmarks", 4.0, "s", False, lambda r: r["scan"]["seconds"]["median"]),
     Goal("512 x 512 x 300 CT, peak memory", 1200, "MB", False, lambda r: r["scan memory"]["megabytes"]),
     *(
-        Goal(f"input sizes of at least 32 a side served, {head}", 100, "%", True,
-             lambda r, head=head: 100 * r[f"sizes {head}"]["served"] / len(r[f"sizes {head}"]["tried"]))
+        Goal(
+            f"input sizes of at least 32 a side served, {head}",
+            100,
+            "%",
+            True,
+            lambda r, head=head: 100 * r[f"sizes {head}"]["served"] / len(r[f"sizes {head}"]["tried"]),
+        )
         for head in HEADS
     ),
 ]

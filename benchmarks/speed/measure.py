@@ -60,9 +60,7 @@ def _wait(device: str) -> None:
 
 def summary(seconds: list[float]) -> dict[str, float]:
     """Median, smallest and largest of a list of times."""
-    return {
-        "median": statistics.median(seconds), "least": min(seconds), "most": max(seconds), "rounds": len(seconds),
-    }
+    return {"median": statistics.median(seconds), "least": min(seconds), "most": max(seconds), "rounds": len(seconds)}
 
 
 def ratio(reference: list[float], ours: list[float]) -> dict[str, float]:

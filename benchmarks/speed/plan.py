@@ -52,18 +52,23 @@ def quick_plan(scan_file: str) -> list[Measurement]:
 
 def _networks(tiny: bool, budget: float, batches: tuple[int, ...]) -> list[Measurement]:
     made = [
-        Measurement(f"forward {head} {threads}", "forward",
-                    {"head": head, "threads": threads, "tiny": tiny, "budget": budget})
-        for threads in THREADS for head in HEADS
+        Measurement(
+            f"forward {head} {threads}", "forward", {"head": head, "threads": threads, "tiny": tiny, "budget": budget}
+        )
+        for threads in THREADS
+        for head in HEADS
     ]
     made += [
-        Measurement(f"backends {head} {threads}", "backends",
-                    {"head": head, "threads": threads, "tiny": tiny, "budget": budget})
-        for threads in THREADS for head in HEADS
+        Measurement(
+            f"backends {head} {threads}", "backends", {"head": head, "threads": threads, "tiny": tiny, "budget": budget}
+        )
+        for threads in THREADS
+        for head in HEADS
     ]
     made += [
         Measurement(f"memory {head} {name}", "forward memory", {"head": head, "contestant": name, "tiny": tiny})
-        for head in HEADS for name in (PUBLISHED, OURS)
+        for head in HEADS
+        for name in (PUBLISHED, OURS)
     ]
     for batch in batches:
         for head in HEADS:

@@ -44,8 +44,10 @@ class Attention(nn.Module):
         """(batch, X, Y, Z, dim) to (batch, windows, tokens, dim), copied."""
         sides = [size // count for size, count in zip(x.shape[1:4], self.n_win)]
         pairs = [size for pair in zip(self.n_win, sides) for size in pair]
-        return x.reshape(len(x), *pairs, -1).permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(
-            len(x), prod(self.n_win), prod(sides), -1
+        return (
+            x.reshape(len(x), *pairs, -1)
+            .permute(0, 1, 3, 5, 2, 4, 6, 7)
+            .reshape(len(x), prod(self.n_win), prod(sides), -1)
         )
 
     def _join(self, x: Tensor, grid: Sequence[int]) -> Tensor:
@@ -141,7 +143,9 @@ class DecoderBlock(nn.Module):
 
 def _convolution(before: int, after: int) -> list[nn.Module]:
     return [
-        nn.Conv3d(before, after, 3, padding=1, bias=False), nn.InstanceNorm3d(after), nn.LeakyReLU(0.01, inplace=True),
+        nn.Conv3d(before, after, 3, padding=1, bias=False),
+        nn.InstanceNorm3d(after),
+        nn.LeakyReLU(0.01, inplace=True),
     ]
 
 

@@ -46,8 +46,10 @@ def anchor_rows(index: Tensor, presence: Tensor, grid: Sequence[int]) -> Tensor:
 def _rows(landmark: int, point: Sequence[float], present: float, radius: float, grid: Sequence[int]) -> list:
     if present != 1:
         return [[0.0] * 6 + [-1 - landmark]]
-    near = [range(max(0, math.floor(p / STRIDE - radius)), min(n, math.ceil(p / STRIDE + radius) + 1))
-            for p, n in zip(point, grid)]
+    near = [
+        range(max(0, math.floor(p / STRIDE - radius)), min(n, math.ceil(p / STRIDE + radius) + 1))
+        for p, n in zip(point, grid)
+    ]
     rows = []
     for cell in itertools.product(*near):
         delta = [p / STRIDE - c for p, c in zip(point, cell)]

@@ -8,14 +8,7 @@ from benchmarks.speed.contestants import LITERAL, OURS, PUBLISHED
 from benchmarks.speed.goals import GOALS, Results
 from benchmarks.speed.machine import busy_warning
 from benchmarks.speed.plan import HEADS, THREADS
-from benchmarks.speed.report_tables import (
-    backends_table,
-    floor_table,
-    gpu_table,
-    growth_table,
-    peers_table,
-    scan_table,
-)
+from benchmarks.speed.report_tables import backends_table, floor_table, gpu_table, growth_table, peers_table, scan_table
 from benchmarks.speed.tables import duration, megabytes, spread, table
 
 METHOD = f"""Every ratio comes from one process in which both sides take turns (A B A B ...) after a warm-up round: the
@@ -81,14 +74,32 @@ def forward_table(results: Results) -> str:
             if "seconds" not in result:
                 continue
             seconds, ratio = result["seconds"], result["times_faster"][OURS]
-            rows.append([
-                head, threads, *(duration(seconds[name]["median"]) for name in (PUBLISHED, LITERAL, OURS)),
-                spread(ratio), f"{result['faster_than_literal']:.2f}", f"{result['difference_to_literal']:.0e}",
-                *(megabytes(results.get(f"memory {head} {name}")) if threads == THREADS[-1] else ""
-                  for name in (PUBLISHED, OURS)),
-            ])
-    header = ["network", "threads", PUBLISHED, "literal", "ours", f"times faster than the {PUBLISHED}", "than literal",
-              "largest difference", "memory, published form", "memory, ours"]
+            rows.append(
+                [
+                    head,
+                    threads,
+                    *(duration(seconds[name]["median"]) for name in (PUBLISHED, LITERAL, OURS)),
+                    spread(ratio),
+                    f"{result['faster_than_literal']:.2f}",
+                    f"{result['difference_to_literal']:.0e}",
+                    *(
+                        megabytes(results.get(f"memory {head} {name}")) if threads == THREADS[-1] else ""
+                        for name in (PUBLISHED, OURS)
+                    ),
+                ]
+            )
+    header = [
+        "network",
+        "threads",
+        PUBLISHED,
+        "literal",
+        "ours",
+        f"times faster than the {PUBLISHED}",
+        "than literal",
+        "largest difference",
+        "memory, published form",
+        "memory, ours",
+    ]
     return table(header, rows)
 
 
@@ -98,15 +109,31 @@ def training_table(results: Results) -> str:
     for key, result in _with(results, "training ", "loss"):
         seconds, loss = result["seconds"], result["loss"]
         head, batch = key.split()[1:]
-        rows.append([
-            head, batch, duration(seconds[PUBLISHED]["median"]), duration(seconds[OURS]["median"]),
-            spread(result["times_faster"][OURS]),
-            duration(seconds[LITERAL]["median"]) if LITERAL in seconds else "",
-            duration(loss["seconds"][PUBLISHED]["median"]), duration(loss["seconds"][OURS]["median"]),
-            *(megabytes(results.get(f"training memory {head} {batch} {name}")) for name in (PUBLISHED, OURS)),
-        ])
-    header = ["network", "batch", PUBLISHED, "ours", "times faster", "literal", "loss alone, published form",
-              "loss alone, ours", "memory, published form", "memory, ours"]
+        rows.append(
+            [
+                head,
+                batch,
+                duration(seconds[PUBLISHED]["median"]),
+                duration(seconds[OURS]["median"]),
+                spread(result["times_faster"][OURS]),
+                duration(seconds[LITERAL]["median"]) if LITERAL in seconds else "",
+                duration(loss["seconds"][PUBLISHED]["median"]),
+                duration(loss["seconds"][OURS]["median"]),
+                *(megabytes(results.get(f"training memory {head} {batch} {name}")) for name in (PUBLISHED, OURS)),
+            ]
+        )
+    header = [
+        "network",
+        "batch",
+        PUBLISHED,
+        "ours",
+        "times faster",
+        "literal",
+        "loss alone, published form",
+        "loss alone, ours",
+        "memory, published form",
+        "memory, ours",
+    ]
     note = (
         f"\n{THREADS[-1]} threads; forward pass, targets, loss, gradients and an Adam step; 13 of 14 landmarks are "
         "there. The literal column: literal network and literal loss, which exists for anchors only. Memory includes "
@@ -118,8 +145,13 @@ def training_table(results: Results) -> str:
 def decoding_table(results: Results) -> str:
     """Times of the published decoders."""
     rows = [
-        [key.split()[1], duration(result["seconds"][PUBLISHED]["median"]), duration(result["seconds"][OURS]["median"]),
-         spread(result["times_faster"][OURS]), f"{result['largest_difference_voxels']:.2f}"]
+        [
+            key.split()[1],
+            duration(result["seconds"][PUBLISHED]["median"]),
+            duration(result["seconds"][OURS]["median"]),
+            spread(result["times_faster"][OURS]),
+            f"{result['largest_difference_voxels']:.2f}",
+        ]
         for key, result in _with(results, "decoding ", "seconds")
     ]
     return table(["decoder", PUBLISHED, "ours", "times faster", "largest difference, voxels"], rows)

@@ -12,14 +12,31 @@ from benchmarks.speed.tables import duration, megabytes, spread, table
 def backends_table(results: Results) -> str:
     """Engines with their error against PyTorch in float32."""
     rows = [
-        [head, threads, name, duration(engine["seconds"]), spread(engine["range"]), f"{engine['relative_error']:.1e}",
-         f"{engine['largest_error']:.1e}", duration(engine["first_call"])]
-        for head in HEADS for threads in THREADS
+        [
+            head,
+            threads,
+            name,
+            duration(engine["seconds"]),
+            spread(engine["range"]),
+            f"{engine['relative_error']:.1e}",
+            f"{engine['largest_error']:.1e}",
+            duration(engine["first_call"]),
+        ]
+        for head in HEADS
+        for threads in THREADS
         for name, engine in results.get(f"backends {head} {threads}", {}).get("engines", {}).items()
     ]
     notes = {result["note"] for key, result in results.items() if key.startswith("backends") and result.get("note")}
-    header = ["network", "threads", "engine", "forward", "times faster than the published form",
-              "relative L2 error to PyTorch float32", "largest error", "first call"]
+    header = [
+        "network",
+        "threads",
+        "engine",
+        "forward",
+        "times faster than the published form",
+        "relative L2 error to PyTorch float32",
+        "largest error",
+        "first call",
+    ]
     return "\n\n".join([table(header, rows), *sorted(notes)])
 
 
@@ -32,8 +49,15 @@ def peers_table(results: Results) -> str:
     rows = []
     for name, seconds in peers["seconds"].items():
         memory = f"memory {name.split(', ')[1]} {OURS}" if name.startswith(OURS) else f"memory {name}"
-        rows.append([name, duration(seconds["median"]), f"{seconds['median'] / base:.2f}",
-                     f"{peers['million_parameters'][name]:.1f} M", megabytes(results.get(memory))])
+        rows.append(
+            [
+                name,
+                duration(seconds["median"]),
+                f"{seconds['median'] / base:.2f}",
+                f"{peers['million_parameters'][name]:.1f} M",
+                megabytes(results.get(memory)),
+            ]
+        )
     header = ["network", "forward", "time over our anchor network", "parameters", "memory of a forward pass"]
     note = (
         f"{THREADS[-1]} threads. Our anchor network gives a quarter-resolution grid, all others maps at full "
@@ -72,8 +96,10 @@ def growth_table(results: Results) -> str:
             side = round(voxels ** (1 / 3))
             memory = megabytes(results.get(f"growth memory {side}"))
             rows.append([f"{side}^3", duration(seconds), f"{1e9 * seconds / voxels:.0f} ns", memory])
-        parts.append(f"Anchor network; time grows with the voxels to the power of {network['exponent']:.2f}:\n\n"
-                     + table(["input", "forward", "a voxel", "memory"], rows))
+        parts.append(
+            f"Anchor network; time grows with the voxels to the power of {network['exponent']:.2f}:\n\n"
+            + table(["input", "forward", "a voxel", "memory"], rows)
+        )
     scans = results.get("detection growth", {})
     if "seconds" in scans:
         rows = [
@@ -99,8 +125,17 @@ def floor_table(results: Results) -> str:
         for head in HEADS:
             forward = results.get(f"forward {head} {threads}", {}).get("seconds")
             rows.append(_floor_row(head, threads, limits[head], forward and forward[OURS]["median"]))
-    header = ["network", "threads", "GFLOP", "million numbers moved", "computing", "moving", "floor, float32",
-              "ours over the floor", f"floor, {HALF}"]
+    header = [
+        "network",
+        "threads",
+        "GFLOP",
+        "million numbers moved",
+        "computing",
+        "moving",
+        "floor, float32",
+        "ours over the floor",
+        f"floor, {HALF}",
+    ]
     note = "A bound layer by layer (benchmarks/speed/floor.py says what it takes as free). Measured peaks: "
     return table(header, rows) + ("\n\n" + note + "; ".join(peaks) + "." if peaks else "")
 
@@ -117,20 +152,41 @@ def gpu_table(results: Results) -> str:
             least = gpu["floors"][head][kind]["floor"]
             faster = result["times_faster"].get(name)
             memory = result["megabytes"][name]
-            rows.append([head, name, duration(seconds["median"]), spread(faster) if faster else "1",
-                         duration(least), f"{seconds['median'] / least:.1f}",
-                         "" if memory is None else f"{memory:.0f} MB"])
-    header = ["network", "who", "forward", f"times faster than {PUBLISHED}, float32", "floor", "over the floor",
-              "device memory"]
+            rows.append(
+                [
+                    head,
+                    name,
+                    duration(seconds["median"]),
+                    spread(faster) if faster else "1",
+                    duration(least),
+                    f"{seconds['median'] / least:.1f}",
+                    "" if memory is None else f"{memory:.0f} MB",
+                ]
+            )
+    header = [
+        "network",
+        "who",
+        "forward",
+        f"times faster than {PUBLISHED}, float32",
+        "floor",
+        "over the floor",
+        "device memory",
+    ]
     return table(header, rows) + "\n\nMeasured peaks: " + _peaks("GPU", gpu["floors"]) + "."
 
 
 def _floor_row(head: str, threads: int, limit: dict, ours: float | None) -> list[str]:
     full, half = limit["float32"], limit[HALF]
     return [
-        head, str(threads), f"{limit['giga_operations']:.1f}", f"{limit['million_numbers']:.0f}",
-        duration(full["computing"]), duration(full["moving"]), duration(full["floor"]),
-        "" if ours is None else f"{ours / full['floor']:.2f}", duration(half["floor"]),
+        head,
+        str(threads),
+        f"{limit['giga_operations']:.1f}",
+        f"{limit['million_numbers']:.0f}",
+        duration(full["computing"]),
+        duration(full["moving"]),
+        duration(full["floor"]),
+        "" if ours is None else f"{ours / full['floor']:.2f}",
+        duration(half["floor"]),
     ]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from H3DELandmarksLib.datasets.phantom import PhantomCase, generate_phantom
-from H3DELandmarksLib.geometry import Volume
+from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksResearch.phantom import PhantomCase, generate_phantom
 
 SPACING = 0.4
 SEED = 7

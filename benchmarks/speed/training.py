@@ -13,8 +13,7 @@ from benchmarks.speed.contestants import BUILDERS, CROP, LITERAL, OURS, PUBLISHE
 from benchmarks.speed.machine import ROOT
 from benchmarks.speed.measure import compare, interleaved, load_libraries, memory_beyond
 from H3DELandmarksLib.detection.decoding import decode_published_anchor, decode_published_heatmap
-from H3DELandmarksLib.training.anchor_loss import published_anchor_loss
-from H3DELandmarksLib.training.heatmap_losses import published_heatmap_loss
+from H3DELandmarksLib.training.published_losses import published_anchor_loss, published_heatmap_loss
 
 Loss = Callable[[Tensor], Tensor]
 LANDMARKS = 14
@@ -42,12 +41,14 @@ def decoding(head: str, tiny: bool = False) -> dict:
     maps = _plausible_maps(head, crop_shape(tiny))
     if head == "anchor":
         calls = {
-            PUBLISHED: lambda: published.decode_anchors(maps), OURS: lambda: decode_published_anchor(maps, 1).index,
+            PUBLISHED: lambda: published.decode_anchors(maps),
+            OURS: lambda: decode_published_anchor(maps, 1).index,
         }
     else:
         array = maps.numpy()
         calls = {
-            PUBLISHED: lambda: published.decode_heatmaps(array), OURS: lambda: decode_published_heatmap(maps, 1).index,
+            PUBLISHED: lambda: published.decode_heatmaps(array),
+            OURS: lambda: decode_published_heatmap(maps, 1).index,
         }
     apart = float(abs(calls[PUBLISHED]() - calls[OURS]()).max())
     return compare(interleaved(calls, 6.0, least=3), PUBLISHED) | {"largest_difference_voxels": apart}

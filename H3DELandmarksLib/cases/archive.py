@@ -1,0 +1,270 @@
+"""A project's cases as one zip file that another site can add to its own project.
+
+An archive is trusted in nothing: names, sizes, checksums, every field of every record and every voxel are checked
+before the first case takes its place, and scans and records are written anew, so that nothing else comes along.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import shutil
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from H3DELandmarksLib.cases.exchange import ImportSummary, Progress
+from H3DELandmarksLib.cases.store import (
+    CONTENT,
+    IMAGE,
+    MIGRATION,
+    REVISION,
+    SCHEME,
+    SCHEMES,
+    CaseFiles,
+    CaseProject,
+    ImageContent,
+    content_of,
+    folder_aside,
+    numbered,
+    prepare_case,
+)
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.formats import strict_json as strict
+from H3DELandmarksLib.formats.case_record import Revision
+from H3DELandmarksLib.formats.schemes import SchemeHistory, SchemeStep, read_scheme_bytes, scheme_bytes
+from H3DELandmarksLib.formats.untrusted_zip import (
+    DAMAGED,
+    checked_entries,
+    content_of_entry,
+    extract,
+    refused,
+    said_of_files,
+)
+from H3DELandmarksLib.io.images import read_volume
+
+LONGEST_HEADER = 4096
+MOST_BYTES = 4 * 2**30
+FIELDS = {"type", "dimension", "space", "sizes", "space directions", "kinds", "endian", "encoding", "space origin"}
+BYTES_PER_VOXEL = 8  # at most
+
+
+def read_foreign_nrrd(path: Path, shape: tuple[int, ...]) -> Volume:
+    """Read a scan that another site wrote.
+
+    Args:
+        path: NRRD file.
+        shape: voxels along its axes, in any order, as its record says.
+
+    Raises:
+        InputError: its header names other files, keys or sizes, or it is damaged.
+    """
+    header = _header(path)
+    try:
+        sizes = [int(size) for size in header["sizes"].split()]
+    except (KeyError, ValueError) as error:
+        raise InputError(f"'{path}' has a header without sizes: export it again.") from error
+    if sorted(sizes) != sorted(shape) or math.prod(sizes) * BYTES_PER_VOXEL > 2 * MOST_BYTES:
+        raise InputError(f"'{path}' has another size than its record says, or is too large: export it again.")
+    return read_volume(path)
+
+
+def _header(path: Path) -> dict[str, str]:
+    """The fields of the header; keys of its own, comments with words and other files are refused."""
+    with path.open("rb") as file:
+        start = file.read(LONGEST_HEADER)
+    text, end, _ = start.partition(b"\n\n")
+    lines = text.decode("ascii", errors="replace").splitlines()
+    if not end or not lines or not lines[0].startswith("NRRD000"):
+        raise InputError(f"'{path}' has no header of an exported scan: export it again.")
+    fields = {}
+    for line in lines[1:]:
+        if line.startswith("#"):
+            continue
+        name, colon, value = line.partition(": ")
+        if not colon or name not in FIELDS or name in fields:
+            raise InputError(f"'{path}' has a header with other fields than an exported scan: export it again.")
+        fields[name] = value
+    return fields
+
+
+SCHEME_FILE = re.compile(r"schemes/([0-9]{6})/(?:scheme|migration)\.json")
+
+
+def scheme_files(history: SchemeHistory) -> dict[str, bytes]:
+    """What an archive holds of a scheme: the newest version, and where it has changed also how it became that."""
+    files = {SCHEME: scheme_bytes(history.newest)}
+    if history.steps:
+        for number, scheme in enumerate(history.schemes, 1):
+            files[f"{SCHEMES}/{numbered(number)}/{SCHEME}"] = scheme_bytes(scheme)
+        for number, step in enumerate(history.steps, 2):
+            files[f"{SCHEMES}/{numbered(number)}/{MIGRATION}"] = step.to_bytes()
+    return files
+
+
+def read_schemes(
+    path: Path, archive: zipfile.ZipFile, entries: Mapping[str, zipfile.ZipInfo], files: Mapping[str, dict[str, Any]]
+) -> SchemeHistory:
+    """The scheme of an archive with the versions that it has had.
+
+    Args:
+        path: of the archive, for messages.
+        archive: opened.
+        entries: its files, checked.
+        files: what its manifest says of them.
+
+    Raises:
+        InputError, Malformed: a version is missing, was changed or is damaged.
+    """
+
+    def content(name: str) -> bytes:
+        if name not in entries:
+            raise refused(path, "the versions of its scheme are not complete")
+        found = content_of_entry(archive, entries[name])
+        if hashlib.sha256(found).hexdigest() != files[name]["sha256"]:
+            raise refused(path, "a file in it was changed")
+        return found
+
+    newest = read_scheme_bytes(content(SCHEME))
+    places = sorted({f"{SCHEMES}/{match[1]}" for name in files if (match := SCHEME_FILE.fullmatch(name))})
+    schemes = tuple(read_scheme_bytes(content(f"{place}/{SCHEME}")) for place in places) or (newest,)
+    if schemes[-1] != newest:
+        raise refused(path, "the versions of its scheme are not complete")
+    return SchemeHistory(schemes, tuple(SchemeStep.from_bytes(content(f"{p}/{MIGRATION}")) for p in places[1:]))
+
+
+MANIFEST = "manifest.json"
+FORMAT, FORMAT_VERSION = "h3delandmarks-archive", 1
+_CASE_FILE = re.compile(r"cases/(case-[0-9a-f]{16}(?:-[2-9])?)/(?:image\.nrrd|image\.json|([0-9]{6})/revision\.json)")
+
+
+@dataclass(frozen=True)
+class _Incoming:
+    """A case of an archive that is checked and prepared."""
+
+    folder: Path
+    content: ImageContent
+    revisions: list[Revision]
+
+
+def write_archive(project: CaseProject, path: Path, progress: Progress) -> int:
+    """Write all cases with all their revisions; returns how many cases.
+
+    Raises:
+        InputError: there is no case, the file is there already or cannot be written, or a case is damaged.
+    """
+    cases = project.cases()
+    if not cases:
+        raise InputError(f"The project '{project.folder}' has no cases yet: add some first.")
+    if path.exists():
+        raise InputError(f"'{path}' is there already: choose another name.")
+    files: dict[str, dict[str, Any]] = {}
+    try:
+        with replaced_when_complete(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            for name, content in scheme_files(project.history()).items():
+                _put(archive, files, name, content)
+            for number, case in enumerate(cases):
+                progress(number / len(cases), case.id)
+                _put_case(archive, files, case)
+            content = {"format": FORMAT, "format_version": FORMAT_VERSION, "files": files}
+            archive.writestr(zipfile.ZipInfo(MANIFEST), strict.dump(content))
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be written ({error.strerror}): check the folder and its space.") from error
+    progress(1.0, "done")
+    return len(cases)
+
+
+def add_archive(project: CaseProject, path: Path, progress: Progress) -> ImportSummary:
+    """Add the cases of an archive to a project: all of them, or none where anything is wrong.
+
+    Raises:
+        InputError: the archive cannot be used, or the project cannot be written to.
+    """
+    summary = ImportSummary()
+    try:
+        with zipfile.ZipFile(path) as archive, folder_aside(project.folder) as aside:
+            incoming = _checked(project, path, archive, aside, progress)
+            for case in incoming:
+                summary.count(project.add_prepared(case.folder, case.content, case.revisions))
+    except DAMAGED as error:
+        raise refused(path, f"it is damaged or was changed ({error})") from error
+    except FileNotFoundError as error:
+        raise InputError(f"'{path}' does not exist: check the path.") from error
+    progress(1.0, "done")
+    return summary
+
+
+def _put_case(archive: zipfile.ZipFile, files: dict[str, dict[str, Any]], case: CaseFiles) -> None:
+    """Add what belongs to a case, records in the form that this version writes."""
+    place = f"cases/{case.id}"
+    _put(archive, files, f"{place}/{CONTENT}", strict.dump(case.content().to_dict()))
+    for number, revision in zip(case.revision_numbers(), case.revisions()):
+        _put(archive, files, f"{place}/{numbered(number)}/{REVISION}", strict.dump(revision.to_dict()))
+    _put(archive, files, f"{place}/{IMAGE}", case.image.read_bytes())
+
+
+def _put(archive: zipfile.ZipFile, files: dict[str, dict[str, Any]], name: str, content: bytes) -> None:
+    """Add a file under a fixed date; scans are compressed already."""
+    archive.writestr(zipfile.ZipInfo(name), content)
+    files[name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _checked(
+    project: CaseProject, path: Path, archive: zipfile.ZipFile, aside: Path, progress: Progress
+) -> list[_Incoming]:
+    """Every case of the archive, checked and prepared beside the project's own."""
+    entries = checked_entries(path, archive, _may_hold, {MANIFEST, SCHEME}, "cases export")
+    needed, free = sum(entry.file_size for entry in entries.values()), shutil.disk_usage(project.folder).free
+    if 2 * needed > free:
+        raise refused(path, f"it needs {2 * needed / 2**30:.1f} GB of free space, but {free / 2**30:.1f} are left")
+    files = said_of_files(path, archive, entries, MANIFEST, (FORMAT, FORMAT_VERSION))[0]
+    history, their_history = project.history(), read_schemes(path, archive, entries, files)
+    theirs = their_history.newest
+    mine = {(scheme.id, scheme.version): scheme for scheme in history.schemes}.get((theirs.id, theirs.version))
+    if mine is None or (mine.names, mine.pairs, mine.lateral) != (theirs.names, theirs.pairs, theirs.lateral):
+        raise refused(path, f"its scheme is '{theirs.id}' {theirs.version}, not one of this project")
+    places: dict[str, list[str]] = {}
+    for name in sorted(files):
+        if match := _CASE_FILE.fullmatch(name):
+            places.setdefault(match[1], []).append(name)
+    incoming = []
+    for number, (case, names) in enumerate(places.items()):
+        progress(number / len(places), case)
+        for name in names:
+            extract(path, archive, entries[name], files[name], aside / "raw" / name)
+        incoming.append(_prepared(path, aside, case, history, their_history))
+        shutil.rmtree(aside / "raw")
+    if len({(case.content.digest, case.content.grid.affine.tobytes()) for case in incoming}) != len(incoming):
+        raise refused(path, "it holds a scan twice")
+    return incoming
+
+
+def _may_hold(name: str) -> bool:
+    return name in (MANIFEST, SCHEME) or any(form.fullmatch(name) for form in (_CASE_FILE, SCHEME_FILE))
+
+
+def _prepared(path: Path, aside: Path, name: str, mine: SchemeHistory, theirs: SchemeHistory) -> _Incoming:
+    """Check one extracted case and write it anew."""
+    raw = CaseFiles(aside / "raw" / "cases" / name)
+    if not (raw.image.is_file() and (raw.folder / CONTENT).is_file() and raw.revision_numbers()):
+        raise refused(path, f"'{name}' in it is not complete")
+    content = ImageContent.from_dict(strict.load(raw.folder / CONTENT))
+    revisions = [Revision.from_dict(strict.load(raw.folder / numbered(k) / REVISION)) for k in raw.revision_numbers()]
+    revisions = [theirs.now(r) if not mine.knows(r) and theirs.knows(r) else r for r in revisions]
+    for revision in revisions:
+        if not mine.knows(revision):
+            raise refused(path, f"a review of '{name}' follows another scheme than this project")
+    try:
+        volume = read_foreign_nrrd(raw.image, content.grid.shape)
+        is_same = content_of(volume).same_image(content)
+    except InputError as error:
+        raise refused(path, f"the scan of '{name}' in it cannot be used") from error
+    if not is_same or not name.startswith(content.case_id):
+        raise refused(path, f"the scan of '{name}' in it is another one than its record says")
+    prepare_case(aside / name, volume, content, revisions)
+    return _Incoming(aside / name, content, revisions)

@@ -1,0 +1,242 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from H3DELandmarksLib import __version__
+from H3DELandmarksLib.core.errors import H3DELandmarksError
+from H3DELandmarksLib.core.research import PACKAGE as RESEARCH_PACKAGE
+
+Progress = Callable[..., None]  # fraction, message, and for programs what else a command tells by name
+LOG_NAME = "h3delandmarks.log"
+SECONDS_BETWEEN_LINES = 0.2  # a program that shows progress must not drown in it
+
+
+class Console:
+    """The output of one call of the command line.
+
+    In the mode "json" of progress, stdout carries one JSON object per line, each with an ``event``: "progress" (scan,
+    fraction, message), "warning" and "error" (message, scan where there is one), and last "result" with the document
+    that ``--json`` prints.
+
+    Attributes:
+        log_folder: where details of unexpected errors go.
+    """
+
+    def __init__(self, json_wanted: bool = False, progress: str = "auto") -> None:
+        """Args: whether a JSON document is wanted on stdout, and the mode of progress: auto, none or json."""
+        self._as_lines = progress == "json"
+        self._for_programs = json_wanted or self._as_lines
+        self._bar = progress == "auto" and sys.stderr.isatty()
+        self._current: str | None = None
+        self.log_folder = Path(tempfile.gettempdir())
+
+    def say(self, text: str) -> None:
+        """Print a result for people; nothing where a program reads."""
+        if not self._for_programs:
+            print(text)
+
+    def document(self, content: dict[str, Any]) -> None:
+        """Print the result for programs; nothing where a person reads. NaN becomes null."""
+        if self._as_lines:
+            self._line(event="result", **content)
+        elif self._for_programs:
+            print(json.dumps(_plain(content), indent=2, allow_nan=False))
+
+    def warn(self, message: str) -> None:
+        """Tell about something that does not stop the work."""
+        print(message, file=sys.stderr)
+        if self._as_lines:
+            self._line(event="warning", scan=self._current, message=message)
+
+    def failure(self, error: Exception, subject: str = "") -> str:
+        """Tell why something could not be done, in one sentence; details of unexpected errors go to the log file.
+
+        Args:
+            error: what happened.
+            subject: the scan or file at hand, named where the error does not name it.
+
+        Returns:
+            The sentence.
+        """
+        message = _sentence(error) or self._logged(error)
+        if subject and subject not in message:
+            message = f"{subject}: {message}"
+        print(message, file=sys.stderr)
+        if self._as_lines:
+            self._line(event="error", scan=subject or None, message=message)
+        return message
+
+    @contextmanager
+    def task(self, name: str) -> Iterator[Progress]:
+        """Show how far a piece of work is; gives the callback to report it.
+
+        Args:
+            name: the scan, or what is being done.
+        """
+        self._current = name
+        try:
+            if self._as_lines:
+                yield self._lines_about(name)
+            elif self._bar:
+                with _progress_bar(name) as report:
+                    yield report
+            else:
+                yield lambda fraction, message, **more: None
+        finally:
+            self._current = None
+
+    @contextmanager
+    def showing_warnings(self) -> Iterator[None]:
+        """Show the library's warnings as sentences, and nothing of what other packages warn about."""
+        packages = [logging.getLogger(name) for name in ("H3DELandmarksLib", RESEARCH_PACKAGE)]
+        others = logging.getLogger("py.warnings")
+        shown, silent = _ConsoleHandler(self), logging.NullHandler()
+        for package in packages:
+            package.addHandler(shown)
+        others.addHandler(silent)
+        logging.captureWarnings(True)
+        try:
+            yield
+        finally:
+            logging.captureWarnings(False)
+            others.removeHandler(silent)
+            for package in packages:
+                package.removeHandler(shown)
+
+    def _lines_about(self, name: str) -> Progress:
+        last = -math.inf
+
+        def report(fraction: float, message: str, **more: Any) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= SECONDS_BETWEEN_LINES or fraction >= 1:
+                last = now
+                self._line(event="progress", scan=name, fraction=fraction, message=message, **more)
+
+        return report
+
+    def _line(self, **content: Any) -> None:
+        print(json.dumps(_plain(content), allow_nan=False), flush=True)
+
+    def _logged(self, error: Exception) -> str:
+        details = "".join(traceback.format_exception(error))
+        entry = f"{time.strftime('%Y-%m-%d %H:%M:%S')} H3DELandmarks {__version__}\n{details}\n"
+        kind = f"An unexpected problem occurred ({type(error).__name__})"
+        for folder in (self.log_folder, Path(tempfile.gettempdir())):
+            try:
+                with (folder / LOG_NAME).open("a", encoding="utf-8") as log:
+                    log.write(entry)
+            except OSError:
+                continue
+            return f"{kind}: please report it with the file '{folder / LOG_NAME}'."
+        return f"{kind}: {error}."
+
+
+class _ConsoleHandler(logging.Handler):
+    """Hands log messages from warnings on to a console."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.WARNING)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.warn(record.getMessage())
+
+
+def _sentence(error: Exception) -> str | None:
+    """What to tell the user about an error that can be expected; None for all others."""
+    if isinstance(error, H3DELandmarksError):
+        return " ".join(str(error).split())
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("H3DELandmarksLib"):
+        package = error.name.split(".")[0]
+        return f"This step needs the Python package {package}: install it with 'pip install {package}'."
+    if isinstance(error, MemoryError):
+        return "This computer's memory is too small for the scan: close other programs, or crop the scan."
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        reason = f"'{error.filename}' cannot be used ({error.strerror})"
+        return f"{reason}: check the path, the permission and the free space."
+    return None
+
+
+@contextmanager
+def _progress_bar(name: str) -> Iterator[Progress]:
+    from tqdm import tqdm
+
+    layout = "{desc} {percentage:3.0f}%|{bar}| {postfix}"
+    with tqdm(total=1.0, desc=name, bar_format=layout, leave=False, file=sys.stderr) as bar:
+
+        def report(fraction: float, message: str, **more: Any) -> None:
+            bar.set_postfix_str(message, refresh=False)
+            bar.update(min(fraction, 1.0) - bar.n)
+
+        yield report
+
+
+def _plain(value: Any) -> Any:
+    """The same content in types that JSON has; what is not a finite number becomes None."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+BACKENDS = ("auto", "torch", "openvino")
+PRECISIONS = ("auto", "fp32", "half")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+
+
+def add_progress(parser: argparse.ArgumentParser) -> None:
+    """``--progress``."""
+    parser.add_argument(
+        "--progress",
+        choices=("auto", "none", "json"),
+        default="auto",
+        help="auto: a bar where stderr is a terminal; json: JSON lines on stdout, the result being the last",
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """``--device``."""
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="where networks run (default: %(default)s)")
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """``--device``, ``--backend`` and ``--precision``."""
+    add_device(parser)
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="auto",
+        help="what runs networks; auto: PyTorch, and on CPUs OpenVINO where it is installed and saves time "
+        "(default: %(default)s, or the environment variable H3DE_BACKEND)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="half: 16-bit arithmetic where the computer is fast with it and no landmark moves by a quarter voxel in "
+        "the first crops; auto: half on CUDA, else fp32 (default: %(default)s)",
+    )

@@ -1,0 +1,277 @@
+"""``detect``: landmarks of one or many scans, with one model that is loaded once."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from H3DELandmarksLib.cli.console import Console, add_engine, add_json, add_progress
+from H3DELandmarksLib.core.errors import InputError
+
+if TYPE_CHECKING:
+    from H3DELandmarksLib.cli.result_files import ResultFiles
+    from H3DELandmarksLib.core.geometry import Volume
+    from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
+    from H3DELandmarksLib.detection import Detector
+
+logger = logging.getLogger(__name__)
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """``--landmarks``, and ``--roi`` or ``--roi-from`` with what belongs to it."""
+    parser.add_argument(
+        "--landmarks", nargs="+", metavar="NAME", help="landmarks to report (default: all landmarks of the model)"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--roi",
+        metavar="FILE",
+        help="search only in this box, a region of interest saved from Slicer (.mrk.json); others stay unknown",
+    )
+    where.add_argument(
+        "--roi-from",
+        metavar="ID",
+        help="search only where this model sees or expects its points, such as head-neck-ct for models of the jaw",
+    )
+    parser.add_argument(
+        "--roi-points", nargs="+", metavar="NAME", help="with --roi-from: only around these of its points"
+    )
+    parser.add_argument(
+        "--roi-margin",
+        type=_margin,
+        default=20.0,
+        metavar="MM",
+        help="with --roi-from: how far around the points (default: %(default)g)",
+    )
+
+
+def _margin(text: str) -> float:
+    try:
+        margin = float(text)
+    except ValueError:
+        margin = -1.0
+    if not 0 < margin < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is no distance in mm: write a number above 0")
+    return margin
+
+
+def load_region_detector(options: argparse.Namespace) -> Detector | None:
+    """The detector of the model that finds where to search; None without ``--roi-from``.
+
+    Raises:
+        InputError: there is no such model, it has no such points, or points are named without a model.
+    """
+    if not options.roi_from:
+        if options.roi_points:
+            raise InputError("--roi-points belongs to --roi-from: say which model finds them.")
+        return None
+    from H3DELandmarksLib.models import find_model
+
+    package = find_model(options.roi_from)
+    _check_names(options.roi_points, package.scheme)
+    from H3DELandmarksLib.detection import Detector
+
+    return Detector(package, options.device, options.backend, options.precision)
+
+
+def check_selection(options: argparse.Namespace, scheme: LandmarkScheme) -> None:
+    """Refuse names that a model does not have.
+
+    Raises:
+        InputError: which name it is, and which there are.
+    """
+    _check_names(options.landmarks, scheme)
+
+
+def _check_names(chosen: list[str] | None, scheme: LandmarkScheme) -> None:
+    for name in chosen or ():
+        if name not in scheme.names:
+            names = ", ".join(scheme.names)
+            raise InputError(f"The model has no landmark '{name}': choose among {names}.")
+
+
+def detect_selected(
+    detector: Detector,
+    volume: Volume,
+    options: argparse.Namespace,
+    progress: Callable[[float, str], None],
+    region_detector: Detector | None = None,
+) -> LandmarkSet:
+    """Find the landmarks that the options ask for, in the order of the model.
+
+    Args:
+        detector: of the model.
+        volume: the whole scan.
+        options: as of `add_selection`.
+        progress: receives the fraction done and what is being done.
+        region_detector: finds where to search, see `load_region_detector`. Where it finds too little, a warning says
+            so, and the whole scan is searched.
+
+    Raises:
+        InputError: the region cannot be read, or lies outside the scan.
+    """
+    from H3DELandmarksLib.core.region import read_region
+
+    region = read_region(options.roi) if options.roi else None
+    part = region.crop(volume) if region else volume
+    if region_detector:
+        part = _found_part(region_detector, volume, options, lambda share, text: progress(0.5 * share, text))
+        progress = _second_half(progress)
+    landmarks = detector.detect(part, progress=progress)
+    if region:
+        landmarks = region.limit(landmarks)
+    if options.landmarks:
+        landmarks = landmarks.ordered_as(tuple(name for name in landmarks.names if name in options.landmarks))
+    return landmarks
+
+
+def _second_half(progress: Callable[[float, str], None]) -> Callable[[float, str], None]:
+    return lambda share, text: progress(0.5 + 0.5 * share, text)
+
+
+def _found_part(
+    detector: Detector, volume: Volume, options: argparse.Namespace, progress: Callable[[float, str], None]
+) -> Volume:
+    """The part of a scan around the places where a model sees or expects its points."""
+    from H3DELandmarksLib.core.region import region_around
+
+    places = detector.likely_places(volume, progress=progress)
+    if places is not None:
+        wanted = places.ordered_as(tuple(options.roi_points or places.names))
+        try:
+            return region_around(wanted, options.roi_margin, fewest=1).crop(volume)
+        except InputError:
+            logger.info("All places lie beyond the scan.")
+    logger.warning("The model '%s' finds too few points here: the whole scan is searched.", detector.package.id)
+    return volume
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "detect",
+        help="find landmarks in scans",
+        description="Writes NAME.mrk.json (Slicer point list), NAME.csv (table) and on request NAME.png for each scan.",
+    )
+    parser.add_argument("scans", metavar="SCAN", nargs="+", help="NRRD, NIfTI, MetaImage, picture, DICOM or folder")
+    parser.add_argument("--model", required=True, metavar="ID", help="id, id@version or path of a model package")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--spacing",
+        type=pixel_size,
+        metavar="MM",
+        help="width and height of a pixel in mm, as 0.1 or 0.1x0.12, where the radiographs' files do not state it",
+    )
+    parser.add_argument("--picture", action="store_true", help="also draw each result")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace point lists even where a person has edited them"
+    )
+    add_selection(parser)
+    add_engine(parser)
+    add_json(parser)
+    add_progress(parser)
+    parser.set_defaults(run=run)
+
+
+def pixel_size(text: str) -> tuple[float, float]:
+    """Width and height of a pixel from a text such as 0.1 or 0.1x0.12.
+
+    Raises:
+        argparse.ArgumentTypeError: it holds something else.
+    """
+    try:
+        sizes = [float(word) for word in text.lower().split("x")]
+    except ValueError:
+        sizes = []
+    if len(sizes) not in (1, 2) or not all(0 < size < math.inf for size in sizes):
+        raise argparse.ArgumentTypeError(f"'{text}' is no pixel size in mm: write 0.1 or 0.1x0.12")
+    return sizes[0], sizes[-1]
+
+
+def run(options: argparse.Namespace, console: Console) -> bool:
+    """Detect; returns whether every scan succeeded."""
+    from H3DELandmarksLib.cli.result_files import make_folder, plan_results
+
+    console.log_folder = folder = make_folder(Path(options.output))
+    detector = load_detector(options.model, options.device, options.backend, options.precision)
+    check_selection(options, detector.scheme)
+    region = load_region_detector(options)
+    reports = [serve(detector, files, options, console, region) for files in plan_results(options.scans, folder)]
+    succeeded = all(report["ok"] for report in reports)
+    package = detector.package
+    console.document({"ok": succeeded, "model": {"id": package.id, "version": package.version}, "scans": reports})
+    return succeeded
+
+
+def load_detector(model: str, device: str, backend: str = "auto", precision: str = "auto") -> Detector:
+    """The detector of a model given by id, id@version or path."""
+    from H3DELandmarksLib.models import find_model
+
+    package = find_model(model)  # first: it fails within a moment, while PyTorch takes seconds to load
+    from H3DELandmarksLib.detection import Detector
+
+    return Detector(package, device, backend, precision)
+
+
+def serve(
+    detector: Detector,
+    files: ResultFiles,
+    options: argparse.Namespace,
+    console: Console,
+    region_detector: Detector | None = None,
+) -> dict[str, Any]:
+    """Detect in one scan and write its results; an error is told and ends this scan only.
+
+    Returns:
+        The scan's entry in the JSON document.
+    """
+    from H3DELandmarksLib.io.images import read_volume
+
+    start = time.monotonic()
+    report: dict[str, Any] = {"scan": str(files.scan), "ok": False}
+    try:
+        with console.task(files.name) as progress:
+            files.check_replaceable(options.overwrite, options.picture)
+            volume = read_volume(files.scan, options.spacing)
+            landmarks = detect_selected(detector, volume, options, progress, region_detector)
+            files.write(landmarks)
+            report |= {"markups": files.markups, "table": files.table}
+            if options.picture:
+                files.draw(volume, landmarks, f"{files.name}: {detector.package.id} {detector.package.version}")
+                report["picture"] = files.picture
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        return report | {"error": console.failure(error, str(files.scan))}
+    seconds = time.monotonic() - start
+    console.say(f"{files.scan}: {describe(landmarks)} in {seconds:.1f} s, written to {files.markups}")
+    return report | {"ok": True, "seconds": round(seconds, 2), "landmarks": landmark_entries(landmarks)}
+
+
+def describe(landmarks: LandmarkSet) -> str:
+    """How many landmarks were found, and which were not."""
+    absent = [name for name, present in zip(landmarks.names, landmarks.present) if not present]
+    text = f"{len(landmarks) - len(absent)} of {len(landmarks)} landmarks found"
+    return f"{text} (absent: {', '.join(absent)})" if absent else text
+
+
+def landmark_entries(landmarks: LandmarkSet) -> list[dict[str, Any]]:
+    """JSON entries of landmarks; positions are LPS mm, null where absent."""
+    from H3DELandmarksLib.io.tables import landmark_state
+
+    return [
+        {
+            "name": name,
+            "state": landmark_state(landmarks, k),
+            "position_lps_mm": landmarks.positions[k] if landmarks.present[k] else None,
+            "presence": landmarks.presence[k],
+            "confidence": landmarks.confidence[k],
+            "radius90_mm": landmarks.radius[k],
+        }
+        for k, name in enumerate(landmarks.names)
+    ]

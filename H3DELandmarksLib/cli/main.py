@@ -1,0 +1,81 @@
+"""The command line: reads the arguments, runs one command, turns every error into a sentence and an exit code.
+
+Exit codes: 0 everything succeeded; 2 something could not be done, with one sentence each on stderr; 130 stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from H3DELandmarksLib import __version__
+from H3DELandmarksLib.cli import cases, demo, detect, evaluate, models, train
+from H3DELandmarksLib.cli.console import Console
+from H3DELandmarksLib.core.errors import Cancelled
+from H3DELandmarksLib.core.research import is_research_installed, research_module
+
+COMMANDS = (detect, models, evaluate, train, cases, demo)
+RESEARCH_COMMANDS = ("convert", "radiographs", "phantom")
+DONE, FAILED, STOPPED = 0, 2, 130
+# Threads that wait for each other sleep soon: where they spin for long, which is the default, a core that something
+# else uses makes all of them slow. GNU's OpenMP reads this when a command first imports PyTorch.
+SPINNING = ("GOMP_SPINCOUNT", "10000")
+
+
+def make_parser(program: str) -> argparse.ArgumentParser:
+    """The parser of all commands; each command's module adds its own arguments."""
+    parser = argparse.ArgumentParser(prog=program, description="Finds anatomical landmarks in medical volumes.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_parser(commands)
+    if is_research_installed():
+        for command in research_module("cli", "This command").COMMANDS:
+            command.add_parser(commands)
+    else:
+        for name in RESEARCH_COMMANDS:
+            _add_missing(commands, name)
+    return parser
+
+
+def _add_missing(commands: argparse._SubParsersAction, name: str) -> None:
+    """A command of the research package where that is not installed: says so, whatever its arguments are."""
+
+    def run(options: argparse.Namespace, console: Console) -> bool:
+        research_module("cli", f"The command '{name}'")
+        return False
+
+    parser = commands.add_parser(name, help="needs the research package", prefix_chars="\0", add_help=False)
+    parser.add_argument("arguments", nargs="*")
+    parser.set_defaults(run=run, json=False)
+
+
+def main(arguments: Sequence[str] | None = None, program: str = "h3delandmarks") -> int:
+    """Run one command.
+
+    Args:
+        arguments: words after the program's name; those of this process by default.
+        program: name to show in the help.
+
+    Returns:
+        Exit code: 0, 2 or 130. Wrong usage leaves through SystemExit(2), as argparse does.
+    """
+    os.environ.setdefault(*SPINNING)
+    options = make_parser(program).parse_args(arguments)
+    console = Console(options.json, getattr(options, "progress", "auto"))
+    try:
+        with console.showing_warnings():
+            succeeded = options.run(options, console)
+            sys.stdout.flush()
+            return DONE if succeeded else FAILED
+    except (KeyboardInterrupt, Cancelled):
+        console.warn("Stopped.")
+        return STOPPED
+    except BrokenPipeError:  # the reader of our output, such as `head`, had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except Exception as error:
+        console.document({"ok": False, "error": console.failure(error)})
+        return FAILED

@@ -1,0 +1,220 @@
+"""``train``: a model from annotated cases, as a configuration file describes, or from a project's corrected cases."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from H3DELandmarksLib.cli.console import Console, add_device, add_json, add_progress
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.research import research_configurations
+
+if TYPE_CHECKING:
+    from H3DELandmarksLib.cases import CaseProject
+    from H3DELandmarksLib.retraining import RunRecord, Status
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what retraining needs beside ``--output``, ``--resume`` and ``--progress``."""
+    group = parser.add_argument_group("from corrected cases")
+    group.add_argument("--from-cases", metavar="PROJECT", help="folder of the project; five cases at least")
+    start = group.add_mutually_exclusive_group()
+    start.add_argument("--base-model", metavar="ID", help="retrain this model: id, id@version or path")
+    start.add_argument("--new-model", metavar="ID", help="train a new model of this id for the project's scheme")
+    group.add_argument("--encoder-from", metavar="ID", help="with --new-model: start from this model's encoder")
+    group.add_argument("--steps", type=int, metavar="N", help="steps of each stage (default: by the number of cases)")
+    group.add_argument(
+        "--held-out",
+        type=float,
+        metavar="SHARE",
+        help="share of subjects kept for the comparison with the base (default: 0.2)",
+    )
+    add_device(group)
+
+
+def refuse_alone(options: argparse.Namespace) -> None:
+    """Refuse what belongs to ``--from-cases`` without it."""
+    given = {
+        "--base-model": options.base_model,
+        "--new-model": options.new_model,
+        "--steps": options.steps,
+        "--encoder-from": options.encoder_from,
+        "--held-out": options.held_out,
+    }
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(f"{name} belongs to --from-cases: name the project of corrected cases.")
+    if options.device != "auto":
+        raise InputError("--device belongs to --from-cases: a configuration trains on the GPU where there is one.")
+
+
+def run_retraining(options: argparse.Namespace, console: Console) -> bool:
+    """Retrain; returns True, or raises."""
+    _check(options)
+    from H3DELandmarksLib.cases import open_project
+    from H3DELandmarksLib.retraining import retrain
+
+    project, output = open_project(options.from_cases), Path(options.output)
+    record = _record(options, project, output)
+    console.log_folder = output
+    name = record.content["model"]["id"]
+    with _stop_wish() as stopped, console.task(name) as progress:
+
+        def tell(status: Status) -> None:
+            progress(
+                status.fraction,
+                status.message,
+                stage=status.stage,
+                step=status.step,
+                steps=status.steps,
+                seconds_left=status.seconds_left,
+            )
+
+        candidate = retrain(record, options.device, tell, stopped, project)
+    subsets = [row["subset"] for row in record.content["cases"]]
+    counts = {subset: subsets.count(subset) for subset in ("train", "validation", "held-out")}
+    for note in record.content["notes"]:
+        console.say(note)
+    console.say(f"Trained {candidate.id} {candidate.version} on {counts['train']} cases: {candidate.path}")
+    console.document(
+        {
+            "ok": True,
+            "run": output,
+            "package": candidate.path,
+            "model": candidate.id,
+            "version": candidate.version,
+            "cases": counts,
+            "notes": record.content["notes"],
+        }
+    )
+    return True
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse arguments that don't go together."""
+    if options.configuration is not None:
+        raise InputError("A configuration names its own cases: leave it out, or leave out --from-cases.")
+    if options.stage or options.package:
+        raise InputError("--stage and --package belong to configurations: a retraining always does all stages.")
+    if options.encoder_from is not None and options.new_model is None:
+        raise InputError("--encoder-from belongs to --new-model: retraining starts from the whole base model.")
+    if not options.resume and options.base_model is None and options.new_model is None:
+        raise InputError("Name the model to retrain with --base-model, or a new one with --new-model.")
+
+
+def _record(options: argparse.Namespace, project: CaseProject, output: Path) -> RunRecord:
+    """The run to go on with, or a new one."""
+    from H3DELandmarksLib.cli.result_files import make_folder
+    from H3DELandmarksLib.formats.run import RUN
+    from H3DELandmarksLib.models import find_model
+    from H3DELandmarksLib.retraining import plan_fine_tuning, plan_new_model, read_record, start_run
+    from H3DELandmarksLib.retraining.plan import USUAL_SHARE
+
+    if (output / RUN).exists():
+        if not options.resume:
+            raise InputError(
+                f"'{output}' holds an earlier run: add --resume to go on with it, or choose another folder."
+            )
+        record = read_record(output)
+        wanted = options.new_model or (options.base_model and find_model(options.base_model).id)
+        if wanted and wanted != record.content["model"]["id"]:
+            raise InputError(
+                f"The run in '{output}' trains the model '{record.content['model']['id']}', not "
+                f"'{wanted}': choose another folder."
+            )
+        return record
+    share = USUAL_SHARE if options.held_out is None else options.held_out
+    if options.base_model is not None:
+        decided = plan_fine_tuning(project, find_model(options.base_model), options.steps, share)
+    elif options.new_model is not None:
+        donor = None if options.encoder_from is None else find_model(options.encoder_from)
+        decided = plan_new_model(project, options.new_model, donor, options.steps, share)
+    else:
+        raise InputError(f"There is no run in '{output}' to go on with: check the folder.")
+    return start_run(make_folder(output), decided)
+
+
+@contextmanager
+def _stop_wish() -> Iterator[Callable[[], bool]]:
+    """Whether SIGINT or SIGTERM has come, which end the work at the next step; a second SIGINT ends it at once."""
+    wish = threading.Event()
+
+    def note(number: int, frame: object) -> None:
+        if wish.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        wish.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield wish.is_set
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield wish.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("train", help="train a model, or retrain one from corrected cases")
+    parser.add_argument(
+        "configuration",
+        metavar="CONFIG",
+        nargs="?",
+        help="JSON file, or a bundled one by name, such as mandibular-molar-phantom",
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for checkpoints, curves and the package")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in the folder")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--stage", action="append", metavar="NAME", help="train only this stage; stages may run at once")
+    part.add_argument("--package", action="store_true", help="write the package of the checkpoints, train nothing")
+    add_arguments(parser)
+    add_json(parser)
+    add_progress(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace, console: Console) -> bool:
+    """Train; returns True, or raises."""
+    from H3DELandmarksLib.cli.result_files import make_folder
+
+    if options.from_cases is not None:
+        return run_retraining(options, console)
+    refuse_alone(options)
+    if options.configuration is None:
+        raise InputError("There is nothing to train from: give a configuration, or cases with --from-cases.")
+    configuration = find_configuration(options.configuration)
+    console.log_folder = output = make_folder(Path(options.output))
+    from H3DELandmarksLib.training.run import run_training
+
+    with console.task(configuration.stem) as progress:
+        run_training(
+            configuration,
+            output,
+            resume=options.resume,
+            stages=[] if options.package else options.stage,
+            progress=progress,
+            package=not options.stage,
+        )
+    console.say(f"Trained {configuration.stem}: the results are in {output}")
+    console.document({"ok": True, "configuration": configuration, "output": output})
+    return True
+
+
+def find_configuration(name: str) -> Path:
+    """A configuration file by path, or a bundled one by name.
+
+    Raises:
+        InputError: there is neither.
+    """
+    bundled = research_configurations()
+    for path in (Path(name), *([bundled / f"{name}.json"] if bundled else [])):
+        if path.is_file():
+            return path
+    raise InputError(f"The configuration '{name}' does not exist: give the path of a JSON file.")

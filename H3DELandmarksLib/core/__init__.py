@@ -1,0 +1,1 @@
+"""What everything stands on: geometry, landmarks, shapes, files and errors; no room above is known here."""

@@ -1,0 +1,84 @@
+"""Radiographs: volumes of one slice, and how they lie on a sheet of paper.
+
+The sheet is the frame in which a radiograph is searched and learnt from: x runs to the right, y down, and z is 0 at the
+center of the slice. Its directions follow the patient, not the order of storage, as a radiologist holds the picture:
+
+- axial, and everything without an orientation (PNG, most CR): to the patient's left, and posterior;
+- coronal: to the patient's left, and down;
+- sagittal: posterior, and down.
+
+A file without orientation has the identity, so that its columns run to the right and its rows down, as it was stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from H3DELandmarksLib.core.geometry import Volume, canonical, transform_points
+
+# Thinner than any pixel, so that no grid around a sheet has a second layer.
+THICKNESS = 1e-3
+
+
+def is_radiograph(volume: Volume) -> bool:
+    """Whether a volume is one slice."""
+    return 1 in volume.array.shape
+
+
+def why_other_kind(model: str, reads_radiographs: bool, shape: Sequence[int]) -> str:
+    """One sentence about why a model cannot read an image, as it is made for the other kind; empty where it can.
+
+    Args:
+        model: id of the model.
+        reads_radiographs: whether it reads radiographs, and not volumes.
+        shape: (3,) voxels of the image.
+    """
+    single = 1 in shape
+    if reads_radiographs and not single:
+        size = " x ".join(map(str, shape))
+        return (
+            f"The model '{model}' reads radiographs, but this scan has {size} voxels: choose a single image, or a "
+            "model for volumes."
+        )
+    if single and not reads_radiographs:
+        return (
+            f"The model '{model}' reads volumes, but this scan is a single slice: choose the whole scan, or a model "
+            "for radiographs."
+        )
+    return ""
+
+
+def lay_flat(volume: Volume) -> tuple[Volume, np.ndarray]:
+    """A radiograph on its sheet.
+
+    Pixels are not interpolated. However a radiograph is stored, with whatever order and direction of axes, the result
+    is the same; pixels need not be square, nor have right angles.
+
+    Args:
+        volume: one slice in any orientation.
+
+    Returns:
+        Volume of (X, Y, 1) pixels, X to the right and Y down, in the frame of the sheet, and the (4, 4) rigid
+        transform from the sheet to LPS mm.
+    """
+    volume = canonical(volume)
+    normal = max(axis for axis, size in enumerate(volume.array.shape) if size == 1)
+    right, down = (axis for axis in range(3) if axis != normal)
+    array = volume.array.transpose(right, down, normal)
+    edges = volume.affine[:3, [right, down]]
+    corner = volume.affine[:3, 3]
+    if down == 2:  # superior: up on the sheet
+        array, corner, edges = array[:, ::-1], corner + edges[:, 1] * (array.shape[1] - 1), edges * (1, -1)
+    u, _, vt = np.linalg.svd(edges / np.linalg.norm(edges, axis=0), full_matrices=False)
+    axes = u @ vt
+    lps_from_sheet, affine = np.eye(4), np.diag([1, 1, THICKNESS, 1])
+    lps_from_sheet[:3] = np.column_stack([axes, np.cross(*axes.T), corner])
+    affine[:2, :2] = axes.T @ edges
+    return Volume(array, affine), lps_from_sheet
+
+
+def points_on_sheet(lps_from_sheet: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Map (..., 3) LPS mm to the sheet and into its plane: z becomes 0."""
+    return transform_points(np.linalg.inv(lps_from_sheet), points) * (1, 1, 0)

@@ -1,0 +1,192 @@
+"""What landmarks are (scheme) and where they were found or marked (set)."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from H3DELandmarksLib.core.errors import InputError
+
+
+class ReviewState(enum.Enum):
+    """What is known about a landmark."""
+
+    PROPOSED = "proposed"
+    PROPOSED_ABSENT = "proposed absent"
+    UNKNOWN = "unknown"
+    ACCEPTED = "accepted"
+    MOVED = "moved"
+    PLACED = "placed"
+    ABSENT = "absent"
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether a person has decided."""
+        return self not in (ReviewState.PROPOSED, ReviewState.PROPOSED_ABSENT, ReviewState.UNKNOWN)
+
+
+@dataclass(frozen=True)
+class LandmarkDefinition:
+    """A named point and the words that say where it lies.
+
+    Attributes:
+        name: short unique label, shown at the control point.
+        definition: how an anatomist would find it.
+    """
+
+    name: str
+    definition: str
+
+
+@dataclass(frozen=True)
+class LandmarkScheme:
+    """The ordered list of points that a model finds or a project marks.
+
+    Attributes:
+        id: identifier, for example ``mouse-skull-45``.
+        version: version of the definitions.
+        landmarks: the points, in the order of every array that belongs to the scheme.
+        pairs: (left name, right name) of points that a mirror image exchanges.
+        lateral: names of points of one side whose counterpart on the other side is not in the scheme; all landmarks
+            that are neither paired nor lateral lie in the midline.
+    """
+
+    id: str
+    version: str
+    landmarks: tuple[LandmarkDefinition, ...]
+    pairs: tuple[tuple[str, str], ...] = ()
+    lateral: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = self.names
+        if not names or len(set(names)) != len(names):
+            raise InputError(f"Landmark names of the scheme '{self.id}' must be unique and not empty.")
+        paired = [name for pair in self.pairs for name in pair] + list(self.lateral)
+        if len(set(paired)) != len(paired) or not set(paired) <= set(names):
+            raise InputError(f"The pairs of scheme '{self.id}' and its lateral points must name each at most once.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Landmark names in order."""
+        return tuple(landmark.name for landmark in self.landmarks)
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+    def mirror_order(self) -> np.ndarray:
+        """(K,) indices: landmark k of a mirrored subject is landmark ``order[k]`` of the original; -1 where unknown."""
+        index = {name: k for k, name in enumerate(self.names)}
+        order = np.arange(len(self))
+        for left, right in self.pairs:
+            order[index[left]], order[index[right]] = index[right], index[left]
+        for name in self.lateral:
+            order[index[name]] = -1
+        return order
+
+    def to_dict(self) -> dict:
+        """JSON-ready form; `from_dict` is its inverse."""
+        return {
+            "id": self.id,
+            "version": self.version,
+            "landmarks": [{"name": p.name, "definition": p.definition} for p in self.landmarks],
+            "pairs": [list(pair) for pair in self.pairs],
+            "lateral": list(self.lateral),
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict) -> LandmarkScheme:
+        """Read the form written by `to_dict`."""
+        landmarks = tuple(LandmarkDefinition(p["name"], p["definition"]) for p in data["landmarks"])
+        pairs = tuple(tuple(pair) for pair in data.get("pairs", ()))
+        return cls(data["id"], data["version"], landmarks, pairs, tuple(data.get("lateral", ())))
+
+
+def agreeing_presence(by_status: np.ndarray, stored: np.ndarray) -> np.ndarray:
+    """Presence of points that have both a status and a stored probability.
+
+    Args:
+        by_status: (K,) 1 defined, 0 missing, NaN neither: what a person sees and may have changed.
+        stored: (K,) probability that was written with the points, NaN where none was.
+
+    Returns:
+        (K,) the stored probability where it agrees with the status, else what the status says.
+    """
+    agrees = np.isfinite(stored) & np.isfinite(by_status) & ((stored >= 0.5) == (by_status >= 0.5))
+    return np.where(agrees, stored, by_status)
+
+
+@dataclass(frozen=True)
+class LandmarkSet:
+    """Positions of landmarks in one scan with what is known about each.
+
+    Every array has one row per landmark, in the order of `names`.
+
+    Attributes:
+        names: (K) labels.
+        positions: (K, 3) LPS mm; NaN where the landmark is absent or unknown.
+        presence: (K,) probability that the landmark exists in the scan: 1 or 0 for a human's statement, NaN for
+            unknown.
+        confidence: (K,) from 0 to 1, how far the position can be trusted; NaN where nobody says.
+        radius: (K,) mm within which 90 % of errors of this landmark fall; NaN where nobody says.
+        definitions: (K) texts, empty where unknown.
+    """
+
+    names: tuple[str, ...]
+    positions: np.ndarray
+    presence: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+    radius: np.ndarray | None = None
+    definitions: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.names)
+        if len(set(self.names)) != count:
+            raise InputError("Landmark names of a set must be unique: rename the points that share a name.")
+        if self.definitions is not None and len(self.definitions) != count:
+            raise InputError(f"{count} landmarks need as many definitions, not {len(self.definitions)}.")
+        positions = np.array(self.positions, dtype=np.float64).reshape(count, 3)
+        finite = np.isfinite(positions).all(axis=1)
+        presence = finite.astype(float) if self.presence is None else np.array(self.presence, dtype=np.float64)
+        set_field = object.__setattr__
+        set_field(self, "names", tuple(self.names))
+        set_field(self, "presence", presence.reshape(count))
+        for name in ("confidence", "radius"):
+            given = getattr(self, name)
+            set_field(self, name, np.full(count, np.nan) if given is None else np.array(given, float).reshape(count))
+        set_field(self, "definitions", tuple(self.definitions) if self.definitions else ("",) * count)
+        positions[~self.present] = np.nan
+        set_field(self, "positions", positions)
+        if not np.isfinite(positions[self.present]).all():
+            raise InputError("A landmark is marked as present but has no finite position.")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def present(self) -> np.ndarray:
+        """(K,) bool: presence is at least 0.5. Unknown landmarks are not present."""
+        return np.nan_to_num(self.presence, nan=0.0) >= 0.5
+
+    @property
+    def unknown(self) -> np.ndarray:
+        """(K,) bool: nobody has said whether the landmark exists."""
+        return np.isnan(self.presence)
+
+    def ordered_as(self, names: tuple[str, ...]) -> LandmarkSet:
+        """The same set with exactly these names in this order; landmarks it lacks become unknown."""
+        index = {name: k for k, name in enumerate(self.names)}
+        rows = [index.get(name, -1) for name in names]
+
+        def pick(values: np.ndarray) -> np.ndarray:
+            padded = np.concatenate([values, np.full((1, *values.shape[1:]), np.nan)])
+            return padded[rows]
+
+        definitions = tuple((*self.definitions, "")[row] for row in rows)
+        arrays = {n: pick(getattr(self, n)) for n in ("positions", "presence", "confidence", "radius")}
+        return LandmarkSet(tuple(names), definitions=definitions, **arrays)
+
+    def with_positions(self, positions: np.ndarray) -> LandmarkSet:
+        """The same set with other (K, 3) LPS positions."""
+        return replace(self, positions=positions)

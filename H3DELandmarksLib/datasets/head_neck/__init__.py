@@ -1,6 +1,0 @@
-"""Landmarks of the human head and neck, derived from clinicians' contours of organs in planning CT."""
-
-from H3DELandmarksLib.datasets.head_neck.derive import derive_landmarks
-from H3DELandmarksLib.datasets.head_neck.scheme import HEAD_NECK_SCHEME, ORGANS
-
-__all__ = ["HEAD_NECK_SCHEME", "ORGANS", "derive_landmarks"]

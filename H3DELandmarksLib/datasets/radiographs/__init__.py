@@ -1,6 +1,0 @@
-"""Simulated radiographs: cone-beam projections of annotated volumes, with the exact places of their landmarks."""
-
-from H3DELandmarksLib.datasets.radiographs.case import Radiograph, Subject, make_radiograph
-from H3DELandmarksLib.datasets.radiographs.recipe import RECIPES, Recipe, read_recipe
-
-__all__ = ["RECIPES", "Radiograph", "Recipe", "Subject", "make_radiograph", "read_recipe"]

@@ -1,0 +1,207 @@
+"""Search of the whole field of view at coarse spacing, in one or many poses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.geometry import Grid, crop_grid, field_of_view_grid, orthonormal_axes
+from H3DELandmarksLib.core.shape_model import Pose, ShapeModel, cube_rotations
+from H3DELandmarksLib.detection.stage import Findings, Scan, StageNetwork, merge_best, merge_mean
+
+# A group none of whose landmarks reaches these log-odds in the search is taken as absent, and is not looked at again.
+WORTH_A_LOOK = -2.0
+# Rounds in the found pose go on, up to so many, until the mean shape moves by no more than so many voxels (RMS).
+MOST_ROUNDS, SETTLED_VOXELS = 5, 1.5
+REFLECTION = np.diag([-1.0, 1.0, 1.0])
+
+
+def refine(network: StageNetwork, scan: Scan, shape: ShapeModel, found: Findings, own_frame: bool) -> Findings:
+    """Look at each group of a stage in a crop around its expected place.
+
+    Args:
+        network: the stage; with ``views`` 2, each crop is also looked at in the mirror and the two results are
+            averaged.
+        scan: where to look.
+        shape: mean shape, which says where a group lies in the model frame.
+        found: result of the previous stage.
+        own_frame: True turns crops into the found pose; False keeps the patient's axes.
+
+    Returns:
+        New findings of the landmarks of all groups that are worth a look; others are kept.
+    """
+    result = found
+    for channels, mirrored in zip(network.groups, network.mirrored):
+        if found.presence_logit[channels].max() < WORTH_A_LOOK:
+            continue
+        center = _center(found, shape, channels, own_frame)
+        axes = found.pose.rotation if own_frame else np.eye(3)
+        looks = []
+        for flip in network.mirrored_looks:
+            turned = axes @ REFLECTION if mirrored != flip else axes
+            order = network.mirror_order[channels] if flip else channels
+            grid = crop_grid(center, turned, network.spacing, network.voxels)
+            looks.append(network.find(scan.crop(grid), grid, order, found.pose))
+        result = _replace_rows(result, merge_mean(looks), channels)
+    if own_frame and result is not found:
+        result = replace(result, pose=shape.fit(result.positions, result.weights + 1e-6)[0])
+    return result
+
+
+def refine_until_settled(network: StageNetwork, scan: Scan, shape: ShapeModel, found: Findings) -> Findings:
+    """Refine in the found pose, and look again as long as that turns or moves the pose.
+
+    A crop in a wrong pose shows the anatomy turned: the points found in it are rough, but the pose that they give is
+    better than the one before. Parameters and result as for `refine`.
+    """
+    for _ in range(MOST_ROUNDS):
+        before, found = found, refine(network, scan, shape, found, own_frame=True)
+        moved = found.pose.to_lps(shape.mean) - before.pose.to_lps(shape.mean)
+        if np.sqrt((moved**2).sum(axis=1).mean()) <= SETTLED_VOXELS * network.spacing:
+            break
+    return found
+
+
+def _center(found: Findings, shape: ShapeModel, channels: np.ndarray, own_frame: bool) -> np.ndarray:
+    """(3,) LPS mm: where the group's center lies by the mean shape, shifted (without a pose) to its found members."""
+    expected = found.pose.to_lps(shape.mean[channels])
+    if own_frame:
+        return expected.mean(axis=0)
+    weights = found.weights[channels] + 1e-6
+    offsets = np.where(np.isfinite(found.positions[channels]), found.positions[channels] - expected, 0.0)
+    return expected.mean(axis=0) + weights @ offsets / weights.sum()
+
+
+def _replace_rows(old: Findings, new: Findings, rows: np.ndarray) -> Findings:
+    chosen = np.isin(np.arange(len(old.presence_logit)), rows)
+    return Findings(
+        np.where(chosen[:, None], new.positions, old.positions),
+        np.where(chosen, new.presence_logit, old.presence_logit),
+        np.where(chosen, new.concentration, old.concentration),
+        old.pose,
+    )
+
+
+OVERLAP = 0.25
+# More looks (tiles times poses) than this take many minutes: the scan is not of the kind that the model was made for.
+MOST_LOOKS = 2000
+# Of the poses found, so many whose points agree best with the mean shape, turned by so much at least from each other,
+# get a second look.
+LOOKED_AT_AGAIN, APART_DEGREES = 3, 30.0
+# A tile in which nothing exceeds this (range 0..1) holds air only.
+EMPTY = 0.1
+Step = Callable[[float], None]
+
+
+def localize(network: StageNetwork, scan: Scan, shape: ShapeModel, step: Step) -> Findings:
+    """Find every landmark of the scheme anywhere in the scan.
+
+    Args:
+        network: the first stage; its entry ``poses`` is "scan" (the patient's axes) or "cube-rotations" (24 starting
+            poses; the best are looked at once more in the poses so found, and the one is kept whose points then agree
+            best with the mean shape; for radiographs the four quarter turns).
+        scan: where to look.
+        shape: mean shape and tolerance.
+        step: called with the fraction done; may raise to cancel.
+
+    Returns:
+        Findings of all landmarks; in a scan of air alone, none was found.
+
+    Raises:
+        InputError: the scan is so much larger than a tile that the search would take very long.
+    """
+    rotations = _starting_poses(network, scan)
+    _check_size(network, scan, rotations)
+    averaged = scan.averaged(network.spacing)
+    if network.stage["poses"] == "scan":
+        found = _search(network, averaged, scan.volume.grid, rotations[0], step)
+        return replace(found, pose=_pose(found, shape, own_frame=False))
+    candidates = []
+    for number, rotation in enumerate(rotations):
+        report = lambda done, n=number: step((n + done) / (len(rotations) + 1))  # noqa: E731
+        found = _search(network, averaged, scan.volume.grid, rotation, report)
+        candidates.append(replace(found, pose=_pose(found, shape, own_frame=True)))
+    agreement = partial(_agreement, shape=shape)
+    best = _distinct(sorted(candidates, key=agreement, reverse=True))[:LOOKED_AT_AGAIN]
+    return max((refine(network, scan, shape, found, own_frame=True) for found in best), key=agreement)
+
+
+def tiles(grid: Grid, shape: tuple[int, int, int]) -> Iterator[Grid]:
+    """Overlapping grids of one shape that together cover `grid`; a single centered one where it fits."""
+    starts = []
+    for size, tile in zip(grid.shape, shape):
+        count = 1 if size <= tile else int(np.ceil((size - OVERLAP * tile) / ((1 - OVERLAP) * tile)))
+        starts.append(np.linspace(0, size - tile, count) if count > 1 else np.array([(size - tile) / 2]))
+    axes = grid.affine[:3, :3] / grid.spacing
+    for start in np.array(np.meshgrid(*starts, indexing="ij")).reshape(3, -1).T:
+        center = grid.lps_from_ijk(start + (np.array(shape) - 1) / 2)
+        yield crop_grid(center, axes, grid.spacing, shape)
+
+
+def _starting_poses(network: StageNetwork, scan: Scan) -> np.ndarray:
+    """(N, 3, 3) rotations to search in: the patient's axes, or all that lie along the scan's own axes.
+
+    Along its own axes a scan has no empty corners to be covered by tiles, however the patient is turned in it.
+    """
+    if network.stage["poses"] == "scan":
+        return np.eye(3)[None]
+    rotations = cube_rotations()
+    if network.layout.flat:
+        rotations = rotations[rotations[:, 2, 2] > 0.5]
+    return orthonormal_axes(scan.volume.grid) @ rotations
+
+
+def _check_size(network: StageNetwork, scan: Scan, rotations: np.ndarray) -> None:
+    cover = field_of_view_grid(scan.volume.grid, network.spacing, rotations[0])
+    if len(rotations) * sum(1 for _ in tiles(cover, network.voxels)) > MOST_LOOKS:
+        size = " x ".join(f"{length:.0f}" for length in scan.volume.grid.extent)
+        raise InputError(
+            f"The scan covers {size} mm, much more than this model was made for: crop it around the anatomy, "
+            "or choose another model."
+        )
+
+
+def _search(network: StageNetwork, scan: Scan, field_of_view: Grid, axes: np.ndarray, step: Step) -> Findings:
+    """All tiles of the field of view in one orientation."""
+    pose = Pose(axes, field_of_view.center)
+    cover = list(tiles(field_of_view_grid(field_of_view, network.spacing, axes), network.voxels))
+    found = [Findings.nothing(network.count, pose)]
+    for number, grid in enumerate(cover):
+        image = scan.crop(grid)
+        if image.max() > EMPTY:
+            found.append(network.find(image, grid, network.groups[0], pose))
+        step((number + 1) / len(cover))
+    return merge_best(found)
+
+
+def _pose(found: Findings, shape: ShapeModel, own_frame: bool) -> Pose:
+    weights = found.weights
+    if not np.isfinite(found.positions).any():
+        return found.pose
+    if own_frame:
+        return shape.fit(found.positions, weights + 1e-6)[0]
+    if weights.sum() == 0:
+        return found.pose
+    offsets = np.nan_to_num(found.positions) - shape.mean
+    return Pose(np.eye(3), weights @ offsets / weights.sum())
+
+
+def _distinct(candidates: Sequence[Findings]) -> list[Findings]:
+    """Those candidates whose poses are turned by `APART_DEGREES` at least from the poses of all that stay before."""
+    kept: list[Findings] = []
+    for found in candidates:
+        # The trace of a rotation by an angle is 1 + 2 cos(angle).
+        traces = [float(np.trace(found.pose.rotation.T @ other.pose.rotation)) for other in kept]
+        if all(trace <= 1 + 2 * np.cos(np.radians(APART_DEGREES)) for trace in traces):
+            kept.append(found)
+    return kept
+
+
+def _agreement(found: Findings, shape: ShapeModel) -> float:
+    """Trust in the landmarks that lie where the mean shape, placed in the pose, expects them."""
+    distance = np.linalg.norm(found.pose.to_lps(shape.mean) - found.positions, axis=1)
+    return float(np.nansum(found.weights * np.exp(-((distance / (4 * shape.tolerance.mean())) ** 2))))

@@ -1,0 +1,333 @@
+"""``manifest.json``: all that inference needs to know of a model, and what a user should know before trusting it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from H3DELandmarksLib.core.landmarks import LandmarkScheme
+from H3DELandmarksLib.formats.network_settings import Network
+from H3DELandmarksLib.formats.reading import (
+    STRICT,
+    Finite,
+    FormatError,
+    Limits,
+    NotNegative,
+    Positive,
+    PositiveCount,
+    Problem,
+    Text,
+)
+
+SCHEMA_VERSION = 1
+Sha256 = Annotated[str, Limits(pattern=r"^[0-9a-f]{64}$")]
+ModelId = Annotated[str, Limits(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
+Version = Annotated[str, Limits(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$", max_length=32)]
+WeightsName = Annotated[str, Limits(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors$", max_length=100)]
+PictureName = Annotated[str, Limits(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(png|jpg)$", max_length=100)]
+Poses = Literal["scan", "cube-rotations", "found"]
+
+
+@dataclass(frozen=True)
+class License:
+    """What weights and training data may be used for."""
+
+    weights: str
+    data: str
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """Stored values are mapped linearly so that `low` becomes 0 and `high` becomes 1.
+
+    Attributes:
+        method: whether the two are stored values, or percentiles of the scan's voxels.
+    """
+
+    method: Literal["window", "percentile"]
+    low: Finite
+    high: Finite
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low:g}) must be less than high ({self.high:g})")
+        if self.method == "percentile" and not 0 <= self.low < self.high <= 100:
+            raise ValueError("percentiles lie between 0 and 100")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Landmarks that one pass of a stage's network finds.
+
+    Attributes:
+        landmarks: names, in the order of the network's maps.
+        mirrored: whether the network sees the crop's mirror image.
+    """
+
+    landmarks: Annotated[tuple[Text, ...], Limits(min_length=1)]
+    mirrored: bool = False
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if len(set(self.landmarks)) != len(self.landmarks):
+            raise ValueError("landmarks: each name may stand there once")
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How positions are read out of a stage's maps.
+
+    Attributes:
+        method: of reading, see `detection.decoding`.
+        radius: half width in voxels of the averaged cube.
+        extent: half width in voxels of a peak.
+        voxels: how many voxels are averaged.
+        candidates: how many anchors vote.
+    """
+
+    method: Literal["softmax", "published-heatmap", "published-anchor", "peak", "published-hyatt"] = "softmax"
+    radius: PositiveCount | None = None
+    extent: PositiveCount | None = None
+    voxels: PositiveCount | None = None
+    candidates: PositiveCount | None = None
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A safetensors file of the package."""
+
+    file: WeightsName
+    sha256: Sha256
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture that the model card shows."""
+
+    file: PictureName
+    sha256: Sha256
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageDesign:
+    """One stage of a model: where it looks, in what voxels and poses, and with which network.
+
+    Attributes:
+        name: of the stage.
+        network: architecture and settings.
+        spacing_mm: edge of a voxel of the crops.
+        shape: voxels of a crop along I, J, K; one along K for radiographs, I to the right and J down.
+        poses: "scan": crops lie along the patient's axes; "cube-rotations": the anatomy is searched in all 24 turns of a
+            cube; "found": crops lie in the frame of the anatomy that an earlier stage has found.
+        groups: landmarks of each pass of the network.
+        views: 2: the mirrored crop is looked at, too.
+        decoding: how maps become positions.
+    """
+
+    name: Text
+    network: Network
+    spacing_mm: Positive
+    shape: tuple[PositiveCount, PositiveCount, PositiveCount]
+    poses: Poses = "scan"
+    groups: Annotated[tuple[Group, ...], Limits(min_length=1)]
+    views: Literal[1, 2] = 1
+    decoding: Decoding = field(default_factory=Decoding)
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if self.is_2d != self.network.config.is_2d:
+            reads, needed = ("volumes", "more than one slice") if self.is_2d else ("radiographs", "one slice")
+            raise ValueError(
+                f"shape: the network '{self.network.architecture}' reads {reads}, so that crops need {needed}, "
+                f"not {' x '.join(map(str, self.shape))}"
+            )
+        for number, group in enumerate(self.groups):
+            if len(group.landmarks) != self.channels:
+                raise ValueError(
+                    f"groups[{number}].landmarks: {len(group.landmarks)} landmarks for a network with "
+                    f"{self.channels} (network.settings.landmarks)"
+                )
+
+    @property
+    def is_2d(self) -> bool:
+        """Whether the stage reads radiographs: this alone decides."""
+        return self.shape[2] == 1
+
+    @property
+    def sees_canonical_pose(self) -> bool:
+        """Whether crops lie in the anatomy's own frame and not along the patient's axes."""
+        return self.poses != "scan"
+
+    @property
+    def channels(self) -> int:
+        """Landmarks that one pass of the network gives."""
+        return self.network.config.landmarks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(StageDesign):
+    """A stage of a model package: design and weights."""
+
+    weights: WeightsFile
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class PresenceCalibration:
+    """Logistic regression from the network's evidence to the probability that the landmark is in the scan."""
+
+    scale: Finite
+    bias: Finite
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class ConfidenceCalibration:
+    """Logistic regression to the probability that the position is within `tolerance_mm` of the right place.
+
+    Attributes:
+        weights: (4,) of 1, concentration, presence logit and residual to the shape.
+    """
+
+    weights: tuple[Finite, ...]
+    tolerance_mm: Positive
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class FamiliarityCalibration:
+    """Logistic regression on the points of a scan together: does it show the model's anatomy at all."""
+
+    weights: tuple[Finite, Finite, Finite, Finite, Finite]
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class CalibrationData:
+    """From evidence to probabilities and radii.
+
+    Attributes:
+        presence, confidence, familiarity: see the classes.
+        radius90_mm: (K,) mm within which 90 % of errors fall, one for each landmark of the scheme.
+        cases: which cases it was fitted to, and how; to be shown, nothing depends on it.
+    """
+
+    presence: PresenceCalibration
+    confidence: ConfidenceCalibration
+    radius90_mm: tuple[NotNegative, ...]
+    familiarity: FamiliarityCalibration | None = None
+    cases: dict[str, Any] | None = None
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """What a user should know of a model: common to manifests and training configurations."""
+
+    id: ModelId
+    version: Version
+    title: Text
+    description: str = ""
+    modality: str = ""
+    anatomy: str = ""
+    intended_use: str = ""
+    limitations: tuple[str, ...] = ()
+    license: License | None = None
+    intensity: Intensity
+    outside: Finite | None = None
+    max_spacing_mm: Positive | None = None
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest(ModelDescription):
+    """A model package's manifest.
+
+    Attributes:
+        scheme: the landmarks.
+        outside: stored value of air, for samples outside the scan.
+        max_spacing_mm: coarser scans get a warning.
+        stages: in the order in which they look.
+        shape_model: weights file of mean shape and its spread.
+        calibration: from evidence to probabilities and radii.
+        training: where the weights come from: data, split, settings, date, software, lineage.
+        accuracy: measured on test cases; to be shown.
+        pictures: that the model card shows.
+    """
+
+    schema_version: Literal[1] = 1
+    scheme: LandmarkScheme
+    stages: Annotated[tuple[Stage, ...], Limits(min_length=1)]
+    shape_model: WeightsFile
+    calibration: CalibrationData
+    training: dict[str, Any]
+    accuracy: dict[str, Any]
+    pictures: Annotated[tuple[PictureFile, ...], Limits(max_length=32)] = ()
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        check_stages(self.stages, self.scheme)
+        if len(self.calibration.radius90_mm) != len(self.scheme):
+            raise ValueError(
+                f"calibration.radius90_mm: {len(self.calibration.radius90_mm)} radii for {len(self.scheme)} landmarks"
+            )
+        checksums: dict[str, str] = {}
+        for entry in self.weight_files:
+            if checksums.setdefault(entry.file, entry.sha256) != entry.sha256:
+                raise ValueError(f"stages: the weights file '{entry.file}' is named with different SHA-256")
+
+    @property
+    def is_2d(self) -> bool:
+        """Whether the model reads radiographs and not volumes."""
+        return self.stages[0].is_2d
+
+    @property
+    def sees_canonical_pose(self) -> bool:
+        """Whether any stage sees the anatomy in its own frame, so that cases are turned onto the mean shape."""
+        return any(stage.sees_canonical_pose for stage in self.stages)
+
+    @property
+    def weight_files(self) -> tuple[WeightsFile, ...]:
+        """Every place that names a weights file."""
+        return (*(stage.weights for stage in self.stages), self.shape_model)
+
+    def stage(self, name: str) -> Stage:
+        """The stage of a name; KeyError where there is none."""
+        return {stage.name: stage for stage in self.stages}[name]
+
+
+def check_stages(stages: Sequence[StageDesign], scheme: LandmarkScheme) -> None:
+    """What stages demand of each other and of the scheme.
+
+    Raises:
+        ValueError: the sentence names the entry.
+    """
+    if len({stage.name for stage in stages}) != len(stages):
+        raise ValueError("stages: every stage needs a name of its own")
+    if len({stage.is_2d for stage in stages}) > 1:
+        raise ValueError("stages: some have crops of one slice, for radiographs, and others have more")
+    for s, stage in enumerate(stages):
+        for g, group in enumerate(stage.groups):
+            for name in group.landmarks:
+                if name not in scheme.names:
+                    place = f"stages[{s}].groups[{g}].landmarks"
+                    raise ValueError(f"{place}: '{name}' is not a landmark of the scheme '{scheme.id}'")
+
+
+def upgraded(content: Any) -> Any:
+    """A manifest of any version as today's.
+
+    Raises:
+        FormatError: its version is newer than this software.
+    """
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        reason = f"{version} is newer than this software, which reads {SCHEMA_VERSION}"
+        raise FormatError(Problem("schema_version", f"{reason}; update the H3DELandmarks extension"))
+    return content

@@ -1,0 +1,305 @@
+"""One way of reading and writing the JSON files of this software: bytes to a typed record, refused in one sentence.
+
+A format is a frozen standard-library dataclass whose fields say what a file may hold. Where pydantic is installed it
+checks types, ranges and choices; in a Slicer in which nothing has been installed yet, the same record is built from the
+same type hints, so that models can be listed there. What one entry demands of another stands in ``__post_init__`` of the
+dataclass and raises ValueError. Entries that a format does not know are refused in either case.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from H3DELandmarksLib.core.errors import InputError
+
+# Classes of formats carry this as ``__pydantic_config__``: no entry that is not declared, no text taken for a number.
+STRICT = {"extra": "forbid", "strict": True}
+LARGEST_BYTES = 64 * 2**20
+NEWER = "is written by a newer version of this software: update the H3DELandmarks extension"
+Record = TypeVar("Record")
+
+
+class Limits:
+    """Limits of a number, text or list, for `Annotated`; the names are those of pydantic's core schemas.
+
+    Only pydantic checks them; without it they are ignored.
+    """
+
+    def __init__(self, **limits: Any) -> None:
+        self.limits = limits
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return {**handler(source), **self.limits}
+
+
+Finite = Annotated[float, Limits(allow_inf_nan=False)]
+Positive = Annotated[float, Limits(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Limits(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Limits(ge=0, le=1, allow_inf_nan=False)]
+Count = Annotated[int, Limits(ge=0)]
+PositiveCount = Annotated[int, Limits(ge=1)]
+Text = Annotated[str, Limits(min_length=1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What is wrong with a file.
+
+    Attributes:
+        entry: dotted path of the entry, for example ``stages[0].spacing_mm``; empty for the file as a whole.
+        reason: why it cannot be used, without a full stop.
+    """
+
+    entry: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"entry '{self.entry}': {self.reason}" if self.entry else self.reason
+
+
+class FormatError(ValueError):
+    """The content is not what its format demands; `problem` says where and why."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+def parse_json(data: bytes) -> Any:
+    """The content of a JSON file; numbers that are not finite are refused.
+
+    Raises:
+        FormatError: it is not JSON, too large, too deeply nested or has a number that cannot be held.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"it holds the number {constant}")
+
+    if len(data) > LARGEST_BYTES:
+        raise FormatError(Problem("", "it is too large"))
+    try:
+        return json.loads(data.decode("utf-8-sig"), parse_constant=refuse)
+    except json.JSONDecodeError as error:
+        raise FormatError(Problem("", f"it is no JSON (line {error.lineno}: {error.msg})")) from error
+    except (ValueError, RecursionError) as error:
+        raise FormatError(Problem("", "it is no JSON")) from error
+
+
+def build(record: type[Record], content: Any) -> Record:
+    """The typed record of a JSON object.
+
+    Args:
+        record: a dataclass of this room.
+        content: what `parse_json` gives.
+
+    Raises:
+        FormatError: an entry is unknown, missing, of another type, out of range or contradicts another.
+    """
+    try:
+        adapter = _adapter(record)
+    except ImportError:
+        return _built(record, content, "")
+    return _validated(adapter, record, content)
+
+
+def read_record(
+    record: type[Record],
+    path: Path,
+    *,
+    what: str,
+    advice: str = "correct it",
+    upgrade: Callable[[Any], Any] | None = None,
+    error: type[Exception] = InputError,
+) -> Record:
+    """Read a file into a typed record.
+
+    Args:
+        record: a dataclass of this room.
+        path: the file.
+        what: how the sentence calls it, for example "configuration".
+        advice: what to do about a file that cannot be used.
+        upgrade: turns the content of an older format version into today's; may raise FormatError.
+        error: class of the exception.
+
+    Raises:
+        error: one sentence that names the file, the entry and the reason.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError as missing:
+        raise error(f"The {what} '{path}' does not exist: check the path.") from missing
+    except OSError as unreadable:
+        raise error(
+            f"The {what} '{path}' cannot be read ({unreadable.strerror}): check the permission."
+        ) from unreadable
+    try:
+        content = parse_json(data)
+        return build(record, upgrade(content) if upgrade else content)
+    except FormatError as refused:
+        raise error(f"The {what} '{path}' cannot be used, {refused.problem}: {advice}.") from refused
+
+
+def to_plain(value: Any) -> Any:
+    """The JSON form of a record: what `build` reads. Optional entries that are None are left out."""
+    if dataclasses.is_dataclass(value):
+        pairs = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
+        return {f.name: to_plain(v) for f, v in pairs if f.init and not (v is None and f.default is None)}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(entry) for entry in value]
+    return value
+
+
+def to_json(value: Any) -> bytes:
+    """The bytes of a file; the same record gives the same bytes.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    return (json.dumps(to_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
+
+
+def json_schema(record: type) -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a format, for editors; needs pydantic."""
+    schema = _adapter(record).json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+@lru_cache(maxsize=None)
+def _adapter(record: type) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(record)
+
+
+def _validated(adapter: Any, record: type[Record], content: Any) -> Record:
+    from pydantic import ValidationError
+
+    try:
+        # As JSON: there a list is a list, whatever the record keeps it as.
+        return adapter.validate_json(json.dumps(content, allow_nan=False))
+    except ValidationError as error:
+        # An entry that is not known explains one that is missing.
+        found = sorted(error.errors(), key=lambda entry: entry["type"] != "unexpected_keyword_argument")[0]
+        raise FormatError(_problem(found, record)) from error
+    except (ValueError, TypeError, RecursionError, InputError) as error:
+        raise FormatError(Problem("", str(error).rstrip("."))) from error
+
+
+def _problem(found: Mapping[str, Any], record: type) -> Problem:
+    place = _dotted(found["loc"])
+    if found["type"] == "unexpected_keyword_argument":
+        return Problem(place, _unknown(str(found["loc"][-1]), _known_at(record, found["loc"][:-1])))
+    if found["type"] in ("missing", "missing_argument"):
+        return Problem(place, "it is missing")
+    if found["type"] in ("value_error", "assertion_error"):
+        return Problem(place, str(found["ctx"]["error"]))
+    if found["type"] == "literal_error":
+        return Problem(place, _unknown_choice(found["input"], found["ctx"]["expected"]))
+    reason = found["msg"].removeprefix("Input ")
+    return Problem(place, f"{_shown(found['input'])} {reason[0].lower()}{reason[1:]}")
+
+
+def _dotted(place: Sequence[str | int]) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return text.removeprefix(".")
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """The advice for a name that is not known: the one that was probably meant, else all."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"did you mean '{found[0]}'?" if found else f"known are {', '.join(sorted(known))}"
+
+
+def _unknown(name: str, known: Collection[str]) -> str:
+    return f"there is no such entry: {nearest(name, known)}" if known else "there is no such entry"
+
+
+def _unknown_choice(given: Any, expected: str) -> str:
+    choices = [word.strip("' ") for word in expected.replace(" or ", ", ").split(",")]
+    return f"{_shown(given)} cannot stand there: {nearest(str(given), choices)}"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def _known_at(record: Any, place: Sequence[str | int]) -> list[str]:
+    """Names of the entries that a record has at a place."""
+    for part in place:
+        record = _entry_type(record, part)
+    record = _without_extras(record)
+    return [field.name for field in dataclasses.fields(record)] if dataclasses.is_dataclass(record) else []
+
+
+def _entry_type(hint: Any, part: str | int) -> Any:
+    hint = _without_extras(hint)
+    if dataclasses.is_dataclass(hint):
+        return typing.get_type_hints(hint, include_extras=True).get(part)
+    arguments = [a for a in typing.get_args(hint) if a is not Ellipsis]
+    return arguments[-1] if arguments else None
+
+
+def _without_extras(hint: Any) -> Any:
+    """A hint without `Annotated` and without None."""
+    if typing.get_origin(hint) is Annotated:
+        return _without_extras(typing.get_args(hint)[0])
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return _without_extras(next(a for a in typing.get_args(hint) if a is not type(None)))
+    return hint
+
+
+def _built(hint: Any, value: Any, place: str) -> Any:
+    """A value as its type hint says, without pydantic: structure and names are checked, limits are not."""
+    optional = typing.get_origin(hint) in (typing.Union, types.UnionType) and type(None) in typing.get_args(hint)
+    if value is None and optional:
+        return None
+    hint = _without_extras(hint)
+    if dataclasses.is_dataclass(hint):
+        return _built_record(hint, value, place)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (tuple, list):
+        if not isinstance(value, list):
+            raise FormatError(Problem(place, f"{_shown(value)} should be a list"))
+        built = [_built(arguments[0], entry, f"{place}[{i}]") for i, entry in enumerate(value)]
+        return tuple(built) if origin is tuple else built
+    if origin in (dict, Mapping):
+        if not isinstance(value, dict):
+            raise FormatError(Problem(place, f"{_shown(value)} should be an object"))
+        return {key: _built(arguments[1], entry, f"{place}.{key}".lstrip(".")) for key, entry in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and hint is not Any and not isinstance(value, hint):
+        raise FormatError(Problem(place, f"{_shown(value)} should be of type {hint.__name__}"))
+    return value
+
+
+def _built_record(record: type, value: Any, place: str) -> Any:
+    if not isinstance(value, dict):
+        raise FormatError(Problem(place, f"{_shown(value)} should be an object"))
+    fields = {field.name: field for field in dataclasses.fields(record) if field.init}
+    hints = typing.get_type_hints(record, include_extras=True)
+    for name in value:
+        if name not in fields:
+            raise FormatError(Problem(f"{place}.{name}".lstrip("."), _unknown(name, list(fields))))
+    for name, field in fields.items():
+        needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if needed and name not in value:
+            raise FormatError(Problem(f"{place}.{name}".lstrip("."), "it is missing"))
+    entries = {name: _built(hints[name], entry, f"{place}.{name}".lstrip(".")) for name, entry in value.items()}
+    try:
+        return record(**entries)
+    except FormatError:
+        raise
+    except (ValueError, InputError) as error:
+        raise FormatError(Problem(place, str(error).rstrip("."))) from error

@@ -1,0 +1,211 @@
+"""Training configurations: one JSON file per model says data, split, networks and schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from H3DELandmarksLib.formats.manifest import ModelDescription, StageDesign
+from H3DELandmarksLib.formats.reading import STRICT, Count, Finite, NotNegative, Positive, PositiveCount, Share, Text
+
+SUBSETS = ("train", "validation", "test")
+CALIBRATION = "calibration"
+Loss = Literal[
+    "spatial-cross-entropy", "published-heatmap", "published-anchor", "gaussian-bce", "ball-bce", "published-hyatt"
+]
+# Settings that each loss takes.
+LOSS_SETTINGS: dict[str, tuple[str, ...]] = {
+    "spatial-cross-entropy": ("sigma",),
+    "published-heatmap": ("radius",),
+    "published-anchor": ("hard_negatives", "radii"),
+    "gaussian-bce": ("sigma", "worst", "mask_absent"),
+    "ball-bce": ("radius", "worst", "mask_absent"),
+    "published-hyatt": (),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a stage is trained.
+
+    Attributes:
+        steps, batch: optimizer steps, and crops in each.
+        learning_rate, weight_decay, warmup: of AdamW; `warmup` in steps.
+        ema: decay of the averaged weights.
+        early_rate: factor of the learning rate of early layers; 0 freezes them.
+        validate_every, checkpoint_seconds: between two validations (steps) and two checkpoints.
+        seed: of everything that is drawn.
+        loss: name of the loss; `sigma`, `radius`, `worst`, `mask_absent`, `hard_negatives` and `radii` are its settings.
+    """
+
+    steps: PositiveCount
+    batch: PositiveCount = 1
+    learning_rate: Positive
+    weight_decay: NotNegative = 0.01
+    warmup: Count = 100
+    ema: Share = 0.998
+    early_rate: NotNegative | None = None
+    validate_every: PositiveCount = 200
+    checkpoint_seconds: Positive = 60.0
+    seed: Count = 1
+    loss: Loss = "spatial-cross-entropy"
+    sigma: Positive | None = None
+    radius: Positive | None = None
+    worst: Share | None = None
+    mask_absent: bool | None = None
+    hard_negatives: PositiveCount | None = None
+    radii: tuple[Positive, ...] | None = None
+    __pydantic_config__ = STRICT
+
+    @property
+    def loss_settings(self) -> dict[str, object]:
+        """Settings of the loss that are given, by name."""
+        names = LOSS_SETTINGS[self.loss]
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Random changes of training samples; an entry that is left out changes nothing.
+
+    Attributes:
+        rotation_degrees: largest turn about the case's pose.
+        rotation_deviation_degrees: in a plane, standard deviation of a normal distribution clipped at the largest turn.
+        rotation_share: in a plane, share of samples that are turned.
+        scale, stretch: half widths of the logarithm of a common factor and of one for each axis.
+        shift_mm: largest shift, for all axes or along the shape's X, Y, Z.
+        mirror: share of mirrored samples.
+        contrast, brightness, gamma: half widths; `gamma` of its logarithm.
+        noise: largest standard deviation; 1 is the whole range of values.
+        blur: largest sigma in voxels, of every third image.
+        distortion_share: share of images whose contrast, brightness or gamma changes, drawn for each by itself.
+        truncate, truncate_near_mm: share of samples that end within the crop, and how near landmarks they may.
+        elsewhere: share of crops centered anywhere in the scan; `nothing`: share that hold no anatomy at all.
+    """
+
+    rotation_degrees: NotNegative = 0.0
+    rotation_deviation_degrees: Positive | None = None
+    rotation_share: Share = 1.0
+    scale: NotNegative = 0.0
+    stretch: NotNegative = 0.0
+    shift_mm: NotNegative | tuple[NotNegative, NotNegative, NotNegative] = 0.0
+    mirror: Share = 0.0
+    contrast: NotNegative = 0.0
+    brightness: NotNegative = 0.0
+    gamma: NotNegative = 0.0
+    noise: NotNegative = 0.0
+    blur: NotNegative = 0.0
+    distortion_share: Share = 1.0
+    truncate: Share = 0.0
+    truncate_near_mm: NotNegative = 0.0
+    elsewhere: Share | None = None
+    nothing: Share | None = None
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingStage(StageDesign):
+    """A stage with how it is trained."""
+
+    training: Training
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """Which cases a model is made with.
+
+    Attributes:
+        reader: "case-folder" or "phantom".
+        folder: of scans and point lists; ``${H3DE_DATA}`` in it names the environment variable.
+        split: names of the cases of each subset, or the name of a file in the folder that holds them.
+        poses: file beside the configuration with the rigid motion of cases whose points lie in another pose.
+        seeds: of the phantom: first and last (excluded) of each subset.
+        spacings_mm: of the phantom: voxel sizes taken in turn.
+    """
+
+    reader: Literal["case-folder", "phantom"]
+    folder: Text | None = None
+    split: Text | dict[str, tuple[str, ...]] | None = None
+    poses: Text | None = None
+    seeds: dict[str, tuple[Count, Count]] | None = None
+    spacings_mm: tuple[Positive, ...] | None = None
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        needed = ("folder", "split") if self.reader == "case-folder" else ("seeds", "spacings_mm")
+        for name in needed:
+            if getattr(self, name) is None:
+                raise ValueError(f"{name}: it is missing, the reader '{self.reader}' needs it")
+        for name, subsets in (("split", self.split), ("seeds", self.seeds)):
+            if isinstance(subsets, Mapping):
+                _check_subsets(name, list(subsets))
+        if isinstance(self.split, Mapping):
+            _check_apart(self.split)
+
+
+def _check_subsets(entry: str, subsets: Sequence[str]) -> None:
+    for subset in SUBSETS:
+        if subset not in subsets:
+            raise ValueError(f"{entry}.{subset}: it is missing")
+
+
+def _check_apart(split: Mapping[str, Sequence[str]]) -> None:
+    """A case that teaches may not judge."""
+    seen: dict[str, str] = {}
+    for subset, names in split.items():
+        for name in names:
+            if seen.setdefault(name, subset) != subset:
+                raise ValueError(f"split: the case '{name}' stands in {seen[name]} and in {subset}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfiguration(ModelDescription):
+    """A training configuration.
+
+    Attributes:
+        scheme: file of the landmarks beside the configuration; the phantom brings its own.
+        data: the cases.
+        stages: in the order in which they look.
+        tolerance_mm: error up to which a position counts as right.
+        thresholds_mm: of success rates in the report.
+        own_frame: whether cases are turned onto the mean shape; follows from the stages' poses and must agree with them.
+        start_from: model whose weights training begins with.
+        show_scans: whether the model card may show scans.
+        cross_conformal: whether radii are learnt from calibration and test cases in turn.
+    """
+
+    scheme: Text | None = None
+    data: TrainingData
+    stages: tuple[TrainingStage, ...]
+    tolerance_mm: Positive
+    thresholds_mm: tuple[Positive, ...] | None = None
+    own_frame: bool | None = None
+    start_from: Text | None = None
+    show_scans: bool = False
+    cross_conformal: bool = False
+    format_version: Literal[1] = 1
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ValueError("stages: there must be one at least")
+        if self.own_frame is not None and self.own_frame != self.sees_canonical_pose:
+            raise ValueError(
+                f"own_frame: {str(self.own_frame).lower()} contradicts the poses of the stages "
+                f"({', '.join(stage.poses for stage in self.stages)}); leave it out"
+            )
+        if self.data.reader == "case-folder" and self.scheme is None:
+            raise ValueError("scheme: it is missing; name the file of the landmarks")
+
+    @property
+    def is_2d(self) -> bool:
+        """Whether the model reads radiographs and not volumes."""
+        return self.stages[0].is_2d
+
+    @property
+    def sees_canonical_pose(self) -> bool:
+        """Whether any stage sees the anatomy in its own frame, so that cases are turned onto the mean shape."""
+        return any(stage.sees_canonical_pose for stage in self.stages)

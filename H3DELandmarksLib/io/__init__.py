@@ -1,0 +1,1 @@
+"""Images, point lists and tables on disk."""

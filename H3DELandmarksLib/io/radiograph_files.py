@@ -1,0 +1,94 @@
+"""Radiographs in files for pictures (PNG, JPEG, BMP, TIFF), and what DICOM says of a radiograph's pixels.
+
+Pictures seldom know how large their pixels are. What they state is often the resolution of a screen, which nobody has
+measured: it is not believed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.io.image_headers import DAMAGED, numbers
+
+log = logging.getLogger(__name__)
+
+PICTURE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+PixelSize = tuple[float, float]
+"""Width and height of a pixel in mm."""
+
+LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, of red, green and blue
+_SCREENS = (72, 96)
+"""Dots per inch that programs write where they know nothing."""
+# In this order: calibrated at the patient, at the detector, of a digitized film. ITK prefers the second.
+_SPACING_TAGS = ("0028|0030", "0018|1164", "0018|2010")
+
+
+def read_picture(path: Path, pixel_size: PixelSize | None) -> sitk.Image:
+    """Read a picture as a gray image with the pixel size in mm.
+
+    Args:
+        path: PNG, JPEG, BMP or TIFF file.
+        pixel_size: width and height in mm; None takes what the file states.
+
+    Raises:
+        InputError: the file is damaged, holds several pages, or does not state the size of its pixels.
+    """
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise InputError(f"'{path}' {DAMAGED}.") from error
+    while image.GetDimension() > 2:
+        if image.GetSize()[-1] != 1:
+            raise InputError(f"'{path}' has {image.GetSize()[-1]} pages: save one page and load that.")
+        image = image[..., 0]
+    stated = image.GetSpacing()
+    gray = sitk.GetImageFromArray(_gray(path, sitk.GetArrayFromImage(image)))
+    gray.SetSpacing(_believed(path, stated) if pixel_size is None else pixel_size)
+    return gray
+
+
+def _gray(path: Path, array: np.ndarray) -> np.ndarray:
+    """(rows, columns) of a picture with or without color and transparency."""
+    if array.ndim == 2:
+        return array
+    if array.shape[2] < 3 or (array[..., :3] == array[..., :1]).all():
+        return np.ascontiguousarray(array[..., 0])
+    log.warning("'%s' is a color picture: its brightness is used.", path)
+    return np.rint(array[..., :3] @ np.array(LUMINANCE)).astype(array.dtype)
+
+
+def _believed(path: Path, stated: Sequence[float]) -> PixelSize:
+    width, height = stated
+    if (width, height) == (1, 1) or any(abs(25.4 / edge - dots) < 0.5 for dots in _SCREENS for edge in stated):
+        raise InputError(
+            f"'{path}' does not state how large its pixels are: load the original DICOM file, or give "
+            "their size in mm (command line: --spacing)."
+        )
+    log.warning(
+        "'%s' states pixels of %.4g x %.4g mm: if that is wrong, give their size (command line: --spacing).",
+        path,
+        width,
+        height,
+    )
+    return width, height
+
+
+def dicom_pixel_size(reader: sitk.ImageFileReader) -> PixelSize | None:
+    """Pixel size that a DICOM file of one slice states, None where it does not.
+
+    Args:
+        reader: one that has read the file's information.
+    """
+    for tag in _SPACING_TAGS:
+        if reader.HasMetaDataKey(tag):
+            values = numbers(reader.GetMetaData(tag))
+            if len(values) == 2:
+                return values[1], values[0]  # DICOM names the distance of rows first
+    width, height = reader.GetSpacing()[:2]
+    return None if (width, height) == (1, 1) else (width, height)

@@ -1,0 +1,61 @@
+"""Landmark sets as tables (.csv) for spreadsheets and statistics programs.
+
+One row per landmark. Positions are millimeters in the patient's LPS frame, as in .mrk.json: ``left_mm`` grows toward
+the patient's left, ``posterior_mm`` toward the back, ``superior_mm`` toward the head. What nobody states is left empty.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+
+POSITION_COLUMNS = ("left_mm", "posterior_mm", "superior_mm")
+COLUMNS = ("name", "state", *POSITION_COLUMNS, "presence", "confidence", "radius90_mm", "definition")
+DECIMALS = 4
+
+
+def landmark_state(landmarks: LandmarkSet, row: int) -> str:
+    """ "found", "absent", or "unknown" where nobody has said."""
+    return "unknown" if landmarks.unknown[row] else "found" if landmarks.present[row] else "absent"
+
+
+def write_table(path: str | Path, landmarks: LandmarkSet) -> None:
+    """Write a table; a file of that name is replaced only when the new one is complete.
+
+    Args:
+        path: .csv file.
+        landmarks: positions in LPS mm.
+    """
+    with replaced_when_complete(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for k, name in enumerate(landmarks.names):
+            values = (*landmarks.positions[k], landmarks.presence[k], landmarks.confidence[k], landmarks.radius[k])
+            writer.writerow([name, landmark_state(landmarks, k), *map(_cell, values), landmarks.definitions[k]])
+
+
+def _cell(value: float) -> str:
+    return f"{value:.{DECIMALS}f}" if np.isfinite(value) else ""
+
+
+def read_table_positions(path: str | Path) -> dict[str, np.ndarray]:
+    """Positions in a table written by `write_table`.
+
+    Returns:
+        (3,) LPS mm by name, NaN where the table has none.
+
+    Raises:
+        InputError: the file is missing or no such table.
+    """
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return {row["name"]: np.array([float(row[c] or "nan") for c in POSITION_COLUMNS]) for row in rows}
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"'{path}' is not a table of landmarks: choose a .csv file written by detection.") from error

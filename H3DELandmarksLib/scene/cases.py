@@ -1,0 +1,182 @@
+"""A scan with its reviewed points as a training set keeps them, and back.
+
+A training set holds scans in their own geometry, so that a scan is recognised wherever a transform has moved it: the
+parent transform of the volume is taken back from its points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import slicer.util
+import vtk
+
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.landmarks import LandmarkSet, ReviewState
+from H3DELandmarksLib.scene.detections import FRAME_ATTRIBUTE, MODEL_ATTRIBUTE, VOLUME_REFERENCE
+from H3DELandmarksLib.scene.point_list import (
+    LPS_FROM_RAS,
+    POINT_LIST_CLASS,
+    create_point_list,
+    landmarks_from_point_list,
+    place_beside,
+)
+from H3DELandmarksLib.scene.proposal import keep_proposal, proposed_landmarks
+from H3DELandmarksLib.scene.review import Review
+from H3DELandmarksLib.scene.volumes import current_frame, own_volume_from_node, why_unusable, world_from_own
+
+CASE_ATTRIBUTE = "H3DELandmarks.Case"
+VOLUME_CLASS = "vtkMRMLScalarVolumeNode"
+
+
+@dataclass(frozen=True)
+class ReviewedCase:
+    """A scan with what a model proposed and a person decided.
+
+    Attributes:
+        volume: the scan in its own geometry, without any parent transform; the array is the node's memory.
+        corrected: where the points lie now, LPS mm of the scan.
+        proposed: what the model had said, LPS mm of the scan, of the same names in the same order.
+        states: of each landmark by name.
+        model: ID@VERSION of the model, empty for points that no model has proposed.
+    """
+
+    volume: Volume
+    corrected: LandmarkSet
+    proposed: LandmarkSet
+    states: Mapping[str, ReviewState]
+    model: str
+
+
+def volume_of(point_list):
+    """The volume node in which the points of a list were found; None where nothing says so."""
+    return point_list.GetNodeReference(VOLUME_REFERENCE)
+
+
+def reviewed_case(volume_node, point_list) -> ReviewedCase:
+    """A volume with the review of its points.
+
+    Args:
+        volume_node: vtkMRMLScalarVolumeNode, under any linear transform.
+        point_list: vtkMRMLMarkupsFiducialNode.
+
+    Raises:
+        InputError: the volume or the points cannot be used, or the volume shows another frame of its sequence.
+    """
+    reason = why_unusable(volume_node)
+    if reason:
+        raise InputError(reason)
+    frame = point_list.GetAttribute(FRAME_ATTRIBUTE) or ""
+    if volume_of(point_list) is volume_node and current_frame(volume_node) != frame:
+        raise InputError(
+            f"The volume '{volume_node.GetName()}' shows another frame than that of the points: go back to '{frame}'."
+        )
+    corrected = landmarks_from_point_list(point_list)
+    states = {landmark.name: landmark.state for landmark in Review(point_list).landmarks()}
+    own_from_world = np.linalg.inv(world_from_own(volume_node))
+    return ReviewedCase(
+        own_volume_from_node(volume_node),
+        _moved(corrected, own_from_world),
+        _moved(proposed_landmarks(point_list), own_from_world),
+        states,
+        point_list.GetAttribute(MODEL_ATTRIBUTE) or "",
+    )
+
+
+def show_case(
+    volume_node,
+    case_id: str,
+    corrected: LandmarkSet,
+    proposed: LandmarkSet,
+    states: Mapping[str, ReviewState],
+    model: str = "",
+    pairs: Sequence[tuple[str, str]] = (),
+):
+    """Put the points of a kept case into the scene of its volume, for the review to go on.
+
+    Args:
+        volume_node: vtkMRMLScalarVolumeNode that shows the scan of the case.
+        case_id: of the case.
+        corrected: positions of all points that have one, LPS mm of the scan; of the same names as `proposed`.
+        proposed: what the model had said, LPS mm of the scan.
+        states: of each landmark by name.
+        model: ID@VERSION.
+        pairs: (left name, right name).
+
+    Returns:
+        vtkMRMLMarkupsFiducialNode whose review says the same as the case.
+    """
+    world = world_from_own(volume_node)
+    attributes = {CASE_ATTRIBUTE: case_id, **({MODEL_ATTRIBUTE: model} if model else {})}
+    name = f"{volume_node.GetName()} points"
+    node = create_point_list(volume_node.GetScene(), _moved(proposed, world), name, attributes)
+    place_beside(node, volume_node)
+    keep_proposal(node, pairs)
+    node.SetFixedNumberOfControlPoints(True)
+    node.SetNodeReferenceID(VOLUME_REFERENCE, volume_node.GetID())
+    remember_case(volume_node, node, case_id)
+    _decide(node, _moved(corrected, world), states)
+    return node
+
+
+def remember_case(volume_node, point_list, case_id: str) -> None:
+    """Note with both nodes which case of a training set they are."""
+    volume_node.SetAttribute(CASE_ATTRIBUTE, case_id)
+    point_list.SetAttribute(CASE_ATTRIBUTE, case_id)
+
+
+def find_case(scene, case_id: str) -> tuple[object, object]:
+    """The newest volume node and point list of a case, None for each that the scene does not have."""
+    return tuple(_newest(scene, kind, case_id) for kind in (VOLUME_CLASS, POINT_LIST_CLASS))
+
+
+def show_points_of(volume_node, point_list) -> None:
+    """Show a point list, and hide those of other volumes: points of another patient only mislead.
+
+    Args:
+        volume_node: vtkMRMLVolumeNode that is looked at.
+        point_list: vtkMRMLMarkupsFiducialNode.
+    """
+    scene = point_list.GetScene()
+    for node in (scene.GetNthNodeByClass(k, POINT_LIST_CLASS) for k in range(_count(scene, POINT_LIST_CLASS))):
+        if volume_of(node) is not None and volume_of(node) is not volume_node:
+            node.SetDisplayVisibility(False)
+    point_list.SetDisplayVisibility(True)
+
+
+def world_position_of(volume_node, position: Sequence[float]) -> np.ndarray:
+    """(3,) RAS world mm of a position in LPS mm of a volume's own geometry."""
+    return (LPS_FROM_RAS @ world_from_own(volume_node) @ np.append(position, 1.0))[:3]
+
+
+def _newest(scene, kind: str, case_id: str):
+    nodes = [scene.GetNthNodeByClass(k, kind) for k in range(_count(scene, kind))]
+    return next((node for node in reversed(nodes) if node.GetAttribute(CASE_ATTRIBUTE) == case_id), None)
+
+
+def _count(scene, kind: str) -> int:
+    return scene.GetNumberOfNodesByClass(kind)
+
+
+def _decide(node, corrected: LandmarkSet, states: Mapping[str, ReviewState]) -> None:
+    """Repeat a person's decisions on points that lie as proposed."""
+    with slicer.util.NodeModify(node):
+        for k, name in enumerate(corrected.names):
+            state = states.get(name, ReviewState.UNKNOWN)
+            if state in (ReviewState.MOVED, ReviewState.PLACED):
+                position = corrected.positions[k] * (-1, -1, 1)
+                node.SetNthControlPointPositionWorld(k, vtk.vtkVector3d(*position))
+            elif state is ReviewState.ABSENT:
+                node.SetNthControlPointPositionMissing(k)
+            elif state is ReviewState.UNKNOWN:
+                node.UnsetNthControlPointPosition(k)
+    review = Review(node)
+    review.accept(*(name for name, state in states.items() if state in (ReviewState.ACCEPTED, ReviewState.ABSENT)))
+
+
+def _moved(landmarks: LandmarkSet, matrix: np.ndarray) -> LandmarkSet:
+    """A set in another frame, by a (4, 4) LPS mm -> LPS mm matrix."""
+    return replace(landmarks, positions=landmarks.positions @ matrix[:3, :3].T + matrix[:3, 3])

@@ -1,0 +1,167 @@
+"""Writing the cases of a published data set as plain case folders, one case at a time."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.io.case_folder import POINTS_SUFFIX, SCAN_SUFFIXES
+from H3DELandmarksLib.io.images import read_volume, write_volume
+from H3DELandmarksLib.io.markups import write_markups
+from H3DELandmarksLib.training.configuration import read_split
+
+log = logging.getLogger(__name__)
+
+SPLIT_FILE = "split.json"
+SUBSETS = ("train", "validation", "test")
+NOT_IN_FILE_NAMES = '<>:"/\\|?*'
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class SourceCase:
+    """A case of a published data set that has not been read yet.
+
+    Attributes:
+        name: file name of the case in the target folder, without suffix.
+        read: gives scan and landmarks (LPS mm), or raises InputError that names the file and what is wrong.
+        subsets: what the published split calls it: "train", "validation" or "test", and finer names beside; empty where
+            the set has no split.
+    """
+
+    name: str
+    read: Callable[[], tuple[Volume, LandmarkSet]]
+    subsets: tuple[str, ...] = ()
+
+
+@dataclass
+class Summary:
+    """What a conversion did.
+
+    Attributes:
+        written: names of the cases that were written now.
+        kept: names of the cases that the target folder already held.
+        skipped: one sentence for each case that could not be converted.
+        notes: sentences about the whole set that a user should know.
+        split: the split file, where the set has a published split.
+    """
+
+    written: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    split: Path | None = None
+
+    def text(self) -> str:
+        """The counts in one line."""
+        return f"{len(self.written)} cases written, {len(self.kept)} kept as they were, {len(self.skipped)} skipped"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {
+            "written": self.written,
+            "kept": self.kept,
+            "skipped": self.skipped,
+            "notes": self.notes,
+            "split": None if self.split is None else str(self.split),
+        }
+
+
+def convert_cases(cases: Sequence[SourceCase], target: Path, progress: Progress) -> Summary:
+    """Write cases into a folder, each file beside and renamed; a case that is already there is left alone.
+
+    A bad case is skipped with a warning of one sentence and does not stop the others.
+
+    Args:
+        cases: what to read; of cases with the same name the first is written.
+        target: folder of cases, which exists; gets a split file where cases name their subsets.
+        progress: receives the fraction done and the name of the case at hand.
+    """
+    summary = Summary()
+    for number, case in enumerate(cases):
+        progress(number / len(cases), case.name)
+        try:
+            done = summary.written if _write_case(case, target) else summary.kept
+            done.append(case.name)
+        except InputError as error:
+            summary.skipped.append(" ".join(str(error).split()))
+            log.warning("%s", summary.skipped[-1])
+    progress(1.0, "done")
+    there = {*summary.written, *summary.kept}
+    names = dict.fromkeys([*SUBSETS, *(subset for case in cases for subset in case.subsets)])
+    subsets = {s: [case.name for case in cases if s in case.subsets and case.name in there] for s in names}
+    if any(subsets.values()):
+        summary.split = write_split(target / SPLIT_FILE, subsets)
+    return summary
+
+
+def with_validation(cases: Sequence[SourceCase], every: int) -> list[SourceCase]:
+    """The same cases, every n-th training case (by order) held out where none is for validation.
+
+    Args:
+        cases: all cases of a set.
+        every: n; 0 leaves the split as published.
+    """
+    if every < 1 or any("validation" in case.subsets for case in cases):
+        return list(cases)
+    training = [case for case in cases if "train" in case.subsets]
+    held_out = {id(case) for case in training[every - 1 :: every]}
+    return [replace(case, subsets=("validation",)) if id(case) in held_out else case for case in cases]
+
+
+def case_name(text: str) -> str:
+    """A name from a data set as a file name that every system accepts."""
+    return "".join("_" if c in NOT_IN_FILE_NAMES or ord(c) < 32 else c for c in text).strip(" .") or "case"
+
+
+def write_split(path: Path, subsets: Mapping[str, Sequence[str]]) -> Path:
+    """Write a split file, or add to one the cases that it doesn't name yet; what it says already stays.
+
+    Args:
+        path: JSON file with lists of case names under "train", "validation" and "test", as configurations use it.
+        subsets: the same as a mapping.
+
+    Returns:
+        `path`.
+    """
+    split = read_split(path) if path.exists() else {subset: [] for subset in SUBSETS}
+    named = {name for names in split.values() for name in names}
+    for subset, names in subsets.items():
+        split[subset] = [*split.get(subset, []), *(name for name in names if name not in named)]
+    with replaced_when_complete(path) as temporary:
+        temporary.write_text(json.dumps(split, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def _write_case(case: SourceCase, target: Path) -> bool:
+    """Write scan and then points; False where both are there already."""
+    points = target / f"{case.name}{POINTS_SUFFIX}"
+    scans = [path for suffix in SCAN_SUFFIXES if (path := target / f"{case.name}{suffix}").exists()]
+    if points.exists() and scans:
+        return False
+    if points.exists():
+        raise InputError(f"'{points}' is there without its scan: move that file, or choose another target folder.")
+    volume, landmarks = case.read()
+    if scans:
+        _check_is_same(scans[0], volume)  # what an interrupted conversion left
+    else:
+        write_volume(target / f"{case.name}.nrrd", volume)
+    write_markups(points, landmarks)
+    return True
+
+
+def _check_is_same(path: Path, volume: Volume) -> None:
+    found = read_volume(path)
+    if not (np.array_equal(found.array, volume.array) and np.allclose(found.affine, volume.affine, atol=1e-5)):
+        raise InputError(f"'{path}' is there and is another scan: move that file, or choose another target folder.")

@@ -1,0 +1,76 @@
+"""Cases in the form of the MML set: 14 points of lower molars in voxels; see datasets/mml.py for what is known of it.
+
+The form has no place for directions, so that a scan is written with its axes closest to L, P, S, and it cannot tell
+absent landmarks from those that nobody has decided about: both are -1000.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from H3DELandmarksLib.cases.exchange import ForeignCase, OutgoingCase
+from H3DELandmarksLib.cases.folder_form import sources as folder_sources
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.geometry import Volume, canonical
+from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
+from H3DELandmarksLib.core.molar_scheme import MOLAR_SCHEME
+from H3DELandmarksLib.io.images import write_volume
+from H3DELandmarksResearch.converters.mml import LABEL, SPACING, VOLUME, convert
+
+MISSING = -1000.0
+SKEWED = 1e-3  # cosine between axes
+
+
+def sources(folder: Path, scheme: LandmarkScheme) -> Sequence[ForeignCase]:
+    """The cases of an MML folder, converted as ``convert mml`` does."""
+    _check(scheme)
+    aside = tempfile.TemporaryDirectory(prefix="h3de-mml-")
+    convert(folder, Path(aside.name), {"axes": "auto"}, lambda fraction, name: None)
+    cases = folder_sources(Path(aside.name), scheme)
+    return [ForeignCase(case.name, partial(_read, case, aside)) for case in cases]
+
+
+def write(cases: Iterable[OutgoingCase], scheme: LandmarkScheme, target: Path) -> None:
+    """Write cases into the folder ``train``.
+
+    Raises:
+        InputError: the scheme is not that of the molars, or a scan is sheared.
+    """
+    _check(scheme)
+    folder = target / "train"
+    folder.mkdir()
+    for case in cases:
+        volume = canonical(case.read())
+        axes = volume.affine[:3, :3] / volume.spacing
+        if np.abs(axes.T @ axes - np.eye(3)).max() > SKEWED:
+            raise InputError(f"The scan of '{case.id}' is sheared, which MML cannot express: choose another form.")
+        points = volume.grid.ijk_from_lps(case.corrected.ordered_as(MOLAR_SCHEME.names).positions)
+        write_volume(folder / f"{case.id}{VOLUME}", volume)
+        _save(folder / f"{case.id}{LABEL}", np.where(np.isfinite(points), points, MISSING))
+        _save(folder / f"{case.id}{SPACING}", volume.spacing)
+
+
+def _read(case: ForeignCase, keeps_folder: tempfile.TemporaryDirectory) -> tuple[Volume, LandmarkSet, None]:
+    """Read a converted case; absent means unknown here. The folder lives as long as its cases."""
+    volume, points, _ = case.read()
+    present = points.present
+    return volume, LandmarkSet(points.names, points.positions, np.where(present, 1.0, np.nan)), None
+
+
+def _check(scheme: LandmarkScheme) -> None:
+    if set(scheme.names) != set(MOLAR_SCHEME.names):
+        raise InputError(
+            f"MML has {len(MOLAR_SCHEME)} points of the lower molars, which the scheme '{scheme.id}' has "
+            "not: choose another form."
+        )
+
+
+def _save(path: Path, values: np.ndarray) -> None:
+    with replaced_when_complete(path) as temporary, temporary.open("wb") as file:
+        np.save(file, values)

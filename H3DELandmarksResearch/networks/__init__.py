@@ -1,0 +1,1 @@
+"""Networks that ours are compared with."""

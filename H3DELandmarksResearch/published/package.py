@@ -1,0 +1,207 @@
+"""A model package from a checkpoint of a published network."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from H3DELandmarksLib import __version__
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.landmarks import LandmarkScheme
+from H3DELandmarksLib.models.package import ModelPackage, write_package
+from H3DELandmarksResearch.published.checkpoints import Checkpoint, read_checkpoint
+
+if TYPE_CHECKING:
+    from H3DELandmarksResearch.published.weights import PublishedWeights
+
+# ImageNet's means and deviations, which the published pipeline of HYATT-Net applies to values from 0 to 255.
+MEANS, DEVIATIONS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGE_LAYERS = ("backbone.layers.0.0.projection", "keypoint_head_global.w1_conv.0")
+NEUTRAL = {"presence": {"scale": 1.0, "bias": 0.0}, "confidence": {"weights": [0.0] * 4, "tolerance_mm": 2.0}}
+NOT_CALIBRATED = (
+    "Not calibrated: the confidence of every point is 0.5, presence is the network's raw evidence, and the radius "
+    "shown for each point is only half the longest side of the network's field, not a measured error."
+)
+UNKNOWN_LICENSE = "Not stated by the authors: ask them before passing this model on."
+
+
+@dataclass(frozen=True)
+class PublishedSystem:
+    """What is known of a published network beside its weights.
+
+    Attributes:
+        title: name and paper.
+        shape: voxels of its input along I, J, K.
+        decoding: method that reads its maps, by head.
+        preparation: what its authors do to an image, for the model card.
+    """
+
+    title: str
+    shape: tuple[int, int, int]
+    decoding: dict[str, str]
+    preparation: str
+
+
+H3DENET = PublishedSystem(
+    "H3DE-Net (arXiv 2502.14221)",
+    (128, 128, 64),
+    {"heatmap": "published-heatmap", "anchor": "published-anchor"},
+    "Stored values are divided by 255. Volumes are not resampled by the authors: the voxels' size is the one given at "
+    "the import, and the axes of the crop are those of the patient (left, posterior, superior), which the data set's "
+    "files are taken to have. The authors' crop is centered on the true landmarks; here the whole scan is searched.",
+)
+HYATT = PublishedSystem(
+    "HYATT-Net (arXiv 2412.06499)",
+    (1024, 1216, 1),
+    {"": "published-hyatt"},
+    "Gray values of 0 to 255 in three equal channels; the authors' normalization is part of the first layers' weights "
+    "here, which is exact but for the outermost pixels (less than 0.2 % of the range of gray values).",
+)
+SYSTEMS = {"h3denet": H3DENET, "hyatt": HYATT, "han": HYATT}
+
+
+def import_published(
+    checkpoint: str | Path,
+    folder: str | Path,
+    scheme: LandmarkScheme,
+    spacing_mm: float,
+    architecture: str | None = None,
+    window: tuple[float, float] = (0.0, 255.0),
+) -> ModelPackage:
+    """Write a model package with the weights of a published checkpoint.
+
+    Args:
+        checkpoint: PyTorch or safetensors file; nothing in it is run.
+        folder: where to write; must not exist.
+        scheme: landmarks in the order of the network's channels.
+        spacing_mm: size of the voxels or pixels that the network was trained on.
+        architecture: "h3denet", "hyatt" or "han"; None: as the checkpoint's names say.
+        window: stored values that correspond to the published 0 and 255.
+
+    Raises:
+        InputError: the checkpoint, or what is said of it, doesn't fit a published network.
+        ModelPackageError: the folder exists or can't be written.
+    """
+    from H3DELandmarksResearch.published.weights import convert_published
+
+    checkpoint, folder = Path(checkpoint), Path(folder)
+    if not spacing_mm > 0 or not window[0] < window[1]:
+        raise InputError("The spacing must be positive and the window's low value less than its high one.")
+    content = read_checkpoint(checkpoint)
+    state = with_normalization(content.tensors) if IMAGE_LAYERS[0] + ".weight" in content.tensors else content.tensors
+    network = convert_published(state, architecture, len(scheme))
+    found = network.settings["landmarks"]
+    if found != len(scheme):
+        raise InputError(
+            f"The checkpoint's network finds {found} landmarks, but {len(scheme)} are named: name all, in order."
+        )
+    manifest = _manifest(checkpoint, folder, scheme, spacing_mm, window, network, content)
+    weights = {"network.safetensors": network.weights, "shape.safetensors": _no_shape(len(scheme))}
+    return write_package(folder, manifest, weights, _card(manifest, network))
+
+
+def with_normalization(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Published weights of HYATT-Net for images of 0 to 1 in place of (gray value - mean) / deviation."""
+    state = dict(state)
+    for layer in IMAGE_LAYERS:
+        weight, bias = state.get(f"{layer}.weight"), state.get(f"{layer}.bias")
+        if weight is None or bias is None or weight.ndim != 4 or weight.shape[1] != len(MEANS):
+            raise InputError(f"The checkpoint lacks '{layer}' for three channels: choose one of the published network.")
+        shift = np.array(MEANS, np.float32) / np.array(DEVIATIONS, np.float32)
+        gain = 255 / np.array(DEVIATIONS, np.float32)
+        state[f"{layer}.bias"] = bias - np.einsum("ocij,c->o", weight, shift)
+        state[f"{layer}.weight"] = weight * gain[:, None, None]
+    return state
+
+
+def _manifest(
+    checkpoint: Path,
+    folder: Path,
+    scheme: LandmarkScheme,
+    spacing_mm: float,
+    window: tuple[float, float],
+    network: PublishedWeights,
+    content: Checkpoint,
+) -> dict[str, Any]:
+    system = SYSTEMS[network.architecture]
+    flat = system.shape[2] == 1
+    title = system.title.replace("HYATT-Net", "HAN") if network.architecture == "han" else system.title
+    stage = {
+        "name": "network",
+        "network": {"architecture": network.architecture, "settings": _plain(network.settings)},
+        "weights": {"file": "network.safetensors"},
+        "spacing_mm": spacing_mm,
+        "shape": list(system.shape),
+        "poses": "scan",
+        "groups": [{"landmarks": list(scheme.names), "mirrored": False}],
+        "decoding": {"method": system.decoding[network.settings.get("head", "")]},
+    }
+    radius = max(system.shape) * spacing_mm / 2
+    return {
+        "schema_version": 1,
+        "id": re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")[:64].strip("-") or "imported",
+        "version": "1.0.0",
+        "title": f"{title}, imported",
+        "description": f"Weights of a checkpoint of {title}, imported from {checkpoint.name}.",
+        "modality": "radiograph" if flat else "CT",
+        "anatomy": "not stated",
+        "intended_use": "Comparison with the published network. Not for clinical use.",
+        "limitations": [NOT_CALIBRATED, "The accuracy of this checkpoint was not measured here."],
+        "license": {"weights": UNKNOWN_LICENSE, "data": UNKNOWN_LICENSE},
+        "scheme": scheme.to_dict(),
+        "intensity": {"method": "window", "low": float(window[0]), "high": float(window[1])},
+        "outside": float(window[0]),
+        "stages": [stage],
+        "shape_model": {"file": "shape.safetensors"},
+        "calibration": NEUTRAL | {"radius90_mm": [radius] * len(scheme)},
+        "training": {
+            "checkpoint": checkpoint.name,
+            "checkpoint_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+            "arguments": {k: v for k, v in content.arguments.items() if not isinstance(v, str) or v.isidentifier()},
+            "imported": date.today().isoformat(),
+            "software": f"H3DELandmarksLib {__version__}",
+        },
+        "accuracy": {},
+    }
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+
+
+def _no_shape(landmarks: int) -> dict[str, np.ndarray]:
+    """A mean shape that says nothing: all landmarks in one place, at any distance from it."""
+    return {"mean": np.zeros((landmarks, 3)), "tolerance": np.ones(landmarks)}
+
+
+def _card(manifest: Mapping[str, Any], network: PublishedWeights) -> str:
+    stage, window = manifest["stages"][0], manifest["intensity"]
+    shape, names = " x ".join(map(str, stage["shape"])), ", ".join(f"`{name}`" for name in network.unused) or "none"
+    return f"""# {manifest["title"]}
+
+{manifest["description"]}
+
+**Not for clinical use.**
+
+## What to know
+
+- {NOT_CALIBRATED}
+- The accuracy of this checkpoint was not measured here.
+- License of the weights: {UNKNOWN_LICENSE}
+
+## Method
+
+Input of {shape} voxels of {stage["spacing_mm"]} mm. Stored values {window["low"]:g} to {window["high"]:g} become
+0 to 1. Positions are read by `{stage["decoding"]["method"]}`. {SYSTEMS[network.architecture].preparation}
+
+Layers of the checkpoint that the published network never uses, left out here: {names}.
+
+SHA-256 of the checkpoint: {manifest["training"]["checkpoint_sha256"]}
+"""

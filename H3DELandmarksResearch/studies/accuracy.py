@@ -1,0 +1,131 @@
+"""Accuracy of a model package on the test cases of its training configuration, in several stored poses.
+
+    python -m H3DELandmarksResearch.studies.accuracy mouse-skull --model mouse-skull --poses 4
+    python -m H3DELandmarksResearch.studies.accuracy mandibular-molar-phantom --model mandibular-molar-phantom --molars-missing
+    python -m H3DELandmarksResearch.studies.accuracy mandibular-molar-phantom --model mandibular-molar-phantom --seeds 9100 9140
+
+A stored pose is the same scan with its header turned by a random rotation and its voxel axes reordered and flipped:
+what a scanner or a converter may do to a scan without touching a voxel. The first pose is always the scan as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from H3DELandmarksLib.cli.train import find_configuration
+from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.molar_scheme import MOLARS
+from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.evaluation import evaluate_sets
+from H3DELandmarksLib.evaluation.reliability import compare_statements
+from H3DELandmarksLib.models import find_model
+from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksLib.training.configuration import Configuration, load_cases, read_configuration
+from H3DELandmarksResearch.phantom import generate_phantom
+
+
+def turned(case: Case, rng: np.random.Generator) -> Case:
+    """The case with its header, and so the patient, turned by a random rotation."""
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.random(random_state=int(rng.integers(2**31))).as_matrix()
+    landmarks = LandmarkSet(case.landmarks.names, case.landmarks.positions @ turn[:3, :3].T, case.landmarks.presence)
+    return Case(case.name, Volume(case.volume.array, turn @ case.volume.affine), landmarks)
+
+
+def shuffled(case: Case, rng: np.random.Generator) -> Case:
+    """The case with its array axes reordered and flipped; every voxel keeps its place in the patient."""
+    axes = rng.permutation(3)
+    affine, array = case.volume.affine[:, [*axes, 3]], case.volume.array.transpose(axes)
+    for axis in np.flatnonzero(rng.random(3) < 0.5):
+        affine[:3, 3] += affine[:3, axis] * (array.shape[axis] - 1)
+        affine[:3, axis] *= -1
+        array = np.flip(array, axis)
+    return Case(case.name, Volume(array, affine), case.landmarks)
+
+
+def stored_poses(case: Case, count: int, axes_only: bool) -> Iterator[Case]:
+    """The case as it is, then `count` - 1 times stored in another way."""
+    yield case
+    for pose in range(1, count):
+        rng = np.random.default_rng([pose, *case.name.encode()])
+        changed = shuffled(case if axes_only else turned(case, rng), rng)
+        yield Case(f"{case.name}, pose {pose}", changed.volume, changed.landmarks)
+
+
+def phantoms_with_missing_molars(configuration: Configuration) -> Iterator[Case]:
+    """Test seeds at 0.5 mm, each with one to four molars missing."""
+    for seed in range(*configuration.values["data"]["seeds"]["test"]):
+        rng = np.random.default_rng(seed)
+        missing = tuple(rng.choice(MOLARS, size=1 + seed % 4, replace=False))
+        made = generate_phantom(seed, missing=missing, spacing=0.5)
+        yield Case(f"{seed} without {' '.join(sorted(missing))}", made.volume, made.landmarks)
+
+
+def other_phantoms(configuration: Configuration, cache: Path, first: int, last: int) -> list[Case]:
+    """Phantoms of other seeds than the configuration's, up to but without the last, at its spacings."""
+    values = deepcopy(dict(configuration.values))
+    values["data"]["seeds"]["other"] = [first, last]
+    return load_cases(replace(configuration, values=values), "other", cache)
+
+
+def main() -> None:
+    """Print the table and, with --output, save it as JSON and text."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("configuration", help="training configuration: a path or a bundled name")
+    parser.add_argument("--model", required=True, help="id or path of the model package")
+    parser.add_argument("--subset", default="test", choices=("train", "validation", "test"))
+    parser.add_argument("--poses", type=int, default=1, help="stored poses of each case (full rotations)")
+    parser.add_argument("--axes-only", action="store_true", help="shuffle axes without turning the patient")
+    parser.add_argument("--molars-missing", action="store_true", help="phantom: remove one to four molars of each case")
+    parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "END"), help="phantom: other seeds")
+    parser.add_argument("--cache", type=Path, default=Path("runs"), help="folder of generated cases")
+    parser.add_argument("--output", type=Path, help="folder for the table")
+    options = parser.parse_args()
+    configuration = read_configuration(find_configuration(options.configuration))
+    package = find_model(options.model)
+    detector = Detector(package)
+    if options.molars_missing:
+        cases = phantoms_with_missing_molars(configuration)
+    elif options.seeds:
+        cases = other_phantoms(configuration, options.cache, *options.seeds)
+    else:
+        cases = load_cases(configuration, options.subset, options.cache)
+    predictions, references, seconds = {}, {}, []
+    posed = (p for c in cases for p in stored_poses(c, options.poses, options.axes_only))
+    for case in posed:
+        start = time.perf_counter()
+        predictions[case.name] = detector.detect(case.volume)
+        seconds.append(time.perf_counter() - start)
+        references[case.name] = case.landmarks
+    tolerance = configuration.values["tolerance_mm"]
+    reliability = compare_statements(predictions, references, tolerance).summary()
+    evaluation = evaluate_sets(predictions, references, configuration.values.get("thresholds_mm", (2, 2.5, 3, 4)))
+    per_case = [float(np.mean(row[np.isfinite(row)])) if np.isfinite(row).any() else None for row in evaluation.errors]
+    print(f"{package.id} {package.version}: {options.subset} cases of {options.configuration}")
+    print(evaluation.text())
+    for name, part in reliability.items():
+        print(f"{name}: ECE {part['ece']}, with bins of equal mass {part['ece_equal_mass']}")
+    for name, error in zip(evaluation.cases, per_case):
+        print(f"{name:40s} {'nothing to measure' if error is None else f'{error:.3f} mm'}")
+    worst = max(error for error in per_case if error is not None)
+    print(f"worst case mean {worst:.3f} mm; median time {np.median(seconds):.1f} s a scan")
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
+        (options.output / f"{package.id}.json").write_text(json.dumps(evaluation.to_dict(), indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

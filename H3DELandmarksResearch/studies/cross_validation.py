@@ -1,0 +1,178 @@
+"""Cross-validation of a whole model: every stage trained anew for each fold of specimens.
+
+    python -m H3DELandmarksResearch.studies.cross_validation mouse-skull --folds 5
+    python -m H3DELandmarksResearch.studies.cross_validation mouse-skull --only 0 --steps-share 0.1 --work runs/cross-validation-short
+
+Each model learns from all folds but two; one of these validates, and in the other landmarks are found by the whole
+detection, which knows no pose: in the scan as it is, and stored in another pose (see benchmarks/accuracy.py). Positions
+alone are judged, so that no calibration is fitted: a point counts as missed where the network itself calls it absent.
+Kill it at any moment and start it again: training goes on from its last checkpoint, and what is measured stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from H3DELandmarksLib.cli.train import find_configuration
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.evaluation.metrics import mean_radial_error, success_rates
+from H3DELandmarksLib.models import open_package
+from H3DELandmarksLib.training.configuration import Configuration, load_cases, read_configuration
+from H3DELandmarksLib.training.run import package_uncalibrated, run_training
+from H3DELandmarksResearch.studies.accuracy import stored_poses
+from H3DELandmarksResearch.studies.folds import stored_folds, write_fold
+
+ROOT = Path(__file__).resolve().parents[2]
+MISSED = "missed"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train and measure whatever is missing, then write the table of the folds that are done."""
+    options = _parser().parse_args(arguments)
+    configuration = read_configuration(find_configuration(options.configuration))
+    folds = stored_folds(configuration.values["id"], configuration, options.folds)
+    work = options.work or ROOT / "runs" / f"cross-validation-{configuration.path.stem}"
+    output = options.output or ROOT / "benchmarks" / f"cross_validation-{configuration.path.stem}"
+    for number in range(len(folds)) if options.only is None else options.only:
+        if not 0 <= number < len(folds):
+            raise InputError(f"There is no fold {number}: the folds are 0 to {len(folds) - 1}.")
+        folder = work / f"fold-{number}"
+        fold = _fold(configuration, folds, number, folder, options.steps_share)
+        if not (folder / "package" / "manifest.json").exists():
+            told = lambda share, text: print(text, flush=True)  # noqa: E731
+            run_training(fold.path, folder / "run", resume=True, progress=told, package=False)
+            package_uncalibrated(fold, folder / "run").path.rename(folder / "package")
+        measure(fold, folder, options.poses)
+        print(write_table(configuration, work, len(folds), output, _command(arguments)))
+    return 0
+
+
+def _command(arguments: Sequence[str] | None) -> str:
+    return " ".join(
+        [
+            "python -m H3DELandmarksResearch.studies.cross_validation",
+            *(sys.argv[1:] if arguments is None else arguments),
+        ]
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("configuration", help="training configuration: a path or a bundled name")
+    parser.add_argument("--folds", type=int, default=5, help="how many folds there are")
+    parser.add_argument("--only", type=int, nargs="+", help="numbers of the folds to do now (default: all)")
+    parser.add_argument("--poses", type=int, default=2, help="poses of each specimen; the first is that of the scan")
+    parser.add_argument("--steps-share", type=float, default=1.0, help="part of the configured steps to train for")
+    parser.add_argument("--work", type=Path, help="folder of the runs (default: runs/cross-validation-CONFIGURATION)")
+    parser.add_argument("--output", type=Path, help="table without suffix (default: benchmarks/cross_validation-...)")
+    return parser
+
+
+def _fold(
+    configuration: Configuration, folds: Sequence[Sequence[str]], number: int, folder: Path, share: float
+) -> Configuration:
+    """The configuration of a fold, written into its folder the first time.
+
+    Raises:
+        InputError: the folder belongs to a longer or shorter training.
+    """
+    path = folder / "configuration.json"
+    fold = read_configuration(write_fold(configuration, folds, number, folder / "planned.json"))
+    for stage in fold.values["stages"]:
+        stage["training"]["steps"] = max(1, round(stage["training"]["steps"] * share))
+    if path.exists():
+        kept = read_configuration(path)
+        if kept.values["stages"] != fold.values["stages"] or kept.split() != fold.split():
+            raise InputError(f"'{folder}' was begun with other settings: use those, or another folder with --work.")
+        return kept
+    with replaced_when_complete(path) as partial:
+        partial.write_text(json.dumps(fold.values, indent=1), encoding="utf-8")
+    return read_configuration(path)
+
+
+def measure(fold: Configuration, folder: Path, poses: int) -> None:
+    """Errors of the fold's model on its test specimens, kept one by one in ``folder/errors.json``."""
+    path = folder / "errors.json"
+    errors: dict[str, list[float | str | None]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    detector = Detector(open_package(folder / "package"))
+    for case in load_cases(fold, "test", folder):
+        for posed in stored_poses(case, poses, axes_only=False):
+            if posed.name not in errors:
+                found = detector.detect(posed.volume).ordered_as(posed.landmarks.names)
+                distance = np.linalg.norm(found.positions - posed.landmarks.positions, axis=1)
+                errors[posed.name] = [
+                    None if not there else float(d) if np.isfinite(d) else MISSED
+                    for d, there in zip(distance, posed.landmarks.present)
+                ]
+                with replaced_when_complete(path) as partial:
+                    partial.write_text(json.dumps(errors), encoding="utf-8")
+
+
+def figures_of(errors: Mapping[str, Sequence[float | str | None]], thresholds: Sequence[float]) -> dict:
+    """Mean error in mm, success rates and the worst case; a landmark called absent counts in the rates as missed."""
+    numbers = {None: np.nan, MISSED: np.inf}
+    rows = np.array([[numbers.get(e, e) for e in row] for row in errors.values()], dtype=float)
+    finite = np.where(np.isfinite(rows), rows, np.nan)
+    mean, deviation = mean_radial_error(finite)
+    rates = success_rates(finite, ~np.isnan(rows), thresholds)
+    return {
+        "cases": len(rows),
+        "mre_mm": mean,
+        "sd_mm": deviation,
+        "success": [float(rate) for rate in rates],
+        "worst_case_mm": float(np.nanmax(np.nanmean(finite, axis=1))),
+        "called_absent": int(np.isinf(rows).sum()),
+    }
+
+
+def write_table(configuration: Configuration, work: Path, count: int, output: Path, command: str) -> str:
+    """Write ``output`` .json and .md of all folds that are measured; returns the table."""
+    thresholds = list(configuration.values.get("thresholds_mm", (2.0, 2.5, 3.0, 4.0)))
+    measured = {n: work / f"fold-{n}" / "errors.json" for n in range(count)}
+    errors = {n: json.loads(path.read_text(encoding="utf-8")) for n, path in measured.items() if path.exists()}
+    rows = {f"fold {n}": figures_of(found, thresholds) for n, found in errors.items()}
+    every = {f"{n} {name}": row for n, found in errors.items() for name, row in found.items()}
+    rows["all"] = figures_of(every, thresholds)
+    means = [rows[f"fold {n}"]["mre_mm"] for n in errors]
+    spread = float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
+    steps = json.loads((work / f"fold-{min(errors)}" / "configuration.json").read_text(encoding="utf-8"))["stages"]
+    lines = [
+        f"# Cross-validation of {configuration.values['id']}",
+        "",
+        f"`{command}`; whole detection, no pose given; {len(errors)} of {count} folds done; steps: "
+        + ", ".join(f"{stage['name']} {stage['training']['steps']}" for stage in steps)
+        + ".",
+        "",
+        "| | scans | MRE +- SD, mm | worst scan, mm |" + "".join(f" SDR {t:g} mm |" for t in thresholds) + " missed |",
+        "|---" * (5 + len(thresholds)) + "|",
+    ]
+    for name, row in rows.items():
+        rates = "".join(f" {100 * rate:.1f} % |" for rate in row["success"])
+        lines.append(
+            f"| {name} | {row['cases']} | {row['mre_mm']:.3f} +- {row['sd_mm']:.3f} | {row['worst_case_mm']:.3f} |"
+            f"{rates} {row['called_absent']} |"
+        )
+    lines += ["", f"Mean of the folds' means {np.mean(means):.3f} mm, SD between folds {spread:.3f} mm."]
+    table = "\n".join(lines) + "\n"
+    written = {"command": command, "thresholds_mm": thresholds, "rows": rows, "fold_means_mm": means}
+    for suffix, text in ((".json", json.dumps(written, indent=1)), (".md", table)):
+        with replaced_when_complete(output.with_suffix(suffix)) as partial:
+            partial.write_text(text, encoding="utf-8")
+    return table
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(str(error))

@@ -1,0 +1,158 @@
+"""How the head-neck-ct model copes with scans as they come: truncated, 8-bit, metal, other axis orders, no jaw at all.
+
+A truncated scan ends at one of the landmarks, so that the presence of some hangs on a voxel; a column of its own
+leaves out those within 10 mm of an end.
+
+    python -m H3DELandmarksResearch.studies.head_neck_conditions --model head-neck-ct --subset test
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from H3DELandmarksLib.cli.train import find_configuration
+from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.models import find_model
+from H3DELandmarksLib.training.calibration import truncated_case
+from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksLib.training.configuration import load_cases, read_configuration
+from H3DELandmarksResearch.studies.accuracy import shuffled
+
+CENTROIDS = ("parotid-L", "parotid-R", "larynx", "brainstem")
+BELOW_LARYNX_MM = 25.0
+ABOVE_BRAINSTEM_MM = 40.0
+BORDER_MM = 10.0
+
+
+def eight_bit(case: Case, rng: np.random.Generator) -> Case:
+    """Values of -1024..3071 HU as 0..255."""
+    scaled = np.clip((case.volume.array.astype(float) + 1024) / 4095 * 255, 0, 255)
+    return Case(case.name, Volume(scaled.round().astype(np.uint8), case.volume.affine), case.landmarks)
+
+
+def with_metal(case: Case, rng: np.random.Generator) -> Case:
+    """Four fillings at the height of the teeth with bright and dark streaks in the slices that hold them."""
+    menton = case.landmarks.positions[case.landmarks.names.index("menton")]
+    if np.isnan(menton).any():
+        return case
+    array = case.volume.array.astype(np.float32)
+    i, j, k = np.indices(array.shape, sparse=True)
+    for side, back, up in ((-20, 25, 35), (20, 25, 35), (-24, 38, 40), (24, 38, 40)):
+        x, y, z = case.volume.grid.ijk_from_lps(menton + [side, back, up + rng.uniform(-5, 5)])
+        angle = np.arctan2(j - y, i - x)
+        distance = np.hypot(i - x, j - y)
+        fade = np.exp(-(((k - z) / 1.2) ** 2)) * np.exp(-distance / 12)
+        body = array > -500
+        array += body * 900 * np.cos(angle * rng.integers(5, 9) + rng.uniform(0, 6)) * fade
+        array[(distance < 1.2) & (np.abs(k - z) < 1.5)] = 3071
+    return Case(case.name, Volume(array.clip(-1024, 3071).astype(np.int16), case.volume.affine), case.landmarks)
+
+
+def shoulders(case: Case, rng: np.random.Generator) -> Case | None:
+    """What lies 25 mm and more below the larynx: no landmark is in view."""
+    larynx = case.landmarks.positions[case.landmarks.names.index("larynx")]
+    if np.isnan(larynx).any():
+        return None
+    top = int(case.volume.grid.ijk_from_lps(larynx - [0, 0, BELOW_LARYNX_MM])[2])
+    if top < 16:
+        return None
+    names = case.landmarks.names
+    nothing = LandmarkSet(names, np.full((len(names), 3), np.nan), np.zeros(len(names)))
+    return Case(case.name, Volume(case.volume.array[:, :, :top], case.volume.affine), nothing)
+
+
+def crown(case: Case, rng: np.random.Generator) -> Case | None:
+    """What lies 40 mm and more above the brainstem's center: no landmark is in view."""
+    names = case.landmarks.names
+    brainstem = case.landmarks.positions[names.index("brainstem")]
+    if np.isnan(brainstem).any():
+        return None
+    array, grid = case.volume.array, case.volume.grid
+    bottom = int(np.ceil(grid.ijk_from_lps(brainstem + [0, 0, ABOVE_BRAINSTEM_MM])[2]))
+    if array.shape[2] - bottom < 16:
+        return None
+    affine = case.volume.affine.copy()
+    affine[:3, 3] = grid.lps_from_ijk([0, 0, bottom])
+    nothing = LandmarkSet(names, np.full((len(names), 3), np.nan), np.zeros(len(names)))
+    return Case(case.name, Volume(array[:, :, bottom:], affine), nothing)
+
+
+def noise(case: Case, rng: np.random.Generator) -> Case:
+    """Noise in place of the scan."""
+    names = case.landmarks.names
+    nothing = LandmarkSet(names, np.full((len(names), 3), np.nan), np.zeros(len(names)))
+    array = rng.normal(0, 300, (64, 64, 64)).astype(np.int16)
+    return Case(case.name, Volume(array, case.volume.affine), nothing)
+
+
+CONDITIONS: dict[str, Callable[[Case, np.random.Generator], Case | None]] = {
+    "as stored": lambda case, rng: case,
+    "truncated": truncated_case,
+    "8 bits": eight_bit,
+    "heavy metal": with_metal,
+    "axes shuffled": shuffled,
+    "shoulders only": shoulders,
+    "crown only": crown,
+    "noise": noise,
+}
+
+
+def beyond_doubt(original: Case, changed: Case) -> np.ndarray:
+    """(K,) whether each landmark lies at least `BORDER_MM` within the changed scan or beyond its ends."""
+    grid = changed.volume.grid
+    index = grid.ijk_from_lps(original.landmarks.positions)
+    depth = (np.minimum(index + 0.5, np.array(grid.shape) - 0.5 - index) * grid.spacing).min(axis=1)
+    return ~(np.abs(depth) < BORDER_MM)
+
+
+def table_row(title: str, originals: Sequence[Case], cases: Sequence[Case], found: Sequence[LandmarkSet]) -> str:
+    """One line: errors of bone points and of centroids, and presence accuracy with and without doubtful landmarks."""
+    centroid = np.isin(cases[0].landmarks.names, CENTROIDS)
+    truth = np.array([case.landmarks.presence for case in cases])
+    present = np.array([landmarks.present for landmarks in found])
+    error = np.array([np.linalg.norm(f.positions - c.landmarks.positions, axis=1) for f, c in zip(found, cases)])
+    known = ~np.isnan(truth)
+    right = present == (truth == 1)
+    clear = known & np.array([beyond_doubt(old, new) for old, new in zip(originals, cases)])
+    cells = [title, str(len(cases))]
+    for chosen in (error[:, ~centroid], error[:, centroid]):
+        values = chosen[np.isfinite(chosen)]
+        cells.append(f"{np.median(values):.1f} / {np.percentile(values, 90):.1f}" if values.size else "-")
+    shares = [f"{100 * right[chosen].mean():.1f} ({chosen.sum()})" for chosen in (known, clear)]
+    return " | ".join([*cells, *shares, f"{100 * (truth[known] == 1).mean():.0f}"])
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="head-neck-ct", help="id or path of the model package")
+    parser.add_argument("--configuration", default="head-neck-ct")
+    parser.add_argument("--subset", default="test", choices=("train", "validation", "test"))
+    options = parser.parse_args()
+    detector = Detector(find_model(options.model))
+    cases = load_cases(read_configuration(find_configuration(options.configuration)), options.subset, Path("runs"))
+    print(
+        "| condition | scans | bone: median / p90, mm | centroids: median / p90, mm | presence, % (n) "
+        f"| presence {BORDER_MM:.0f} mm or more from the scan's ends, % (n) | in view, % |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for title, change in CONDITIONS.items():
+        rng = np.random.default_rng(0)
+        pairs = [(case, new) for case in cases if (new := change(case, rng)) is not None]
+        if pairs:
+            originals, changed = zip(*pairs)
+            found = [detector.detect(case.volume) for case in changed]
+            print(f"| {table_row(title, originals, changed, found)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

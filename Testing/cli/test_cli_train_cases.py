@@ -1,0 +1,90 @@
+"""``train --from-cases`` on the command line: the whole in small, and every wrong wish in one sentence."""
+
+import json
+
+import pytest
+from toy_projects import toy_base, toy_project
+
+from H3DELandmarksLib.cli.main import main
+from H3DELandmarksLib.models import open_package
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("given")
+    return toy_project(folder / "project").folder, toy_base(folder / "base").path, folder
+
+
+def train(*words):
+    return main(["train", *map(str, words)])
+
+
+def sentence(capfd):
+    out, err = capfd.readouterr()
+    assert out == "" and err.count("\n") == 1 and "Traceback" not in err
+    return err
+
+
+def test_retraining_tells_its_progress_as_lines_and_resumes_when_done(given, tmp_path, capfd):
+    project, base, _ = given
+    words = [
+        "--from-cases",
+        project,
+        "--base-model",
+        base,
+        "--output",
+        tmp_path / "run",
+        "--steps",
+        2,
+        "--device",
+        "cpu",
+        "--progress",
+        "json",
+    ]
+    assert train(*words) == 0
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert lines[-1]["event"] == "result" and lines[-1]["cases"] == {"train": 4, "validation": 0, "held-out": 1}
+    assert lines[-1]["version"] == "1.1.0" and open_package(lines[-1]["package"]).id == "tiny"
+    progress = [line for line in lines if line["event"] == "progress"]
+    assert all({"fraction", "message", "stage", "step", "steps", "seconds_left"} <= set(line) for line in progress)
+    assert train(*words) == 2
+    assert "--resume" in json.loads(capfd.readouterr().out.splitlines()[0])["message"]
+    assert train(*words, "--resume") == 0
+
+
+def test_nothing_is_held_out_on_request(given, tmp_path, capfd):
+    project, base, _ = given
+    words = ["--from-cases", project, "--base-model", base, "--output", tmp_path / "run", "--steps", 1, "--held-out", 0]
+    assert train(*words, "--device", "cpu") == 0
+    assert "No case was held out" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "give a configuration, or cases"),
+        (["--base-model", "mouse-skull"], "--base-model belongs to --from-cases"),
+        (["--steps", "5", "mouse-skull"], "--steps belongs to --from-cases"),
+        (["--from-cases", "PROJECT"], "Name the model to retrain"),
+        (["--from-cases", "PROJECT", "mouse-skull", "--base-model", "BASE"], "leave it out"),
+        (["--from-cases", "PROJECT", "--base-model", "BASE", "--stage", "refiner"], "always does all stages"),
+        (["--from-cases", "PROJECT", "--base-model", "BASE", "--encoder-from", "BASE"], "belongs to --new-model"),
+        (["--from-cases", "PROJECT", "--base-model", "none-such"], "no model 'none-such'"),
+        (["--from-cases", "BASE", "--base-model", "BASE"], "no project of cases"),
+        (["--from-cases", "PROJECT", "--resume"], "no run"),
+    ],
+)
+def test_wishes_that_cannot_be_fulfilled_are_told_in_one_sentence(given, tmp_path, capfd, words, told):
+    places = {"PROJECT": given[0], "BASE": given[1]}
+    assert train(*(places.get(word, word) for word in words), "--output", tmp_path / "run") == 2
+    assert told in sentence(capfd)
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_model_than_that_of_the_run_is_refused(given, tmp_path, capfd):
+    project, base, _ = given
+    words = ["--from-cases", project, "--output", tmp_path / "run", "--device", "cpu"]
+    assert train(*words, "--base-model", base, "--steps", 1) == 0
+    capfd.readouterr()
+    assert train(*words, "--new-model", "another", "--resume") == 2
+    assert "trains the model 'tiny'" in sentence(capfd)

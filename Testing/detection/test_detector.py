@@ -1,0 +1,113 @@
+"""The whole path on a small random model: what must hold whatever the weights are."""
+
+from dataclasses import replace
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from tiny_model import write_tiny_package
+
+from H3DELandmarksLib.core.errors import Cancelled, InputError
+from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.detection import Detector
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory) -> Detector:
+    return Detector(write_tiny_package(tmp_path_factory.mktemp("model") / "tiny"), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def scan() -> Volume:
+    noise = np.random.default_rng(0).normal(size=(50, 44, 60))
+    array = (ndimage.gaussian_filter(noise, 3) * 8000).astype(np.int16)
+    affine = np.array([[1.5, 0.1, 0, -40], [-0.1, 1.5, 0.2, -30], [0, -0.2, 2.0, -50], [0, 0, 0, 1.0]])
+    return Volume(array, affine)
+
+
+def stored_otherwise(volume: Volume, axes: tuple[int, ...], flips: tuple[bool, ...]) -> Volume:
+    """The same voxels at the same places, with another order and direction of the array's axes."""
+    affine = volume.affine.copy()
+    array = volume.array
+    for axis, flip in enumerate(flips):
+        if flip:
+            array = np.flip(array, axis)
+            affine[:3, 3] += affine[:3, axis] * (array.shape[axis] - 1)
+            affine[:3, axis] *= -1
+    return Volume(array.transpose(axes), affine[:, [*axes, 3]])
+
+
+@pytest.mark.parametrize("axes", list(permutations(range(3))))
+def test_the_result_does_not_depend_on_the_axis_order_of_the_file(detector, scan, axes):
+    expected = detector.detect(scan)
+    for flips in product([False, True], repeat=3):
+        found = detector.detect(stored_otherwise(scan, axes, flips))
+        assert np.allclose(found.positions, expected.positions, atol=1e-6)
+        assert np.allclose(found.confidence, expected.confidence, atol=1e-6)
+
+
+def test_every_landmark_of_the_scheme_comes_back_with_presence_confidence_and_radius(detector, scan):
+    found = detector.detect(scan)
+    assert found.names == detector.scheme.names
+    assert ((found.presence >= 0) & (found.presence <= 1)).all()
+    assert ((found.confidence >= 0) & (found.confidence <= found.presence)).all()
+    assert np.array_equal(found.radius, [1.0, 2.0, 3.0])
+    assert found.definitions[0] == "the left point"
+
+
+def test_two_runs_agree_exactly(detector, scan):
+    assert np.array_equal(detector.detect(scan).positions, detector.detect(scan).positions)
+
+
+def test_in_a_scan_of_nothing_but_air_everything_is_absent(detector):
+    found = detector.findings(Volume(np.full((40, 40, 40), -1000, np.int16), np.eye(4)))
+    assert np.isneginf(found.presence_logit).all()
+
+
+def test_a_scan_larger_than_one_tile_is_searched_whole(detector, scan):
+    large = Volume(np.pad(scan.array, ((60, 60), (0, 0), (0, 0)), constant_values=-1000), scan.affine)
+    assert np.isfinite(detector.findings(large).positions).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 60, 60), (3, 2, 5), (200, 4, 4)])
+def test_scans_of_any_shape_are_accepted(detector, shape):
+    array = np.random.default_rng(1).integers(-1000, 2000, shape).astype(np.int16)
+    assert len(detector.detect(Volume(array, np.diag([0.7, 0.9, 3.0, 1.0])))) == 3
+
+
+def test_progress_rises_to_one(detector, scan):
+    seen = []
+    detector.detect(scan, progress=lambda fraction, message: seen.append((fraction, message)))
+    fractions = [fraction for fraction, _ in seen]
+    assert fractions == sorted(fractions) and fractions[-1] == pytest.approx(1.0)
+    assert all(message for _, message in seen)
+
+
+def test_cancelling_ends_the_work(detector, scan):
+    with pytest.raises(Cancelled):
+        detector.detect(scan, cancelled=lambda: True)
+
+
+def test_a_scan_that_is_too_coarse_for_the_model_is_searched_with_a_warning(detector, scan, caplog):
+    package = replace(detector.package, manifest={**detector.package.manifest, "max_spacing_mm": 1.0})
+    Detector(package, device="cpu").detect(scan)
+    assert "2.0" in caplog.text and "coarser" in caplog.text
+
+
+def test_in_voxels_that_hide_the_landmarks_nothing_is_found_and_nothing_is_searched(detector, scan, caplog):
+    package = replace(detector.package, manifest={**detector.package.manifest, "max_spacing_mm": 0.5})
+    found = Detector(package, device="cpu").detect(scan)
+    assert not found.present.any() and (found.presence == 0).all()
+    assert "no landmark can be seen" in caplog.text
+
+
+def test_a_scan_far_larger_than_the_model_is_made_for_is_refused_with_advice(detector):
+    huge = Volume(np.zeros((4, 4, 4), np.int16), np.diag([400.0, 400.0, 400.0, 1.0]))
+    with pytest.raises(InputError, match="crop it"):
+        detector.detect(huge)
+
+
+def test_a_device_that_is_not_there_is_named(detector):
+    with pytest.raises(InputError, match="quantum"):
+        Detector(detector.package, device="quantum")

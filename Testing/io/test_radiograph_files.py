@@ -1,0 +1,155 @@
+"""Radiographs in files for pictures and in DICOM: gray values, pixel size, and what is not believed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from PIL import Image
+
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.io.images import read_volume, write_volume
+from H3DELandmarksLib.io.radiograph_files import PICTURE_EXTENSIONS
+
+GRAY = np.add.outer(np.arange(40) * 3, np.arange(30) * 2).astype(np.uint8)  # rows, columns
+LOSSY = (".jpg", ".jpeg")
+
+
+def write_picture(path: Path, array: np.ndarray = GRAY, **options) -> Path:
+    """Write (rows, columns[, channels]) without this library."""
+    Image.fromarray(array).save(path, **options)
+    return path
+
+
+def write_dicom(path: Path, tags: dict[str, str], replaced: tuple[bytes, bytes] = (b"", b"")) -> Path:
+    """Write a radiograph of 40 rows and 30 columns; ITK states its spacing as that of the detector (0018,1164)."""
+    image = sitk.GetImageFromArray(GRAY[np.newaxis].astype(np.uint16))
+    image.SetSpacing((0.15, 0.25, 1.0))
+    for tag, value in {"0008|0060": "CR", "0008|0016": "1.2.840.10008.5.1.4.1.1.1", **tags}.items():
+        image.SetMetaData(tag, value)
+    writer = sitk.ImageFileWriter()
+    writer.SetFileName(str(path))
+    writer.Execute(image)
+    data = path.read_bytes()
+    assert replaced[0] in data and len(replaced[0]) == len(replaced[1])
+    path.write_bytes(data.replace(*replaced) if replaced[0] else data)
+    return path
+
+
+def assert_is_gray(array: np.ndarray, tolerance: int = 0) -> None:
+    """Whether an [i, j, k] array shows `GRAY`, i to the right and j down."""
+    assert array.shape == (30, 40, 1)
+    assert np.abs(array[:, :, 0].T.astype(int) - GRAY).max() <= tolerance
+
+
+@pytest.mark.parametrize("extension", PICTURE_EXTENSIONS)
+def test_a_picture_becomes_one_slice_with_the_given_pixels(tmp_path, extension):
+    volume = read_volume(write_picture(tmp_path / f"film{extension}"), (0.1, 0.12))
+    assert_is_gray(volume.array, 4 if extension in LOSSY else 0)
+    np.testing.assert_allclose(volume.affine, np.diag([0.1, 0.12, 1, 1]))
+
+
+@pytest.mark.parametrize("extension", PICTURE_EXTENSIONS)
+def test_gray_values_in_three_channels_become_one(tmp_path, extension, caplog):
+    path = write_picture(tmp_path / f"film{extension}", np.repeat(GRAY[..., None], 3, axis=2))
+    assert_is_gray(read_volume(path, (0.1, 0.1)).array, 4 if extension in LOSSY else 0)
+    assert not caplog.records
+
+
+def test_transparency_is_ignored_and_color_becomes_brightness_with_a_warning(tmp_path, caplog):
+    alpha = np.concatenate([np.repeat(GRAY[..., None], 3, axis=2), np.full((40, 30, 1), 128, np.uint8)], axis=2)
+    assert_is_gray(read_volume(write_picture(tmp_path / "alpha.png", alpha), (0.1, 0.1)).array)
+    assert not caplog.records
+    color = np.zeros((40, 30, 3), np.uint8)
+    color[..., 1] = 200
+    volume = read_volume(write_picture(tmp_path / "green.png", color), (0.1, 0.1))
+    assert (volume.array == 117).all() and "green.png' is a color picture" in caplog.text
+
+
+def test_sixteen_bits_are_kept(tmp_path):
+    path = write_picture(tmp_path / "film.png", GRAY.astype(np.uint16) * 200)
+    assert read_volume(path, (0.1, 0.1)).array.max() == 200 * int(GRAY.max())
+
+
+@pytest.mark.parametrize("extension", PICTURE_EXTENSIONS)
+def test_a_picture_that_states_no_pixel_size_is_refused_with_advice(tmp_path, extension):
+    path = write_picture(tmp_path / f"film{extension}")
+    with pytest.raises(InputError, match=rf"film\{extension}' does not state how large its pixels are: .*--spacing"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("dots", [72, 96])
+@pytest.mark.parametrize("extension", [".png", ".jpg", ".tif"])
+def test_the_resolution_of_a_screen_is_not_believed(tmp_path, extension, dots):
+    path = write_picture(tmp_path / f"film{extension}", dpi=(dots, dots))
+    with pytest.raises(InputError, match="does not state how large its pixels are"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".tif"])
+def test_the_resolution_of_a_scanner_is_believed_with_a_warning_and_can_be_overruled(tmp_path, extension, caplog):
+    path = write_picture(tmp_path / f"film{extension}", dpi=(300, 300))
+    np.testing.assert_allclose(read_volume(path).spacing[:2], 25.4 / 300, rtol=1e-3)
+    assert "states pixels of 0.08467 x 0.08467 mm" in caplog.text
+    np.testing.assert_allclose(read_volume(path, (0.2, 0.3)).spacing[:2], (0.2, 0.3))
+
+
+def test_several_pages_are_refused(tmp_path):
+    page = Image.fromarray(GRAY)
+    page.save(tmp_path / "film.tif", save_all=True, append_images=[page, page])
+    with pytest.raises(InputError, match="has 3 pages"):
+        read_volume(tmp_path / "film.tif", (0.1, 0.1))
+
+
+@pytest.mark.parametrize("extension", PICTURE_EXTENSIONS)
+@pytest.mark.parametrize("content", [b"", b"this is no image at all"])
+def test_a_foreign_file_is_refused(tmp_path, extension, content):
+    path = tmp_path / f"film{extension}"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"film\{extension}' is .*: export"):
+        read_volume(path, (0.1, 0.1))
+
+
+# DICOM
+
+
+def test_the_size_at_the_detector_is_taken_where_there_is_no_other(tmp_path):
+    volume = read_volume(write_dicom(tmp_path / "film.dcm", {}))
+    assert_is_gray(volume.array)
+    np.testing.assert_allclose(volume.spacing[:2], (0.15, 0.25))
+
+
+def test_the_calibrated_size_is_preferred(tmp_path):
+    """ITK takes the size at the detector, which is larger than that in the patient."""
+    path = write_dicom(tmp_path / "film.dcm", {"0028|0030": "0.24\\0.14"})
+    np.testing.assert_allclose(read_volume(path).spacing[:2], (0.14, 0.24))
+    np.testing.assert_allclose(read_volume(path, (0.2, 0.3)).spacing[:2], (0.2, 0.3))
+
+
+def test_without_a_pixel_size_a_radiograph_is_refused(tmp_path):
+    hidden = (b"\x18\x00\x64\x11", b"\x18\x00\x65\x11")  # another tag
+    path = write_dicom(tmp_path / "film.dcm", {}, hidden)
+    with pytest.raises(InputError, match="film.dcm' does not state how large its pixels are: .*--spacing"):
+        read_volume(path)
+    np.testing.assert_allclose(read_volume(path, (0.2, 0.3)).spacing[:2], (0.2, 0.3))
+
+
+def test_a_negative_is_read_as_a_positive(tmp_path):
+    path = write_dicom(tmp_path / "film.dcm", {}, (b"MONOCHROME2 ", b"MONOCHROME1 "))
+    volume = read_volume(path)
+    assert volume.array.dtype == np.uint16
+    assert_is_gray(65535 - volume.array)
+
+
+def test_a_folder_with_one_radiograph_is_read_like_its_file(tmp_path):
+    (tmp_path / "study").mkdir()
+    path = write_dicom(tmp_path / "study" / "film.dcm", {"0028|0030": "0.24\\0.14"})
+    folder, file = read_volume(tmp_path / "study"), read_volume(path)
+    np.testing.assert_array_equal(folder.array, file.array)
+    np.testing.assert_array_equal(folder.affine, file.affine)
+
+
+def test_a_pixel_size_for_a_file_with_a_geometry_of_its_own_is_refused(tmp_path):
+    write_volume(tmp_path / "scan.nrrd", read_volume(write_picture(tmp_path / "film.png"), (0.1, 0.1)))
+    with pytest.raises(InputError, match="scan.nrrd' states its own spacing"):
+        read_volume(tmp_path / "scan.nrrd", (0.1, 0.1))

@@ -1,0 +1,157 @@
+"""The models that are shipped, on scans that their training never saw."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.io.case_folder import read_case
+from H3DELandmarksLib.models import find_model, open_package
+from H3DELandmarksLib.models.registry import bundled_folder
+from H3DELandmarksResearch.phantom import generate_phantom
+from H3DELandmarksResearch.radiographs import make_radiograph, read_recipe
+from H3DELandmarksResearch.radiographs.subjects import phantom_subject, specimen_subject
+
+ROOT = Path(__file__).resolve().parents[2]
+MOUSE_DATA = ROOT.parent / "shared" / "data" / "mouse-skull"
+BUNDLED = sorted(path.name for path in bundled_folder().iterdir())
+FRESH_SEEDS = {777001: ("L-M3",), 777002: ("R-M2", "R-M3"), 777003: ("L-M2",)}
+
+
+def bundled(model: str):
+    return open_package(bundled_folder() / model)
+
+
+@pytest.fixture(scope="module")
+def jaw_detector():
+    return Detector(bundled("mandibular-molar-phantom"), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def jaws():
+    return [generate_phantom(seed, missing=missing, spacing=0.5) for seed, missing in FRESH_SEEDS.items()]
+
+
+@pytest.fixture(scope="module")
+def found_in_jaws(jaw_detector, jaws):
+    return [jaw_detector.detect(jaw.volume) for jaw in jaws]
+
+
+@pytest.mark.parametrize("model", BUNDLED)
+def test_packages_are_whole_and_honest_about_their_use(model):
+    package = bundled(model)
+    package.verify()
+    card = package.model_card()
+    assert "Not for clinical use" in card and "test:" in card
+    assert all(landmark.definition in card for landmark in package.scheme.landmarks)
+    assert find_model(model).manifest["license"]["weights"]
+
+
+def test_all_packages_together_stay_below_forty_megabytes():
+    assert sum(path.stat().st_size for path in bundled_folder().rglob("*") if path.is_file()) < 40e6
+
+
+@pytest.mark.parametrize("model", BUNDLED)
+def test_every_model_says_what_it_was_trained_on_and_how_far_it_can_be_trusted(model):
+    manifest = bundled(model).manifest
+    assert manifest["accuracy"]["test"]["n"] > 100 and 0.8 < manifest["accuracy"]["test"]["coverage"] < 0.97
+    assert manifest["training"]["data"] and manifest["limitations"]
+
+
+def test_molars_of_new_phantoms_are_found_within_a_millimeter(jaws, found_in_jaws):
+    errors = [np.linalg.norm(f.positions - jaw.landmarks.positions, axis=1) for f, jaw in zip(found_in_jaws, jaws)]
+    assert np.nanmean(np.concatenate(errors)) < 1.0
+
+
+def test_missing_molars_of_new_phantoms_are_reported_absent(jaws, found_in_jaws):
+    right = np.concatenate([f.present == jaw.landmarks.present for f, jaw in zip(found_in_jaws, jaws)])
+    assert right.mean() >= 0.97
+
+
+def test_the_file_s_axis_order_changes_nothing(jaw_detector, jaws, found_in_jaws):
+    volume = jaws[0].volume
+    flipped = volume.affine.copy()
+    flipped[:3, 3] += flipped[:3, 1] * (volume.array.shape[1] - 1)
+    flipped[:3, 1] *= -1
+    stored = Volume(np.flip(volume.array, 1).transpose(2, 0, 1), flipped[:, [2, 0, 1, 3]])
+    again = jaw_detector.detect(stored)
+    assert np.allclose(again.positions, found_in_jaws[0].positions, atol=1e-4, equal_nan=True)
+
+
+def test_a_resampled_and_tilted_copy_gives_the_same_points_within_a_voxel(jaw_detector, jaws, found_in_jaws):
+    from H3DELandmarksLib.core.geometry import crop_grid, resample
+
+    volume = jaws[0].volume
+    axes = Rotation.from_rotvec([0.05, -0.04, 0.06]).as_matrix()
+    tilted = resample(volume, crop_grid(volume.grid.center, axes, 0.5, volume.array.shape), -1000)
+    distance = np.linalg.norm(jaw_detector.detect(tilted).positions - found_in_jaws[0].positions, axis=1)
+    assert np.nanmedian(distance) < 0.5
+
+
+def test_an_empty_field_and_soft_tissue_alone_hold_no_molars(jaw_detector):
+    air = Volume(np.full((80, 80, 60), -1000, np.int16), np.eye(4))
+    assert not jaw_detector.detect(air).present.any()
+    water = Volume(np.random.default_rng(0).normal(20, 40, (80, 80, 60)).astype(np.int16), np.eye(4))
+    assert not jaw_detector.detect(water).present.any()
+
+
+@pytest.mark.skipif(not MOUSE_DATA.is_dir(), reason="the mouse skulls (../shared/data) are not here")
+@pytest.mark.parametrize("name", ["C57L_J", "NU_J"])
+def test_mouse_points_are_found_in_any_pose_within_four_tenths_of_a_millimeter(name):
+    package = bundled("mouse-skull")
+    assert name in package.manifest["training"]["data"]["split"]["test"]
+    volume, truth = read_case(MOUSE_DATA, name, package.scheme.names)
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_rotvec([2.0, -0.7, 1.1]).as_matrix()
+    found = Detector(package, device="cpu").detect(Volume(volume.array, turn @ volume.affine))
+    error = np.linalg.norm(found.positions - truth.positions @ turn[:3, :3].T, axis=1)
+    assert found.present.all() and error.mean() < 0.4
+
+
+@pytest.mark.skipif(not MOUSE_DATA.is_dir(), reason="the mouse skulls (../shared/data) are not here")
+def test_mouse_points_are_found_in_new_radiographs_within_a_millimeter_at_the_detector():
+    package, recipe = bundled("mouse-radiograph-hyatt"), read_recipe("mouse-skull")
+    detector, errors, right = Detector(package, device="cpu"), [], []
+    for name in ("C57L_J", "NU_J"):
+        assert any(name in case for case in package.manifest["training"]["data"]["split"]["test"])
+        case = read_case(MOUSE_DATA, name, package.scheme.names)
+        subject = specimen_subject(name, *case, package.scheme, recipe.values["axes"])
+        for view in ("dorsoventral", "oblique-left", "oblique-right"):
+            taken = make_radiograph(subject, recipe, view, np.random.default_rng(777))
+            found = detector.detect(taken.volume)
+            errors.append(np.linalg.norm(found.positions - taken.landmarks.positions, axis=1))
+            right.append(found.present == taken.landmarks.present)
+    assert np.nanmedian(np.concatenate(errors)) < 1.0 and np.mean(right) > 0.95
+
+
+def test_crowns_and_furcations_are_found_in_new_radiographs_of_a_new_jaw():
+    package, recipe = bundled("molar-radiograph-han"), read_recipe("mandibular-molar")
+    detector, subject = Detector(package, device="cpu"), phantom_subject(777004)
+    crowns, right = [package.scheme.names.index(name) for name in ("L0", "La", "Ld", "R0", "Ra", "Rd")], []
+    for view, seen in (("oblique-left", crowns[:3]), ("oblique-right", crowns[3:])):
+        taken = make_radiograph(subject, recipe, view, np.random.default_rng(777))
+        found = detector.detect(taken.volume)
+        distance = np.linalg.norm(found.positions - taken.landmarks.positions, axis=1)[seen]
+        assert taken.landmarks.present[seen].all() and distance.max() < 3.0
+        right.append(found.present == taken.landmarks.present)
+    assert np.mean(right) > 0.9
+
+
+def test_the_demo_finds_the_sample_s_molars(tmp_path):
+    command = [sys.executable, "-m", "H3DELandmarksLib", "demo", "--output", str(tmp_path), "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    entries = json.loads(done.stdout)["landmarks"]
+    errors = [entry["error_mm"] for entry in entries if entry["error_mm"] is not None]
+    assert len(errors) == 11 and np.mean(errors) < 1.0
+    assert {entry["name"] for entry in entries if entry["state"] == "absent"} == {"Ld", "Le", "Lf"}
+    for suffix in (".mrk.json", ".csv", ".png"):
+        assert (tmp_path / f"mandibular-molar-phantom{suffix}").stat().st_size > 500

@@ -1,0 +1,36 @@
+"""Cross-validation of a whole model in small."""
+
+import json
+
+import pytest
+from tiny_study import write_study
+
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksResearch.studies import cross_validation
+
+
+def test_each_fold_trains_a_model_and_measures_it_in_every_pose(tmp_path):
+    configuration = write_study(tmp_path)
+
+    def call(*more: str) -> dict:
+        cross_validation.main(
+            [str(configuration), "--work", str(tmp_path / "work"), "--output", str(tmp_path / "table"), *more]
+        )
+        return json.loads((tmp_path / "table.json").read_text())
+
+    first = call("--only", "0")
+    assert set(first["rows"]) == {"fold 0", "all"} and first["rows"]["all"]["cases"] == 2
+    errors = (tmp_path / "work" / "fold-0" / "errors.json").read_text()
+    again = call("--only", "0", "2")
+    assert (tmp_path / "work" / "fold-0" / "errors.json").read_text() == errors
+    assert again["rows"]["fold 0"] == first["rows"]["fold 0"] and len(again["fold_means_mm"]) == 2
+    assert "2 of 5 folds done" in (tmp_path / "table.md").read_text()
+    with pytest.raises(InputError, match="begun with other settings"):
+        call("--only", "0", "--steps-share", "0.5")
+
+
+def test_a_landmark_that_is_called_absent_counts_as_missed():
+    figures = cross_validation.figures_of({"a": [0.1, cross_validation.MISSED, None], "b": [0.3, 0.5, 0.1]}, [0.2, 0.4])
+    assert figures["called_absent"] == 1
+    assert figures["success"] == [pytest.approx(2 / 5), pytest.approx(3 / 5)]
+    assert figures["mre_mm"] == pytest.approx((0.1 + 0.3) / 2) and figures["worst_case_mm"] == pytest.approx(0.3)

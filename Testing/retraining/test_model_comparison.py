@@ -1,0 +1,297 @@
+"""Comparing a candidate with its base: which cases may judge, what the figures are, and when it may take its place."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from promotion_cases import case_ids, found_at, make_project, make_run, small_scan
+from scipy.stats import wilcoxon
+from toy_package import toy_package
+
+from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState
+from H3DELandmarksLib.cases.schemes import migrate, plan_migration
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
+from H3DELandmarksLib.formats.comparison import Comparison, Rule, decide, read_comparison, write_comparison
+from H3DELandmarksLib.formats.run import read_run
+from H3DELandmarksLib.retraining.compare import compare_models, held_out_cases, named_now
+
+CASES = 8
+HELD_OUT = ["train", "validation"] + ["held-out"] * 6
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A base, a candidate, a project of eight cases and a run that held six of them out."""
+    folder = tmp_path_factory.mktemp("comparison")
+    base = toy_package(folder / "base", 0)
+    candidate = toy_package(folder / "candidate", 1, version="1.1.0")
+    project = make_project(folder / "project", base.scheme, CASES, absent=[(3, "R")])
+    run = read_run(make_run(folder / "run", project, base, HELD_OUT))
+    return base, candidate, project, run
+
+
+@pytest.fixture(scope="module")
+def cases(place):
+    base, candidate, project, run = place
+    return held_out_cases(project, base, candidate, run)
+
+
+def compared(place, cases, old, new):
+    return compare_models(place[0], place[1], cases, (old, new))
+
+
+# Which cases may judge
+
+
+def test_only_held_out_cases_judge(place, cases):
+    assert {case.files.id for case in cases} == set(case_ids(place[2], CASES)[2:])
+    assert {case.revision for case in cases} == {1}
+
+
+def lineage(project, numbers, subset="train"):
+    digests = [project.find(small_scan(n)).content().digest for n in numbers]
+    return {"lineage": {"base": None, "cases": [{"sha256": d, "revision": 1, "subset": subset} for d in digests]}}
+
+
+def test_a_case_that_a_model_learnt_from_never_judges(place, tmp_path):
+    base, candidate, project, run = place
+    ids = case_ids(project, CASES)
+    taught = toy_package(tmp_path / "b", training=lineage(project, [2, 3]))
+    chosen = toy_package(tmp_path / "c", training=lineage(project, [4], "validation"))
+    assert {case.files.id for case in held_out_cases(project, taught, chosen, run)} == set(ids[5:])
+    everything = toy_package(tmp_path / "d", training=lineage(project, range(CASES)))
+    with pytest.raises(InputError, match="No case of .* is left to compare with: all 6 .* correct cases of other subj"):
+        held_out_cases(project, everything, candidate, run)
+
+
+def test_a_subject_that_was_learnt_from_never_judges(tmp_path):
+    base = toy_package(tmp_path / "base")
+    project = make_project(tmp_path / "project", base.scheme, 4, subjects={2: 0})
+    run = read_run(make_run(tmp_path / "run", project, base, ["train", "held-out", "held-out", "held-out"]))
+    assert {case.files.id for case in held_out_cases(project, base, base, run)} == {
+        case_ids(project, 4)[k] for k in (1, 3)
+    }
+
+
+def test_without_a_run_all_new_cases_judge_if_the_candidate_says_what_it_learnt(place, tmp_path):
+    base, candidate, project, _ = place
+    with pytest.raises(InputError, match="does not say which cases it learnt from: give the folder"):
+        held_out_cases(project, base, candidate)
+    told = toy_package(tmp_path / "c", training=lineage(project, [0, 7]))
+    assert {case.files.id for case in held_out_cases(project, base, told)} == set(case_ids(project, CASES)[1:7])
+
+
+def test_a_run_without_held_out_cases_cannot_judge(place, tmp_path):
+    base, candidate, project, _ = place
+    run = read_run(make_run(tmp_path / "run", project, base, ["train"] * CASES))
+    with pytest.raises(InputError, match="held out no case"):
+        held_out_cases(project, base, candidate, run)
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"cases": [], "state": "done"}'])
+def test_a_folder_without_a_readable_record_is_told(tmp_path, text):
+    if text is not None:
+        (tmp_path / "run.json").write_text(text)
+    with pytest.raises(InputError, match=r"holds no retraining|cannot be read"):
+        read_run(tmp_path)
+
+
+# Figures
+
+
+def test_figures_are_those_of_the_errors(place, cases):
+    rng = np.random.default_rng(0)
+    old, new = rng.uniform(0.5, 4, (2, 6, 2))
+    comparison = compared(place, cases, found_at(cases, old), found_at(cases, new, seed=1))
+    present = np.stack([case.reference.present for case in cases])
+    assert present.sum() == 11
+    assert comparison.total.points == 11 and comparison.subjects == 6
+    assert comparison.total.base.mean_mm == pytest.approx(old[present].mean())
+    assert comparison.total.candidate.median_mm == pytest.approx(np.median(new[present]))
+    assert comparison.total.base.success == pytest.approx((old[present] <= 2.0).mean())
+    assert comparison.total.base.presence == pytest.approx(11 / 12)
+    differences = np.where(present, old - new, np.nan)
+    assert comparison.total.improvement.mean == pytest.approx(np.nanmean(differences, axis=1).mean())
+    assert comparison.total.improvement.p == pytest.approx(wilcoxon(np.nanmean(differences, axis=1)).pvalue)
+    for k, row in enumerate(comparison.landmarks):
+        assert row.improvement.mean == pytest.approx(np.nanmean(differences[:, k]))
+        assert row.improvement.subjects == present[:, k].sum()
+        assert row.improvement.p <= row.p_corrected <= 2 * row.improvement.p + 1e-12
+
+
+def test_a_miss_is_a_failure(place, cases):
+    known = next(n for n, case in enumerate(cases) if case.reference.present.all())
+    old, new = found_at(cases, 1.0), found_at(cases, 1.0, missing=[(known, 0)])
+    comparison = compared(place, cases, old, new)
+    left = comparison.landmarks[0]
+    assert (left.base.missed, left.candidate.missed, left.candidate.success) == (0, 1, pytest.approx(5 / 6))
+    assert left.candidate.mean_mm == pytest.approx(1.0)
+    assert left.improvement.mean == pytest.approx((1.0 - comparison.miss_mm) / 6)
+    assert left.candidate.presence == pytest.approx(5 / 6)
+
+
+def test_landmarks_of_one_model_alone_are_told_apart(place, tmp_path):
+    base, _, _, run = place
+    wide = LandmarkScheme("wide", "2", tuple(LandmarkDefinition(name, name) for name in ("L", "new", "R")))
+    other = toy_package(
+        tmp_path / "c",
+        1,
+        scheme=wide.to_dict(),
+        calibration={**base.manifest["calibration"], "radius90_mm": [1.0, 1.0, 1.0]},
+    )
+    project = make_project(tmp_path / "project", wide, 3)
+    cases = held_out_cases(project, base, other, read_run(make_run(tmp_path / "run", project, base, ["held-out"] * 3)))
+    found = found_at(cases, 1.0, names=("L", "R")), found_at(cases, 3.0, missing=[(0, 1)])
+    comparison = compare_models(base, other, cases, found)
+    assert [row.name for row in comparison.landmarks] == ["L", "R"] and comparison.total.points == 6
+    assert not comparison.only_base and comparison.only_candidate["new"].missed == 1
+    assert comparison.only_candidate["new"].mean_mm == pytest.approx(3.0)
+    assert "Only the candidate has: new (3.00 mm, 1 of 3 missed)." in comparison.text()
+
+
+def test_a_landmark_that_was_renamed_is_the_same(place, tmp_path):
+    base, candidate, _, _ = place
+    project = make_project(tmp_path / "project", base.scheme, 2)
+    run = read_run(make_run(tmp_path / "run", project, base, ["held-out"] * 2))
+    renamed = tuple(LandmarkDefinition({"R": "right"}.get(p.name, p.name), p.definition) for p in base.scheme.landmarks)
+    migrate(plan_migration(project, LandmarkScheme(base.scheme.id, "2", renamed), {"R": "right"}))
+    cases = held_out_cases(project, base, candidate, run)
+    found = found_at(cases, 2.0), found_at(cases, 1.0)
+    old = [LandmarkSet(("L", "R"), points.positions) for points in found[0]]
+    comparison = compare_models(base, candidate, cases, named_now(project.history(), (old, found[1])))
+    assert [(row.name, row.points) for row in comparison.landmarks] == [("L", 2), ("right", 2)]
+    assert comparison.total.improvement.mean == pytest.approx(1.0) and not comparison.only_base
+
+
+def test_points_that_were_accepted_as_the_base_saw_them_are_remarked(place, tmp_path):
+    base, candidate, _, _ = place
+    project = make_project(tmp_path / "project", base.scheme, 1)
+    accepted = [CaseLandmark("L", ReviewState.ACCEPTED, np.ones(3), np.ones(3))]
+    project.add(small_scan(9), accepted, ModelName("toy", "1.0.0"))
+    run = read_run(make_run(tmp_path / "run", project, base, ["held-out"]))
+    content = json.loads((tmp_path / "run" / "run.json").read_text())
+    second = project.find(small_scan(9))
+    content["cases"].append({**content["cases"][0], "id": second.id, "sha256": second.content().digest})
+    (tmp_path / "run" / "run.json").write_text(json.dumps(content))
+    cases = held_out_cases(project, base, candidate, read_run(run.folder))
+    comparison = compare_models(base, candidate, cases, (found_at(cases, 1.0), found_at(cases, 1.0)))
+    assert any("1 reference points are the base's own proposals" in remark for remark in comparison.remarks)
+    assert any("does not say by hash" in remark for remark in comparison.remarks)
+
+
+def test_a_comparison_is_read_as_it_was_written(place, cases, tmp_path):
+    comparison = compared(place, cases, found_at(cases, 2.0), found_at(cases, 1.5, missing=[(0, 0)]))
+    write_comparison(comparison, tmp_path / "c.json", {"rule": Rule().to_dict()})
+    again, content = read_comparison(tmp_path / "c.json")
+    assert again.to_dict() == comparison.to_dict() and again.text() == comparison.text()
+    assert Rule.from_dict(content["rule"]) == Rule() and content["sentence"] == comparison.sentence()
+    one = compare_models(*place[:2], cases[:1], (found_at(cases[:1], 2.0), found_at(cases[:1], 1.0)))
+    assert Comparison.from_dict(json.loads(json.dumps(one.to_dict()))).total.improvement.low == -math.inf
+    for text in ("", "{}", '{"format": "x"}'):
+        (tmp_path / "d.json").write_text(text)
+        with pytest.raises(InputError, match="make one with 'models compare'"):
+            read_comparison(tmp_path / "d.json")
+
+
+# Sentence and decision
+
+
+def noisy(seed, level=0.3):
+    return np.random.default_rng(seed).uniform(-level, level, (6, 2))
+
+
+def test_sentences_say_what_is_shown(place, cases):
+    better = compared(place, cases, found_at(cases, 2 + noisy(0)), found_at(cases, 1.0))
+    assert better.sentence().startswith("The candidate is better by 1.") and "on 6 held-out cases of 6 subjects" in (
+        better.sentence()
+    )
+    assert (
+        compared(place, cases, found_at(cases, 1.0), found_at(cases, 2 + noisy(0)))
+        .sentence()
+        .startswith("The candidate is worse by 1.")
+    )
+    same = compared(place, cases, found_at(cases, 1 + noisy(0)), found_at(cases, 1 + noisy(1)))
+    assert same.sentence().startswith("No difference is shown")
+    alone = compare_models(*place[:2], cases[:1], (found_at(cases[:1], 2.0), found_at(cases[:1], 1.0)))
+    assert "too few" in alone.sentence()
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000), st.floats(0.01, 20), st.floats(0, 2))
+def test_the_base_itself_is_never_promoted(place, cases, seed, scale, margin):
+    errors = np.random.default_rng(seed).exponential(scale, (6, 2))
+    found = found_at(cases, errors, missing=[(seed % 6, 0)])
+    decision = decide(compared(place, cases, found, found), Rule(margin, 0.0))
+    assert not decision.promote and "not shown to be better" in decision.reasons[0]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000), st.floats(0.05, 3))
+def test_one_that_is_better_by_a_constant_is_promoted_and_the_reverse_is_not(place, cases, seed, gain):
+    errors = np.random.default_rng(seed).exponential(2.0, (6, 2))
+    worse, better = found_at(cases, errors + gain), found_at(cases, errors)
+    forward = compared(place, cases, worse, better)
+    assert forward.total.improvement.low == pytest.approx(gain) == forward.total.improvement.high
+    assert decide(forward, Rule(0.9 * gain)).promote and not decide(forward, Rule(1.1 * gain)).promote
+    assert not decide(compared(place, cases, better, worse), Rule(0.0, 0.1 * gain)).promote
+
+
+def test_too_few_subjects_prove_nothing(place, cases):
+    few = cases[:4]
+    comparison = compare_models(*place[:2], few, (found_at(few, 3.0), found_at(few, 1.0)))
+    decision = decide(comparison, Rule())
+    assert decision.reasons == ("4 held-out subjects are too few to tell; the rule asks for 5.",)
+    assert decide(comparison, Rule(least_subjects=4)).promote
+
+
+def test_one_landmark_that_is_clearly_worse_is_enough(place, cases):
+    new = found_at(cases, np.array([[0.1, 2.0]]))
+    comparison = compared(place, cases, found_at(cases, np.array([[3.0, 1.0]])), new)
+    assert comparison.total.improvement.low > 0
+    refused = decide(comparison, Rule(landmark_margin_mm=0.5))
+    assert not refused.promote and "'R' is clearly worse: by 1.000 mm or more" in " ".join(refused.reasons)
+    assert decide(comparison, Rule(landmark_margin_mm=1.5)).promote
+
+
+def test_one_that_sees_what_is_not_there_is_not_promoted(place, cases):
+    lacking = next(n for n, case in enumerate(cases) if not case.reference.present.all())
+    comparison = compared(place, cases, found_at(cases, 3.0, missing=[(lacking, 1)]), found_at(cases, 1.0))
+    assert comparison.total.base.presence == 1.0
+    refused = decide(comparison, Rule())
+    assert not refused.promote and "91.7 % instead of 100.0 %" in refused.reasons[0]
+    assert decide(comparison, Rule(presence_margin=0.1)).promote
+
+
+def test_finding_what_the_base_missed_counts(place, cases):
+    missing = [(n, k) for n in range(6) for k in range(2)]
+    comparison = compared(place, cases, found_at(cases, 1.0, missing), found_at(cases, 1.0))
+    assert decide(comparison, Rule()).promote
+    assert not decide(compared(place, cases, found_at(cases, 1.0), found_at(cases, 0.1, missing)), Rule()).promote
+
+
+@pytest.mark.parametrize("wrong", [{"landmark_margin_mm": -1}, {"presence_margin": -0.1}, {"least_subjects": 1}])
+def test_a_rule_that_proves_nothing_is_refused(wrong):
+    with pytest.raises(InputError, match="correct the rule"):
+        Rule(**wrong)
+
+
+def test_the_usual_rule_follows_from_the_tolerance():
+    assert Rule.usual(2.0) == Rule(0.0, 0.5, 0.02, 5)
+    assert Rule.usual(2.0, margin_mm=0.1, landmark_margin_mm=None) == Rule(0.1, 0.5, 0.02, 5)
+
+
+def test_the_chart_shows_every_landmark(place, cases, tmp_path):
+    from matplotlib.image import imread
+
+    from H3DELandmarksLib.figures.plots import draw_comparison
+
+    comparison = compared(place, cases, found_at(cases, 2 + noisy(0)), found_at(cases, np.array([[1.0, 3.0]])))
+    draw_comparison(comparison, tmp_path / "c.png")
+    picture = imread(tmp_path / "c.png")[..., :3]
+    better, worse = np.array([26, 127, 55]) / 255, np.array([207, 34, 46]) / 255
+    for color in (better, worse):
+        assert (np.abs(picture - color).max(axis=-1) < 0.02).sum() > 50

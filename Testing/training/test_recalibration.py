@@ -1,0 +1,161 @@
+"""A package is calibrated and measured again from its own weights, which stay as they are to the byte."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_model import NAMES, NETWORK
+
+from H3DELandmarksLib.cli.main import main
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.io.images import write_volume
+from H3DELandmarksLib.io.markups import write_markups
+from H3DELandmarksLib.models import ModelPackage, open_package
+from H3DELandmarksLib.networks import build_network
+from H3DELandmarksLib.training.configuration import Configuration, load_cases, read_configuration
+from H3DELandmarksLib.training.packaging import build_package, recalibrate_package
+from H3DELandmarksLib.training.run import shape_of
+
+CASES = [f"case{number}" for number in range(8)]
+SPLIT = {"train": CASES[:2], "validation": CASES[2:3], "calibration": CASES[3:6], "test": CASES[6:]}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """Configurations and scans with three bright spots; the network's weights are random, and its points, too."""
+    folder = tmp_path_factory.mktemp("spots")
+    rng = np.random.default_rng(0)
+    for name in CASES:
+        array = rng.normal(0, 30, (32, 32, 32)).astype(np.int16)
+        places = np.array([[22, 16, 16], [16, 22, 14], [10, 16, 16]]) + rng.integers(-2, 3, (3, 3))
+        array[tuple(places.T)] = 1000
+        volume = Volume(array, np.diag([2.0, 2.0, 2.0, 1.0]))
+        write_volume(folder / f"{name}.nrrd", volume)
+        write_markups(folder / f"{name}.mrk.json", LandmarkSet(NAMES, volume.grid.lps_from_ijk(places.astype(float))))
+    scheme = {"id": "spots", "version": "1", "landmarks": [{"name": n, "definition": f"the {n} spot"} for n in NAMES]}
+    (folder / "scheme.json").write_text(json.dumps(scheme))
+    write_configuration(folder / "spots.json", folder, SPLIT)
+    return folder
+
+
+def write_configuration(path: Path, data: Path, split: dict, **changes) -> None:
+    stage = {
+        "name": "localizer",
+        "network": NETWORK,
+        "spacing_mm": 2.0,
+        "shape": [32, 32, 32],
+        "poses": "scan",
+        "groups": [{"landmarks": list(NAMES), "mirrored": False}],
+        "decoding": {"method": "softmax"},
+        "training": {},
+        "augmentation": {},
+    }
+    values = {
+        "id": "spots",
+        "version": "0.1.0",
+        "title": "Spots",
+        "description": "Three spots.",
+        "modality": "CT",
+        "anatomy": "none",
+        "intended_use": "tests",
+        "limitations": ["finds spots"],
+        "tolerance_mm": 20.0,
+        "license": {"weights": "CC0-1.0", "data": "CC0-1.0"},
+        "scheme": str(data / "scheme.json"),
+        "intensity": {"method": "window", "low": 0, "high": 1000},
+        "stages": [stage],
+        "data": {"reader": "case-folder", "folder": str(data), "split": split},
+        **changes,
+    }
+    path.write_text(json.dumps(values))
+
+
+def cases_of(configuration: Configuration, cache: Path) -> dict:
+    return {name: load_cases(configuration, name, cache) for name in (configuration.calibration_subset, "test")}
+
+
+@pytest.fixture(scope="module")
+def package(project) -> ModelPackage:
+    configuration = read_configuration(project / "spots.json")
+    torch.manual_seed(0)
+    weights = build_network(**NETWORK).state_dict()
+    shape = shape_of(load_cases(configuration, "train", project), configuration)
+    cases = cases_of(configuration, project)
+    return build_package(
+        project / "package", configuration, [weights], shape, cases["calibration"], cases["test"], "calibration"
+    )
+
+
+def test_a_package_is_calibrated_on_cases_of_its_own_where_there_are_some(package):
+    assert package.manifest["calibration"]["cases"] == {"subset": "calibration", "scans": 3, "radii": "split conformal"}
+    assert "Calibrated on 3 cases of its own" in package.model_card()
+
+
+def test_the_manifest_states_coverage_and_calibration_errors(package):
+    accuracy = package.manifest["accuracy"]
+    assert 0 <= accuracy["test"]["coverage"] <= 1
+    for scans, count in (("whole", len(SPLIT["test"])), ("whole_and_cut_off", 2 * len(SPLIT["test"]))):
+        stated = accuracy["reliability"][scans]
+        assert 0 <= stated["presence"]["ece"] <= 1 and 0 <= stated["confidence"]["ece"] <= 1
+        assert stated["presence"]["statements"] == count * len(NAMES)
+
+
+def test_the_card_s_pictures_lie_in_the_package(package):
+    package.verify()
+    for name in package.picture_files:
+        assert f"]({name})" in package.model_card()
+    assert {"landmarks.png", "accuracy.png", "reliability.png"} <= set(package.picture_files)
+
+
+@pytest.fixture(scope="module")
+def again(project, package) -> ModelPackage:
+    """The same weights by a configuration without calibration cases, cross-conformal, of a newer version."""
+    split = {subset: names for subset, names in SPLIT.items() if subset != "calibration"}
+    path = project / "spots-2.json"
+    write_configuration(path, project, split, version="0.1.1", cross_conformal=True)
+    configuration = read_configuration(path)
+    return recalibrate_package(project / "again", package, configuration, cases_of(configuration, project))
+
+
+def test_weights_stay_the_same_to_the_byte(package, again):
+    assert {name: again.read(name) for name in again.weight_files} == {
+        name: package.read(name) for name in package.weight_files
+    }
+    assert again.version == "0.1.1" and again.manifest["training"]["date"] == package.manifest["training"]["date"]
+
+
+def test_validation_cases_stand_in_for_calibration_cases_and_the_card_admits_it(again):
+    assert again.manifest["calibration"]["cases"]["subset"] == "validation"
+    assert "Calibrated on the 1 validation cases" in again.model_card() and "too hopeful" in again.model_card()
+
+
+def test_cross_conformal_radii_are_measured_without_the_case_that_they_are_measured_on(again):
+    cross = again.manifest["accuracy"]["cross_conformal"]
+    assert cross["cases"] == 3 and 0 <= cross["coverage"] <= 1
+    assert again.manifest["calibration"]["cases"]["radii"] == "cross-conformal"
+    assert "cross-conformal" in again.model_card()
+
+
+def test_another_model_s_configuration_is_refused(project, package):
+    path = project / "other.json"
+    other = {**NETWORK, "settings": {**NETWORK["settings"], "fine_dims": [8, 8]}}
+    values = json.loads((project / "spots.json").read_text())
+    values["stages"][0]["network"] = other
+    path.write_text(json.dumps(values))
+    with pytest.raises(InputError, match="not the configuration"):
+        recalibrate_package(project / "never", package, read_configuration(path), {})
+    assert not (project / "never").exists()
+
+
+def test_the_command_writes_a_new_package_and_never_replaces_one(project, package, capsys):
+    arguments = ["models", "recalibrate", str(package.path), "--configuration", str(project / "spots.json")]
+    assert main([*arguments, "--output", str(project / "made" / "spots")]) == 0
+    made = open_package(project / "made" / "spots")
+    assert made.weight_files == package.weight_files
+    assert made.manifest["calibration"] == package.manifest["calibration"]
+    assert main([*arguments, "--output", str(made.path)]) != 0
+    assert "exists" in capsys.readouterr().err

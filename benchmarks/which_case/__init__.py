@@ -1,1 +1,0 @@
-"""The parts of `which_case_next`."""

@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.io.image_headers import DAMAGED, numbers
+from H3DELandmarksLib.io.checks import DAMAGED
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,6 @@ PixelSize = tuple[float, float]
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, of red, green and blue
 _SCREENS = (72, 96)
 """Dots per inch that programs write where they know nothing."""
-# In this order: calibrated at the patient, at the detector, of a digitized film. ITK prefers the second.
-_SPACING_TAGS = ("0028|0030", "0018|1164", "0018|2010")
 
 
 def read_picture(path: Path, pixel_size: PixelSize | None) -> sitk.Image:
@@ -77,18 +75,3 @@ def _believed(path: Path, stated: Sequence[float]) -> PixelSize:
         height,
     )
     return width, height
-
-
-def dicom_pixel_size(reader: sitk.ImageFileReader) -> PixelSize | None:
-    """Pixel size that a DICOM file of one slice states, None where it does not.
-
-    Args:
-        reader: one that has read the file's information.
-    """
-    for tag in _SPACING_TAGS:
-        if reader.HasMetaDataKey(tag):
-            values = numbers(reader.GetMetaData(tag))
-            if len(values) == 2:
-                return values[1], values[0]  # DICOM names the distance of rows first
-    width, height = reader.GetSpacing()[:2]
-    return None if (width, height) == (1, 1) else (width, height)

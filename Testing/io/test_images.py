@@ -191,7 +191,7 @@ def test_a_tilted_gantry_gives_a_sheared_volume_at_the_right_place(tmp_path):
     np.testing.assert_allclose(volume.affine[:3, 1], (0, 0.6, 0), atol=1e-9)
 
 
-@pytest.mark.parametrize("positions", [[0, 1, 2, 5, 6], [0, 1, 1, 2, 3], [0, 0, 0]])
+@pytest.mark.parametrize("positions", [[0, 1, 2, 7, 8], [0, 1, 1, 2, 3], [0, 0, 0]])
 def test_missing_or_repeated_slices_are_refused(tmp_path, positions):
     with pytest.raises(InputError, match=r"series' are not evenly spaced .*: export the complete series"):
         read_volume(write_slices(tmp_path / "series", positions))
@@ -328,5 +328,5 @@ def test_itk_warnings_stay_off_the_error_output(tmp_path, capfd):
     path = patched(write_image(tmp_path / "scan.nii", np.zeros((2, 3, 4), np.int16)), 280 + 4, "<f", 1e-3)
     read_volume(path)
     with pytest.raises(InputError):
-        read_volume(write_slices(tmp_path / "series", [0, 1, 2, 5]))
+        read_volume(write_slices(tmp_path / "series", [0, 0, 0]))
     assert capfd.readouterr().err == ""

@@ -1,0 +1,173 @@
+"""Checks that every reader of scans shares: finite values and spacings, right angles, sizes that a file can hold.
+
+Sizes are compared with the file before memory is taken, so that a small file cannot ask for gigabytes.
+"""
+
+from __future__ import annotations
+
+import bz2
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from H3DELandmarksLib.core.errors import InputError
+
+DAMAGED = "is incomplete, damaged or not what its extension says: export or copy it again"
+RIGHT_ANGLE = 1e-4
+"""Largest cosine between two axes that counts as a right angle."""
+
+Spacing = tuple[float, ...]
+"""Stated by the user: width and height of a pixel in mm, and where three numbers are given the distance of slices."""
+
+_SMALL_BYTES = 2**28
+_LARGEST_RATIO = 200
+"""Scans shrink to a half or, with much air, to a twentieth; what shrinks more and is large is made to fill memory."""
+_CHUNK = 2**24
+
+
+def damaged(path: Path) -> InputError:
+    """The error of a file that cannot be what it claims."""
+    return InputError(f"'{path}' {DAMAGED}.")
+
+
+def check_spacing(path: Path, spacing: Sequence[float]) -> None:
+    """Refuse spacings (mm, as a header states them) of zero, or that are not numbers."""
+    if not all(math.isfinite(value) and value != 0 for value in spacing):
+        shown = " x ".join(f"{value:g}" for value in spacing)
+        raise InputError(f"'{path}' has a voxel spacing of {shown} mm: correct the spacing in the file's header.")
+
+
+def check_finite(path: Path, array: np.ndarray) -> None:
+    """Refuse voxels that are NaN or infinite."""
+    if array.dtype.kind == "f":
+        not_finite = array.size - int(np.count_nonzero(np.isfinite(array)))
+        if not_finite:
+            raise InputError(
+                f"'{path}' contains {not_finite} voxels that are not numbers (NaN or infinite): "
+                "replace them with the value of air and save the scan again."
+            )
+
+
+def check_scalar_volume(path: Path, sizes: Sequence[int], components: int = 1, is_complex: bool = False) -> None:
+    """Refuse sequences, vectors and complex numbers before their voxels are read.
+
+    Args:
+        path: for the message.
+        sizes: number of values along each axis; all behind the third are frames.
+        components: values per voxel.
+        is_complex: whether they are complex numbers.
+    """
+    if is_complex:
+        raise InputError(f"'{path}' holds complex numbers, not one scan: save its magnitude and load that.")
+    if components != 1:
+        raise InputError(
+            f"'{path}' has {components} values per voxel (color, vector or sequence): save one of them as a scan."
+        )
+    if not sizes or min(sizes) < 1:
+        raise InputError(f"'{path}' holds no voxels: export or copy it again.")
+    frames = math.prod(sizes[3:])
+    if frames > 1:
+        raise InputError(f"'{path}' is a sequence of {frames} frames, not one scan: save one frame and load that.")
+
+
+def check_unpacked_size(path: Path, packed: int, unpacked: int) -> None:
+    """Refuse a file whose header claims far more bytes than compression of a scan explains."""
+    if unpacked > max(_SMALL_BYTES, packed * _LARGEST_RATIO):
+        raise InputError(
+            f"'{path}' claims to hold {unpacked / 2**30:.1f} GB of voxels in a file of {packed} bytes, as no scan "
+            "does: export or copy it again."
+        )
+
+
+def unpack(path: Path, packed: memoryview | bytes, size: int, encoding: str) -> bytes:
+    """Decompress voxels; their number and the checksum of the stream must be right.
+
+    Args:
+        path: for messages.
+        packed: gzip (also of several members), zlib or bzip2 stream; what follows it is ignored.
+        size: bytes that the header announces.
+        encoding: "deflate" for gzip or zlib, "bzip2".
+
+    Returns:
+        At least `size` bytes.
+    """
+    check_unpacked_size(path, len(packed), size)
+    start: Callable = bz2.BZ2Decompressor if encoding == "bzip2" else lambda: zlib.decompressobj(47)
+    parts: list[bytes] = []
+    total = 0
+    try:
+        while total < size or not parts:
+            stream = start()
+            parts.append(stream.decompress(packed, size - total) if size > total else b"")
+            total += len(parts[-1])
+            packed = _drain(stream, encoding, max(size, _SMALL_BYTES))
+            if packed is None:
+                break
+        if total < size:
+            raise damaged(path)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise damaged(path) from error
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _drain(stream: Any, encoding: str, limit: int) -> bytes | None:
+    """Run a stream to its end, so that its checksum is compared; the bytes behind it, None where there are none."""
+    rest = b"" if encoding == "bzip2" else stream.unconsumed_tail
+    while not stream.eof:
+        data = stream.decompress(rest, _CHUNK)
+        limit -= len(data)
+        rest = b"" if encoding == "bzip2" else stream.unconsumed_tail
+        if limit < 0 or not (data or rest or stream.eof):
+            raise EOFError("the stream has no end")
+    return stream.unused_data or None
+
+
+def shear(axes: np.ndarray) -> float:
+    """Largest cosine between two of three axes, the columns of a (3, 3) matrix; 0 for right angles."""
+    directions = axes / np.linalg.norm(axes, axis=0)
+    cosines = directions.T @ directions
+    return float(np.abs(cosines - np.diag(np.diag(cosines))).max())
+
+
+def numbers(text: str) -> list[float]:
+    """Numbers separated by blanks, commas or backslashes; a word that is none becomes NaN."""
+
+    def number(word: str) -> float:
+        try:
+            return float(word)
+        except ValueError:
+            return math.nan
+
+    return [number(word) for word in text.replace(",", " ").replace("\\", " ").split()]
+
+
+PADDING_BELOW = -1500
+"""No Hounsfield unit lies below it; scanners write such values where they measured nothing."""
+_GAP = 300
+_LEAST_PADDED = 0.002
+
+
+def padding_to_air(array: np.ndarray) -> np.ndarray:
+    """Give a constant outside the field of view, such as -32768 around a round one, the lowest value that was measured.
+
+    Only where it is certain: the lowest value lies below any Hounsfield unit, fills a corner of the volume, and hardly
+    any other value is near it. Everything else comes back as it is.
+
+    Args:
+        array: (I, J, K) values.
+    """
+    lowest = array.min()
+    if not lowest < PADDING_BELOW or array.dtype.kind not in "if":
+        return array
+    if not (array[[0, 0, -1, -1], [0, -1, 0, -1]] == lowest).any():
+        return array
+    near = array < float(lowest) + _GAP
+    padded = np.count_nonzero(array == lowest)
+    if padded < _LEAST_PADDED * array.size or np.count_nonzero(near) > 1.05 * padded or near.all():
+        return array
+    measured = array[~near].min()
+    return np.where(near, measured, array)

@@ -59,7 +59,7 @@ def held_out_cases(
     Raises:
         InputError: none is left.
     """
-    lineages = [lineage_of(package.manifest) for package in (base, candidate)] + [run.lineage if run else None]
+    lineages = [lineage_of(package.manifest) for package in (base, candidate)] + [run.record.lineage if run else None]
     if run is None and lineages[1] is None:
         raise InputError(
             f"The model '{candidate.id}' {candidate.version} does not say which cases it learnt from: "
@@ -68,7 +68,7 @@ def held_out_cases(
     learnt = frozenset().union(*(_learnt(lineage) for lineage in lineages if lineage))
     wanted = None
     if run is not None:
-        wanted = {case.sha256 for case in run.lineage.cases if case.subset == "held-out"}
+        wanted = {case.sha256 for case in run.record.cases if case.subset == "held-out"}
         if not wanted:
             raise InputError(
                 f"The retraining in '{run.folder}' held out no case: retrain with held-out cases, because "

@@ -11,7 +11,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.formats.comparison import Comparison, Decision, Rule, decide, read_comparison
 from H3DELandmarksLib.formats.lineage import Lineage, ModelReference, lineage_of
 from H3DELandmarksLib.formats.run import COMPARISON, RunFolder, read_run
-from H3DELandmarksLib.models import ModelPackage, available_models, find_model
+from H3DELandmarksLib.models import ModelPackage, available_models, find_model, open_package
 from H3DELandmarksLib.models.versions import add_version
 
 LONGEST_REASON = 500
@@ -34,6 +34,18 @@ class Promotion:
     override: str | None
 
 
+def open_candidate(run: RunFolder) -> ModelPackage:
+    """The package that a run has made.
+
+    Raises:
+        InputError: the run is not done.
+        ModelPackageError: the package cannot be used.
+    """
+    if not run.record.is_done:
+        raise InputError(f"The retraining in '{run.folder}' is not finished ({run.record.state}): resume it first.")
+    return open_package(run.package_folder)
+
+
 def promote_run(folder: str | Path, comparison: str | Path | None = None, override: str | None = None) -> Promotion:
     """Keep the candidate of a retraining as a version, and make it the current one.
 
@@ -51,7 +63,7 @@ def promote_run(folder: str | Path, comparison: str | Path | None = None, overri
     """
     reason = _reason(override)
     run = read_run(folder)
-    candidate = run.candidate()
+    candidate = open_candidate(run)
     candidate.verify()
     compared, decision = _decided(run, candidate, comparison, reason is not None)
     if decision is not None and not decision.promote and reason is None:
@@ -61,7 +73,7 @@ def promote_run(folder: str | Path, comparison: str | Path | None = None, overri
         )
     against = reason if decision is not None and not decision.promote else None
     details = {
-        "base": None if run.base is None else run.base.to_dict(),
+        "base": None if run.record.lineage.base is None else run.record.lineage.base.to_dict(),
         "comparison": None if compared is None else compared.to_dict(),
         "decision": None if decision is None else decision.to_dict(),
         "override": against,
@@ -77,7 +89,7 @@ def _decided(
     file = run.folder / COMPARISON if path is None else Path(path)
     replaces = any(entry.package and entry.id == candidate.id for entry in available_models())
     if path is None and not file.exists():
-        if run.base is None and not replaces:
+        if run.record.base is None and not replaces:
             return None, None
         if overridden:
             return None, Decision(False, ("It was not compared with any model.",))
@@ -111,7 +123,7 @@ def _with_lineage(candidate: ModelPackage, run: RunFolder) -> dict[str, Any]:
     """The manifest, which says what the model was made from."""
     manifest = deepcopy(candidate.manifest)
     if lineage_of(manifest) is None:
-        manifest["training"]["lineage"] = _complete(run.lineage).to_dict()
+        manifest["training"]["lineage"] = _complete(run.record.lineage).to_dict()
     return manifest
 
 

@@ -276,9 +276,8 @@ def _without_extras(hint: Any) -> Any:
 
 def _built(hint: Any, value: Any, place: str) -> Any:
     """A value as its type hint says, without pydantic: structure and names are checked, limits are not."""
-    optional = typing.get_origin(hint) in (typing.Union, types.UnionType) and type(None) in typing.get_args(hint)
-    if value is None and optional:
-        return None
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return _built_alternative(typing.get_args(hint), value, place)
     hint = _without_extras(hint)
     if dataclasses.is_dataclass(hint):
         return _built_record(hint, value, place)
@@ -301,6 +300,19 @@ def _built(hint: Any, value: Any, place: str) -> Any:
     if isinstance(hint, type) and hint is not Any and not isinstance(value, hint):
         raise FormatError(Problem(place, f"{_shown(value)} should be of type {hint.__name__}"))
     return value
+
+
+def _built_alternative(hints: Sequence[Any], value: Any, place: str) -> Any:
+    """A value as the first of several hints that it fits."""
+    if value is None and type(None) in hints:
+        return None
+    hints = [hint for hint in hints if hint is not type(None)]
+    for hint in hints[:-1]:
+        try:
+            return _built(hint, value, place)
+        except FormatError:
+            continue
+    return _built(hints[-1], value, place)
 
 
 def _built_record(record: type, value: Any, place: str) -> Any:

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from H3DELandmarksLib.cli.console import Console, add_device, add_json, add_progress
-from H3DELandmarksLib.cli.detect import describe, landmark_entries, load_detector
+from H3DELandmarksLib.cli.console import Console, add_command, add_device, add_json, add_model, add_progress
+from H3DELandmarksLib.cli.detect import describe, landmark_results, load_detector
 from H3DELandmarksLib.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,10 +21,15 @@ SAMPLE = Path(__file__).resolve().parents[2] / "Resources" / "SampleData" / "man
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Declare the command."""
-    parser = commands.add_parser("demo", help="find the landmarks of the bundled sample and compare with its truth")
+    parser = add_command(
+        commands,
+        "demo",
+        help="find the landmarks of the bundled sample and compare with its truth",
+        example="--output demo-output",
+    )
     parser.add_argument("--output", default="demo-output", metavar="DIR", help="result folder (default: %(default)s)")
     parser.add_argument("--sample", default=SAMPLE, metavar="SCAN", help="a scan with its true NAME.mrk.json beside it")
-    parser.add_argument("--model", default=MODEL, metavar="ID", help="id or path of a model (default: %(default)s)")
+    add_model(parser, "--model", default=MODEL, help="id or path of a model (default: %(default)s)")
     add_device(parser)
     add_json(parser)
     add_progress(parser)
@@ -34,34 +39,36 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Detect in the sample, write all results and print the errors."""
     from H3DELandmarksLib.cli.result_files import ResultFiles, make_folder, scan_name
+    from H3DELandmarksLib.evaluation.metrics import radial_errors
+    from H3DELandmarksLib.formats.reading import to_plain
+    from H3DELandmarksLib.formats.results import ScanResult
     from H3DELandmarksLib.io.images import read_volume
 
     sample = Path(options.sample)
-    truth = _truth(sample.with_name(scan_name(sample) + ".mrk.json"))
+    name = scan_name(sample)
+    truth = _truth(ResultFiles(sample, sample.parent, name).markups)
     console.log_folder = folder = make_folder(Path(options.output))
     detector = load_detector(options.model, options.device)
-    files = ResultFiles(sample, folder, scan_name(sample))
+    files = ResultFiles(sample, folder, name)
     files.check_replaceable()
-    with console.task(files.name) as progress:
+    with console.task(name) as progress:
         volume = read_volume(sample)
         landmarks = detector.detect(volume, progress=progress)
     files.write(landmarks)
     truth = truth.ordered_as(landmarks.names)
-    files.draw(volume, landmarks, f"{files.name}: {detector.package.id} {detector.package.version}", reference=truth)
-    errors = _errors(landmarks, truth)
+    files.draw(volume, landmarks, f"{name}: {detector.package.id} {detector.package.version}", reference=truth)
+    errors = radial_errors(landmarks.positions, truth.positions)
     console.say("\n".join(_lines(landmarks, truth, errors)))
     console.say(f"Written: {files.markups}, {files.table}, {files.picture}")
-    entries = [{**entry, "error_mm": error} for entry, error in zip(landmark_entries(landmarks), errors)]
-    console.document(
-        {
-            "ok": True,
-            "scan": sample,
-            "markups": files.markups,
-            "table": files.table,
-            "picture": files.picture,
-            "landmarks": entries,
-        }
+    result = ScanResult(
+        scan=str(sample),
+        ok=True,
+        markups=str(files.markups),
+        table=str(files.table),
+        picture=str(files.picture),
+        landmarks=landmark_results(landmarks, errors),
     )
+    console.document(to_plain(result))
     return True
 
 
@@ -73,27 +80,25 @@ def _truth(path: Path) -> LandmarkSet:
     return read_markups(path)
 
 
-def _errors(landmarks: LandmarkSet, truth: LandmarkSet) -> np.ndarray:
-    """(K,) mm, NaN where a landmark is absent in either."""
-    import numpy as np
-
-    return np.linalg.norm(landmarks.positions - truth.positions, axis=1)
-
-
 def _lines(landmarks: LandmarkSet, truth: LandmarkSet, errors: np.ndarray) -> list[str]:
-    """What is printed: one line per landmark, then the summary."""
+    """What is printed: one line per landmark, then the summary.
+
+    Args:
+        landmarks, truth: (K) in the same order.
+        errors: (K,) mm, NaN where a landmark is absent in either.
+    """
     import numpy as np
 
     width = max(map(len, landmarks.names))
     lines = []
     for k, name in enumerate(landmarks.names):
         if np.isfinite(errors[k]):
-            verdict = f"{errors[k]:5.2f} mm from the truth, confidence {landmarks.confidence[k]:.2f}"
+            outcome = f"{errors[k]:5.2f} mm from the truth, confidence {landmarks.confidence[k]:.2f}"
         elif landmarks.present[k]:
-            verdict = "found, but not in the truth"
+            outcome = "found, but not in the truth"
         else:
-            verdict = "missed" if truth.present[k] else "absent, as in the truth"
-        lines.append(f"{name.ljust(width)}  {verdict}")
+            outcome = "missed" if truth.present[k] else "absent, as in the truth"
+        lines.append(f"{name.ljust(width)}  {outcome}")
     if np.isfinite(errors).any():
         summary = f"mean error {np.nanmean(errors):.2f} mm, largest {np.nanmax(errors):.2f} mm"
         lines.append(f"{describe(landmarks)}; {summary}")

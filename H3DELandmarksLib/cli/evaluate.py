@@ -7,31 +7,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from H3DELandmarksLib.cli.console import Console, add_json
+from H3DELandmarksLib.cli.console import Console, add_command, add_json
+from H3DELandmarksLib.core.choices import THRESHOLDS_MM
 from H3DELandmarksLib.core.errors import InputError
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.core.landmarks import LandmarkSet
 
-EXTENSION = ".mrk.json"
+FORMAT, FORMAT_VERSION = "h3delandmarks-evaluation", 1
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Declare the command."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "evaluate",
         help="compare predictions with a reference",
         description="Compares point lists (*.mrk.json) of the same name in two folders.",
+        example="--predictions results --reference truth --thresholds 1 2",
     )
     parser.add_argument("--predictions", required=True, metavar="DIR", help="folder with predicted point lists")
     parser.add_argument("--reference", required=True, metavar="DIR", help="folder with true point lists")
+    usual = " ".join(f"{threshold:g}" for threshold in THRESHOLDS_MM)
     parser.add_argument(
         "--thresholds",
         type=float,
         nargs="+",
         metavar="MM",
-        default=[2.0, 2.5, 3.0, 4.0],
-        help="distances that count as detected (default: 2 2.5 3 4)",
+        default=THRESHOLDS_MM,
+        help=f"distances that count as detected (default: {usual})",
     )
     add_json(parser)
     parser.set_defaults(run=run)
@@ -41,10 +45,9 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     """Compare; returns whether every file could be read and every reference has a prediction."""
     from H3DELandmarksLib.evaluation import evaluate_sets
 
-    failures: list[str] = []
-    predictions, references = (
-        _read_folder(Path(folder), console, failures) for folder in (options.predictions, options.reference)
-    )
+    errors: list[str] = []
+    predictions = _read_folder(Path(options.predictions), console, errors)
+    references = _read_folder(Path(options.reference), console, errors)
     if not predictions.keys() & references.keys():
         raise InputError(
             f"No point list in '{options.predictions}' has the name of one in '{options.reference}': "
@@ -52,16 +55,17 @@ def run(options: argparse.Namespace, console: Console) -> bool:
         )
     evaluation = evaluate_sets(predictions, references, options.thresholds)
     for name in evaluation.without_prediction:
-        failures.append(f"There is no prediction for the reference '{name}': detect landmarks in that scan, too.")
-        console.warn(failures[-1])
+        errors.append(f"There is no prediction for the reference '{name}': detect landmarks in that scan, too.")
+        console.warn(errors[-1])
     console.say(evaluation.text())
-    console.document({"ok": not failures, "errors": failures, **evaluation.to_dict()})
-    return not failures
+    head = {"format": FORMAT, "format_version": FORMAT_VERSION, "ok": not errors, "errors": errors}
+    console.document({**head, **evaluation.to_dict()})
+    return not errors
 
 
-def _read_folder(folder: Path, console: Console, failures: list[str]) -> Mapping[str, LandmarkSet]:
-    """Point lists by name; unreadable ones are told and added to `failures`."""
-    from H3DELandmarksLib.io.markups import read_markups
+def _read_folder(folder: Path, console: Console, errors: list[str]) -> Mapping[str, LandmarkSet]:
+    """Point lists by name; unreadable ones are told and added to `errors`."""
+    from H3DELandmarksLib.io.markups import EXTENSION, read_markups
 
     if not folder.is_dir():
         raise InputError(f"The folder '{folder}' does not exist: check the path.")
@@ -73,5 +77,5 @@ def _read_folder(folder: Path, console: Console, failures: list[str]) -> Mapping
         try:
             sets[path.name.removesuffix(EXTENSION)] = read_markups(path)
         except InputError as error:
-            failures.append(console.failure(error))
+            errors.append(console.failure(error))
     return sets

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-THRESHOLDS_MM = (2.0, 2.5, 3.0, 4.0)
+from H3DELandmarksLib.core.choices import THRESHOLDS_MM
 
 
 def radial_errors(predicted: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""``comparison.json``: how a candidate did beside its base on held-out cases, by what rule it is judged, and the answer."""
+"""``comparison.json``: how a candidate did beside its base on held-out cases, the rule that judges, and the answer."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """What the commands print for programs with ``--json``, and what a program may rely on.
 
-`DetectionResult` is printed by ``detect``; ``demo`` prints the one `ScanResult` with errors; `VersionResult` is an entry
-of ``models versions``. ``models compare`` prints a `formats.comparison.Comparison` and ``train --from-cases`` follows
-`formats.run.RunRecord`. Every document also has ``ok``, false where something could not be done, and then ``error`` or
-``errors``, one sentence each. Positions are LPS mm; what nobody states is null.
+`DetectionResult` is printed by ``detect``, one `ScanResult` with errors by ``demo``, a list of `VersionResult` by
+``models versions``, a `formats.comparison.Comparison` by ``models compare``. Every document also has ``ok``, false where
+something could not be done, and then ``error`` or ``errors``, one sentence each. Positions are LPS mm; what nobody
+states is null.
 """
 
 from __future__ import annotations

@@ -8,29 +8,12 @@ Differences are improvements: the base's error less the candidate's, positive wh
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from H3DELandmarksLib.formats.comparison import Improvement
+
 DRAWS, SEED, LEVEL = 10_000, 20_26, 0.95
-
-
-@dataclass(frozen=True)
-class Improvement:
-    """How much better the candidate is, over subjects.
-
-    Attributes:
-        subjects: how many there are.
-        mean: of the subjects' improvements; NaN without any.
-        low, high: ends of the interval; infinite with fewer than two subjects, of which nothing follows.
-        p: of the signed-rank test that there is no difference, two-sided; 1 without any.
-    """
-
-    subjects: int
-    mean: float
-    low: float
-    high: float
-    p: float
 
 
 def counted_errors(

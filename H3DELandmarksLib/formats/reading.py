@@ -14,7 +14,7 @@ import json
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -38,6 +38,21 @@ class Limits:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         return {**handler(source), **self.limits}
+
+
+class OrNull:
+    """For `Annotated`: a number for which the file has null where there is none.
+
+    Attributes:
+        missing: what stands for null in memory, such as NaN.
+    """
+
+    def __init__(self, missing: float) -> None:
+        self.missing = missing
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        function = {"type": "no-info", "function": lambda value: self.missing if value is None else value}
+        return {"type": "function-before", "function": function, "schema": handler(source)}
 
 
 Finite = Annotated[float, Limits(allow_inf_nan=False)]
@@ -174,7 +189,7 @@ def json_schema(record: type) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _adapter(record: type) -> Any:
     from pydantic import TypeAdapter
 
@@ -261,9 +276,8 @@ def _without_extras(hint: Any) -> Any:
 
 def _built(hint: Any, value: Any, place: str) -> Any:
     """A value as its type hint says, without pydantic: structure and names are checked, limits are not."""
-    optional = typing.get_origin(hint) in (typing.Union, types.UnionType) and type(None) in typing.get_args(hint)
-    if value is None and optional:
-        return None
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return _built_alternative(typing.get_args(hint), value, place)
     hint = _without_extras(hint)
     if dataclasses.is_dataclass(hint):
         return _built_record(hint, value, place)
@@ -271,7 +285,11 @@ def _built(hint: Any, value: Any, place: str) -> Any:
     if origin in (tuple, list):
         if not isinstance(value, list):
             raise FormatError(Problem(place, f"{_shown(value)} should be a list"))
-        built = [_built(arguments[0], entry, f"{place}[{i}]") for i, entry in enumerate(value)]
+        fixed = origin is tuple and arguments[-1] is not Ellipsis
+        if fixed and len(value) != len(arguments):
+            raise FormatError(Problem(place, f"{_shown(value)} should have {len(arguments)} entries"))
+        hints = arguments if fixed else [arguments[0]] * len(value)
+        built = [_built(hint, entry, f"{place}[{i}]") for i, (hint, entry) in enumerate(zip(hints, value))]
         return tuple(built) if origin is tuple else built
     if origin in (dict, Mapping):
         if not isinstance(value, dict):
@@ -282,6 +300,19 @@ def _built(hint: Any, value: Any, place: str) -> Any:
     if isinstance(hint, type) and hint is not Any and not isinstance(value, hint):
         raise FormatError(Problem(place, f"{_shown(value)} should be of type {hint.__name__}"))
     return value
+
+
+def _built_alternative(hints: Sequence[Any], value: Any, place: str) -> Any:
+    """A value as the first of several hints that it fits."""
+    if value is None and type(None) in hints:
+        return None
+    hints = [hint for hint in hints if hint is not type(None)]
+    for hint in hints[:-1]:
+        try:
+            return _built(hint, value, place)
+        except FormatError:
+            continue
+    return _built(hints[-1], value, place)
 
 
 def _built_record(record: type, value: Any, place: str) -> Any:
@@ -296,10 +327,18 @@ def _built_record(record: type, value: Any, place: str) -> Any:
         needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if needed and name not in value:
             raise FormatError(Problem(f"{place}.{name}".lstrip("."), "it is missing"))
-    entries = {name: _built(hints[name], entry, f"{place}.{name}".lstrip(".")) for name, entry in value.items()}
+    entries = {name: _built_entry(hints[name], entry, f"{place}.{name}".lstrip(".")) for name, entry in value.items()}
     try:
         return record(**entries)
     except FormatError:
         raise
     except (ValueError, InputError) as error:
         raise FormatError(Problem(place, str(error).rstrip("."))) from error
+
+
+def _built_entry(hint: Any, value: Any, place: str) -> Any:
+    """The value of an entry; what stands for null where a number may be missing."""
+    for extra in getattr(hint, "__metadata__", ()):
+        if isinstance(extra, OrNull) and value is None:
+            return extra.missing
+    return _built(hint, value, place)

@@ -21,7 +21,7 @@ from H3DELandmarksLib.models import available_models, find_model, open_package, 
 from H3DELandmarksLib.models.sharing import add_shared, share_model, shared_manifest
 from H3DELandmarksLib.models.versions import add_version, versions_of
 from H3DELandmarksLib.retraining.compare import compare_models, held_out_cases
-from H3DELandmarksLib.retraining.promote import promote_run
+from H3DELandmarksLib.retraining.promote import open_candidate, promote_run
 
 SECRET = "Mustermann"
 ACCURACY = {
@@ -59,8 +59,8 @@ def shared(sites, tmp_path):
     run = make_run(folder / "run", project, base, ["train"] + ["held-out"] * 6)
     plant(run)
     record = read_run(run)
-    cases = held_out_cases(project, base, record.candidate(), record)
-    comparison = compare_models(base, record.candidate(), cases, (found_at(cases, 2.0), found_at(cases, 2.5)))
+    cases = held_out_cases(project, base, open_candidate(record), record)
+    comparison = compare_models(base, open_candidate(record), cases, (found_at(cases, 2.0), found_at(cases, 2.5)))
     write_comparison(comparison, run / "comparison.json", {"rule": Rule().to_dict(), "note": SECRET})
     promote_run(run, override=f"as {SECRET} has asked for")
     share_model("toy", tmp_path / "toy.zip")
@@ -70,10 +70,10 @@ def shared(sites, tmp_path):
 def plant(run: Path) -> None:
     """Write a candidate that holds a name in every place that is not its author's to fill in."""
     record = json.loads((run / "run.json").read_text())
-    record.update(project=f"/home/{SECRET}", note=SECRET)
+    record.update(project=f"/home/{SECRET}", notes=[SECRET])
     record["base"]["path"] = f"/home/{SECRET}/toy"
     for case in record["cases"]:
-        case["name"] = SECRET
+        case["id"] = SECRET
     (run / "run.json").write_text(json.dumps(record))
     training = {
         "date": "2026-11-23",

@@ -9,6 +9,7 @@ import slicer
 from hypothesis import given
 from hypothesis import strategies as st
 from operating import click, descendants, is_running, type_path, wait_until
+from run_records import run_record
 from scene_voxels import write_heads
 
 from H3DELandmarksLib.cases import create_project
@@ -149,23 +150,15 @@ def test_too_few_cases_are_told_in_one_sentence(panel, folder):
     assert ui.retrainButton.enabled and not ui.resumeButton.enabled
 
 
-def test_a_training_of_another_slicer_is_left_alone(panel, folder):
+def test_a_training_of_another_slicer_is_left_alone(panel, folder, tiny):
     """Two of them must not write the same files."""
     from datetime import datetime, timedelta, timezone
 
     ui, now = panel.learning.ui, datetime.now(timezone.utc)
     run = folder.parent / f"{folder.name}-runs" / "run-001"
     run.mkdir(parents=True)
-    record = {
-        "state": "running",
-        "model": {"id": "tiny", "version": "1.1.0"},
-        "base": None,
-        "cases": [],
-        "stages": [{"name": "localizer"}],
-        "step": 3,
-        "steps": 9,
-        "updated": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
+    updated = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    record = run_record(tiny.scheme, state="running", updated=updated)
     (run / "run.json").write_text(json.dumps(record))
     type_path(ui.trainingSetPath, folder)
     assert ui.retrainLabel.text == (

@@ -96,7 +96,7 @@ def test_a_run_without_held_out_cases_cannot_judge(place, tmp_path):
 def test_a_folder_without_a_readable_record_is_told(tmp_path, text):
     if text is not None:
         (tmp_path / "run.json").write_text(text)
-    with pytest.raises(InputError, match=r"holds no retraining|cannot be read"):
+    with pytest.raises(InputError, match=r"holds no retraining|cannot be used"):
         read_run(tmp_path)
 
 

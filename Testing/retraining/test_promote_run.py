@@ -15,7 +15,7 @@ from H3DELandmarksLib.formats.run import read_run
 from H3DELandmarksLib.models import find_model, registry
 from H3DELandmarksLib.models.versions import read_history, revert, versions_of
 from H3DELandmarksLib.retraining.compare import compare_models, held_out_cases
-from H3DELandmarksLib.retraining.promote import promote_run
+from H3DELandmarksLib.retraining.promote import open_candidate, promote_run
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +42,9 @@ def home(made, tmp_path, monkeypatch):
 def compare(made, run, gain, rule=None):
     """Write the comparison of a candidate that is better by so many mm."""
     record, base = read_run(run), find_model("toy")
-    cases = held_out_cases(made[1], base, record.candidate(), record)
+    cases = held_out_cases(made[1], base, open_candidate(record), record)
     found = found_at(cases, 3.0), found_at(cases, 3.0 - gain)
-    comparison = compare_models(base, record.candidate(), cases, found)
+    comparison = compare_models(base, open_candidate(record), cases, found)
     write_comparison(comparison, run / "comparison.json", {"rule": (rule or Rule()).to_dict()})
     return comparison
 
@@ -130,7 +130,7 @@ def test_a_comparison_with_a_version_that_is_not_current_any_more_is_not_enough(
     toy_package(home / "other" / "package", 2, True, version="1.1.0")
     promote_run(home / "run")
     comparison, content = read_comparison(home / "run" / "comparison.json")
-    content["candidate"]["digest"] = package_digest(read_run(home / "other").candidate())
+    content["candidate"]["digest"] = package_digest(open_candidate(read_run(home / "other")))
     (home / "other" / "comparison.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"compared with toy@1\.0\.0, but toy@1\.1\.0 is current now"):
         promote_run(home / "other")

@@ -42,7 +42,7 @@ class NextCaseSection:
         reason = self._whyNot()
         ui.rankButton.enabled = not reason
         ui.rankButton.toolTip = reason or _("Let the model '{title}' look at every scan, to put them in order").format(
-            title=self._desk.package.manifest["title"]
+            title=self._desk.package.manifest.title
         )
         chosen = self._table.chosenRow() is not None
         ui.loadScanButton.enabled = chosen

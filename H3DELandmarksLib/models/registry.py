@@ -12,7 +12,7 @@ from pathlib import Path
 
 import H3DELandmarksLib
 from H3DELandmarksLib.core.errors import ModelPackageError
-from H3DELandmarksLib.core.files import TEMPORARY_PREFIX
+from H3DELandmarksLib.core.files import TEMPORARY_PREFIX, restore_interrupted
 from H3DELandmarksLib.formats.lineage import package_digest
 from H3DELandmarksLib.models.package import ModelPackage, open_package, write_files
 from H3DELandmarksLib.models.versions import HistoryEntry, append_entry, current_version, read_history
@@ -149,6 +149,7 @@ def _package_paths(folder: Path) -> list[Path]:
     """Folders and zip files in a folder of models, without hidden ones and unfinished installations."""
     if not folder.is_dir():
         return []
+    restore_interrupted(folder)
     visible = [path for path in folder.iterdir() if not path.name.startswith((".", "_", TEMPORARY_PREFIX))]
     return sorted(path for path in visible if path.is_dir() or path.suffix.lower() == ".zip")
 

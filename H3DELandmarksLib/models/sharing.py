@@ -20,10 +20,10 @@ from typing import Any
 
 from H3DELandmarksLib.core.errors import InputError, ModelPackageError
 from H3DELandmarksLib.core.files import replaced_when_complete
-from H3DELandmarksLib.formats import strict_json as strict
 from H3DELandmarksLib.formats.comparison import Comparison
 from H3DELandmarksLib.formats.lineage import Lineage, lineage_of, package_digest
-from H3DELandmarksLib.formats.untrusted_zip import DAMAGED, checked_entries, extract, refused, said_of_files
+from H3DELandmarksLib.formats.reading import to_json
+from H3DELandmarksLib.formats.untrusted_zip import DAMAGED, checked_entries, extract, read_manifest, refused
 from H3DELandmarksLib.models import ModelPackage, available_models, find_model, open_package, registry, write_package
 from H3DELandmarksLib.models.package import MANIFEST, MODEL_CARD
 from H3DELandmarksLib.models.versions import add_version, read_history
@@ -279,7 +279,7 @@ def share_model(model: str, path: str | Path) -> ModelPackage:
                 name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
             },
         }
-        _write_zip(path, {**files, SHARE: strict.dump(said)})
+        _write_zip(path, {**files, SHARE: to_json(said)})
     return package
 
 
@@ -350,12 +350,12 @@ def _checked(path: Path, folder: Path) -> ModelPackage:
         entries = checked_entries(path, archive, _may_hold, {SHARE, MANIFEST, MODEL_CARD}, "models share")
         if sum(entry.file_size for entry in entries.values()) > _MOST_BYTES:
             raise refused(path, "it is far too large")
-        files, more = said_of_files(path, archive, entries, SHARE, (FORMAT, FORMAT_VERSION), ("digest",))
-        for name, said in files.items():
+        manifest = read_manifest(path, archive, entries, SHARE, (FORMAT, FORMAT_VERSION))
+        for name, said in manifest.files.items():
             extract(path, archive, entries[name], said, folder / "shared" / name)
     package = open_package(folder / "shared")
     package.verify()
-    if set(package.files) != set(files) or package_digest(package) != more["digest"]:
+    if set(package.files) != set(manifest.files) or package_digest(package) != manifest.digest:
         raise refused(path, "it is not the model that it says it is")
     return package
 

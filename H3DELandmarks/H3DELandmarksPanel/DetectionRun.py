@@ -4,9 +4,8 @@ import threading
 
 from slicer.i18n import tr as _
 
-from H3DELandmarksLib.core.region import write_region
 from H3DELandmarksLib.io.images import write_volume
-from H3DELandmarksLib.io.markups import read_markups
+from H3DELandmarksLib.io.markups import read_markups, write_region
 from H3DELandmarksPanel.CommandRun import CommandRun, RunState, newRunFolder
 
 SECONDS_TO_YIELD = 0.02

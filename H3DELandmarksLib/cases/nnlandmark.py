@@ -17,21 +17,22 @@ from typing import Any
 
 import numpy as np
 
-from H3DELandmarksLib.cases.exchange import ForeignCase, OutgoingCase
-from H3DELandmarksLib.cases.store import write_file
+from H3DELandmarksLib.cases.exchange import ExternalCase, OutgoingCase
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
-from H3DELandmarksLib.formats import strict_json as strict
+from H3DELandmarksLib.formats.reading import FormatError, parse_json
 from H3DELandmarksLib.io.images import read_volume, write_volume
 
 IMAGES, LABELS, TESTS, CHANNEL, ENDING = "imagesTr", "labelsTr", "imagesTs", "_0000", ".nii.gz"
 VALUES, SPACINGS, POINTS, DATASET = "name_to_label.json", "spacing.json", "all_landmarks_voxel.json", "dataset.json"
 READABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
+MAX_COORDINATE = 1e6  # voxels
 CUBE = np.array(np.meshgrid(*([-1, 0, 1],) * 3, indexing="ij")).reshape(3, -1).T
 
 
-def sources(folder: Path, scheme: LandmarkScheme) -> Sequence[ForeignCase]:
+def sources(folder: Path, scheme: LandmarkScheme) -> Sequence[ExternalCase]:
     """The cases of a data set, test images included where the points are given for them."""
     points = _object(folder / POINTS)
     cases = []
@@ -43,7 +44,7 @@ def sources(folder: Path, scheme: LandmarkScheme) -> Sequence[ForeignCase]:
             if (path := folder / place / f"{name}{CHANNEL}{ending}").is_file()
         ]
         if images:
-            cases.append(ForeignCase(name, partial(_read, images[0], points[name])))
+            cases.append(ExternalCase(name, partial(_read, images[0], points[name])))
     if not cases:
         raise InputError(f"'{folder}' has no image in {IMAGES} for the cases of {POINTS}: check that it is complete.")
     return cases
@@ -76,7 +77,8 @@ def write(cases: Iterable[OutgoingCase], scheme: LandmarkScheme, target: Path) -
         "file_ending": ENDING,
     }
     for name, content in ((VALUES, values), (SPACINGS, spacings), (POINTS, points), (DATASET, dataset)):
-        write_file(target / name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+        with atomic_write(target / name) as temporary:
+            temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _label_map(case: str, volume: Volume, ijk: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -112,16 +114,19 @@ def _read(path: Path, points: Any) -> tuple[Volume, LandmarkSet, None]:
     volume = read_volume(path)
     try:
         names = tuple(points)
-        ijk = np.array([strict.point(points[name]) for name in names], dtype=float).reshape(-1, 3)
-    except (strict.Malformed, TypeError, ValueError) as error:
+        ijk = np.array([points[name] for name in names], dtype=float).reshape(len(names), 3)
+        are_numbers = all(type(x) in (int, float) for name in names for x in points[name])
+        if not are_numbers or not (np.abs(ijk) <= MAX_COORDINATE).all():
+            raise ValueError("a coordinate is no number, or out of range")
+    except (TypeError, ValueError, OverflowError, KeyError) as error:
         raise InputError(f"The points of '{path.name}' are not three numbers each: correct {POINTS}.") from error
     return volume, LandmarkSet(names, volume.grid.lps_from_ijk(ijk)), None
 
 
 def _object(path: Path) -> Mapping[str, Any]:
     try:
-        content = strict.load(path)
-    except (OSError, strict.Malformed) as error:
+        content = parse_json(path.read_bytes())
+    except (OSError, FormatError) as error:
         raise InputError(f"'{path}' cannot be read: give the folder of an nnLandmark data set.") from error
     if not isinstance(content, dict):
         raise InputError(f"'{path}' holds no cases: give the folder of an nnLandmark data set.")

@@ -218,7 +218,7 @@ def _detect_selected(
     Raises:
         InputError: the region cannot be read, or lies outside the scan.
     """
-    from H3DELandmarksLib.core.region import read_region
+    from H3DELandmarksLib.io.markups import read_region
 
     region = read_region(options.roi) if options.roi else None
     part = region.crop(volume) if region else volume

@@ -183,7 +183,6 @@ def _summary(package: ModelPackage) -> dict[str, Any]:
 
 def describe_model(options: argparse.Namespace, console: Console) -> bool:
     """Print a model's card and landmarks."""
-    from H3DELandmarksLib.formats.reading import to_plain
     from H3DELandmarksLib.models import find_model
 
     package = find_model(options.model)
@@ -194,8 +193,9 @@ def describe_model(options: argparse.Namespace, console: Console) -> bool:
     console.say("\n".join(landmarks))
     if pictures:
         console.say("\nPictures of the model card\n" + "\n".join(f"  {path}" for path in pictures))
-    manifest = to_plain(package.manifest)
-    console.document({"ok": True, "path": package.path, "manifest": manifest, "model_card": card, "pictures": pictures})
+    console.document(
+        {"ok": True, "path": package.path, "manifest": package.content, "model_card": card, "pictures": pictures}
+    )
     return True
 
 

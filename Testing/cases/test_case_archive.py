@@ -68,7 +68,7 @@ def test_all_cases_and_revisions_arrive_exactly(archive, mine, tmp_path):
     theirs = create_project(tmp_path / "third", SCHEME)
     add_archive(theirs, archive, quiet)
     for case in mine.cases():
-        assert [r.to_dict() for r in case.revisions()] == [r.to_dict() for r in theirs.case(case.id).revisions()]
+        assert [r.to_record() for r in case.revisions()] == [r.to_record() for r in theirs.case(case.id).revisions()]
     twice = mine.find(scan_of(0))
     assert twice.revision_numbers() == [1, 2] and twice.revision(1).model == ModelName("m", "1")
     np.testing.assert_array_equal(twice.volume().array, scan_of(0).array)

@@ -195,7 +195,7 @@ def test_a_model_that_is_new_here_is_current(shared, sites, tmp_path, monkeypatc
 def test_another_model_of_that_version_stays(shared, sites, tmp_path):
     sites("there")
     own = toy_package(tmp_path / "own", 9, version="1.1.0")
-    kept = add_version(own, own.manifest, CARD, "promote")
+    kept = add_version(own, own.content, CARD, "promote")
     added = add_shared(shared)
     assert (added.package.version, added.shared_version) == ("1.1.1", "1.1.0")
     assert find_model("toy").path == kept.path

@@ -52,7 +52,7 @@ def bundled(tmp_path, monkeypatch):
 def keep(tmp_path, seed, event="promote", version="1.1.0", **changes):
     """Keep a new model as a version."""
     package = toy_package(tmp_path / f"candidate-{seed}", seed, version=version, **changes)
-    return add_version(package, package.manifest, CARD, event)
+    return add_version(package, package.content, CARD, event)
 
 
 def current():
@@ -118,7 +118,7 @@ def test_no_version_is_overwritten(bundled, tmp_path):
 def test_the_same_model_is_not_kept_twice(bundled, tmp_path):
     first = keep(tmp_path, 1)
     package = toy_package(tmp_path / "again", 1, version="1.1.0", title="Another title")
-    assert add_version(package, package.manifest, CARD, "promote").path == first.path
+    assert add_version(package, package.content, CARD, "promote").path == first.path
     assert [entry.package.version for entry in available_models()] == ["1.1.0", "1.0.0"]
 
 
@@ -190,7 +190,7 @@ def test_versions_tell_base_cases_and_comparison(bundled, tmp_path):
     package = toy_package(tmp_path / "c", 1, version="1.1.0", training={"lineage": to_plain(lineage)})
     comparison = compared(bundled)
     details = EventDetails(comparison=comparison, override="our own convention")
-    add_version(package, package.manifest, CARD, "promote", details)
+    add_version(package, package.content, CARD, "promote", details)
     new, old = versions_of("toy")
     assert (new.base, new.cases, new.comparison) == ("toy@1.0.0", 2, comparison.sentence())
     assert new.override == "our own convention"

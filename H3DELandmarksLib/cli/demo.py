@@ -39,9 +39,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Detect in the sample, write all results and print the errors."""
     from H3DELandmarksLib.cli.result_files import ResultFiles, make_folder, scan_name
+    from H3DELandmarksLib.core.text import plain
     from H3DELandmarksLib.evaluation.metrics import radial_errors
     from H3DELandmarksLib.formats.reading import to_plain
-    from H3DELandmarksLib.formats.results import ScanResult
+    from H3DELandmarksLib.formats.results import MeasuredLandmark, ScanResult
     from H3DELandmarksLib.io.images import read_volume
 
     sample = Path(options.sample)
@@ -66,7 +67,10 @@ def run(options: argparse.Namespace, console: Console) -> bool:
         markups=str(files.markups),
         table=str(files.table),
         picture=str(files.picture),
-        landmarks=landmark_results(landmarks, errors),
+        landmarks=tuple(
+            MeasuredLandmark(**vars(landmark), error_mm=plain(error))
+            for landmark, error in zip(landmark_results(landmarks), errors)
+        ),
     )
     console.document(to_plain(result))
     return True

@@ -255,13 +255,8 @@ def describe(landmarks: LandmarkSet) -> str:
     return f"{text} (absent: {', '.join(absent)})" if absent else text
 
 
-def landmark_results(landmarks: LandmarkSet, errors: Sequence[float] | None = None) -> tuple[LandmarkResult, ...]:
-    """Landmarks as programs read them.
-
-    Args:
-        landmarks: (K) what was found.
-        errors: (K) mm from the truth, NaN where there is none.
-    """
+def landmark_results(landmarks: LandmarkSet) -> tuple[LandmarkResult, ...]:
+    """Landmarks as programs read them."""
     from H3DELandmarksLib.core.text import plain
     from H3DELandmarksLib.formats.results import LandmarkResult
     from H3DELandmarksLib.io.tables import landmark_state
@@ -274,7 +269,6 @@ def landmark_results(landmarks: LandmarkSet, errors: Sequence[float] | None = No
             presence=plain(landmarks.presence[k]),
             confidence=plain(landmarks.confidence[k]),
             radius90_mm=plain(landmarks.radius[k]),
-            error_mm=None if errors is None else plain(errors[k]),
         )
         for k, name in enumerate(landmarks.names)
     )

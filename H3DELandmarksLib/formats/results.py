@@ -1,9 +1,9 @@
 """What the commands print for programs with ``--json``, and what a program may rely on.
 
-`DetectionResult` is printed by ``detect``, one `ScanResult` with errors by ``demo``, a list of `VersionResult` by
-``models versions``, a `formats.comparison.Comparison` by ``models compare``. Every document also has ``ok``, false where
-something could not be done, and then ``error`` or ``errors``, one sentence each. Positions are LPS mm; what nobody
-states is null.
+`DetectionResult` is printed by ``detect``, one `ScanResult` of `MeasuredLandmark` by ``demo``, a list of
+`VersionResult` by ``models versions``, a `formats.comparison.Comparison` by ``models compare``. Every document also has
+``ok``, false where something could not be done, and then ``error`` or ``errors``, one sentence each. Positions are LPS
+mm; what nobody states is null.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ class LandmarkResult:
         presence: probability that it is in the scan.
         confidence: probability that the position is right.
         radius90_mm: within which 90 % of errors of this landmark fall.
-        error_mm: distance from the true place, where that is known.
     """
 
     name: Text
@@ -36,7 +35,18 @@ class LandmarkResult:
     presence: Share | None
     confidence: Share | None
     radius90_mm: NotNegative | None
-    error_mm: NotNegative | None = None
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class MeasuredLandmark(LandmarkResult):
+    """A landmark whose true place is known.
+
+    Attributes:
+        error_mm: distance from it; None where the landmark is absent in either.
+    """
+
+    error_mm: NotNegative | None
     __pydantic_config__ = STRICT
 
 

@@ -173,7 +173,7 @@ def append_entry(
 
 
 def _entry(content: Any) -> HistoryEntry:
-    """An entry of any version as today's; details that cannot be read are left out, as the event counts without them."""
+    """An entry of any version as today's; details that cannot be read are left out: the event counts without them."""
     if not isinstance(content, dict):
         raise FormatError(Problem("", "it is no entry"))
     if isinstance(content.get("format_version"), int) and content["format_version"] > FORMAT_VERSION:

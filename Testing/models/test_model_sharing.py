@@ -259,12 +259,12 @@ def other_weights(files):
 )
 def test_what_is_wrong_is_refused_in_one_sentence_and_nothing_is_written(shared, sites, tmp_path, change, said, reason):
     there = sites("there")
-    before = {path for path in tmp_path.rglob("*")}
+    before = set(tmp_path.rglob("*"))
     file = rewritten(shared, change, said)
     with pytest.raises(InputError, match=reason) as caught:
         add_shared(file)
     assert str(caught.value).startswith("The archive '") and "\n" not in str(caught.value)
-    assert not there.exists() and {path for path in tmp_path.rglob("*")} - before == {file}
+    assert not there.exists() and set(tmp_path.rglob("*")) - before == {file}
 
 
 def test_links_and_other_files_are_refused(shared, sites, tmp_path):

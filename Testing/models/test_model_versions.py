@@ -285,11 +285,22 @@ def test_version_numbers_count_up():
     assert [next_version(v) for v in ("4", "2026-a", "b")] == ["5", "2027-a", "b.1"]
 
 
-def test_versions_are_ordered_by_number_and_a_candidate_comes_before_its_release():
-    ordered = ["0.9.0", "1.0.0-1", "1.0.0-rc.1", "1.0.0-rc.2", "1.0.0-rc.10", "1.0.0", "1.0.1", "1.2.0", "1.10.0", "2.0.0"]
-    words_first = sorted(ordered, key=version_order)
-    assert [v for v in words_first if v != "1.0.0-1"] == [v for v in ordered if v != "1.0.0-1"]
-    assert words_first.index("1.0.0-1") < words_first.index("1.0.0")
+@pytest.mark.parametrize(
+    "ordered",
+    [
+        ["0.9.0", "1.0.0-rc.1", "1.0.0-rc.2", "1.0.0-rc.10", "1.0.0", "1.0.1", "1.2.0", "1.10.0", "2.0.0"],
+        ["1.0.0-1", "1.0.0-2", "1.0.0"],
+        ["0.9", "1.0-rc.1", "1.0", "1.0.1", "1.1", "1.10", "2"],
+        ["a", "b", "b1", "b2", "b10"],
+    ],
+)
+def test_versions_are_ordered_by_number_and_a_candidate_comes_before_its_release(ordered):
+    assert sorted(ordered[::-1], key=version_order) == ordered
+
+
+@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,20}", fullmatch=True))
+def test_the_next_version_is_newer(version):
+    assert version_order(next_version(version)) > version_order(version)
 
 
 # Kills and rivals

@@ -165,7 +165,8 @@ def test_a_landmark_that_was_renamed_is_the_same(place, tmp_path):
     cases = held_out_cases(project, base, candidate, run)
     found = found_at(cases, 2.0), found_at(cases, 1.0)
     old = [LandmarkSet(("L", "R"), points.positions) for points in found[0]]
-    comparison = compare_models(base, candidate, cases, [[project.history().renamed(points) for points in sets] for sets in (old, found[1])])
+    renamed = [[project.history().renamed(points) for points in sets] for sets in (old, found[1])]
+    comparison = compare_models(base, candidate, cases, renamed)
     assert [(row.name, row.points) for row in comparison.landmarks] == [("L", 2), ("right", 2)]
     assert comparison.total.improvement.mean == pytest.approx(1.0) and not comparison.only_base
 

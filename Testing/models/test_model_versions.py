@@ -1,13 +1,13 @@
 """Versions of a model: side by side, one of them current, the way back, and nothing lost by a kill or a rival."""
 
+import itertools
 import json
 import math
 import os
-import random
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -295,7 +295,8 @@ def test_version_numbers_count_up():
     ],
 )
 def test_versions_are_ordered_by_number_and_a_candidate_comes_before_its_release(ordered):
-    assert sorted(ordered[::-1], key=version_order) == ordered
+    newest_first = ordered[::-1]
+    assert sorted(newest_first, key=version_order) == ordered
 
 
 @given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,20}", fullmatch=True))
@@ -303,7 +304,67 @@ def test_the_next_version_is_newer(version):
     assert version_order(next_version(version)) > version_order(version)
 
 
-# Kills and rivals
+# Kills
+
+
+CHANGES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "os.truncate")
+
+
+def killed_at(step, folder, work):
+    """Whether a process that does `work` was killed before its `step`-th change of a file below a folder."""
+    pid = os.fork()
+    if pid == 0:
+        steps = itertools.count(1)
+
+        def kill(event, arguments):
+            writes = event == "open" and arguments[2] is not None and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+            if (writes or event in CHANGES) and str(folder) in str(arguments[0]) and next(steps) == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            sys.addaudithook(kill)
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+    return os.WIFSIGNALED(status)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is killed at a chosen step")
+@pytest.mark.parametrize(("event", "after"), [("promote", "1.2.0"), ("revert", "1.0.0")])
+def test_a_kill_at_any_step_leaves_what_was_or_what_shall_be(bundled, tmp_path, event, after):
+    keep(tmp_path, 1)
+    before, new = tmp_path / "before", toy_package(tmp_path / "new", 2, version="1.2.0")
+    shutil.copytree(tmp_path / "user", before)
+    history = read_history(before, "toy")
+
+    def work():
+        if event == "promote":
+            add_version(new, new.content, CARD, "promote")
+        else:
+            revert("toy")
+
+    for step in itertools.count(1):
+        killed = killed_at(step, tmp_path / "user", work)
+        now = read_history(tmp_path / "user", "toy")
+        assert now[:2] == history and [entry.event for entry in now[2:]] in ([], [event])
+        assert current() == (after if now[2:] else "1.1.0") and (killed or now[2:])
+        assert not [entry for entry in available_models() if entry.problem]
+        for version in versions_of("toy"):
+            version.package.verify()
+        if not killed:
+            break
+        if not now[2:]:
+            work()
+            assert current() == after
+        shutil.rmtree(tmp_path / "user")
+        shutil.copytree(before, tmp_path / "user")
+    assert step > 5
+
+
+# Rivals
 
 
 def start(home, seed):
@@ -330,22 +391,6 @@ def check_home(told):
         version.package.verify()
     assert current() == history[-1].current if history else True
     assert not [entry for entry in available_models() if entry.problem]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="uses SIGKILL")
-@pytest.mark.parametrize("rounds", [3, pytest.param(30, marks=pytest.mark.slow)])
-def test_nothing_is_lost_by_kills(bundled, tmp_path, rounds):
-    random.seed(rounds)
-    told = []
-    for number in range(rounds):
-        process = start(tmp_path, number)
-        told.append(json.loads(process.stdout.readline()))  # so that no process spends its time importing
-        time.sleep(random.uniform(0, 0.15))
-        process.send_signal(signal.SIGKILL)
-        told += said(process)
-        assert process.wait() == -signal.SIGKILL
-        check_home(told)
-    assert len(told) > rounds
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="uses SIGKILL")

@@ -14,10 +14,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from H3DELandmarksLib.cases.store import Added, CaseProject, Progress
+from H3DELandmarksLib.cases.store import Added, CaseProject
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet, review_state
+from H3DELandmarksLib.core.progress import Progress
 from H3DELandmarksLib.formats.case_record import CaseLandmark, ModelName
 from H3DELandmarksLib.formats.schemes import SchemeHistory
 from H3DELandmarksLib.io.case_folder import POINTS_SUFFIX, case_names, read_case

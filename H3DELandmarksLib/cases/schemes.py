@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from H3DELandmarksLib.core.files import append_numbered
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 from H3DELandmarksLib.formats.case_record import Revision
 from H3DELandmarksLib.formats.schemes import SchemeHistory, SchemeStep, definition_of, is_redefined, scheme_bytes
+from H3DELandmarksLib.formats.versions import next_version, version_order
 
 
 @dataclass(frozen=True)
@@ -189,19 +189,7 @@ def migrate(migration: Migration) -> None:
 
 def is_newer(version: str, than: str) -> bool:
     """Whether a version comes after another: numbers by their value, words by the alphabet."""
-    return _version_key(version) > _version_key(than)
-
-
-def next_version(version: str) -> str:
-    """A version that comes after another: its last number is counted up, or one is added."""
-    match = re.fullmatch(r"(.*?)(\d+)(\D*)", version)
-    return f"{match[1]}{int(match[2]) + 1}{match[3]}" if match else f"{version}.1"
-
-
-def _version_key(version: str) -> list[tuple[int, int, str]]:
-    parts = re.findall(r"\d+|[A-Za-z]+", version)
-    # The end comes after words and before numbers, so that 1.0-rc.1 < 1.0 < 1.0.1.
-    return [*((2, int(part), "") if part.isdigit() else (0, 0, part) for part in parts), (1, 0, "")]
+    return version_order(version) > version_order(than)
 
 
 def _require_known(names: Iterable[str], known: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -45,7 +45,6 @@ from H3DELandmarksLib.formats.schemes import SchemeHistory, SchemeStep, read_sch
 from H3DELandmarksLib.io.images import read_volume, write_volume
 
 log = logging.getLogger(__name__)
-Progress = Callable[[float, str], None]
 Record = TypeVar("Record")
 
 SCHEMES, CASES, INDEX = "schemes", "cases", "index.json"

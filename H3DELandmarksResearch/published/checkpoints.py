@@ -157,10 +157,16 @@ def _load_surveyed(file: BinaryIO, said: Survey) -> Any:
     refused = sorted(name for name in unknown if name.startswith("torch.") or name in REFUSED_NAMES)
     if refused:
         raise UnsafePickleError(f"it holds a '{refused[0]}': save the network's state_dict() alone")
-    allowed = [argparse.Namespace, *((_LeftOut, name) for name in unknown)]
+    allowed = [argparse.Namespace, *map(_stand_in, unknown)]
     with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _stand_in(name: str) -> type:
+    """A class of this full name that keeps nothing of what it gets."""
+    module, _, short = name.rpartition(".")
+    return type(short, (_LeftOut,), {"__module__": module})
 
 
 def _weights(content: Any, depth: int = 3) -> dict[str, torch.Tensor]:

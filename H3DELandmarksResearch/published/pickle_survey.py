@@ -6,7 +6,7 @@ import pickletools
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-MAX_BYTES = 200 * 2**20
+MAX_BYTES = 128 * 2**20
 MAX_PROTOCOL = 2
 # What an object takes at least, in bytes, with its place on the unpickler's stack.
 OBJECT_BYTES, REFERENCE_BYTES = 64, 16

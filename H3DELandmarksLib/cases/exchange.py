@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from H3DELandmarksLib.cases.store import Added, CaseProject
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.research import module_of_either
 from H3DELandmarksLib.formats.case_record import ModelName
 from H3DELandmarksLib.formats.schemes import SchemeHistory
 
@@ -121,7 +121,7 @@ def import_cases(
         InputError: the folder is not of this form.
     """
     history, summary = project.history(), ImportSummary()
-    cases = import_module(FORMS[form]).sources(folder, history.newest)
+    cases = module_of_either(FORMS[form], f"The form '{form}'").sources(folder, history.newest)
     for number, case in enumerate(cases):
         progress(number / len(cases), case.name)
         try:
@@ -165,7 +165,7 @@ def export_cases(project: CaseProject, form: str, target: Path, progress: Progre
             corrected, proposed = (say(history.newest) for say in (revision.corrected, revision.proposed))
             yield OutgoingCase(case.id, case.volume, corrected, proposed)
 
-    import_module(FORMS[form]).write(outgoing(), history.newest, target)
+    module_of_either(FORMS[form], f"The form '{form}'").write(outgoing(), history.newest, target)
     progress(1.0, "done")
     return len(cases)
 

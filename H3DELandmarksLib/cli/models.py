@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from H3DELandmarksLib.cli import recalibrate
 from H3DELandmarksLib.cli.console import Console, add_engine, add_json, add_progress
+from H3DELandmarksLib.cli.research import add_import_published
 from H3DELandmarksLib.core.errors import MissingDependencyError
-from H3DELandmarksLib.core.research import is_research_installed, research_module
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.models import ModelPackage
@@ -312,8 +312,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         add_json(action)
     add_comparison_actions(actions)
     add_version_actions(actions)
-    if is_research_installed():
-        research_module("cli", "Importing published weights").import_published.add_action(actions)
+    add_import_published(actions)
     recalibrate.add_action(actions)
 
 

@@ -27,7 +27,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.molar_scheme import MOLARS
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.evaluation import evaluate_sets
 from H3DELandmarksLib.evaluation.reliability import compare_statements
@@ -35,6 +34,7 @@ from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.configuration import Configuration, load_cases, read_configuration
 from H3DELandmarksResearch.phantom import generate_phantom
+from H3DELandmarksResearch.phantom.scheme import MOLARS
 
 
 def turned(case: Case, rng: np.random.Generator) -> Case:

@@ -14,7 +14,7 @@ import json
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -174,7 +174,7 @@ def json_schema(record: type) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-@cache
+@lru_cache(maxsize=None)
 def _adapter(record: type) -> Any:
     from pydantic import TypeAdapter
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from H3DELandmarksLib.formats.manifest import ModelDescription, StageDesign
-from H3DELandmarksLib.formats.reading import STRICT, Count, NotNegative, Positive, PositiveCount, Share, Text
+from H3DELandmarksLib.formats.reading import STRICT, Count, Finite, NotNegative, Positive, PositiveCount, Share, Text
 
 SUBSETS = ("train", "validation", "test")
 CALIBRATION = "calibration"

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet, review_state
 from H3DELandmarksLib.core.progress import Progress
+from H3DELandmarksLib.core.research import module_of_either
 from H3DELandmarksLib.formats.case_record import CaseLandmark, ModelName
 from H3DELandmarksLib.formats.schemes import SchemeHistory
 from H3DELandmarksLib.io.case_folder import POINTS_SUFFIX, case_names, read_case
@@ -129,7 +129,7 @@ def import_cases(
         InputError: the folder is not of this form.
     """
     history, summary = project.history(), ImportSummary()
-    cases = import_module(FORMS[form]).sources(folder, history.newest)
+    cases = module_of_either(FORMS[form], f"The form '{form}'").sources(folder, history.newest)
     for number, case in enumerate(cases):
         progress(number / len(cases), case.name)
         try:
@@ -173,7 +173,7 @@ def export_cases(project: CaseProject, form: str, target: Path, progress: Progre
             scheme = history.newest
             yield OutgoingCase(case.id, case.volume, revision.corrected(scheme), revision.proposed(scheme))
 
-    import_module(FORMS[form]).write(outgoing(), history.newest, target)
+    module_of_either(FORMS[form], f"The form '{form}'").write(outgoing(), history.newest, target)
     progress(1.0, "done")
     return len(cases)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from H3DELandmarksLib.cli import recalibrate
 from H3DELandmarksLib.cli.console import Console, add_command, add_engine, add_json, add_model, add_progress
+from H3DELandmarksLib.cli.research import add_import_published
 from H3DELandmarksLib.core.errors import MissingDependencyError
-from H3DELandmarksLib.core.research import is_research_installed, research_module
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.formats.comparison import Comparison
@@ -28,8 +28,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     _add_compare(actions)
     _add_promote(actions)
     _add_version_actions(actions)
-    if is_research_installed():
-        research_module("cli", "Importing published weights").import_published.add_action(actions)
+    add_import_published(actions)
     recalibrate.add_action(actions)
 
 

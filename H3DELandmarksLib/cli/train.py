@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -212,9 +213,12 @@ def find_configuration(name: str) -> Path:
 
     Raises:
         InputError: there is neither.
+        MissingDependencyError: a name is given, and the research package, which brings them, is not installed.
     """
-    bundled = research_configurations()
-    for path in (Path(name), *([bundled / f"{name}.json"] if bundled else [])):
+    if Path(name).is_file():
+        return Path(name)
+    if re.fullmatch(r"[\w-]+", name):
+        path = research_configurations(f"The configuration '{name}'") / f"{name}.json"
         if path.is_file():
             return path
     raise InputError(f"The configuration '{name}' does not exist: give the path of a JSON file.")

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -125,9 +126,7 @@ def read_split(path: Path) -> dict[str, list[str]]:
 def _scheme(path: Path, values: Mapping) -> LandmarkScheme:
     """The phantom brings its own scheme; others are named by a file beside the configuration."""
     if values["data"]["reader"] == "phantom":
-        from H3DELandmarksLib.core.molar_scheme import MOLAR_SCHEME
-
-        return MOLAR_SCHEME
+        return _phantom().MOLAR_SCHEME
     if "scheme" not in values:
         raise InputError(f"The configuration '{path}' lacks the entry scheme: name the landmarks' file.")
     return LandmarkScheme.from_dict(json.loads((path.parent / values["scheme"]).read_text(encoding="utf-8")))
@@ -177,25 +176,9 @@ def _from_phantom(configuration: Configuration, subset: str, cache: Path) -> lis
     data = configuration.values["data"]
     first, last = data["seeds"][subset]
     spacings = data["spacings_mm"]
-    return [_phantom_case(seed, spacings[seed % len(spacings)], cache / "phantom") for seed in range(first, last)]
+    make, folder = _phantom().phantom_case, cache / "phantom"
+    return [make(seed, spacings[seed % len(spacings)], folder) for seed in range(first, last)]
 
 
-def _phantom_case(seed: int, spacing: float, cache: Path) -> Case:
-    """Generate a phantom, or read it back: arrays are kept because one takes seconds to make."""
-    from H3DELandmarksLib.core.geometry import Volume
-    from H3DELandmarksLib.core.landmarks import LandmarkSet
-    from H3DELandmarksLib.core.molar_scheme import MOLAR_SCHEME
-
-    generate_phantom = research_module("phantom", "The phantom").generate_phantom
-    path = cache / f"{seed}-{spacing}.npz"
-    if path.exists():
-        with np.load(path) as kept:
-            volume = Volume(kept["array"], kept["affine"])
-            return Case(f"phantom-{seed}", volume, LandmarkSet(MOLAR_SCHEME.names, kept["positions"], kept["presence"]))
-    case = generate_phantom(seed, spacing=spacing)
-    cache.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".partial.npz")
-    volume, points = case.volume, case.landmarks
-    np.savez(beside, array=volume.array, affine=volume.affine, positions=points.positions, presence=points.presence)
-    beside.replace(path)
-    return Case(f"phantom-{seed}", volume, points)
+def _phantom() -> ModuleType:
+    return research_module("phantom.training_cases", "The phantom")

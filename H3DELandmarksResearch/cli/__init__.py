@@ -1,4 +1,4 @@
-"""The commands of the command line that only a researcher needs; `H3DELandmarksLib.cli.main` adds them where they are."""
+"""The commands that only a researcher needs; ``H3DELandmarksLib.cli.research`` adds them where they are installed."""
 
 from H3DELandmarksResearch.cli import convert, import_published, phantom, radiographs
 

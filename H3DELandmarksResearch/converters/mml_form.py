@@ -19,9 +19,9 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import replaced_when_complete
 from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
-from H3DELandmarksLib.core.molar_scheme import MOLAR_SCHEME
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksResearch.converters.mml import LABEL, SPACING, VOLUME, convert
+from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
 
 MISSING = -1000.0
 SKEWED = 1e-3  # cosine between axes

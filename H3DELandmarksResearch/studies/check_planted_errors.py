@@ -2,8 +2,9 @@
 
 Every round plants errors into 20 of 40 cases at once (so that the shapes compared with are wrong, too): five cases get
 one exchanged pair, five one point moved by 3 mm in a random direction, five are shifted by 3 mm as a whole, and in five
-all sides are exchanged. Run, with H3DE_DATA set:
-``python -m H3DELandmarksResearch.studies.check_planted_errors [--rounds 20]``.
+all sides are exchanged.
+
+    H3DE_DATA=../shared/data python -m H3DELandmarksResearch.studies.check_planted_errors --rounds 20
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from H3DELandmarksLib.cases.quality import (
     check_shapes,
     look_at_scan,
 )
+from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.io.case_folder import case_names, read_case
+from H3DELandmarksResearch.studies import run_study
 
 CONFIGURATIONS = Path(__file__).resolve().parents[1] / "configurations"
 ERRORS = ("pair exchanged", "point moved", "case shifted", "sides exchanged")
@@ -101,6 +104,8 @@ def main() -> None:
     options = parser.parse_args()
     scheme_data = json.loads((CONFIGURATIONS / "mouse-skull-45.json").read_text(encoding="utf-8"))
     scheme = LandmarkScheme.from_dict(scheme_data)
+    if not os.environ.get("H3DE_DATA"):
+        raise InputError("Set the environment variable H3DE_DATA to the folder of the data sets.")
     names, volumes, points = load(Path(os.environ["H3DE_DATA"]) / "mouse-skull", scheme)
     clean = findings_of(names, volumes, points, scheme)
     told = {(f.case, f.kind, f.landmark) for f in clean}
@@ -132,4 +137,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_study(main)

@@ -1,4 +1,4 @@
-"""Table, figures and picture of benchmarks/compare_networks.py."""
+"""Table, figures and picture of the comparison of networks."""
 
 from __future__ import annotations
 

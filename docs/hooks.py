@@ -7,6 +7,7 @@ does not show lead to the repository's page.
 from __future__ import annotations
 
 import argparse
+import os
 import posixpath
 import re
 import sys
@@ -32,6 +33,7 @@ SHOWN = (
     "Resources/Models/*/model-card.md",
 )
 COMMANDS_MARK = "<!-- commands -->"
+HELP_WIDTH = "100"
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 # Rooms from the top down, as the import rules have them.
 ROOMS = "cli retraining training scene cases detection evaluation figures models networks io formats core".split()
@@ -117,6 +119,7 @@ def api_page(room: str) -> str:
 
 def command_line() -> str:
     """The help of every command, as argparse prints it."""
+    os.environ["COLUMNS"] = HELP_WIDTH  # argparse asks for it
     from H3DELandmarksLib.cli.main import make_parser
 
     sections = []

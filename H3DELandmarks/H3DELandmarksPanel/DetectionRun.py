@@ -2,11 +2,12 @@
 
 import threading
 
+import slicer
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_region
-from H3DELandmarksPanel.CommandRun import CommandRun, RunState, newRunFolder
+from H3DELandmarksPanel.CommandRun import CommandRun, RunState, newRunFolder, pythonExecutable
 
 SECONDS_TO_YIELD = 0.02
 
@@ -36,7 +37,7 @@ class DetectionRun(CommandRun):
         landmarks: the LandmarkSet in LPS mm after success.
     """
 
-    def __init__(self, volume, volumeName, modelPath, device, python, temporaryFolder, landmarkNames=None, region=None):
+    def __init__(self, volume, volumeName, modelPath, device, landmarkNames=None, region=None):
         """Begin.
 
         Args:
@@ -44,24 +45,17 @@ class DetectionRun(CommandRun):
             volumeName: how messages call it.
             modelPath: folder or zip file of the model package.
             device: auto, cpu, cuda or mps.
-            python: the Python executable of the child process.
-            temporaryFolder: an existing folder that outlives the run, for its files and for logs of failures.
             landmarkNames: what to look for, None for every landmark of the model.
             region: H3DELandmarksLib Region that the search is restricted to, None for the whole volume.
+
+        Raises:
+            InputError: Slicer's Python is missing.
         """
-        folder = newRunFolder(temporaryFolder)
+        python = pythonExecutable()
+        folder = newRunFolder(slicer.app.temporaryPath)
         self._scan, results = folder / "scan.nrrd", folder / "results"
-        arguments = [
-            "detect",
-            self._scan,
-            "--model",
-            modelPath,
-            "--output",
-            results,
-            "--device",
-            device,
-            *_choice(folder, landmarkNames, region),
-        ]
+        arguments = ["detect", self._scan, "--model", modelPath, "--output", results, "--device", device]
+        arguments += _choice(folder, landmarkNames, region)
         super().__init__(arguments, python, folder, _("detection"), {str(self._scan): volumeName}, results)
         self.volume = volume
         self.stage = _("Preparing the scan")

@@ -19,7 +19,7 @@ RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 def detect(panel):
     click(panel.ui.applyButton)
-    wait_until(lambda: not panel._run)
+    wait_until(lambda: not panel.detection.run)
     node = panel.ui.reviewSelector.currentNode()
     assert node is not None, panel.ui.statusLabel.text
     return node
@@ -61,8 +61,8 @@ def test_the_volume_that_was_chosen_at_the_start_gets_the_result(open_panel, tin
     panel = open_panel()
     click(panel.ui.applyButton)
     assert not panel.ui.volumeSelector.enabled, "it cannot be changed meanwhile"
-    panel._parameterNode.inputVolume = add_volume("second")  # but a script may do so
-    wait_until(lambda: not panel._run)
+    panel.parameterNode.inputVolume = add_volume("second")  # but a script may do so
+    wait_until(lambda: not panel.detection.run)
     assert panel.ui.reviewSelector.currentNode().GetName() == "first Tiny model landmarks"
 
 

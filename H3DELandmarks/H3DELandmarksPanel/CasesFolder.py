@@ -1,28 +1,31 @@
-"""The training set in a folder of the user's choice: whether it can be used, what it holds, adding cases to it."""
+"""The corrected cases in a folder of the user's choice: what it holds, adding cases, bringing them into the scene."""
 
 import logging
 import threading
 from pathlib import Path
 
 import qt
+import slicer
 import slicer.util
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState, create_project, open_project
 from H3DELandmarksLib.cases.store import read_index
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
-from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
+from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
+from H3DELandmarksLib.formats.run import list_runs
 from H3DELandmarksLib.models import find_model
+from H3DELandmarksLib.scene import find_case, show_case, world_position_of
 from H3DELandmarksPanel.CommandRun import RunState
 
-SETTING = "H3DELandmarks/TrainingSetFolder"
+SETTING = "H3DELandmarks/TrainingSetFolder"  # the name that earlier versions wrote
 OWN_SCHEME = ("own-landmarks", "1")
 SECONDS_TO_YIELD = 0.02
 DECIDED = frozenset(state.value for state in ReviewState if state.is_decided)
 
 
-class TrainingSet:
-    """A project of corrected cases in a folder, which may not exist yet.
+class CasesFolder:
+    """Corrected cases in a folder, which may not exist yet.
 
     Attributes:
         folder: as the user has typed or chosen it.
@@ -44,19 +47,19 @@ class TrainingSet:
         return Path(self.folder)
 
     def exists(self):
-        """Whether the folder holds a training set; one that is just being made does not count yet."""
+        """Whether the folder holds cases; one that is just being made does not count yet."""
         return bool(self.folder) and self.path.is_absolute() and any((self.path / "schemes").glob("[0-9]*"))
 
     def whyUnusable(self):
         """One sentence about why nothing can be added here, empty where something can."""
         if not self.folder:
-            return _("Choose a folder for the training set first.")
+            return _("Choose a folder for the cases first.")
         if not self.path.is_absolute():
-            return _("Give the whole path of the training set's folder, or choose it.")
+            return _("Give the whole path of the folder, or choose it.")
         try:
             return self._whyUnusable()
         except OSError:
-            return _("The folder of the training set cannot be read: check the permission, or choose another one.")
+            return _("The folder of the cases cannot be read: check the permission, or choose another one.")
 
     def _whyUnusable(self):
         if self.exists():
@@ -64,7 +67,7 @@ class TrainingSet:
         if self.path.is_dir():
             others = [path for path in self.path.iterdir() if not path.name.startswith(".")]
             if others:
-                return _("This folder holds other files: choose that of a training set, or an empty one for a new set.")
+                return _("This folder holds other files: choose one that holds cases, or an empty one for new cases.")
             return ""
         if self.path.exists() or not self.path.parent.is_dir():
             return _("There is no such folder: choose one, or type the name of a new one.")
@@ -74,25 +77,45 @@ class TrainingSet:
         """The CaseProject; raises InputError where there is none."""
         return open_project(self.path)
 
+    def runs(self):
+        """The RunFolder of each retraining with these cases, the newest first."""
+        return list_runs(self._runsFolder) if self.exists() else []
+
+    def newRunFolder(self):
+        """A folder for the next retraining, which does not exist yet."""
+        number = 1
+        while (self._runsFolder / f"run-{number:03d}").exists():
+            number += 1
+        return self._runsFolder / f"run-{number:03d}"
+
+    @property
+    def _runsFolder(self):
+        """Retrainings lie beside the folder, since only cases are kept in it."""
+        return self.path.parent / f"{self.path.name}-runs"
+
     def summary(self):
-        """One sentence about what the training set holds."""
+        """One sentence about what the folder holds."""
         reason = self.whyUnusable()
         if reason or not self.exists():
-            return reason or _("No training set is here yet: the first case that you add starts one.")
+            return reason or _("No cases are here yet: add the first one.")
         try:
             cases = read_index(self.project())
         except H3DELandmarksError as error:
             return str(error)
         reviewed = sum(set(case.states) <= DECIDED for case in cases)
         if len(cases) == 1:
-            return _("The set has 1 case, reviewed completely.") if reviewed else _("The set has 1 case to finish.")
-        return _("The set has {count} cases, {reviewed} of them reviewed completely.").format(
+            return (
+                _("The folder holds 1 case, reviewed completely.")
+                if reviewed
+                else _("The folder holds 1 case to finish.")
+            )
+        return _("The folder holds {count} cases, {reviewed} of them reviewed completely.").format(
             count=len(cases), reviewed=reviewed
         )
 
 
 def schemeFor(case, package):
-    """The landmarks of a new training set that begins with a case.
+    """The landmarks of a new folder that begins with a case.
 
     Args:
         case: ReviewedCase.
@@ -117,7 +140,7 @@ def _ownScheme(case):
 
 
 def caseLandmarks(project, case):
-    """What a ReviewedCase says of a project's landmarks.
+    """What a ReviewedCase says of the landmarks of a folder's cases.
 
     Args:
         project: CaseProject; names of older versions of its scheme are understood.
@@ -143,22 +166,22 @@ class AddingRun:
         state: a RunState.
         stage: what is being done, or, after a failure, one sentence about it.
         added: what the project says, after success.
-        leftOut: names of points that are not in the training set's scheme.
+        leftOut: names of points that the folder's cases have no landmark for.
     """
 
     fraction, remaining, warnings = None, None, ()
 
-    def __init__(self, trainingSet, case, package):
+    def __init__(self, casesFolder, case, package):
         """Begin.
 
         Args:
-            trainingSet: TrainingSet; one that does not exist yet is started.
+            casesFolder: CasesFolder; one that does not exist yet is started.
             case: ReviewedCase.
-            package: ModelPackage whose scheme a new training set may take, None for none.
+            package: ModelPackage whose landmarks a new folder may take, None for none.
         """
         self.state, self.stage = RunState.RUNNING, _("Adding the case")
         self.case, self.added, self.leftOut = case, None, []
-        self._set, self._package, self._error = trainingSet, package, None
+        self._folder, self._package, self._error = casesFolder, package, None
         self._thread = threading.Thread(target=self._add, daemon=True)
         self._thread.start()
 
@@ -186,14 +209,83 @@ class AddingRun:
     def _add(self):
         try:
             case = self.case
-            exists = self._set.exists()
-            project = self._set.project() if exists else create_project(self._set.path, schemeFor(case, self._package))
+            exists = self._folder.exists()
+            project = (
+                self._folder.project() if exists else create_project(self._folder.path, schemeFor(case, self._package))
+            )
             landmarks, self.leftOut = caseLandmarks(project, case)
             if not landmarks:
                 raise InputError(
-                    _("No point has a name of this training set: choose another folder, or rename the points.")
+                    _("No point is named as in the cases of this folder: choose another folder, or rename the points.")
                 )
             self.added = project.add(case.volume, landmarks, ModelName.parse(case.model) if case.model else None)
             read_index(project)
         except Exception as error:
             self._error = error
+
+
+def shortCaseName(caseId):
+    """How the panel calls a case: enough of its id to tell cases apart."""
+    return caseId[: len("case-") + 6]
+
+
+def bringCase(context, project, caseId, landmark=None, position=None):
+    """Show a case; its volume and points are loaded unless the scene has them.
+
+    Args:
+        context: PanelContext.
+        project: CaseProject.
+        caseId: id of the case.
+        landmark: name of the landmark to look at, None for none.
+        position: (3,) LPS mm of the scan to look at where the landmark has no position, or None.
+
+    Raises:
+        InputError: the case is damaged, or its scan cannot be loaded.
+    """
+    volumeNode, pointList = find_case(slicer.mrmlScene, caseId)
+    files = project.case(caseId)
+    if volumeNode is None:
+        volumeNode = _load(files)
+    if pointList is None:
+        pointList = _points(project, files, volumeNode)
+    place = None if position is None else world_position_of(volumeNode, position)
+    context.show(volumeNode, pointList, landmark, place)
+
+
+def loadScan(path, name):
+    """Load a scan and show it; the vtkMRMLScalarVolumeNode.
+
+    Args:
+        path: Path of a file, or of a folder with the files of one DICOM series.
+        name: of the node.
+
+    Raises:
+        InputError: Slicer cannot load it.
+    """
+    isSeries = path.is_dir()
+    file = next((p for p in sorted(path.rglob("*")) if p.is_file()), path) if isSeries else path
+    if not file.is_file():
+        raise InputError(_("The scan '{path}' is not there any more: choose another one.").format(path=path))
+    try:
+        return slicer.util.loadVolume(str(file), {"name": name, "show": True, "singleFile": not isSeries})
+    except RuntimeError as error:
+        raise InputError(_("The scan '{path}' cannot be loaded.").format(path=path)) from error
+
+
+def _load(files):
+    files.content()  # raises where the case is damaged
+    return loadScan(files.image, shortCaseName(files.id))
+
+
+def _points(project, files, volumeNode):
+    """The point list of the newest review, as the newest version of the scheme sees it."""
+    history = project.history()
+    revision, scheme = history.now(files.revision()), history.newest
+    proposed = revision.proposed(scheme)
+    by_name = {landmark.name: landmark for landmark in revision.landmarks}
+    nowhere = (float("nan"),) * 3
+    found = [by_name.get(name) for name in scheme.names]
+    corrected = LandmarkSet(scheme.names, [nowhere if p is None or p.position is None else p.position for p in found])
+    model = "" if revision.model is None else f"{revision.model.id}@{revision.model.version}"
+    states = {name: landmark.state for name, landmark in by_name.items()}
+    return show_case(volumeNode, files.id, corrected, proposed, states, model, scheme.pairs)

@@ -33,7 +33,7 @@ def panel(open_panel, tiny_model, points):
     """The panel with points under review and the section open."""
     panel = open_panel()
     panel.ui.reviewSelector.setCurrentNode(points)
-    click(panel.learning.ui.trainingSetSection)
+    click(panel.learning.ui.casesSection)
     return panel
 
 
@@ -45,16 +45,16 @@ def folder(tmp_path):
 
 def type_folder(panel, folder):
     """Type the path of the training set."""
-    type_path(panel.learning.ui.trainingSetPath, folder)
+    type_path(panel.learning.ui.casesPath, folder)
 
 
 def add(panel):
     """Click "Add to training set" and wait; what the panel says."""
     ui = panel.learning.ui
     click(ui.addCaseButton)
-    longest = wait_until(lambda: not panel.learning.cases.watch.isRunning)
+    longest = wait_until(lambda: not panel.learning.cases.progress.isRunning)
     assert longest < 0.15, f"the panel was blocked for {longest:.3f} s"
-    return ui.trainingSetLabel.text
+    return ui.casesLabel.text
 
 
 def accept_all(panel):
@@ -67,10 +67,10 @@ def accept_all(panel):
 
 def test_the_section_is_closed_at_first_and_says_what_is_missing(open_panel, tiny_model, scene):
     ui = open_panel().learning.ui
-    assert ui.trainingSetSection.collapsed and not ui.addCaseButton.visible
-    click(ui.trainingSetSection)
+    assert ui.casesSection.collapsed and not ui.addCaseButton.visible
+    click(ui.casesSection)
     assert ui.addCaseButton.visible and not ui.addCaseButton.enabled and not ui.addProgressBar.visible
-    assert ui.addCaseButton.toolTip == ui.trainingSetLabel.text == "Choose a folder for the training set first."
+    assert ui.addCaseButton.toolTip == ui.casesLabel.text == "Choose a folder for the training set first."
     assert not ui.checkButton.enabled and not ui.cancelCheckButton.enabled and not ui.findingsTable.visible
 
 
@@ -88,9 +88,9 @@ def test_what_is_wrong_with_a_folder_is_told_while_it_is_typed(panel, folder, tm
         ),
     ):
         type_folder(panel, path)
-        assert not ui.addCaseButton.enabled and ui.addCaseButton.toolTip == ui.trainingSetLabel.text == reason
+        assert not ui.addCaseButton.enabled and ui.addCaseButton.toolTip == ui.casesLabel.text == reason
     type_folder(panel, folder)
-    assert ui.trainingSetLabel.text == "No training set is here yet: the first case that you add starts one."
+    assert ui.casesLabel.text == "No training set is here yet: the first case that you add starts one."
     assert ui.addCaseButton.enabled and "'CBCT 7' with the points 'points'" in ui.addCaseButton.toolTip
     assert not folder.exists(), "nothing is made before a case is added"
 
@@ -98,10 +98,10 @@ def test_what_is_wrong_with_a_folder_is_told_while_it_is_typed(panel, folder, tm
 def test_a_set_that_another_slicer_is_just_making_is_not_read_yet(panel, folder):
     (folder / "schemes").mkdir(parents=True)
     type_folder(panel, folder)
-    assert "holds other files" in panel.learning.ui.trainingSetLabel.text and not panel.learning.ui.checkButton.enabled
+    assert "holds other files" in panel.learning.ui.casesLabel.text and not panel.learning.ui.checkButton.enabled
     (folder / "schemes" / "000001").mkdir()
     panel.learning.cases.onFolderChosen(str(folder))
-    assert "damaged" in panel.learning.ui.trainingSetLabel.text and panel.learning.ui.baseModelSelector.count == 0
+    assert "damaged" in panel.learning.ui.casesLabel.text and panel.learning.ui.baseModelSelector.count == 0
 
 
 def test_the_folder_is_remembered_for_other_scenes_and_days(panel, folder, open_panel, scene):
@@ -109,10 +109,10 @@ def test_the_folder_is_remembered_for_other_scenes_and_days(panel, folder, open_
     accept_all(panel)
     add(panel)
     scene.Clear(False)
-    assert panel.learning.ui.trainingSetPath.currentPath == str(folder)
+    assert panel.learning.ui.casesPath.currentPath == str(folder)
     again = open_panel()
-    assert again.learning.ui.trainingSetPath.currentPath == str(folder)
-    assert again.learning.ui.trainingSetLabel.text == "The set has 1 case, reviewed completely."
+    assert again.learning.ui.casesPath.currentPath == str(folder)
+    assert again.learning.ui.casesLabel.text == "The set has 1 case, reviewed completely."
 
 
 # Adding
@@ -170,12 +170,12 @@ def test_a_scan_is_recognised_wherever_a_transform_has_moved_it(panel, folder, s
 def test_points_that_nobody_has_looked_at_are_not_added_alone(panel, folder):
     type_folder(panel, folder)
     click(panel.learning.ui.addCaseButton)
-    assert panel.learning.ui.trainingSetLabel.text.startswith("Nothing was added: accept or correct at least one")
+    assert panel.learning.ui.casesLabel.text.startswith("Nothing was added: accept or correct at least one")
     assert not folder.exists()
     click(panel.ui.nextButton)
     click(panel.ui.acceptButton)
     assert "nobody has decided about: 2" in add(panel)
-    assert panel.learning.ui.trainingSetLabel.text.endswith("The set has 1 case to finish.")
+    assert panel.learning.ui.casesLabel.text.endswith("The set has 1 case to finish.")
 
 
 def test_a_set_of_other_landmarks_is_told(panel, folder, tmp_path):
@@ -252,7 +252,7 @@ def check(panel):
     ui = panel.learning.ui
     click(ui.checkButton)
     assert ui.cancelCheckButton.enabled and ui.checkProgressBar.visible and not ui.checkButton.enabled
-    longest = wait_until(lambda: not panel.learning.check.watch.isRunning)
+    longest = wait_until(lambda: not panel.learning.check.progress.isRunning)
     assert longest < 0.15, f"the panel was blocked for {longest:.3f} s"
 
 

@@ -1,4 +1,4 @@
-"""The table of landmarks under review, the most doubtful at the top."""
+"""The tables of the panel: texts that are read, and landmarks under review with the most doubtful at the top."""
 
 import math
 
@@ -7,8 +7,55 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.scene import ReviewState
 
-COLUMNS = 5
 ROW_HEIGHT = 22
+
+
+def _setUp(tableWidget, headers):
+    """Give a QTableWidget its columns."""
+    tableWidget.setColumnCount(len(headers))
+    tableWidget.setHorizontalHeaderLabels(headers)
+    tableWidget.horizontalHeader().setStretchLastSection(True)
+    tableWidget.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
+    tableWidget.verticalHeader().hide()
+
+
+def _fitColumns(tableWidget):
+    for column in range(tableWidget.columnCount - 1):  # the last one takes what is left
+        tableWidget.resizeColumnToContents(column)
+
+
+class TextTable:
+    """Fills a QTableWidget."""
+
+    def __init__(self, tableWidget, headers, rightAligned=()):
+        """Args: the QTableWidget, its headers, and the numbers of columns whose texts are aligned right."""
+        self._table, self._rightAligned = tableWidget, rightAligned
+        _setUp(tableWidget, headers)
+
+    def show(self, rows, toolTips=None):
+        """Show rows of texts, with a tool tip for each row; a table without rows is hidden."""
+        wasBlocked = self._table.blockSignals(True)
+        self._table.setRowCount(len(rows))
+        for row, texts in enumerate(rows):
+            for column, text in enumerate(texts):
+                self._table.setItem(row, column, self._item(column, text, toolTips[row] if toolTips else text))
+        _fitColumns(self._table)
+        self._table.clearSelection()
+        self._table.setCurrentCell(-1, -1)
+        self._table.blockSignals(wasBlocked)
+        self._table.visible = bool(rows)
+
+    def chosenRow(self):
+        """Number of the current row, None if there is none."""
+        row = self._table.currentRow()
+        return row if 0 <= row < self._table.rowCount else None
+
+    def _item(self, column, text, toolTip):
+        item = qt.QTableWidgetItem(text)
+        item.setToolTip(toolTip)
+        if column in self._rightAligned:
+            item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+        return item
 
 
 def stateText(state):
@@ -41,9 +88,7 @@ class ReviewTable:
         """Args: the QTableWidget to fill."""
         self._table = tableWidget
         self._names = []
-        headers = [_("Landmark"), _("State"), _("Confidence"), _("Radius"), _("Moved")]
-        tableWidget.setColumnCount(COLUMNS)
-        tableWidget.setHorizontalHeaderLabels(headers)
+        _setUp(tableWidget, [_("Landmark"), _("State"), _("Confidence"), _("Radius"), _("Moved")])
         tips = [
             "",
             _("What a person has decided"),
@@ -53,9 +98,6 @@ class ReviewTable:
         ]
         for column, tip in enumerate(tips):
             tableWidget.horizontalHeaderItem(column).setToolTip(tip)
-        tableWidget.horizontalHeader().setStretchLastSection(True)
-        tableWidget.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
-        tableWidget.verticalHeader().hide()
 
     def show(self, landmarks, chosen):
         """Show landmarks in this order.
@@ -74,8 +116,7 @@ class ReviewTable:
             for column, text in enumerate(self._texts(landmark))
         ]
         if any(changes):
-            for column in range(COLUMNS - 1):  # the last one takes what is left
-                self._table.resizeColumnToContents(column)
+            _fitColumns(self._table)
         if chosen in names:
             self._table.selectRow(names.index(chosen))
         else:

@@ -4,14 +4,20 @@ import qt
 from slicer.i18n import tr as _
 
 from H3DELandmarksPanel.CommandRun import RunState, remainingText
+from H3DELandmarksPanel.PanelContext import sentenceAbout
 
 MILLISECONDS_BETWEEN_POLLS = 100
 
 
-class RunWatch:
+class RunProgress:
     """The widgets of one kind of run.
 
-    A run has `state`, `stage`, `fraction`, `remaining`, `warnings`, `poll()` and `cancel()`, as CommandRun.
+    A run has `state`, `stage`, `fraction`, `remaining`, `warnings`, `poll()`, `askToStop()` and `cancel()`, as
+    CommandRun.
+
+    Attributes:
+        run: the run that goes on, None for none.
+        cancelText: what is said when the user has cancelled.
     """
 
     def __init__(self, progressBar, label, cancelButton, onSuccess, onChange, onPoll=None):
@@ -26,10 +32,12 @@ class RunWatch:
         """
         self._bar, self._label, self._cancelButton = progressBar, label, cancelButton
         self._onSuccess, self._onChange, self._onPoll = onSuccess, onChange, onPoll
-        self._run = None
+        self.run = None
+        self.cancelText = _("Cancelled.")
         self._timer = qt.QTimer()
         self._timer.interval = MILLISECONDS_BETWEEN_POLLS
         self._timer.connect("timeout()", self._look)
+        progressBar.visible = False
         if cancelButton is not None:
             cancelButton.connect("clicked(bool)", self.onCancel)
             cancelButton.enabled = False
@@ -37,11 +45,11 @@ class RunWatch:
     @property
     def isRunning(self):
         """Whether a run goes on."""
-        return self._run is not None
+        return self.run is not None
 
     def start(self, run):
         """Follow a run until it ends."""
-        self._run = run
+        self.run = run
         self._timer.start()
         self._show()
         self._changed()
@@ -49,45 +57,51 @@ class RunWatch:
     def onCancel(self):
         """End the run because the user wants it."""
         if self.isRunning:
-            self._run.askToStop()
-            if self._run.state is RunState.RUNNING:
+            self.run.askToStop()
+            if self.run.state is RunState.RUNNING:
                 self._cancelButton.enabled = False
                 self._show()
             else:
-                self._end(_("Cancelled."))
+                self._end(self.cancelText)
 
     def stop(self, text=""):
         """End the run, if one goes on, without a result."""
         if self.isRunning:
-            self._run.cancel()
+            self.run.cancel()
             self._end(text)
 
     def _look(self):
-        run = self._run
+        run = self.run
         if run is None:
             return
         run.poll()
         if self._onPoll is not None:
             self._onPoll(run)
-        if run is not self._run:  # somebody has ended it meanwhile
+        if run is not self.run:  # somebody has ended it meanwhile
             return
         if run.state is RunState.RUNNING:
             self._show()
         elif run.state is RunState.SUCCEEDED:
-            self._run = None  # what follows may ask whether something is running
-            self._end(self._onSuccess(run))
+            self.run = None  # what follows may ask whether something is running
+            self._end(self._result(run))
         else:
             self._end(run.stage)
 
+    def _result(self, run):
+        try:
+            return self._onSuccess(run)
+        except Exception as error:
+            return sentenceAbout(error)
+
     def _end(self, text):
         self._timer.stop()
-        self._run = None
+        self.run = None
         self._bar.visible = False
         self._label.text = text
         self._changed()
 
     def _show(self):
-        run = self._run
+        run = self.run
         known = run.fraction is not None
         self._bar.maximum = 100 if known else 0  # 0: busy, without a percentage
         self._bar.value = round(100 * run.fraction) if known else 0

@@ -10,6 +10,7 @@ from H3DELandmarksLib.formats.manifest import Manifest, ModelDescription, StageD
 from H3DELandmarksLib.formats.reading import (
     STRICT,
     Count,
+    Finite,
     NotNegative,
     Positive,
     PositiveCount,
@@ -209,6 +210,16 @@ def recorded_settings(manifest: Manifest, stage: str, usual: Training) -> StageS
 def recorded_cases(manifest: Manifest, subset: str) -> tuple[str, ...]:
     """Names of the cases of a subset that a model was made with, as far as its manifest says."""
     return tuple(manifest.training.get("data", {}).get("split", {}).get(subset, ()))
+
+
+@dataclass(frozen=True)
+class RigidMotion:
+    """Where the points of a case lie in its scan: ``rotation @ point + translation``, LPS mm."""
+
+    rotation: tuple[tuple[Finite, Finite, Finite], tuple[Finite, Finite, Finite], tuple[Finite, Finite, Finite]]
+    translation: tuple[Finite, Finite, Finite]
+    median_residual_mm: NotNegative | None = None
+    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True, kw_only=True)

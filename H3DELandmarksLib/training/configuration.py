@@ -1,9 +1,8 @@
-"""The cases of a configuration's subsets."""
+"""Training configurations and their cases: what the file says, checked before anything is computed."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,45 +10,42 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import torch
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.research import research_module
 from H3DELandmarksLib.core.shape_model import Pose
+from H3DELandmarksLib.formats.manifest import check_stages
+from H3DELandmarksLib.formats.reading import read_record
+from H3DELandmarksLib.formats.training import CALIBRATION, SUBSETS, RigidMotion, TrainingConfiguration
 from H3DELandmarksLib.io.case_folder import read_case
-from H3DELandmarksLib.networks import build_network
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.losses import check_objective
 
-REQUIRED = ("id", "version", "title", "data", "intensity", "stages", "tolerance_mm")
-SUBSETS = ("train", "validation", "test")
-CALIBRATION = "calibration"
 DATA_VARIABLE = "H3DE_DATA"
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """A training configuration.
+    """A training configuration with the landmarks that it names.
 
     Attributes:
         path: the file it was read from.
-        values: the file's content.
+        record: the file's content.
         scheme: the landmarks.
     """
 
     path: Path
-    values: Mapping
+    record: TrainingConfiguration
     scheme: LandmarkScheme
 
     @property
-    def own_frame(self) -> bool:
+    def canonical_pose(self) -> bool:
         """Whether networks see the anatomy in the mean shape's frame (True) or along the patient's axes."""
-        return bool(self.values.get("own_frame", False))
+        return self.record.sees_canonical_pose
 
     def data_folder(self) -> Path:
         """Folder of the cases; ``${H3DE_DATA}`` in it names the environment variable that holds the data's root."""
-        text = self.values["data"]["folder"]
+        text = self.record.data.folder or ""
         if f"${{{DATA_VARIABLE}}}" in text:
             root = os.environ.get(DATA_VARIABLE)
             if not root:
@@ -63,10 +59,10 @@ class Configuration:
         Raises:
             InputError: there is no such file, or it leaves a subset without cases.
         """
-        split = self.values["data"]["split"]
+        split = self.record.data.split
         if isinstance(split, Mapping):
             return split
-        path = self.data_folder() / split
+        path = self.data_folder() / (split or "")
         found = read_split(path)
         empty = [subset for subset in SUBSETS if not found.get(subset)]
         if empty:
@@ -76,36 +72,32 @@ class Configuration:
     @property
     def calibration_subset(self) -> str:
         """The subset that a model's calibration is fitted to: its own where there is one, else the validation cases."""
-        data = self.values["data"]
-        subsets = data["seeds"] if "seeds" in data else self.split()
+        subsets = self.record.data.seeds or self.split()
         return CALIBRATION if CALIBRATION in subsets else "validation"
 
 
 def read_configuration(path: Path) -> Configuration:
-    """Read and check a configuration.
+    """Read and check a configuration and the landmarks that it names.
 
     Raises:
-        InputError: the file is missing, is not JSON or lacks an entry, or a stage's network, loss or decoding is not to
-            be had.
+        InputError: the file is missing or damaged, or an entry of it is unknown, missing, out of range or contradicts
+            another one.
     """
     path = Path(path)
+    record = read_record(TrainingConfiguration, path, what="configuration")
+    scheme = _scheme(path, record)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"The configuration '{path}' does not exist: check the path.") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"The configuration '{path}' is not readable JSON: {error}.") from error
-    missing = [key for key in REQUIRED if key not in values]
-    if missing:
-        raise InputError(f"The configuration '{path}' lacks the entries {', '.join(missing)}: add them.")
-    for stage in values["stages"]:
-        try:
-            check_objective(stage)
-            with torch.device("meta"):
-                build_network(**stage["network"])
-        except (InputError, ValueError) as error:
-            raise InputError(f"Stage '{stage['name']}' of the configuration '{path}': {error}") from error
-    return Configuration(path, values, _scheme(path, values))
+        check_stages(record.stages, scheme)
+    except ValueError as error:
+        raise InputError(f"The configuration '{path}' cannot be used, entry {error}: correct it.") from error
+    return Configuration(path, record, scheme)
+
+
+def _scheme(path: Path, record: TrainingConfiguration) -> LandmarkScheme:
+    """The phantom brings its own scheme; others are named by a file beside the configuration."""
+    if record.data.reader == "phantom":
+        return _phantom().MOLAR_SCHEME
+    return read_record(LandmarkScheme, path.parent / str(record.scheme), what="landmark scheme")
 
 
 def read_split(path: Path) -> dict[str, list[str]]:
@@ -123,18 +115,6 @@ def read_split(path: Path) -> dict[str, list[str]]:
         raise InputError(f"'{path}' is not a split file: remove it and convert the data set again.") from error
 
 
-def _scheme(path: Path, values: Mapping) -> LandmarkScheme:
-    """The phantom brings its own scheme; others are named by a file beside the configuration."""
-    if values["data"]["reader"] == "phantom":
-        return _phantom().MOLAR_SCHEME
-    if "scheme" not in values:
-        raise InputError(f"The configuration '{path}' lacks the entry scheme: name the landmarks' file.")
-    return LandmarkScheme.from_dict(json.loads((path.parent / values["scheme"]).read_text(encoding="utf-8")))
-
-
-logger = logging.getLogger(__name__)
-
-
 def load_cases(configuration: Configuration, subset: str, cache: Path) -> list[Case]:
     """Load the cases of "train", "validation", "test" or "calibration"; radiographs come on their sheets.
 
@@ -150,32 +130,37 @@ def load_cases(configuration: Configuration, subset: str, cache: Path) -> list[C
         InputError: the reader is unknown or the data is not there.
     """
     readers = {"case-folder": _from_folder, "phantom": _from_phantom}
-    reader = configuration.values["data"]["reader"]
-    if reader not in readers:
-        raise InputError(f"The data reader '{reader}' is unknown: use one of {', '.join(readers)}.")
-    return [case.laid_flat() for case in readers[reader](configuration, subset, cache)]
+    return [case.laid_flat() for case in readers[configuration.record.data.reader](configuration, subset, cache)]
 
 
 def _from_folder(configuration: Configuration, subset: str, cache: Path) -> list[Case]:
     folder = configuration.data_folder()
-    data = configuration.values["data"]
-    poses = {}
-    if "poses" in data:
-        poses = json.loads((configuration.path.parent / data["poses"]).read_text(encoding="utf-8"))
+    data, motions = configuration.record.data, {}
+    if data.poses is not None:
+        motions = read_motions(configuration.path.parent / data.poses)
     cases = []
     for name in configuration.split()[subset]:
         volume, landmarks = read_case(folder, name, configuration.scheme.names)
-        if name in poses:
-            pose = Pose(np.array(poses[name]["rotation"]), np.array(poses[name]["translation"]))
-            landmarks = landmarks.with_positions(pose.to_lps(landmarks.positions))
+        if name in motions:
+            landmarks = landmarks.with_positions(motions[name].to_lps(landmarks.positions))
         cases.append(Case(name, volume, landmarks))
     return cases
 
 
+def read_motions(path: Path) -> dict[str, Pose]:
+    """Rigid motions by case, from the frame of its points to that of its scan, LPS mm.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    motions = read_record(dict[str, RigidMotion], path, what="file of motions")
+    return {name: Pose(np.array(motion.rotation), np.array(motion.translation)) for name, motion in motions.items()}
+
+
 def _from_phantom(configuration: Configuration, subset: str, cache: Path) -> list[Case]:
-    data = configuration.values["data"]
-    first, last = data["seeds"][subset]
-    spacings = data["spacings_mm"]
+    data = configuration.record.data
+    first, last = data.seeds[subset]
+    spacings = data.spacings_mm
     make, folder = _phantom().phantom_case, cache / "phantom"
     return [make(seed, spacings[seed % len(spacings)], folder) for seed in range(first, last)]
 

@@ -18,6 +18,7 @@ from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
 from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM, radius_coverage
 from H3DELandmarksLib.evaluation.reliability import compare_statements
+from H3DELandmarksLib.formats.training import TrainingConfiguration
 from H3DELandmarksLib.training.calibration import (
     Evidence,
     fit_calibration,
@@ -30,12 +31,12 @@ from H3DELandmarksLib.training.calibration import (
 from H3DELandmarksLib.training.cases import Case
 
 PARTS = 4
-MOST_CASES = 12
+MAX_CASES = 12
 
 
-def foreign_cases(cases: Sequence[Case], rng: np.random.Generator) -> Iterator[Case]:
-    """Three disturbed copies of up to `MOST_CASES` cases, one by one, in which no landmark is present."""
-    for case in cases[:MOST_CASES]:
+def ood_cases(cases: Sequence[Case], rng: np.random.Generator) -> Iterator[Case]:
+    """Three disturbed copies of up to `MAX_CASES` cases, one by one, in which no landmark is present."""
+    for case in cases[:MAX_CASES]:
         for disturb in (shuffled, scrambled, inverted):
             volume = Volume(disturb(case.volume.array, rng), case.volume.affine)
             nothing = np.full((len(case.landmarks), 3), np.nan)
@@ -77,7 +78,7 @@ SPLIT, CROSS = "split conformal", "cross-conformal"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ModelEvaluation:
     """Calibration and test results of a model.
 
     Attributes:
@@ -111,27 +112,27 @@ class Verdict:
         return result
 
 
-def judge(
-    detector: Detector, settings: Mapping[str, Any], calibration: Sequence[Case], test: Sequence[Case]
-) -> Verdict:
+def evaluate_model(
+    detector: Detector, configuration: TrainingConfiguration, calibration: Sequence[Case], test: Sequence[Case]
+) -> ModelEvaluation:
     """Fit a calibration, then measure what the detector says with it.
 
     Args:
         detector: loaded weights; gets the new calibration.
-        settings: ``tolerance_mm`` and optionally ``thresholds_mm`` and ``cross_conformal``.
+        configuration: its `tolerance_mm`, `thresholds_mm` and `cross_conformal` count.
         calibration: cases for the calibration; each also serves with one end cut off, and disturbed beyond recognition.
         test: cases for the measurement.
     """
     rng = np.random.default_rng(0)
     logger.info("Looking at %d calibration cases, whole, cut off and disturbed", len(calibration))
     seen = _evidence(detector, chain(calibration, (truncated_case(case, rng) for case in calibration)))
-    foreign = _evidence(detector, foreign_cases(calibration, rng))
-    fitted = fit_calibration(seen, settings["tolerance_mm"], foreign)
+    disturbed = _evidence(detector, ood_cases(calibration, rng))
+    fitted = fit_calibration(seen, configuration.tolerance_mm, disturbed)
     logger.info("Looking at %d test cases, whole and cut off", len(test))
     test = [*test, *(truncated_case(case, rng) for case in test)]
     findings = [detector.findings(case.volume) for case in test]
     left_out = cross = None
-    if settings.get("cross_conformal", False):
+    if configuration.cross_conformal:
         unseen = gather_evidence(findings, test, detector.shape)
         fitted, left_out, cross = _cross_conformal(fitted, seen, unseen)
     detector.calibration = fitted
@@ -140,13 +141,13 @@ def judge(
         found |= {case.name: replace(found[case.name], radius=row) for case, row in zip(test, left_out)}
     truth = {case.name: case.landmarks for case in test}
     whole = {case.name: found[case.name] for case in test[: len(test) // 2]}
-    thresholds = settings.get("thresholds_mm", THRESHOLDS_MM)
+    thresholds = configuration.thresholds_mm or THRESHOLDS_MM
     evaluation = evaluate_sets(whole, {name: truth[name] for name in whole}, thresholds)
     reliable = {
-        name: compare_statements(part, truth, settings["tolerance_mm"]).summary()
+        name: compare_statements(part, truth, configuration.tolerance_mm).summary()
         for name, part in ((WHOLE, whole), (CUT, found))
     }
-    return Verdict(fitted, evaluation, whole, reliable, cross, detector.shape)
+    return ModelEvaluation(fitted, evaluation, whole, reliable, cross, detector.shape)
 
 
 def _evidence(detector: Detector, cases: Iterable[Case]) -> Evidence:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.detection.stage import NetworkIO, choose_decoder
+from H3DELandmarksLib.formats.training import Training
 from H3DELandmarksLib.networks.h3denet import AnchorHead
 from H3DELandmarksLib.networks.hyatt import CorrectionHead
 from H3DELandmarksLib.training.published_losses import (
@@ -167,36 +165,10 @@ LOSSES: dict[str, Objective] = {
 }
 
 
-def choose_objective(training: Mapping) -> Objective:
-    """The objective that a stage's entry ``training`` names, its loss taking the settings found there.
-
-    Raises:
-        InputError: there is no such loss.
-    """
-    name = training.get("loss", DEFAULT)
-    if name not in LOSSES:
-        raise InputError(f"There is no loss '{name}': choose one of {', '.join(LOSSES)}.")
-    objective = LOSSES[name]
-    settings = list(inspect.signature(objective.loss).parameters)[3:]
-    return objective._replace(loss=partial(objective.loss, **{s: training[s] for s in settings if s in training}))
-
-
-def check_objective(stage: Mapping) -> None:
-    """Refuse a stage whose loss, decoding and head don't exist or don't belong together.
-
-    Raises:
-        InputError: the sentence says what to write instead.
-    """
-    objective = choose_objective(stage["training"])
-    choose_decoder(stage)
-    method = stage.get("decoding", {}).get("method", "softmax")
-    head = DEEP_HEAD if NetworkIO.of(stage).flat else stage["network"]["settings"].get("head", "heatmap")
-    fits = {objective.head, DEEP_HEAD} if objective.head == "heatmap" else {objective.head}
-    name = stage["training"].get("loss", DEFAULT)
-    if method != objective.decoding:
-        raise InputError(f"The loss '{name}' needs the decoding method '{objective.decoding}', not '{method}'.")
-    if head not in fits:
-        raise InputError(f"The loss '{name}' needs the network head '{objective.head}', not '{head}'.")
+def choose_objective(training: Training) -> Objective:
+    """The objective that a stage's training names, its loss taking the settings found there."""
+    objective = LOSSES[training.loss]
+    return objective._replace(loss=partial(objective.loss, **training.loss_settings))
 
 
 def start_at_background(head: nn.Module, *background: float) -> None:

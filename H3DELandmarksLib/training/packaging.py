@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -15,29 +15,17 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.calibration import Calibration
+from H3DELandmarksLib.formats.manifest import UNKNOWN_SHA256, Manifest, ModelDescription, Stage, WeightsFile
+from H3DELandmarksLib.formats.reading import to_plain
+from H3DELandmarksLib.formats.training import TrainingConfiguration
 from H3DELandmarksLib.models import ModelPackage, write_package
+from H3DELandmarksLib.models.card import model_card
+from H3DELandmarksLib.models.package import SHAPE_FILE
+from H3DELandmarksLib.networks.arrays import to_array
 from H3DELandmarksLib.training.card_pictures import card_pictures
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.configuration import Configuration
-from H3DELandmarksLib.training.evaluation import judge
-from H3DELandmarksLib.training.model_card import model_card
-
-SHAPE_FILE = "shape.safetensors"
-DESCRIPTION = (
-    "id",
-    "version",
-    "title",
-    "description",
-    "modality",
-    "anatomy",
-    "intended_use",
-    "limitations",
-    "license",
-    "intensity",
-    "outside",
-    "max_spacing_mm",
-)
-STAGE = ("name", "network", "spacing_mm", "shape", "poses", "groups", "views", "decoding")
+from H3DELandmarksLib.training.evaluation import evaluate_model
 
 
 def build_package(
@@ -61,8 +49,7 @@ def build_package(
         calibrated_on: name of the calibration cases' subset, for the manifest and the card.
     """
     package = write_uncalibrated(folder, configuration, stages, shape)
-    manifest = base_manifest(configuration) | {"calibration": package.manifest["calibration"]}
-    return judge_package(folder, package, manifest, configuration.values, calibration, test, calibrated_on)
+    return evaluate_package(folder, package, package.manifest, configuration.record, calibration, test, calibrated_on)
 
 
 def write_uncalibrated(
@@ -72,14 +59,11 @@ def write_uncalibrated(
 
     Parameters as for `build_package`.
     """
-    manifest = base_manifest(configuration)
+    manifest = new_manifest(configuration)
     weights: dict[str, Mapping[str, np.ndarray]] = {
-        f"{stage['name']}.safetensors": {name: _stored(value) for name, value in tensors.items()}
-        for stage, tensors in zip(manifest["stages"], stages)
+        stage.weights.file: half_precision(tensors) for stage, tensors in zip(manifest.stages, stages)
     }
     weights[SHAPE_FILE] = {"mean": shape.mean, "tolerance": shape.tolerance}
-    neutral = Calibration(1.0, 0.0, np.zeros(4), configuration.values["tolerance_mm"], np.zeros(len(shape.mean)))
-    manifest["calibration"] = neutral.to_manifest()
     return write_package(folder, manifest, weights, "Not calibrated: for measuring positions alone.", replace=True)
 
 
@@ -97,23 +81,24 @@ def recalibrate_package(
     Raises:
         InputError: the configuration describes another network, landmarks in another order or other stages.
     """
-    old, manifest = package.manifest, base_manifest(configuration)
-    if [stage["network"] for stage in old["stages"]] != [stage["network"] for stage in manifest["stages"]] or (
-        package.scheme != configuration.scheme
-    ):
+    old, manifest = package.manifest, new_manifest(configuration)
+    networks = [[stage.network for stage in each.stages] for each in (old, manifest)]
+    if networks[0] != networks[1] or package.scheme != configuration.scheme:
         raise InputError(f"'{configuration.path}' is not the configuration by which '{package.path}' was trained.")
-    kept = {key: old["training"][key] for key in ("date", "software") if key in old["training"]}
-    manifest["training"] |= {**kept, "recalibrated": date.today().isoformat()}
-    manifest |= {"stages": old["stages"], "calibration": old["calibration"]}
+    kept = {key: old.training[key] for key in ("date", "software") if key in old.training}
+    training = {**manifest.training, **kept, "recalibrated": date.today().isoformat()}
+    manifest = replace(
+        manifest, stages=old.stages, shape_model=old.shape_model, calibration=old.calibration, training=training
+    )
     subset = configuration.calibration_subset
-    return judge_package(folder, package, manifest, configuration.values, cases[subset], cases["test"], subset)
+    return evaluate_package(folder, package, manifest, configuration.record, cases[subset], cases["test"], subset)
 
 
-def judge_package(
+def evaluate_package(
     folder: Path,
     package: ModelPackage,
-    manifest: dict[str, Any],
-    settings: Mapping[str, Any],
+    manifest: Manifest,
+    configuration: TrainingConfiguration,
     calibration: Sequence[Case],
     test: Sequence[Case],
     calibrated_on: str,
@@ -122,50 +107,54 @@ def judge_package(
 
     Args:
         folder: where to write; may be the package's own.
-        package: whose weights are judged.
+        package: whose weights are measured.
         manifest: what the new package says of itself, but for calibration, accuracy and pictures.
-        settings: ``tolerance_mm`` and optionally ``thresholds_mm``, ``cross_conformal`` and ``show_scans``, as in a
-            training configuration.
+        configuration: says what counts as right, and whether pictures may show scans.
         calibration: cases for the calibration.
         test: cases for the accuracy.
         calibrated_on: name of the calibration cases' subset.
     """
-    verdict = judge(Detector(package), settings, calibration, test)
-    manifest["calibration"] = verdict.calibration.to_manifest()
-    manifest["calibration"]["cases"] = {"subset": calibrated_on, "scans": len(calibration), "radii": verdict.radii_from}
-    manifest["accuracy"] = verdict.accuracy()
-    pictures = card_pictures(manifest, verdict, test, bool(settings.get("show_scans", False)))
+    measured = evaluate_model(Detector(package), configuration, calibration, test)
+    fitted_to = {"subset": calibrated_on, "scans": len(calibration), "radii": measured.radii_from}
+    manifest = replace(
+        manifest, calibration=measured.calibration.to_manifest(fitted_to), accuracy=measured.accuracy(), pictures=()
+    )
+    pictures = card_pictures(manifest, measured, test, configuration.show_scans)
     weights = {name: package.read(name) for name in package.weight_files}
-    card = model_card(manifest, verdict.evaluation, pictures)
+    card = model_card(manifest, accuracy=measured.evaluation.text(), pictures=pictures)
     files = {picture.file: picture.data for picture in pictures}
     return write_package(folder, manifest, weights, card, pictures=files, replace=True)
 
 
-def base_manifest(configuration: Configuration) -> dict:
-    """The manifest as far as the configuration determines it."""
-    values = configuration.values
-    manifest = {key: values[key] for key in DESCRIPTION if key in values}
-    stages = [{key: stage[key] for key in STAGE if key in stage} for stage in values["stages"]]
-    for stage in stages:
-        stage["weights"] = {"file": f"{stage['name']}.safetensors"}
-    split = {"split": dict(configuration.split())} if "split" in values["data"] else {}
+def new_manifest(configuration: Configuration) -> Manifest:
+    """The manifest as far as the configuration determines it; its calibration is neutral."""
+    record = configuration.record
+    data = to_plain(record.data)
+    data.pop("folder", None)
+    if record.data.split is not None:
+        data["split"] = {subset: list(names) for subset, names in configuration.split().items()}
     training = {
-        "data": {key: value for key, value in values["data"].items() if key != "folder"} | split,
-        "stages": {stage["name"]: {k: stage[k] for k in ("training", "augmentation")} for stage in values["stages"]},
+        "data": data,
+        "stages": {stage.name: to_plain(stage.settings) for stage in record.stages},
         "date": date.today().isoformat(),
         "software": f"H3DELandmarksLib {__version__}",
-        **{key: values[key] for key in ("start_from",) if key in values},
+        **({} if record.start_from is None else {"start_from": record.start_from}),
     }
-    return manifest | {
-        "schema_version": 1,
-        "scheme": configuration.scheme.to_dict(),
-        "stages": stages,
-        "shape_model": {"file": SHAPE_FILE},
-        "training": training,
-        "accuracy": {},
-    }
+    stages = (
+        Stage(**stage.design, weights=WeightsFile(f"{stage.name}.safetensors", UNKNOWN_SHA256))
+        for stage in record.stages
+    )
+    return Manifest(
+        **{entry.name: getattr(record, entry.name) for entry in fields(ModelDescription)},
+        scheme=configuration.scheme,
+        stages=tuple(stages),
+        shape_model=WeightsFile(SHAPE_FILE, UNKNOWN_SHA256),
+        calibration=Calibration.neutral(len(configuration.scheme), record.tolerance_mm).to_manifest(),
+        training=training,
+        accuracy={},
+    )
 
 
-def _stored(value: Tensor) -> np.ndarray:
-    """Half precision halves the download; single precision is restored on loading."""
-    return value.half().numpy() if value.is_floating_point() else value.numpy()
+def half_precision(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Weights as packages keep them: half precision halves the download; loading makes single precision of it again."""
+    return {name: to_array(value.half() if value.is_floating_point() else value) for name, value in tensors.items()}

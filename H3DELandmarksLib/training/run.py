@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.image_plane import is_radiograph
 from H3DELandmarksLib.core.shape_model import ShapeModel, learn_shape_model
-from H3DELandmarksLib.detection.stage import is_flat
+from H3DELandmarksLib.formats.training import TrainingStage
 from H3DELandmarksLib.models import ModelPackage, find_model
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
 from H3DELandmarksLib.training.configuration import Configuration, load_cases, read_configuration
@@ -29,7 +29,7 @@ Progress = Callable[[float, str], None]
 def shape_of(cases: Sequence[Case], configuration: Configuration) -> ShapeModel:
     """Mean shape and tolerance of the training cases."""
     subjects = np.stack([case.landmarks.positions for case in cases])
-    return learn_shape_model(subjects, configuration.scheme, configuration.own_frame)
+    return learn_shape_model(subjects, configuration.scheme, configuration.canonical_pose)
 
 
 def train_stage(
@@ -47,35 +47,35 @@ def train_stage(
     Raises:
         InputError: there is a checkpoint that was not to be continued; it is kept.
     """
-    stage = configuration.values["stages"][number]
+    stage = configuration.record.stages[number]
     training, validation = (load_cases(configuration, subset, output.parent) for subset in ("train", "validation"))
     _check_dimension(stage, [*training, *validation])
     shape = shape_of(training, configuration)
-    sampler = CropSampler(stage, configuration.scheme, shape, stage["augmentation"])
+    sampler = CropSampler(stage, configuration.scheme, shape, stage.augmentation)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = StageTrainer(stage, stage["training"], sampler, output / stage["name"], device)
+    trainer = StageTrainer(stage, sampler, output / stage.name, device)
     if trainer.checkpoint.exists() and not resume:
         raise InputError(f"'{output}' holds an earlier run: add --resume to go on with it, or choose another folder.")
     if trainer.resume():
-        logger.info("%s: resumed at step %d", stage["name"], trainer.step)
-    elif "start_from" in configuration.values:
-        load_initial_weights(trainer.network, find_model(configuration.values["start_from"]), stage["name"])
+        logger.info("%s: resumed at step %d", stage.name, trainer.step)
+    elif configuration.record.start_from is not None:
+        load_initial_weights(trainer.network, find_model(configuration.record.start_from), stage.name)
 
     def prepared(cases: Sequence[Case]) -> list[TrainingCase]:
-        return [prepare_case(case, configuration.values, shape, configuration.own_frame) for case in cases]
+        return [prepare_case(case, configuration.record, shape, configuration.canonical_pose) for case in cases]
 
     trainer.run(prepared(training), prepared(validation), progress)
     return trainer
 
 
-def _check_dimension(stage: Mapping, cases: Sequence[Case]) -> None:
+def _check_dimension(stage: TrainingStage, cases: Sequence[Case]) -> None:
     """Refuse radiographs for a stage that learns from volumes, and the reverse."""
     for case in cases:
-        if is_radiograph(case.volume) != is_flat(stage):
-            is_now, learns = ("a volume", "radiographs") if is_flat(stage) else ("a radiograph", "volumes")
-            shape = " x ".join(map(str, stage["shape"]))
+        if is_radiograph(case.volume) != stage.is_2d:
+            is_now, learns = ("a volume", "radiographs") if stage.is_2d else ("a radiograph", "volumes")
+            shape = " x ".join(map(str, stage.shape))
             raise InputError(
-                f"The case '{case.name}' is {is_now}, but the stage '{stage['name']}' (crops of {shape}) learns from "
+                f"The case '{case.name}' is {is_now}, but the stage '{stage.name}' (crops of {shape}) learns from "
                 f"{learns}: change the data or the stage's shape."
             )
 
@@ -103,7 +103,7 @@ def run_training(
     """
     configuration = read_configuration(config_path)
     output.mkdir(parents=True, exist_ok=True)
-    names = [stage["name"] for stage in configuration.values["stages"]]
+    names = [stage.name for stage in configuration.record.stages]
     for name in names if stages is None else stages:
         if name not in names:
             raise InputError(f"The configuration has no stage '{name}': choose one of {', '.join(names)}.")
@@ -135,4 +135,4 @@ def package_uncalibrated(configuration: Configuration, output: Path) -> ModelPac
 
 def _weights(configuration: Configuration, output: Path) -> list[dict[str, Tensor]]:
     """Averaged weights of each stage's latest checkpoint."""
-    return [averaged_weights(output / stage["name"] / CHECKPOINT) for stage in configuration.values["stages"]]
+    return [averaged_weights(output / stage.name / CHECKPOINT) for stage in configuration.record.stages]

@@ -185,7 +185,7 @@ def rank_scans(
             raise
         except (H3DELandmarksError, OSError, MemoryError) as error:
             unreadable.append((scan, " ".join((str(error) or "It needs more memory than is free.").split())))
-    cases = [] if project is None else case_shapes(project, detector.scheme, detector.shape, detector.flat)
+    cases = [] if project is None else case_shapes(project, detector.scheme, detector.shape, detector.is_2d)
     report(1.0, "done")
     return Ranking(tuple(ranked(found, cases, detector.shape)), tuple(known), tuple(unreadable))
 
@@ -291,7 +291,7 @@ def _found_shape(
             return FoundShape(scan, content, other.points)
     raw = detector.findings(volume, report, cancelled)
     points = raw.pose.to_model(detector.landmark_set(raw).positions)
-    if detector.flat:
+    if detector.is_2d:
         points = points * (1, 1, 0)
     if np.isfinite(points).all(axis=1).sum() >= MIN_POINTS:
         points = in_frame(detector.shape, points)

@@ -171,7 +171,7 @@ def rank(options: argparse.Namespace, console: Console) -> bool:
     _check_replaceable(output)
     project = None if options.cases is None else open_project(options.cases)
     detector = load_detector(options.model, options.device, options.backend, options.precision)
-    scans = scans_in(Path(options.folder), detector.flat)
+    scans = scans_in(Path(options.folder), detector.is_2d)
     with console.task("rank") as progress:
         ranking = rank_scans(scans, detector, project, progress, None, options.spacing)
     _write_ranking(output, ranking)

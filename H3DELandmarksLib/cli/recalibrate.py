@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from H3DELandmarksLib.cli.console import Console, add_json
+from H3DELandmarksLib.cli.console import Console, add_command, add_json, add_model
 
 
 def add_action(actions: argparse._SubParsersAction) -> None:
     """Declare the action."""
-    parser = actions.add_parser(
-        "recalibrate", help="calibrate and measure a model's weights again, and write its package with a new card"
+    parser = add_command(
+        actions,
+        "recalibrate",
+        help="calibrate and measure a model's weights again, and write its package with a new card",
+        example="mouse-skull --output mouse-skull-again",
     )
-    parser.add_argument("model", metavar="ID", help="id, id@version or path of a model package")
+    add_model(parser)
     parser.add_argument("--configuration", metavar="CONFIG", help="what it was trained by; the bundled one of its id")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the new package; must not exist")
     parser.add_argument("--cache", metavar="DIR", help="folder of generated cases; beside the output if not given")

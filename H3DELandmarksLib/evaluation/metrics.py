@@ -20,7 +20,8 @@ def radial_errors(predicted: np.ndarray, reference: np.ndarray) -> np.ndarray:
     Returns:
         (...) mm, NaN where either point is missing.
     """
-    return np.linalg.norm(np.asarray(predicted, dtype=float) - np.asarray(reference, dtype=float), axis=-1)
+    apart = np.asarray(predicted, dtype=float) - np.asarray(reference, dtype=float)
+    return np.asarray(np.linalg.norm(apart, axis=-1))
 
 
 def mean_radial_error(errors: np.ndarray) -> tuple[float, float]:

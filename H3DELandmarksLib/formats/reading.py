@@ -338,14 +338,7 @@ def _built_without_limits(hint: Any, value: Any, place: str) -> Any:
         return _built_record(hint, value, place)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (tuple, list):
-        if not isinstance(value, list):
-            raise FormatError(Problem(place, f"{_shown(value)} should be a list"))
-        fixed = origin is tuple and arguments[-1] is not Ellipsis
-        if fixed and len(value) != len(arguments):
-            raise FormatError(Problem(place, f"{_shown(value)} should have {len(arguments)} entries"))
-        hints = arguments if fixed else [arguments[0]] * len(value)
-        built = [_built(hint, entry, f"{place}[{i}]") for i, (hint, entry) in enumerate(zip(hints, value))]
-        return tuple(built) if origin is tuple else built
+        return origin(_built_list(hint, value, place))
     if origin in (dict, Mapping):
         if not isinstance(value, dict):
             raise FormatError(Problem(place, f"{_shown(value)} should be an object"))
@@ -361,6 +354,17 @@ def _built_without_limits(hint: Any, value: Any, place: str) -> Any:
     if is_other or (hint in (int, float) and isinstance(value, bool)):
         raise FormatError(Problem(place, f"{_shown(value)} should be of type {hint.__name__}"))
     return value
+
+
+def _built_list(hint: Any, value: Any, place: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise FormatError(Problem(place, f"{_shown(value)} should be a list"))
+    arguments = typing.get_args(hint)
+    is_fixed = typing.get_origin(hint) is tuple and arguments[-1] is not Ellipsis
+    if is_fixed and len(value) != len(arguments):
+        raise FormatError(Problem(place, f"{_shown(value)} should have {len(arguments)} entries"))
+    hints = arguments if is_fixed else [arguments[0]] * len(value)
+    return [_built(hint, entry, f"{place}[{i}]") for i, (hint, entry) in enumerate(zip(hints, value))]
 
 
 def _built_alternative(hints: Sequence[Any], value: Any, place: str) -> Any:

@@ -62,7 +62,7 @@ def next_version(version: str, part: Literal["minor", "last"] = "last") -> str:
             gives 1.2.4; where there is none, one is added.
     """
     if part == "minor":
-        major, minor = re.match(r"(\d+)\.(\d+)", version).groups()
+        major, minor = version.split(".")[:2]
         return f"{major}.{int(minor) + 1}.0"
     candidate = _CANDIDATE.fullmatch(version)
     release = candidate[1] if candidate else version
@@ -114,7 +114,7 @@ class HistoryEntry:
     digest: str
     details: EventDetails = field(default_factory=EventDetails)
     time: str = field(default_factory=utc_now)
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     __pydantic_config__ = STRICT
 
 

@@ -99,7 +99,7 @@ def revert(model_id: str, version: str | None = None) -> ModelVersion:
 
     done = append_entry(registry.user_folder(), model_id, entry)
     # Another program may have made yet another version current since.
-    return next(v for v in versions_of(model_id) if v.package.version == done.version)
+    return next(v for v in versions_of(model_id) if done and v.package.version == done.version)
 
 
 def add_version(

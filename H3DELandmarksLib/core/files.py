@@ -205,8 +205,9 @@ def write_watched(path: Path, text: str) -> None:
             with atomic_write(path, durable=False) as temporary:
                 temporary.write_text(text, encoding="utf-8", newline="")
             return
-        except OutputError as error:
-            if attempt == ATTEMPTS or not isinstance(error.__cause__, PermissionError):
+        except OSError as error:
+            reason = error.__cause__ if isinstance(error, OutputError) else error
+            if attempt == ATTEMPTS or not isinstance(reason, PermissionError):
                 raise
             time.sleep(PAUSE_S)
 

@@ -200,14 +200,18 @@ def build_candidate(
 def candidate_manifest(record: RunRecord, base: ModelPackage | None) -> Manifest:
     """The manifest without accuracy, with the calibration that the candidate is tried with."""
     before = None if base is None else base.manifest
-    description = {entry.name: getattr(before, entry.name) for entry in fields(ModelDescription)} if before else {
-        "title": record.model.id,
-        "description": "Trained on cases of a user's own.",
-        "modality": NOT_STATED,
-        "anatomy": NOT_STATED,
-        "intended_use": "Research; results are to be reviewed by an expert. Not for clinical use.",
-        "license": License(NOT_STATED, NOT_STATED),
-    }
+    description = (
+        {entry.name: getattr(before, entry.name) for entry in fields(ModelDescription)}
+        if before
+        else {
+            "title": record.model.id,
+            "description": "Trained on cases of a user's own.",
+            "modality": NOT_STATED,
+            "anatomy": NOT_STATED,
+            "intended_use": "Research; results are to be reviewed by an expert. Not for clinical use.",
+            "license": License(NOT_STATED, NOT_STATED),
+        }
+    )
     description |= {
         name: getattr(record.model, name) for name in ("id", "version", "intensity", "outside", "max_spacing_mm")
     }
@@ -231,9 +235,7 @@ def candidate_manifest(record: RunRecord, base: ModelPackage | None) -> Manifest
     )
 
 
-def _lineage(
-    record: RunRecord, base: Manifest | None, settings: dict[str, Any], made: Mapping[str, str]
-) -> Lineage:
+def _lineage(record: RunRecord, base: Manifest | None, settings: dict[str, Any], made: Mapping[str, str]) -> Lineage:
     """Base and cases by hash; no path, and no other word of a user."""
     reference = record.base and record.base.reference
     if reference is not None and base is not None:

@@ -16,7 +16,15 @@ from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.core.shape_model import ShapeModel, rigid_fit
 from H3DELandmarksLib.formats.manifest import Group, StageDesign
 from H3DELandmarksLib.formats.network_settings import Network
-from H3DELandmarksLib.formats.run import HELD_OUT, TRAIN, VALIDATION, CandidateDescription, RunCase, RunDecision, RunPlan
+from H3DELandmarksLib.formats.run import (
+    HELD_OUT,
+    TRAIN,
+    VALIDATION,
+    CandidateDescription,
+    RunCase,
+    RunDecision,
+    RunPlan,
+)
 from H3DELandmarksLib.formats.schemes import SchemeHistory
 from H3DELandmarksLib.formats.training import StageSettings, TrainingStage, recorded_cases, recorded_settings
 from H3DELandmarksLib.models import ModelPackage
@@ -110,7 +118,9 @@ class _Draft:
         groups = tuple(Group(names, group.mirrored) for names, group in zip(self.landmarks, before))
         settings = {**self.stage.network.settings, "landmarks": len(self.columns)}
         design = {entry.name: getattr(self.stage, entry.name) for entry in fields(StageDesign)}
-        return StageDesign(**{**design, "groups": groups, "network": Network(self.stage.network.architecture, settings)})
+        return StageDesign(
+            **{**design, "groups": groups, "network": Network(self.stage.network.architecture, settings)}
+        )
 
 
 def _join_nearest(

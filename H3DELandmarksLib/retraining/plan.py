@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.formats.lineage import lineage_of

@@ -172,12 +172,7 @@ class _Work:
     """The work of one run."""
 
     def __init__(
-        self,
-        run: RunFolder,
-        device: str,
-        watcher: Watcher,
-        cancelled: Callable[[], bool],
-        project: CaseProject | None,
+        self, run: RunFolder, device: str, watcher: Watcher, cancelled: Callable[[], bool], project: CaseProject | None
     ) -> None:
         self.run = run
         self.watcher = watcher

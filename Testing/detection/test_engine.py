@@ -11,10 +11,10 @@ from torch import nn
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.detection import Detector, openvino_engine
+from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.decoding import decode_deep_supervision, decode_published_anchor, decode_softmax
 from H3DELandmarksLib.detection.engine import (
-    ATTEMPTS,
+    MAX_ATTEMPTS,
     PROOFS,
     EngineSettings,
     GatedEngine,
@@ -24,7 +24,9 @@ from H3DELandmarksLib.detection.engine import (
     refusal,
     worst_move,
 )
+from H3DELandmarksLib.formats.network_settings import Network
 from H3DELandmarksLib.networks import build_network
+from H3DELandmarksResearch.engines import openvino_engine
 from H3DELandmarksResearch.engines.openvino_engine import OpenVinoEngine, load_openvino, openvino_installed
 
 CPU = torch.device("cpu")
@@ -136,7 +138,7 @@ def test_openvino_takes_as_many_threads_as_pytorch(monkeypatch):
             torch.set_num_threads(threads)
             engine = OpenVinoEngine(TorchEngine(nn.Conv3d(1, 2, 3).eval(), CPU))
             monkeypatch.setattr(openvino_engine, "output_maps", lambda output: (output,))
-            monkeypatch.setattr("H3DELandmarksLib.detection.torch_engine.output_maps", lambda output: (output,))
+            monkeypatch.setattr("H3DELandmarksLib.detection.engine.output_maps", lambda output: (output,))
             engine.maps(anatomy((8, 8, 8)))
             (compiled,) = engine.compiled.values()
             assert compiled.model.get_property("INFERENCE_NUM_THREADS") == threads
@@ -161,8 +163,8 @@ class Simple(nn.Module):
 @pytest.fixture
 def simple_maps(monkeypatch):
     """Networks of tests return their maps as they are."""
-    for module in ("openvino_engine", "torch_engine"):
-        monkeypatch.setattr(f"H3DELandmarksLib.detection.{module}.output_maps", tuple)
+    for module in ("H3DELandmarksResearch.engines.openvino_engine", "H3DELandmarksLib.detection.engine"):
+        monkeypatch.setattr(f"{module}.output_maps", tuple)
 
 
 FAILURES = {
@@ -195,7 +197,7 @@ def fresh_import():
 def tiny_engine(**choice):
     weights = {name: value.numpy() for name, value in tiny_network(**NETWORK).state_dict().items()}
     settings = EngineSettings.choose("cpu", **choice)
-    return make_engine(NETWORK, weights, settings, lambda maps: decode_softmax(maps[0][0], 2))
+    return make_engine(Network(**NETWORK), weights, settings, lambda maps: decode_softmax(maps[0][0], 2))
 
 
 def test_without_openvino_pytorch_runs_and_nothing_is_said(monkeypatch, caplog, fresh_import):
@@ -297,7 +299,7 @@ def test_the_gate_lets_half_precision_pass_where_points_stay(caplog):
     for _ in range(PROOFS):
         assert gate.maps(CROP)[0] is full.heat
     assert gate.maps(CROP)[0] is half.heat and full.calls == PROOFS
-    assert refusal(full, half, [CROP], blob_points) is None and lines(caplog) == []
+    assert refusal(gate.moves) is None and lines(caplog) == []
 
 
 def test_the_gate_refuses_half_precision_that_moves_a_point_with_one_line(caplog):
@@ -307,15 +309,15 @@ def test_the_gate_refuses_half_precision_that_moves_a_point_with_one_line(caplog
     assert half.calls == 1
     (line,) = lines(caplog)
     assert "moves a landmark by 0." in line
-    assert refusal(full, half, [CROP], blob_points) in line
+    assert refusal(gate.moves) in line
 
 
 def test_a_landmark_that_is_absent_proves_nothing(caplog):
     full, half = Blob(8.0, strength=-5.0), Blob(3.0, strength=-5.0)
     assert np.isnan(worst_move(blob_points(full.maps(CROP)), blob_points(half.maps(CROP))))
     gate = GatedEngine(full, half, blob_points)
-    assert all(gate.maps(CROP)[0] is full.heat for _ in range(ATTEMPTS + 2))
-    assert half.calls == 1 + ATTEMPTS and "no crop showed a landmark" in lines(caplog)[0]
+    assert all(gate.maps(CROP)[0] is full.heat for _ in range(MAX_ATTEMPTS + 2))
+    assert half.calls == 1 + MAX_ATTEMPTS and "no crop showed a landmark" in lines(caplog)[0]
 
 
 def test_half_precision_of_pytorch_is_close_to_single_and_returns_it_when_asked():

@@ -78,7 +78,7 @@ def anatomy(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def lines(caplog) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name.startswith("H3DELandmarksLib")]
+    return [record.getMessage() for record in caplog.records if record.name.startswith("H3DELandmarks")]
 
 
 @needs_openvino
@@ -229,26 +229,6 @@ def test_openvino_is_never_allowed_to_report_its_use(fresh_import):
 
 
 @needs_openvino
-def test_auto_waits_until_a_conversion_can_pay_and_force_does_not(simple_maps):
-    image = anatomy((8, 8, 8))
-    patient = OpenVinoEngine(TorchEngine(Simple().eval(), CPU), patience=1e6)
-    for _ in range(5):
-        patient.maps(image)
-    assert not patient.compiled and 0 < patient.seconds < 1e6
-    assert tiny_engine().patience > 0 and tiny_engine(backend="openvino").patience == 0
-
-
-@needs_openvino
-def test_auto_keeps_pytorch_where_openvino_turns_out_slower(simple_maps):
-    slow = lambda x: x + 1e-30 * torch.logsumexp(x.flatten()[:1000, None] * x.flatten(), (0, 1))  # noqa: E731
-    engine = OpenVinoEngine(TorchEngine(Simple(slow).eval(), CPU), patience=1e-9)
-    image = anatomy((24, 24, 24))
-    engine.plain.maps(image)
-    engine.maps(image)
-    assert not engine.usable and not engine.compiled
-
-
-@needs_openvino
 def test_a_detector_finds_the_same_points_with_either_backend(tmp_path):
     package = write_tiny_package(tmp_path / "tiny")
     scan = Volume((anatomy((60, 50, 70))[0, 0] * 2000 - 500).astype(np.int16), np.diag([1.5, 1.5, 2.0, 1.0]))
@@ -322,6 +302,7 @@ def test_a_landmark_that_is_absent_proves_nothing(caplog):
 
 def test_half_precision_of_pytorch_is_close_to_single_and_returns_it_when_asked():
     plain = TorchEngine(tiny_network("h3denet", HEATMAP), CPU)
+    plain.half_type = torch.bfloat16  # CPUs have none of their own
     image = anatomy((32, 32, 40))
     single, half = plain.maps(image)[0], HalfPrecision(plain).maps(image)[0]
     assert 0 < (half.float() - single).abs().max() < 0.05 * single.abs().max()
@@ -355,7 +336,7 @@ def refuse_memory(image: torch.Tensor) -> None:
 
 @needs_openvino
 def test_half_precision_on_this_cpu_is_openvino_s_behind_the_gate():
-    engine = tiny_engine(precision="half")
+    engine = tiny_engine(backend="openvino", precision="half")
     if not openvino_engine.fast_bf16():
         assert isinstance(engine, OpenVinoEngine)
         return

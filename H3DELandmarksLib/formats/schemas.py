@@ -1,0 +1,34 @@
+"""JSON Schemas of the files that people write by hand, for editors: ``python -m H3DELandmarksLib.formats.schemas``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from H3DELandmarksLib.formats.manifest import Manifest
+from H3DELandmarksLib.formats.reading import json_schema
+from H3DELandmarksLib.formats.training import TrainingConfiguration
+
+FOLDER = Path(__file__).resolve().parents[2] / "Resources" / "Schemas"
+# Formats by the name of their schema's file.
+RECORDS: dict[str, type] = {"manifest": Manifest, "training-configuration": TrainingConfiguration}
+
+
+def schema_files() -> dict[str, str]:
+    """Text of every schema by file name; needs pydantic."""
+    return {
+        f"{name}.schema.json": json.dumps(json_schema(record), indent=1, ensure_ascii=False) + "\n"
+        for name, record in RECORDS.items()
+    }
+
+
+def write_schemas(folder: Path = FOLDER) -> None:
+    """Write all schemas into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in schema_files().items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_schemas(*(Path(argument) for argument in sys.argv[1:2]))

@@ -17,9 +17,9 @@ from H3DELandmarksLib.core.errors import Cancelled, InputError, ModelPackageErro
 from H3DELandmarksLib.core.files import TEMPORARY_PREFIX
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.detection.engine import choose_device
-from H3DELandmarksLib.formats.lineage import package_digest
 from H3DELandmarksLib.formats.run import CANCELLED, DONE, FAILED, RUN, RUNNING, RunRecord, new_record
 from H3DELandmarksLib.models import ModelPackage, find_model, open_package
+from H3DELandmarksLib.models.package import package_digest
 from H3DELandmarksLib.retraining import fine_tuning, new_model
 from H3DELandmarksLib.retraining.candidate import DRAFT, PACKAGE, Material, build_candidate
 from H3DELandmarksLib.retraining.cases import recorded_cases

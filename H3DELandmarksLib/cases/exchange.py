@@ -32,7 +32,7 @@ PROPOSED = "proposed"
 FORMS = {
     "folder": "H3DELandmarksLib.cases.exchange",
     "mml": "H3DELandmarksResearch.converters.mml_form",
-    "nnlandmark": "H3DELandmarksLib.cases.nnlandmark",
+    "nnlandmark": "H3DELandmarksResearch.converters.nnlandmark",
 }
 
 

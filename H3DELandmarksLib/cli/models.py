@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from H3DELandmarksLib.cli import recalibrate
 from H3DELandmarksLib.cli.console import Console, add_command, add_engine, add_json, add_model, add_progress
-from H3DELandmarksLib.cli.research import add_import_published
+from H3DELandmarksLib.cli.research import add_research_actions
 from H3DELandmarksLib.core.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -28,8 +27,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     _add_compare(actions)
     _add_promote(actions)
     _add_version_actions(actions)
-    add_import_published(actions)
-    recalibrate.add_action(actions)
+    add_research_actions(actions)
 
 
 def _add_package_actions(actions: argparse._SubParsersAction) -> None:

@@ -7,12 +7,12 @@ import argparse
 from H3DELandmarksLib.cli.console import Console
 from H3DELandmarksLib.core.research import is_research_installed, research_module
 
-COMMANDS = ("convert", "radiographs", "phantom")
-IMPORT_PUBLISHED = "import-published"
+COMMANDS = ("evaluate", "convert", "radiographs", "phantom", "demo")
+MODEL_ACTIONS = ("import-published", "recalibrate")
 
 
 def add_research_commands(commands: argparse._SubParsersAction) -> None:
-    """Declare ``convert``, ``radiographs`` and ``phantom``."""
+    """Declare the commands of the research package."""
     if is_research_installed():
         for command in research_module("cli", "The command line").COMMANDS:
             command.add_parser(commands)
@@ -21,12 +21,14 @@ def add_research_commands(commands: argparse._SubParsersAction) -> None:
             _add_missing(commands, name, f"The command '{name}'")
 
 
-def add_import_published(actions: argparse._SubParsersAction) -> None:
-    """Declare ``models import-published``."""
+def add_research_actions(actions: argparse._SubParsersAction) -> None:
+    """Declare the actions of ``models`` that the research package has."""
     if is_research_installed():
-        research_module("cli", "The command line").import_published.add_action(actions)
+        for action in research_module("cli", "The command line").MODEL_ACTIONS:
+            action.add_action(actions)
     else:
-        _add_missing(actions, IMPORT_PUBLISHED, f"The command 'models {IMPORT_PUBLISHED}'")
+        for name in MODEL_ACTIONS:
+            _add_missing(actions, name, f"The command 'models {name}'")
 
 
 def _add_missing(commands: argparse._SubParsersAction, name: str, purpose: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from H3DELandmarksLib.cli.console import Console, add_device, add_json, add_progress
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.research import research_configurations
+from H3DELandmarksLib.core.research import research_configurations, research_module
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.cases import CaseProject
@@ -193,7 +193,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
         raise InputError("There is nothing to train from: give a configuration, or cases with --from-cases.")
     configuration = find_configuration(options.configuration)
     console.log_folder = output = make_folder(Path(options.output))
-    from H3DELandmarksLib.training.run import run_training
+    run_training = research_module("training.run", "Training from a configuration").run_training
 
     with console.task(configuration.stem) as progress:
         run_training(

@@ -37,7 +37,7 @@ from H3DELandmarksLib.retraining.cases import CorrectedCase
 from H3DELandmarksLib.retraining.fine_tuning import ENOUGH_TO_CALIBRATE
 from H3DELandmarksLib.training.calibration import Evidence, fit_calibration, gather_evidence, radii, truncated_case
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
-from H3DELandmarksLib.training.packaging import half_precision
+from H3DELandmarksLib.training.loop import half_precision
 
 
 class RunDataset:

@@ -22,7 +22,7 @@ from H3DELandmarksLib.detection.stage import NetworkIO, choose_decoder
 from H3DELandmarksLib.figures.plots import draw_training_curve
 from H3DELandmarksLib.formats.training import Training, TrainingStage
 from H3DELandmarksLib.networks import build_network, output_maps
-from H3DELandmarksLib.networks.arrays import to_tensor
+from H3DELandmarksLib.networks.arrays import to_array, to_tensor
 from H3DELandmarksLib.training.cases import TrainingCase
 from H3DELandmarksLib.training.losses import choose_objective, start_at_background
 from H3DELandmarksLib.training.sampling import CropSampler, draw_batch
@@ -378,3 +378,8 @@ def averaged_weights(checkpoint: Path) -> dict[str, Tensor]:
         raise InputError(f"There is no checkpoint '{checkpoint}': train this stage first.")
     average = load_checkpoint(checkpoint)["average"]
     return {name.removeprefix("module."): value for name, value in average.items() if name.startswith("module.")}
+
+
+def half_precision(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Weights as packages keep them: half precision halves the download; loading makes single precision of it again."""
+    return {name: to_array(value.half() if value.is_floating_point() else value) for name, value in tensors.items()}

@@ -30,10 +30,10 @@ from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
 from H3DELandmarksLib.evaluation.reliability import compare_statements
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.configuration import Configuration, load_cases, read_configuration
 from H3DELandmarksResearch.phantom import generate_phantom
 from H3DELandmarksResearch.phantom.scheme import MOLARS
 from H3DELandmarksResearch.studies import RUNS, run_study
+from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
 
 
 def turned(case: Case, rng: np.random.Generator) -> Case:

@@ -36,14 +36,14 @@ from H3DELandmarksLib.detection.scan import Scan
 from H3DELandmarksLib.detection.search import refine
 from H3DELandmarksLib.detection.stage import StageNetwork
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
-from H3DELandmarksLib.training.configuration import Configuration, load_cases, read_configuration
 from H3DELandmarksLib.training.loop import StageTrainer
 from H3DELandmarksLib.training.losses import check_objective
-from H3DELandmarksLib.training.run import shape_of
 from H3DELandmarksLib.training.sampling import CropSampler
 from H3DELandmarksResearch.studies import RESULTS, run_study
 from H3DELandmarksResearch.studies.comparison_report import write_report
 from H3DELandmarksResearch.studies.folds import FOLDER, all_names, of_subset, stored_folds
+from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
+from H3DELandmarksResearch.training.run import shape_of
 
 logger = logging.getLogger(__name__)
 TIMED_STEPS = 5

@@ -25,8 +25,8 @@ from H3DELandmarksLib.evaluation.metrics import error_summary, mean_radial_error
 from H3DELandmarksLib.evaluation.paired import Improvement, counted_errors, improvement, subject_means
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.configuration import load_cases, read_configuration
 from H3DELandmarksResearch.studies import RESULTS, RUNS, run_study
+from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -25,11 +25,11 @@ from H3DELandmarksLib.core.files import replaced_when_complete
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.evaluation.metrics import mean_radial_error, success_rates
 from H3DELandmarksLib.models import open_package
-from H3DELandmarksLib.training.configuration import Configuration, load_cases, read_configuration
-from H3DELandmarksLib.training.run import package_uncalibrated, run_training
 from H3DELandmarksResearch.studies import RESULTS, RUNS, run_study
 from H3DELandmarksResearch.studies.accuracy import stored_poses
 from H3DELandmarksResearch.studies.folds import stored_folds, write_fold
+from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
+from H3DELandmarksResearch.training.run import package_uncalibrated, run_training
 
 MISSED = "missed"
 

@@ -23,8 +23,8 @@ from H3DELandmarksLib.core.files import replaced_when_complete
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.models import open_package
-from H3DELandmarksLib.training.configuration import load_cases, read_configuration
 from H3DELandmarksResearch.studies import RESULTS, run_study
+from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

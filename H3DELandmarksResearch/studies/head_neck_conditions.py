@@ -20,9 +20,9 @@ from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.calibration import truncated_case
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.configuration import load_cases, read_configuration
 from H3DELandmarksResearch.studies import RUNS, run_study
 from H3DELandmarksResearch.studies.accuracy import shuffled
+from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
 
 CENTROIDS = ("parotid-L", "parotid-R", "larynx", "brainstem")
 BELOW_LARYNX_MM = 25.0

@@ -18,9 +18,9 @@ from H3DELandmarksLib.core.region import region_around
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.io.images import read_volume
 from H3DELandmarksLib.models import find_model
-from H3DELandmarksLib.training.configuration import read_configuration
 from H3DELandmarksResearch.head_neck import ORGANS
 from H3DELandmarksResearch.studies import run_study
+from H3DELandmarksResearch.training.configuration import read_configuration
 
 JAW = ("menton", "gonion", "condylion", "coronoid")
 

@@ -13,8 +13,8 @@ import pytest
 import SimpleITK as sitk
 from tiny_model import NAMES, write_tiny_package
 
-import H3DELandmarksLib.cli.demo as demo_command
 import H3DELandmarksLib.detection.detector as detector_module
+import H3DELandmarksResearch.cli.demo as demo_command
 from H3DELandmarksLib.cli.console import Console
 from H3DELandmarksLib.cli.main import main, make_parser
 from H3DELandmarksLib.cli.result_files import plan_results
@@ -476,7 +476,7 @@ def test_demo_sample_is_where_the_project_keeps_it():
 )
 def test_train_hands_everything_on(tmp_path, monkeypatch, arguments, resume, stages, package):
     calls = []
-    monkeypatch.setattr("H3DELandmarksLib.training.run.run_training", lambda *a, **k: calls.append((a, k)))
+    monkeypatch.setattr("H3DELandmarksResearch.training.run.run_training", lambda *a, **k: calls.append((a, k)))
     configuration = tmp_path / "mine.json"
     configuration.write_text("{}")
     assert main(["train", str(configuration), "--output", str(tmp_path / "run"), *arguments]) == 0

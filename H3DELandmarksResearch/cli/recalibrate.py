@@ -29,8 +29,8 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.cli.train import find_configuration
     from H3DELandmarksLib.core.errors import InputError
     from H3DELandmarksLib.models import find_model
-    from H3DELandmarksLib.training.configuration import load_cases, read_configuration
-    from H3DELandmarksLib.training.packaging import recalibrate_package
+    from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
+    from H3DELandmarksResearch.training.packaging import recalibrate_package
 
     package, output = find_model(options.model), Path(options.output)
     if output.exists():

@@ -21,11 +21,11 @@ from H3DELandmarksLib.formats.training import TrainingConfiguration
 from H3DELandmarksLib.models import ModelPackage, write_package
 from H3DELandmarksLib.models.card import model_card
 from H3DELandmarksLib.models.package import SHAPE_FILE
-from H3DELandmarksLib.networks.arrays import to_array
-from H3DELandmarksLib.training.card_pictures import card_pictures
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.configuration import Configuration
-from H3DELandmarksLib.training.evaluation import evaluate_model
+from H3DELandmarksLib.training.loop import half_precision
+from H3DELandmarksResearch.training.card_pictures import card_pictures
+from H3DELandmarksResearch.training.configuration import Configuration
+from H3DELandmarksResearch.training.evaluation import evaluate_model
 
 
 def build_package(
@@ -153,8 +153,3 @@ def new_manifest(configuration: Configuration) -> Manifest:
         training=training,
         accuracy={},
     )
-
-
-def half_precision(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    """Weights as packages keep them: half precision halves the download; loading makes single precision of it again."""
-    return {name: to_array(value.half() if value.is_floating_point() else value) for name, value in tensors.items()}

@@ -1,7 +1,7 @@
-"""Published loss of HYATT-Net and HAN (arXiv 2412.06499): squared error to Gaussian heat maps at three resolutions.
+"""Published losses: those of H3DE-Net (arXiv 2502.14221), of HYATT-Net and HAN (arXiv 2412.06499) and of nnLandmark.
 
-Targets are made for the published decoding (`detection.decoding_2d`): pixel x of the image belongs to cell x / s of a
-map of stride s, rounded, however finely the position is known.
+Targets of HYATT-Net are made for its published decoding (`detection.decoding`): pixel x of the image belongs to cell
+x / s of a map of stride s, rounded, however finely the position is known.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from H3DELandmarksLib.detection.decoding import ANCHOR_RADII, ANCHOR_STRIDE
+from H3DELandmarksLib.training.losses import Objective
 
 # Negatives drawn for an absent landmark by each anchor's list of positives: with four anchors 1024.
 HARD_NEGATIVES = 256
@@ -387,3 +388,18 @@ def gaussian_maps(cell: Tensor, shape: Sequence[int], sigma: float) -> Tensor:
     offsets = (torch.arange(size, device=cell.device) - cell[..., axis, None] for axis, size in enumerate(shape))
     rows, columns = (torch.exp(-(d**2) / (2 * sigma**2)) * (d.abs() <= 3 * sigma) for d in offsets)
     return rows[..., :, None] * columns[..., None, :]
+
+
+def _rare(voxels: float) -> float:
+    """One in a hundred for a sigmoid, the usual start where nearly all targets are 0 (arXiv 1708.02002)."""
+    return -math.log(99)
+
+
+# Names as in a configuration, see `H3DELandmarksLib.training.losses.LOSSES`.
+PUBLISHED: dict[str, Objective] = {
+    "published-heatmap": Objective(published_heatmap_loss, lambda _: BACKGROUND),
+    "published-anchor": Objective(published_anchor_loss, _rare),
+    "gaussian-bce": Objective(gaussian_bce, _rare),
+    "ball-bce": Objective(ball_bce, _rare),
+    "published-hyatt": Objective(published_hyatt_loss, lambda _: 0.0, deep=True),
+}

@@ -31,10 +31,10 @@ from H3DELandmarksLib.cases.store import (
     staging_folder,
 )
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
-from H3DELandmarksLib.core.progress import Progress
 from H3DELandmarksLib.formats.case_record import ImageContent, ImageRecord, Revision, RevisionRecord
 from H3DELandmarksLib.formats.reading import build, parse_json, to_json
 from H3DELandmarksLib.formats.schemes import SchemeHistory, SchemeStep, read_scheme_bytes, scheme_bytes

@@ -15,9 +15,9 @@ from typing import Any
 
 from H3DELandmarksLib.cases.store import Added, CaseProject
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet, review_state
-from H3DELandmarksLib.core.progress import Progress
 from H3DELandmarksLib.core.research import module_of_either
 from H3DELandmarksLib.formats.case_record import CaseLandmark, ModelName
 from H3DELandmarksLib.formats.schemes import SchemeHistory

@@ -16,9 +16,9 @@ import numpy as np
 
 from H3DELandmarksLib.cases.store import CaseFiles, CaseProject, content_of
 from H3DELandmarksLib.core.errors import Cancelled, H3DELandmarksError, InputError
+from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.image_plane import lay_flat, points_on_sheet
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
-from H3DELandmarksLib.core.progress import Progress
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.formats.case_record import ImageContent
 from H3DELandmarksLib.io.images import DICOM_EXTENSIONS, READABLE_EXTENSIONS, read_volume

@@ -21,10 +21,10 @@ import SimpleITK as sitk
 from H3DELandmarksLib.cases.shape_check import MIN_CASES, MIN_POINTS, LeaveOneOutShape, Prediction
 from H3DELandmarksLib.cases.store import CaseFiles, CaseProject
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.image_plane import is_radiograph
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
-from H3DELandmarksLib.core.progress import Progress
 from H3DELandmarksLib.core.shape_model import rigid_fit
 from H3DELandmarksLib.formats.case_record import CASE_ID, ImageContent, Revision
 from H3DELandmarksLib.formats.schemes import SchemeHistory

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from H3DELandmarksLib import __version__
-from H3DELandmarksLib.core.choices import BACKENDS, DEVICES, PRECISIONS
 from H3DELandmarksLib.core.errors import H3DELandmarksError
+from H3DELandmarksLib.core.execution import BACKENDS, DEVICES, PRECISIONS
 from H3DELandmarksLib.core.research import PACKAGE as RESEARCH_PACKAGE
 from H3DELandmarksLib.core.text import plain
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from H3DELandmarksLib.cli.console import Console, add_command, add_engine, add_json, add_model, add_progress
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.progress import Progress, part_of
+from H3DELandmarksLib.core.execution import Progress, part_of
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.cli.result_files import ResultFiles

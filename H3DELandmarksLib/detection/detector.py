@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 
 from H3DELandmarksLib.core.errors import Cancelled, InputError
+from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.image_plane import lay_flat, why_other_kind
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.progress import Progress
 from H3DELandmarksLib.core.region import FEWEST
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
 from H3DELandmarksLib.detection.calibration import Calibration

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from H3DELandmarksLib.core.choices import BACKENDS, DEVICES, PRECISIONS
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.execution import BACKENDS, DEVICES, PRECISIONS
 from H3DELandmarksLib.core.research import research_module
 from H3DELandmarksLib.detection.decoding import Peaks
 from H3DELandmarksLib.formats.network_settings import Network

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from H3DELandmarksLib.core.choices import THRESHOLDS_MM
+from H3DELandmarksLib.core.execution import THRESHOLDS_MM
 
 
 def radial_errors(predicted: np.ndarray, reference: np.ndarray) -> np.ndarray:

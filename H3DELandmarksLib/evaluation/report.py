@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from H3DELandmarksLib.core.choices import THRESHOLDS_MM
+from H3DELandmarksLib.core.execution import THRESHOLDS_MM
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.text import aligned, number, percent, plain
 from H3DELandmarksLib.evaluation import metrics

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from H3DELandmarksLib.cli.console import Console, add_command, add_json
-from H3DELandmarksLib.core.choices import THRESHOLDS_MM
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.execution import THRESHOLDS_MM
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.core.landmarks import LandmarkSet

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.formats import reading
 from H3DELandmarksLib.formats.reading import STRICT, FormatError, Positive, build, parse_json, read_record, to_json
-from H3DELandmarksLib.formats.schemas import FOLDER, schema_files
+from H3DELandmarksResearch.schemas import FOLDER, schema_files
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ HEAVY = ("torch", "openvino", "matplotlib", "tqdm", "pydantic", "safetensors")
 TORCH_PLACES = (
     "H3DELandmarksLib.networks",
     "H3DELandmarksLib.training",
+    "H3DELandmarksLib.retraining",
     "H3DELandmarksLib.detection.decoding",
     "H3DELandmarksLib.detection.detector",
     "H3DELandmarksLib.detection.engine",

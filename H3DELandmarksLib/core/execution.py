@@ -1,8 +1,15 @@
-"""How long work tells how far it is."""
+"""How work is run: what can be chosen for it, without importing what runs it, and how it tells how far it is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+BACKENDS = ("auto", "torch", "openvino")
+PRECISIONS = ("auto", "fp32", "half")
+# Distances in mm within which a landmark counts as detected, as published.
+THRESHOLDS_MM = (2.0, 2.5, 3.0, 4.0)
+
 
 # Receives the fraction done, from 0 to 1, and what is being done.
 Progress = Callable[[float, str], None]

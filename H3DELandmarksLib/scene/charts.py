@@ -10,18 +10,25 @@ import slicer
 import vtk
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.execution import THRESHOLDS_MM
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
-from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM, mean_radial_error, success_rates
+from H3DELandmarksLib.evaluation.metrics import mean_radial_error, success_rates
 from H3DELandmarksLib.scene.point_list import landmarks_from_point_list, place_beside
 
 ERROR_COLUMN = "Error (mm)"
 LANDMARK_COLUMN = "Landmark"
 RESULT_COLUMN = "Result"
 _COLOR = (0.2, 0.45, 0.75)
+CURVE_NAME = "Learning curve"
+CURVE_TAG = "H3DELandmarks.LearningCurve"  # attribute of every node, so that no other node of that name is touched
+STEP_COLUMN = "step"
+MEAN_COLUMN, P90_COLUMN = "mean_mm", "p90_mm"
+COLUMNS = (STEP_COLUMN, "loss", MEAN_COLUMN, "median_mm", P90_COLUMN, "presence")
+_CURVE_COLORS = ((0.12, 0.47, 0.71), (0.85, 0.37, 0.01), (0.17, 0.63, 0.17), (0.58, 0.40, 0.74), (0.55, 0.34, 0.29))
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PointComparison:
     """A point list against a reference, and the nodes that show it.
 
     Attributes:
@@ -54,7 +61,7 @@ class Comparison:
         return dict(zip(evaluation.thresholds, rates.tolist()))
 
 
-def compare_point_lists(node, reference, thresholds: Sequence[float] = THRESHOLDS_MM) -> Comparison:
+def compare_point_lists(node, reference, thresholds: Sequence[float] = THRESHOLDS_MM) -> PointComparison:
     """Compare a point list with a reference by the names of the points, and put the result into the scene.
 
     Nodes of an earlier comparison of the same name are filled anew.
@@ -80,7 +87,7 @@ def compare_point_lists(node, reference, thresholds: Sequence[float] = THRESHOLD
     chart = _chart(scene, name, f"Distance from {reference.GetName()}", errors)
     for made in (errors, summary, chart):
         place_beside(made, node)
-    return Comparison(evaluation, errors, summary, chart)
+    return PointComparison(evaluation, errors, summary, chart)
 
 
 def error_columns(evaluation: Evaluation) -> dict[str, list]:
@@ -157,14 +164,6 @@ def _node(scene, kind: str, name: str):
     return scene.AddNewNodeByClass(kind, name)
 
 
-NAME = "Learning curve"
-TAG = "H3DELandmarks.LearningCurve"  # attribute of every node, so that no other node of that name is touched
-STEP_COLUMN = "step"
-MEAN_COLUMN, P90_COLUMN = "mean_mm", "p90_mm"
-COLUMNS = (STEP_COLUMN, "loss", MEAN_COLUMN, "median_mm", P90_COLUMN, "presence")
-_COLORS = ((0.12, 0.47, 0.71), (0.85, 0.37, 0.01), (0.17, 0.63, 0.17), (0.58, 0.40, 0.74), (0.55, 0.34, 0.29))
-
-
 def show_curves(scene, title: str, curves: Mapping[str, Sequence[Mapping[str, float]]]):
     """Put the curves of a training into the scene, in place of those that are there.
 
@@ -178,12 +177,12 @@ def show_curves(scene, title: str, curves: Mapping[str, Sequence[Mapping[str, fl
     Returns:
         vtkMRMLPlotChartNode with two lines for each stage that has rows: mean error, and what nine of ten are below.
     """
-    chart = _node(scene, "vtkMRMLPlotChartNode", NAME)
+    chart = _curve_node(scene, "vtkMRMLPlotChartNode", CURVE_NAME)
     wanted = []
     for number, (stage, rows) in enumerate(curves.items()):
         if rows:
-            table = _table(scene, f"{NAME}: {stage}", rows)
-            color = _COLORS[number % len(_COLORS)]
+            table = _curve_table(scene, f"{CURVE_NAME}: {stage}", rows)
+            color = _CURVE_COLORS[number % len(_CURVE_COLORS)]
             wanted.append(_series(scene, f"{stage}, mean", table, MEAN_COLUMN, color, dashed=False))
             wanted.append(_series(scene, f"{stage}, 9 of 10 below", table, P90_COLUMN, color, dashed=True))
     _set_series(chart, wanted)
@@ -200,8 +199,8 @@ def remove_curves(scene) -> None:
         scene.RemoveNode(node)
 
 
-def _table(scene, name: str, rows: Sequence[Mapping[str, float]]):
-    node = _node(scene, "vtkMRMLTableNode", name)
+def _curve_table(scene, name: str, rows: Sequence[Mapping[str, float]]):
+    node = _curve_node(scene, "vtkMRMLTableNode", name)
     wasModifying = node.StartModify()
     node.RemoveAllColumns()
     for title in COLUMNS:
@@ -217,7 +216,7 @@ def _table(scene, name: str, rows: Sequence[Mapping[str, float]]):
 
 def _series(scene, name: str, table, column: str, color: tuple[float, float, float], dashed: bool):
     kind = slicer.vtkMRMLPlotSeriesNode
-    series = _node(scene, "vtkMRMLPlotSeriesNode", name)
+    series = _curve_node(scene, "vtkMRMLPlotSeriesNode", name)
     series.SetAndObserveTableNodeID(table.GetID())
     series.SetPlotType(kind.PlotTypeScatter)
     series.SetXColumnName(STEP_COLUMN)
@@ -238,7 +237,7 @@ def _set_series(chart, wanted: Sequence) -> None:
             chart.AddAndObservePlotSeriesNodeID(node_id)
 
 
-def _node(scene, kind: str, name: str):
+def _curve_node(scene, kind: str, name: str):
     """The own node of this class and name, a new one where there is none."""
     found = next((node for node in _own_nodes(scene, kind) if node.GetName() == name), None)
     if found is not None:
@@ -246,7 +245,7 @@ def _node(scene, kind: str, name: str):
     node = scene.CreateNodeByClass(kind)
     node.UnRegister(None)  # Python has a reference of its own
     node.SetName(name)
-    node.SetAttribute(TAG, "1")
+    node.SetAttribute(CURVE_TAG, "1")
     node.SetHideFromEditors(True)
     node.SetSaveWithScene(False)
     return scene.AddNode(node)
@@ -254,4 +253,4 @@ def _node(scene, kind: str, name: str):
 
 def _own_nodes(scene, kind: str) -> list:
     nodes = [scene.GetNthNodeByClass(k, kind) for k in range(scene.GetNumberOfNodesByClass(kind))]
-    return [node for node in nodes if node.GetAttribute(TAG)]
+    return [node for node in nodes if node.GetAttribute(CURVE_TAG)]

@@ -70,7 +70,7 @@ def curve_points(scene):
 
 def test_what_is_needed_is_said(panel, folder, tmp_path):
     ui = panel.learning.ui
-    assert not ui.retrainButton.enabled and ui.retrainButton.toolTip == "Add cases to a training set first."
+    assert not ui.retrainButton.enabled and ui.retrainButton.toolTip == "Add cases first."
     assert not ui.resumeButton.enabled and ui.resumeButton.toolTip == NOT_RESUMABLE
     assert not ui.curveButton.enabled and not ui.cancelRetrainButton.enabled and ui.stepsSpinBox.text == "Automatic"
     type_path(ui.casesPath, folder)

@@ -1,24 +1,153 @@
-"""One command of the library in a child process, followed by polling: progress, warnings, result, cancelling."""
+"""One command of the library in a child process, followed by polling; a detection hands its scan over in a file."""
 
 import enum
+import json
 import logging
 import os
 import shutil
+import signal
+import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
+import slicer
 from slicer.i18n import tr as _
 
 import H3DELandmarksLib
-from H3DELandmarksLib.core.errors import H3DELandmarksError
-from H3DELandmarksPanel.ChildProcess import ChildProcess
+from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
+from H3DELandmarksLib.io.images import write_volume
+from H3DELandmarksLib.io.markups import read_markups, write_region
 
+BYTES_PER_READ = 2**16
+ON_WINDOWS = os.name == "nt"
 CHILD_LOG_NAME = "h3delandmarks.log"
 FOLDER_PREFIX = "H3DELandmarks-"
 SECONDS_BEFORE_ESTIMATE = 2.0
 LEAST_FRACTION_FOR_ESTIMATE = 0.05
 KILLED = (-9, 137)
+
+
+def pythonExecutable():
+    """Slicer's own Python for programs that run beside it; Slicer puts its folder on the path.
+
+    Raises:
+        InputError: it is not there.
+    """
+    found = shutil.which("PythonSlicer")
+    if not found:
+        raise InputError(_("Slicer's Python was not found, so nothing can be detected: install Slicer again."))
+    return found
+
+
+class ChildProcess:
+    """A running program whose output goes to files.
+
+    Files instead of pipes: whoever reads them never waits and needs no thread, and a flood of output ends on disk and
+    not in Slicer's log.
+    """
+
+    def __init__(self, arguments, environment, folder):
+        """Start a program.
+
+        Args:
+            arguments: the executable and its arguments.
+            environment: variables to set beside Slicer's own.
+            folder: where its output goes.
+        """
+        self._outputPath = Path(folder) / "output.jsonl"
+        self._errorPath = Path(folder) / "messages.txt"
+        # Launchers such as PythonSlicer start the real program as a child: a group of its own lets us end both.
+        own = {"creationflags": subprocess.CREATE_NO_WINDOW} if ON_WINDOWS else {"start_new_session": True}
+        with self._outputPath.open("wb") as output, self._errorPath.open("wb") as errors:
+            self._process = subprocess.Popen(
+                [str(argument) for argument in arguments],
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                **own,
+            )
+        self._offset = 0
+        self._wasAsked = False
+
+    @property
+    def isAlive(self):
+        """Whether the program or a child of it runs; a launcher that was asked to end may be gone before the others."""
+        if self.returnCode is None:
+            return True
+        return self._wasAsked and self._signal(0)
+
+    @property
+    def returnCode(self):
+        """The exit code, None while the program runs."""
+        return self._process.poll()
+
+    def newEvents(self):
+        """The JSON objects of complete lines written since the last call, and not more than a moment's worth of them.
+
+        Lines that are no JSON object, such as what a package prints on its own, are left out.
+        """
+        with self._outputPath.open("rb") as output:
+            output.seek(self._offset)
+            text = output.read(BYTES_PER_READ)
+            if b"\n" not in text:  # a line longer than one read
+                text += output.readline()
+        text = text[: text.rfind(b"\n") + 1]
+        self._offset += len(text)
+        return [event for event in map(self._parsed, text.splitlines()) if event is not None]
+
+    def messages(self, limit=4000):
+        """The last characters of what the program wrote for people."""
+        return self._errorPath.read_text(encoding="utf-8", errors="replace")[-limit:].strip()
+
+    def askToEnd(self):
+        """Tell the program and its children to finish soon; returns whether the system can tell them that."""
+        if ON_WINDOWS:
+            return False
+        if self.returnCode is None:
+            self._wasAsked = True
+            self._signal(signal.SIGTERM)
+        return True
+
+    def end(self):
+        """End the program and its children at once."""
+        if self.isAlive:
+            self._killTree()
+        try:
+            self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            pass  # it has been told; Slicer must not wait for a machine that hangs
+
+    def _killTree(self):
+        if ON_WINDOWS:
+            command = ["taskkill", "/F", "/T", "/PID", str(self._process.pid)]
+            subprocess.Popen(
+                command,
+                creationflags=subprocess.CREATE_NO_WINDOW,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            return
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number):
+        """Send a signal to the program and its children; returns whether there is any."""
+        try:
+            os.killpg(self._process.pid, number)
+        except (ProcessLookupError, PermissionError):  # it ended in this moment
+            return False
+        return True
+
+    @staticmethod
+    def _parsed(line):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            return None
+        return event if isinstance(event, dict) and "event" in event else None
 
 
 class RunState(enum.Enum):
@@ -217,3 +346,90 @@ class CommandRun:
     def removeFiles(self):
         """Remove the folder of the run."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+SECONDS_TO_YIELD = 0.02
+
+
+def summary(landmarks, pointList):
+    """One sentence about what was found, and which point list shows it."""
+    known = list(zip(landmarks.names, landmarks.present, landmarks.unknown))
+    absent = [name for name, present, unknown in known if not present and not unknown]
+    outside = [name for name, _present, unknown in known if unknown]
+    sentences = [
+        _("{found} of {count} landmarks found, see the point list '{name}'.").format(
+            found=int(landmarks.present.sum()), count=len(landmarks), name=pointList.GetName()
+        )
+    ]
+    if absent:
+        sentences.append(_("Absent: {names}.").format(names=", ".join(absent)))
+    if outside:
+        sentences.append(_("Not in the region: {names}.").format(names=", ".join(outside)))
+    return " ".join(sentences)
+
+
+class DetectionRun(CommandRun):
+    """A detection that goes on while somebody calls `poll`.
+
+    Attributes:
+        volume: what was handed over; positions are those of the moment when the run began.
+        landmarks: the LandmarkSet in LPS mm after success.
+    """
+
+    def __init__(self, volume, volumeName, modelPath, device, landmarkNames=None, region=None):
+        """Begin.
+
+        Args:
+            volume: H3DELandmarksLib Volume.
+            volumeName: how messages call it.
+            modelPath: folder or zip file of the model package.
+            device: auto, cpu, cuda or mps.
+            landmarkNames: what to look for, None for every landmark of the model.
+            region: H3DELandmarksLib Region that the search is restricted to, None for the whole volume.
+
+        Raises:
+            InputError: Slicer's Python is missing.
+        """
+        python = pythonExecutable()
+        folder = newRunFolder(slicer.app.temporaryPath)
+        self._scan, results = folder / "scan.nrrd", folder / "results"
+        arguments = ["detect", self._scan, "--model", modelPath, "--output", results, "--device", device]
+        arguments += _choice(folder, landmarkNames, region)
+        super().__init__(arguments, python, folder, _("detection"), {str(self._scan): volumeName}, results)
+        self.volume = volume
+        self.stage = _("Preparing the scan")
+        self.landmarks = None
+        self._writingError = None
+        self._writer = threading.Thread(target=self._writeScan, daemon=True)  # compression takes seconds
+        self._writer.start()
+
+    def poll(self):
+        """Take note of what has happened since the last call; takes a few milliseconds."""
+        if self.state is RunState.RUNNING and self._writer.is_alive():
+            self._writer.join(SECONDS_TO_YIELD)  # Slicer's event loop may hold Python's lock: let the thread have it
+            return
+        if self.state is RunState.RUNNING and self._writingError is not None:
+            self.fail(self._writingError)
+            return
+        super().poll()
+
+    def takeResult(self):
+        """Read what was found."""
+        self.landmarks = read_markups(self.result["scans"][0]["markups"])
+
+    def _writeScan(self):
+        try:
+            write_volume(self._scan, self.volume)
+        except Exception as error:
+            self._writingError = error
+        if self.state is not RunState.RUNNING:  # cancelled meanwhile: remove what has been written since
+            self.removeFiles()
+
+
+def _choice(folder, landmarkNames, region):
+    """Arguments of the command that say what to look for and where."""
+    arguments = [] if landmarkNames is None else ["--landmarks", *landmarkNames]
+    if region is not None:
+        write_region(folder / "region.mrk.json", region)
+        arguments += ["--roi", folder / "region.mrk.json"]
+    return arguments

@@ -3,8 +3,8 @@
 import slicer
 from slicer.i18n import tr as _
 
-from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.scene import compare_point_lists
+from H3DELandmarksPanel.PanelContext import onClick
 
 
 class CompareSection:
@@ -14,7 +14,7 @@ class CompareSection:
         """Args: the widgets of the panel by name."""
         self._ui = ui
         self._lists = (None, None)
-        ui.compareButton.connect("clicked(bool)", self.onCompare)
+        onClick(ui.compareButton, self.onCompare, ui.compareLabel)
         self.setLists(None, None)
 
     def setLists(self, node, reference):
@@ -36,11 +36,7 @@ class CompareSection:
 
     def onCompare(self):
         """Put tables and a chart of the errors into the scene and show the chart."""
-        try:
-            comparison = compare_point_lists(*self._lists)
-        except H3DELandmarksError as error:
-            self._ui.compareLabel.text = str(error)
-            return
+        comparison = compare_point_lists(*self._lists)
         self._ui.compareLabel.text = self._sentence(comparison)
         slicer.modules.plots.logic().ShowChartInLayout(comparison.chart)
 

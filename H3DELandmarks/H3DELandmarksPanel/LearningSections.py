@@ -2,12 +2,10 @@
 
 import slicer.util
 
-from H3DELandmarksPanel.CheckSection import CheckSection
-from H3DELandmarksPanel.Desk import Desk
+from H3DELandmarksPanel.CasesSection import CasesSection, CheckSection
 from H3DELandmarksPanel.NextCaseSection import NextCaseSection
 from H3DELandmarksPanel.PromotionSection import PromotionSection
 from H3DELandmarksPanel.RetrainSection import RetrainSection
-from H3DELandmarksPanel.TrainingSetSection import TrainingSetSection
 from H3DELandmarksPanel.VersionsSection import VersionsSection
 
 
@@ -25,37 +23,37 @@ class LearningSections:
         widget = slicer.util.loadUI(panel.resourcePath("UI/Learning.ui"))
         layout.insertWidget(position, widget)
         self.ui = slicer.util.childWidgetVariables(widget)
-        self.desk = Desk(panel)
-        self.cases = TrainingSetSection(self.ui, self.desk, self.onSetChanged)
-        self.check = CheckSection(self.ui, self.desk, self.cases.trainingSet)
-        trainingSet = self.cases.trainingSet
-        self.retrain = RetrainSection(self.ui, self.desk, trainingSet, self.onRetrained)
-        self.promotion = PromotionSection(self.ui, self.desk, trainingSet, self.onModelsChanged)
-        self.versions = VersionsSection(self.ui, self.desk, self.onModelsChanged)
-        self.nextCase = NextCaseSection(self.ui, self.desk, trainingSet)
+        context = panel.context
+        self.cases = CasesSection(self.ui, context, self.onCasesChanged)
+        folder = self.cases.folder
+        self.check = CheckSection(self.ui, context, folder)
+        self.retrain = RetrainSection(self.ui, context, folder, self.onRetrained)
+        self.promotion = PromotionSection(self.ui, context, folder, self.onModelsChanged)
+        self.versions = VersionsSection(self.ui, context, self.onModelsChanged)
+        self.nextCase = NextCaseSection(self.ui, context, folder)
         self._sections = [self.cases, self.check, self.retrain, self.promotion, self.versions, self.nextCase]
-        self.onSetChanged()
+        self.onCasesChanged()
 
     def refresh(self):
         """Offer what can be done now."""
         for section in self._sections:
             section.refresh()
 
-    def onSetChanged(self):
-        """The training set is another one, or has a case more."""
+    def onCasesChanged(self):
+        """The folder is another one, or has a case more."""
         for section in (self.check, self.retrain, self.promotion):
-            section.onSetChanged()
+            section.onCasesChanged()
         self.refresh()
 
     def onRetrained(self):
         """A retraining has begun or ended."""
-        self.promotion.onSetChanged()
+        self.promotion.onCasesChanged()
         self.refresh()
 
     def onModelsChanged(self):
         """Another version of a model is in use."""
         self.retrain.refreshModels()
-        self.promotion.onSetChanged()
+        self.promotion.onCasesChanged()
         self.versions.onModelsChanged()
         self.refresh()
 

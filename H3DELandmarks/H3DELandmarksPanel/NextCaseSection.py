@@ -1,4 +1,7 @@
-"""The part of the panel that says which scan of a folder is worth correcting next, and loads it."""
+"""The part of the panel that says which scan of a folder to correct next, and loads it.
+
+The order is random, with scans that nearly repeat others last: no other order was found to teach a model more.
+"""
 
 from pathlib import Path
 
@@ -8,10 +11,10 @@ import slicer
 import slicer.util
 from slicer.i18n import tr as _
 
-from H3DELandmarksLib.core.errors import H3DELandmarksError
-from H3DELandmarksPanel.CaseInScene import loadScan
-from H3DELandmarksPanel.RunWatch import RunWatch
-from H3DELandmarksPanel.TextTable import TextTable
+from H3DELandmarksPanel.CasesFolder import loadScan
+from H3DELandmarksPanel.PanelContext import onClick
+from H3DELandmarksPanel.RunProgress import RunProgress
+from H3DELandmarksPanel.Tables import TextTable
 
 SETTING = "H3DELandmarks/ScansFolder"
 RANKING = "ranking.csv"
@@ -20,20 +23,20 @@ RANKING = "ranking.csv"
 class NextCaseSection:
     """Connects the widgets of the section "Which case next"."""
 
-    def __init__(self, ui, desk, trainingSet):
-        """Args: the widgets by name, the Desk, the TrainingSet."""
-        self._ui, self._desk, self._set = ui, desk, trainingSet
+    def __init__(self, ui, context, casesFolder):
+        """Args: the widgets by name, the PanelContext, the CasesFolder."""
+        self._ui, self._context, self._cases = ui, context, casesFolder
         self._scans = []
         self._loaded = {}  # id of the volume node by path
         self._table = TextTable(ui.rankTable, ["", _("Scan"), _("Why")])
-        self.watch = RunWatch(ui.rankProgressBar, ui.rankLabel, ui.cancelRankButton, self._onRanked, self.refresh)
+        self.progress = RunProgress(ui.rankProgressBar, ui.rankLabel, ui.cancelRankButton, self._onRanked, self.refresh)
         ui.scansPath.filters = ctk.ctkPathLineEdit.Dirs
         ui.scansPath.currentPath = slicer.util.settingsValue(SETTING, "")
         ui.scansPath.connect("currentPathChanged(QString)", self.refresh)
-        ui.rankButton.connect("clicked(bool)", self.onRank)
+        onClick(ui.rankButton, self.onRank, ui.rankLabel)
         ui.rankTable.connect("itemSelectionChanged()", self.refresh)
-        ui.rankTable.connect("cellDoubleClicked(int,int)", self.onLoad)
-        ui.loadScanButton.connect("clicked(bool)", self.onLoad)
+        ui.rankTable.connect("cellDoubleClicked(int,int)", self.onDoubleClick)
+        onClick(ui.loadScanButton, self.onLoad, ui.rankLabel)
         self._table.show([])
 
     def refresh(self):
@@ -41,20 +44,22 @@ class NextCaseSection:
         ui = self._ui
         reason = self._whyNot()
         ui.rankButton.enabled = not reason
-        ui.rankButton.toolTip = reason or _("Let the model '{title}' look at every scan, to put them in order").format(
-            title=self._desk.package.manifest["title"]
-        )
+        ui.rankButton.toolTip = reason or _(
+            "Put the scans in random order, those last whose points, as '{title}' finds them, nearly repeat others"
+        ).format(title=self._context.package.manifest.title)
         chosen = self._table.chosenRow() is not None
         ui.loadScanButton.enabled = chosen
         ui.loadScanButton.toolTip = (
             _("Load the scan and choose it for detection") if chosen else _("Choose a scan in the list first.")
         )
-        ui.scansPath.enabled = not self.watch.isRunning
+        ui.scansPath.enabled = not self.progress.isRunning
 
     def _whyNot(self):
-        if self.watch.isRunning:
-            return _("The scans are being ranked.")
-        if self._desk.package is None:
+        if self.progress.isRunning:
+            return _("The scans are being put in order.")
+        if self._context.whyBusy():
+            return self._context.whyBusy()
+        if self._context.package is None:
             return _("Choose a model at the top first.")
         folder = self._ui.scansPath.currentPath.strip()
         if not folder:
@@ -63,34 +68,22 @@ class NextCaseSection:
 
     def onRank(self):
         """Start ranking."""
-        ui, folder = self._ui, self._ui.scansPath.currentPath.strip()
+        folder = self._ui.scansPath.currentPath.strip()
         qt.QSettings().setValue(SETTING, folder)
-        package, device = self._desk.package, self._desk.device
-        cases = ["--cases", self._set.path] if self._set.exists() else []
         self._scans = []
         self._table.show([])
-        try:
-            self._desk.ensureDependencies()
-            self.watch.start(
-                self._desk.command(
-                    lambda files: [
-                        "cases",
-                        "rank",
-                        folder,
-                        "--model",
-                        package.path,
-                        *cases,
-                        "--output",
-                        files / RANKING,
-                        "--device",
-                        device,
-                    ],
-                    _("ranking"),
-                    acceptsUnfinished=True,
-                )
-            )
-        except H3DELandmarksError as error:
-            ui.rankLabel.text = str(error)
+        self._context.ensureDependencies(self._ui.rankLabel)
+        reason = self._whyNot()  # what is chosen may have changed meanwhile
+        if reason:
+            self._ui.rankLabel.text = reason
+            return
+        cases = ["--cases", self._cases.path] if self._cases.exists() else []
+        model = ["--model", self._context.package.path, "--device", self._context.device]
+
+        def arguments(files):
+            return ["cases", "rank", folder, *model, *cases, "--output", files / RANKING]
+
+        self.progress.start(self._context.command(arguments, _("ranking"), acceptsUnfinished=True))
 
     def _onRanked(self, run):
         self._scans = run.result["scans"]
@@ -100,12 +93,12 @@ class NextCaseSection:
         )
         known, unreadable = len(run.result["known"]), len(run.result["unreadable"])
         said = [
-            _("{count} scans, the most instructive first.").format(count=len(self._scans))
+            _("{count} scans in random order, those that nearly repeat others last.").format(count=len(self._scans))
             if self._scans
-            else _("There is no scan that is worth correcting.")
+            else _("There is no scan that has not been corrected.")
         ]
         if known:
-            said.append(_("In the training set already: {count}.").format(count=known))
+            said.append(_("Among the cases already: {count}.").format(count=known))
         if unreadable:
             said.append(_("Cannot be read: {count}.").format(count=unreadable))
         return " ".join([*said, *run.warnings])
@@ -117,14 +110,14 @@ class NextCaseSection:
             return
         path = Path(self._scans[row]["scan"])
         node = slicer.mrmlScene.GetNodeByID(self._loaded.get(path, ""))
-        try:
-            node = node or loadScan(path, path.name.partition(".")[0])
-        except H3DELandmarksError as error:
-            self._ui.rankLabel.text = str(error)
-            return
+        node = node or loadScan(path, path.name.partition(".")[0])
         self._loaded[path] = node.GetID()
-        self._desk.show(node)
+        self._context.show(node)
+
+    def onDoubleClick(self, row, column):
+        """As the button."""
+        self._ui.loadScanButton.click()
 
     def close(self):
         """End a ranking that is running."""
-        self.watch.stop()
+        self.progress.stop()

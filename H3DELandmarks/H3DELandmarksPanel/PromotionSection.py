@@ -1,50 +1,51 @@
 """The part of the panel that compares a retrained model with the one in use, and puts it in its place."""
 
-import json
 import math
+from datetime import datetime, timezone
 
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError
+from H3DELandmarksLib.formats.comparison import read_comparison
+from H3DELandmarksLib.formats.run import COMPARISON, TIME_FORMAT
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.retraining.promote import promote_run
 from H3DELandmarksPanel.ModelChoice import modelKey
-from H3DELandmarksPanel.RetrainingRuns import findRuns
-from H3DELandmarksPanel.RunWatch import RunWatch
-from H3DELandmarksPanel.TextTable import TextTable
+from H3DELandmarksPanel.PanelContext import onClick
+from H3DELandmarksPanel.RunProgress import RunProgress
+from H3DELandmarksPanel.Tables import TextTable
 
-COMPARISON = "comparison.json"
 COARSE_MM = 1.0  # where a tolerance is no less, hundredths of a millimeter are told, else thousandths
 
 
 class PromotionSection:
     """Connects the upper widgets of the section "Compare and promote"."""
 
-    def __init__(self, ui, desk, trainingSet, onPromoted):
-        """Args: the widgets by name, the Desk, the TrainingSet, what to call when another model is in use."""
-        self._ui, self._desk, self._set, self._onPromoted = ui, desk, trainingSet, onPromoted
+    def __init__(self, ui, context, folder, onPromoted):
+        """Args: the widgets by name, PanelContext, CasesFolder, what to call when another model is in use."""
+        self._ui, self._context, self._folder, self._onPromoted = ui, context, folder, onPromoted
         self._runs, self._comparison = [], None
         self._current = None  # the ModelPackage in use of the model that the chosen retraining has made a version of
         headers = [_("Landmark"), _("In use (mm)"), _("New (mm)"), _("Better by (mm)")]
         self._table = TextTable(ui.promotionTable, headers, rightAligned=(1, 2, 3))
-        self.watch = RunWatch(
+        self.progress = RunProgress(
             ui.compareModelsProgressBar, ui.promotionLabel, ui.cancelCompareModelsButton, self._onCompared, self.refresh
         )
         ui.runSelector.connect("currentIndexChanged(int)", self.onRunChosen)
-        ui.compareModelsButton.connect("clicked(bool)", self.onCompare)
-        ui.promoteButton.connect("clicked(bool)", lambda: self.onPromote(None))
-        ui.overrideButton.connect("clicked(bool)", lambda: self.onPromote(ui.overrideReasonEdit.text))
+        onClick(ui.compareModelsButton, self.onCompare, ui.promotionLabel)
+        onClick(ui.promoteButton, lambda: self.onPromote(None), ui.promotionLabel)
+        onClick(ui.overrideButton, lambda: self.onPromote(ui.overrideReasonEdit.text), ui.promotionLabel)
         ui.overrideReasonEdit.connect("textChanged(QString)", self.refresh)
-        self.onSetChanged()
+        self.onCasesChanged()
 
     # What there is
 
-    def onSetChanged(self):
-        """The training set is another one, or a retraining has ended: look which models there are to compare."""
-        if self.watch.isRunning:
+    def onCasesChanged(self):
+        """The folder is another one, or a retraining has ended: look which models there are to compare."""
+        if self.progress.isRunning or self._context.whyBusy():
             return
         chosen = self._run.folder if self._run else None
-        self._runs = [run for run in findRuns(self._set.path) if run.isDone] if self._set.exists() else []
+        self._runs = [run for run in self._folder.runs() if run.record.is_done]
         selector = self._ui.runSelector
         wasBlocked = selector.blockSignals(True)
         selector.clear()
@@ -73,7 +74,7 @@ class PromotionSection:
 
     def refresh(self):
         """Say what can be done now."""
-        ui, run, busy = self._ui, self._run, self.watch.isRunning
+        ui, run, busy = self._ui, self._run, self._whyBusy()
         reason = self._whyNotCompare(run, busy)
         ui.compareModelsButton.enabled = not reason
         ui.compareModelsButton.toolTip = reason or _("Let both models look at the cases that neither has learnt from")
@@ -90,9 +91,12 @@ class PromotionSection:
         )
         ui.runSelector.enabled = not busy
 
+    def _whyBusy(self):
+        return _("A comparison is running.") if self.progress.isRunning else self._context.whyBusy()
+
     def _whyNotCompare(self, run, busy):
         if busy:
-            return _("A comparison is running.")
+            return busy
         if run is None:
             return _("Retrain a model first.")
         return "" if self._current else _("No model of this name is in use, so there is nothing to compare with.")
@@ -104,9 +108,9 @@ class PromotionSection:
             return _("This model is in use already.")
         if self._comparison is None:
             return _("Compare the models first.") if self._current else ""
-        if self._current is not None and self._comparison["base"]["version"] != self._current.version:
+        if self._current is not None and self._comparison.base.version != self._current.version:
             return _("Another version is in use than at the time of the comparison: compare again.")
-        return "" if self._comparison["decision"]["promote"] else _("The comparison advises against it, see above.")
+        return "" if self._comparison.decision.promote else _("The comparison advises against it, see above.")
 
     def _whyNotOverride(self, run, busy):
         if busy or run is None:
@@ -116,35 +120,28 @@ class PromotionSection:
         return "" if self._whyNotPromote(run, busy) else _("Nothing speaks against promoting it.")
 
     def _isInUse(self, run):
-        return self._current is not None and modelKey(self._current) == run.model
+        return self._current is not None and modelKey(self._current) == _key(run.record.model)
 
     # Comparing
 
     def onCompare(self):
         """Start a comparison."""
+        self._context.ensureDependencies(self._ui.promotionLabel)
         run = self._run
+        files = ["--cases", self._folder.path, "--run", run.folder, "--output", run.folder / COMPARISON]
         arguments = [
             "models",
             "compare",
             self._current.id,
-            run.folder / "package",
-            "--cases",
-            self._set.path,
-            "--run",
-            run.folder,
-            "--output",
-            run.folder / COMPARISON,
+            run.package_folder,
+            *files,
             "--device",
-            self._desk.device,
+            self._context.device,
         ]
-        try:
-            self._desk.ensureDependencies()
-            self.watch.start(self._desk.command(arguments, _("comparison")))
-        except H3DELandmarksError as error:
-            self._ui.promotionLabel.text = str(error)
+        self.progress.start(self._context.command(arguments, _("comparison")))
 
     def _onCompared(self, run):
-        self._comparison = run.result
+        self._comparison = _readComparison(self._run)
         self._showComparison()
         return self._ui.promotionLabel.text
 
@@ -154,13 +151,13 @@ class PromotionSection:
             self._table.show([])
             self._ui.promotionLabel.text = ""
             return
-        decimals = 2 if comparison["tolerance_mm"] >= COARSE_MM else 3
-        rows = [{**comparison["total"], "name": _("All landmarks")}, *comparison["landmarks"]]
-        self._table.show([_texts(row, decimals) for row in rows], [_toolTip(row, decimals) for row in rows])
-        decision = comparison["decision"]
-        advice = _("The new model can be promoted.") if decision["promote"] else _("It is better not promoted.")
-        points = [f"\u2022 {text}" for text in (*decision["reasons"], *comparison["remarks"])]
-        self._ui.promotionLabel.text = "\n".join([f"{comparison['sentence']} {advice}", *points])
+        decimals = 2 if comparison.tolerance_mm >= COARSE_MM else 3
+        rows = [(_("All landmarks"), comparison.total), *((row.name, row) for row in comparison.landmarks)]
+        self._table.show([_texts(*row, decimals) for row in rows], [_toolTip(*row, decimals) for row in rows])
+        decision = comparison.decision
+        advice = _("The new model can be promoted.") if decision.promote else _("It is better not promoted.")
+        points = [f"\u2022 {text}" for text in (*decision.reasons, *comparison.remarks)]
+        self._ui.promotionLabel.text = "\n".join([f"{comparison.sentence()} {advice}", *points])
 
     # Promoting
 
@@ -170,31 +167,36 @@ class PromotionSection:
         Args:
             reason: why it is promoted against the advice, None where that is not needed.
         """
-        try:
-            package = promote_run(self._run.folder, override=reason).package
-        except H3DELandmarksError as error:
-            self._ui.promotionLabel.text = str(error)
-            return
+        told = self._ui.promotionLabel.text
+        self._context.ensureDependencies(self._ui.promotionLabel)
+        self._ui.promotionLabel.text = told
+        package = promote_run(self._run.folder, override=reason).package
         self._ui.overrideReasonEdit.text = ""
-        self._desk.modelsChanged(modelKey(package))
+        self._context.modelsChanged(modelKey(package))
         self._onPromoted()
         self._ui.promotionLabel.text = _("{title} {version} is in use from now on.").format(
-            title=package.manifest["title"], version=package.version
+            title=package.manifest.title, version=package.version
         )
 
     def close(self):
         """End a comparison that is running."""
-        self.watch.stop()
+        self.progress.stop()
+
+
+def _key(model):
+    return f"{model.id}@{model.version}"
 
 
 def _runText(run):
-    return _("{model}, {when}").format(model=run.title, when=run.updated.astimezone().strftime("%Y-%m-%d %H:%M"))
+    updated = datetime.strptime(run.record.updated, TIME_FORMAT).replace(tzinfo=timezone.utc).astimezone()
+    model = run.record.model
+    return _("{model}, {when}").format(model=f"{model.id} {model.version}", when=updated.strftime("%Y-%m-%d %H:%M"))
 
 
 def _inUse(run):
     """The version in use of the model that a run has made a version of, None where there is none."""
     try:
-        return find_model(run.model.partition("@")[0])
+        return find_model(run.record.model.id)
     except H3DELandmarksError:
         return None
 
@@ -202,35 +204,30 @@ def _inUse(run):
 def _readComparison(run):
     """The comparison that was made before, None where there is none that can be read."""
     try:
-        content = json.loads((run.folder / COMPARISON).read_text(encoding="utf-8"))
-        return content if {"decision", "landmarks", "total", "sentence"} <= set(content) else None
-    except (OSError, ValueError, TypeError):
+        comparison = read_comparison(run.folder / COMPARISON)
+    except H3DELandmarksError:
         return None
+    return comparison if comparison.decision is not None else None
 
 
-def _texts(row, decimals):
-    gain = row["improvement"]["mean"]
-    sign = "+" if gain is not None and gain > 0 else ""
-    return (
-        row["name"],
-        _length(row["base"]["mean_mm"], decimals),
-        _length(row["candidate"]["mean_mm"], decimals),
-        sign + _length(gain, decimals),
-    )
+def _texts(name, row, decimals):
+    gain = row.improvement.mean
+    lengths = [_length(value, decimals) for value in (row.base.mean_mm, row.candidate.mean_mm, gain)]
+    return (name, *lengths[:2], ("+" if gain > 0 else "") + lengths[2])
 
 
-def _toolTip(row, decimals):
-    gain = row["improvement"]
+def _toolTip(name, row, decimals):
+    gain = row.improvement
     said = _("{name}: {points} points, missed {before} before and {after} now; 95 % interval {low} to {high} mm")
     return said.format(
-        name=row["name"],
-        points=row["points"],
-        before=row["base"]["missed"],
-        after=row["candidate"]["missed"],
-        low=_length(gain["low"], decimals),
-        high=_length(gain["high"], decimals),
+        name=name,
+        points=row.points,
+        before=row.base.missed,
+        after=row.candidate.missed,
+        low=_length(gain.low, decimals),
+        high=_length(gain.high, decimals),
     )
 
 
 def _length(value, decimals):
-    return "" if value is None or not math.isfinite(value) else f"{value:.{decimals}f}"
+    return f"{value:.{decimals}f}" if math.isfinite(value) else ""

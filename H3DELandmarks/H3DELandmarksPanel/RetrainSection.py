@@ -1,31 +1,41 @@
-"""The part of the panel that retrains a model with the training set, and shows how that goes."""
+"""The part of the panel that retrains a model with the cases, and shows how that goes."""
+
+import csv
+import math
+import re
+import time
+from dataclasses import dataclass
 
 import qt
 import slicer
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError
+from H3DELandmarksLib.formats.run import SECONDS_UNTIL_FORGOTTEN, read_run
+from H3DELandmarksLib.models import available_models
 from H3DELandmarksLib.scene import remove_curves, show_curves
-from H3DELandmarksPanel.BaseModels import startsFor
+from H3DELandmarksPanel.CommandRun import CommandRun, RunState, newRunFolder, pythonExecutable
 from H3DELandmarksPanel.ModelChoice import modelKey
+from H3DELandmarksPanel.PanelContext import onClick
 from H3DELandmarksPanel.Parameters import Device
-from H3DELandmarksPanel.RetrainingRuns import SECONDS_UNTIL_FORGOTTEN, findRuns, newRunFolder, readCurves, readRun
-from H3DELandmarksPanel.RunWatch import RunWatch
-from H3DELandmarksPanel.TrainingRun import TrainingRun
+from H3DELandmarksPanel.RunProgress import RunProgress
+
+SECONDS_TO_FINISH = 60.0
+SECONDS_TO_CLOSE = 3.0
 
 
 class RetrainSection:
     """Connects the widgets of the section "Retrain"."""
 
-    def __init__(self, ui, desk, trainingSet, onChange):
-        """Args: the widgets by name, the Desk, the TrainingSet, what to call when a retraining has begun or ended."""
-        self._ui, self._desk, self._set, self._onChange = ui, desk, trainingSet, onChange
+    def __init__(self, ui, context, folder, onChange):
+        """Args: the widgets by name, PanelContext, CasesFolder, what to call when a retraining has begun or ended."""
+        self._ui, self._context, self._folder, self._onChange = ui, context, folder, onChange
         self._starts = []
-        self._newest = None  # the newest RetrainingRun of the training set
+        self._newest = None  # RunFolder of the newest retraining with the cases
         self._shown = None  # folder of the run whose curve is shown, and how many rows it had
         for device in Device:
             ui.retrainDeviceSelector.addItem(device.label(), device.value)
-        self.watch = RunWatch(
+        self.progress = RunProgress(
             ui.retrainProgressBar,
             ui.retrainLabel,
             ui.cancelRetrainButton,
@@ -37,28 +47,28 @@ class RetrainSection:
         self._forgetting.setSingleShot(True)
         self._forgetting.interval = int(1000 * SECONDS_UNTIL_FORGOTTEN)
         self._forgetting.connect("timeout()", self.onForgotten)
-        ui.retrainButton.connect("clicked(bool)", self.onRetrain)
-        ui.resumeButton.connect("clicked(bool)", self.onResume)
-        ui.curveButton.connect("clicked(bool)", self.onShowCurve)
+        onClick(ui.retrainButton, self.onRetrain, ui.retrainLabel)
+        onClick(ui.resumeButton, self.onResume, ui.retrainLabel)
+        onClick(ui.curveButton, self.onShowCurve, ui.retrainLabel)
 
-    def onSetChanged(self):
-        """The training set is another one, or has a case more: look what can be begun and resumed."""
+    def onCasesChanged(self):
+        """The folder is another one, or has a case more: look what can be begun and resumed."""
         self._look()
-        if not self.watch.isRunning:
+        if not self.progress.isRunning:
             run = self._newest
-            self._ui.retrainLabel.text = _toldOf(run) if run is not None and not run.isDone else ""
+            self._ui.retrainLabel.text = _toldOf(run) if run is not None and not run.record.is_done else ""
         self.refreshModels()
 
     def refreshModels(self):
-        """Offer the models that know the landmarks of the training set."""
+        """Offer the models that know the landmarks of the cases."""
         selector = self._ui.baseModelSelector
         chosen = selector.currentText
-        self._starts = startsFor(self._set) if self._set.exists() else []
+        self._starts = startsFor(self._folder) if self._folder.exists() else []
         selector.clear()
         for start in self._starts:
             selector.addItem(start.text)
         texts = [start.text for start in self._starts]
-        chosenKey = modelKey(self._desk.package) if self._desk.package else ""
+        chosenKey = modelKey(self._context.package) if self._context.package else ""
         atHand = next((start.text for start in self._starts if start.key and start.key == chosenKey), None)
         wanted = chosen if chosen in texts else atHand
         if wanted is not None:
@@ -66,11 +76,11 @@ class RetrainSection:
 
     def refresh(self):
         """Say what can be done now."""
-        ui, busy, run = self._ui, self.watch.isRunning, self._newest
-        reason = _("A training is running.") if busy else self._whyNot()
+        ui, run = self._ui, self._newest
+        reason = self._whyBusy() or self._whyNot()
         ui.retrainButton.enabled = not reason
         ui.retrainButton.toolTip = reason or _("Teach a copy of the model with your cases; Slicer stays usable")
-        reason = _("A training is running.") if busy else self._whyNotResume(run)
+        reason = self._whyBusy() or self._whyNotResume(run)
         ui.resumeButton.enabled = not reason
         ui.resumeButton.toolTip = reason or _("Go on with the training that was interrupted, from where it was")
         hasCurve = run is not None and any(readCurves(run).values())
@@ -81,24 +91,27 @@ class RetrainSection:
             else _("There is no curve yet.")
         )
         for widget in (ui.baseModelSelector, ui.retrainDeviceSelector, ui.stepsSpinBox, ui.heldOutSpinBox):
-            widget.enabled = not busy
+            widget.enabled = not self._whyBusy()
+
+    def _whyBusy(self):
+        return _("A training is running.") if self.progress.isRunning else self._context.whyBusy()
 
     def _whyNot(self):
-        if not self._set.exists():
-            return _("Add cases to a training set first.")
-        return "" if self._starts else _("The training set cannot be read: choose it again.")
+        if not self._folder.exists():
+            return _("Add cases first.")
+        return "" if self._starts else _("The cases cannot be read: choose their folder again.")
 
     def _whyNotResume(self, run):
-        if run is None or run.isDone:
+        if run is None or run.record.is_done:
             return _("There is no interrupted training.")
-        if run.maybeRunning():
+        if run.record.may_be_running():
             self._forgetting.start()
             return _("This training was going on a moment ago, perhaps in another Slicer: try again in a minute.")
         return ""
 
     def _look(self):
         """Look which retrainings there are."""
-        runs = findRuns(self._set.path) if self._set.exists() else []
+        runs = self._folder.runs()
         self._newest = runs[0] if runs else None
 
     def onForgotten(self):
@@ -113,7 +126,7 @@ class RetrainSection:
         arguments = [*start.arguments, "--held-out", ui.heldOutSpinBox.value / 100]
         if ui.stepsSpinBox.value:
             arguments += ["--steps", ui.stepsSpinBox.value]
-        self._start(newRunFolder(self._set.path), arguments)
+        self._start(self._folder.newRunFolder(), arguments)
 
     def onResume(self):
         """Go on with the retraining that was interrupted."""
@@ -122,26 +135,23 @@ class RetrainSection:
     def _start(self, folder, arguments):
         selector = self._ui.retrainDeviceSelector
         device = selector.itemData(selector.currentIndex)
-        try:
-            self._desk.ensureDependencies()
-            run = TrainingRun(self._set.path, folder, [*arguments, "--device", device])
-        except H3DELandmarksError as error:
-            self._ui.retrainLabel.text = str(error)
-            return
+        cases = self._folder.path
+        self._context.ensureDependencies(self._ui.retrainLabel)
         self._shown = None
-        self.watch.start(run)
+        self.progress.start(TrainingRun(cases, folder, [*arguments, "--device", device]))
 
     def _onPoll(self, run):
         """Show the curve once it begins, and whenever it has grown."""
-        record = readRun(run.folder)
-        if record is None:
+        try:
+            retraining = read_run(run.folder)
+        except H3DELandmarksError:  # it has not begun to write
             return
-        curves = readCurves(record)
+        curves = readCurves(retraining)
         rows = sum(map(len, curves.values()))
         if rows and self._shown != (run.folder, rows):
             isFirst = self._shown is None or self._shown[0] != run.folder
-            self._shown, self._newest = (run.folder, rows), record
-            self._show(record, curves, inLayout=isFirst)
+            self._shown, self._newest = (run.folder, rows), retraining
+            self._show(retraining, curves, inLayout=isFirst)
             self._ui.curveButton.enabled = True
 
     def onShowCurve(self):
@@ -151,7 +161,7 @@ class RetrainSection:
             self._show(run, readCurves(run), inLayout=True)
 
     def _show(self, run, curves, inLayout):
-        chart = show_curves(slicer.mrmlScene, _("Training of {model}").format(model=run.title), curves)
+        chart = show_curves(slicer.mrmlScene, _("Training of {model}").format(model=_title(run)), curves)
         if inLayout:
             slicer.modules.plots.logic().ShowChartInLayout(chart)
 
@@ -164,21 +174,163 @@ class RetrainSection:
 
     def _onRunChanged(self):
         self._look()
-        if not self.watch.isRunning:
+        if not self.progress.isRunning:
             run = self._newest
-            if run is not None and not run.isDone:
+            if run is not None and not run.record.is_done:
                 self._ui.retrainLabel.text = f"{self._ui.retrainLabel.text} {_toldOf(run)}".strip()
         self._onChange()
 
     def close(self):
         """End a training that is running; it can be resumed."""
         self._forgetting.stop()
-        self.watch.stop()
+        self.progress.stop()
         remove_curves(slicer.mrmlScene)
 
 
 def _toldOf(run):
     """One sentence about a retraining that is not done."""
     return _("The training of {model} was interrupted at step {step} of {steps}: resume it, or begin another.").format(
-        model=run.title, step=run.step, steps=run.steps
+        model=_title(run), step=run.record.step, steps=run.record.steps
     )
+
+
+def _title(run):
+    """What the panel calls the candidate of a retraining."""
+    return f"{run.record.model.id} {run.record.model.version}"
+
+
+def readCurves(run):
+    """{stage: [{column: number}]} of a RunFolder, as far as it is; NaN where a cell holds no number."""
+    return {stage: _rows(run.folder / stage / "curve.csv") for stage in run.record.stage_names}
+
+
+def _rows(path):
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return [{name: _number(text) for name, text in row.items()} for row in csv.DictReader(stream)]
+    except OSError:
+        return []
+
+
+def _number(text):
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+class TrainingRun(CommandRun):
+    """``train --from-cases`` that goes on while somebody calls `poll`.
+
+    Attributes:
+        folder: of the retraining; it stays.
+    """
+
+    def __init__(self, cases, folder, arguments):
+        """Begin, or go on.
+
+        Args:
+            cases: Path of their folder.
+            folder: Path of the retraining.
+            arguments: of the command, beside those two.
+        """
+        self.folder = folder
+        self._stopAsked = None
+        super().__init__(
+            ["train", "--from-cases", cases, "--output", folder, *arguments],
+            pythonExecutable(),
+            newRunFolder(slicer.app.temporaryPath),
+            _("training"),
+            logFolder=folder,
+        )
+
+    def askToStop(self):
+        """Let the child process keep what it has learnt and end, where the system can tell it to; else end it."""
+        if self.child is None or not self.child.askToEnd():
+            self.cancel()
+            return
+        self._stopAsked = time.monotonic()
+        self.stage = _("Stopping")
+
+    def poll(self):
+        """Take note of what has happened since the last call; a child process that does not stop is ended."""
+        super().poll()
+        if self._stopAsked is None or self.state is not RunState.RUNNING:
+            return
+        self.stage = _("Stopping")
+        if time.monotonic() - self._stopAsked > SECONDS_TO_FINISH:
+            self.close(RunState.CANCELLED)
+
+    def conclude(self):
+        """The program that was started has ended; where it was told to, its children may still keep their work."""
+        if self._stopAsked is None or (self.result and self.result.get("ok")):
+            super().conclude()
+        elif self.error or not self.child.isAlive:
+            self.stage = _("Cancelled.")
+            self.close(RunState.CANCELLED)
+
+    def cancel(self):
+        """End the child process; a moment is left to it to keep what it has learnt."""
+        if self.state is RunState.RUNNING and self.child is not None and self.child.askToEnd():
+            end = time.monotonic() + SECONDS_TO_CLOSE
+            while not self.error and self.child.isAlive and time.monotonic() < end:
+                time.sleep(0.05)
+                self.note()
+        super().cancel()
+
+
+@dataclass(frozen=True)
+class Start:
+    """One way to begin.
+
+    Attributes:
+        text: what the panel calls it.
+        key: ID@VERSION of the base, empty for a new model.
+        arguments: of the command ``train``.
+    """
+
+    text: str
+    key: str
+    arguments: tuple
+
+
+def startsFor(folder):
+    """The ways to begin a retraining with a CasesFolder, those with a base model first; none where it is damaged."""
+    packages = [entry.package for entry in available_models() if entry.package]
+    try:
+        project = folder.project()
+        names = _allNames(project)
+    except H3DELandmarksError:
+        return []
+    fitting = [package for package in packages if names & set(package.scheme.names)]
+    fresh = ("--new-model", newModelId(project.scheme.id, {package.id for package in packages}))
+    starts = [_fineTuning(package) for package in fitting]
+    starts.append(Start(_("A new model for these landmarks"), "", fresh))
+    for package in _newest(packages):
+        text = _("A new model, begun from {title}").format(title=package.manifest.title)
+        starts.append(Start(text, "", (*fresh, "--encoder-from", modelKey(package))))
+    return starts
+
+
+def newModelId(schemeId, taken):
+    """An id for a new model that no other model has."""
+    stem = re.sub("[^a-z0-9]+", "-", schemeId.lower()).strip("-")[:56] or "model"
+    name, number = stem, 2
+    while name in taken:
+        name, number = f"{stem}-{number}", number + 1
+    return name
+
+
+def _fineTuning(package):
+    text = f"{package.manifest.title} ({package.version})"
+    return Start(text, modelKey(package), ("--base-model", modelKey(package)))
+
+
+def _allNames(project):
+    """Names of the landmarks in all versions of their scheme: models may know them by older names."""
+    return {name for scheme in project.schemes() for name in scheme.names}
+
+
+def _newest(packages):
+    """The newest version of each model; the packages come in that order."""
+    return list({package.id: package for package in reversed(packages)}.values())[::-1]

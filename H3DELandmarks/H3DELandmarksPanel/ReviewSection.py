@@ -11,15 +11,71 @@ from H3DELandmarksLib.scene import (
     Review,
     ReviewHistory,
     ReviewState,
+    begin_placing,
     center_views,
+    end_placing,
     hide_radius,
+    interaction_node,
+    is_placing,
     show_radius,
 )
-from H3DELandmarksPanel.PointPlacing import PointPlacing
-from H3DELandmarksPanel.ReviewTable import ReviewTable, lengthText, percentText
+from H3DELandmarksPanel.PanelContext import onClick
+from H3DELandmarksPanel.Tables import ReviewTable, lengthText, percentText
 
 MILLISECONDS_TO_REFRESH = 50
 WITHOUT_POSITION = (ReviewState.ABSENT, ReviewState.PROPOSED_ABSENT, ReviewState.UNKNOWN)
+
+
+class PointPlacing:
+    """The time between "Place" and the click, or the end of it by other means."""
+
+    def __init__(self, onEnd):
+        """Args: what to call when the point was placed, or placing has ended."""
+        self._onEnd = onEnd
+        self._node = None
+        self._scene = None
+        self._pointID = None
+        self._wasUnknown = False
+        self._tag = None
+
+    def isActive(self):
+        """Whether the next click places the point."""
+        return self._node is not None
+
+    def start(self, node, index, wasUnknown):
+        """Let the next click place a point.
+
+        Args:
+            node: vtkMRMLMarkupsFiducialNode.
+            index: of a control point without a position.
+            wasUnknown: whether nobody has said so far that the landmark is absent.
+        """
+        self.stop()
+        self._node, self._pointID, self._wasUnknown = node, node.GetNthControlPointID(index), wasUnknown
+        self._scene = node.GetScene()  # the node may be taken out of it meanwhile
+        begin_placing(node, index)
+        interaction = interaction_node(self._scene)
+        self._tag = interaction.AddObserver(interaction.InteractionModeChangedEvent, self._onModeChanged)
+
+    def stop(self):
+        """End it without a click."""
+        if self._node is not None:
+            end_placing(self._scene)
+            self._finish()
+
+    def _onModeChanged(self, caller, event):
+        if self._node is not None and not is_placing(self._node):
+            self._finish()
+
+    def _finish(self):
+        if self._node is None:
+            return
+        node, self._node = self._node, None
+        interaction_node(self._scene).RemoveObserver(self._tag)
+        index = node.GetNthControlPointIndexByID(self._pointID)
+        if index >= 0 and node.GetNthControlPointPositionStatus(index) != node.PositionDefined and not self._wasUnknown:
+            node.SetNthControlPointPositionMissing(index)
+        self._onEnd()
 
 
 class ReviewSection:
@@ -45,18 +101,22 @@ class ReviewSection:
         ui = self.ui
         ui.reviewTable.connect("itemSelectionChanged()", self.onRowChosen)
         ui.reviewTable.connect("cellClicked(int,int)", self.onCellClicked)
-        ui.nextButton.connect("clicked(bool)", lambda: self.step(backward=False))
-        ui.previousButton.connect("clicked(bool)", lambda: self.step(backward=True))
-        ui.acceptButton.connect("clicked(bool)", self.onAccept)
-        ui.acceptAllButton.connect("clicked(bool)", self.onAcceptAll)
-        ui.absentButton.connect("clicked(bool)", lambda: self._do(self._review.mark_absent))
-        ui.backButton.connect("clicked(bool)", lambda: self._do(self._review.back_to_proposal))
-        ui.swapButton.connect("clicked(bool)", lambda: self._do(self._review.swap_sides))
-        ui.placeButton.connect("clicked(bool)", self.onPlace)
-        ui.undoButton.connect("clicked(bool)", lambda: self._travel(self._history.undo))
-        ui.redoButton.connect("clicked(bool)", lambda: self._travel(self._history.redo))
-        ui.lockPointButton.connect("clicked(bool)", self.onLockPoint)
-        ui.lockAllButton.connect("clicked(bool)", self.onLockAll)
+        actions = {
+            ui.nextButton: lambda: self.step(backward=False),
+            ui.previousButton: lambda: self.step(backward=True),
+            ui.acceptButton: self.onAccept,
+            ui.acceptAllButton: self.onAcceptAll,
+            ui.absentButton: lambda: self._do(self._review.mark_absent),
+            ui.backButton: lambda: self._do(self._review.back_to_proposal),
+            ui.swapButton: lambda: self._do(self._review.swap_sides),
+            ui.placeButton: self.onPlace,
+            ui.undoButton: lambda: self._travel(self._history.undo),
+            ui.redoButton: lambda: self._travel(self._history.redo),
+            ui.lockPointButton: self.onLockPoint,
+            ui.lockAllButton: self.onLockAll,
+        }
+        for button, action in actions.items():
+            onClick(button, action, ui.reviewStatusLabel)
 
     # The point list
 

@@ -115,20 +115,20 @@ def compare(test, panel, pointList, reference):
 
 
 def keepAndCheck(test, panel):
-    """Keep the case in a new training set, and check that; the user's own training set is left alone."""
+    """Keep the case in a new folder, and check that; the user's own cases are left alone."""
     ui, learning = panel.learning.ui, panel.learning
-    before, folder = ui.trainingSetPath.currentPath, Path(slicer.app.temporaryPath) / "H3DELandmarksTrainingSet"
+    before, folder = ui.casesPath.currentPath, Path(slicer.app.temporaryPath) / "H3DELandmarksCases"
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        ui.trainingSetPath.currentPath = str(folder)
+        ui.casesPath.currentPath = str(folder)
         ui.addCaseButton.click()
-        waitWhile(test, lambda: learning.cases.watch.isRunning)
-        test.assertIn("Added as a new case.", ui.trainingSetLabel.text)
+        waitWhile(test, lambda: learning.cases.progress.isRunning)
+        test.assertIn("Added as a new case.", ui.casesLabel.text)
         ui.checkButton.click()
-        waitWhile(test, lambda: learning.check.watch.isRunning)
+        waitWhile(test, lambda: learning.check.progress.isRunning)
         test.assertIn("1 case", ui.checkLabel.text)
     finally:
-        ui.trainingSetPath.currentPath = before
+        ui.casesPath.currentPath = before
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -8,23 +8,24 @@ from H3DELandmarksLib.models import available_models
 from H3DELandmarksLib.models.sharing import add_shared, share_model
 from H3DELandmarksLib.models.versions import revert, versions_of
 from H3DELandmarksPanel.ModelChoice import modelKey
-from H3DELandmarksPanel.TextTable import TextTable
+from H3DELandmarksPanel.PanelContext import onClick
+from H3DELandmarksPanel.Tables import TextTable
 
 
 class VersionsSection:
     """Connects the lower widgets of the section "Compare and promote"."""
 
-    def __init__(self, ui, desk, onReverted):
-        """Args: the widgets by name, the Desk, what to call when another version is in use."""
-        self._ui, self._desk, self._onReverted = ui, desk, onReverted
+    def __init__(self, ui, context, onReverted):
+        """Args: the widgets by name, the PanelContext, what to call when another version is in use."""
+        self._ui, self._context, self._onReverted = ui, context, onReverted
         self._ids, self._versions = [], []
         headers = [_("Version"), _("In use"), _("Cases"), _("Made from"), _("Date")]
         self._table = TextTable(ui.versionsTable, headers)
         ui.versionsSelector.connect("currentIndexChanged(int)", self.onModelChosen)
         ui.versionsTable.connect("itemSelectionChanged()", self.refresh)
-        ui.revertButton.connect("clicked(bool)", self.onRevert)
-        ui.shareButton.connect("clicked(bool)", self.onShare)
-        ui.addPackageButton.connect("clicked(bool)", self.onAdd)
+        onClick(ui.revertButton, self.onRevert, ui.versionsStatusLabel)
+        onClick(ui.shareButton, self.onShare, ui.versionsStatusLabel)
+        onClick(ui.addPackageButton, self.onAdd, ui.versionsStatusLabel)
         self.onModelsChanged()
 
     def onModelsChanged(self, chosen=None):
@@ -34,9 +35,9 @@ class VersionsSection:
             chosen: id of the model to list; the one that is listed, else that of the panel, by default.
         """
         selector = self._ui.versionsSelector
-        package = self._desk.package
+        package = self._context.package
         chosen = chosen or self._id or (package.id if package else None)
-        titles = {entry.package.id: entry.package.manifest["title"] for entry in available_models() if entry.package}
+        titles = {entry.package.id: entry.package.manifest.title for entry in available_models() if entry.package}
         self._ids = list(titles)
         wasBlocked = selector.blockSignals(True)
         selector.clear()
@@ -71,9 +72,12 @@ class VersionsSection:
         else:
             ui.revertButton.text = _("Go back to the previous version")
         reason = "" if len(self._versions) > 1 else _("There is only one version of this model.")
+        busy = self._context.whyBusy()
+        reason = busy or reason
         ui.revertButton.enabled = not reason
         ui.revertButton.toolTip = reason or _("No version is deleted; choose one in the list to use that one")
-        ui.shareButton.enabled = current is not None
+        ui.shareButton.enabled = current is not None and not busy
+        ui.addPackageButton.enabled = not busy
         ui.shareButton.toolTip = (
             _("Write the chosen version, else the one in use, as a file for another site")
             if current
@@ -88,15 +92,11 @@ class VersionsSection:
         """Use the chosen version, else the one that was used before."""
         chosen = self._chosen()
         version = chosen.package.version if chosen is not None and not chosen.is_current else None
-        try:
-            now = revert(self._id, version).package
-        except H3DELandmarksError as error:
-            self._ui.versionsStatusLabel.text = str(error)
-            return
-        self._desk.modelsChanged(modelKey(now))
+        now = revert(self._id, version).package
+        self._context.modelsChanged(modelKey(now))
         self._onReverted()
         self._ui.versionsStatusLabel.text = _("{title} {version} is in use from now on.").format(
-            title=now.manifest["title"], version=now.version
+            title=now.manifest.title, version=now.version
         )
 
     def onShare(self):
@@ -112,11 +112,8 @@ class VersionsSection:
         if not path:
             return
         path = path if path.lower().endswith(".zip") else f"{path}.zip"
-        try:
-            share_model(modelKey(package), path)
-        except H3DELandmarksError as error:
-            self._ui.versionsStatusLabel.text = str(error)
-            return
+        self._context.ensureDependencies(self._ui.versionsStatusLabel)
+        share_model(modelKey(package), path)
         self._ui.versionsStatusLabel.text = _(
             "Written: {path}. Read the model's card before you send it: its texts go along as they are."
         ).format(path=path)
@@ -128,20 +125,17 @@ class VersionsSection:
         )
         if not path:
             return
-        try:
-            added = add_shared(path)
-        except H3DELandmarksError as error:
-            self._ui.versionsStatusLabel.text = str(error)
-            return
+        self._context.ensureDependencies(self._ui.versionsStatusLabel)
+        added = add_shared(path)
         package = added.package
-        chosen = self._desk.package
-        self._desk.modelsChanged(modelKey(chosen or package))
+        chosen = self._context.package
+        self._context.modelsChanged(modelKey(chosen or package))
         self._onReverted()
         self.onModelsChanged(package.id)
         said = _("{title} {version} was added.") if added.is_new else _("{title} {version} was here already.")
         if not added.is_current:
             said += " " + _("To use it, choose it in the list.")
-        self._ui.versionsStatusLabel.text = said.format(title=package.manifest["title"], version=package.version)
+        self._ui.versionsStatusLabel.text = said.format(title=package.manifest.title, version=package.version)
 
     def close(self):
         """Nothing goes on here."""

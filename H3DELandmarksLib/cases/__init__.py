@@ -1,4 +1,8 @@
-"""A project of corrected cases: kept safely and without patient data, exchanged with others, checked before training.
+"""Corrected cases: kept safely and without patient data, exchanged with others, checked before training.
+
+The flow: `store` takes a scan with its corrected landmarks, or `exchange`, `nnlandmark` and `archive` bring it in
+from elsewhere; `schemes` changes which landmarks there are; `quality` finds what to look at before training;
+`next_case` says which scan to correct next.
 
 A project is a folder::
 
@@ -14,6 +18,7 @@ they were written; `CaseProject.review` gives the newest one of a case as the ne
 """
 
 from H3DELandmarksLib.cases.store import CaseProject, create_project, open_project
-from H3DELandmarksLib.formats.case_record import CaseLandmark, ModelName, ReviewState, Revision
+from H3DELandmarksLib.core.landmarks import ReviewState
+from H3DELandmarksLib.formats.case_record import CaseLandmark, ModelName, Revision
 
 __all__ = ["CaseLandmark", "CaseProject", "ModelName", "ReviewState", "Revision", "create_project", "open_project"]

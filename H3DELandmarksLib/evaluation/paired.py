@@ -8,29 +8,12 @@ Differences are improvements: the base's error less the candidate's, positive wh
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from H3DELandmarksLib.formats.comparison import Improvement
+
 DRAWS, SEED, LEVEL = 10_000, 20_26, 0.95
-
-
-@dataclass(frozen=True)
-class Improvement:
-    """How much better the candidate is, over subjects.
-
-    Attributes:
-        subjects: how many there are.
-        mean: of the subjects' improvements; NaN without any.
-        low, high: ends of the interval; infinite with fewer than two subjects, of which nothing follows.
-        p: of the signed-rank test that there is no difference, two-sided; 1 without any.
-    """
-
-    subjects: int
-    mean: float
-    low: float
-    high: float
-    p: float
 
 
 def counted_errors(
@@ -70,7 +53,8 @@ def subject_means(values: np.ndarray, subjects: Sequence[Hashable]) -> np.ndarra
     finite = np.isfinite(values)
     totals = np.tensordot(members, np.where(finite, values, 0.0), axes=1)
     counts = np.tensordot(members, finite.astype(float), axes=1)
-    return np.divide(totals, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+    means: np.ndarray = np.divide(totals, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+    return means
 
 
 def improvement(differences: np.ndarray, level: float = LEVEL, draws: int = DRAWS, seed: int = SEED) -> Improvement:
@@ -129,9 +113,9 @@ def signed_rank_p(values: np.ndarray) -> float:
 
 def holm(p: Sequence[float]) -> np.ndarray:
     """p values corrected for their number, in the same order (Holm 1979)."""
-    p = np.asarray(p, dtype=float)
-    order = np.argsort(p)
-    stepwise = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
-    corrected = np.empty(len(p))
+    values = np.asarray(p, dtype=float)
+    order = np.argsort(values)
+    stepwise = np.maximum.accumulate(values[order] * (len(values) - np.arange(len(values))))
+    corrected = np.empty(len(values))
     corrected[order] = np.minimum(stepwise, 1.0)
     return corrected

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.text import plain
 
 BINS = 10
 
@@ -104,8 +105,8 @@ class Statements:
             wide = reliability(stated, true)
             result[name] = {
                 "statements": wide.total,
-                "ece": _plain(wide.error),
-                "ece_equal_mass": _plain(reliability(stated, true, equal_mass=True).error),
+                "ece": plain(round(wide.error, 4)),
+                "ece_equal_mass": plain(round(reliability(stated, true, equal_mass=True).error, 4)),
                 "bins": wide.to_dict(),
             }
         return result
@@ -128,12 +129,9 @@ def compare_statements(
 def _row(found: LandmarkSet, reference: LandmarkSet, tolerance_mm: float) -> Sequence[np.ndarray]:
     truth = reference.ordered_as(found.names)
     distance = np.linalg.norm(found.positions - truth.positions, axis=1)
-    judged = found.present & ~truth.unknown
+    comparable = found.present & ~truth.unknown
     with np.errstate(invalid="ignore"):
-        right = np.where(judged, (distance <= tolerance_mm).astype(float), np.nan)
+        right = np.where(comparable, (distance <= tolerance_mm).astype(float), np.nan)
     present = np.where(truth.unknown, np.nan, truth.present.astype(float))
-    return found.presence, present, np.where(judged, found.confidence, np.nan), right
-
-
-def _plain(value: float) -> float | None:
-    return round(value, 4) if np.isfinite(value) else None
+    confidence = np.where(comparable, np.asarray(found.confidence), np.nan)
+    return np.asarray(found.presence), present, confidence, right

@@ -1,22 +1,23 @@
-"""Comparison of predicted with reference landmarks over cases, as numbers, text and tables."""
+"""Predicted beside reference landmarks over cases, as figures and text.
+
+The text ends with the table in which landmark detection is published: MRE +- SD, success detection rates, accuracy and
+F1 of presence, for all cases and apart for complete ones (no landmark is absent) and incomplete ones, as He et al. do
+for the MML set (Neurocomputing 567:127051).
+"""
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.execution import THRESHOLDS_MM
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.text import aligned, number, percent, plain
 from H3DELandmarksLib.evaluation import metrics
-from H3DELandmarksLib.evaluation.metrics import published_rows, published_text
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Evaluation:
     @property
     def missed(self) -> np.ndarray:
         """(N, K) bool: present in the reference but not predicted; without an error, and never a success."""
-        return self.present & ~self.predicted
+        missed: np.ndarray = self.present & ~self.predicted
+        return missed
 
     @cached_property
     def presence(self) -> metrics.PresenceScores:
@@ -66,19 +68,33 @@ class Evaluation:
         """One row per landmark: counts, error summary in mm, success rates, coverage of the stated radius."""
         return [self._row(name, (slice(None), [k])) for k, name in enumerate(self.landmarks)]
 
+    @cached_property
+    def published_rows(self) -> list[dict[str, Any]]:
+        """The published figures of all cases and, where some are incomplete, of complete and incomplete ones.
+
+        Rows with ``cases`` (whole, complete, incomplete), ``n`` (how many), ``mre_mm``, ``sd_mm``, ``sdr_T`` for each
+        threshold, ``accuracy`` and ``f1``; NaN where a number cannot be computed. A present landmark that was predicted
+        absent counts as not detected; one that was predicted in spite of its absence counts only in the last two.
+        """
+        complete = (self.present | ~self.known).all(axis=1)
+        whole = self._published_row("whole", np.ones_like(complete))
+        if complete.all():
+            return [whole]
+        return [whole, self._published_row("complete", complete), self._published_row("incomplete", ~complete)]
+
     def to_dict(self) -> dict[str, Any]:
         """All numbers as plain JSON values; what cannot be computed is None."""
         mre, sd = metrics.mean_radial_error(self.errors)
         scores = self.presence
         means = metrics.case_means(self.errors)
-        return _plain(
+        content: dict[str, Any] = plain(
             {
                 "cases": len(self.cases),
                 "mre_mm": mre,
                 "sd_mm": sd,
                 **{key: value for key, value in self._row("", ()).items() if key != "landmark"},
                 "presence": {name: getattr(scores, name) for name in ("accuracy", "precision", "recall", "f1")},
-                "published": published_rows(self),
+                "published": self.published_rows,
                 "per_landmark": self.table,
                 "per_case": [
                     {"case": case, "mean_mm": mean, "missed": missed}
@@ -90,54 +106,27 @@ class Evaluation:
                 "never_marked": self.never_marked,
             }
         )
+        return content
 
     def text(self) -> str:
         """The report as aligned plain text: what was compared, the figures, one line per landmark."""
         mre, sd = metrics.mean_radial_error(self.errors)
         total, scores = self._row("all", ()), self.presence
-        rates = ", ".join(f"{_percent(total[key])} within {key.split('_')[1]} mm" for key in self._rate_names)
+        rates = ", ".join(f"{percent(total[key])} within {key.split('_')[1]} mm" for key in self._rate_names)
         lines = [
             f"{len(self.cases)} cases, {len(self.landmarks)} landmarks, {total['n']} present in the references",
-            f"Mean radial error  {_number(mre)} +- {_number(sd)} mm over cases",
+            f"Mean radial error  {number(mre)} +- {number(sd)} mm over cases",
             f"Detected           {rates}",
             f"Missed             {total['missed']} present landmarks predicted absent",
-            f"Presence           accuracy {_percent(scores.accuracy)}, precision {_percent(scores.precision)}, "
-            f"recall {_percent(scores.recall)}, F1 {_percent(scores.f1)}",
-            f"90 % radius covers {_percent(total['coverage'])} of errors",
+            f"Presence           accuracy {percent(scores.accuracy)}, precision {percent(scores.precision)}, "
+            f"recall {percent(scores.recall)}, F1 {percent(scores.f1)}",
+            f"90 % radius covers {percent(total['coverage'])} of errors",
             *self._remarks(),
-            *published_text(published_rows(self)),
+            *_published_lines(self.published_rows),
             "",
-            *_aligned([*self.table, total]),
+            *_table_lines([*self.table, total]),
         ]
         return "\n".join(lines) + "\n"
-
-    def write_csv(self, path: str | Path) -> None:
-        """Write the table of landmarks; empty where a number cannot be computed.
-
-        Raises:
-            InputError: the file cannot be written.
-        """
-        _write_rows(Path(path), self.table or [self._row("", ())], self.table)
-
-    def write_errors_csv(self, path: str | Path) -> None:
-        """Write one line per case and landmark that the reference speaks about.
-
-        Raises:
-            InputError: the file cannot be written.
-        """
-        rows = [
-            {
-                "case": self.cases[n],
-                "landmark": self.landmarks[k],
-                "present": int(self.present[n, k]),
-                "predicted": int(self.predicted[n, k]),
-                "error_mm": float(self.errors[n, k]),
-                "radius90_mm": float(self.radius[n, k]),
-            }
-            for n, k in np.argwhere(self.known)
-        ]
-        columns = dict.fromkeys(("case", "landmark", "present", "predicted", "error_mm", "radius90_mm"))
-        _write_rows(Path(path), [columns], rows)
 
     @property
     def _rate_names(self) -> list[str]:
@@ -156,6 +145,21 @@ class Evaluation:
             "coverage": metrics.radius_coverage(errors, self.radius[index]),
         }
 
+    def _published_row(self, name: str, part: np.ndarray) -> dict[str, Any]:
+        errors, present = self.errors[part], self.present[part]
+        mre, sd = metrics.mean_radial_error(errors)
+        rates = metrics.success_rates(errors, present, self.thresholds)
+        scores = metrics.presence_scores(self.predicted[part], present, self.known[part])
+        return {
+            "cases": name,
+            "n": int(part.sum()),
+            "mre_mm": mre,
+            "sd_mm": sd,
+            **dict(zip(self._rate_names, rates.tolist())),
+            "accuracy": scores.accuracy,
+            "f1": scores.f1,
+        }
+
     def _remarks(self) -> list[str]:
         """Lines about what could not be compared."""
         remarks = (
@@ -170,7 +174,7 @@ class Evaluation:
 def evaluate_sets(
     predictions: Mapping[str, LandmarkSet],
     references: Mapping[str, LandmarkSet],
-    thresholds: Sequence[float] = metrics.THRESHOLDS_MM,
+    thresholds: Sequence[float] = THRESHOLDS_MM,
 ) -> Evaluation:
     """Compare predicted with reference landmarks; cases are matched by key, landmarks by name.
 
@@ -212,45 +216,32 @@ def _names(sets: Mapping[str, LandmarkSet], cases: Sequence[str]) -> tuple[str, 
     return tuple(dict.fromkeys(name for case in cases for name in sets[case].names))
 
 
-def _plain(value: Any) -> Any:
-    """A copy of nested values that JSON can hold."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _number(value: float) -> str:
-    return f"{value:.2f}" if math.isfinite(value) else "-"
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %" if math.isfinite(value) else "-"
-
-
-def _aligned(rows: list[dict[str, Any]]) -> list[str]:
+def _table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Rows of equal keys as lines of aligned columns below their header."""
 
     def cell(key: str, value: Any) -> str:
         if not isinstance(value, float):
             return str(value)
-        return _number(value) if key.endswith("_mm") else _percent(value)
+        return number(value) if key.endswith("_mm") else percent(value)
 
-    table = [list(rows[0]), *([cell(key, value) for key, value in row.items()] for row in rows)]
-    widths = [max(len(row[c]) for row in table) for c in range(len(table[0]))]
-    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in table]
+    return aligned([list(rows[0]), *([cell(*entry) for entry in row.items()] for row in rows)], right=True)
 
 
-def _write_rows(path: Path, pattern: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
-    """Write rows under the column names of `pattern`; NaN becomes an empty cell."""
-    try:
-        with replaced_when_complete(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(pattern[0]))
-            writer.writeheader()
-            for row in _plain(rows):
-                writer.writerow({key: "" if value is None else value for key, value in row.items()})
-    except OSError as error:
-        raise InputError(f"'{path}' cannot be written: check that the folder exists and has space.") from error
+def _published_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The published rows as aligned lines; nothing where there is only the row of all cases."""
+    if len(rows) < 2:
+        return []
+    rates = [key for key in rows[0] if key.startswith("sdr_")]
+    header = ["cases", "n", "MRE +- SD, mm", f"SDR {' / '.join(key[4:] for key in rates)} mm, %", "ACC, %", "F1, %"]
+    cells = [
+        [
+            row["cases"],
+            str(row["n"]),
+            f"{number(row['mre_mm'])} +- {number(row['sd_mm'])}" if row["n"] else "-",
+            " / ".join(number(100 * row[key]) for key in rates) if row["n"] else "-",
+            number(100 * row["accuracy"]),
+            number(100 * row["f1"]),
+        ]
+        for row in rows
+    ]
+    return aligned([header, *cells])

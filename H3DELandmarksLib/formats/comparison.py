@@ -1,21 +1,39 @@
-"""What comes out when a candidate is compared with its base: figures, text, a file."""
+"""``comparison.json``: how a candidate did beside its base on held-out cases, the rule that judges, and the answer."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import replaced_when_complete
-from H3DELandmarksLib.evaluation.paired import Improvement
+from H3DELandmarksLib.core.text import aligned, number, percent, plain, plural
 from H3DELandmarksLib.formats.lineage import ModelReference
+from H3DELandmarksLib.formats.reading import (
+    NEWER,
+    STRICT,
+    Count,
+    Finite,
+    FormatError,
+    Limits,
+    NotNegative,
+    OrNull,
+    Positive,
+    Problem,
+    Text,
+    read_record,
+    to_json,
+    to_plain,
+)
 
-LEAST_SUBJECTS = 5
-SHARE_OF_TOLERANCE = 0.25
+FORMAT_VERSION = 1
+# Numbers that are not there are null in the file.
+Measured = Annotated[float, OrNull(math.nan)]
+LowEnd = Annotated[float, OrNull(-math.inf)]
+HighEnd = Annotated[float, OrNull(math.inf)]
 
 
 @dataclass(frozen=True)
@@ -29,38 +47,15 @@ class Rule:
         least_subjects: fewer prove nothing.
     """
 
-    margin_mm: float = 0.0
-    landmark_margin_mm: float = 0.0
-    presence_margin: float = 0.02
-    least_subjects: int = LEAST_SUBJECTS
-
-    @classmethod
-    def usual(cls, tolerance_mm: float, **stated: float | int | None) -> Rule:
-        """The usual rule for a tolerance, with what a user has stated; None is not stated.
-
-        A landmark is clearly worse where it is so by a quarter of the tolerance: with many landmarks, some are worse by
-        chance.
-        """
-        given = {name: value for name, value in stated.items() if value is not None}
-        return cls(**{"landmark_margin_mm": SHARE_OF_TOLERANCE * tolerance_mm, **given})
+    margin_mm: Finite = 0.0
+    landmark_margin_mm: NotNegative = 0.0
+    presence_margin: NotNegative = 0.02
+    least_subjects: Annotated[int, Limits(ge=2)] = 5
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if min(self.landmark_margin_mm, self.presence_margin) < 0 or self.least_subjects < 2:
             raise InputError("Margins must not be negative, and at least two subjects are needed: correct the rule.")
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Rule:
-        """Read the form written by `to_dict`; raises KeyError, TypeError or ValueError."""
-        return cls(
-            float(data["margin_mm"]),
-            float(data["landmark_margin_mm"]),
-            float(data["presence_margin"]),
-            int(data["least_subjects"]),
-        )
 
 
 @dataclass(frozen=True)
@@ -73,11 +68,8 @@ class Decision:
     """
 
     promote: bool
-    reasons: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form."""
-        return {"promote": self.promote, "reasons": list(self.reasons)}
+    reasons: tuple[str, ...] = ()
+    __pydantic_config__ = STRICT
 
     def text(self) -> str:
         """For people."""
@@ -86,32 +78,23 @@ class Decision:
         return "\n".join(["By the rule it is not promoted:", *(f"- {reason}" for reason in self.reasons)])
 
 
-def decide(comparison: Comparison, rule: Rule) -> Decision:
-    """Apply the rule."""
-    gain, reasons = comparison.total.improvement, []
-    if gain.subjects < rule.least_subjects:
-        few = "1 held-out subject is" if gain.subjects == 1 else f"{gain.subjects} held-out subjects are"
-        reasons.append(f"{few} too few to tell; the rule asks for {rule.least_subjects}.")
-    if not gain.low > rule.margin_mm:
-        begins = f": the interval of its improvement begins at {gain.low:.3f} mm" if gain.subjects > 1 else ""
-        reasons.append(f"It is not shown to be better by more than {rule.margin_mm:g} mm{begins}.")
-    for row in comparison.landmarks:
-        if row.improvement.high < -rule.landmark_margin_mm:
-            reasons.append(
-                f"'{row.name}' is clearly worse: by {-row.improvement.high:.3f} mm or more, where "
-                f"{rule.landmark_margin_mm:g} mm are allowed."
-            )
-    before, after = comparison.total.base.presence, comparison.total.candidate.presence
-    if after < before - rule.presence_margin - 1e-12:
-        reasons.append(
-            f"It answers less often rightly whether a landmark is there: {100 * after:.1f} % instead of "
-            f"{100 * before:.1f} %."
-        )
-    return Decision(not reasons, tuple(reasons))
+@dataclass(frozen=True)
+class Improvement:
+    """How much better the candidate is, over subjects: the base's error less the candidate's, in mm.
 
+    Attributes:
+        subjects: how many there are.
+        mean: of the subjects' improvements; NaN without any.
+        low, high: ends of the 95 % interval; infinite with fewer than two subjects, of which nothing follows.
+        p: of the signed-rank test that there is no difference, two-sided; 1 without any.
+    """
 
-FORMAT, FORMAT_VERSION = "h3delandmarks-comparison", 1
-_INTERVAL = "95 % interval"
+    subjects: Count
+    mean: Measured
+    low: LowEnd
+    high: HighEnd
+    p: Finite
+    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -120,18 +103,18 @@ class Figures:
 
     Attributes:
         mean_mm, median_mm: error of the points that it found; NaN without any.
-        found: how many of the present points it found.
-        missed: how many it did not find.
+        found, missed: how many of the present points it found, and how many it did not.
         success: share of the present points within the tolerance; a missed one is a failure.
         presence: share of right answers to "is it in the scan?".
     """
 
-    mean_mm: float
-    median_mm: float
-    found: int
-    missed: int
-    success: float
-    presence: float
+    mean_mm: Measured
+    median_mm: Measured
+    found: Count
+    missed: Count
+    success: Measured
+    presence: Measured
+    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -146,15 +129,16 @@ class Row:
         p_corrected: p of the improvement, corrected for the number of landmarks (Holm).
     """
 
-    name: str
-    points: int
+    name: Text
+    points: Count
     base: Figures
     candidate: Figures
     improvement: Improvement
-    p_corrected: float
+    p_corrected: Finite
+    __pydantic_config__ = STRICT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """A candidate and its base on the same cases.
 
@@ -165,35 +149,42 @@ class Comparison:
         tolerance_mm: distance that counts as right.
         miss_mm: what a missed point counts at least.
         total: over all common landmarks.
-        landmarks: in the order of the project's scheme.
+        landmarks: in the order of the scheme of the cases.
         only_base, only_candidate: landmarks that one model has alone, with its figures; they decide nothing.
         remarks: sentences that a reader must know.
         time: UTC.
+        rule, decision: by what it is judged, and the answer; None until that is done.
     """
 
+    format: Literal["h3delandmarks-comparison"] = "h3delandmarks-comparison"
+    format_version: Literal[1] = 1
     base: ModelReference
     candidate: ModelReference
     cases: tuple[tuple[str, int], ...]
-    subjects: int
-    tolerance_mm: float
-    miss_mm: float
+    subjects: Count
+    tolerance_mm: Positive
+    miss_mm: Positive
     total: Row
     landmarks: tuple[Row, ...]
-    only_base: Mapping[str, Figures]
-    only_candidate: Mapping[str, Figures]
-    remarks: tuple[str, ...]
-    time: str
+    only_base: dict[str, Figures] = field(default_factory=dict)
+    only_candidate: dict[str, Figures] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    time: Text
+    rule: Rule | None = None
+    decision: Decision | None = None
+    __pydantic_config__ = STRICT
 
     def sentence(self) -> str:
         """The outcome in one sentence."""
-        gain, where = self.total.improvement, self._where()
+        gain = self.total.improvement
+        where = f"{plural(len(self.cases), 'held-out case')} of {plural(gain.subjects, 'subject')}"
         if gain.subjects < 2:
             return f"Nothing can be said: {where} {'is' if len(self.cases) == 1 else 'are'} too few to compare on."
-        interval = f"{_INTERVAL} {self._mm(gain.low)} to {self._mm(gain.high)}"
+        interval = f"95 % interval {self._mm(gain.low)} to {self._mm(gain.high)}"
         if gain.low > 0:
             return f"The candidate is better by {self._mm(gain.mean)} mm ({interval}) on {where}."
         if gain.high < 0:
-            worse = f"{_INTERVAL} {self._mm(-gain.high)} to {self._mm(-gain.low)}"
+            worse = f"95 % interval {self._mm(-gain.high)} to {self._mm(-gain.low)}"
             return f"The candidate is worse by {self._mm(-gain.mean)} mm ({worse}) on {where}."
         return (
             f"No difference is shown: the candidate's errors are {self._mm(abs(gain.mean))} mm "
@@ -202,21 +193,8 @@ class Comparison:
 
     def text(self) -> str:
         """The whole comparison as aligned plain text."""
-        head = (
-            "landmark",
-            "points",
-            "base mm",
-            "candidate mm",
-            "missed",
-            "within",
-            "presence",
-            "improvement mm",
-            "95 % interval",
-            "p (Holm)",
-        )
-        rows = [head, *(self._cells(row) for row in (*self.landmarks, self.total))]
-        widths = [max(map(len, column)) for column in zip(*rows)]
-        table = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+        head = "landmark|points|base mm|candidate mm|missed|within|presence|improvement mm|95 % interval|p (Holm)"
+        table = aligned([head.split("|"), *(self._cells(row) for row in (*self.landmarks, self.total))], right=True)
         notes = [
             f"Base {self.base.name}, candidate {self.candidate.name}; two figures in a column are base > candidate.",
             f"'within' is within {self.tolerance_mm:g} mm. A missed point is a failure there, and counts as "
@@ -228,42 +206,13 @@ class Comparison:
         return "\n".join([self.sentence(), "", *notes, "", *table]) + "\n"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form; NaN and infinite numbers are null."""
-        content = {"format": FORMAT, "format_version": FORMAT_VERSION, "sentence": self.sentence(), **asdict(self)}
-        return _plain(content)
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Comparison:
-        """Read the form written by `to_dict`; raises ValueError where it is another."""
-        try:
-            if (data["format"], data["format_version"]) != (FORMAT, FORMAT_VERSION):
-                raise ValueError("another format")
-            return cls(
-                ModelReference.from_dict(data["base"]),
-                ModelReference.from_dict(data["candidate"]),
-                tuple((str(case), int(revision)) for case, revision in data["cases"]),
-                int(data["subjects"]),
-                float(data["tolerance_mm"]),
-                float(data["miss_mm"]),
-                _row(data["total"]),
-                tuple(map(_row, data["landmarks"])),
-                *({name: _figures(f) for name, f in data[key].items()} for key in ("only_base", "only_candidate")),
-                tuple(map(str, data["remarks"])),
-                str(data["time"]),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError("no comparison") from error
-
-    def _where(self) -> str:
-        cases, subjects = len(self.cases), self.total.improvement.subjects
-        return f"{cases} held-out case{'s' * (cases != 1)} of {subjects} subject{'s' * (subjects != 1)}"
+        """JSON-ready form with the sentence; NaN and infinite numbers are null."""
+        return {**plain(to_plain(self)), "sentence": self.sentence()}
 
     def _mm(self, value: float) -> str:
-        if not math.isfinite(value):
-            return "-"
-        return f"{value:.{2 if self.tolerance_mm >= 1 else 3}f}"
+        return number(value, 2 if self.tolerance_mm >= 1 else 3)
 
-    def _cells(self, row: Row) -> tuple[str, ...]:
+    def _cells(self, row: Row) -> Sequence[str]:
         base, candidate, gain = row.base, row.candidate, row.improvement
         return (
             row.name,
@@ -271,11 +220,11 @@ class Comparison:
             self._mm(base.mean_mm),
             self._mm(candidate.mean_mm),
             f"{base.missed} > {candidate.missed}",
-            f"{_percent(base.success)} > {_percent(candidate.success)}",
-            f"{_percent(base.presence)} > {_percent(candidate.presence)}",
+            f"{percent(base.success, 0)} > {percent(candidate.success, 0)}",
+            f"{percent(base.presence, 0)} > {percent(candidate.presence, 0)}",
             self._mm(gain.mean),
             f"{self._mm(gain.low)} to {self._mm(gain.high)}",
-            f"{row.p_corrected:.3f}",
+            number(row.p_corrected, 3),
         )
 
     def _alone(self, owner: str, landmarks: Mapping[str, Figures]) -> list[str]:
@@ -287,64 +236,41 @@ class Comparison:
         return [f"Only the {owner} has: {', '.join(told)}."] if told else []
 
 
-def write_comparison(comparison: Comparison, path: Path, more: Mapping[str, Any]) -> None:
-    """Write a comparison, and what else is decided about it, as JSON; the file takes its place when it is complete.
+def upgraded(content: Any) -> Any:
+    """A comparison of any version as today's, without the sentence, which follows from the figures.
+
+    Raises:
+        FormatError: its version is newer than this software.
+    """
+    if not isinstance(content, dict):
+        return content
+    if isinstance(content.get("format_version"), int) and content["format_version"] > FORMAT_VERSION:
+        raise FormatError(Problem("format_version", f"it {NEWER}"))
+    if "format" not in content:
+        raise FormatError(Problem("format", "it is missing"))
+    return {name: value for name, value in content.items() if name != "sentence"}
+
+
+def write_comparison(comparison: Comparison, path: Path) -> None:
+    """Write a comparison; the file takes its place when it is complete.
 
     Raises:
         InputError: it cannot be written.
     """
     try:
         with replaced_when_complete(path) as temporary:
-            text = json.dumps({**comparison.to_dict(), **_plain(more)}, indent=1, allow_nan=False, ensure_ascii=False)
-            temporary.write_text(text + "\n", encoding="utf-8")
+            temporary.write_bytes(to_json(comparison.to_dict()))
     except OSError as error:
         raise InputError(f"'{path}' cannot be written ({error.strerror}): check the folder and its space.") from error
 
 
-def read_comparison(path: Path) -> tuple[Comparison, dict[str, Any]]:
-    """A comparison and everything else in its file.
+def read_comparison(path: Path) -> Comparison:
+    """The comparison in a file.
 
     Raises:
         InputError: there is none.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Comparison.from_dict(content), content
-    except FileNotFoundError as error:
-        raise InputError(f"There is no comparison '{path}': make one with 'models compare'.") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"'{path}' holds no comparison: make one with 'models compare'.") from error
-
-
-def _row(data: Mapping[str, Any]) -> Row:
-    gain = data["improvement"]
-    improvement = Improvement(
-        int(gain["subjects"]),
-        _number(gain["mean"]),
-        _number(gain["low"], -math.inf),
-        _number(gain["high"], math.inf),
-        float(gain["p"]),
-    )
-    figures = (_figures(data[key]) for key in ("base", "candidate"))
-    return Row(str(data["name"]), int(data["points"]), *figures, improvement, float(data["p_corrected"]))
-
-
-def _figures(data: Mapping[str, Any]) -> Figures:
-    fractions = {name: _number(data[name]) for name in ("mean_mm", "median_mm", "success", "presence")}
-    return Figures(found=int(data["found"]), missed=int(data["missed"]), **fractions)
-
-
-def _number(value: Any, missing: float = math.nan) -> float:
-    return missing if value is None else float(value)
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.0f} %" if math.isfinite(value) else "-"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    advice = "make one with 'models compare'"
+    if not Path(path).exists():
+        raise InputError(f"There is no comparison '{path}': {advice}.")
+    return read_record(Comparison, path, what="comparison", advice=advice, upgrade=upgraded)

@@ -1,44 +1,23 @@
 """Where a model comes from: its base, and the cases that it and its bases learnt from, by hash alone.
 
-A manifest keeps it under ``training.lineage``::
-
-    {"base": {"id": ..., "version": ..., "digest": ..., "lineage": that of the base} or null,
-     "encoder_from": {"id": ..., "version": ..., "digest": ...} or null,
-     "cases": [{"sha256": ..., "revision": 1, "subset": "train" | "validation" | "held-out"}, ...],
-     "earlier": [sha256, ...] where the lineage of the base is not there}
-
-The SHA-256 of a case is that of the values of its scan; it says nothing about whose scan it is.
+A manifest keeps it under ``training.lineage``. The SHA-256 of a case is that of the values of its scan; it says nothing
+about whose scan it is.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
 
-from H3DELandmarksLib.models.package import ModelPackage
+from H3DELandmarksLib.formats.reading import STRICT, Count, FormatError, Text, build
 
-SUBSETS = ("train", "validation", "held-out")
-DETERMINES = ("intensity", "outside", "max_spacing_mm", "stages", "shape_model", "calibration")
+if TYPE_CHECKING:
+    from H3DELandmarksLib.formats.manifest import Manifest
+
 _HASH = re.compile(r"[0-9a-f]{64}")
-
-
-def package_digest(package: ModelPackage) -> str:
-    """SHA-256 of everything that determines what a model finds; weights by their SHA-256 in the manifest.
-
-    Title, definitions, card, pictures, version, reports and names of files are left out, so that it stays the same when
-    a package is described anew, promoted or shared.
-    """
-    content = {name: package.manifest[name] for name in DETERMINES if name in package.manifest}
-    content["scheme"] = {name: package.scheme.to_dict()[name] for name in ("pairs", "lateral")}
-    content["landmarks"] = package.scheme.names
-    content["calibration"] = {name: value for name, value in content["calibration"].items() if name != "cases"}
-    content["stages"] = [{**stage, "weights": stage["weights"]["sha256"]} for stage in content["stages"]]
-    content["shape_model"] = content["shape_model"]["sha256"]
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -47,26 +26,21 @@ class ModelReference:
 
     Attributes:
         id, version: as in its manifest.
-        digest: see `package_digest`.
+        digest: SHA-256 of everything that determines what it finds, see `models.package.package_digest`.
+        lineage: its own, where it says one and this is the base of another model.
     """
 
-    id: str
-    version: str
-    digest: str
+    id: Text
+    version: Text
+    digest: Text
+    lineage: Lineage | None = None
+    __pydantic_config__ = STRICT
 
-    @classmethod
-    def to(cls, package: ModelPackage) -> ModelReference:
-        """The reference to a package."""
-        return cls(package.id, package.version, package_digest(package))
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ModelReference:
-        """Read the form written by `to_dict`; raises ValueError, KeyError or TypeError."""
-        return cls(_text(data["id"]), _text(data["version"]), _hash(data["digest"]))
-
-    def to_dict(self) -> dict[str, str]:
-        """JSON-ready form."""
-        return {"id": self.id, "version": self.version, "digest": self.digest}
+    def __post_init__(self) -> None:
+        if not all(_NAME.fullmatch(text) for text in (self.id, self.version)):
+            raise ValueError("id and version have up to 64 letters, digits and signs")
+        if not _HASH.fullmatch(self.digest):
+            raise ValueError("digest: it is no SHA-256")
 
     @property
     def name(self) -> str:
@@ -82,15 +56,20 @@ class UsedCase:
         sha256: of the values of its scan.
         revision: number of the review that was used.
         subset: "train", "validation" or "held-out".
+        id: of the case where the model was made; not shared.
     """
 
-    sha256: str
-    revision: int
-    subset: str
+    sha256: Text
+    revision: Count
+    subset: Literal["train", "validation", "held-out"]
+    id: str | None = None
+    __pydantic_config__ = STRICT
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form."""
-        return {"sha256": self.sha256, "revision": self.revision, "subset": self.subset}
+    def __post_init__(self) -> None:
+        if not _HASH.fullmatch(self.sha256):
+            raise ValueError("sha256: it is no SHA-256")
+        if self.subset not in ("train", "validation", "held-out"):
+            raise ValueError("subset: it is train, validation or held-out")
 
 
 @dataclass(frozen=True)
@@ -100,72 +79,85 @@ class Lineage:
     Attributes:
         base: the model that it started from; None for one that started from nothing.
         cases: that it was trained, chosen and tested with.
-        earlier: SHA-256 of scans that its base, or a base of that, had learnt from.
+        earlier: SHA-256 of scans that its base, or a base of that, had learnt from, where that has no lineage here.
         encoder_from: model of other landmarks whose encoder it began with; None where there was none.
+        kind: "fine-tuning" or "new-model".
+        notes: sentences about what the cases were too few for; not shared.
+        settings: of the training, by stage; not shared.
+        software, date: that made it; not shared.
     """
 
-    base: ModelReference | None
+    base: ModelReference | None = None
     cases: tuple[UsedCase, ...] = ()
-    earlier: tuple[str, ...] = ()
+    earlier: tuple[Text, ...] = ()
     encoder_from: ModelReference | None = None
+    kind: str | None = None
+    notes: tuple[str, ...] = ()
+    settings: dict[str, Any] | None = None
+    software: str | None = None
+    date: str | None = None
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if not all(_HASH.fullmatch(value) for value in self.earlier):
+            raise ValueError("earlier: it holds what is no SHA-256")
+
+    @property
+    def subsets(self) -> dict[str, str]:
+        """Subset, by SHA-256, of each scan that the model or one before it was made with; the oldest decides."""
+        own = {case.sha256: case.subset for case in self.cases}
+        before = self._before.subsets if self._before else {}
+        return {**own, **dict.fromkeys(self.earlier, "train"), **before}
 
     @property
     def learnt(self) -> frozenset[str]:
         """SHA-256 of all scans that had any influence on the model."""
-        return frozenset(case.sha256 for case in self.cases if case.subset != "held-out") | frozenset(self.earlier)
+        own = {case.sha256 for case in self.cases if case.subset != "held-out"}
+        before = self._before.learnt if self._before else frozenset()
+        return frozenset(own) | frozenset(self.earlier) | before
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form."""
-        return {
-            "base": None if self.base is None else self.base.to_dict(),
-            "encoder_from": None if self.encoder_from is None else self.encoder_from.to_dict(),
-            "cases": [case.to_dict() for case in self.cases],
-            "earlier": list(self.earlier),
-        }
+    @property
+    def _before(self) -> Lineage | None:
+        """The lineage of the base."""
+        return self.base.lineage if self.base else None
 
-    @classmethod
-    def from_dict(cls, data: Any) -> Lineage:
-        """Read what a manifest says; fields that are not known are left out.
+    def with_earlier(self, learnt: frozenset[str]) -> Lineage:
+        """The same lineage where the base is known to have learnt from these scans, too."""
+        return replace(self, earlier=tuple(sorted(learnt | frozenset(self.earlier))))
 
-        Raises:
-            ValueError: it is not of this form.
-        """
-        try:
-            base, encoder = data["base"], data.get("encoder_from")
-            earlier = {_hash(value) for value in data.get("earlier", ())}
-            if base is not None and base.get("lineage"):
-                earlier |= cls.from_dict(base["lineage"]).learnt
-            return cls(
-                None if base is None else ModelReference.from_dict(base),
-                tuple(UsedCase(_hash(c["sha256"]), int(c["revision"]), _subset(c["subset"])) for c in data["cases"]),
-                tuple(sorted(earlier)),
-                None if encoder is None else ModelReference.from_dict(encoder),
-            )
-        except (KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError("no lineage") from error
+    def by_hash_alone(self) -> Lineage:
+        """What may leave the place where the model was made: no id of a case, and no word of a person."""
+        base = self.base and replace(self.base, lineage=None)
+        before = self._before.learnt if self._before else frozenset()
+        cases = tuple(replace(case, id=None) for case in self.cases)
+        return Lineage(base, cases, encoder_from=self.encoder_from, earlier=self.earlier).with_earlier(before)
 
 
-def lineage_of(manifest: Mapping[str, Any]) -> Lineage | None:
+def lineage_of(manifest: Manifest) -> Lineage | None:
     """What a manifest says of the model's lineage; None where it says nothing that can be used."""
     try:
-        return Lineage.from_dict(manifest["training"]["lineage"])
-    except (KeyError, TypeError, ValueError):
+        return build(Lineage, _known(manifest.training["lineage"]))
+    except (KeyError, FormatError, RecursionError):
         return None
 
 
-def _hash(value: Any) -> str:
-    if not isinstance(value, str) or not _HASH.fullmatch(value):
-        raise ValueError("no SHA-256")
-    return value
+def _known(content: Any) -> Any:
+    """A lineage without the entries that this software does not know: they change nothing of what was learnt."""
+    if not isinstance(content, Mapping):
+        return content
+    content = _only(Lineage, content)
+    if isinstance(content.get("base"), Mapping):
+        base = _only(ModelReference, content["base"])
+        content["base"] = {**base, "lineage": _known(base.get("lineage") or None)}
+    if isinstance(content.get("encoder_from"), Mapping):
+        content["encoder_from"] = _only(ModelReference, content["encoder_from"])
+    if isinstance(content.get("cases"), list):
+        content["cases"] = [_only(UsedCase, case) for case in content["cases"]]
+    return content
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", value):
-        raise ValueError("no id or version")
-    return value
-
-
-def _subset(value: Any) -> str:
-    if value not in SUBSETS:
-        raise ValueError("no subset")
-    return value
+def _only(record: type, content: Any) -> Any:
+    names = {field.name for field in fields(record)}
+    return (
+        {name: value for name, value in content.items() if name in names} if isinstance(content, Mapping) else content
+    )

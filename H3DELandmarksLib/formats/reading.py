@@ -11,10 +11,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
+import operator
+import re
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import lru_cache
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -23,21 +27,34 @@ from H3DELandmarksLib.core.errors import InputError
 # Classes of formats carry this as ``__pydantic_config__``: no entry that is not declared, no text taken for a number.
 STRICT = {"extra": "forbid", "strict": True}
 LARGEST_BYTES = 64 * 2**20
+MAX_SHOWN = 200  # characters of an entry's place in a sentence
 NEWER = "is written by a newer version of this software: update the H3DELandmarks extension"
 Record = TypeVar("Record")
 
 
 class Limits:
-    """Limits of a number, text or list, for `Annotated`; the names are those of pydantic's core schemas.
-
-    Only pydantic checks them; without it they are ignored.
-    """
+    """Limits of a number, text or list, for `Annotated`; the names are those of pydantic's core schemas."""
 
     def __init__(self, **limits: Any) -> None:
         self.limits = limits
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         return {**handler(source), **self.limits}
+
+
+class OrNull:
+    """For `Annotated`: a number for which the file has null where there is none.
+
+    Attributes:
+        missing: what stands for null in memory, such as NaN.
+    """
+
+    def __init__(self, missing: float) -> None:
+        self.missing = missing
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        function = {"type": "no-info", "function": lambda value: self.missing if value is None else value}
+        return {"type": "function-before", "function": function, "schema": handler(source)}
 
 
 Finite = Annotated[float, Limits(allow_inf_nan=False)]
@@ -62,7 +79,8 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
-        return f"entry '{self.entry}': {self.reason}" if self.entry else self.reason
+        shown = "".join(c if c.isprintable() else "?" for c in self.entry[:MAX_SHOWN])
+        return f"entry '{shown}': {self.reason}" if self.entry else self.reason
 
 
 class FormatError(ValueError):
@@ -73,8 +91,12 @@ class FormatError(ValueError):
         self.problem = problem
 
 
-def parse_json(data: bytes) -> Any:
-    """The content of a JSON file; numbers that are not finite are refused.
+def parse_json(data: bytes, allow_nan: bool = False) -> Any:
+    """The content of a JSON file.
+
+    Args:
+        data: bytes of the file, with or without a byte order mark.
+        allow_nan: take NaN and Infinity, which are no JSON but written by Slicer; else they are refused.
 
     Raises:
         FormatError: it is not JSON, too large, too deeply nested or has a number that cannot be held.
@@ -86,11 +108,16 @@ def parse_json(data: bytes) -> Any:
     if len(data) > LARGEST_BYTES:
         raise FormatError(Problem("", "it is too large"))
     try:
-        return json.loads(data.decode("utf-8-sig"), parse_constant=refuse)
+        return json.loads(data.decode("utf-8-sig"), parse_constant=None if allow_nan else refuse)
     except json.JSONDecodeError as error:
         raise FormatError(Problem("", f"it is no JSON (line {error.lineno}: {error.msg})")) from error
     except (ValueError, RecursionError) as error:
         raise FormatError(Problem("", "it is no JSON")) from error
+
+
+def can_validate() -> bool:
+    """Whether pydantic is there to check limits and types, and not only names and structure."""
+    return find_spec("pydantic") is not None
 
 
 def build(record: type[Record], content: Any) -> Record:
@@ -104,9 +131,9 @@ def build(record: type[Record], content: Any) -> Record:
         FormatError: an entry is unknown, missing, of another type, out of range or contradicts another.
     """
     try:
-        adapter = _adapter(record)
+        adapter = _adapter(typing.cast(Any, record))
     except ImportError:
-        return _built(record, content, "")
+        return typing.cast(Record, _built(record, content, ""))
     return _validated(adapter, record, content)
 
 
@@ -174,8 +201,8 @@ def json_schema(record: type) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-@lru_cache(maxsize=None)
-def _adapter(record: type) -> Any:
+@cache
+def _adapter(record: Any) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(record)
@@ -186,7 +213,7 @@ def _validated(adapter: Any, record: type[Record], content: Any) -> Record:
 
     try:
         # As JSON: there a list is a list, whatever the record keeps it as.
-        return adapter.validate_json(json.dumps(content, allow_nan=False))
+        return typing.cast(Record, adapter.validate_json(json.dumps(content, allow_nan=False)))
     except ValidationError as error:
         # An entry that is not known explains one that is missing.
         found = sorted(error.errors(), key=lambda entry: entry["type"] != "unexpected_keyword_argument")[0]
@@ -245,7 +272,7 @@ def _known_at(record: Any, place: Sequence[str | int]) -> list[str]:
 def _entry_type(hint: Any, part: str | int) -> Any:
     hint = _without_extras(hint)
     if dataclasses.is_dataclass(hint):
-        return typing.get_type_hints(hint, include_extras=True).get(part)
+        return typing.get_type_hints(hint, include_extras=True).get(str(part))
     arguments = [a for a in typing.get_args(hint) if a is not Ellipsis]
     return arguments[-1] if arguments else None
 
@@ -260,28 +287,97 @@ def _without_extras(hint: Any) -> Any:
 
 
 def _built(hint: Any, value: Any, place: str) -> Any:
-    """A value as its type hint says, without pydantic: structure and names are checked, limits are not."""
-    optional = typing.get_origin(hint) in (typing.Union, types.UnionType) and type(None) in typing.get_args(hint)
-    if value is None and optional:
-        return None
-    hint = _without_extras(hint)
-    if dataclasses.is_dataclass(hint):
+    """A value as its type hint says, without pydantic."""
+    if _is_union(hint):
+        return _built_alternative(typing.get_args(hint), value, place)
+    built = _built_without_limits(_without_extras(hint), value, place)
+    for limits in _limits_of(hint):
+        if reason := _why_beyond(built, limits):
+            raise FormatError(Problem(place, f"{_shown(value)} {reason}"))
+    return built
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+
+
+def _limits_of(hint: Any) -> list[Mapping[str, Any]]:
+    if typing.get_origin(hint) is Annotated:
+        inner, *extras = typing.get_args(hint)
+        return [*_limits_of(inner), *(extra.limits for extra in extras if isinstance(extra, Limits))]
+    return []
+
+
+def _why_beyond(value: Any, limits: Mapping[str, Any]) -> str:
+    """What is wrong with a value that breaks a limit; empty where it keeps all."""
+    if limits.get("allow_inf_nan") is False and not math.isfinite(value):
+        return "should be a finite number"
+    for name, words, is_kept in _COMPARISONS:
+        if name in limits and not is_kept(value, limits[name]):
+            return f"should be {words} {limits[name]}"
+    if "min_length" in limits and len(value) < limits["min_length"]:
+        return f"should have at least {limits['min_length']} entries or characters"
+    if "max_length" in limits and len(value) > limits["max_length"]:
+        return f"should have at most {limits['max_length']} entries or characters"
+    # In Python `$` also stands before a line break at the end.
+    if "pattern" in limits and not re.search(re.sub(r"\$$", r"\\Z", limits["pattern"]), value):
+        return f"should match the pattern {limits['pattern']}"
+    return ""
+
+
+_COMPARISONS = (
+    ("ge", "at least", operator.ge),
+    ("gt", "greater than", operator.gt),
+    ("le", "at most", operator.le),
+    ("lt", "less than", operator.lt),
+)
+
+
+def _built_without_limits(hint: Any, value: Any, place: str) -> Any:
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _built_record(hint, value, place)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (tuple, list):
-        if not isinstance(value, list):
-            raise FormatError(Problem(place, f"{_shown(value)} should be a list"))
-        built = [_built(arguments[0], entry, f"{place}[{i}]") for i, entry in enumerate(value)]
-        return tuple(built) if origin is tuple else built
+        return origin(_built_list(hint, value, place))
     if origin in (dict, Mapping):
         if not isinstance(value, dict):
             raise FormatError(Problem(place, f"{_shown(value)} should be an object"))
         return {key: _built(arguments[1], entry, f"{place}.{key}".lstrip(".")) for key, entry in value.items()}
+    if origin is typing.Literal and not any(value == a and type(value) is type(a) for a in arguments):
+        raise FormatError(Problem(place, _unknown_choice(value, ", ".join(map(str, arguments)))))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(hint, type) and hint is not Any and not isinstance(value, hint):
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise FormatError(Problem(place, f"{_shown(value)} is too large")) from error
+    is_other = isinstance(hint, type) and hint is not Any and not isinstance(value, hint)
+    if is_other or (hint in (int, float) and isinstance(value, bool)):
         raise FormatError(Problem(place, f"{_shown(value)} should be of type {hint.__name__}"))
     return value
+
+
+def _built_list(hint: Any, value: Any, place: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise FormatError(Problem(place, f"{_shown(value)} should be a list"))
+    arguments = typing.get_args(hint)
+    is_fixed = typing.get_origin(hint) is tuple and arguments[-1] is not Ellipsis
+    if is_fixed and len(value) != len(arguments):
+        raise FormatError(Problem(place, f"{_shown(value)} should have {len(arguments)} entries"))
+    hints = arguments if is_fixed else [arguments[0]] * len(value)
+    return [_built(hint, entry, f"{place}[{i}]") for i, (hint, entry) in enumerate(zip(hints, value))]
+
+
+def _built_alternative(hints: Sequence[Any], value: Any, place: str) -> Any:
+    """A value as the first of several hints that it fits."""
+    if value is None and type(None) in hints:
+        return None
+    hints = [hint for hint in hints if hint is not type(None)]
+    for hint in hints[:-1]:
+        try:
+            return _built(hint, value, place)
+        except FormatError:
+            continue
+    return _built(hints[-1], value, place)
 
 
 def _built_record(record: type, value: Any, place: str) -> Any:
@@ -296,10 +392,18 @@ def _built_record(record: type, value: Any, place: str) -> Any:
         needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if needed and name not in value:
             raise FormatError(Problem(f"{place}.{name}".lstrip("."), "it is missing"))
-    entries = {name: _built(hints[name], entry, f"{place}.{name}".lstrip(".")) for name, entry in value.items()}
+    entries = {name: _built_entry(hints[name], entry, f"{place}.{name}".lstrip(".")) for name, entry in value.items()}
     try:
         return record(**entries)
     except FormatError:
         raise
     except (ValueError, InputError) as error:
         raise FormatError(Problem(place, str(error).rstrip("."))) from error
+
+
+def _built_entry(hint: Any, value: Any, place: str) -> Any:
+    """The value of an entry; what stands for null where a number may be missing."""
+    for extra in getattr(hint, "__metadata__", ()):
+        if isinstance(extra, OrNull) and value is None:
+            return extra.missing
+    return _built(hint, value, place)

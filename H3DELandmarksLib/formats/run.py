@@ -1,157 +1,327 @@
-"""What a retraining says of itself: its candidate and the cases that it learnt from and held out."""
+"""``run.json``: what a retraining has decided, which cases it uses, and how far it is.
+
+`RunDecision` is what a plan decides; `RunRecord` adds how far the work is and is the whole file; `RunFolder` is a record
+with the folder in which it is kept. Whoever asks about retrainings, the command line or the panel, reads them here::
+
+    for run in list_runs(folder):          # the newest first; needs neither PyTorch nor pydantic
+        run.folder, run.record.state       # "running", "cancelled", "failed" or "done"
+        run.record.model.id, run.record.model.version, run.record.base  # candidate; what it began with, or None
+        run.record.step, run.record.steps, run.record.message, run.record.seconds_left
+        run.record.counts                  # number of cases by subset: "train", "validation", "held-out"
+        run.record.stage_names             # folders of the curves
+        run.record.is_done, run.record.may_be_running()
+"""
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import write_watched
-from H3DELandmarksLib.formats.lineage import Lineage, ModelReference
-from H3DELandmarksLib.models import ModelPackage, open_package
-
-RUN, FORMAT_VERSION = "run.json", 1
-RUNNING, CANCELLED, FAILED, DONE = "running", "cancelled", "failed", "done"
-SECONDS_BETWEEN_WRITES = 1.0
-# What must be there for a run to go on.
-DECIDED = ("kind", "project", "scheme", "base", "encoder_from", "model", "own_frame", "cases", "stages", "plan")
-
-
-@dataclass
-class RunRecord:
-    """The file of one run.
-
-    Attributes:
-        folder: of the run.
-        content: the whole file. Decided at the start: ``kind`` (fine-tuning or new-model), ``project`` (folder),
-            ``scheme``, ``base`` and ``encoder_from`` (id, version, digest and path of a model, or null), ``model`` (id
-            and version of the candidate, and what else its manifest says), ``own_frame``, ``cases`` (id, revision,
-            sha256, subset of each), ``left_out`` (reasons by case), ``notes`` (what could not be held apart), and
-            ``plan`` (stages with their settings). Told on the way: ``state``, ``message``, ``updated``, ``device``,
-            ``stages`` (name, step, steps), ``step``, ``steps``, ``seconds_left``.
-    """
-
-    folder: Path
-    content: dict[str, Any]
-    written: float = 0.0
-
-    def update(self, now: bool = True, **changes: Any) -> None:
-        """Change entries and write; with `now` False not more often than once a second."""
-        self.content.update(changes)
-        if now or time.monotonic() - self.written > SECONDS_BETWEEN_WRITES:
-            self.content["updated"] = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-            text = json.dumps(self.content, indent=1, ensure_ascii=False, allow_nan=False)
-            write_watched(self.folder / RUN, f"{text}\n")
-            self.written = time.monotonic()
-
-    def told(self, stage: str, step: int) -> None:
-        """Note that a stage has done so many steps."""
-        for entry in self.content["stages"]:
-            if entry["name"] == stage:
-                entry["step"] = step
-        self.content["step"] = sum(entry["step"] for entry in self.content["stages"])
-
-
-def new_record(folder: Path, decided: Mapping[str, Any]) -> RunRecord:
-    """Begin a run.
-
-    Args:
-        folder: exists and holds no run.
-        decided: what `RunRecord` calls decided at the start.
-    """
-    stages = [{"name": s["name"], "step": 0, "steps": s["training"]["steps"]} for s in decided["plan"]["stages"]]
-    record = RunRecord(
-        folder,
-        {
-            "format_version": FORMAT_VERSION,
-            "software": __version__,
-            "state": RUNNING,
-            "message": None,
-            **decided,
-            "device": None,
-            "stages": stages,
-            "step": 0,
-            "steps": sum(s["steps"] for s in stages),
-            "seconds_left": None,
-        },
-    )
-    record.update()
-    return record
-
-
-def read_record(folder: Path) -> RunRecord:
-    """The record of a run.
-
-    Raises:
-        InputError: there is none, or it is damaged.
-    """
-    path = Path(folder) / RUN
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        complete = content["format_version"] == FORMAT_VERSION and all(key in content for key in DECIDED)
-    except FileNotFoundError as error:
-        raise InputError(f"'{folder}' holds no retraining: check the folder.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"'{path}' is damaged: start the retraining again in another folder.") from error
-    if not complete:
-        raise InputError(f"'{path}' is of another version of this software: start again in another folder.")
-    return RunRecord(Path(folder), content)
-
+from H3DELandmarksLib.core.landmarks import LandmarkScheme
+from H3DELandmarksLib.formats.lineage import Lineage, ModelReference, UsedCase
+from H3DELandmarksLib.formats.manifest import Intensity, ModelId, Sha256, Version, check_stages
+from H3DELandmarksLib.formats.reading import (
+    NEWER,
+    STRICT,
+    Count,
+    Finite,
+    FormatError,
+    Limits,
+    NotNegative,
+    Positive,
+    PositiveCount,
+    Problem,
+    Text,
+    read_record,
+    to_json,
+)
+from H3DELandmarksLib.formats.training import TrainingStage
 
 RUN, PACKAGE, COMPARISON = "run.json", "package", "comparison.json"
-_LARGEST = 64 * 2**20
+FORMAT_VERSION: Literal[2] = 2
+RUNNING: Literal["running"] = "running"
+CANCELLED, FAILED, DONE = "cancelled", "failed", "done"
+TRAIN, VALIDATION, HELD_OUT = "train", "validation", "held-out"
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+SECONDS_BETWEEN_WRITES = 1.0
+SECONDS_UNTIL_FORGOTTEN = 60.0  # a run that goes on says so every few seconds
+# Entries of version 1 that follow from others.
+DERIVED_IN_VERSION_1 = ("own_frame", "step", "steps")
 
 
 @dataclass(frozen=True)
+class StartModel:
+    """A model that a run begins with.
+
+    Attributes:
+        id, version: as in its manifest.
+        digest: of everything that determines what it finds.
+        path: where it lay.
+    """
+
+    id: Text
+    version: Text
+    digest: Sha256
+    path: str
+    __pydantic_config__ = STRICT
+
+    @property
+    def reference(self) -> ModelReference:
+        """The model without the place where it lies."""
+        return ModelReference(self.id, self.version, self.digest)
+
+
+@dataclass(frozen=True)
+class RunCase:
+    """A corrected case of a run.
+
+    Attributes:
+        id: of the case.
+        revision: number of the review that is used.
+        sha256: of the values of its scan.
+        subset: "train", "validation" or "held-out".
+    """
+
+    id: Text
+    revision: PositiveCount
+    sha256: Sha256
+    subset: Literal["train", "validation", "held-out"]
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateDescription:
+    """What the candidate is called and how it reads scans; entries as in a manifest.
+
+    Attributes:
+        tolerance_mm: of a new model; a retrained one keeps that of its base.
+    """
+
+    id: ModelId
+    version: Version
+    intensity: Intensity
+    outside: Finite | None = None
+    max_spacing_mm: Positive | None = None
+    tolerance_mm: Positive | None = None
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Stages with their settings.
+
+    Attributes:
+        stages: in the order in which they are trained.
+        base_names: name in the base's scheme of each landmark that the base knows.
+    """
+
+    stages: Annotated[tuple[TrainingStage, ...], Limits(min_length=1)]
+    base_names: dict[str, str] = field(default_factory=dict)
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class StageProgress:
+    """How far a stage is."""
+
+    name: Text
+    step: Count
+    steps: PositiveCount
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDecision:
+    """What is decided before a run begins; everything that it does follows from this.
+
+    Attributes:
+        kind: of run.
+        project: folder of the cases.
+        scheme: landmarks of the candidate.
+        cases: that are used, and for what.
+        left_out: reasons by id of the other cases.
+        notes: sentences about what the cases were too few for.
+        base: model that is retrained; None for a new one.
+        encoder_from: model whose layers that read the image a new one takes over.
+        model: the candidate.
+        plan: its stages.
+    """
+
+    kind: Literal["fine-tuning", "new-model"]
+    project: Text
+    scheme: LandmarkScheme
+    cases: tuple[RunCase, ...]
+    left_out: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    base: StartModel | None = None
+    encoder_from: StartModel | None = None
+    model: CandidateDescription
+    plan: RunPlan
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        check_stages(self.plan.stages, self.scheme)
+
+    @property
+    def is_2d(self) -> bool:
+        """Whether the candidate reads radiographs and not volumes."""
+        return self.plan.stages[0].is_2d
+
+    @property
+    def sees_canonical_pose(self) -> bool:
+        """Whether any stage sees the anatomy in its own frame, so that cases are turned onto the mean shape."""
+        return any(stage.sees_canonical_pose for stage in self.plan.stages)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of cases by subset."""
+        subsets: list[str] = [case.subset for case in self.cases]
+        return {subset: subsets.count(subset) for subset in (TRAIN, VALIDATION, HELD_OUT)}
+
+    @property
+    def lineage(self) -> Lineage:
+        """What the candidate is made from, by hash alone."""
+        cases = tuple(UsedCase(case.sha256, case.revision, case.subset) for case in self.cases)
+        base = self.base.reference if self.base else None
+        encoder_from = self.encoder_from.reference if self.encoder_from else None
+        return Lineage(base, cases, encoder_from=encoder_from)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord(RunDecision):
+    """The whole file.
+
+    Attributes:
+        state: how the run stands.
+        stages: how far each stage is.
+        updated: when this was written, UTC.
+        message: why it failed.
+        device: that it runs on.
+        seconds_left: None while unknown.
+        cpu_seconds: that a study has measured.
+        software: version that began the run.
+    """
+
+    state: Literal["running", "cancelled", "failed", "done"]
+    stages: tuple[StageProgress, ...]
+    updated: Annotated[str, Limits(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+    message: str | None = None
+    device: str | None = None
+    seconds_left: NotNegative | None = None
+    cpu_seconds: NotNegative | None = None
+    software: str = __version__
+    format_version: Literal[2] = FORMAT_VERSION
+    __pydantic_config__ = STRICT
+
+    @property
+    def step(self) -> int:
+        """Steps done, of all stages together."""
+        return sum(stage.step for stage in self.stages)
+
+    @property
+    def steps(self) -> int:
+        """Steps planned, of all stages together."""
+        return sum(stage.steps for stage in self.stages)
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """Names of the stages, which are those of their folders."""
+        return tuple(stage.name for stage in self.stages)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the candidate is there."""
+        return self.state == DONE
+
+    def may_be_running(self) -> bool:
+        """Whether a program may be working on it at this moment."""
+        updated = datetime.strptime(self.updated, TIME_FORMAT).replace(tzinfo=timezone.utc)
+        return (
+            self.state == RUNNING and (datetime.now(timezone.utc) - updated).total_seconds() < SECONDS_UNTIL_FORGOTTEN
+        )
+
+
 class RunFolder:
     """A retraining on disk.
 
     Attributes:
         folder: of the run.
-        lineage: its base and all its cases.
-        state: "running", "cancelled", "failed" or "done".
+        record: as it was read or written last.
     """
 
-    folder: Path
-    lineage: Lineage
-    state: str
-
-    def candidate(self) -> ModelPackage:
-        """The package that the run has made.
-
-        Raises:
-            InputError: the run is not done.
-            ModelPackageError: the package cannot be used.
-        """
-        if self.state != "done":
-            raise InputError(f"The retraining in '{self.folder}' is not finished ({self.state}): resume it first.")
-        return open_package(self.folder / PACKAGE)
+    def __init__(self, folder: Path, record: RunRecord) -> None:
+        self.folder = Path(folder)
+        self.record = record
+        self._written = 0.0
 
     @property
-    def base(self) -> ModelReference | None:
-        """The model that the run started from; None where it started from nothing."""
-        return self.lineage.base
+    def package_folder(self) -> Path:
+        """Where the candidate lies once the run is done."""
+        return self.folder / PACKAGE
+
+    def update(self, now: bool = True, **changes: Any) -> None:
+        """Change entries of the record and write it; with `now` False not more often than once a second."""
+        self.record = replace(self.record, **changes)
+        if now or time.monotonic() - self._written > SECONDS_BETWEEN_WRITES:
+            self.record = replace(self.record, updated=_utc_now())
+            write_watched(self.folder / RUN, to_json(self.record).decode("utf-8"))
+            self._written = time.monotonic()
+
+    def record_step(self, stage: str, step: int) -> None:
+        """Note, without writing, that a stage has done so many steps."""
+        stages = tuple(replace(entry, step=step) if entry.name == stage else entry for entry in self.record.stages)
+        self.record = replace(self.record, stages=stages)
+
+
+def new_run(folder: Path, decision: RunDecision) -> RunFolder:
+    """Write the record of a run that begins in a folder, which exists and holds no run."""
+    stages = tuple(StageProgress(stage.name, 0, stage.training.steps) for stage in decision.plan.stages)
+    decided = {name: getattr(decision, name) for name in RunDecision.__dataclass_fields__}
+    run = RunFolder(folder, RunRecord(**decided, state=RUNNING, stages=stages, updated=_utc_now()))
+    run.update()
+    return run
 
 
 def read_run(folder: str | Path) -> RunFolder:
-    """Read the record of a retraining.
+    """The retraining in a folder.
 
     Raises:
-        InputError: there is none, or it is damaged.
+        InputError: there is none, or its record cannot be used.
     """
     path = Path(folder) / RUN
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise ValueError("too large")
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return RunFolder(Path(folder), Lineage.from_dict(content), str(content["state"]))
-    except FileNotFoundError as error:
-        raise InputError(f"'{folder}' holds no retraining (no {RUN}): choose the folder of a run.") from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"The record '{path}' cannot be read: retrain again, or choose another run.") from error
+    if not path.exists():
+        raise InputError(f"'{folder}' holds no retraining (no {RUN}): choose the folder of a run.")
+    advice = "retrain again, or choose another run"
+    return RunFolder(Path(folder), read_record(RunRecord, path, what="record", advice=advice, upgrade=_upgraded))
+
+
+def list_runs(folder: str | Path) -> list[RunFolder]:
+    """The retrainings in the folders of a folder, the newest name first; what cannot be read is passed over."""
+    runs = []
+    for path in sorted(Path(folder).glob(f"*/{RUN}"), reverse=True):
+        try:
+            runs.append(read_run(path.parent))
+        except InputError:
+            continue
+    return runs
+
+
+def _upgraded(content: Any) -> Any:
+    """A record of any version as today's."""
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise FormatError(Problem("format_version", f"it {NEWER}"))
+    if version != 1:
+        return content
+    kept = {name: value for name, value in content.items() if name not in DERIVED_IN_VERSION_1}
+    return {**kept, "format_version": FORMAT_VERSION}
+
+
+def _utc_now() -> str:
+    return datetime.now(timezone.utc).strftime(TIME_FORMAT)

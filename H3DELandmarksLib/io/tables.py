@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 
 POSITION_COLUMNS = ("left_mm", "posterior_mm", "superior_mm")
@@ -20,7 +21,7 @@ COLUMNS = ("name", "state", *POSITION_COLUMNS, "presence", "confidence", "radius
 DECIMALS = 4
 
 
-def landmark_state(landmarks: LandmarkSet, row: int) -> str:
+def landmark_state(landmarks: LandmarkSet, row: int) -> Literal["found", "absent", "unknown"]:
     """ "found", "absent", or "unknown" where nobody has said."""
     return "unknown" if landmarks.unknown[row] else "found" if landmarks.present[row] else "absent"
 
@@ -32,7 +33,7 @@ def write_table(path: str | Path, landmarks: LandmarkSet) -> None:
         path: .csv file.
         landmarks: positions in LPS mm.
     """
-    with replaced_when_complete(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for k, name in enumerate(landmarks.names):

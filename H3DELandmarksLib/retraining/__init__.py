@@ -1,19 +1,16 @@
-"""Retraining: a model learns from the corrected cases of a project, or a new one begins with them.
+"""Retraining: a model learns from the corrected cases of a person, or a new one begins with them.
+
+    newest_cases (cases)  ->  plan_fine_tuning or plan_new_model  ->  start_run  ->  retrain (run)
+                          ->  build_candidate (candidate)  ->  compare_models (compare)  ->  promote_run (promote)
 
 A run lies in a folder::
 
-    run.json                 what was decided at the start, and how far the run is; see `record`
-    STAGE/curve.csv          error in mm on cases that the stage doesn't learn from
+    run.json                 what was decided at the start, and how far the run is; see `formats.run`
+    STAGE/curve.csv          error in mm on cases that the stage does not learn from
     STAGE/checkpoint.pt      from which a run that was killed goes on
     package/                 the candidate, a model package
 
 Everything that a run does follows from its ``run.json``, so that a run which was interrupted ends with the weights
-of one that was not, whatever was added to the project meanwhile.
+of one that was not, whatever was added to the cases meanwhile. Only `fine_tuning`, `new_model`, `candidate` and `run`
+need PyTorch.
 """
-
-from H3DELandmarksLib.formats.run import RunRecord, read_record
-from H3DELandmarksLib.retraining.fine_tuning import plan_fine_tuning
-from H3DELandmarksLib.retraining.new_model import plan_new_model
-from H3DELandmarksLib.retraining.run import Status, retrain, start_run
-
-__all__ = ["RunRecord", "Status", "plan_fine_tuning", "plan_new_model", "read_record", "retrain", "start_run"]

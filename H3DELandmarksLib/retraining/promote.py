@@ -2,19 +2,60 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.formats.comparison import Comparison, Decision, Rule, decide, read_comparison
-from H3DELandmarksLib.formats.lineage import Lineage, ModelReference, lineage_of
+from H3DELandmarksLib.formats.comparison import Comparison, Decision, Rule, read_comparison
+from H3DELandmarksLib.formats.lineage import Lineage, lineage_of
+from H3DELandmarksLib.formats.reading import to_plain
 from H3DELandmarksLib.formats.run import COMPARISON, RunFolder, read_run
-from H3DELandmarksLib.models import ModelPackage, available_models, find_model
+from H3DELandmarksLib.formats.versions import EventDetails
+from H3DELandmarksLib.models import ModelPackage, available_models, find_model, open_package
 from H3DELandmarksLib.models.versions import add_version
+from H3DELandmarksLib.retraining.compare import lineage_here
 
-LONGEST_REASON = 500
+MAX_REASON = 500
+SHARE_OF_TOLERANCE = 0.25
+ROUNDING = 1e-12
+
+
+def usual_rule(tolerance_mm: float, **stated: float | int | None) -> Rule:
+    """The usual rule for a tolerance, with what a user has stated; None is not stated.
+
+    A landmark is clearly worse where it is so by a quarter of the tolerance: with many landmarks, some are worse by
+    chance.
+    """
+    given = {name: value for name, value in stated.items() if value is not None}
+    return Rule(**{"landmark_margin_mm": SHARE_OF_TOLERANCE * tolerance_mm, **given})
+
+
+def decide(comparison: Comparison, rule: Rule) -> Decision:
+    """Apply the rule: every sentence that speaks against a candidate refuses it."""
+    gain = comparison.total.improvement
+    reasons = []
+    if gain.subjects < rule.least_subjects:
+        few = "1 held-out subject is" if gain.subjects == 1 else f"{gain.subjects} held-out subjects are"
+        reasons.append(f"{few} too few to tell; the rule asks for {rule.least_subjects}.")
+    # The mean alone is no evidence: a noisy candidate has a good one by chance.
+    if not gain.low > rule.margin_mm:
+        begins = f": the interval of its improvement begins at {gain.low:.3f} mm" if gain.subjects > 1 else ""
+        reasons.append(f"It is not shown to be better by more than {rule.margin_mm:g} mm{begins}.")
+    for row in comparison.landmarks:
+        if row.improvement.high < -rule.landmark_margin_mm:
+            reasons.append(
+                f"'{row.name}' is clearly worse: by {-row.improvement.high:.3f} mm or more, where "
+                f"{rule.landmark_margin_mm:g} mm are allowed."
+            )
+    before, after = comparison.total.base.presence, comparison.total.candidate.presence
+    if after < before - rule.presence_margin - ROUNDING:
+        reasons.append(
+            f"It answers less often rightly whether a landmark is there: {100 * after:.1f} % instead of "
+            f"{100 * before:.1f} %."
+        )
+    return Decision(not reasons, tuple(reasons))
 
 
 @dataclass(frozen=True)
@@ -34,6 +75,18 @@ class Promotion:
     override: str | None
 
 
+def open_candidate(run: RunFolder) -> ModelPackage:
+    """The package that a run has made.
+
+    Raises:
+        InputError: the run is not done.
+        ModelPackageError: the package cannot be used.
+    """
+    if not run.record.is_done:
+        raise InputError(f"The retraining in '{run.folder}' is not finished ({run.record.state}): resume it first.")
+    return open_package(run.package_folder)
+
+
 def promote_run(folder: str | Path, comparison: str | Path | None = None, override: str | None = None) -> Promotion:
     """Keep the candidate of a retraining as a version, and make it the current one.
 
@@ -49,25 +102,22 @@ def promote_run(folder: str | Path, comparison: str | Path | None = None, overri
             nothing has changed then.
         ModelPackageError: the candidate is damaged, or the folder of models cannot be written to.
     """
-    reason = _reason(override)
+    reason = _checked_reason(override)
     run = read_run(folder)
-    candidate = run.candidate()
+    candidate = open_candidate(run)
     candidate.verify()
-    compared, decision = _decided(run, candidate, comparison, reason is not None)
-    if decision is not None and not decision.promote and reason is None:
+    compared, decision = _decided(run, candidate, comparison, overridden=reason is not None)
+    speaks_against = decision is not None and not decision.promote
+    if speaks_against and reason is None:
         raise InputError(
             f"The candidate is not promoted. {' '.join(decision.reasons)} Correct more cases and retrain, "
             "or override this with a reason."
         )
-    against = reason if decision is not None and not decision.promote else None
-    details = {
-        "base": None if run.base is None else run.base.to_dict(),
-        "comparison": None if compared is None else compared.to_dict(),
-        "decision": None if decision is None else decision.to_dict(),
-        "override": against,
-    }
-    kept = add_version(candidate, _with_lineage(candidate, run), _card(candidate, compared), "promote", details)
-    return Promotion(kept, compared, decision, against)
+    used_reason = reason if speaks_against else None
+    details = EventDetails(base=run.record.lineage.base, comparison=compared, decision=decision, override=used_reason)
+    card = _card_with_comparison(candidate, compared)
+    kept = add_version(candidate, _manifest_with_lineage(candidate, run), card, "promote", details)
+    return Promotion(kept, compared, decision, used_reason)
 
 
 def _decided(
@@ -77,57 +127,50 @@ def _decided(
     file = run.folder / COMPARISON if path is None else Path(path)
     replaces = any(entry.package and entry.id == candidate.id for entry in available_models())
     if path is None and not file.exists():
-        if run.base is None and not replaces:
+        if run.record.base is None and not replaces:
             return None, None
         if overridden:
             return None, Decision(False, ("It was not compared with any model.",))
-    comparison, content = read_comparison(file)
-    if comparison.candidate.digest != ModelReference.to(candidate).digest:
+    comparison = read_comparison(file)
+    if comparison.candidate.digest != candidate.reference.digest:
         raise InputError(f"The comparison '{file}' is of another candidate: compare this one with 'models compare'.")
-    try:
-        rule = Rule.from_dict(content["rule"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"The comparison '{file}' states no rule: make it again with 'models compare'.") from error
-    decision = decide(comparison, rule)
-    current = ModelReference.to(find_model(candidate.id)) if replaces else None
+    if comparison.rule is None:
+        raise InputError(f"The comparison '{file}' states no rule: make it again with 'models compare'.")
+    decision = decide(comparison, comparison.rule)
+    current = find_model(candidate.id).reference if replaces else None
     if current is not None and current.digest not in (comparison.base.digest, comparison.candidate.digest):
         other = f"It was compared with {comparison.base.name}, but {current.name} is current now: compare with that."
         decision = Decision(False, (*decision.reasons, other))
     return comparison, decision
 
 
-def _reason(text: str | None) -> str | None:
+def _checked_reason(text: str | None) -> str | None:
+    """A person's reason with its blanks made single."""
     if text is None:
         return None
     reason = " ".join(text.split())
-    if not reason or len(reason) > LONGEST_REASON:
+    if not reason or len(reason) > MAX_REASON:
         raise InputError(
-            f"Say in up to {LONGEST_REASON} characters why the rule is overridden: it is kept with the version."
+            f"Say in up to {MAX_REASON} characters why the rule is overridden: it is kept with the version."
         )
     return reason
 
 
-def _with_lineage(candidate: ModelPackage, run: RunFolder) -> dict[str, Any]:
+def _manifest_with_lineage(candidate: ModelPackage, run: RunFolder) -> Mapping[str, Any]:
     """The manifest, which says what the model was made from."""
-    manifest = deepcopy(candidate.manifest)
-    if lineage_of(manifest) is None:
-        manifest["training"]["lineage"] = _complete(run.lineage).to_dict()
-    return manifest
+    if lineage_of(candidate.manifest) is not None:
+        return candidate.content
+    lineage = to_plain(_with_lineage_of_base(run.record.lineage))
+    return {**candidate.content, "training": {**candidate.manifest.training, "lineage": lineage}}
 
 
-def _complete(lineage: Lineage) -> Lineage:
+def _with_lineage_of_base(lineage: Lineage) -> Lineage:
     """A run's lineage with what its base had learnt from, where the base is on this computer."""
-    if lineage.base is None:
-        return lineage
-    for entry in available_models():
-        if entry.package and (entry.package.id, entry.package.version) == (lineage.base.id, lineage.base.version):
-            before = lineage_of(entry.package.manifest)
-            learnt = frozenset(lineage.earlier) | (before.learnt if before else frozenset())
-            return replace(lineage, earlier=tuple(sorted(learnt)))
-    return lineage
+    before = lineage.base and lineage_here(lineage.base.name)
+    return lineage.with_earlier(before.learnt) if before else lineage
 
 
-def _card(candidate: ModelPackage, comparison: Comparison | None) -> str:
+def _card_with_comparison(candidate: ModelPackage, comparison: Comparison | None) -> str:
     card = candidate.model_card()
     if comparison is None:
         return card

@@ -57,8 +57,8 @@ def import_checkpoint(options: argparse.Namespace, console: Console) -> bool:
     package = import_published(
         options.checkpoint, options.output, scheme, options.spacing, options.architecture, tuple(options.window)
     )
-    console.say(f"Imported {package.manifest['title']} with {len(scheme)} landmarks into {package.path}")
-    console.say(package.manifest["limitations"][0])
+    console.say(f"Imported {package.manifest.title} with {len(scheme)} landmarks into {package.path}")
+    console.say(package.manifest.limitations[0])
     console.document({"ok": True, "id": package.id, "version": package.version, "path": package.path})
     return True
 
@@ -69,8 +69,8 @@ def chosen_scheme(choice: str) -> LandmarkScheme:
     Raises:
         InputError: there is no such preset or file, or it holds no names.
     """
-    from H3DELandmarksLib.core.molar_scheme import MOLAR_SCHEME
     from H3DELandmarksResearch.converters.radiograph_sets import RADIOGRAPH_SETS
+    from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
 
     if choice == MOLARS:
         return MOLAR_SCHEME

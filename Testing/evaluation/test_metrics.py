@@ -1,12 +1,10 @@
 """What the figures of a report mean."""
 
-import csv
 import json
 
 import numpy as np
 import pytest
 
-from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.evaluation import evaluate_sets, metrics
 
@@ -120,12 +118,11 @@ def test_landmarks_that_the_reference_does_not_know_count_nowhere():
 
 
 @pytest.mark.parametrize("references", [{}, {"one": marked(None, None, None)}, {"other": marked(0, 0, 0)}])
-def test_a_report_without_any_error_has_empty_figures(references, tmp_path):
+def test_a_report_without_any_error_has_empty_figures(references):
     evaluation = evaluate_sets({"one": marked(0, 0, 0)}, references)
     figures = json.loads(json.dumps(evaluation.to_dict(), allow_nan=False))
     assert figures["mre_mm"] is None and figures["sdr_2"] is None
     assert "Mean radial error  -" in evaluation.text()
-    evaluation.write_csv(tmp_path / "table.csv")
 
 
 def test_the_text_is_aligned_and_names_what_is_missing(evaluation):
@@ -164,25 +161,3 @@ def test_where_no_case_is_incomplete_there_is_only_the_whole():
     (whole,) = evaluation.to_dict()["published"]
     assert (whole["cases"], whole["n"], whole["mre_mm"]) == ("whole", 1, 1)
     assert "incomplete" not in evaluation.text()
-
-
-def test_tables_are_written_as_csv(evaluation, tmp_path):
-    evaluation.write_csv(tmp_path / "landmarks.csv")
-    evaluation.write_errors_csv(tmp_path / "errors.csv")
-    with (tmp_path / "landmarks.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["landmark"] for row in rows] == ["a", "b", "c"]
-    assert rows[1]["mean_mm"] == "2.75" and rows[2]["mean_mm"] == ""
-    with (tmp_path / "errors.csv").open(newline="", encoding="utf-8") as file:
-        errors = list(csv.DictReader(file))
-    assert len(errors) == 6
-    assert errors[2] == {
-        "case": "one",
-        "landmark": "c",
-        "present": "1",
-        "predicted": "0",
-        "error_mm": "",
-        "radius90_mm": "2.0",
-    }
-    with pytest.raises(InputError, match="cannot be written"):
-        evaluation.write_csv(tmp_path / "nowhere" / "landmarks.csv")

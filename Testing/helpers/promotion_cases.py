@@ -1,9 +1,9 @@
 """A project of small cases, a retraining that held some of them out, and models that are compared on them."""
 
-import json
 from pathlib import Path
 
 import numpy as np
+from run_records import write_run_record
 
 from H3DELandmarksLib.cases import CaseLandmark, CaseProject, ReviewState, create_project
 from H3DELandmarksLib.core.geometry import Volume
@@ -71,25 +71,14 @@ def make_run(
         subsets: of the cases, in the order of their seeds.
         state: of the run.
     """
-    folder.mkdir(parents=True)
     cases = [
         {"id": name, "revision": 1, "sha256": project.case(name).content().digest, "subset": subset}
         for name, subset in zip(case_ids(project, len(subsets)), subsets)
     ]
     start = {"id": base.id, "version": base.version, "digest": "0" * 64, "path": str(base.path)} if base else None
-    content = {
-        "format_version": 1,
-        "kind": "fine-tuning",
-        "state": state,
-        "project": str(project.folder),
-        "base": start,
-        "encoder_from": None,
-        "scheme": project.scheme.to_dict(),
-        "cases": cases,
-        "device": "cpu",
-    }
-    (folder / "run.json").write_text(json.dumps(content))
-    return folder
+    return write_run_record(
+        folder, project.scheme, cases=cases, base=start, state=state, project=str(project.folder), device="cpu"
+    )
 
 
 def found_at(cases, error: float, missing=(), names=None, seed: int = 0) -> list[LandmarkSet]:

@@ -33,7 +33,7 @@ from H3DELandmarksResearch.phantom import generate_phantom
 CASES, STEPS, HELD_OUT = 11, 16, 45
 SPACING_MM = 0.9
 NEW_SCANS = 3
-SECTIONS = ("trainingSetSection", "retrainSection", "promotionSection", "nextCaseSection")
+SECTIONS = ("casesSection", "retrainSection", "promotionSection", "nextCaseSection")
 LINES = {1: vtk.vtkPen.SOLID_LINE, 2: vtk.vtkPen.DASH_LINE}
 
 
@@ -126,7 +126,7 @@ def detect_and_accept(stage):
     ui.volumeSelector.setCurrentNode(volume)
     choose(ui.modelSelector, next(t for t in model_titles(ui) if "molar" in t.lower()))
     click(ui.applyButton)
-    wait_until(lambda: not stage.panel._run, 900)
+    wait_until(lambda: not stage.panel.detection.run, 900)
     ui.reviewSelector.currentNode().GetDisplayNode().SetTextScale(3.5)
     ui.thresholdSpinBox.value = 0
     click(ui.acceptAllButton)
@@ -138,12 +138,12 @@ def keep_and_check(stage, jaws):
     from test_training_set import choose_finding, finding_rows
 
     learning, ui = stage.panel.learning, stage.panel.learning.ui
-    open_only(ui, "trainingSetSection")
-    type_path(ui.trainingSetPath, jaws)
+    open_only(ui, "casesSection")
+    type_path(ui.casesPath, jaws)
     click(ui.addCaseButton)
-    wait_until(lambda: not learning.cases.watch.isRunning, 900)
+    wait_until(lambda: not learning.cases.progress.isRunning, 900)
     click(ui.checkButton)
-    wait_until(lambda: not learning.check.watch.isRunning, 900)
+    wait_until(lambda: not learning.check.progress.isRunning, 900)
     row = next(k for k, texts in enumerate(finding_rows(stage.panel)) if texts[1])
     choose_finding(stage.panel, row)
     slicer.mrmlScene.RemoveNode(slicer.mrmlScene.GetFirstNodeByName("bone"))
@@ -165,12 +165,12 @@ def retrain(stage):
     click(ui.retrainButton)
 
     def is_halfway():
-        run = learning.retrain.watch._run
+        run = learning.retrain.progress.run
         return run is None or run.progress.get("step", 0) > 1.5 * STEPS
 
     wait_until(is_halfway, 3600)
     stage.take("8-retraining", curve_image(slicer.mrmlScene.GetFirstNodeByName("Learning curve")))
-    wait_until(lambda: not learning.retrain.watch.isRunning, 3600)
+    wait_until(lambda: not learning.retrain.progress.isRunning, 3600)
     stage.take("9-retrained", curve_image(slicer.mrmlScene.GetFirstNodeByName("Learning curve")))
 
 
@@ -179,7 +179,7 @@ def compare(stage):
     learning, ui = stage.panel.learning, stage.panel.learning.ui
     open_only(ui, "promotionSection")
     click(ui.compareModelsButton)
-    wait_until(lambda: not learning.promotion.watch.isRunning, 3600)
+    wait_until(lambda: not learning.promotion.progress.isRunning, 3600)
     stage.take("10-promotion")
 
 
@@ -189,7 +189,7 @@ def suggest(stage, scans):
     open_only(ui, "nextCaseSection")
     type_path(ui.scansPath, scans)
     click(ui.rankButton)
-    wait_until(lambda: not learning.nextCase.watch.isRunning, 3600)
+    wait_until(lambda: not learning.nextCase.progress.isRunning, 3600)
     from test_next_case_by_clicks import double_click
 
     double_click(stage.panel, 0)

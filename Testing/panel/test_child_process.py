@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("module")
 @pytest.fixture
 def start(tmp_path, module):
     """Starts a Python program given as text."""
-    from H3DELandmarksPanel.ChildProcess import ChildProcess
+    from H3DELandmarksPanel.CommandRun import ChildProcess
 
     children = []
 
@@ -144,7 +144,7 @@ def test_asking_leaves_time_to_a_child_of_a_launcher_that_is_gone(start, tmp_pat
 
 
 def test_a_program_that_does_not_exist_raises(module, tmp_path):
-    from H3DELandmarksPanel.ChildProcess import ChildProcess
+    from H3DELandmarksPanel.CommandRun import ChildProcess
 
     with pytest.raises(OSError):
         ChildProcess([tmp_path / "nothing"], {}, tmp_path)

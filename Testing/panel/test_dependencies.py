@@ -82,7 +82,7 @@ def answer(app, monkeypatch):
 def status_after_click(panel):
     click(panel.ui.applyButton)
     text = panel.ui.statusLabel.text
-    if panel._run:
+    if panel.detection.run:
         click(panel.ui.cancelButton)
         return "started"
     return text

@@ -24,7 +24,7 @@ def panel(open_panel, tiny_model):
 
 def detect(panel):
     click(panel.ui.applyButton)
-    wait_until(lambda: not panel._run)
+    wait_until(lambda: not panel.detection.run)
     return panel.ui.pointListSelector.currentNode()
 
 
@@ -90,7 +90,7 @@ def test_the_choice_is_kept_with_the_scene(panel, open_panel):
     panel.cleanup()
     again = open_panel()
     assert again.ui.landmarksButton.text == "2 of 3"
-    assert again.landmarks.chosenNames() == ["Left", "Middle"]
+    assert again.detection.landmarks.chosenNames() == ["Left", "Middle"]
 
 
 def test_the_choice_survives_saving_and_loading(panel, scene, tmp_path):
@@ -103,7 +103,7 @@ def test_the_choice_survives_saving_and_loading(panel, scene, tmp_path):
     scene.Clear(False)
     assert panel.ui.landmarksButton.text == "All 3" and panel.ui.regionSelector.currentNode() is None
     assert scene.ReadFromMRB(str(tmp_path / "scene.mrb"), False)
-    assert panel.landmarks.chosenNames() == ["Middle"] and panel.ui.landmarksButton.text == "1 of 3"
+    assert panel.detection.landmarks.chosenNames() == ["Middle"] and panel.ui.landmarksButton.text == "1 of 3"
     assert panel.ui.regionSelector.currentNode() is not None
     assert panel.ui.volumeSelector.currentNode().GetName() == "CBCT 7" and panel.ui.applyButton.enabled
 
@@ -142,7 +142,7 @@ def test_a_region_is_laid_around_the_points_under_review_by_one_click(panel, sce
     found = landmarks_from_point_list(detect(panel))
     click(panel.ui.regionAroundPointsButton)
     node = panel.ui.regionSelector.currentNode()
-    assert node.GetName() == "Region" and panel._parameterNode.region is node
+    assert node.GetName() == "Region" and panel.parameterNode.region is node
     low, high = (getattr(found.positions[found.present], end)(axis=0) for end in ("min", "max"))
     region = region_from_node(node)
     assert region.contains(np.array([low - 19.9, high + 19.9])).all()
@@ -167,7 +167,7 @@ def test_a_region_beside_the_volume_is_told(panel, scene):
     add_region(panel, (900, 900, 900), (10, 10, 10))
     before = content(scene)
     click(panel.ui.applyButton)
-    wait_until(lambda: not panel._run)
+    wait_until(lambda: not panel.detection.run)
     assert "The region of interest lies outside the scan" in panel.ui.statusLabel.text
     assert content(scene) == before
 
@@ -176,7 +176,7 @@ def test_a_flat_region_is_told(panel):
     add_region(panel, (0, 0, 0), (10, 0, 10))
     click(panel.ui.applyButton)
     assert panel.ui.statusLabel.text.startswith("The region of interest has no volume")
-    assert not panel._run and panel.ui.applyButton.enabled
+    assert not panel.detection.run and panel.ui.applyButton.enabled
 
 
 def _bounds(volume):
@@ -248,7 +248,7 @@ def test_sequences_are_searched_in_the_current_frame(open_panel, tiny_model, tin
     expected = by_command_line(tiny, volume, tmp_path)
     click(panel.ui.applyButton)
     browser.SetSelectedItemNumber(0)  # while the detection runs
-    wait_until(lambda: not panel._run)
+    wait_until(lambda: not panel.detection.run)
     node = panel.ui.reviewSelector.currentNode()
     assert node.GetName() == "heart time 1 s Tiny model landmarks"
     np.testing.assert_allclose(landmarks_from_point_list(node).positions, expected.positions, atol=1e-3)
@@ -275,14 +275,14 @@ def test_the_remaining_time_is_told_once_it_is_known(module):
 
 
 def test_stage_and_remaining_time_are_shown(panel, monkeypatch):
-    from H3DELandmarksPanel.DetectionRun import DetectionRun
+    from H3DELandmarksPanel.CommandRun import DetectionRun
 
     monkeypatch.setattr(DetectionRun, "remaining", property(lambda run: 41.6 if run.fraction else None))
     click(panel.ui.applyButton)
-    wait_until(lambda: panel._run is None or panel._run.fraction)
-    if panel._run:
+    wait_until(lambda: panel.detection.run is None or panel.detection.run.fraction)
+    if panel.detection.run:
         assert panel.ui.statusLabel.text.endswith(", about 42 s left") and panel.ui.progressBar.maximum == 100
-    wait_until(lambda: not panel._run)
+    wait_until(lambda: not panel.detection.run)
     assert "left" not in panel.ui.statusLabel.text
 
 

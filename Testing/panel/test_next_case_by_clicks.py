@@ -38,7 +38,7 @@ def rank(panel, folder):
     type_path(ui.scansPath, folder)
     click(ui.rankButton)
     assert ui.cancelRankButton.enabled and not ui.scansPath.enabled and not ui.rankButton.enabled
-    longest = wait_until(lambda: not panel.learning.nextCase.watch.isRunning)
+    longest = wait_until(lambda: not panel.learning.nextCase.progress.isRunning)
     assert longest < 0.2, f"the panel was blocked for {longest:.3f} s"
 
 

@@ -73,8 +73,8 @@ def test_detection_finds_what_the_command_line_finds(open_panel, scene, tiny, ti
     click(panel.ui.applyButton)
     assert panel.ui.progressBar.visible and panel.ui.cancelButton.enabled and not panel.ui.volumeSelector.enabled
     assert panel.ui.applyButton.toolTip == "A detection is running." and not panel.ui.applyButton.enabled
-    run = panel._run
-    longest = wait_until(lambda: not panel._run)
+    run = panel.detection.run
+    longest = wait_until(lambda: not panel.detection.run)
 
     (node,) = point_lists(scene)
     assert panel.ui.statusLabel.text == "3 of 3 landmarks found, see the point list 'CBCT 7 Tiny model landmarks'."
@@ -132,7 +132,7 @@ def test_cancel_while_the_scan_is_being_written(panel, scene):
     before = content(scene)
     writer = None
     click(panel.ui.applyButton)
-    writer = panel._run._writer
+    writer = panel.detection.run._writer
     click(panel.ui.cancelButton)
     writer.join(60)
     assert_ready_again(panel, scene, before)
@@ -147,7 +147,7 @@ def test_closing_the_scene_ends_the_detection(panel, scene):
     assert panel.ui.applyButton.toolTip == "Load and choose a volume first."
     add_volume("the next")
     assert panel.ui.applyButton.enabled
-    assert panel._parameterNode.inputVolume.GetName() == "the next"
+    assert panel.parameterNode.inputVolume.GetName() == "the next"
 
 
 def test_removing_the_volume_ends_the_detection(panel, scene):
@@ -175,7 +175,7 @@ def test_a_failing_child_is_told_in_one_sentence(panel, scene, tiny_model):
     weights = tiny_model / "localizer.safetensors"
     weights.unlink()
     click(panel.ui.applyButton)
-    wait_until(lambda: not panel._run)
+    wait_until(lambda: not panel.detection.run)
     text = panel.ui.statusLabel.text
     assert "lacks its file 'localizer.safetensors'" in text and text.count(". ") == 0
     assert_ready_again(panel, scene, before)
@@ -188,7 +188,7 @@ def test_a_problem_of_the_scan_is_told_with_the_name_of_the_volume(panel, scene)
     panel.ui.volumeSelector.setCurrentNode(volume)
     before = content(scene)
     click(panel.ui.applyButton)
-    wait_until(lambda: not panel._run)
+    wait_until(lambda: not panel.detection.run)
     assert "'odd'" in panel.ui.statusLabel.text and "scan.nrrd" not in panel.ui.statusLabel.text
     assert_ready_again(panel, scene, before)
 
@@ -197,7 +197,7 @@ def test_a_child_that_the_system_kills_is_told(panel, scene):
     before = content(scene)
     for process in start(panel):
         os.kill(process, signal.SIGKILL)
-    wait_until(lambda: not panel._run)
+    wait_until(lambda: not panel.detection.run)
     assert "most likely for lack of memory" in panel.ui.statusLabel.text
     assert_ready_again(panel, scene, before)
 
@@ -207,7 +207,7 @@ def test_an_unexpected_problem_leaves_a_log_that_the_sentence_names(panel, scene
     (tmp_path / "broken" / "safetensors.py").write_text("raise SystemError('broken package')", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
     click(panel.ui.applyButton)
-    wait_until(lambda: not panel._run)
+    wait_until(lambda: not panel.detection.run)
     kept = Path(slicer.app.temporaryPath) / "h3delandmarks.log"
     assert "SystemError" in panel.ui.statusLabel.text and str(kept) in panel.ui.statusLabel.text
     assert "broken package" in kept.read_text(encoding="utf-8")
@@ -278,7 +278,7 @@ def test_choices_are_kept_with_the_scene(panel, open_panel):
     panel.cleanup()
     again = open_panel()
     assert again.ui.deviceSelector.currentText == "CPU"
-    assert again._parameterNode.device.value == "cpu"
+    assert again.parameterNode.device.value == "cpu"
 
 
 def test_only_results_of_the_volume_and_model_are_offered_for_replacement(panel, scene, tiny):
@@ -305,7 +305,7 @@ def test_two_versions_of_a_model_are_told_apart(open_panel, scene, models, tiny)
     add_volume()
     assert panel.ui.modelSelector.currentText == "Tiny model (2.0.0)"
     choose(panel.ui.modelSelector, "Tiny model (1.0.0)")
-    assert panel._parameterNode.model == "tiny@1.0.0"
+    assert panel.parameterNode.model == "tiny@1.0.0"
     panel.enter()
     assert panel.ui.modelSelector.currentText == "Tiny model (1.0.0)"
 

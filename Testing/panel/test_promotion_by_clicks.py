@@ -63,8 +63,8 @@ def folder(trained, tmp_path):
 def panel(open_panel, tiny_model, scene, folder):
     """The panel with the section open."""
     panel = open_panel()
-    click(panel.learning.ui.trainingSetSection)
-    type_path(panel.learning.ui.trainingSetPath, folder)
+    click(panel.learning.ui.casesSection)
+    type_path(panel.learning.ui.casesPath, folder)
     click(panel.learning.ui.promotionSection)
     return panel
 
@@ -82,7 +82,7 @@ def compare(panel):
     ui = panel.learning.ui
     click(ui.compareModelsButton)
     assert ui.cancelCompareModelsButton.enabled and ui.compareModelsProgressBar.visible
-    longest = wait_until(lambda: not panel.learning.promotion.watch.isRunning)
+    longest = wait_until(lambda: not panel.learning.promotion.progress.isRunning)
     assert longest < 0.2, f"the panel was blocked for {longest:.3f} s"
 
 
@@ -110,12 +110,12 @@ def test_a_better_model_is_compared_promoted_and_taken_back(panel, folder, tiny_
     new = find_model("tiny")
     assert new.version != "1.0.0" and versions(panel) == [(new.version, "yes"), ("1.0.0", "")]
     assert ui.promotionLabel.text == f"Tiny model {new.version} is in use from now on."
-    assert panel.models.chosenKey() == f"tiny@{new.version}", "detection uses it"
+    assert panel.detection.models.chosenKey() == f"tiny@{new.version}", "detection uses it"
     assert not ui.promoteButton.enabled and ui.promoteButton.toolTip == "This model is in use already."
 
     assert ui.revertButton.text == "Go back to the previous version"
     click(ui.revertButton)
-    assert find_model("tiny").version == "1.0.0" and panel.models.chosenKey() == "tiny@1.0.0"
+    assert find_model("tiny").version == "1.0.0" and panel.detection.models.chosenKey() == "tiny@1.0.0"
     assert ui.versionsStatusLabel.text == "Tiny model 1.0.0 is in use from now on."
     table = qt.unwrapped(ui.versionsTable)
     press(table.viewport(), table.visualItemRect(table.item(0, 0)).center())
@@ -207,7 +207,7 @@ def test_a_model_of_another_site_is_added_and_can_be_used(panel, tmp_path, tiny_
     assert versions(panel) == []
     in_dialog(ui.addPackageButton, tmp_path / "tiny.zip")
     assert ui.versionsStatusLabel.text == "Tiny model 1.0.0 was added."
-    assert versions(panel) == [("1.0.0", "yes")] and panel.models.chosenKey() == "tiny@1.0.0"
+    assert versions(panel) == [("1.0.0", "yes")] and panel.detection.models.chosenKey() == "tiny@1.0.0"
     in_dialog(ui.addPackageButton, tmp_path / "tiny.zip")
     assert ui.versionsStatusLabel.text == "Tiny model 1.0.0 was here already."
     (tmp_path / "bad.zip").write_bytes(b"PK nonsense")

@@ -9,6 +9,7 @@ import slicer
 from hypothesis import given
 from hypothesis import strategies as st
 from operating import click, descendants, is_running, type_path, wait_until
+from run_records import run_record
 from scene_voxels import write_heads
 
 from H3DELandmarksLib.cases import create_project
@@ -36,7 +37,7 @@ def folder(six_heads, tmp_path):
 def panel(open_panel, tiny_model, scene):
     """The panel with the section open."""
     panel = open_panel()
-    for section in (panel.learning.ui.trainingSetSection, panel.learning.ui.retrainSection):
+    for section in (panel.learning.ui.casesSection, panel.learning.ui.retrainSection):
         click(section)
     return panel
 
@@ -53,12 +54,12 @@ def begin(panel, steps):
 
 
 def is_running_here(panel):
-    return panel.learning.retrain.watch.isRunning
+    return panel.learning.retrain.progress.isRunning
 
 
 def step_of(learning):
     """How many steps the training that runs has told of."""
-    run = learning.retrain.watch._run
+    run = learning.retrain.progress.run
     return run.progress.get("step", 0) if run else 0
 
 
@@ -69,10 +70,10 @@ def curve_points(scene):
 
 def test_what_is_needed_is_said(panel, folder, tmp_path):
     ui = panel.learning.ui
-    assert not ui.retrainButton.enabled and ui.retrainButton.toolTip == "Add cases to a training set first."
+    assert not ui.retrainButton.enabled and ui.retrainButton.toolTip == "Add cases first."
     assert not ui.resumeButton.enabled and ui.resumeButton.toolTip == NOT_RESUMABLE
     assert not ui.curveButton.enabled and not ui.cancelRetrainButton.enabled and ui.stepsSpinBox.text == "Automatic"
-    type_path(ui.trainingSetPath, folder)
+    type_path(ui.casesPath, folder)
     assert ui.retrainButton.enabled
     starts = [ui.baseModelSelector.itemText(k) for k in range(ui.baseModelSelector.count)]
     assert starts == ["Tiny model (1.0.0)", "A new model for these landmarks", "A new model, begun from Tiny model"]
@@ -82,7 +83,7 @@ def test_what_is_needed_is_said(panel, folder, tmp_path):
 @pytest.mark.slow
 def test_a_model_is_retrained_while_the_curve_is_shown(panel, scene, folder, tmp_path):
     ui = panel.learning.ui
-    type_path(ui.trainingSetPath, folder)
+    type_path(ui.casesPath, folder)
     begin(panel, 24)
     assert ui.retrainProgressBar.visible and ui.cancelRetrainButton.enabled and not ui.baseModelSelector.enabled
     assert not ui.retrainButton.enabled and ui.retrainButton.toolTip == "A training is running."
@@ -111,7 +112,7 @@ def test_a_model_is_retrained_while_the_curve_is_shown(panel, scene, folder, tmp
 @pytest.mark.slow
 def test_a_cancelled_training_is_resumed_in_another_slicer(panel, open_panel, scene, folder):
     ui = panel.learning.ui
-    type_path(ui.trainingSetPath, folder)
+    type_path(ui.casesPath, folder)
     begin(panel, 100000)
     wait_until(lambda: step_of(panel.learning) > 2 or not is_running_here(panel))
     processes = training_processes()
@@ -130,8 +131,8 @@ def test_a_cancelled_training_is_resumed_in_another_slicer(panel, open_panel, sc
     step = run.step
     assert step > 2 and run.state == "cancelled"
     click(again.ui.resumeButton)
-    wait_until(lambda: not again.retrain.watch.isRunning or step_of(again) > step)
-    assert again.retrain.watch.isRunning, again.ui.retrainLabel.text
+    wait_until(lambda: not again.retrain.progress.isRunning or step_of(again) > step)
+    assert again.retrain.progress.isRunning, again.ui.retrainLabel.text
     processes = training_processes()
     again.close()  # as Slicer does when it is closed
     wait_until(lambda: not any(map(is_running, processes)), 5)
@@ -142,32 +143,24 @@ def test_too_few_cases_are_told_in_one_sentence(panel, folder):
     ui = panel.learning.ui
     for case in sorted((folder / "cases").iterdir())[:2]:
         shutil.rmtree(case)
-    type_path(ui.trainingSetPath, folder)
+    type_path(ui.casesPath, folder)
     begin(panel, 4)
     wait_until(lambda: not is_running_here(panel))
     assert ui.retrainLabel.text.startswith("Training needs at least 5 corrected cases, but only 4")
     assert ui.retrainButton.enabled and not ui.resumeButton.enabled
 
 
-def test_a_training_of_another_slicer_is_left_alone(panel, folder):
+def test_a_training_of_another_slicer_is_left_alone(panel, folder, tiny):
     """Two of them must not write the same files."""
     from datetime import datetime, timedelta, timezone
 
     ui, now = panel.learning.ui, datetime.now(timezone.utc)
     run = folder.parent / f"{folder.name}-runs" / "run-001"
     run.mkdir(parents=True)
-    record = {
-        "state": "running",
-        "model": {"id": "tiny", "version": "1.1.0"},
-        "base": None,
-        "cases": [],
-        "stages": [{"name": "localizer"}],
-        "step": 3,
-        "steps": 9,
-        "updated": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
+    updated = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    record = run_record(tiny.scheme, state="running", updated=updated)
     (run / "run.json").write_text(json.dumps(record))
-    type_path(ui.trainingSetPath, folder)
+    type_path(ui.casesPath, folder)
     assert ui.retrainLabel.text == (
         "The training of tiny 1.1.0 was interrupted at step 3 of 9: resume it, or begin another."
     )
@@ -183,7 +176,7 @@ def test_a_training_of_another_slicer_is_left_alone(panel, folder):
 
 @given(scheme=st.text(max_size=80), taken=st.sets(st.sampled_from(["model", "model-2", "a", "own-landmarks"])))
 def test_a_new_model_gets_an_id_that_is_free_and_allowed(module, scheme, taken):
-    from H3DELandmarksPanel.BaseModels import newModelId
+    from H3DELandmarksPanel.RetrainSection import newModelId
 
     name = newModelId(scheme, taken)
     assert re.fullmatch("[a-z0-9][a-z0-9-]{0,63}", name) and name not in taken
@@ -191,10 +184,10 @@ def test_a_new_model_gets_an_id_that_is_free_and_allowed(module, scheme, taken):
 
 
 def test_a_new_model_is_begun_with_the_chosen_layers(panel, folder):
-    from H3DELandmarksPanel.BaseModels import startsFor
+    from H3DELandmarksPanel.RetrainSection import startsFor
 
     panel.learning.cases.onFolderChosen(str(folder))
-    starts = startsFor(panel.learning.cases.trainingSet)
+    starts = startsFor(panel.learning.cases.folder)
     assert [start.arguments for start in starts] == [
         ("--base-model", "tiny@1.0.0"),
         ("--new-model", "tiny-3"),

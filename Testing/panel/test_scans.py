@@ -19,7 +19,7 @@ RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 def detect(panel):
     click(panel.ui.applyButton)
-    wait_until(lambda: not panel._run)
+    wait_until(lambda: not panel.detection.run)
     node = panel.ui.reviewSelector.currentNode()
     assert node is not None, panel.ui.statusLabel.text
     return node
@@ -61,8 +61,8 @@ def test_the_volume_that_was_chosen_at_the_start_gets_the_result(open_panel, tin
     panel = open_panel()
     click(panel.ui.applyButton)
     assert not panel.ui.volumeSelector.enabled, "it cannot be changed meanwhile"
-    panel._parameterNode.inputVolume = add_volume("second")  # but a script may do so
-    wait_until(lambda: not panel._run)
+    panel.parameterNode.inputVolume = add_volume("second")  # but a script may do so
+    wait_until(lambda: not panel.detection.run)
     assert panel.ui.reviewSelector.currentNode().GetName() == "first Tiny model landmarks"
 
 
@@ -113,7 +113,7 @@ def test_a_radiograph_of_one_slice(open_panel, radiograph_model, scene, tmp_path
 def test_the_button_says_which_kind_of_scan_the_model_reads(open_panel, radiograph_model, tiny_model, scene):
     volume, (picture, _) = add_volume("CBCT"), add_radiograph()
     panel = open_panel()
-    button, film_model = panel.ui.applyButton, radiograph_model.manifest["title"]
+    button, film_model = panel.ui.applyButton, radiograph_model.manifest.title
     panel.ui.volumeSelector.setCurrentNode(volume)
     choose(panel.ui.modelSelector, "Tiny model")
     assert button.enabled

@@ -12,24 +12,17 @@ import H3DELandmarksLib
 
 ROOT = Path(__file__).resolve().parents[2]
 NEVER = ("slicer", "qt", "ctk", "vtk", "mrml", "PythonQt")
-HEAVY = ("torch", "openvino", "matplotlib", "tqdm", "jsonschema", "safetensors")
+HEAVY = ("torch", "openvino", "matplotlib", "tqdm", "pydantic", "safetensors")
 # Rooms and files whose work is torch: the only ones that may import it at file scope.
 TORCH_PLACES = (
     "H3DELandmarksLib.networks",
     "H3DELandmarksLib.training",
-    "H3DELandmarksLib.detection.decoding",
+    "H3DELandmarksLib.retraining",
     "H3DELandmarksLib.detection.decoding",
     "H3DELandmarksLib.detection.detector",
     "H3DELandmarksLib.detection.engine",
-    "H3DELandmarksLib.detection.engine",
-    "H3DELandmarksLib.detection.stage",
     "H3DELandmarksLib.detection.search",
-    "H3DELandmarksLib.detection.openvino_engine",
-    "H3DELandmarksLib.detection.half_precision",
-    "H3DELandmarksLib.detection.search",
-    "H3DELandmarksLib.detection.second_look",
     "H3DELandmarksLib.detection.stage",
-    "H3DELandmarksLib.detection.torch_engine",
 )
 SLICER_PLACES = ("H3DELandmarksLib.scene",)
 

@@ -1,0 +1,206 @@
+"""The part of the panel that detects landmarks: what is searched where, the run, and its result in the scene."""
+
+import slicer
+from slicer.i18n import tr as _
+
+from H3DELandmarksLib.core.region import FEWEST
+from H3DELandmarksLib.scene import (
+    current_frame,
+    detections,
+    fit_to_points,
+    fit_to_volume,
+    landmarks_from_point_list,
+    why_not_for_model,
+    why_unusable,
+)
+from H3DELandmarksPanel.CommandRun import summary
+from H3DELandmarksPanel.ModelChoice import LandmarkChoice, ModelChoice
+from H3DELandmarksPanel.PanelContext import onClick
+from H3DELandmarksPanel.RunProgress import RunProgress
+
+VOLUME_CLASS = "vtkMRMLScalarVolumeNode"
+# How far around the points under review a region is laid: room for what a coarser model's points only lead to.
+REGION_MARGIN_MM = 20.0
+
+
+class DetectionSection:
+    """Connects the widgets of the section "Detect".
+
+    Attributes:
+        models: ModelChoice.
+        landmarks: LandmarkChoice.
+        progress: RunProgress of the detection.
+    """
+
+    def __init__(self, ui, context, logic, onDetected):
+        """Connect.
+
+        Args:
+            ui: the widgets of the panel by name.
+            context: PanelContext.
+            logic: H3DELandmarksLogic.
+            onDetected: called without arguments when a result is in the scene and under review.
+        """
+        self._ui, self._context, self._logic, self._onDetected = ui, context, logic, onDetected
+        self._choiceOfResult = None  # (volume, model, frame) that the result in the panel was looked up for
+        self._observedVolume = None
+        self._volumeTags = []
+        self._runInputs = None  # (volume node, package, point list or None, frame) of the run
+        self.models = ModelChoice(ui.modelSelector, ui.modelCard)
+        self.landmarks = LandmarkChoice(ui, self._onLandmarksChosen)
+        self.progress = RunProgress(ui.progressBar, ui.statusLabel, ui.cancelButton, self._takeResult, self.refresh)
+        self.progress.cancelText = _("Cancelled. The scene is as it was.")
+        ui.pointListSelector.addAttribute(detections.POINT_LIST_CLASS, detections.MODEL_ATTRIBUTE)
+        ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
+        ui.regionSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self._onRegionAdded)
+        onClick(ui.regionAroundPointsButton, self.onRegionAroundPoints, ui.statusLabel)
+        onClick(ui.applyButton, self.onApply, ui.statusLabel)
+
+    # Parameters
+
+    def takeUp(self):
+        """Take up other parameters of the context, before widgets are connected with them."""
+        if self._context.parameters:
+            self._choiceOfResult = self._currentChoice()
+        else:
+            self._observe(None)
+
+    def onParametersModified(self):
+        """Show the chosen model, and look up the result of a new choice."""
+        parameters = self._context.parameters
+        if parameters.model and parameters.model != self.models.chosenKey():
+            self.models.choose(parameters.model)
+            self.showLandmarks()
+        choice = self._currentChoice()
+        self._observe(choice[0])
+        if choice != self._choiceOfResult:
+            self._choiceOfResult = choice
+            parameters.pointList = detections.latest_detection(*choice) if all(choice[:2]) else None
+
+    def _currentChoice(self):
+        """Volume, model and frame that a result belongs to."""
+        volumeNode = self._context.parameters.inputVolume
+        return (volumeNode, self.models.chosenKey(), current_frame(volumeNode) if volumeNode else "")
+
+    def _observe(self, volumeNode):
+        """Follow the chosen volume; the panel's mixin is not used, because it would keep removed volumes in memory."""
+        if volumeNode is not self._observedVolume:
+            for tag in self._volumeTags:
+                self._observedVolume.RemoveObserver(tag)
+            events = (slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent, slicer.vtkMRMLVolumeNode.TransformModifiedEvent)
+            self._volumeTags = [volumeNode.AddObserver(e, self.refresh) for e in events] if volumeNode else []
+            self._observedVolume = volumeNode
+
+    def chooseFirstVolume(self):
+        """Choose a volume where none is chosen."""
+        if not self._context.parameters.inputVolume:
+            self._context.parameters.inputVolume = slicer.mrmlScene.GetFirstNodeByClass(VOLUME_CLASS)
+
+    def onModelChosen(self, index=0):
+        """Keep the user's choice with the scene."""
+        self.models.showCard()
+        if self._context.parameters:
+            self._context.parameters.model = self.models.chosenKey()
+        self.showLandmarks()
+        self.refresh()
+
+    def showLandmarks(self):
+        """Show the landmarks of the chosen model, checked as the parameters say."""
+        parameters = self._context.parameters
+        self.landmarks.show(self.models.chosenPackage(), parameters.excludedLandmarks if parameters else "")
+
+    def _onLandmarksChosen(self):
+        if self._context.parameters:
+            self._context.parameters.excludedLandmarks = self.landmarks.excludedText()
+        self.refresh()
+
+    # Region
+
+    def _onRegionAdded(self, regionNode):
+        """Lay a new region around the volume, for the user to make it smaller."""
+        parameters = self._context.parameters
+        if parameters and parameters.inputVolume:
+            fit_to_volume(regionNode, parameters.inputVolume)
+
+    def onRegionAroundPoints(self):
+        """Lay the region, or a new one where none is chosen, around the points under review."""
+        parameters = self._context.parameters
+        if landmarks_from_point_list(parameters.reviewList).present.sum() < FEWEST:
+            self.say(_("A region needs three points or more: detect or place them first."))
+            return
+        if not parameters.region:
+            parameters.region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", _("Region"))
+        fit_to_points(parameters.region, parameters.reviewList, REGION_MARGIN_MM)
+        self.say("")
+
+    # What can be done
+
+    def refresh(self, caller=None, event=None):
+        """Offer what can be done now, with the reason where detection can't start."""
+        ui, isFree = self._ui, not (self.progress.isRunning or self._context.whyBusy())
+        reason = self._whyNot()
+        ui.applyButton.enabled = not reason
+        ui.applyButton.toolTip = reason or _("Find the landmarks of the model in the volume")
+        ui.regionAroundPointsButton.enabled = isFree and self._context.pointList is not None
+        inputs = (ui.volumeSelector, ui.modelSelector, ui.landmarksChoice, ui.regionSelector, ui.deviceSelector)
+        for widget in (*inputs, ui.pointListSelector):
+            widget.enabled = isFree
+
+    def _whyNot(self):
+        """One sentence about why detection can't start, empty where it can."""
+        parameters, package = self._context.parameters, self.models.chosenPackage()
+        if self.progress.isRunning:
+            return _("A detection is running.")
+        if self._context.whyBusy():
+            return self._context.whyBusy()
+        volumeNode = parameters.inputVolume if parameters else None
+        if not volumeNode:
+            return _("Load and choose a volume first.")
+        if not package:
+            return self.models.whyNone()
+        if not self.landmarks.chosenNames():
+            return _("Choose at least one landmark.")
+        return why_unusable(volumeNode) or why_not_for_model(volumeNode, package)
+
+    # Detection
+
+    @property
+    def run(self):
+        """The DetectionRun that goes on, None for none."""
+        return self.progress.run
+
+    def onApply(self):
+        """Start a detection."""
+        self._context.ensureDependencies(self._ui.statusLabel)
+        reason = self._whyNot()  # the scene may have changed meanwhile
+        if reason:
+            self.say(reason)
+            return
+        parameters, package = self._context.parameters, self.models.chosenPackage()
+        volumeNode = parameters.inputVolume
+        names = None if self.landmarks.isEverything() else self.landmarks.chosenNames()
+        run = self._logic.startDetection(volumeNode, package, parameters.device.value, names, parameters.region)
+        self._runInputs = (volumeNode, package, parameters.pointList, current_frame(volumeNode))
+        self.progress.start(run)
+
+    def _takeResult(self, run):
+        """Put the result into the scene; returns what there is to say."""
+        pointList = self._logic.showResult(run, *self._runInputs)
+        parameters = self._context.parameters
+        if parameters:
+            parameters.pointList = parameters.reviewList = pointList
+            self._onDetected()
+        return " ".join([summary(run.landmarks, pointList), *run.warnings])
+
+    def onNodeRemoved(self):
+        """Stop a detection whose volume was removed."""
+        if self.progress.isRunning and not slicer.mrmlScene.IsNodePresent(self._runInputs[0]):
+            self.progress.stop(_("The volume was removed, so the detection was stopped."))
+
+    def say(self, text):
+        """Show a sentence below the buttons."""
+        self._ui.statusLabel.text = text
+
+    def close(self):
+        """End a detection that is running."""
+        self.progress.stop()

@@ -1,0 +1,162 @@
+"""What the sections of the panel share: the volume and points at hand, starting commands, and telling of errors."""
+
+import logging
+
+import slicer
+import slicer.util
+from slicer.i18n import tr as _
+
+from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
+from H3DELandmarksLib.scene import center_views, show_points_of, volume_of
+from H3DELandmarksPanel.CommandRun import CommandRun, newRunFolder, pythonExecutable
+from H3DELandmarksPanel.Dependencies import ensureDependencies
+from H3DELandmarksPanel.Parameters import Device
+
+
+def onClick(button, slot, label):
+    """Call a function whenever a button is clicked; an error that it raises becomes a sentence.
+
+    Args:
+        button: QAbstractButton.
+        slot: function without arguments; that of a checkable button gets whether it is checked.
+        label: QLabel for the sentence.
+    """
+
+    def call(checked=False):
+        try:
+            slot(checked) if button.checkable else slot()
+        except Exception as error:
+            label.text = sentenceAbout(error)
+
+    button.connect("clicked(bool)", call)
+
+
+def sentenceAbout(error):
+    """One sentence about an exception that is being handled; what nobody expected goes to the application log, too."""
+    if isinstance(error, H3DELandmarksError):
+        return str(error)
+    logging.exception("an action of the panel failed")
+    return _("An unexpected problem occurred ({kind}: {reason}): see the application log.").format(
+        kind=type(error).__name__, reason=error
+    )
+
+
+class PanelContext:
+    """The volume and the points at hand, the models, and starting commands."""
+
+    def __init__(self, panel):
+        """Args: the H3DELandmarksWidget."""
+        self._panel = panel
+        self._isPreparing = self._isClosed = False
+
+    @property
+    def parameters(self):
+        """The H3DELandmarksParameterNode of the scene, None while there is none."""
+        return self._panel.parameterNode
+
+    @property
+    def pointList(self):
+        """The vtkMRMLMarkupsFiducialNode under review, None for none."""
+        return self.parameters.reviewList if self.parameters else None
+
+    @property
+    def volume(self):
+        """The vtkMRMLScalarVolumeNode of the points under review; the chosen one where nothing names it."""
+        ofPoints = volume_of(self.pointList) if self.pointList else None
+        return ofPoints or (self.parameters.inputVolume if self.parameters else None)
+
+    @property
+    def package(self):
+        """The chosen ModelPackage, None for none."""
+        return self._panel.detection.models.chosenPackage()
+
+    @property
+    def device(self):
+        """Where networks run, as the user has chosen it for detection: auto, cpu, cuda or mps."""
+        return (self.parameters.device if self.parameters else Device.AUTO).value
+
+    def show(self, volumeNode, pointList=None, landmark=None, position=None):
+        """Bring a volume and its points up for review, and look at a place.
+
+        Args:
+            volumeNode: vtkMRMLScalarVolumeNode.
+            pointList: vtkMRMLMarkupsFiducialNode to review, None to leave the review alone.
+            landmark: name of the landmark to choose.
+            position: (3,) RAS world mm to look at where the landmark has no position.
+        """
+        parameters = self.parameters
+        if parameters.inputVolume is not volumeNode:
+            parameters.inputVolume = volumeNode
+        if pointList is not None and parameters.reviewList is not pointList:
+            parameters.reviewList = pointList
+        if pointList is not None:
+            show_points_of(volumeNode, pointList)
+        if not _isShown(volumeNode):
+            slicer.util.setSliceViewerLayers(background=volumeNode, fit=True)
+        if position is not None:
+            center_views(slicer.mrmlScene, position)
+        if landmark is not None:
+            self._panel.review.choose(landmark)
+
+    def modelsChanged(self, key):
+        """Look again which models there are, and choose the one of this key for detection."""
+        detection = self._panel.detection
+        detection.models.refresh()
+        detection.models.choose(key)
+        detection.onModelChosen()
+
+    def whyBusy(self):
+        """One sentence about why nothing can be started at this moment, empty where something can."""
+        return _("Python packages are being installed: wait until that is done.") if self._isPreparing else ""
+
+    def ensureDependencies(self, label):
+        """Make sure that networks can run, after asking before anything is installed.
+
+        Slicer handles clicks while packages are installed, so whatever was read from the scene or the widgets before
+        must be read again.
+
+        Args:
+            label: QLabel that says what is going on.
+
+        Raises:
+            MissingDependencyError: one sentence about what is missing and what to do.
+            InputError: somebody else has them installed at this moment, or the panel was closed meanwhile.
+        """
+        if self._isPreparing:
+            raise InputError(self.whyBusy())
+        self._isPreparing, label.text = True, _("Installing missing Python packages; this may take some minutes.")
+        self._panel.refresh()
+        try:
+            ensureDependencies(self._panel.resourcePath("requirements.txt"))
+            label.text = ""
+        finally:
+            self._isPreparing = False
+            if not self._isClosed:
+                self._panel.refresh()
+        if self._isClosed:
+            raise InputError(_("The panel was closed while Python packages were being installed."))
+
+    def command(self, arguments, task, **options):
+        """A CommandRun of the library's command line, to be polled.
+
+        Args:
+            arguments: of the command, or a function that gives them for the folder of the run's files.
+            task: what messages call it.
+            options: of CommandRun.
+
+        Raises:
+            InputError: Slicer's Python is missing.
+        """
+        python, folder = pythonExecutable(), newRunFolder(slicer.app.temporaryPath)
+        return CommandRun(arguments(folder) if callable(arguments) else arguments, python, folder, task, **options)
+
+    def close(self):
+        """The panel goes away."""
+        self._isClosed = True
+
+
+def _isShown(volumeNode):
+    """Whether every slice view has the volume in its background."""
+    kind, scene = "vtkMRMLSliceCompositeNode", slicer.mrmlScene
+    views = [scene.GetNthNodeByClass(k, kind) for k in range(scene.GetNumberOfNodesByClass(kind))]
+    return all(view.GetBackgroundVolumeID() == volumeNode.GetID() for view in views)

@@ -1,0 +1,156 @@
+"""The tables of the panel: texts that are read, and landmarks under review with the most doubtful at the top."""
+
+import math
+
+import qt
+from slicer.i18n import tr as _
+
+from H3DELandmarksLib.scene import ReviewState
+
+ROW_HEIGHT = 22
+
+
+def _setUp(tableWidget, headers):
+    """Give a QTableWidget its columns."""
+    tableWidget.setColumnCount(len(headers))
+    tableWidget.setHorizontalHeaderLabels(headers)
+    tableWidget.horizontalHeader().setStretchLastSection(True)
+    tableWidget.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
+    tableWidget.verticalHeader().hide()
+
+
+def _fitColumns(tableWidget):
+    for column in range(tableWidget.columnCount - 1):  # the last one takes what is left
+        tableWidget.resizeColumnToContents(column)
+
+
+class TextTable:
+    """Fills a QTableWidget."""
+
+    def __init__(self, tableWidget, headers, rightAligned=()):
+        """Args: the QTableWidget, its headers, and the numbers of columns whose texts are aligned right."""
+        self._table, self._rightAligned = tableWidget, rightAligned
+        _setUp(tableWidget, headers)
+
+    def show(self, rows, toolTips=None):
+        """Show rows of texts, with a tool tip for each row; a table without rows is hidden."""
+        wasBlocked = self._table.blockSignals(True)
+        self._table.setRowCount(len(rows))
+        for row, texts in enumerate(rows):
+            for column, text in enumerate(texts):
+                self._table.setItem(row, column, self._item(column, text, toolTips[row] if toolTips else text))
+        _fitColumns(self._table)
+        self._table.clearSelection()
+        self._table.setCurrentCell(-1, -1)
+        self._table.blockSignals(wasBlocked)
+        self._table.visible = bool(rows)
+
+    def chosenRow(self):
+        """Number of the current row, None if there is none."""
+        row = self._table.currentRow()
+        return row if 0 <= row < self._table.rowCount else None
+
+    def _item(self, column, text, toolTip):
+        item = qt.QTableWidgetItem(text)
+        item.setToolTip(toolTip)
+        if column in self._rightAligned:
+            item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+        return item
+
+
+def stateText(state):
+    """What the panel calls a ReviewState."""
+    return {
+        ReviewState.PROPOSED: _("to check"),
+        ReviewState.PROPOSED_ABSENT: _("absent?"),
+        ReviewState.UNKNOWN: _("no position"),
+        ReviewState.ACCEPTED: _("accepted"),
+        ReviewState.MOVED: _("moved"),
+        ReviewState.PLACED: _("placed"),
+        ReviewState.ABSENT: _("absent"),
+    }[state]
+
+
+def percentText(value):
+    """A confidence for people, empty where there is none."""
+    return f"{100 * value:.0f} %" if math.isfinite(value) else ""
+
+
+def lengthText(millimeters):
+    """A length for people, empty where there is none."""
+    return f"{millimeters:.1f} mm" if math.isfinite(millimeters) else ""
+
+
+class ReviewTable:
+    """Shows reviewed landmarks in a QTableWidget, one row each."""
+
+    def __init__(self, tableWidget):
+        """Args: the QTableWidget to fill."""
+        self._table = tableWidget
+        self._names = []
+        _setUp(tableWidget, [_("Landmark"), _("State"), _("Confidence"), _("Radius"), _("Moved")])
+        tips = [
+            "",
+            _("What a person has decided"),
+            _("How certain the model was of the position, or of the absence"),
+            _("Nine of ten errors of this landmark were smaller on calibration cases"),
+            _("Distance from the proposal"),
+        ]
+        for column, tip in enumerate(tips):
+            tableWidget.horizontalHeaderItem(column).setToolTip(tip)
+
+    def show(self, landmarks, chosen):
+        """Show landmarks in this order.
+
+        Args:
+            landmarks: ReviewedLandmark objects.
+            chosen: name of the landmark whose row is marked, None for no row.
+        """
+        wasBlocked = self._table.blockSignals(True)
+        names = [landmark.name for landmark in landmarks]
+        self._names = names
+        self._table.setRowCount(len(landmarks))
+        changes = [
+            self._setText(row, column, text, landmark.definition)
+            for row, landmark in enumerate(landmarks)
+            for column, text in enumerate(self._texts(landmark))
+        ]
+        if any(changes):
+            _fitColumns(self._table)
+        if chosen in names:
+            self._table.selectRow(names.index(chosen))
+        else:
+            self._table.clearSelection()
+            self._table.setCurrentCell(-1, -1)
+        self._table.blockSignals(wasBlocked)
+
+    def chosenName(self):
+        """Name of the landmark of the current row, None if there is none."""
+        row = self._table.currentRow()
+        return self._names[row] if 0 <= row < len(self._names) else None
+
+    def _setText(self, row, column, text, toolTip):
+        """Fill a cell; returns whether that changed it."""
+        item = self._table.item(row, column)
+        if item is None:
+            item = qt.QTableWidgetItem()
+            if column >= 2:
+                item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+            self._table.setItem(row, column, item)
+        if item.text() == text and item.toolTip() == toolTip:
+            return False
+        item.setText(text)
+        item.setToolTip(toolTip)
+        return True
+
+    @staticmethod
+    def _texts(landmark):
+        radius = math.nan if landmark.proposed is None else landmark.radius
+        moved = landmark.moved if landmark.state is ReviewState.MOVED else math.nan
+        return (
+            landmark.name,
+            stateText(landmark.state),
+            percentText(landmark.confidence),
+            lengthText(radius),
+            lengthText(moved),
+        )

@@ -1,0 +1,54 @@
+"""Figures as people and programs read them: numbers, shares, aligned tables, and values that JSON can hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def number(value: float, decimals: int = 2) -> str:
+    """A number with so many decimals; a dash where there is none."""
+    return f"{value:.{decimals}f}" if math.isfinite(value) else "-"
+
+
+def percent(value: float, decimals: int = 1) -> str:
+    """A share from 0 to 1 as ``12.3 %``; a dash where there is none."""
+    return f"{100 * value:.{decimals}f} %" if math.isfinite(value) else "-"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 case`` or ``2 cases``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def aligned(rows: Sequence[Sequence[str]], right: bool = False) -> list[str]:
+    """Rows of cells, the first being the header, as lines with aligned columns.
+
+    Args:
+        rows: all of one length.
+        right: whether all columns but the first are aligned at their right end.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    align = str.rjust if right else str.ljust
+    return ["  ".join([row[0].ljust(widths[0]), *map(align, row[1:], widths[1:])]).rstrip() for row in rows]
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells, the first being the header, as a table in Markdown."""
+    header, *others = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([header, "|" + "---|" * len(rows[0]), *others])
+
+
+def plain(value: Any) -> Any:
+    """The same content in types that JSON has; numbers that are not finite become None, arrays lists, paths text."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

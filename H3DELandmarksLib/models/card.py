@@ -1,0 +1,247 @@
+"""The model card: what a user must know before trusting a model, written from its manifest.
+
+Models that were trained here, retrained, shared or imported get the same card; a section appears where the manifest, or
+what is given beside it, has something to say.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from H3DELandmarksLib.core.text import markdown_table, percent, plural
+from H3DELandmarksLib.formats.lineage import lineage_of
+from H3DELandmarksLib.formats.manifest import Manifest
+
+MAX_LISTED = 10
+NETWORKS = {
+    "h3denet": "H3DE-Net (arXiv 2502.14221)",
+    "hyatt": "HYATT-Net (arXiv 2412.06499, version 2)",
+    "han": "HAN (arXiv 2412.06499, version 1)",
+}
+FIGURES = ("cases", "mre_mm", "median_mm", "p90_mm", "missed")
+Section = Literal["definitions", "accuracy", "reliability", "failures"]
+
+
+@dataclass(frozen=True)
+class CardPicture:
+    """A picture of the card.
+
+    Attributes:
+        section: where it belongs.
+        file: name in the package.
+        caption: a sentence below it.
+        data: the file's bytes.
+    """
+
+    section: Section
+    file: str
+    caption: str
+    data: bytes
+
+
+def model_card(
+    manifest: Manifest,
+    *,
+    accuracy: str | None = None,
+    measured_on: str = "test",
+    comparison: str | None = None,
+    notes: Sequence[str] = (),
+    pictures: Sequence[CardPicture] = (),
+) -> str:
+    """Markdown text of a package's card.
+
+    Args:
+        manifest: the package's manifest with calibration and accuracy.
+        accuracy: the evaluation as aligned text; without it the card has the main figures of the manifest.
+        measured_on: the cases that `accuracy` is about, "test" or "held-out".
+        comparison: with the model's base, as text.
+        notes: paragraphs on the method, beside what follows from the manifest.
+        pictures: files of the package that the card shows.
+    """
+
+    def shown(section: Section) -> str:
+        chosen = [picture for picture in pictures if picture.section == section]
+        return "".join(f"\n\n![{picture.caption}]({picture.file})\n\n*{picture.caption}*" for picture in chosen)
+
+    failures = shown("failures")
+    sections = [
+        f"# {manifest.title}\n\n{manifest.description}\n\n**Not for clinical use.**",
+        _use(manifest),
+        _data(manifest),
+        _origin(manifest),
+        _landmarks(manifest) + shown("definitions"),
+        _accuracy(manifest, accuracy, measured_on) + shown("accuracy"),
+        f"## Compared with its base\n\n```text\n{comparison.rstrip()}\n```" if comparison else "",
+        _confidence(manifest, measured_on) + shown("reliability"),
+        f"## Failure cases\n\nThe test cases with the largest errors.{failures}" if failures else "",
+        _license(manifest),
+        _method(manifest, notes),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _use(manifest: Manifest) -> str:
+    limits = "\n".join(f"- {limit}" for limit in manifest.limitations) or "- none stated"
+    return f"## Use\n\n{manifest.intended_use}\n\nLimits:\n\n{limits}"
+
+
+def _data(manifest: Manifest) -> str:
+    """The cases of a model that was trained from a configuration, by subset."""
+    data = manifest.training.get("data")
+    if not isinstance(data, Mapping) or lineage_of(manifest) is not None:
+        return ""
+    if "seeds" in data:
+        subsets = {name: f"seeds {first} to {last - 1}" for name, (first, last) in data["seeds"].items()}
+    else:
+        subsets = {name: _listed(cases, name) for name, cases in data.get("split", {}).items()}
+    rows = "\n".join(f"- {name}: {text}" for name, text in subsets.items())
+    return f"## Data\n\n{rows}" if rows else ""
+
+
+def _listed(cases: Sequence[str], subset: str) -> str:
+    """How many cases, and their names where they are few; else where the names stand."""
+    where = ", ".join(cases) if len(cases) <= MAX_LISTED else f"listed in manifest.json, training.data.split.{subset}"
+    return f"{plural(len(cases), 'case')} ({where})"
+
+
+def _origin(manifest: Manifest) -> str:
+    """Base and corrected cases, by hash, of a model that was retrained."""
+    lineage = lineage_of(manifest)
+    if lineage is None:
+        return ""
+    base, donor = lineage.base, lineage.encoder_from
+    if base is not None:
+        start = f"Retrained from {base.name} (SHA-256 {base.digest})."
+    elif donor is not None:
+        start = (
+            f"The layers that read the image are those of {donor.name} (SHA-256 {donor.digest}); all others started "
+            "from random weights."
+        )
+    else:
+        start = "Started from random weights."
+    counts = Counter(case.subset for case in lineage.cases)
+    told = ", ".join(f"{count} {subset}" for subset, count in sorted(counts.items())) or "none"
+    rows = [(str(case.revision), case.subset, case.sha256) for case in lineage.cases]
+    table = [markdown_table([("review", "subset", "SHA-256 of the voxels"), *rows])] if rows else []
+    return "\n\n".join(["## Origin", start, f"Corrected cases: {told}.", *lineage.notes, *table])
+
+
+def _landmarks(manifest: Manifest) -> str:
+    rows = [
+        (landmark.name, landmark.definition, f"{radius:.2f}")
+        for landmark, radius in zip(manifest.scheme.landmarks, manifest.calibration.radius90_mm)
+    ]
+    return f"## Landmarks\n\n{markdown_table([('name', 'definition', 'radius that holds 90 % of errors, mm'), *rows])}"
+
+
+def _accuracy(manifest: Manifest, table: str | None, measured_on: str) -> str:
+    if table is not None:
+        return (
+            f"## Accuracy on the {measured_on} cases\n\nMillimeters; neither training nor calibration saw these "
+            f"cases.\n\n```text\n{table.rstrip()}\n```"
+        )
+    parts = []
+    for subset in ("test", "held-out"):
+        measured = manifest.accuracy.get(subset)
+        if isinstance(measured, Mapping):
+            rows = [f"- {name}: {_figure(measured[name])}" for name in FIGURES if name in measured]
+            parts.append(f"## Accuracy on its author's {subset} cases\n\n" + "\n".join(rows))
+    return "\n\n".join(parts) or "## Accuracy\n\nNot measured: measure on other cases how good this model is."
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _confidence(manifest: Manifest, measured_on: str) -> str:
+    """What confidence and radius mean, on which cases they were fitted, and what they were worth on unseen cases."""
+    calibration, accuracy = manifest.calibration, manifest.accuracy
+    text = [
+        "## Confidence",
+        "Presence is the probability that a point is in the scan. Confidence is the probability that it lies within "
+        f"{calibration.confidence.tolerance_mm:g} mm of the right place. The radius of a point is meant to hold 90 % "
+        "of its errors in whole scans; where a scan ends within the anatomy, errors are larger.",
+    ]
+    if calibration.cases:
+        text.append(_calibrated_on(calibration.cases))
+    if calibration.familiarity is not None:
+        text.append(
+            "Where the points found in a scan do not fit together as this anatomy does, the confidence of all points "
+            "falls to nothing and their presence below one half; learnt from disturbed copies of the calibration scans."
+        )
+    coverage = accuracy.get(measured_on, {}).get("coverage")
+    if coverage is not None:
+        text.append(f"Errors within the radius on the {measured_on} cases: {percent(coverage)}.")
+    if cross := accuracy.get("cross_conformal"):
+        text.append(
+            f"Of all {cross['cases']} cases that training never saw, {percent(cross['coverage'])} of errors lie within "
+            "radii from the other cases."
+        )
+    if table := _reliability(accuracy.get("reliability", {})):
+        text.append(table)
+    return "\n\n".join(text)
+
+
+def _calibrated_on(cases: Mapping[str, Any]) -> str:
+    """A sentence each on the calibration cases and on the radii."""
+    if "kept_from" in cases:
+        return (
+            f"Presence and confidence are calibrated as those of {cases['kept_from']}; radii were checked on "
+            f"{cases['scans']} {cases['radii_checked_on']} cases."
+        )
+    if cases["subset"] == "calibration":
+        own = f"Calibrated on {cases['scans']} cases of its own, which neither training nor the choice of settings saw."
+    elif cases["subset"] == "train":
+        own = f"Calibrated on {cases['scans']} cases that it learnt from, which makes it too hopeful."
+    else:
+        own = (
+            f"Calibrated on the {cases['scans']} {cases['subset']} cases, as the data have none set apart for it: the "
+            "number of training steps was chosen by the same cases, which makes the calibration a little too hopeful."
+        )
+    if cases.get("radii") != "cross-conformal":
+        return own
+    return (
+        f"{own} Radii come from these and the test cases together, as cases are few; each test case was measured "
+        "with radii from all other cases (cross-conformal), so that no error was judged by itself."
+    )
+
+
+def _reliability(reliability: Mapping[str, Any]) -> str:
+    """Calibration errors of presence and confidence as a table; empty where they were not measured."""
+    scans = {"whole": "whole", "whole_and_cut_off": "whole, and as many with one end cut off"}
+    stated = {"presence": "presence", "confidence": "confidence of the points shown"}
+    rows = [
+        (scans[subset], stated[name], str(part["statements"]), f"{part['ece']:.3f}", f"{part['ece_equal_mass']:.3f}")
+        for subset in scans
+        for name in stated
+        if (part := reliability.get(subset, {}).get(name)) and part["ece"] is not None
+    ]
+    head = ("test scans", "probability", "statements", "calibration error (ECE)", "with bins of equal mass")
+    return markdown_table([head, *rows]) if rows else ""
+
+
+def _license(manifest: Manifest) -> str:
+    if manifest.license is None:
+        return "## License\n\nNot stated: ask the authors before passing this model on."
+    cases = "; corrected cases belong to whoever keeps them" if lineage_of(manifest) is not None else ""
+    return f"## License\n\nOf the data: {manifest.license.data}{cases}\n\nOf the weights: {manifest.license.weights}"
+
+
+def _method(manifest: Manifest, notes: Sequence[str]) -> str:
+    stages = "\n".join(
+        f"- {stage.name}: {NETWORKS.get(stage.network.architecture, stage.network.architecture)}, voxels of "
+        f"{stage.spacing_mm:g} mm, input {' x '.join(map(str, stage.shape))}"
+        for stage in manifest.stages
+    )
+    training = manifest.training
+    made = [
+        f"Trained {training.get('date', 'at an unknown date')} with {training.get('software', 'unknown software')}."
+    ]
+    if "imported" in training:
+        made = [f"Imported {training['imported']} with {training.get('software', 'unknown software')}."]
+    if "recalibrated" in training:
+        made.append(f"Calibrated and measured again {training['recalibrated']}.")
+    return "\n\n".join(["## Method", stages, " ".join(made), *notes])

@@ -1,0 +1,347 @@
+"""Keeping corrected cases and checking them, by clicks in the panel."""
+
+import numpy as np
+import pytest
+import qt
+import slicer
+from operating import PARENT, add_volume, click, columns_of, press, type_path, wait_until
+from PySide6.QtCore import Qt
+from scene_voxels import add_head, write_heads
+
+from H3DELandmarksLib.cases import ReviewState, create_project, open_project
+from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
+from H3DELandmarksLib.scene import create_point_list, own_volume_from_node, show_detection
+
+NAMES = ("Left", "Middle", "Right")
+FOUND = LandmarkSet(
+    NAMES, [[8, 1, 2], [0, 0, 3], [-8, 1, 2]], presence=[0.9, 0.8, 0.7], confidence=[0.9, 0.8, 0.7], radius=[1, 2, 3]
+)
+
+
+@pytest.fixture
+def volume(scene):
+    return add_volume()
+
+
+@pytest.fixture
+def points(volume):
+    return show_detection(FOUND, volume, "tiny@1.0.0", "points", pairs=[("Left", "Right")])
+
+
+@pytest.fixture
+def panel(open_panel, tiny_model, points):
+    """The panel with points under review and the section open."""
+    panel = open_panel()
+    panel.ui.reviewSelector.setCurrentNode(points)
+    click(panel.learning.ui.casesSection)
+    return panel
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The folder of a training set that does not exist yet."""
+    return tmp_path / "training set é"
+
+
+def type_folder(panel, folder):
+    """Type the path of the training set."""
+    type_path(panel.learning.ui.casesPath, folder)
+
+
+def add(panel):
+    """Click "Add to training set" and wait; what the panel says."""
+    ui = panel.learning.ui
+    click(ui.addCaseButton)
+    longest = wait_until(lambda: not panel.learning.cases.progress.isRunning)
+    assert longest < 0.15, f"the panel was blocked for {longest:.3f} s"
+    return ui.casesLabel.text
+
+
+def accept_all(panel):
+    panel.ui.thresholdSpinBox.value = 0
+    click(panel.ui.acceptAllButton)
+
+
+# Where
+
+
+def test_the_section_is_closed_at_first_and_says_what_is_missing(open_panel, tiny_model, scene):
+    ui = open_panel().learning.ui
+    assert ui.casesSection.collapsed and not ui.addCaseButton.visible
+    click(ui.casesSection)
+    assert ui.addCaseButton.visible and not ui.addCaseButton.enabled and not ui.addProgressBar.visible
+    assert ui.addCaseButton.toolTip == ui.casesLabel.text == "Choose a folder for the cases first."
+    assert not ui.checkButton.enabled and not ui.cancelCheckButton.enabled and not ui.findingsTable.visible
+
+
+def test_what_is_wrong_with_a_folder_is_told_while_it_is_typed(panel, folder, tmp_path):
+    ui = panel.learning.ui
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").touch()
+    for path, reason in (
+        ("relative", "Give the whole path of the folder, or choose it."),
+        (tmp_path / "no" / "such", "There is no such folder: choose one, or type the name of a new one."),
+        (tmp_path / "other" / "letter.txt", "There is no such folder: choose one, or type the name of a new one."),
+        (
+            tmp_path / "other",
+            "This folder holds other files: choose one that holds cases, or an empty one for new cases.",
+        ),
+    ):
+        type_folder(panel, path)
+        assert not ui.addCaseButton.enabled and ui.addCaseButton.toolTip == ui.casesLabel.text == reason
+    type_folder(panel, folder)
+    assert ui.casesLabel.text == "No cases are here yet: add the first one."
+    assert ui.addCaseButton.enabled and "'CBCT 7' with the points 'points'" in ui.addCaseButton.toolTip
+    assert not folder.exists(), "nothing is made before a case is added"
+
+
+def test_a_set_that_another_slicer_is_just_making_is_not_read_yet(panel, folder):
+    (folder / "schemes").mkdir(parents=True)
+    type_folder(panel, folder)
+    assert "holds other files" in panel.learning.ui.casesLabel.text and not panel.learning.ui.checkButton.enabled
+    (folder / "schemes" / "000001").mkdir()
+    panel.learning.cases.onFolderChosen(str(folder))
+    assert "damaged" in panel.learning.ui.casesLabel.text and panel.learning.ui.baseModelSelector.count == 0
+
+
+def test_the_folder_is_remembered_for_other_scenes_and_days(panel, folder, open_panel, scene):
+    type_folder(panel, folder)
+    accept_all(panel)
+    add(panel)
+    scene.Clear(False)
+    assert panel.learning.ui.casesPath.currentPath == str(folder)
+    again = open_panel()
+    assert again.learning.ui.casesPath.currentPath == str(folder)
+    assert again.learning.ui.casesLabel.text == "The folder holds 1 case, reviewed completely."
+
+
+# Adding
+
+
+def test_a_corrected_case_is_kept_with_what_was_proposed_and_decided(panel, folder, volume, points):
+    type_folder(panel, folder)
+    accept_all(panel)
+    points.SetNthControlPointPosition(1, 1, 0, 3)
+    points.SetNthControlPointPositionMissing(2)
+    assert add(panel) == "Added as a new case. The folder holds 1 case, reviewed completely."
+    (case,) = open_project(folder).cases()
+    kept, revision = case.volume(), case.revision()
+    own = own_volume_from_node(volume)
+    np.testing.assert_array_equal(kept.array, own.array)
+    np.testing.assert_allclose(kept.affine, own.affine, atol=1e-12)
+    assert (revision.model.id, revision.model.version) == ("tiny", "1.0.0")
+    assert revision.scheme == ("tiny-3", "1")
+    states = {p.name: p.state for p in revision.landmarks}
+    assert states == {"Left": ReviewState.ACCEPTED, "Middle": ReviewState.MOVED, "Right": ReviewState.ABSENT}
+    left, middle, right = revision.landmarks
+    np.testing.assert_allclose(left.position, FOUND.positions[0])
+    np.testing.assert_allclose(middle.position, (-1, 0, 3))
+    np.testing.assert_allclose(middle.proposed, (0, 0, 3))
+    np.testing.assert_allclose(right.proposed, FOUND.positions[2])
+    assert right.position is None and (middle.confidence, middle.radius) == (0.8, 2.0)
+
+
+def test_adding_again_makes_a_revision_only_where_something_has_changed(panel, folder, points):
+    type_folder(panel, folder)
+    accept_all(panel)
+    add(panel)
+    assert add(panel).startswith("Nothing new: the case says the same already.")
+    points.SetNthControlPointPosition(1, 1, 0, 3)
+    assert add(panel).startswith("This scan was kept already: your corrections are its revision 2.")
+    (case,) = open_project(folder).cases()
+    assert case.revision_numbers() == [1, 2] and case.revision(1).landmarks[1].state is ReviewState.ACCEPTED
+
+
+def test_a_scan_is_recognised_wherever_a_transform_has_moved_it(panel, folder, scene, volume, points):
+    type_folder(panel, folder)
+    accept_all(panel)
+    add(panel)
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(PARENT))
+    for node in (volume, points):
+        node.SetAndObserveTransformNodeID(transform.GetID())
+    points.SetNthControlPointPosition(1, 1, 0, 3)
+    assert "revision 2" in add(panel)
+    (case,) = open_project(folder).cases()
+    np.testing.assert_allclose(case.revision().landmarks[0].position, FOUND.positions[0], atol=1e-9)
+    assert case.revision().landmarks[0].state is ReviewState.ACCEPTED
+
+
+def test_points_that_nobody_has_looked_at_are_not_added_alone(panel, folder):
+    type_folder(panel, folder)
+    click(panel.learning.ui.addCaseButton)
+    assert panel.learning.ui.casesLabel.text.startswith("Nothing was added: accept or correct at least one")
+    assert not folder.exists()
+    click(panel.ui.nextButton)
+    click(panel.ui.acceptButton)
+    assert "nobody has decided about: 2" in add(panel)
+    assert panel.learning.ui.casesLabel.text.endswith("The folder holds 1 case to finish.")
+
+
+def test_a_set_of_other_landmarks_is_told(panel, folder, tmp_path):
+    scheme = LandmarkScheme("other", "1", (LandmarkDefinition("Nasion", ""),))
+    create_project(folder, scheme)
+    type_folder(panel, folder)
+    accept_all(panel)
+    assert add(panel).startswith("No point is named as in the cases of this folder")
+    partly = tmp_path / "partly"
+    create_project(partly, LandmarkScheme("p", "1", tuple(LandmarkDefinition(n, "") for n in NAMES[:2])))
+    type_folder(panel, partly)
+    assert "Left out, because the cases have no such landmark: Right." in add(panel)
+
+
+def test_points_of_the_user_s_own_start_a_set_of_their_names(panel, folder, scene):
+    own = create_point_list(scene, LandmarkSet(("Porion", "Orbitale"), [[1, 2, 3], [2, 3, 4]]), "my points")
+    panel.ui.reviewSelector.setCurrentNode(own)
+    type_folder(panel, folder)
+    panel.ui.thresholdSpinBox.value = 0
+    for _ in range(own.GetNumberOfControlPoints()):
+        click(panel.ui.nextButton)
+        click(panel.ui.acceptButton)
+    assert add(panel).startswith("Added as a new case.")
+    project = open_project(folder)
+    assert project.scheme.names == ("Porion", "Orbitale") and project.cases()[0].revision().model is None
+
+
+def test_a_volume_that_cannot_be_used_and_a_list_without_one_are_told(panel, folder, scene, volume, points):
+    type_folder(panel, folder)
+    accept_all(panel)
+    scene.RemoveNode(volume)
+    assert not panel.learning.ui.addCaseButton.enabled
+    assert panel.learning.ui.addCaseButton.toolTip == "Load and choose the volume of the points first."
+    scene.RemoveNode(points)
+    assert panel.learning.ui.addCaseButton.toolTip == "Choose a point list to review first."
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_in_one_sentence(panel, folder, monkeypatch):
+    type_folder(panel, folder)
+    accept_all(panel)
+    add(panel)
+    (folder / ".h3de-incoming").rmdir() if (folder / ".h3de-incoming").is_dir() else None
+    (folder / ".h3de-incoming").write_text("in the way")
+    panel.ui.backButton.click()
+    text = add(panel)
+    assert "cannot be written to" in text and "Traceback" not in text
+
+
+def test_no_name_of_the_scene_is_kept(panel, folder, volume, points):
+    type_folder(panel, folder)
+    for node in (volume, points):
+        node.SetName("Erika Mustermann")
+        node.SetDescription("born 1964-08-12")
+        node.SetAttribute("DICOM.PatientID", "E-4711")
+    points.SetNthControlPointDescription(0, "Erika's left")
+    accept_all(panel)
+    assert add(panel).startswith("Added")
+    for path in folder.rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        for planted in (b"Erika", b"1964", b"4711", str(path.parent.parent).encode()):
+            assert planted not in content and planted.decode() not in path.name
+
+
+# Checking
+
+
+@pytest.fixture
+def heads(folder, tiny):
+    """A training set of three heads; a point of the last one lies in air."""
+    return write_heads(create_project(folder, tiny.scheme), 3, astray=2)
+
+
+def check(panel):
+    ui = panel.learning.ui
+    click(ui.checkButton)
+    assert ui.cancelCheckButton.enabled and ui.checkProgressBar.visible and not ui.checkButton.enabled
+    longest = wait_until(lambda: not panel.learning.check.progress.isRunning)
+    assert longest < 0.15, f"the panel was blocked for {longest:.3f} s"
+
+
+def finding_rows(panel):
+    table = panel.learning.ui.findingsTable
+    return [tuple(table.item(r, c).text() for c in range(table.columnCount)) for r in range(table.rowCount)]
+
+
+def choose_finding(panel, row):
+    table = qt.unwrapped(panel.learning.ui.findingsTable)
+    table.scrollToItem(table.item(row, 0))
+    press(table.viewport(), table.visualItemRect(table.item(row, 0)).center())
+
+
+def center(view):
+    to_ras = view.node.GetSliceToRAS()
+    return [to_ras.GetElement(i, 3) for i in range(3)]
+
+
+def test_a_finding_leads_to_its_point_and_the_correction_becomes_a_revision(panel, folder, heads, scene, red):
+    type_folder(panel, folder)
+    patient = panel.ui.reviewSelector.currentNode()
+    ui, wrong = panel.learning.ui, heads[2]
+    check(panel)
+    assert columns_of(ui.findingsTable) == ["Case", "Landmark", "Reason"]
+    assert finding_rows(panel) == [(wrong.id[:11], "Left", "in the air")]
+    assert ui.checkLabel.text == "1 finding in 3 cases: choose it to look at it."
+    choose_finding(panel, 0)
+    volume, points = panel.ui.volumeSelector.currentNode(), panel.ui.reviewSelector.currentNode()
+    assert volume.GetName() == wrong.id[:11] and points.GetName() == f"{wrong.id[:11]} points"
+    assert red.logic.GetSliceCompositeNode().GetBackgroundVolumeID() == volume.GetID()
+    np.testing.assert_allclose(center(red), points.GetNthControlPointPositionWorld(0), atol=1e-6)
+    np.testing.assert_allclose(center(red)[:2], -wrong.revision().landmarks[0].position[:2], atol=1e-6)
+    assert ui.findingLabel.text == "'Left' lies in air: place it again, or mark it as absent."
+    assert ui.findingPicture.visible and not ui.findingPicture.pixmap.isNull()
+    assert points.GetDisplayVisibility() and not patient.GetDisplayVisibility(), "points of another patient are hidden"
+    count = scene.GetNumberOfNodes()
+    choose_finding(panel, 0)
+    assert scene.GetNumberOfNodes() == count, "a case is loaded once"
+
+    click(panel.ui.backButton)
+    click(panel.ui.acceptButton)
+    assert "revision 2" in add(panel)
+    assert ui.checkLabel.text == "The cases have changed since they were checked: check them again."
+    check(panel)
+    assert finding_rows(panel) == [] and ui.checkLabel.text == "Nothing to look at in 3 cases."
+    assert not ui.findingsTable.visible and not ui.findingPicture.visible and ui.findingLabel.text == ""
+    panel.ui.reviewSelector.setCurrentNode(patient)
+    assert patient.GetDisplayVisibility(), "who reviews points must see them"
+
+
+def test_a_finding_is_looked_at_by_the_keyboard(panel, folder, heads, red):
+    type_folder(panel, folder)
+    check(panel)
+    table = qt.unwrapped(panel.learning.ui.findingsTable)
+    table.setFocus()
+    press(table, key=Qt.Key.Key_Down)
+    assert panel.learning.ui.findingLabel.text and panel.ui.reviewSelector.currentNode().GetName().startswith("case-")
+
+
+def test_the_user_s_own_volume_is_shown_for_its_case(panel, folder, scene, points, red):
+    head, found = add_head("my patient")
+    type_folder(panel, folder)
+    panel.ui.reviewSelector.setCurrentNode(show_detection(found, head, "tiny@1.0.0", "head points"))
+    click(panel.ui.nextButton)
+    click(panel.ui.acceptButton)
+    add(panel)
+    panel.ui.reviewSelector.setCurrentNode(points)
+    check(panel)
+    assert [row[2] for row in finding_rows(panel)] == ["not reviewed"] * 2
+    choose_finding(panel, 0)
+    assert panel.ui.reviewSelector.currentNode().GetName() == "head points"
+    assert panel.ui.volumeSelector.currentNode() is head
+
+
+def test_a_check_is_cancelled(panel, folder, heads):
+    type_folder(panel, folder)
+    ui = panel.learning.ui
+    click(ui.checkButton)
+    click(ui.cancelCheckButton)
+    assert ui.checkLabel.text == "Cancelled." and ui.checkButton.enabled and not ui.cancelCheckButton.enabled
+    assert not ui.checkProgressBar.visible and not ui.findingsTable.visible
+
+
+def test_a_damaged_case_is_told(panel, folder, heads):
+    type_folder(panel, folder)
+    (heads[1].folder / "image.nrrd").write_bytes(b"NRRD0004\nnonsense")
+    check(panel)
+    rows = finding_rows(panel)
+    row = next(k for k, r in enumerate(rows) if r[2] == "cannot be read")
+    choose_finding(panel, row)
+    assert "image.nrrd" in panel.learning.ui.findingLabel.text

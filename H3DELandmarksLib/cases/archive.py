@@ -80,7 +80,7 @@ def read_untrusted_nrrd(path: Path, shape: tuple[int, ...]) -> Volume:
         raise InputError(f"'{path}' has a header without sizes: export it again.") from error
     if sorted(sizes) != sorted(shape) or math.prod(sizes) * BYTES_PER_VOXEL > MAX_SCAN_BYTES:
         raise InputError(f"'{path}' has another size than its record says, or is too large: export it again.")
-    return read_volume(path)
+    return read_volume(path, as_stored=True)
 
 
 def _header(path: Path) -> dict[str, str]:

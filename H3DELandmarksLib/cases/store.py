@@ -120,7 +120,7 @@ class CaseFiles:
         Raises:
             InputError: it is damaged.
         """
-        return read_volume(self.image)
+        return read_volume(self.image, as_stored=True)
 
     def revision_numbers(self) -> list[int]:
         """Numbers of all reviews, the oldest first."""
@@ -163,7 +163,7 @@ def prepare_case(folder: Path, volume: Volume, content: ImageContent, revisions:
     """
     folder.mkdir()
     write_volume(folder / IMAGE, volume)
-    if not content_of(read_volume(folder / IMAGE)).same_image(content):
+    if not content_of(read_volume(folder / IMAGE, as_stored=True)).same_image(content):
         raise OSError(0, "the scan was not kept exactly")
     (folder / CONTENT).write_bytes(to_json(content.to_record()))
     for number, revision in enumerate(revisions, 1):

@@ -39,6 +39,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add_model(parser, "--model", required=True)
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
     add_spacing(parser)
+    parser.add_argument(
+        "--series", metavar="UID", help="UID, number or description of the series to read, where a folder holds several"
+    )
     parser.add_argument("--picture", action="store_true", help="also draw each result")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace point lists even where a person has edited them"
@@ -54,9 +57,10 @@ def add_spacing(parser: argparse.ArgumentParser) -> None:
     """``--spacing``."""
     parser.add_argument(
         "--spacing",
-        type=pixel_size,
+        type=spacing_mm,
         metavar="MM",
-        help="width and height of a pixel in mm, as 0.1 or 0.1x0.12, where the radiographs' files do not state it",
+        help="where files state it wrongly or not at all: width and height of a pixel in mm, as 0.1 or 0.1x0.12, and "
+        "for scans the distance of slices, as 0.4x0.4x0.8",
     )
 
 
@@ -73,6 +77,18 @@ def pixel_size(text: str) -> tuple[float, float]:
     if len(sizes) not in (1, 2) or not all(0 < size < math.inf for size in sizes):
         raise argparse.ArgumentTypeError(f"'{text}' is no pixel size in mm: write 0.1 or 0.1x0.12")
     return sizes[0], sizes[-1]
+
+
+def spacing_mm(text: str) -> tuple[float, ...]:
+    """Pixel size as for `pixel_size`, or with a third number the distance of slices too, such as 0.4x0.4x0.8.
+
+    Raises:
+        argparse.ArgumentTypeError: it holds something else.
+    """
+    in_plane, _, distance = text.lower().rpartition("x")
+    if "x" not in in_plane:  # one or two numbers
+        return pixel_size(text)
+    return *pixel_size(in_plane), pixel_size(distance)[0]
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
@@ -190,7 +206,7 @@ def _detect_scan(
     try:
         with console.task(files.name) as progress:
             files.check_replaceable(options.overwrite, options.picture)
-            volume = read_volume(files.scan, options.spacing)
+            volume = read_volume(files.scan, options.spacing, options.series)
             landmarks = _detect_selected(detector, volume, options, progress, region_detector)
             files.write(landmarks)
             result = replace(result, markups=str(files.markups), table=str(files.table))

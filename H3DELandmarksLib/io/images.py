@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import flush, replaced_when_complete
+from H3DELandmarksLib.core.files import flush, atomic_write
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.io.checks import RIGHT_ANGLE, Spacing, check_finite, padding_to_air, shear
 from H3DELandmarksLib.io.nifti import read_nifti
@@ -92,7 +92,7 @@ def write_volume(path: str | Path, volume: Volume) -> None:
     if extension.startswith(".nii") and shear(volume.affine[:3, :3]) > RIGHT_ANGLE:
         raise InputError(f"'{path}' cannot be written, because NIfTI holds no sheared scans: choose .nrrd instead.")
     try:
-        with _quiet_itk(), replaced_when_complete(path) as temporary:
+        with _quiet_itk(), atomic_write(path) as temporary:
             sitk.WriteImage(_image_from_volume(volume), str(temporary), True)
             flush(temporary)
             _check_is_written(temporary, volume)

@@ -10,7 +10,6 @@ import math
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,7 +25,7 @@ Spacing = tuple[float, ...]
 _SMALL_BYTES = 2**28
 _LARGEST_RATIO = 200
 """Scans shrink to a half or, with much air, to a twentieth; what shrinks more and is large is made to fill memory."""
-_CHUNK = 2**24
+_DEFLATE_STEP, _BZIP2_STEP = 2**16, 2**11  # packed bytes at once, which unpack to at most 70 MB
 
 
 def damaged(path: Path) -> InputError:
@@ -83,7 +82,7 @@ def check_unpacked_size(path: Path, packed: int, unpacked: int) -> None:
         )
 
 
-def unpack(path: Path, packed: memoryview | bytes, size: int, encoding: str) -> bytes:
+def unpack(path: Path, packed: bytes, size: int, encoding: str) -> np.ndarray:
     """Decompress voxels; their number and the checksum of the stream must be right.
 
     Args:
@@ -93,37 +92,29 @@ def unpack(path: Path, packed: memoryview | bytes, size: int, encoding: str) -> 
         encoding: "deflate" for gzip or zlib, "bzip2".
 
     Returns:
-        At least `size` bytes.
+        (size,) bytes.
     """
     check_unpacked_size(path, len(packed), size)
     start: Callable = bz2.BZ2Decompressor if encoding == "bzip2" else lambda: zlib.decompressobj(47)
-    parts: list[bytes] = []
-    total = 0
+    step = _BZIP2_STEP if encoding == "bzip2" else _DEFLATE_STEP
+    result = np.empty(size, np.uint8)
+    view, source = memoryview(result), memoryview(packed)
+    filled, position, surplus = 0, 0, 0
+    stream = start()
     try:
-        while total < size or not parts:
-            stream = start()
-            parts.append(stream.decompress(packed, size - total) if size > total else b"")
-            total += len(parts[-1])
-            packed = _drain(stream, encoding, max(size, _SMALL_BYTES))
-            if packed is None:
-                break
-        if total < size:
-            raise damaged(path)
+        while filled < size or not stream.eof:  # to the end of the stream, where its checksum is compared
+            if position >= len(source) or surplus > _SMALL_BYTES:
+                raise damaged(path)
+            stream = start() if stream.eof else stream
+            data = stream.decompress(source[position : position + step])
+            position = min(position + step, len(source)) - len(stream.unused_data)
+            used = min(len(data), size - filled)
+            view[filled : filled + used] = data[:used]
+            filled += used
+            surplus += len(data) - used
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise damaged(path) from error
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _drain(stream: Any, encoding: str, limit: int) -> bytes | None:
-    """Run a stream to its end, so that its checksum is compared; the bytes behind it, None where there are none."""
-    rest = b"" if encoding == "bzip2" else stream.unconsumed_tail
-    while not stream.eof:
-        data = stream.decompress(rest, _CHUNK)
-        limit -= len(data)
-        rest = b"" if encoding == "bzip2" else stream.unconsumed_tail
-        if limit < 0 or not (data or rest or stream.eof):
-            raise EOFError("the stream has no end")
-    return stream.unused_data or None
+    return result
 
 
 def shear(axes: np.ndarray) -> float:

@@ -14,7 +14,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.io.checks import DAMAGED
+from H3DELandmarksLib.io.checks import damaged
+from H3DELandmarksLib.io.picture_headers import check_picture
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +38,12 @@ def read_picture(path: Path, pixel_size: PixelSize | None) -> sitk.Image:
     Raises:
         InputError: the file is damaged, holds several pages, or does not state the size of its pixels.
     """
+    check_picture(path)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
-        raise InputError(f"'{path}' {DAMAGED}.") from error
-    while image.GetDimension() > 2:
-        if image.GetSize()[-1] != 1:
-            raise InputError(f"'{path}' has {image.GetSize()[-1]} pages: save one page and load that.")
+        raise damaged(path) from error
+    while image.GetDimension() > 2:  # a TIFF of one page
         image = image[..., 0]
     stated = image.GetSpacing()
     gray = sitk.GetImageFromArray(_gray(path, sitk.GetArrayFromImage(image)))

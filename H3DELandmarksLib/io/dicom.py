@@ -15,7 +15,7 @@ import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,24 +92,20 @@ def read_folder(folder: Path, spacing: Spacing | None = None, series: str | None
     Raises:
         InputError: there is none, or its geometry cannot be used.
     """
-    groups: dict[tuple[str, str], list[Frame]] = {}
+    by_series: dict[str, list[Frame]] = {}
     broken = []
     for path in _files(folder):
         try:
             for frame in _frames(path, _dataset(path)):
-                whole = str(path) if frame.index or len(groups.get((frame.series, str(path)), ())) else ""
-                groups.setdefault((frame.series, whole), []).append(frame)
+                by_series.setdefault(frame.series, []).append(frame)
         except H3DELandmarksError as error:
             broken.append(str(error))
-    if broken and not groups:
+    if broken and not by_series:
         raise InputError(broken[0])
-    if not groups:
+    if not by_series:
         raise InputError(f"The folder '{folder}' holds no DICOM files: choose the folder of a series, or a scan file.")
     if broken:
         log.warning("'%s' holds %d DICOM files that cannot be read, such as: %s", folder, len(broken), broken[0])
-    by_series: dict[str, list[Frame]] = {}
-    for (uid, _), frames in groups.items():
-        by_series.setdefault(uid, []).extend(frames)
     return _volume(folder, _chosen(folder, by_series, series), spacing)
 
 
@@ -159,8 +155,8 @@ def _chosen(folder: Path, by_series: dict[str, list[Frame]], wanted: str | None)
     chosen = max(stacks, key=len)
     if len(found) > 1:
         log.warning(
-            "'%s' holds %d DICOM series: reading the one with most slices (%d, series %s). Left out: %s. Choose another "
-            "by its number (command line: --series).",
+            "'%s' holds %d DICOM series: reading the one with most slices (%d, series %s). Left out: %s. Choose "
+            "another by its number (command line: --series).",
             folder,
             len(found),
             len(chosen),
@@ -347,7 +343,8 @@ def _without_strays(source: Path, frames: list[Frame]) -> list[Frame]:
         return frames
     if not (all(f.is_scout for f in strays) or (len(strays) <= _MOST_STRAY and number >= 3 * len(strays))):
         raise InputError(
-            f"The {len(frames)} slices in '{source}' have different orientations, sizes or spacings: export one series alone."
+            f"The {len(frames)} slices in '{source}' have different orientations, sizes or spacings: "
+            "export one series alone."
         )
     log.warning(
         "'%s' holds %d images of another orientation, size or spacing than the others, such as '%s': left out.",
@@ -381,7 +378,7 @@ def _placed(
     is_placed = all(frame.position is not None and frame.axes is not None for frame in frames)
     pixel = spacing[:2] if spacing is not None else frames[0].pixel
     if pixel is None or (not is_placed and spacing is None):
-        missing = "position and orientation" if not is_placed else "pixel spacing"
+        missing = " and ".join(["position and orientation"] * (not is_placed) + ["pixel spacing"] * (pixel is None))
         raise InputError(
             f"The {len(frames)} slices in '{source}' do not state their {missing}: export the original series, or give "
             "width, height and distance in mm (command line: --spacing 0.4x0.4x0.8)."
@@ -433,7 +430,8 @@ def _even(source: Path, positions: np.ndarray, normal: np.ndarray) -> tuple[np.n
         )
     count = round(heights[-1] / usual)
     log.warning(
-        "The slices in '%s' are not evenly spaced (largest gap %.4g mm, usual %.4g mm): what lies between is interpolated.",
+        "The slices in '%s' are not evenly spaced (largest gap %.4g mm, usual %.4g mm): what lies between is "
+        "interpolated.",
         source,
         gaps.max(),
         usual,
@@ -458,30 +456,24 @@ def _interpolated(values: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 def _values(source: Path, frames: Sequence[Frame]) -> np.ndarray:
     """(columns, rows, slices) with each slice's rescale applied and padding set to the lowest measured value."""
-    pixels: dict[Path, np.ndarray] = {}
     planes, paddings, inverted = [], [], []
+    read: Path | None = None
     for frame in frames:
-        if frame.path not in pixels:
-            pixels.clear()
+        if frame.path != read:
             data = _dataset(frame.path, pixels=True)
-            stored = _stored(frame.path, data)
-            pixels[frame.path] = stored
+            stored, read = _stored(frame.path, data), frame.path
         plane = stored[frame.index]
         if plane.shape != frame.shape:
             raise damaged(frame.path)
+        planes.append(plane)
         paddings.append(_padding(data, plane))
         inverted.append(_inverted(data, plane))
-        planes.append(plane)
-    values = _rescaled([(p, replace(f)) for p, f in zip(planes, frames)])
+    values = _rescaled(list(zip(planes, frames)))
     if any(top is not None for top in inverted):
         values = _positive(source, planes, frames, inverted, values)
-    masks = (
-        np.stack([p if p is not None else np.zeros(frames[0].shape, bool) for p in paddings])
-        if any(p is not None for p in paddings)
-        else None
-    )
-    if masks is not None and masks.any() and not masks.all():
-        values[masks] = values[~masks].min()
+    is_padding = np.stack(paddings)
+    if is_padding.any() and not is_padding.all():
+        values[is_padding] = values[~is_padding].min()
     return values.transpose(2, 1, 0)
 
 
@@ -494,7 +486,7 @@ def _rescaled(planes: Sequence[tuple[np.ndarray, Frame]]) -> np.ndarray:
     kind = np.float32
     if is_whole and all(plane.dtype.kind in "iu" for plane, _ in planes):
         ends = [e * f.slope + f.intercept for p, f in planes for e in (int(p.min()), int(p.max()))]
-        kind = np.int16 if -(2**15) <= min(ends) and max(ends) < 2**15 else np.int32
+        kind = np.int16 if min(ends) >= -(2**15) and max(ends) < 2**15 else np.int32
     result = np.empty((len(planes), *planes[0][0].shape), kind)
     for k, (plane, frame) in enumerate(planes):
         wide = np.int64 if kind is not np.float32 else np.float64
@@ -502,11 +494,11 @@ def _rescaled(planes: Sequence[tuple[np.ndarray, Frame]]) -> np.ndarray:
     return result
 
 
-def _padding(data: Any, plane: np.ndarray) -> np.ndarray | None:
-    """Pixels that the file calls padding."""
+def _padding(data: Any, plane: np.ndarray) -> np.ndarray:
+    """Which pixels the file calls padding."""
     value = data.get("PixelPaddingValue")
-    if value is None:
-        return None
+    if value is None or plane.dtype.kind not in "iu":
+        return np.zeros(plane.shape, bool)
     first = int(value)
     last = int(data.get("PixelPaddingRangeLimit", first))
     if first > np.iinfo(plane.dtype).max:  # written as unsigned where pixels are signed
@@ -546,10 +538,7 @@ def _stored(path: Path, data: Any) -> np.ndarray:
     """(frames, rows, columns) stored values."""
     try:
         syntax = str(data.file_meta.get("TransferSyntaxUID", _NATIVE[0]))
-        if syntax in _NATIVE:
-            array = data.pixel_array
-        else:
-            array = _decoded(data)
+        array = data.pixel_array if syntax in _NATIVE else _decoded(data)
         count = int(data.get("NumberOfFrames") or 1)
         return np.reshape(array, (count, int(data.Rows), int(data.Columns)))
     except Exception as error:  # of any kind, since files are hostile

@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import flush, atomic_write
+from H3DELandmarksLib.core.files import atomic_write, flush
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.io.checks import RIGHT_ANGLE, Spacing, check_finite, padding_to_air, shear
 from H3DELandmarksLib.io.nifti import read_nifti

@@ -233,8 +233,8 @@ def _with_agreed_size(path: Path, header: NiftiHeader, spacing: Spacing | None) 
     if spacing is None and (np.abs(lengths / pixdim - 1)[used] > _SAME_SIZE).any():
         shown = [" x ".join(f"{edge:.4g}" for edge in edges[used]) for edges in (lengths, pixdim)]
         raise InputError(
-            f"'{path}' states two voxel sizes, {shown[0]} mm (sform) and {shown[1]} mm (pixdim): correct its header, or "
-            "give the right size (command line: --spacing)."
+            f"'{path}' states two voxel sizes, {shown[0]} mm (sform) and {shown[1]} mm (pixdim): correct its header, "
+            "or give the right size (command line: --spacing)."
         )
     return header.sform
 

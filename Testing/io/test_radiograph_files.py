@@ -153,3 +153,22 @@ def test_a_pixel_size_for_a_file_with_a_geometry_of_its_own_is_refused(tmp_path)
     write_volume(tmp_path / "scan.nrrd", read_volume(write_picture(tmp_path / "film.png"), (0.1, 0.1)))
     with pytest.raises(InputError, match="scan.nrrd' states its own spacing"):
         read_volume(tmp_path / "scan.nrrd", (0.1, 0.1))
+
+
+@pytest.mark.parametrize("share", [0.999, 0.9, 0.5, 0.2, 0.05])
+@pytest.mark.parametrize("extension", PICTURE_EXTENSIONS)
+def test_a_cut_picture_is_refused(tmp_path, extension, share):
+    path = write_picture(tmp_path / f"film{extension}")
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(InputError):
+        read_volume(path, (0.1, 0.1))
+
+
+def test_a_picture_that_declares_more_pixels_than_it_holds_is_refused(tmp_path):
+    path = write_picture(tmp_path / "film.bmp")
+    data = bytearray(path.read_bytes())
+    data[18:26] = (40000).to_bytes(4, "little") * 2
+    path.write_bytes(data)
+    with pytest.raises(InputError):
+        read_volume(path, (0.1, 0.1))

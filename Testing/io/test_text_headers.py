@@ -1,0 +1,165 @@
+"""NRRD and MetaImage: units, what is not stated, voxels elsewhere, and payloads that are damaged."""
+
+import bz2
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.io.images import read_volume
+
+VALUES = np.arange(2 * 3 * 4, dtype="<i2").reshape(2, 3, 4) * 31
+RAW = VALUES.tobytes(order="F")
+PACK = {"raw": bytes, "gzip": gzip.compress, "bzip2": bz2.compress, "hex": lambda data: data.hex().encode()}
+NRRD = {
+    "type": "short",
+    "dimension": "3",
+    "space": "left-posterior-superior",
+    "sizes": "2 3 4",
+    "space directions": "(0.5,0,0) (0,0.75,0) (0,0,1.25)",
+    "endian": "little",
+    "encoding": "gzip",
+    "space origin": "(1,2,3)",
+}
+META = {
+    "ObjectType": "Image",
+    "NDims": "3",
+    "BinaryData": "True",
+    "BinaryDataByteOrderMSB": "False",
+    "CompressedData": "True",
+    "TransformMatrix": "1 0 0 0 1 0 0 0 1",
+    "Offset": "1 2 3",
+    "ElementSpacing": "0.5 0.75 1.25",
+    "DimSize": "2 3 4",
+    "ElementType": "MET_SHORT",
+    "CompressedDataSize": str(len(zlib.compress(RAW))),
+}
+
+
+def nrrd(path: Path, payload: bytes | None = None, **changes: str | None) -> Path:
+    """Write a file whose fields are changed, or left out where they are None."""
+    fields = {**NRRD, **{name.replace("_", " "): value for name, value in changes.items()}}
+    lines = ["NRRD0004", *(f"{name}: {value}" for name, value in fields.items() if value is not None), "", ""]
+    path.write_bytes("\n".join(lines).encode() + (PACK[fields["encoding"]](RAW) if payload is None else payload))
+    return path
+
+
+def meta(path: Path, payload: bytes | None = None, data_file: str = "LOCAL", **changes: str | None) -> Path:
+    """Write a file whose fields are changed, or left out where they are None."""
+    fields = {**META, **changes, "ElementDataFile": data_file}
+    text = "".join(f"{name} = {value}\n" for name, value in fields.items() if value is not None)
+    path.write_bytes(text.encode() + (zlib.compress(RAW) if payload is None else payload))
+    return path
+
+
+def assert_is_plain(volume) -> None:
+    np.testing.assert_array_equal(volume.array, VALUES)
+    expected = np.diag([0.5, 0.75, 1.25, 1])
+    expected[:3, 3] = 1, 2, 3
+    np.testing.assert_allclose(volume.affine, expected)
+
+
+@pytest.mark.parametrize("encoding", PACK)
+def test_every_encoding_gives_the_plain_scan(tmp_path, encoding, caplog):
+    path = nrrd(tmp_path / "a.nrrd", encoding=encoding)
+    assert_is_plain(read_volume(path))
+    assert not caplog.records
+    if encoding != "bzip2":  # which ITK does not read
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))).T, VALUES)
+
+
+def test_compressed_and_plain_metaimages_give_the_plain_scan(tmp_path, caplog):
+    for name, changes in {
+        "a.mha": {},
+        "b.mha": {"payload": RAW, "CompressedData": "False", "CompressedDataSize": None},
+    }.items():
+        path = meta(tmp_path / name, **changes)
+        assert_is_plain(read_volume(path))
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))).T, VALUES)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("unit", "mm"), [("um", 1e-3), ("micron", 1e-3), ("cm", 10), ("mm", 1), ("m", 1000)])
+def test_lengths_are_converted_to_mm(tmp_path, unit, mm):
+    volume = read_volume(nrrd(tmp_path / "a.nrrd", space_units=f'"{unit}" "{unit}" "{unit}"'))
+    np.testing.assert_allclose(volume.spacing, np.array([0.5, 0.75, 1.25]) * mm)
+    np.testing.assert_allclose(volume.affine[:3, 3], np.array([1, 2, 3]) * mm)
+
+
+def test_an_unknown_unit_is_refused(tmp_path):
+    with pytest.raises(InputError, match="unit"):
+        read_volume(nrrd(tmp_path / "a.nrrd", space_units='"ell" "ell" "ell"'))
+
+
+def test_a_spacing_that_is_not_stated_is_refused_until_the_user_states_it(tmp_path, caplog):
+    bare = {"space": None, "space_directions": None, "space_origin": None}
+    for path in (nrrd(tmp_path / "a.nrrd", **bare), meta(tmp_path / "a.mha", ElementSpacing=None)):
+        with pytest.raises(InputError, match="spacing"):
+            read_volume(path)
+        np.testing.assert_allclose(read_volume(path, (0.5, 0.75, 1.25)).spacing, [0.5, 0.75, 1.25])
+
+
+def test_directions_that_are_not_stated_are_said(tmp_path, caplog):
+    assert_is_plain(read_volume(meta(tmp_path / "a.mha", TransformMatrix=None)))
+    assert "directions" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["../secret.raw", "/etc/passwd", "sub/secret.raw", "..\\secret.raw"])
+def test_voxels_outside_the_folder_are_never_read(tmp_path, name):
+    folder = tmp_path / "scans"
+    (folder / "sub").mkdir(parents=True)
+    for place in (tmp_path, folder / "sub"):
+        (place / "secret.raw").write_bytes(RAW)
+    for path in (
+        nrrd(folder / "a.nhdr", b"", encoding="raw", data_file=name),
+        meta(folder / "a.mhd", b"", name, CompressedData="False"),
+    ):
+        with pytest.raises(InputError, match="folder"):
+            read_volume(path)
+
+
+def test_voxels_beside_the_header_are_read(tmp_path):
+    (tmp_path / "a.raw").write_bytes(RAW)
+    assert_is_plain(read_volume(nrrd(tmp_path / "a.nhdr", b"", encoding="raw", data_file="a.raw")))
+    assert_is_plain(read_volume(meta(tmp_path / "a.mhd", b"", "a.raw", CompressedData="False")))
+
+
+@pytest.mark.parametrize("count", ["-1", "0", "65536", "x", ""])
+def test_an_impossible_number_of_axes_is_refused(tmp_path, count):
+    for path in (meta(tmp_path / "a.mha", NDims=count), nrrd(tmp_path / "a.nrrd", dimension=count)):
+        with pytest.raises(InputError):
+            read_volume(path)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, bz2.compress])
+def test_any_flipped_bit_or_cut_is_refused_or_changes_nothing(tmp_path, pack):
+    packed = pack(RAW)
+
+    def written(data: bytes) -> Path:
+        if pack is zlib.compress:
+            return meta(tmp_path / "a.mha", data)
+        return nrrd(tmp_path / "a.nrrd", data, encoding="gzip" if pack is gzip.compress else "bzip2")
+
+    assert_is_plain(read_volume(written(packed)))
+    for position in range(len(packed)):
+        flipped = bytearray(packed)
+        flipped[position] ^= 0x10
+        try:
+            assert_is_plain(read_volume(written(bytes(flipped))))  # some bits mean nothing
+        except InputError:
+            pass
+        with pytest.raises(InputError):
+            read_volume(written(packed[:position]))
+
+
+@pytest.mark.parametrize("sizes", ["3000 3000 3000", "999999999 999999999 999999999"])
+def test_a_size_that_the_file_cannot_hold_is_refused_before_memory_is_taken(tmp_path, sizes):
+    for encoding in PACK:
+        with pytest.raises(InputError):
+            read_volume(nrrd(tmp_path / "a.nrrd", sizes=sizes, encoding=encoding))
+    with pytest.raises(InputError):
+        read_volume(meta(tmp_path / "a.mha", DimSize=sizes))

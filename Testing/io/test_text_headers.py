@@ -1,6 +1,7 @@
 """NRRD and MetaImage: units, what is not stated, voxels elsewhere, and payloads that are damaged."""
 
 import bz2
+import contextlib
 import gzip
 import zlib
 from pathlib import Path
@@ -148,10 +149,8 @@ def test_any_flipped_bit_or_cut_is_refused_or_changes_nothing(tmp_path, pack):
     for position in range(len(packed)):
         flipped = bytearray(packed)
         flipped[position] ^= 0x10
-        try:
+        with contextlib.suppress(InputError):
             assert_is_plain(read_volume(written(bytes(flipped))))  # some bits mean nothing
-        except InputError:
-            pass
         with pytest.raises(InputError):
             read_volume(written(packed[:position]))
 

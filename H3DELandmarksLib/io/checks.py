@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import bz2
 import math
+import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -25,7 +27,7 @@ Spacing = tuple[float, ...]
 _SMALL_BYTES = 2**28
 _LARGEST_RATIO = 200
 """Scans shrink to a half or, with much air, to a twentieth; what shrinks more and is large is made to fill memory."""
-_DEFLATE_STEP, _BZIP2_STEP = 2**16, 2**11  # packed bytes at once, which unpack to at most 70 MB
+_DEFLATE_STEP, _BZIP2_STEP = 2**13, 2**11  # packed bytes at once, whose values stay in the cache
 
 
 def damaged(path: Path) -> InputError:
@@ -82,32 +84,32 @@ def check_unpacked_size(path: Path, packed: int, unpacked: int) -> None:
         )
 
 
-def unpack(path: Path, packed: bytes, size: int, encoding: str) -> np.ndarray:
+def unpack(path: Path, file: BinaryIO, size: int, encoding: str) -> np.ndarray:
     """Decompress voxels; their number and the checksum of the stream must be right.
 
     Args:
         path: for messages.
-        packed: gzip (also of several members), zlib or bzip2 stream; what follows it is ignored.
+        file: where a gzip (also of several members), zlib or bzip2 stream begins; what follows it is ignored.
         size: bytes that the header announces.
         encoding: "deflate" for gzip or zlib, "bzip2".
 
     Returns:
         (size,) bytes.
     """
-    check_unpacked_size(path, len(packed), size)
+    check_unpacked_size(path, os.fstat(file.fileno()).st_size, size)
     start: Callable = bz2.BZ2Decompressor if encoding == "bzip2" else lambda: zlib.decompressobj(47)
     step = _BZIP2_STEP if encoding == "bzip2" else _DEFLATE_STEP
     result = np.empty(size, np.uint8)
-    view, source = memoryview(result), memoryview(packed)
-    filled, position, surplus = 0, 0, 0
+    view = memoryview(result)
+    filled, surplus = 0, 0
     stream = start()
     try:
         while filled < size or not stream.eof:  # to the end of the stream, where its checksum is compared
-            if position >= len(source) or surplus > _SMALL_BYTES:
+            packed = stream.unused_data or file.read(step)
+            if not packed or surplus > _SMALL_BYTES:
                 raise damaged(path)
             stream = start() if stream.eof else stream
-            data = stream.decompress(source[position : position + step])
-            position = min(position + step, len(source)) - len(stream.unused_data)
+            data = stream.decompress(packed)
             used = min(len(data), size - filled)
             view[filled : filled + used] = data[:used]
             filled += used

@@ -132,20 +132,19 @@ def read_nifti(path: Path, spacing: Spacing | None = None) -> Volume:
     Raises:
         InputError: the file is damaged, no scalar scan, or its geometry is contradictory.
     """
-    packed = path.read_bytes()
-    is_packed = packed.startswith(b"\x1f\x8b")
-    header = NiftiHeader.parse(path, _header_of(path, packed) if is_packed else packed[:348])
+    with path.open("rb") as file:
+        start = file.read(65536)
+    is_packed = start.startswith(b"\x1f\x8b")
+    header = NiftiHeader.parse(path, _header_of(path, start) if is_packed else start[:348])
     number_type = _number_type(path, header)
     check_spacing(path, header.pixdim[: len(header.sizes)])
     affine = _LPS_FROM_RAS @ _affine(path, header, spacing)
     count = math.prod(header.sizes)
     size = header.offset + count * number_type.itemsize
-    if is_packed:
-        data = unpack(path, packed, size, "deflate")
-    elif len(packed) < size:
+    if not is_packed and path.stat().st_size < size:
         raise damaged(path)
-    else:
-        data = packed
+    with path.open("rb") as file:
+        data = unpack(path, file, size, "deflate") if is_packed else np.fromfile(file, np.uint8, size)
     shape = (*header.sizes, 1, 1)[:3]
     array = np.frombuffer(data, number_type, count, header.offset).reshape(shape, order="F")
     return Volume(_scaled(array, header), affine)
@@ -154,7 +153,7 @@ def read_nifti(path: Path, spacing: Spacing | None = None) -> Volume:
 def _header_of(path: Path, packed: bytes) -> bytes:
     """The header of a compressed file."""
     try:
-        return zlib.decompressobj(47).decompress(packed[:65536], 348)
+        return zlib.decompressobj(47).decompress(packed, 348)
     except zlib.error as error:
         raise damaged(path) from error
 

@@ -165,12 +165,15 @@ def _read_voxels(path: Path, voxels: _Voxels, shape: tuple[int, ...]) -> np.ndar
 
 
 def _decoded(path: Path, voxels: _Voxels, count: int) -> np.ndarray:
+    size = voxels.skipped + count * voxels.number_type.itemsize
     with voxels.file.open("rb") as file:
         file.seek(max(voxels.offset, 0))
         for _ in range(voxels.lines):
             file.readline()
+        if voxels.encoding in ("deflate", "bzip2"):
+            unpacked = unpack(path, file, size, voxels.encoding)
+            return np.frombuffer(unpacked, voxels.number_type, count, voxels.skipped)
         data: bytes = file.read()
-    size = voxels.skipped + count * voxels.number_type.itemsize
     if voxels.encoding == "text":
         try:
             values = np.array(data.replace(b",", b" ").split()[:count], dtype=np.float64)
@@ -184,8 +187,6 @@ def _decoded(path: Path, voxels: _Voxels, count: int) -> np.ndarray:
             data = bytes.fromhex(data.decode("ascii"))
         except ValueError as error:
             raise damaged(path) from error
-    elif voxels.encoding != "raw":
-        data = unpack(path, data, size, voxels.encoding)
     if len(data) < size:
         raise damaged(path)
     return np.frombuffer(data, voxels.number_type, count, voxels.skipped)

@@ -27,7 +27,7 @@ Spacing = tuple[float, ...]
 _SMALL_BYTES = 2**28
 _LARGEST_RATIO = 200
 """Scans shrink to a half or, with much air, to a twentieth; what shrinks more and is large is made to fill memory."""
-_DEFLATE_STEP, _BZIP2_STEP = 2**13, 2**11  # packed bytes at once, whose values stay in the cache
+_DEFLATE_STEP, _BZIP2_STEP = 2**15, 2**11  # packed bytes at once, whose values stay in the cache
 
 
 def damaged(path: Path) -> InputError:

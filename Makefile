@@ -9,7 +9,7 @@ REQUIREMENTS := pyproject.toml requirements/constraints.txt $(SET_UP)
 help:
 	@echo "make demo   find the landmarks of the bundled sample volume; results go to demo-output/"
 	@echo "make test   run the tests"
-	@echo "make lint   check style and the direction of imports"
+	@echo "make lint   check style, layout, types and the direction of imports"
 	@echo "make bench  measure the speed; the tables go to benchmarks/SPEED.md (BENCH_ARGUMENTS=--quick: see that it runs)"
 	@echo "make clean  remove results and caches (the environment .venv stays)"
 
@@ -22,7 +22,9 @@ test: .venv/ready-for-test
 
 lint: .venv/ready-for-test
 	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
 	.venv/bin/lint-imports
+	$(PYTHON) -m mypy
 
 bench: .venv/ready-for-bench
 	@$(PYTHON) -m benchmarks.speed $(BENCH_ARGUMENTS)

@@ -244,7 +244,7 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
         if volume.array.shape != run.volume.array.shape or not unmoved:
             raise InputError(_("The volume was moved or changed while landmarks were being detected: detect again."))
         volumeName = f"{volumeNode.GetName()} {frame}" if frame else volumeNode.GetName()
-        name = _("{volume} {model} landmarks").format(volume=volumeName, model=package.manifest["title"])
+        name = _("{volume} {model} landmarks").format(volume=volumeName, model=package.manifest.title)
         pairs = package.scheme.pairs
         return show_detection(run.landmarks, volumeNode, modelKey(package), name, pointList, pairs, frame)
 

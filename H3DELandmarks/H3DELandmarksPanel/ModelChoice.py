@@ -68,12 +68,12 @@ class ModelChoice:
     def _label(self, package):
         """The title, with the version where several are there."""
         versions = [other for other in self._packages.values() if other.id == package.id]
-        title = package.manifest["title"]
+        title = package.manifest.title
         return f"{title} ({package.version})" if len(versions) > 1 else title
 
     @staticmethod
     def _toolTip(package):
-        return f"{package.manifest['title']}: {package.manifest['intended_use']}"
+        return f"{package.manifest.title}: {package.manifest.intended_use}"
 
 
 class LandmarkChoice:

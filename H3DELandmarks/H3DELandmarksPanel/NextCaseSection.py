@@ -46,7 +46,7 @@ class NextCaseSection:
         ui.rankButton.enabled = not reason
         ui.rankButton.toolTip = reason or _(
             "Put the scans in random order, those last whose points, as '{title}' finds them, nearly repeat others"
-        ).format(title=self._context.package.manifest["title"])
+        ).format(title=self._context.package.manifest.title)
         chosen = self._table.chosenRow() is not None
         ui.loadScanButton.enabled = chosen
         ui.loadScanButton.toolTip = (

@@ -175,7 +175,7 @@ class PromotionSection:
         self._context.modelsChanged(modelKey(package))
         self._onPromoted()
         self._ui.promotionLabel.text = _("{title} {version} is in use from now on.").format(
-            title=package.manifest["title"], version=package.version
+            title=package.manifest.title, version=package.version
         )
 
     def close(self):

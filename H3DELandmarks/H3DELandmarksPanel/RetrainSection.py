@@ -307,7 +307,7 @@ def startsFor(folder):
     starts = [_fineTuning(package) for package in fitting]
     starts.append(Start(_("A new model for these landmarks"), "", fresh))
     for package in _newest(packages):
-        text = _("A new model, begun from {title}").format(title=package.manifest["title"])
+        text = _("A new model, begun from {title}").format(title=package.manifest.title)
         starts.append(Start(text, "", (*fresh, "--encoder-from", modelKey(package))))
     return starts
 
@@ -322,7 +322,7 @@ def newModelId(schemeId, taken):
 
 
 def _fineTuning(package):
-    text = f"{package.manifest['title']} ({package.version})"
+    text = f"{package.manifest.title} ({package.version})"
     return Start(text, modelKey(package), ("--base-model", modelKey(package)))
 
 

@@ -37,7 +37,7 @@ class VersionsSection:
         selector = self._ui.versionsSelector
         package = self._context.package
         chosen = chosen or self._id or (package.id if package else None)
-        titles = {entry.package.id: entry.package.manifest["title"] for entry in available_models() if entry.package}
+        titles = {entry.package.id: entry.package.manifest.title for entry in available_models() if entry.package}
         self._ids = list(titles)
         wasBlocked = selector.blockSignals(True)
         selector.clear()
@@ -96,7 +96,7 @@ class VersionsSection:
         self._context.modelsChanged(modelKey(now))
         self._onReverted()
         self._ui.versionsStatusLabel.text = _("{title} {version} is in use from now on.").format(
-            title=now.manifest["title"], version=now.version
+            title=now.manifest.title, version=now.version
         )
 
     def onShare(self):
@@ -135,7 +135,7 @@ class VersionsSection:
         said = _("{title} {version} was added.") if added.is_new else _("{title} {version} was here already.")
         if not added.is_current:
             said += " " + _("To use it, choose it in the list.")
-        self._ui.versionsStatusLabel.text = said.format(title=package.manifest["title"], version=package.version)
+        self._ui.versionsStatusLabel.text = said.format(title=package.manifest.title, version=package.version)
 
     def close(self):
         """Nothing goes on here."""

@@ -334,7 +334,7 @@ def list_models(options: argparse.Namespace, console: Console) -> bool:
 
 
 def _summary(package: ModelPackage) -> dict[str, Any]:
-    fields = {name: package.manifest[name] for name in SUMMARY_FIELDS}
+    fields = {name: package.content[name] for name in SUMMARY_FIELDS}
     return {**fields, "landmarks": len(package.scheme), "path": package.path}
 
 
@@ -355,7 +355,7 @@ def describe_model(options: argparse.Namespace, console: Console) -> bool:
     if pictures:
         console.say("\nPictures of the model card\n" + "\n".join(f"  {path}" for path in pictures))
     console.document(
-        {"ok": True, "path": package.path, "manifest": package.manifest, "model_card": card, "pictures": pictures}
+        {"ok": True, "path": package.path, "manifest": package.content, "model_card": card, "pictures": pictures}
     )
     return True
 

@@ -38,5 +38,5 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     cases = {name: load_cases(configuration, name, cache) for name in (configuration.calibration_subset, "test")}
     made = recalibrate_package(output, package, configuration, cases)
     console.say(f"Wrote {made.id} {made.version} to {made.path}")
-    console.document({"ok": True, "path": made.path, "accuracy": made.manifest["accuracy"]})
+    console.document({"ok": True, "path": made.path, "accuracy": made.manifest.accuracy})
     return True

@@ -27,22 +27,22 @@ def is_radiograph(volume: Volume) -> bool:
     return 1 in volume.array.shape
 
 
-def why_other_kind(model: str, reads_radiographs: bool, shape: Sequence[int]) -> str:
+def why_other_kind(model: str, is_2d: bool, shape: Sequence[int]) -> str:
     """One sentence about why a model cannot read an image, as it is made for the other kind; empty where it can.
 
     Args:
         model: id of the model.
-        reads_radiographs: whether it reads radiographs, and not volumes.
+        is_2d: whether it reads radiographs, and not volumes.
         shape: (3,) voxels of the image.
     """
     single = 1 in shape
-    if reads_radiographs and not single:
+    if is_2d and not single:
         size = " x ".join(map(str, shape))
         return (
             f"The model '{model}' reads radiographs, but this scan has {size} voxels: choose a single image, or a "
             "model for volumes."
         )
-    if single and not reads_radiographs:
+    if single and not is_2d:
         return (
             f"The model '{model}' reads volumes, but this scan is a single slice: choose the whole scan, or a model "
             "for radiographs."

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from H3DELandmarksLib.formats.manifest import (
+    CalibrationData,
+    ConfidenceCalibration,
+    FamiliarityCalibration,
+    PresenceCalibration,
+)
 
 # What is left of the probability of presence in a scan without any trust.
 UNFAMILIAR = 0.45
@@ -77,26 +84,32 @@ class Calibration:
     familiarity_weights: np.ndarray | None = None
 
     @classmethod
-    def from_manifest(cls, data: Mapping) -> Calibration:
-        """Read the manifest's ``calibration``."""
+    def from_manifest(cls, data: CalibrationData) -> Calibration:
+        """What a manifest says."""
         return cls(
-            float(data["presence"]["scale"]),
-            float(data["presence"]["bias"]),
-            np.array(data["confidence"]["weights"], dtype=float),
-            float(data["confidence"]["tolerance_mm"]),
-            np.array(data["radius90_mm"], dtype=float),
-            np.array(data["familiarity"]["weights"], dtype=float) if "familiarity" in data else None,
+            data.presence.scale,
+            data.presence.bias,
+            np.array(data.confidence.weights),
+            data.confidence.tolerance_mm,
+            np.array(data.radius90_mm),
+            None if data.familiarity is None else np.array(data.familiarity.weights),
         )
 
-    def to_manifest(self) -> dict:
-        """The form that `from_manifest` reads."""
-        known = self.familiarity_weights is not None
-        return {
-            "presence": {"scale": self.presence_scale, "bias": self.presence_bias},
-            "confidence": {"weights": self.confidence_weights.tolist(), "tolerance_mm": self.tolerance_mm},
-            "radius90_mm": self.radius90.tolist(),
-            **({"familiarity": {"weights": self.familiarity_weights.tolist()}} if known else {}),
-        }
+    @classmethod
+    def neutral(cls, count: int, tolerance_mm: float) -> Calibration:
+        """Raw probabilities and radii of 0 for `count` landmarks: for measuring positions alone."""
+        return cls(1.0, 0.0, np.zeros(4), tolerance_mm, np.zeros(count))
+
+    def to_manifest(self, cases: dict[str, Any] | None = None) -> CalibrationData:
+        """The form that `from_manifest` reads; `cases` says what it was fitted to, and how."""
+        known = None if self.familiarity_weights is None else tuple(self.familiarity_weights.tolist())
+        return CalibrationData(
+            PresenceCalibration(float(self.presence_scale), float(self.presence_bias)),
+            ConfidenceCalibration(tuple(self.confidence_weights.tolist()), float(self.tolerance_mm)),
+            tuple(self.radius90.tolist()),
+            None if known is None else FamiliarityCalibration(known),
+            cases,
+        )
 
     def presence(self, logit: np.ndarray) -> np.ndarray:
         """(K,) calibrated probability that each landmark is in the scan; 0 where there was only air."""

@@ -15,8 +15,10 @@ from H3DELandmarksLib.core.region import FEWEST
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.engine import EngineSettings
+from H3DELandmarksLib.detection.predictions import RawPredictions
+from H3DELandmarksLib.detection.scan import IntensityMapping, Scan
 from H3DELandmarksLib.detection.search import localize, refine, refine_until_settled
-from H3DELandmarksLib.detection.stage import Findings, IntensityMapping, Scan, StageNetwork
+from H3DELandmarksLib.detection.stage import StageNetwork
 from H3DELandmarksLib.models import ModelPackage
 
 logger = logging.getLogger(__name__)
@@ -49,14 +51,13 @@ class Detector:
         self.scheme = package.scheme
         chosen = EngineSettings.choose(device, backend, precision)
         self.networks = [
-            StageNetwork(stage, package.load_weights(stage["weights"]["file"]), self.scheme, chosen)
-            for stage in manifest["stages"]
+            StageNetwork(stage, package.load_weights(stage.weights.file), self.scheme, chosen)
+            for stage in manifest.stages
         ]
-        shape = package.load_weights(manifest["shape_model"]["file"])
-        self.flat = self.networks[0].layout.flat
-        mean = shape["mean"].astype(float) * (1, 1, 0 if self.flat else 1)
-        self.shape = ShapeModel(mean, shape["tolerance"].astype(float))
-        self.calibration = Calibration.from_manifest(manifest["calibration"])
+        shape = package.load_shape()
+        self.is_2d = manifest.is_2d
+        self.shape = ShapeModel(shape.mean * (1, 1, 0 if self.is_2d else 1), shape.tolerance)
+        self.calibration = Calibration.from_manifest(manifest.calibration)
 
     def detect(
         self, volume: Volume, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None
@@ -96,7 +97,7 @@ class Detector:
 
     def findings(
         self, volume: Volume, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None
-    ) -> Findings:
+    ) -> RawPredictions:
         """Positions and evidence of all landmarks before calibration; parameters as for `detect`."""
         count = len(self.networks)
 
@@ -111,33 +112,33 @@ class Detector:
 
         step(0, SEARCHING)(0.0)
         self._check_dimension(volume)
-        if self.flat:
+        if self.is_2d:
             volume, lps_from_sheet = lay_flat(volume)
             found = self._search(self._scan(volume), step)
             return found.moved(Pose(lps_from_sheet[:3, :3], lps_from_sheet[:3, 3]))
         return self._search(self._scan(canonical(volume)), step)
 
-    def _search(self, scan: Scan, step: Callable[[int, str], Callable[[float], None]]) -> Findings:
+    def _search(self, scan: Scan, step: Callable[[int, str], Callable[[float], None]]) -> RawPredictions:
         """All stages one after the other."""
         if self._too_coarse(scan.volume):
-            return Findings.nothing(len(self.scheme), Pose(np.eye(3), scan.volume.grid.center))
+            return RawPredictions.nothing(len(self.scheme), Pose(np.eye(3), scan.volume.grid.center))
         found = localize(self.networks[0], scan, self.shape, step(0, SEARCHING))
         for number, network in enumerate(self.networks[1:], start=1):
             report = step(number, "Refining positions")
             report(0.0)
-            if network.stage["poses"] == "found":
+            if network.stage.poses == "found":
                 found = refine_until_settled(network, scan, self.shape, found)
             else:
-                found = refine(network, scan, self.shape, found, own_frame=False)
+                found = refine(network, scan, self.shape, found, canonical_pose=False)
             report(1.0)
         return found
 
     def _check_dimension(self, volume: Volume) -> None:
-        reason = why_other_kind(self.package.id, self.flat, volume.array.shape)
+        reason = why_other_kind(self.package.id, self.is_2d, volume.array.shape)
         if reason:
             raise InputError(reason)
 
-    def landmark_set(self, found: Findings) -> LandmarkSet:
+    def landmark_set(self, found: RawPredictions) -> LandmarkSet:
         """Calibrated landmarks from raw findings; no position is trusted more than that the landmark exists.
 
         Where the points found together do not fit the model's anatomy, presence and confidence of all of them fall.
@@ -158,13 +159,13 @@ class Detector:
 
     def _scan(self, volume: Volume) -> Scan:
         manifest = self.package.manifest
-        intensity = IntensityMapping.for_volume(manifest["intensity"], volume)
-        return Scan(volume, intensity, float(manifest.get("outside", intensity.low)))
+        intensity = IntensityMapping.for_volume(manifest.intensity, volume)
+        return Scan(volume, intensity, intensity.low if manifest.outside is None else manifest.outside)
 
     def _too_coarse(self, volume: Volume) -> bool:
         """Whether the voxels cannot show the landmarks at all; warn where they are coarser than the model's limit."""
-        limit = self.package.manifest.get("max_spacing_mm", np.inf)
-        spacing = volume.spacing[:2] if self.flat else volume.spacing
+        limit = self.package.manifest.max_spacing_mm or np.inf
+        spacing = volume.spacing[:2] if self.is_2d else volume.spacing
         hopeless = np.prod(spacing) ** (1 / len(spacing)) > HOPELESS * limit
         if hopeless or spacing.max() > limit:
             advice = "no landmark can be seen in them" if hopeless else "check each point"

@@ -1,29 +1,45 @@
-"""What runs a network at detection time, and which of the possible ways is taken."""
+"""What runs a network at detection time: where, with which engine, and in how many bits."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.detection.half_precision import GatedEngine, Points
-from H3DELandmarksLib.detection.openvino_engine import OpenVinoEngine, fast_bf16, load_openvino, openvino_installed
-from H3DELandmarksLib.detection.torch_engine import HalfPrecision, TorchEngine
-from H3DELandmarksLib.networks import build_network
+from H3DELandmarksLib.core.research import research_module
+from H3DELandmarksLib.detection.decoding import Peaks
+from H3DELandmarksLib.formats.network_settings import Network
+from H3DELandmarksLib.networks import build_network, output_maps
+from H3DELandmarksLib.networks.arrays import to_tensor
 
 logger = logging.getLogger(__name__)
 DEVICES = ("auto", "cpu", "cuda", "mps")
+BACKENDS = ("auto", "torch", "openvino")
+PRECISIONS = ("auto", "fp32", "half")
+# Says which backend "auto" means, where a program that uses the library offers no choice.
+BACKEND_VARIABLE = "H3DE_BACKEND"
+# float16 rounds eight times finer than bfloat16, whose wider range the networks do not need.
+HALF_TYPES = {"cuda": torch.float16, "mps": torch.float16}
+# Voxels of the network's input grid that the worst landmark may move in half precision; crops in which landmarks must
+# have stayed in place, and crops after which the attempt to see some is given up.
+MAX_MOVE_VOXELS = 0.25
+PROOFS = 3
+MAX_ATTEMPTS = 12
+Points = Callable[[Sequence[Tensor]], Peaks]
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of that name, or the best one for "auto".
+    """The device of that name; "auto" is CUDA where there is one, else the CPU.
+
+    Apple's Metal (mps) has to be asked for: what it computes depends on the version of PyTorch, and older ones have no
+    three-dimensional convolution there.
 
     Raises:
         InputError: the name is unknown or this computer has no such device.
@@ -32,19 +48,10 @@ def choose_device(name: str = "auto") -> torch.device:
         raise InputError(f"The device '{name}' is unknown: choose one of {', '.join(DEVICES)}.")
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return torch.device(next(kind for kind, there in available.items() if there))
+        return torch.device("cuda" if available["cuda"] else "cpu")
     if not available[name]:
         raise InputError(f"This computer has no usable '{name}' device: choose 'auto' or 'cpu'.")
     return torch.device(name)
-
-
-logger = logging.getLogger(__name__)
-BACKENDS = ("auto", "torch", "openvino")
-PRECISIONS = ("auto", "fp32", "half")
-# Says which backend "auto" means, where a program that uses the library offers no choice.
-BACKEND_VARIABLE = "H3DE_BACKEND"
-# Seconds that PyTorch works on a stage before a conversion, which takes 2 to 4 s and then saves 5 to 30 %, may pay.
-PATIENCE = 20.0
 
 
 class Engine(Protocol):
@@ -60,37 +67,32 @@ class EngineSettings:
 
     Attributes:
         device: where.
-        backend: "torch"; "openvino", on the CPU only; "auto": PyTorch, and OpenVINO where it is installed and faster.
-        precision: "fp32"; "half": 16 bits where the device is fast with them and points stay in place; "auto": "half"
-            on CUDA, else "fp32".
+        backend: "torch", or "openvino" from the research package, on the CPU only.
+        precision: "fp32"; "half": 16 bits where points stay in place; "auto": "half" on CUDA, else "fp32".
     """
 
     device: torch.device
-    backend: str = "auto"
+    backend: str = "torch"
     precision: str = "auto"
 
     @classmethod
     def choose(cls, device: str = "auto", backend: str = "auto", precision: str = "auto") -> EngineSettings:
-        """Settings by name; "auto" as backend gives way to the environment variable H3DE_BACKEND.
+        """Settings by name; "auto" as backend is PyTorch, or what the environment variable H3DE_BACKEND says.
 
         Raises:
             InputError: a name is unknown, the device or backend is not there, or the two do not go together.
         """
         if backend == "auto":
-            backend = os.environ.get(BACKEND_VARIABLE) or "auto"
+            backend = os.environ.get(BACKEND_VARIABLE) or "torch"
         for what, name, known in (("backend", backend, BACKENDS), ("precision", precision, PRECISIONS)):
             if name not in known:
                 raise InputError(f"The {what} '{name}' is unknown: choose one of {', '.join(known)}.")
         if backend == "openvino":
             if device not in ("auto", "cpu"):
                 raise InputError(f"OpenVINO runs networks on the CPU: choose the device 'cpu' instead of '{device}'.")
-            if load_openvino() is None:
-                raise InputError(
-                    "The backend 'openvino' needs the package openvino: install it ('pip install openvino'), or choose "
-                    "the backend 'auto'."
-                )
+            research_module("engines.openvino_engine", "The backend 'openvino'").require_openvino()
             device = "cpu"
-        return cls(choose_device(device), backend, precision)
+        return cls(choose_device(device), "torch" if backend == "auto" else backend, precision)
 
     @property
     def half(self) -> bool:
@@ -99,30 +101,133 @@ class EngineSettings:
 
 
 def make_engine(
-    network: Mapping[str, Any], weights: Mapping[str, np.ndarray], settings: EngineSettings, points: Points
+    network: Network, weights: Mapping[str, np.ndarray], settings: EngineSettings, points: Points
 ) -> Engine:
     """Build a stage's network and make it ready to run.
 
     Args:
-        network: ``architecture`` and ``settings``.
+        network: architecture and settings.
         weights: arrays by parameter name, any floating type.
-        settings: how to run it; a CUDA or MPS device that runs out of memory is replaced by the CPU.
+        settings: how to run it; a GPU on which it fails is replaced by the CPU.
         points: reads landmarks out of the maps of one crop.
     """
-    built = build_network(**network)
-    built.load_state_dict({name: torch.from_numpy(value).float() for name, value in weights.items()})
+    built = build_network(network.architecture, network.settings)
+    built.load_state_dict({name: to_tensor(value).float() for name, value in weights.items()})
     plain = TorchEngine(built.eval(), settings.device)
-    if settings.device.type != "cpu":
-        return GatedEngine(plain, HalfPrecision(plain), points) if settings.half else plain
-    full: Engine = plain
-    if settings.backend != "torch" and openvino_installed():
-        full = OpenVinoEngine(plain, patience=PATIENCE if settings.backend == "auto" else 0.0)
-    if not settings.half:
-        return full
-    if settings.backend == "torch" or load_openvino() is None:
-        logger.warning("Half precision on a CPU needs OpenVINO: continuing in single precision.")
-        return full
-    if not fast_bf16():
-        logger.warning("This CPU has no fast 16-bit arithmetic: continuing in single precision.")
-        return full
-    return GatedEngine(full, OpenVinoEngine(plain, precision="bf16"), points)
+    if settings.backend == "openvino":
+        full, half = research_module("engines.openvino_engine", "The backend 'openvino'").engines(plain, settings.half)
+        return full if half is None else GatedEngine(full, half, points)
+    if settings.half and plain.half_type is not None:
+        return GatedEngine(plain, HalfPrecision(plain), points)
+    if settings.half:
+        logger.warning("Half precision is for GPUs and OpenVINO: continuing in single precision.")
+    return plain
+
+
+class TorchEngine:
+    """PyTorch on any device."""
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        """Move ``network`` to ``device``."""
+        self.device = device
+        self.network = network.to(device)
+        self.half_type: torch.dtype | None = HALF_TYPES.get(device.type)
+
+    @torch.inference_mode()
+    def maps(self, batch: np.ndarray, half: bool = False) -> tuple[Tensor, ...]:
+        """See Engine; with ``half`` in 16 bits, unless these have failed before."""
+        image = to_tensor(batch)
+        try:
+            if half and self.half_type is not None:
+                maps = self._half(image)
+                if maps is not None:
+                    return maps
+            return output_maps(self.network(image.to(self.device)))
+        except RuntimeError as error:  # lacking memory, or an operation that the device does not know
+            if self.device.type == "cpu":
+                raise
+            reason = "ran out of memory" if "out of memory" in str(error) else "failed"
+            logger.warning("The %s device %s: continuing on the CPU.", self.device.type, reason)
+            logger.info("What the %s device said: %s", self.device.type, error)
+            self.device, self.half_type = torch.device("cpu"), None
+            self.network.to(self.device)
+            return output_maps(self.network(image))
+
+    def _half(self, image: Tensor) -> tuple[Tensor, ...] | None:
+        """Maps in 16 bits; None where a number has left their range, which ends their use."""
+        with torch.autocast(self.device.type, self.half_type):
+            maps = output_maps(self.network(image.to(self.device)))
+        if all(bool(torch.isfinite(level).all()) for level in maps):
+            return maps
+        logger.warning("A number exceeds the range of half precision: continuing in single precision.")
+        self.half_type = None
+        return None
+
+
+class HalfPrecision:
+    """The network of a TorchEngine in 16 bits, weights shared."""
+
+    def __init__(self, engine: TorchEngine) -> None:
+        """Use ``engine``, its device and its way out of lacking memory."""
+        self.engine = engine
+
+    def maps(self, batch: np.ndarray) -> tuple[Tensor, ...]:
+        """See Engine."""
+        return self.engine.maps(batch, half=True)
+
+
+class GatedEngine:
+    """Half precision once it has proved harmless on the first crops, for which single precision answers."""
+
+    def __init__(self, full: Engine, half: Engine, points: Points) -> None:
+        """Compare by ``points``, which reads landmarks out of the maps of one crop."""
+        self.full = full
+        self.half: Engine | None = half
+        self.points = points
+        self.moves: list[float] = []
+        self.attempts = 0
+
+    def maps(self, batch: np.ndarray) -> tuple[Tensor, ...]:
+        """See Engine."""
+        if self.half is None:
+            return self.full.maps(batch)
+        if len(self.moves) >= PROOFS:
+            return self.half.maps(batch)
+        maps = self.full.maps(batch)
+        self._compare(maps, self.half.maps(batch))
+        return maps
+
+    def _compare(self, full: tuple[Tensor, ...], half: tuple[Tensor, ...]) -> None:
+        move = worst_move(self.points(full), self.points(half))
+        self.attempts += 1
+        if not np.isnan(move):
+            self.moves.append(move)
+        reason = refusal(self.moves)
+        if reason and (self.moves or self.attempts >= MAX_ATTEMPTS):
+            logger.warning("Continuing in single precision: %s.", reason)
+            self.half = None
+
+
+def worst_move(full: Peaks, half: Peaks) -> float:
+    """Voxels between the two positions of the landmark that moved most; NaN where none is there.
+
+    Landmarks that ``full`` takes for absent (log-odds below 0) do not count: their places mean nothing.
+    """
+    there = full.presence_logit > 0
+    if not there.any():
+        return float("nan")
+    move = np.linalg.norm(half.index - full.index, axis=1)[there]
+    return float(np.where(np.isfinite(move), move, np.inf).max())
+
+
+def refusal(moves: Sequence[float]) -> str | None:
+    """Why half precision must not stand in for single precision, or None where it may: the worst crop decides.
+
+    Args:
+        moves: worst move of each crop that was compared, in voxels.
+    """
+    if not moves:
+        return "no crop showed a landmark by which half precision could be judged"
+    if max(moves) >= MAX_MOVE_VOXELS:
+        return f"half precision moves a landmark by {max(moves):.2f} voxels, {MAX_MOVE_VOXELS} or more"
+    return None

@@ -11,16 +11,21 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Grid, crop_grid, field_of_view_grid, orthonormal_axes
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel, cube_rotations
-from H3DELandmarksLib.detection.stage import Findings, Scan, StageNetwork, merge_best, merge_mean
+from H3DELandmarksLib.detection.predictions import RawPredictions, merge_best, merge_mean
+from H3DELandmarksLib.detection.scan import Scan
+from H3DELandmarksLib.detection.stage import StageNetwork
 
 # A group none of whose landmarks reaches these log-odds in the search is taken as absent, and is not looked at again.
-WORTH_A_LOOK = -2.0
+MIN_PRESENCE_LOGIT = -2.0
 # Rounds in the found pose go on, up to so many, until the mean shape moves by no more than so many voxels (RMS).
-MOST_ROUNDS, SETTLED_VOXELS = 5, 1.5
+MAX_ROUNDS = 5
+SETTLED_VOXELS = 1.5
 REFLECTION = np.diag([-1.0, 1.0, 1.0])
 
 
-def refine(network: StageNetwork, scan: Scan, shape: ShapeModel, found: Findings, own_frame: bool) -> Findings:
+def refine(
+    network: StageNetwork, scan: Scan, shape: ShapeModel, found: RawPredictions, canonical_pose: bool
+) -> RawPredictions:
     """Look at each group of a stage in a crop around its expected place.
 
     Args:
@@ -29,56 +34,56 @@ def refine(network: StageNetwork, scan: Scan, shape: ShapeModel, found: Findings
         scan: where to look.
         shape: mean shape, which says where a group lies in the model frame.
         found: result of the previous stage.
-        own_frame: True turns crops into the found pose; False keeps the patient's axes.
+        canonical_pose: True turns crops into the found pose; False keeps the patient's axes.
 
     Returns:
         New findings of the landmarks of all groups that are worth a look; others are kept.
     """
     result = found
-    for channels, mirrored in zip(network.groups, network.mirrored):
-        if found.presence_logit[channels].max() < WORTH_A_LOOK:
+    for channels, group in zip(network.groups, network.stage.groups):
+        if found.presence_logit[channels].max() < MIN_PRESENCE_LOGIT:
             continue
-        center = _center(found, shape, channels, own_frame)
-        axes = found.pose.rotation if own_frame else np.eye(3)
+        center = _center(found, shape, channels, canonical_pose)
+        axes = found.pose.rotation if canonical_pose else np.eye(3)
         looks = []
-        for flip in network.mirrored_looks:
-            turned = axes @ REFLECTION if mirrored != flip else axes
+        for flip in network.mirrored_views:
+            turned = axes @ REFLECTION if group.mirrored != flip else axes
             order = network.mirror_order[channels] if flip else channels
-            grid = crop_grid(center, turned, network.spacing, network.voxels)
+            grid = crop_grid(center, turned, network.stage.spacing_mm, network.stage.shape)
             looks.append(network.find(scan.crop(grid), grid, order, found.pose))
         result = _replace_rows(result, merge_mean(looks), channels)
-    if own_frame and result is not found:
+    if canonical_pose and result is not found:
         result = replace(result, pose=shape.fit(result.positions, result.weights + 1e-6)[0])
     return result
 
 
-def refine_until_settled(network: StageNetwork, scan: Scan, shape: ShapeModel, found: Findings) -> Findings:
+def refine_until_settled(network: StageNetwork, scan: Scan, shape: ShapeModel, found: RawPredictions) -> RawPredictions:
     """Refine in the found pose, and look again as long as that turns or moves the pose.
 
     A crop in a wrong pose shows the anatomy turned: the points found in it are rough, but the pose that they give is
     better than the one before. Parameters and result as for `refine`.
     """
-    for _ in range(MOST_ROUNDS):
-        before, found = found, refine(network, scan, shape, found, own_frame=True)
+    for _ in range(MAX_ROUNDS):
+        before, found = found, refine(network, scan, shape, found, canonical_pose=True)
         moved = found.pose.to_lps(shape.mean) - before.pose.to_lps(shape.mean)
-        if np.sqrt((moved**2).sum(axis=1).mean()) <= SETTLED_VOXELS * network.spacing:
+        if np.sqrt((moved**2).sum(axis=1).mean()) <= SETTLED_VOXELS * network.stage.spacing_mm:
             break
     return found
 
 
-def _center(found: Findings, shape: ShapeModel, channels: np.ndarray, own_frame: bool) -> np.ndarray:
+def _center(found: RawPredictions, shape: ShapeModel, channels: np.ndarray, canonical_pose: bool) -> np.ndarray:
     """(3,) LPS mm: where the group's center lies by the mean shape, shifted (without a pose) to its found members."""
     expected = found.pose.to_lps(shape.mean[channels])
-    if own_frame:
+    if canonical_pose:
         return expected.mean(axis=0)
     weights = found.weights[channels] + 1e-6
     offsets = np.where(np.isfinite(found.positions[channels]), found.positions[channels] - expected, 0.0)
     return expected.mean(axis=0) + weights @ offsets / weights.sum()
 
 
-def _replace_rows(old: Findings, new: Findings, rows: np.ndarray) -> Findings:
+def _replace_rows(old: RawPredictions, new: RawPredictions, rows: np.ndarray) -> RawPredictions:
     chosen = np.isin(np.arange(len(old.presence_logit)), rows)
-    return Findings(
+    return RawPredictions(
         np.where(chosen[:, None], new.positions, old.positions),
         np.where(chosen, new.presence_logit, old.presence_logit),
         np.where(chosen, new.concentration, old.concentration),
@@ -88,16 +93,16 @@ def _replace_rows(old: Findings, new: Findings, rows: np.ndarray) -> Findings:
 
 OVERLAP = 0.25
 # More looks (tiles times poses) than this take many minutes: the scan is not of the kind that the model was made for.
-MOST_LOOKS = 2000
+MAX_CROPS = 2000
 # Of the poses found, so many whose points agree best with the mean shape, turned by so much at least from each other,
 # get a second look.
-LOOKED_AT_AGAIN, APART_DEGREES = 3, 30.0
+BEST_POSES, APART_DEGREES = 3, 30.0
 # A tile in which nothing exceeds this (range 0..1) holds air only.
 EMPTY = 0.1
 Step = Callable[[float], None]
 
 
-def localize(network: StageNetwork, scan: Scan, shape: ShapeModel, step: Step) -> Findings:
+def localize(network: StageNetwork, scan: Scan, shape: ShapeModel, step: Step) -> RawPredictions:
     """Find every landmark of the scheme anywhere in the scan.
 
     Args:
@@ -109,25 +114,25 @@ def localize(network: StageNetwork, scan: Scan, shape: ShapeModel, step: Step) -
         step: called with the fraction done; may raise to cancel.
 
     Returns:
-        Findings of all landmarks; in a scan of air alone, none was found.
+        RawPredictions of all landmarks; in a scan of air alone, none was found.
 
     Raises:
         InputError: the scan is so much larger than a tile that the search would take very long.
     """
     rotations = _starting_poses(network, scan)
     _check_size(network, scan, rotations)
-    averaged = scan.averaged(network.spacing)
-    if network.stage["poses"] == "scan":
+    averaged = scan.averaged(network.stage.spacing_mm)
+    if not network.stage.sees_canonical_pose:
         found = _search(network, averaged, scan.volume.grid, rotations[0], step)
-        return replace(found, pose=_pose(found, shape, own_frame=False))
+        return replace(found, pose=_pose(found, shape, canonical_pose=False))
     candidates = []
     for number, rotation in enumerate(rotations):
         report = lambda done, n=number: step((n + done) / (len(rotations) + 1))  # noqa: E731
         found = _search(network, averaged, scan.volume.grid, rotation, report)
-        candidates.append(replace(found, pose=_pose(found, shape, own_frame=True)))
+        candidates.append(replace(found, pose=_pose(found, shape, canonical_pose=True)))
     agreement = partial(_agreement, shape=shape)
-    best = _distinct(sorted(candidates, key=agreement, reverse=True))[:LOOKED_AT_AGAIN]
-    return max((refine(network, scan, shape, found, own_frame=True) for found in best), key=agreement)
+    best = _distinct(sorted(candidates, key=agreement, reverse=True))[:BEST_POSES]
+    return max((refine(network, scan, shape, found, canonical_pose=True) for found in best), key=agreement)
 
 
 def tiles(grid: Grid, shape: tuple[int, int, int]) -> Iterator[Grid]:
@@ -147,17 +152,17 @@ def _starting_poses(network: StageNetwork, scan: Scan) -> np.ndarray:
 
     Along its own axes a scan has no empty corners to be covered by tiles, however the patient is turned in it.
     """
-    if network.stage["poses"] == "scan":
+    if not network.stage.sees_canonical_pose:
         return np.eye(3)[None]
     rotations = cube_rotations()
-    if network.layout.flat:
+    if network.stage.is_2d:
         rotations = rotations[rotations[:, 2, 2] > 0.5]
     return orthonormal_axes(scan.volume.grid) @ rotations
 
 
 def _check_size(network: StageNetwork, scan: Scan, rotations: np.ndarray) -> None:
-    cover = field_of_view_grid(scan.volume.grid, network.spacing, rotations[0])
-    if len(rotations) * sum(1 for _ in tiles(cover, network.voxels)) > MOST_LOOKS:
+    cover = field_of_view_grid(scan.volume.grid, network.stage.spacing_mm, rotations[0])
+    if len(rotations) * sum(1 for _ in tiles(cover, network.stage.shape)) > MAX_CROPS:
         size = " x ".join(f"{length:.0f}" for length in scan.volume.grid.extent)
         raise InputError(
             f"The scan covers {size} mm, much more than this model was made for: crop it around the anatomy, "
@@ -165,11 +170,11 @@ def _check_size(network: StageNetwork, scan: Scan, rotations: np.ndarray) -> Non
         )
 
 
-def _search(network: StageNetwork, scan: Scan, field_of_view: Grid, axes: np.ndarray, step: Step) -> Findings:
+def _search(network: StageNetwork, scan: Scan, field_of_view: Grid, axes: np.ndarray, step: Step) -> RawPredictions:
     """All tiles of the field of view in one orientation."""
     pose = Pose(axes, field_of_view.center)
-    cover = list(tiles(field_of_view_grid(field_of_view, network.spacing, axes), network.voxels))
-    found = [Findings.nothing(network.count, pose)]
+    cover = list(tiles(field_of_view_grid(field_of_view, network.stage.spacing_mm, axes), network.stage.shape))
+    found = [RawPredictions.nothing(network.count, pose)]
     for number, grid in enumerate(cover):
         image = scan.crop(grid)
         if image.max() > EMPTY:
@@ -178,11 +183,11 @@ def _search(network: StageNetwork, scan: Scan, field_of_view: Grid, axes: np.nda
     return merge_best(found)
 
 
-def _pose(found: Findings, shape: ShapeModel, own_frame: bool) -> Pose:
+def _pose(found: RawPredictions, shape: ShapeModel, canonical_pose: bool) -> Pose:
     weights = found.weights
     if not np.isfinite(found.positions).any():
         return found.pose
-    if own_frame:
+    if canonical_pose:
         return shape.fit(found.positions, weights + 1e-6)[0]
     if weights.sum() == 0:
         return found.pose
@@ -190,9 +195,9 @@ def _pose(found: Findings, shape: ShapeModel, own_frame: bool) -> Pose:
     return Pose(np.eye(3), weights @ offsets / weights.sum())
 
 
-def _distinct(candidates: Sequence[Findings]) -> list[Findings]:
+def _distinct(candidates: Sequence[RawPredictions]) -> list[RawPredictions]:
     """Those candidates whose poses are turned by `APART_DEGREES` at least from the poses of all that stay before."""
-    kept: list[Findings] = []
+    kept: list[RawPredictions] = []
     for found in candidates:
         # The trace of a rotation by an angle is 1 + 2 cos(angle).
         traces = [float(np.trace(found.pose.rotation.T @ other.pose.rotation)) for other in kept]
@@ -201,7 +206,7 @@ def _distinct(candidates: Sequence[Findings]) -> list[Findings]:
     return kept
 
 
-def _agreement(found: Findings, shape: ShapeModel) -> float:
+def _agreement(found: RawPredictions, shape: ShapeModel) -> float:
     """Trust in the landmarks that lie where the mean shape, placed in the pose, expects them."""
     distance = np.linalg.norm(found.pose.to_lps(shape.mean) - found.positions, axis=1)
     return float(np.nansum(found.weights * np.exp(-((distance / (4 * shape.tolerance.mean())) ** 2))))

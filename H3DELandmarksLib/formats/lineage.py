@@ -158,4 +158,6 @@ def _known(content: Any) -> Any:
 
 def _only(record: type, content: Any) -> Any:
     names = {field.name for field in fields(record)}
-    return {name: value for name, value in content.items() if name in names} if isinstance(content, Mapping) else content
+    return (
+        {name: value for name, value in content.items() if name in names} if isinstance(content, Mapping) else content
+    )

@@ -15,6 +15,7 @@ import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -106,6 +107,11 @@ def parse_json(data: bytes) -> Any:
         raise FormatError(Problem("", f"it is no JSON (line {error.lineno}: {error.msg})")) from error
     except (ValueError, RecursionError) as error:
         raise FormatError(Problem("", "it is no JSON")) from error
+
+
+def can_validate() -> bool:
+    """Whether pydantic is there to check limits and types, and not only names and structure."""
+    return find_spec("pydantic") is not None
 
 
 def build(record: type[Record], content: Any) -> Record:

@@ -237,7 +237,9 @@ def _method(manifest: Manifest, notes: Sequence[str]) -> str:
         for stage in manifest.stages
     )
     training = manifest.training
-    made = [f"Trained {training.get('date', 'at an unknown date')} with {training.get('software', 'unknown software')}."]
+    made = [
+        f"Trained {training.get('date', 'at an unknown date')} with {training.get('software', 'unknown software')}."
+    ]
     if "imported" in training:
         made = [f"Imported {training['imported']} with {training.get('software', 'unknown software')}."]
     if "recalibrated" in training:

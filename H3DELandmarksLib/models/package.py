@@ -1,40 +1,40 @@
 """A model package: a folder or zip file with a manifest, weights and a model card that say all that inference needs.
 
-The manifest is described by ``manifest.schema.json``. Weights are safetensors files, named in the manifest with their
-SHA-256, and are never used without comparing it. A zip file is read in place: nothing is extracted, and only files that
-the manifest names are touched.
+The manifest is a `formats.manifest.Manifest`. Weights are safetensors files, named in the manifest with their SHA-256,
+and are never used without comparing it. A zip file is read in place: nothing is extracted, and only files that the
+manifest names are touched.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from H3DELandmarksLib.core.errors import InputError, MissingDependencyError, ModelPackageError
+from H3DELandmarksLib.core.errors import MissingDependencyError, ModelPackageError
 from H3DELandmarksLib.core.files import replaced_when_complete
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
+from H3DELandmarksLib.core.shape_model import ShapeModel
+from H3DELandmarksLib.formats.manifest import Manifest, upgraded
+from H3DELandmarksLib.formats.reading import FormatError, build, can_validate, parse_json, to_plain
 
-log = logging.getLogger(__name__)
-
-SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 MODEL_CARD = "model-card.md"
-SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
+SHAPE_FILE = "shape.safetensors"
 
-_LARGEST_TEXT = 4 * 2**20
-_LARGEST_WEIGHTS = 2 * 2**30
+_MAX_TEXT_BYTES = 4 * 2**20
+_MAX_WEIGHTS_BYTES = 2 * 2**30
 _GET_AGAIN = "get the model package again from its source"
+# Entries of a manifest that determine what a model finds.
+_DETERMINES = ("intensity", "outside", "max_spacing_mm", "stages", "shape_model", "calibration")
 
 
 @dataclass(frozen=True)
@@ -43,41 +43,43 @@ class ModelPackage:
 
     Attributes:
         path: folder or zip file.
-        manifest: content of manifest.json, valid by the schema; to be read, not changed.
+        manifest: what manifest.json says.
+        content: manifest.json as it was written, for `package_digest`; everything else reads `manifest`.
     """
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
+    content: Mapping[str, Any]
 
     @property
     def id(self) -> str:
         """Identifier, for example ``mouse-skull``."""
-        return self.manifest["id"]
+        return self.manifest.id
 
     @property
     def version(self) -> str:
         """Version of the model, for example ``1.0.0``."""
-        return self.manifest["version"]
-
-    @cached_property
-    def scheme(self) -> LandmarkScheme:
-        """The landmarks that the model finds."""
-        return LandmarkScheme.from_dict(self.manifest["scheme"])
+        return self.manifest.version
 
     @property
-    def reads_radiographs(self) -> bool:
-        """Whether the model reads radiographs (crops of one slice), and not volumes."""
-        return self.manifest["stages"][0]["shape"][2] == 1
+    def scheme(self) -> LandmarkScheme:
+        """The landmarks that the model finds."""
+        return self.manifest.scheme
+
+    @property
+    def is_2d(self) -> bool:
+        """Whether the model reads radiographs, and not volumes."""
+        return self.manifest.is_2d
 
     @property
     def weight_files(self) -> dict[str, str]:
         """SHA-256 of every weights file, by file name."""
-        return {entry["file"]: entry["sha256"] for entry in _weight_entries(self.manifest)}
+        return {entry.file: entry.sha256 for entry in self.manifest.weight_files}
 
     @property
     def picture_files(self) -> dict[str, str]:
         """SHA-256 of every picture of the model card, by file name."""
-        return {entry["file"]: entry["sha256"] for entry in self.manifest.get("pictures", ())}
+        return {entry.file: entry.sha256 for entry in self.manifest.pictures}
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -92,7 +94,7 @@ class ModelPackage:
         """
         weights = self.weight_files
         expected = (self.picture_files | weights).get(name)
-        data = _read_member(self.path, name, _LARGEST_WEIGHTS if name in weights else _LARGEST_TEXT)
+        data = _read_member(self.path, name, _MAX_WEIGHTS_BYTES if name in weights else _MAX_TEXT_BYTES)
         if expected is not None and hashlib.sha256(data).hexdigest() != expected:
             raise ModelPackageError(
                 f"The file '{name}' of the model '{self.id}' was changed or damaged (SHA-256 differs): {_GET_AGAIN}."
@@ -111,27 +113,62 @@ class ModelPackage:
         """
         if file not in self.weight_files:
             raise ModelPackageError(f"The model '{self.id}' names no weights file '{file}': {_GET_AGAIN}.")
-        load, _, SafetensorError = _safetensors()
+        load, _, safetensor_error = _safetensors()
         try:
             return load(self.read(file))
-        except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (ValueError, KeyError, TypeError, safetensor_error) as error:
             raise ModelPackageError(f"'{file}' of the model '{self.id}' holds no weights: {_GET_AGAIN}.") from error
+
+    def load_shape(self) -> ShapeModel:
+        """Mean shape (K, 3) LPS mm and its spread (K,) mm.
+
+        Raises:
+            ModelPackageError: the file is missing or damaged, or is not the shape of the scheme's landmarks.
+        """
+        stored = self.load_weights(self.manifest.shape_model.file)
+        count = len(self.scheme)
+        mean, spread = stored.get("mean"), stored.get("tolerance")
+        if mean is None or spread is None or mean.shape != (count, 3) or spread.shape != (count,):
+            raise ModelPackageError(f"The model '{self.id}' holds no shape of its {count} landmarks: {_GET_AGAIN}.")
+        if not (np.isfinite(mean).all() and np.isfinite(spread).all()):
+            raise ModelPackageError(f"The shape of the model '{self.id}' has values that are no numbers: {_GET_AGAIN}.")
+        return ShapeModel(mean.astype(float), spread.astype(float))
 
     def model_card(self) -> str:
         """Text of the model card (Markdown)."""
         return self.read(MODEL_CARD).decode("utf-8", errors="replace")
 
     def verify(self) -> None:
-        """Check the manifest against the schema, and every weights file and picture against its SHA-256.
+        """Check the manifest as its format demands, and every weights file and picture against its SHA-256.
 
         Raises:
             ModelPackageError: what is wrong and what to do.
-            MissingDependencyError: the Python package jsonschema is not installed.
+            MissingDependencyError: the Python package pydantic is not installed.
         """
-        check_manifest(self.manifest)
+        if not can_validate():
+            raise MissingDependencyError(
+                "Checking a model package needs the Python package pydantic: install it (pip install pydantic)."
+            )
+        _manifest(self.content)
         self.model_card()
+        self.load_shape()
         for name in self.weight_files | self.picture_files:
             self.read(name)
+
+
+def package_digest(package: ModelPackage) -> str:
+    """SHA-256 of everything that determines what a model finds; weights by their SHA-256 in the manifest.
+
+    Title, definitions, card, pictures, version, reports and names of files are left out, so that it stays the same when
+    a package is described anew, promoted or shared.
+    """
+    content = {name: package.content[name] for name in _DETERMINES if name in package.content}
+    content["scheme"] = {name: package.scheme.to_dict()[name] for name in ("pairs", "lateral")}
+    content["landmarks"] = package.scheme.names
+    content["calibration"] = {name: value for name, value in content["calibration"].items() if name != "cases"}
+    content["stages"] = [{**stage, "weights": stage["weights"]["sha256"]} for stage in content["stages"]]
+    content["shape_model"] = content["shape_model"]["sha256"]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def open_package(path: str | Path) -> ModelPackage:
@@ -146,14 +183,14 @@ def open_package(path: str | Path) -> ModelPackage:
     path = Path(path)
     if not path.exists():
         raise ModelPackageError(f"The model package '{path}' does not exist: check the path.")
-    manifest = _parse_manifest(path, _read_member(path, MANIFEST, _LARGEST_TEXT))
     try:
-        check_manifest(manifest)
-    except MissingDependencyError:
-        log.info("jsonschema is not installed: the manifest of '%s' is checked in its main points only.", path)
-    except ModelPackageError as error:
-        raise ModelPackageError(f"The model package '{path}' cannot be used: {error}") from error
-    package = ModelPackage(path, manifest)
+        content = upgraded(parse_json(_read_member(path, MANIFEST, _MAX_TEXT_BYTES)))
+        manifest = build(Manifest, content)
+    except FormatError as error:
+        raise ModelPackageError(
+            f"The {MANIFEST} of the model package '{path}' cannot be used, {error}; correct it or {_GET_AGAIN}."
+        ) from error
+    package = ModelPackage(path, manifest, content)
     for name in package.files:
         if not _has_member(path, name):
             raise ModelPackageError(f"The model package '{path}' lacks its file '{name}': {_GET_AGAIN}.")
@@ -162,7 +199,7 @@ def open_package(path: str | Path) -> ModelPackage:
 
 def write_package(
     folder: str | Path,
-    manifest: Mapping[str, Any],
+    manifest: Manifest | Mapping[str, Any],
     weights: Mapping[str, Mapping[str, Any] | bytes],
     model_card: str,
     *,
@@ -173,7 +210,8 @@ def write_package(
 
     Args:
         folder: where to write; its parent exists.
-        manifest: as the schema asks, but the SHA-256 of weights may be left out: they are filled in here.
+        manifest: a record, or an object of the same entries in which the SHA-256 of weights may be left out: they and
+            the pictures are filled in here.
         weights: tensors (numpy arrays or torch tensors, float16 allowed) by name, or the file's bytes, by file name.
         model_card: Markdown text.
         pictures: PNG or JPEG files that the model card shows, by file name; they are the manifest's pictures.
@@ -190,18 +228,30 @@ def write_package(
         name: group if isinstance(group, bytes) else save({key: _as_array(value) for key, value in group.items()})
         for name, group in weights.items()
     }
-    manifest = _with_checksums(manifest, contents)
-    manifest.pop("pictures", None)
+    content = _with_checksums(to_plain(manifest), contents)
+    content.pop("pictures", None)
     if pictures:
-        manifest["pictures"] = _checksums(pictures)
-    check_manifest(manifest)
+        content["pictures"] = _checksums(pictures)
     try:
-        text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ModelPackageError(f"{MANIFEST} cannot hold every value ({error}): use plain finite ones.") from error
+    _manifest(content)
     contents |= {MANIFEST: f"{text}\n".encode(), MODEL_CARD: model_card.encode(), **(pictures or {})}
     write_files(folder, contents)
     return open_package(folder)
+
+
+def _manifest(content: Any) -> Manifest:
+    """The record of a manifest's content.
+
+    Raises:
+        ModelPackageError: what is wrong with it.
+    """
+    try:
+        return build(Manifest, upgraded(content))
+    except FormatError as error:
+        raise ModelPackageError(f"{MANIFEST} cannot be used, {error}; correct it or {_GET_AGAIN}.") from error
 
 
 def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
@@ -217,70 +267,6 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
                 (temporary / name).write_bytes(data)
     except OSError as error:
         raise ModelPackageError(f"'{folder}' cannot be written: check the permission and the free space.") from error
-
-
-def check_manifest(manifest: Mapping[str, Any]) -> None:
-    """Check a manifest against the schema, and what the schema cannot say.
-
-    Raises:
-        ModelPackageError: the sentence names the field and the reason.
-        MissingDependencyError: jsonschema is not installed; everything else was checked.
-    """
-    version = manifest.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise ModelPackageError(
-            f"field 'schema_version': {version} is newer than this software, which reads {SCHEMA_VERSION}: "
-            "update the H3DELandmarks extension."
-        )
-    try:
-        from jsonschema import Draft202012Validator
-        from jsonschema.exceptions import best_match
-    except ImportError as error:
-        _check_relations(manifest)
-        raise MissingDependencyError(
-            "Checking a model package needs the Python package jsonschema: install it (pip install jsonschema)."
-        ) from error
-    schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
-    violation = best_match(Draft202012Validator(schema).iter_errors(manifest))
-    if violation is not None:
-        reason = violation.message if len(violation.message) <= 200 else violation.message[:200] + "..."
-        raise ModelPackageError(f"{_field(violation.json_path)}: {reason}; correct {MANIFEST} or {_GET_AGAIN}.")
-    _check_relations(manifest)
-
-
-def _field(json_path: str) -> str:
-    return MANIFEST if json_path == "$" else f"field '{json_path.removeprefix('$.')}'"
-
-
-def _check_relations(manifest: Mapping[str, Any]) -> None:
-    """What one field of a manifest demands of another."""
-    try:
-        problem = next(_broken_relations(manifest), None)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        problem = f"{MANIFEST} is not complete ({type(error).__name__}: {error})"
-    except InputError as error:
-        problem = f"field 'scheme': {str(error).rstrip('.')}"
-    if problem is not None:
-        raise ModelPackageError(f"{problem}; correct {MANIFEST} or {_GET_AGAIN}.")
-
-
-def _broken_relations(manifest: Mapping[str, Any]) -> Iterator[str]:
-    names = LandmarkScheme.from_dict(manifest["scheme"]).names
-    if len({stage["shape"][2] == 1 for stage in manifest["stages"]}) > 1:
-        yield "field 'stages': some have crops of one slice, for radiographs, and others have more"
-    for s, stage in enumerate(manifest["stages"]):
-        for g, group in enumerate(stage["groups"]):
-            for name in sorted(set(group["landmarks"]) - set(names)):
-                yield f"field 'stages[{s}].groups[{g}].landmarks': '{name}' is not a landmark of the scheme"
-    radii = manifest["calibration"]["radius90_mm"]
-    if len(radii) != len(names):
-        yield f"field 'calibration.radius90_mm': {len(radii)} radii for {len(names)} landmarks"
-    if not manifest["intensity"]["low"] < manifest["intensity"]["high"]:
-        yield "field 'intensity': low must be less than high"
-    checksums: dict[str, str] = {}
-    for entry in _weight_entries(manifest):
-        if checksums.setdefault(entry["file"], entry["sha256"]) != entry["sha256"]:
-            yield f"the weights file '{entry['file']}' is named with different SHA-256"
 
 
 def _weight_entries(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -307,19 +293,6 @@ def _with_checksums(manifest: Mapping[str, Any], contents: Mapping[str, bytes]) 
 
 def _checksums(files: Mapping[str, bytes]) -> list[dict[str, str]]:
     return [{"file": name, "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()]
-
-
-def _parse_manifest(path: Path, data: bytes) -> dict[str, Any]:
-    def refuse(constant: str) -> None:
-        raise ValueError(constant)
-
-    try:
-        manifest = json.loads(data.decode("utf-8-sig"), parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise ModelPackageError(f"The {MANIFEST} of '{path}' is damaged: {_GET_AGAIN}.") from error
-    if not isinstance(manifest, dict):
-        raise ModelPackageError(f"The {MANIFEST} of '{path}' is not a manifest: {_GET_AGAIN}.")
-    return manifest
 
 
 def _as_array(tensor: Any) -> np.ndarray:

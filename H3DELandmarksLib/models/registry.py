@@ -13,8 +13,7 @@ from pathlib import Path
 import H3DELandmarksLib
 from H3DELandmarksLib.core.errors import ModelPackageError
 from H3DELandmarksLib.core.files import TEMPORARY_PREFIX
-from H3DELandmarksLib.formats.lineage import package_digest
-from H3DELandmarksLib.models.package import ModelPackage, open_package, write_files
+from H3DELandmarksLib.models.package import ModelPackage, open_package, package_digest, write_files
 from H3DELandmarksLib.models.versions import HistoryEntry, append_entry, current_version, read_history
 
 FOLDER_VARIABLE = "H3DE_MODELS"
@@ -116,7 +115,7 @@ def install_model(path: str | Path, *, replace: bool = False) -> ModelPackage:
 
     Raises:
         ModelPackageError: the package is not valid, or that version is there already; nothing has been written then.
-        MissingDependencyError: jsonschema, which the check needs, is not installed.
+        MissingDependencyError: pydantic, which the check needs, is not installed.
     """
     package = open_package(path)
     package.verify()

@@ -91,7 +91,9 @@ def revert(model_id: str, version: str | None = None) -> ModelVersion:
                 f"No version of '{model_id}' was current before {current}: name the one you want, of {known_versions}."
             )
         if wanted not in packages:
-            raise ModelPackageError(f"The model '{model_id}' has no version '{wanted}': choose one of {known_versions}.")
+            raise ModelPackageError(
+                f"The model '{model_id}' has no version '{wanted}': choose one of {known_versions}."
+            )
         if wanted == current:
             raise ModelPackageError(f"Version {current} of '{model_id}' is the current one already: nothing to do.")
         return HistoryEntry("revert", wanted, wanted, current, package_digest(packages[wanted]))

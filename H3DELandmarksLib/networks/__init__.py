@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from torch import Tensor, nn
 
-from H3DELandmarksLib.networks.h3denet import H3DENet, H3DENetConfig, NetworkOutput
-from H3DELandmarksLib.networks.hyatt import HanConfig, HyattConfig, HyattNet, HyattOutput
+from H3DELandmarksLib.formats.network_settings import H3DENetConfig, HanConfig, HyattConfig, Network
+from H3DELandmarksLib.networks.h3denet import H3DENet, NetworkOutput
+from H3DELandmarksLib.networks.hyatt import HyattNet, HyattOutput
 
 __all__ = [
     "H3DENet",
@@ -23,11 +23,8 @@ __all__ = [
     "output_maps",
 ]
 
-ARCHITECTURES: dict[str, tuple[type[nn.Module], type]] = {
-    "h3denet": (H3DENet, H3DENetConfig),
-    "han": (HyattNet, HanConfig),
-    "hyatt": (HyattNet, HyattConfig),
-}
+# Settings of each stand in `formats.network_settings.SETTINGS`; the research package adds networks to compare with.
+ARCHITECTURES: dict[str, type[nn.Module]] = {"h3denet": H3DENet, "han": HyattNet, "hyatt": HyattNet}
 
 
 def build_network(architecture: str, settings: Mapping[str, Any]) -> nn.Module:
@@ -40,16 +37,8 @@ def build_network(architecture: str, settings: Mapping[str, Any]) -> nn.Module:
     Raises:
         ValueError: the architecture or a setting is unknown, a setting is missing, or settings don't fit together.
     """
-    if architecture not in ARCHITECTURES:
-        raise ValueError(f"unknown architecture {architecture!r}; known: {', '.join(sorted(ARCHITECTURES))}")
-    network, config = ARCHITECTURES[architecture]
-    unknown = sorted(set(settings) - {field.name for field in fields(config)})
-    if unknown:
-        raise ValueError(f"unknown setting of {architecture}: {', '.join(unknown)}")
-    try:
-        return network(config(**settings))
-    except TypeError as error:
-        raise ValueError(f"settings of {architecture} don't describe a network: {error}") from error
+    config = Network(architecture, dict(settings)).config
+    return ARCHITECTURES[architecture](config)
 
 
 def output_maps(output: NetworkOutput | HyattOutput) -> tuple[Tensor, ...]:

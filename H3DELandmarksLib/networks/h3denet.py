@@ -5,13 +5,13 @@ Written from the paper and from facts about the published code. Where the two le
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from H3DELandmarksLib.formats.network_settings import H3DENetConfig
 from H3DELandmarksLib.networks.decoder import NEGATIVE_SLOPE, DecoderBlock
 from H3DELandmarksLib.networks.encoder import Encoder
 from H3DELandmarksLib.networks.layers import Conv3d, InstanceNorm, PointwiseConv3d, is_exporting
@@ -80,56 +80,6 @@ class NetworkOutput(NamedTuple):
 
     maps: Tensor
     presence: Tensor | None
-
-
-@dataclass(frozen=True)
-class H3DENetConfig:
-    """Settings of H3DENet; the defaults are the published network. Every value survives a trip through JSON."""
-
-    landmarks: int
-    in_channels: int = 1
-    head: str = "heatmap"
-    stem_channels: tuple[int, ...] = (32, 64)
-    dims: tuple[int, ...] = (64, 128, 256, 512)
-    depths: tuple[int, ...] = (2, 2, 4, 2)
-    head_dim: int = 8
-    n_win: tuple[int, ...] = (4, 4, 2)
-    topk: tuple[int, ...] = (1, 4, 16, 16)
-    mlp_ratio: int = 4
-    decoder_dims: tuple[int, ...] = (256, 128, 64)
-    fine_dims: tuple[int, ...] = (32, 16)
-    anchors: int = 4
-    feature_fusion: bool = False
-    super_resolution: bool = False
-    output_stride: int = 1
-    presence: bool = False
-    plain_image_skips: bool = False
-
-    def __post_init__(self) -> None:
-        """Turn lists (from JSON) into tuples and refuse settings that don't describe a network."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, list):
-                object.__setattr__(self, field.name, tuple(value))
-        lengths = {"stem_channels": 2, "dims": 4, "depths": 4, "n_win": 3, "topk": 4, "decoder_dims": 3, "fine_dims": 2}
-        for name, length in lengths.items():
-            if len(getattr(self, name)) != length:
-                raise ValueError(f"{name} needs {length} entries, got {getattr(self, name)}")
-        self._check_choices()
-
-    def _check_choices(self) -> None:
-        if self.head not in ("heatmap", "anchor"):
-            raise ValueError(f"head must be 'heatmap' or 'anchor', not {self.head!r}")
-        if self.output_stride not in (1, 2):
-            raise ValueError(f"output_stride must be 1 or 2, not {self.output_stride}")
-        if self.stem_channels[-1] != self.dims[0]:
-            raise ValueError(f"the stem must end with dims[0] = {self.dims[0]} channels, not {self.stem_channels[-1]}")
-        if any(dim % self.head_dim for dim in self.dims):
-            raise ValueError(f"head_dim {self.head_dim} must divide every entry of dims {self.dims}")
-        if self.head == "heatmap" and self.feature_fusion:
-            raise ValueError("feature_fusion feeds the anchor head; it can't be used with the heat-map head")
-        if self.head == "anchor" and self.output_stride != 1:
-            raise ValueError("output_stride belongs to the heat-map head; the anchor head always has stride 4")
 
 
 class H3DENet(nn.Module):

@@ -3,10 +3,10 @@
 Written from the papers, from facts about the published code, and from BiFormer's definitions (arXiv 2303.08810).
 
 HAN is the first version of HYATT-Net: what it calls convolutional attention block (CAB), the second version calls
-attention residual module (ARM). That the two have the same layers, and that nothing else differs, is inferred from
-their one code base; here the variants differ in the name of that block in the state dict only.
+attention residual module (ARM). The published code of both is one repository with the same layers; here the variants
+differ in the name of that block in the state dict only.
 
-Also inferred, because no source states it:
+As in the published code, where the papers do not say it:
 - each residual attention feeds the next stage and the neck;
 - the last stage's attention is BiFormer's own: 8 heads, scaled by their width, no bias before them, LePE of the input;
 - windows that don't fit a grid are padded with zero tokens that take part in the attention, as in BiFormer's dense
@@ -18,13 +18,13 @@ Also inferred, because no source states it:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from H3DELandmarksLib.formats.network_settings import HyattConfig
 from H3DELandmarksLib.networks.hyatt_backbone import Backbone, norm_2d
 from H3DELandmarksLib.networks.layers import is_exporting
 
@@ -163,63 +163,6 @@ class CorrectionHead(nn.Module):
 
 MINIMUM_SIZE = 32
 RESIDUAL_NAMES = {"hyatt": "arm", "han": "cab"}
-
-
-@dataclass(frozen=True)
-class HyattConfig:
-    """Settings of HyattNet; the defaults are the published network. Every value survives a trip through JSON.
-
-    Attributes:
-        landmarks: heat maps at each resolution.
-        in_channels: channels of the image, 3 as published or 1.
-        variant: "hyatt" or "han", see the module's text.
-        dims: channels of the five stages, at strides 2 to 32.
-        heads: attention heads of the five stages.
-        n_win: windows along each side in stages 1 to 4; the fifth attends fully.
-        topk: windows that a window attends to in stages 1 to 4.
-        mlp_ratios: hidden over outer width of the perceptron of the five stages.
-        drop_path: probability that the last stage's branches are left out in training; rises linearly from 0.
-        neck_dim: channels of neck and heads.
-        image_dim: channels of the image in the feature fusion correction module.
-        norm: "batch" as published; "group" or "frozen" for training with a batch of one image, see ``norm_2d``.
-            In training, "batch" needs more than one pixel at stride 32 where the batch is one image.
-        mask_padding: keep the padding of windows that overlap the border out of the attention.
-    """
-
-    landmarks: int
-    in_channels: int = 3
-    variant: str = "hyatt"
-    dims: tuple[int, ...] = (64, 128, 320, 512, 1024)
-    heads: tuple[int, ...] = (2, 4, 10, 16, 8)
-    n_win: tuple[int, ...] = (16, 16, 16, 8)
-    topk: tuple[int, ...] = (1, 4, 8, 16)
-    mlp_ratios: tuple[int, ...] = (8, 8, 8, 4, 4)
-    drop_path: float = 0.1
-    neck_dim: int = 256
-    image_dim: int = 32
-    norm: str = "batch"
-    mask_padding: bool = False
-
-    def __post_init__(self) -> None:
-        """Turn lists (from JSON) into tuples and refuse settings that don't describe a network."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, list):
-                object.__setattr__(self, field.name, tuple(value))
-        for name, length in {"dims": 5, "heads": 5, "n_win": 4, "topk": 4, "mlp_ratios": 5}.items():
-            if len(getattr(self, name)) != length:
-                raise ValueError(f"{name} needs {length} entries, got {getattr(self, name)}")
-        if self.variant not in RESIDUAL_NAMES:
-            raise ValueError(f"variant must be 'hyatt' or 'han', not {self.variant!r}")
-        if not 0 <= self.drop_path < 1:
-            raise ValueError(f"drop_path must be at least 0 and below 1, not {self.drop_path}")
-
-
-@dataclass(frozen=True)
-class HanConfig(HyattConfig):
-    """Settings of the first version, HAN."""
-
-    variant: str = "han"
 
 
 class HyattNet(nn.Module):

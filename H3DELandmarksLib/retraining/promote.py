@@ -113,9 +113,7 @@ def promote_run(folder: str | Path, comparison: str | Path | None = None, overri
             "or override this with a reason."
         )
     used_reason = reason if speaks_against else None
-    details = EventDetails(
-        base=run.record.lineage.base, comparison=compared, decision=decision, override=used_reason
-    )
+    details = EventDetails(base=run.record.lineage.base, comparison=compared, decision=decision, override=used_reason)
     card = _card_with_comparison(candidate, compared)
     kept = add_version(candidate, _manifest_with_lineage(candidate, run), card, "promote", details)
     return Promotion(kept, compared, decision, used_reason)
@@ -151,7 +149,9 @@ def _checked_reason(text: str | None) -> str | None:
         return None
     reason = " ".join(text.split())
     if not reason or len(reason) > MAX_REASON:
-        raise InputError(f"Say in up to {MAX_REASON} characters why the rule is overridden: it is kept with the version.")
+        raise InputError(
+            f"Say in up to {MAX_REASON} characters why the rule is overridden: it is kept with the version."
+        )
     return reason
 
 

@@ -86,7 +86,7 @@ def why_not_for_model(node, package: ModelPackage) -> str:
         node: vtkMRMLScalarVolumeNode with voxels.
         package: the model.
     """
-    return why_other_kind(package.id, package.reads_radiographs, node.GetImageData().GetDimensions())
+    return why_other_kind(package.id, package.is_2d, node.GetImageData().GetDimensions())
 
 
 def _ras_from_parent(node) -> np.ndarray:

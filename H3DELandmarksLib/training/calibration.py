@@ -13,7 +13,7 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection.calibration import Calibration, confidence_features, scan_features
-from H3DELandmarksLib.detection.stage import Findings
+from H3DELandmarksLib.detection.predictions import RawPredictions
 from H3DELandmarksLib.training.cases import Case
 
 SHARE = 0.9
@@ -110,7 +110,7 @@ def truncated_case(case: Case, rng: np.random.Generator) -> Case:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Findings beside the truth, one row per case and one column per landmark.
+    """RawPredictions beside the truth, one row per case and one column per landmark.
 
     Attributes:
         logit, concentration, residual: what the calibration reads.
@@ -127,7 +127,7 @@ class Evidence:
     truncated: np.ndarray
 
 
-def gather_evidence(findings: Sequence[Findings], cases: Sequence[Case], shape: ShapeModel) -> Evidence:
+def gather_evidence(findings: Sequence[RawPredictions], cases: Sequence[Case], shape: ShapeModel) -> Evidence:
     """Stack findings and truths of several cases."""
     truths = [case.landmarks for case in cases]
     residual = [np.linalg.norm(f.pose.to_lps(shape.mean) - f.positions, axis=1) / shape.tolerance for f in findings]

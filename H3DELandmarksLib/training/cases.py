@@ -11,7 +11,7 @@ from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.image_plane import is_radiograph, lay_flat, points_on_sheet
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel, rigid_fit
-from H3DELandmarksLib.detection.stage import IntensityMapping
+from H3DELandmarksLib.detection.scan import IntensityMapping
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from H3DELandmarksLib.core.errors import Cancelled, InputError, MissingDependencyError
 from H3DELandmarksLib.core.files import replaced_when_complete, write_watched
-from H3DELandmarksLib.detection.stage import Layout, choose_decoder
+from H3DELandmarksLib.detection.stage import NetworkIO, choose_decoder
 from H3DELandmarksLib.figures.plots import draw_training_curve
 from H3DELandmarksLib.networks import build_network, output_maps
 from H3DELandmarksLib.training.cases import TrainingCase
@@ -200,7 +200,7 @@ class StageTrainer:
         self.stage, self.settings, self.sampler, self.folder, self.device = stage, settings, sampler, folder, device
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(settings["seed"])
-        self.layout = Layout.of(stage)
+        self.layout = NetworkIO.of(stage)
         self.network = build_network(**stage["network"]).to(device)
         self.objective, self.decode = choose_objective(settings), choose_decoder(stage)
         start_at_background(self.network.head, *map(self.objective.background, self._cells()))

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.detection.stage import Layout, choose_decoder
+from H3DELandmarksLib.detection.stage import NetworkIO, choose_decoder
 from H3DELandmarksLib.networks.h3denet import AnchorHead
 from H3DELandmarksLib.networks.hyatt import CorrectionHead
 from H3DELandmarksLib.training.published_losses import (
@@ -190,7 +190,7 @@ def check_objective(stage: Mapping) -> None:
     objective = choose_objective(stage["training"])
     choose_decoder(stage)
     method = stage.get("decoding", {}).get("method", "softmax")
-    head = DEEP_HEAD if Layout.of(stage).flat else stage["network"]["settings"].get("head", "heatmap")
+    head = DEEP_HEAD if NetworkIO.of(stage).flat else stage["network"]["settings"].get("head", "heatmap")
     fits = {objective.head, DEEP_HEAD} if objective.head == "heatmap" else {objective.head}
     name = stage["training"].get("loss", DEFAULT)
     if method != objective.decoding:

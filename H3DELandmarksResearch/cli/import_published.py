@@ -57,8 +57,8 @@ def import_checkpoint(options: argparse.Namespace, console: Console) -> bool:
     package = import_published(
         options.checkpoint, options.output, scheme, options.spacing, options.architecture, tuple(options.window)
     )
-    console.say(f"Imported {package.manifest['title']} with {len(scheme)} landmarks into {package.path}")
-    console.say(package.manifest["limitations"][0])
+    console.say(f"Imported {package.manifest.title} with {len(scheme)} landmarks into {package.path}")
+    console.say(package.manifest.limitations[0])
     console.document({"ok": True, "id": package.id, "version": package.version, "path": package.path})
     return True
 

@@ -6,13 +6,15 @@ It is here to be compared with. The layers are those of its authors' library, dy
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.formats.network_settings import SETTINGS
+from H3DELandmarksLib.formats.reading import STRICT
 from H3DELandmarksLib.networks import ARCHITECTURES
 from H3DELandmarksLib.networks.h3denet import NetworkOutput
 
@@ -41,13 +43,12 @@ class ResidualUNetConfig:
     blocks: tuple[int, ...] = (1, 3, 4, 6, 6, 6)
     decoder_convolutions: int = 1
     output_stride: int = 1
+    __pydantic_config__ = STRICT
+
+    is_2d = False
+    head = "heatmap"
 
     def __post_init__(self) -> None:
-        """Turn lists (from JSON) into tuples and refuse settings that don't describe a network."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, list):
-                object.__setattr__(self, field.name, tuple(value))
         if len(self.features) != len(self.blocks) or len(self.features) < 3:
             raise ValueError(f"features and blocks need equal lengths of at least 3: {self.features}, {self.blocks}")
         if self.output_stride not in (1, 2):
@@ -106,4 +107,5 @@ class ResidualUNet(nn.Module):
         return NetworkOutput(self.head(x)[..., : sides[0], : sides[1], : sides[2]], None)
 
 
-ARCHITECTURES["residual-encoder-unet"] = (ResidualUNet, ResidualUNetConfig)
+SETTINGS["residual-encoder-unet"] = ResidualUNetConfig
+ARCHITECTURES["residual-encoder-unet"] = ResidualUNet

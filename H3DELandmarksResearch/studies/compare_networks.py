@@ -33,8 +33,10 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import replaced_when_complete
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection.engine import EngineSettings
+from H3DELandmarksLib.detection.predictions import RawPredictions
+from H3DELandmarksLib.detection.scan import Scan
 from H3DELandmarksLib.detection.search import refine
-from H3DELandmarksLib.detection.stage import Findings, Scan, StageNetwork
+from H3DELandmarksLib.detection.stage import StageNetwork
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
 from H3DELandmarksLib.training.configuration import Configuration, load_cases, read_configuration
 from H3DELandmarksLib.training.loop import StageTrainer
@@ -198,7 +200,7 @@ def measure(
     for case in cases:
         truth = case.case.landmarks
         count = len(truth.positions)
-        start = Findings(np.full((count, 3), np.nan), np.zeros(count), np.zeros(count), case.pose)
+        start = RawPredictions(np.full((count, 3), np.nan), np.zeros(count), np.zeros(count), case.pose)
         scan = Scan(case.case.volume, case.intensity, case.outside)
         found = refine(network, scan, shape, start, own_frame=configuration.own_frame)
         distance = np.linalg.norm(found.positions - truth.positions, axis=1)

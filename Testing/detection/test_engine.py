@@ -13,11 +13,19 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.detection import Detector, openvino_engine
 from H3DELandmarksLib.detection.decoding import decode_deep_supervision, decode_published_anchor, decode_softmax
-from H3DELandmarksLib.detection.engine import EngineSettings, make_engine
-from H3DELandmarksLib.detection.half_precision import ATTEMPTS, PROOFS, GatedEngine, refusal, worst_move
-from H3DELandmarksLib.detection.openvino_engine import OpenVinoEngine, load_openvino, openvino_installed
-from H3DELandmarksLib.detection.torch_engine import HalfPrecision, TorchEngine
+from H3DELandmarksLib.detection.engine import (
+    ATTEMPTS,
+    PROOFS,
+    EngineSettings,
+    GatedEngine,
+    HalfPrecision,
+    TorchEngine,
+    make_engine,
+    refusal,
+    worst_move,
+)
 from H3DELandmarksLib.networks import build_network
+from H3DELandmarksResearch.engines.openvino_engine import OpenVinoEngine, load_openvino, openvino_installed
 
 CPU = torch.device("cpu")
 needs_openvino = pytest.mark.skipif(not openvino_installed(), reason="openvino is not installed (no wheel here?)")

@@ -9,8 +9,9 @@ from scipy.spatial.transform import Rotation, Slerp
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
 from H3DELandmarksLib.detection import search as refiner
+from H3DELandmarksLib.detection.predictions import RawPredictions
+from H3DELandmarksLib.detection.scan import IntensityMapping, Scan
 from H3DELandmarksLib.detection.search import localize, refine, refine_until_settled
-from H3DELandmarksLib.detection.stage import Findings, IntensityMapping, Scan
 
 MEAN = np.array([[8.0, 0, 0], [-8, 0, 0], [0, 10, 0], [0, -10, 2], [0, 0, 6.0]])
 SHAPE = ShapeModel(MEAN, np.full(5, 0.5))
@@ -42,7 +43,7 @@ class Network:
         axes = grid.affine[:3, :3] / grid.spacing
         self.looks.append(axes)
         rotation, logit = self.see(axes)
-        return Findings(MEAN @ rotation.T + CENTER, np.full(5, logit), np.full(5, 0.9), pose)
+        return RawPredictions(MEAN @ rotation.T + CENTER, np.full(5, logit), np.full(5, 0.9), pose)
 
 
 def angle(one, other):
@@ -60,7 +61,7 @@ def halfway_to(truth):
 
 def starting(degrees, truth):
     turned = Rotation.from_rotvec(np.radians([0, 0.6 * degrees, 0.8 * degrees])).as_matrix() @ truth
-    return Findings(MEAN @ turned.T + CENTER, np.full(5, 5.0), np.full(5, 0.9), Pose(turned, CENTER))
+    return RawPredictions(MEAN @ turned.T + CENTER, np.full(5, 5.0), np.full(5, 0.9), Pose(turned, CENTER))
 
 
 TRUTH = Rotation.from_rotvec([0.4, -0.2, 0.3]).as_matrix()

@@ -13,7 +13,7 @@ from H3DELandmarksLib.core.geometry import Volume, crop_grid
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.decoding import decode_published_hyatt
-from H3DELandmarksLib.detection.stage import Layout
+from H3DELandmarksLib.detection.stage import NetworkIO
 from H3DELandmarksLib.training.published_losses import cells_of, gaussian_maps
 
 HAN = {"architecture": "han", "settings": {**NETWORK["settings"], "in_channels": 3}}
@@ -165,7 +165,7 @@ def test_a_radiograph_is_refused_by_a_model_for_volumes(tmp_path, shape):
 )
 def test_a_network_that_does_not_fit_its_crops_is_named(change, words):
     with pytest.raises(InputError, match=words):
-        Layout.of(flat_stage("localizer", **change))
+        NetworkIO.of(flat_stage("localizer", **change))
 
 
 def test_a_package_is_for_radiographs_or_for_volumes(tmp_path):
@@ -176,7 +176,7 @@ def test_a_package_is_for_radiographs_or_for_volumes(tmp_path):
 
 
 def test_networks_see_rows_and_columns_and_their_maps_come_back_the_other_way_round():
-    layout = Layout.of(flat_stage("localizer"))
+    layout = NetworkIO.of(flat_stage("localizer"))
     crop = np.arange(12, dtype=np.float32).reshape(1, 1, 4, 3, 1)
     image = layout.to_network(crop)
     assert image.shape == (1, 1, 3, 4) and image[0, 0, 2, 1] == crop[0, 0, 1, 2, 0]

@@ -8,8 +8,8 @@ from pathlib import Path
 from toy_package import CARD, toy_package
 
 from H3DELandmarksLib.core.errors import ModelPackageError
-from H3DELandmarksLib.formats.lineage import package_digest
 from H3DELandmarksLib.models import registry
+from H3DELandmarksLib.models.package import package_digest
 from H3DELandmarksLib.models.versions import add_version, revert
 
 

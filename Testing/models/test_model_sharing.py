@@ -15,9 +15,10 @@ from toy_package import CARD, MANIFEST, toy_package
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
 from H3DELandmarksLib.formats.comparison import Rule, write_comparison
-from H3DELandmarksLib.formats.lineage import lineage_of, package_digest
+from H3DELandmarksLib.formats.lineage import lineage_of
 from H3DELandmarksLib.formats.run import read_run
 from H3DELandmarksLib.models import available_models, find_model, open_package, registry, write_package
+from H3DELandmarksLib.models.package import package_digest
 from H3DELandmarksLib.models.sharing import add_shared, share_model, shared_manifest
 from H3DELandmarksLib.models.versions import add_version, versions_of
 from H3DELandmarksLib.retraining.compare import compare_models, held_out_cases

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from toy_package import CARD, toy_package
 
 from H3DELandmarksLib.core.errors import ModelPackageError
-from H3DELandmarksLib.formats.lineage import Lineage, ModelReference, UsedCase, lineage_of, package_digest
+from H3DELandmarksLib.formats.lineage import Lineage, ModelReference, UsedCase, lineage_of
 from H3DELandmarksLib.models import available_models, find_model, install_model, registry
+from H3DELandmarksLib.models.package import package_digest
 from H3DELandmarksLib.models.versions import (
     HISTORY,
     HistoryEntry,

@@ -14,7 +14,7 @@ from PySide6.QtGui import QImage
 
 MODULE = Path(__file__).resolve().parents[2] / "H3DELandmarks"
 ROOT = MODULE.parent
-NOT_AT_FILE_SCOPE = {"torch", "matplotlib", "safetensors", "jsonschema", "tqdm", "PyTorchUtils"}
+NOT_AT_FILE_SCOPE = {"torch", "matplotlib", "safetensors", "pydantic", "tqdm", "PyTorchUtils"}
 PLAY_SELF_TEST = """
 import sys, application
 application.start()

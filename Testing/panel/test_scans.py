@@ -113,7 +113,7 @@ def test_a_radiograph_of_one_slice(open_panel, radiograph_model, scene, tmp_path
 def test_the_button_says_which_kind_of_scan_the_model_reads(open_panel, radiograph_model, tiny_model, scene):
     volume, (picture, _) = add_volume("CBCT"), add_radiograph()
     panel = open_panel()
-    button, film_model = panel.ui.applyButton, radiograph_model.manifest["title"]
+    button, film_model = panel.ui.applyButton, radiograph_model.manifest.title
     panel.ui.volumeSelector.setCurrentNode(volume)
     choose(panel.ui.modelSelector, "Tiny model")
     assert button.enabled

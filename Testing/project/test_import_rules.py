@@ -12,7 +12,7 @@ import H3DELandmarksLib
 
 ROOT = Path(__file__).resolve().parents[2]
 NEVER = ("slicer", "qt", "ctk", "vtk", "mrml", "PythonQt")
-HEAVY = ("torch", "openvino", "matplotlib", "tqdm", "jsonschema", "safetensors")
+HEAVY = ("torch", "openvino", "matplotlib", "tqdm", "pydantic", "safetensors")
 # Rooms and files whose work is torch: the only ones that may import it at file scope.
 TORCH_PLACES = (
     "H3DELandmarksLib.networks",
@@ -24,7 +24,7 @@ TORCH_PLACES = (
     "H3DELandmarksLib.detection.engine",
     "H3DELandmarksLib.detection.stage",
     "H3DELandmarksLib.detection.search",
-    "H3DELandmarksLib.detection.openvino_engine",
+    "H3DELandmarksResearch.engines.openvino_engine",
     "H3DELandmarksLib.detection.half_precision",
     "H3DELandmarksLib.detection.search",
     "H3DELandmarksLib.detection.second_look",

@@ -10,9 +10,10 @@ from toy_package import toy_package
 
 from H3DELandmarksLib.core.errors import InputError, ModelPackageError
 from H3DELandmarksLib.formats.comparison import Rule, read_comparison, write_comparison
-from H3DELandmarksLib.formats.lineage import lineage_of, package_digest
+from H3DELandmarksLib.formats.lineage import lineage_of
 from H3DELandmarksLib.formats.run import read_run
 from H3DELandmarksLib.models import find_model, registry
+from H3DELandmarksLib.models.package import package_digest
 from H3DELandmarksLib.models.versions import read_history, revert, versions_of
 from H3DELandmarksLib.retraining.compare import compare_models, held_out_cases
 from H3DELandmarksLib.retraining.promote import open_candidate, promote_run

@@ -10,8 +10,8 @@ import torch
 
 from benchmarks.speed.contestants import PUBLISHED, build_ours, build_published, crop, maps_of
 from benchmarks.speed.measure import compare, interleaved
-from H3DELandmarksLib.detection.openvino_engine import OpenVinoEngine, load_openvino
-from H3DELandmarksLib.detection.torch_engine import HalfPrecision, TorchEngine
+from H3DELandmarksLib.detection.engine import HalfPrecision, TorchEngine
+from H3DELandmarksResearch.engines.openvino_engine import OpenVinoEngine, load_openvino
 
 EXACT, REDUCED = "float32", "bfloat16"
 

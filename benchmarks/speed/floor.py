@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from benchmarks.speed.contestants import OURS, PUBLISHED, build_ours, build_published, crop, maps_of
 from benchmarks.speed.measure import MEGABYTE, compare, interleaved
 from benchmarks.speed.published_form import Attention
-from H3DELandmarksLib.detection.torch_engine import HALF_TYPES
+from H3DELandmarksLib.detection.engine import HALF_TYPES
 
 HALF = "half precision"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 import warnings
 from functools import cache
 from importlib.util import find_spec
@@ -15,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from H3DELandmarksLib.detection.torch_engine import TorchEngine
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.detection.engine import Engine, TorchEngine
 from H3DELandmarksLib.networks import output_maps
 
 logger = logging.getLogger(__name__)
@@ -51,30 +51,44 @@ def load_openvino() -> ModuleType | None:
     return openvino
 
 
+def require_openvino() -> None:
+    """Raise InputError where the package is not there."""
+    if load_openvino() is None:
+        raise InputError(
+            "The backend 'openvino' needs the package openvino: install it ('pip install openvino'), or choose the "
+            "backend 'torch'."
+        )
+
+
+def engines(plain: TorchEngine, half: bool) -> tuple[Engine, Engine | None]:
+    """The network in single precision and, where wanted and the CPU is fast with them, in 16 bits."""
+    full = OpenVinoEngine(plain)
+    if half and not fast_bf16():
+        logger.warning("This CPU has no fast 16-bit arithmetic: continuing in single precision.")
+        return full, None
+    return full, OpenVinoEngine(plain, precision="bf16") if half else None
+
+
 def fast_bf16() -> bool:
     """Whether this CPU computes in 16 bits, by AMX or AVX-512; OpenVINO is loaded."""
     return "BF16" in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVinoEngine:
-    """A network that PyTorch runs until OpenVINO is worth its conversion.
+    """A network that OpenVINO runs after PyTorch has answered once, to compare with.
 
-    The conversion happens once for each shape of input. Where it fails, or its maps differ from PyTorch's, or, if there
-    was patience, it isn't faster, PyTorch goes on.
+    It is converted once for each shape of input. Where that fails, or its maps differ from PyTorch's, PyTorch goes on.
     """
 
-    def __init__(self, plain: TorchEngine, precision: str = "f32", patience: float = 0.0) -> None:
+    def __init__(self, plain: TorchEngine, precision: str = "f32") -> None:
         """Prepare.
 
         Args:
             plain: the network on the CPU.
             precision: "f32", whose maps are compared with PyTorch's, or "bf16".
-            patience: seconds that PyTorch works before a conversion.
         """
         self.plain = plain
         self.precision = precision
-        self.patience = patience
-        self.seconds = 0.0
         self.usable = True
         self.compiled: dict[tuple[int, ...], _Compiled] = {}
 
@@ -85,16 +99,13 @@ class OpenVinoEngine:
                 return self.compiled[batch.shape](batch)
             except RuntimeError as error:
                 self._give_up(error)
-        start = time.perf_counter()
         maps = self.plain.maps(batch)
-        seconds = time.perf_counter() - start
-        self.seconds += seconds
-        if self.usable and self.seconds >= self.patience:
-            self._convert(batch, maps, seconds)
+        if self.usable:
+            self._convert(batch, maps)
         return maps
 
-    def _convert(self, batch: np.ndarray, expected: tuple[Tensor, ...], seconds: float) -> None:
-        """Convert for the shape of ``batch``, whose maps PyTorch found in so many seconds."""
+    def _convert(self, batch: np.ndarray, expected: tuple[Tensor, ...]) -> None:
+        """Convert for the shape of ``batch``, whose maps PyTorch found."""
         if load_openvino() is None:
             self.usable = False
             return
@@ -104,10 +115,6 @@ class OpenVinoEngine:
                 _check_same(compiled(batch), expected)
         except Exception as error:
             self._give_up(error)
-            return
-        if self.patience and not _faster(compiled, batch, seconds):
-            logger.info("OpenVINO is no faster here: continuing with PyTorch.")
-            self.usable = False
             return
         self.compiled[batch.shape] = compiled
 
@@ -198,9 +205,3 @@ def _check_same(maps: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
         difference = float((ours - right).abs().max()) / max(1.0, float(right.abs().max()))
         if not difference < TOLERANCE:
             raise ArithmeticError(f"its result differs from PyTorch's by {difference:.1g}")
-
-
-def _faster(compiled: _Compiled, batch: np.ndarray, seconds: float) -> bool:
-    start = time.perf_counter()
-    compiled(batch)
-    return time.perf_counter() - start < seconds

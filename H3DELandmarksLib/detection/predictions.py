@@ -1,0 +1,75 @@
+"""What networks say of all landmarks of a scan before calibration, and how several looks become one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from H3DELandmarksLib.core.shape_model import Pose
+
+
+@dataclass(frozen=True)
+class RawPredictions:
+    """Best guesses for all K landmarks of a scheme, whether they exist or not.
+
+    Attributes:
+        positions: (K, 3) LPS mm, NaN where no stage has looked yet.
+        presence_logit: (K,) uncalibrated log-odds of presence; -inf where no stage has looked yet.
+        concentration: (K,) share of probability around the peak.
+        pose: placement of the model frame.
+    """
+
+    positions: np.ndarray
+    presence_logit: np.ndarray
+    concentration: np.ndarray
+    pose: Pose
+
+    @classmethod
+    def nothing(cls, count: int, pose: Pose) -> RawPredictions:
+        """No landmark found yet."""
+        return cls(np.full((count, 3), np.nan), np.full(count, -np.inf), np.zeros(count), pose)
+
+    def moved(self, motion: Pose) -> RawPredictions:
+        """The same findings after a rigid motion of everything."""
+        pose = Pose(motion.rotation @ self.pose.rotation, motion.to_lps(self.pose.translation))
+        return replace(self, positions=motion.to_lps(self.positions), pose=pose)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """(K,) trust in each position, from 0 to 1, before calibration."""
+        finite = np.isfinite(self.positions).all(axis=1)
+        return np.where(finite, self.concentration / (1 + np.exp(-np.clip(self.presence_logit, -50, 50))), 0.0)
+
+
+def merge_best(findings: Sequence[RawPredictions]) -> RawPredictions:
+    """For each landmark the finding with the most evidence of presence."""
+    best = np.argmax([f.presence_logit for f in findings], axis=0)
+    rows = np.arange(len(best))
+
+    def pick(name: str) -> np.ndarray:
+        return np.stack([getattr(f, name) for f in findings])[best, rows]
+
+    return RawPredictions(pick("positions"), pick("presence_logit"), pick("concentration"), findings[0].pose)
+
+
+def merge_mean(findings: Sequence[RawPredictions]) -> RawPredictions:
+    """Mean of several looks at the same landmarks, positions weighted by trust."""
+    weights = np.stack([np.maximum(f.weights, 1e-9) * np.isfinite(f.positions).all(axis=1) for f in findings])
+    total = weights.sum(axis=0)
+    positions = np.nan_to_num(np.stack([f.positions for f in findings]))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = (positions * weights[..., None]).sum(axis=0) / total[:, None]
+    seen = weights > 0
+
+    def average(name: str, nothing: float) -> np.ndarray:
+        values = np.where(seen, np.stack([getattr(f, name) for f in findings]), 0.0).sum(axis=0)
+        return np.where(seen.any(axis=0), values / np.maximum(seen.sum(axis=0), 1), nothing)
+
+    return RawPredictions(
+        np.where(total[:, None] > 0, mean, np.nan),
+        average("presence_logit", -np.inf),
+        average("concentration", 0.0),
+        findings[0].pose,
+    )

@@ -1,0 +1,1 @@
+"""Engines that run networks beside PyTorch, to be measured against it."""

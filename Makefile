@@ -1,16 +1,17 @@
-# make demo, make test and make lint set everything up on their own; after that they need no network.
+# make demo, make test, make lint and make docs set everything up on their own; after that they need no network.
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 SET_UP := requirements/set_up.sh
 REQUIREMENTS := pyproject.toml requirements/constraints.txt $(SET_UP)
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench docs clean
 
 help:
 	@echo "make demo   find the landmarks of the bundled sample volume; results go to demo-output/"
 	@echo "make test   run the tests"
 	@echo "make lint   check style, layout, types and the direction of imports"
 	@echo "make bench  measure the speed; the tables go to benchmarks/SPEED.md (BENCH_ARGUMENTS=--quick: see that it runs)"
+	@echo "make docs   build the site of docs/ into site/, strictly: open site/index.html"
 	@echo "make clean  remove results and caches (the environment .venv stays)"
 
 demo: .venv/ready-for-demo
@@ -29,9 +30,13 @@ lint: .venv/ready-for-test
 bench: .venv/ready-for-bench
 	@$(PYTHON) -m benchmarks.speed $(BENCH_ARGUMENTS)
 
+# The theme's notice about its own future is no fault of a page.
+docs: .venv/ready-for-docs
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --clean
+
 .venv/ready-for-%: $(REQUIREMENTS)
 	@$(SET_UP) $*
 
 clean:
-	rm -rf demo-output build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf demo-output site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +

@@ -210,7 +210,7 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
         Raises:
             InputError: the volume or the region cannot be used, or Slicer's Python is missing.
         """
-        from H3DELandmarksPanel.DetectionRun import DetectionRun
+        from H3DELandmarksPanel.CommandRun import DetectionRun
 
         from H3DELandmarksLib.scene import region_from_node, volume_from_node
 

@@ -1,1 +1,7 @@
-"""What made the bundled models and the published tables; installed by pip beside the library, absent from the extension."""
+"""What made the bundled models and the published tables; installed by pip, absent from the extension for Slicer.
+
+`converters` and `head_neck` turn published data sets into cases, `phantom` and `radiographs` make cases; the files in
+``configurations`` say how each bundled model is trained from them, by ``h3delandmarks train NAME``. `published` makes
+model packages of other people's checkpoints, `networks` holds those to compare with, `studies` measures, and `cli` adds
+the commands. The library never imports this package; ``H3DELandmarksLib.core.research`` finds it where it is.
+"""

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Make or refresh .venv with everything that a target of the Makefile needs: requirements/set_up.sh demo|test|bench
+# Make or refresh .venv with everything that a target of the Makefile needs: requirements/set_up.sh demo|test|bench|docs
 # Only this step uses a network. PyTorch comes from TORCH_INDEX, which has builds without CUDA (2 GB less), where that
 # server answers, and else from wherever pip is told to look; an empty TORCH_INDEX means the latter.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-purpose=${1:?"say what for: demo, test or bench"}
+purpose=${1:?"say what for: demo, test, bench or docs"}
 constraints=requirements/constraints.txt
 torch_index=${TORCH_INDEX-https://download.pytorch.org/whl/cpu}
 venv_python=.venv/bin/python
@@ -105,5 +105,9 @@ bench)
     install_packages bench
     touch .venv/ready-for-bench
     ;;
-*) fail "set_up.sh knows demo, test and bench, not '$purpose'." ;;
+docs)
+    install_packages docs
+    touch .venv/ready-for-docs
+    ;;
+*) fail "set_up.sh knows demo, test, bench and docs, not '$purpose'." ;;
 esac

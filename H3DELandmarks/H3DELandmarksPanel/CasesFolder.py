@@ -10,7 +10,7 @@ import slicer.util
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState, create_project, open_project
-from H3DELandmarksLib.cases.index import read_index
+from H3DELandmarksLib.cases.store import read_index
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.formats.run import list_runs
@@ -153,19 +153,10 @@ def caseLandmarks(project, case):
     names = history.renamed(case.corrected).names
     known = [k for k, name in enumerate(names) if name in history.newest.names]
     leftOut = [name for name in names if name not in history.newest.names]
-    return [_caseLandmark(case, k, names[k]) for k in known], leftOut
-
-
-def _caseLandmark(case, k, name):
-    corrected, proposed = case.corrected, case.proposed
-    values = (proposed.presence[k], proposed.confidence[k], proposed.radius[k])
-    return CaseLandmark(
-        name,
-        case.states[corrected.names[k]],
-        corrected.positions[k] if corrected.present[k] else None,
-        proposed.positions[k] if proposed.present[k] else None,
-        *(float(value) if value == value else None for value in values),  # NaN: not stated
-    )
+    return [
+        CaseLandmark.from_sets(names[k], case.states[case.corrected.names[k]], case.corrected, case.proposed, k)
+        for k in known
+    ], leftOut
 
 
 class AddingRun:

@@ -13,7 +13,7 @@ from H3DELandmarksLib.scene import (
     why_not_for_model,
     why_unusable,
 )
-from H3DELandmarksPanel.DetectionRun import summary
+from H3DELandmarksPanel.CommandRun import summary
 from H3DELandmarksPanel.ModelChoice import LandmarkChoice, ModelChoice
 from H3DELandmarksPanel.PanelContext import onClick
 from H3DELandmarksPanel.RunProgress import RunProgress

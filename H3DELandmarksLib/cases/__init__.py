@@ -1,4 +1,8 @@
-"""A project of corrected cases: kept safely and without patient data, exchanged with others, checked before training.
+"""Corrected cases: kept safely and without patient data, exchanged with others, checked before training.
+
+The flow: `store` takes a scan with its corrected landmarks, or `exchange`, `nnlandmark` and `archive` bring it in
+from elsewhere; `schemes` changes which landmarks there are; `quality` finds what to look at before training;
+`next_case` says which scan to correct next.
 
 A project is a folder::
 

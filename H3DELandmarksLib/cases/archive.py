@@ -1,4 +1,4 @@
-"""A project's cases as one zip file that another site can add to its own project.
+"""All cases as one zip file that another site can add to its own.
 
 An archive is trusted in nothing: names, sizes, checksums, every field of every record and every voxel are checked
 before the first case takes its place, and scans and records are written anew, so that nothing else comes along.
@@ -14,9 +14,8 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from H3DELandmarksLib.cases.exchange import ImportSummary, Progress
+from H3DELandmarksLib.cases.exchange import ImportSummary
 from H3DELandmarksLib.cases.store import (
     CONTENT,
     IMAGE,
@@ -26,35 +25,45 @@ from H3DELandmarksLib.cases.store import (
     SCHEMES,
     CaseFiles,
     CaseProject,
-    ImageContent,
     content_of,
-    folder_aside,
     numbered,
     prepare_case,
+    staging_folder,
 )
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.execution import Progress
+from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.formats import strict_json as strict
-from H3DELandmarksLib.formats.case_record import Revision
+from H3DELandmarksLib.core.landmarks import LandmarkScheme
+from H3DELandmarksLib.formats.case_record import ImageContent, ImageRecord, Revision, RevisionRecord
+from H3DELandmarksLib.formats.reading import build, parse_json, to_json
 from H3DELandmarksLib.formats.schemes import SchemeHistory, SchemeStep, read_scheme_bytes, scheme_bytes
 from H3DELandmarksLib.formats.untrusted_zip import (
     DAMAGED,
+    ArchiveManifest,
+    PackedFile,
     checked_entries,
     content_of_entry,
     extract,
+    read_manifest,
     refused,
-    said_of_files,
 )
 from H3DELandmarksLib.io.images import read_volume
 
-LONGEST_HEADER = 4096
-MOST_BYTES = 4 * 2**30
-FIELDS = {"type", "dimension", "space", "sizes", "space directions", "kinds", "endian", "encoding", "space origin"}
+MANIFEST = "manifest.json"
+FORMAT, FORMAT_VERSION = "h3delandmarks-archive", 1
+_CASE_FILE = re.compile(r"cases/(case-[0-9a-f]{16}(?:-[2-9])?)/(?:image\.nrrd|image\.json|([0-9]{6})/revision\.json)")
+_SCHEME_FILE = re.compile(r"schemes/([0-9]{6})/(?:scheme|migration)\.json")
+
+MAX_HEADER_BYTES, MAX_SCAN_BYTES = 4096, 8 * 2**30
 BYTES_PER_VOXEL = 8  # at most
+# The header of an exported scan has these fields and no others, least of all "data file".
+HEADER_FIELDS = frozenset(
+    ("type", "dimension", "space", "sizes", "space directions", "kinds", "endian", "encoding", "space origin")
+)
 
 
-def read_foreign_nrrd(path: Path, shape: tuple[int, ...]) -> Volume:
+def read_untrusted_nrrd(path: Path, shape: tuple[int, ...]) -> Volume:
     """Read a scan that another site wrote.
 
     Args:
@@ -69,15 +78,15 @@ def read_foreign_nrrd(path: Path, shape: tuple[int, ...]) -> Volume:
         sizes = [int(size) for size in header["sizes"].split()]
     except (KeyError, ValueError) as error:
         raise InputError(f"'{path}' has a header without sizes: export it again.") from error
-    if sorted(sizes) != sorted(shape) or math.prod(sizes) * BYTES_PER_VOXEL > 2 * MOST_BYTES:
+    if sorted(sizes) != sorted(shape) or math.prod(sizes) * BYTES_PER_VOXEL > MAX_SCAN_BYTES:
         raise InputError(f"'{path}' has another size than its record says, or is too large: export it again.")
     return read_volume(path)
 
 
 def _header(path: Path) -> dict[str, str]:
-    """The fields of the header; keys of its own, comments with words and other files are refused."""
+    """The fields of the header; fields that no export writes are refused, comments are skipped."""
     with path.open("rb") as file:
-        start = file.read(LONGEST_HEADER)
+        start = file.read(MAX_HEADER_BYTES)
     text, end, _ = start.partition(b"\n\n")
     lines = text.decode("ascii", errors="replace").splitlines()
     if not end or not lines or not lines[0].startswith("NRRD000"):
@@ -87,13 +96,10 @@ def _header(path: Path) -> dict[str, str]:
         if line.startswith("#"):
             continue
         name, colon, value = line.partition(": ")
-        if not colon or name not in FIELDS or name in fields:
+        if not colon or name not in HEADER_FIELDS or name in fields:
             raise InputError(f"'{path}' has a header with other fields than an exported scan: export it again.")
         fields[name] = value
     return fields
-
-
-SCHEME_FILE = re.compile(r"schemes/([0-9]{6})/(?:scheme|migration)\.json")
 
 
 def scheme_files(history: SchemeHistory) -> dict[str, bytes]:
@@ -108,7 +114,7 @@ def scheme_files(history: SchemeHistory) -> dict[str, bytes]:
 
 
 def read_schemes(
-    path: Path, archive: zipfile.ZipFile, entries: Mapping[str, zipfile.ZipInfo], files: Mapping[str, dict[str, Any]]
+    path: Path, archive: zipfile.ZipFile, entries: Mapping[str, zipfile.ZipInfo], files: Mapping[str, PackedFile]
 ) -> SchemeHistory:
     """The scheme of an archive with the versions that it has had.
 
@@ -119,28 +125,23 @@ def read_schemes(
         files: what its manifest says of them.
 
     Raises:
-        InputError, Malformed: a version is missing, was changed or is damaged.
+        InputError, FormatError: a version is missing, was changed or is damaged.
     """
 
     def content(name: str) -> bytes:
         if name not in entries:
             raise refused(path, "the versions of its scheme are not complete")
         found = content_of_entry(archive, entries[name])
-        if hashlib.sha256(found).hexdigest() != files[name]["sha256"]:
+        if hashlib.sha256(found).hexdigest() != files[name].sha256:
             raise refused(path, "a file in it was changed")
         return found
 
     newest = read_scheme_bytes(content(SCHEME))
-    places = sorted({f"{SCHEMES}/{match[1]}" for name in files if (match := SCHEME_FILE.fullmatch(name))})
+    places = sorted({f"{SCHEMES}/{match[1]}" for name in files if (match := _SCHEME_FILE.fullmatch(name))})
     schemes = tuple(read_scheme_bytes(content(f"{place}/{SCHEME}")) for place in places) or (newest,)
     if schemes[-1] != newest:
         raise refused(path, "the versions of its scheme are not complete")
     return SchemeHistory(schemes, tuple(SchemeStep.from_bytes(content(f"{p}/{MIGRATION}")) for p in places[1:]))
-
-
-MANIFEST = "manifest.json"
-FORMAT, FORMAT_VERSION = "h3delandmarks-archive", 1
-_CASE_FILE = re.compile(r"cases/(case-[0-9a-f]{16}(?:-[2-9])?)/(?:image\.nrrd|image\.json|([0-9]{6})/revision\.json)")
 
 
 @dataclass(frozen=True)
@@ -163,18 +164,15 @@ def write_archive(project: CaseProject, path: Path, progress: Progress) -> int:
         raise InputError(f"The project '{project.folder}' has no cases yet: add some first.")
     if path.exists():
         raise InputError(f"'{path}' is there already: choose another name.")
-    files: dict[str, dict[str, Any]] = {}
-    try:
-        with replaced_when_complete(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-            for name, content in scheme_files(project.history()).items():
-                _put(archive, files, name, content)
-            for number, case in enumerate(cases):
-                progress(number / len(cases), case.id)
-                _put_case(archive, files, case)
-            content = {"format": FORMAT, "format_version": FORMAT_VERSION, "files": files}
-            archive.writestr(zipfile.ZipInfo(MANIFEST), strict.dump(content))
-    except OSError as error:
-        raise InputError(f"'{path}' cannot be written ({error.strerror}): check the folder and its space.") from error
+    files: dict[str, PackedFile] = {}
+    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, content in scheme_files(project.history()).items():
+            _put(archive, files, name, content)
+        for number, case in enumerate(cases):
+            progress(number / len(cases), case.id)
+            _put_case(archive, files, case)
+        manifest = ArchiveManifest(FORMAT, FORMAT_VERSION, files)
+        archive.writestr(zipfile.ZipInfo(MANIFEST), to_json(manifest))
     progress(1.0, "done")
     return len(cases)
 
@@ -187,8 +185,8 @@ def add_archive(project: CaseProject, path: Path, progress: Progress) -> ImportS
     """
     summary = ImportSummary()
     try:
-        with zipfile.ZipFile(path) as archive, folder_aside(project.folder) as aside:
-            incoming = _checked(project, path, archive, aside, progress)
+        with zipfile.ZipFile(path) as archive, staging_folder(project.folder) as staging:
+            incoming = _checked(project, path, archive, staging, progress)
             for case in incoming:
                 summary.count(project.add_prepared(case.folder, case.content, case.revisions))
     except DAMAGED as error:
@@ -199,72 +197,80 @@ def add_archive(project: CaseProject, path: Path, progress: Progress) -> ImportS
     return summary
 
 
-def _put_case(archive: zipfile.ZipFile, files: dict[str, dict[str, Any]], case: CaseFiles) -> None:
+def _put_case(archive: zipfile.ZipFile, files: dict[str, PackedFile], case: CaseFiles) -> None:
     """Add what belongs to a case, records in the form that this version writes."""
     place = f"cases/{case.id}"
-    _put(archive, files, f"{place}/{CONTENT}", strict.dump(case.content().to_dict()))
-    for number, revision in zip(case.revision_numbers(), case.revisions()):
-        _put(archive, files, f"{place}/{numbered(number)}/{REVISION}", strict.dump(revision.to_dict()))
+    _put(archive, files, f"{place}/{CONTENT}", to_json(case.content().to_record()))
+    for number in case.revision_numbers():
+        _put(archive, files, f"{place}/{numbered(number)}/{REVISION}", to_json(case.revision(number).to_record()))
     _put(archive, files, f"{place}/{IMAGE}", case.image.read_bytes())
 
 
-def _put(archive: zipfile.ZipFile, files: dict[str, dict[str, Any]], name: str, content: bytes) -> None:
+def _put(archive: zipfile.ZipFile, files: dict[str, PackedFile], name: str, content: bytes) -> None:
     """Add a file under a fixed date; scans are compressed already."""
     archive.writestr(zipfile.ZipInfo(name), content)
-    files[name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    files[name] = PackedFile.of(content)
 
 
 def _checked(
-    project: CaseProject, path: Path, archive: zipfile.ZipFile, aside: Path, progress: Progress
+    project: CaseProject, path: Path, archive: zipfile.ZipFile, staging: Path, progress: Progress
 ) -> list[_Incoming]:
     """Every case of the archive, checked and prepared beside the project's own."""
     entries = checked_entries(path, archive, _may_hold, {MANIFEST, SCHEME}, "cases export")
     needed, free = sum(entry.file_size for entry in entries.values()), shutil.disk_usage(project.folder).free
     if 2 * needed > free:
         raise refused(path, f"it needs {2 * needed / 2**30:.1f} GB of free space, but {free / 2**30:.1f} are left")
-    files = said_of_files(path, archive, entries, MANIFEST, (FORMAT, FORMAT_VERSION))[0]
+    files = read_manifest(path, archive, entries, MANIFEST, (FORMAT, FORMAT_VERSION)).files
     history, their_history = project.history(), read_schemes(path, archive, entries, files)
-    theirs = their_history.newest
-    mine = {(scheme.id, scheme.version): scheme for scheme in history.schemes}.get((theirs.id, theirs.version))
-    if mine is None or (mine.names, mine.pairs, mine.lateral) != (theirs.names, theirs.pairs, theirs.lateral):
-        raise refused(path, f"its scheme is '{theirs.id}' {theirs.version}, not one of this project")
-    places: dict[str, list[str]] = {}
+    _check_same_scheme(path, history, their_history.newest)
+    names_by_case: dict[str, list[str]] = {}
     for name in sorted(files):
         if match := _CASE_FILE.fullmatch(name):
-            places.setdefault(match[1], []).append(name)
+            names_by_case.setdefault(match[1], []).append(name)
     incoming = []
-    for number, (case, names) in enumerate(places.items()):
-        progress(number / len(places), case)
+    for number, (case, names) in enumerate(names_by_case.items()):
+        progress(number / len(names_by_case), case)
         for name in names:
-            extract(path, archive, entries[name], files[name], aside / "raw" / name)
-        incoming.append(_prepared(path, aside, case, history, their_history))
-        shutil.rmtree(aside / "raw")
+            extract(path, archive, entries[name], files[name], staging / "raw" / name)
+        incoming.append(_prepared(path, staging, case, history, their_history))
+        shutil.rmtree(staging / "raw")
     if len({(case.content.digest, case.content.grid.affine.tobytes()) for case in incoming}) != len(incoming):
         raise refused(path, "it holds a scan twice")
     return incoming
 
 
+def _check_same_scheme(path: Path, history: SchemeHistory, theirs: LandmarkScheme) -> None:
+    """Refuse an archive whose newest scheme is none of the project's; definitions may have other words."""
+    mine = {(scheme.id, scheme.version): scheme for scheme in history.schemes}.get((theirs.id, theirs.version))
+    if mine is None or (mine.names, mine.pairs, mine.lateral) != (theirs.names, theirs.pairs, theirs.lateral):
+        raise refused(path, f"its scheme is '{theirs.id}' {theirs.version}, not one of this project")
+
+
 def _may_hold(name: str) -> bool:
-    return name in (MANIFEST, SCHEME) or any(form.fullmatch(name) for form in (_CASE_FILE, SCHEME_FILE))
+    return name in (MANIFEST, SCHEME) or any(form.fullmatch(name) for form in (_CASE_FILE, _SCHEME_FILE))
 
 
-def _prepared(path: Path, aside: Path, name: str, mine: SchemeHistory, theirs: SchemeHistory) -> _Incoming:
+def _prepared(path: Path, staging: Path, name: str, mine: SchemeHistory, theirs: SchemeHistory) -> _Incoming:
     """Check one extracted case and write it anew."""
-    raw = CaseFiles(aside / "raw" / "cases" / name)
+    raw = CaseFiles(staging / "raw" / "cases" / name)
     if not (raw.image.is_file() and (raw.folder / CONTENT).is_file() and raw.revision_numbers()):
         raise refused(path, f"'{name}' in it is not complete")
-    content = ImageContent.from_dict(strict.load(raw.folder / CONTENT))
-    revisions = [Revision.from_dict(strict.load(raw.folder / numbered(k) / REVISION)) for k in raw.revision_numbers()]
-    revisions = [theirs.now(r) if not mine.knows(r) and theirs.knows(r) else r for r in revisions]
+    content = ImageContent.from_record(build(ImageRecord, parse_json((raw.folder / CONTENT).read_bytes())))
+    revisions = []
+    for number in raw.revision_numbers():
+        record = build(RevisionRecord, parse_json((raw.folder / numbered(number) / REVISION).read_bytes()))
+        revision = Revision.from_record(record)
+        is_theirs_alone = theirs.knows(revision) and not mine.knows(revision)
+        revisions.append(theirs.now(revision) if is_theirs_alone else revision)
     for revision in revisions:
         if not mine.knows(revision):
             raise refused(path, f"a review of '{name}' follows another scheme than this project")
     try:
-        volume = read_foreign_nrrd(raw.image, content.grid.shape)
+        volume = read_untrusted_nrrd(raw.image, content.grid.shape)
         is_same = content_of(volume).same_image(content)
     except InputError as error:
         raise refused(path, f"the scan of '{name}' in it cannot be used") from error
     if not is_same or not name.startswith(content.case_id):
         raise refused(path, f"the scan of '{name}' in it is another one than its record says")
-    prepare_case(aside / name, volume, content, revisions)
-    return _Incoming(aside / name, content, revisions)
+    prepare_case(staging / name, volume, content, revisions)
+    return _Incoming(staging / name, content, revisions)

@@ -1,35 +1,43 @@
-"""Bringing cases into a project from other forms, and handing them out; one module for each form."""
+"""Bringing cases in from other forms and handing them out: plain files (here), nnLandmark and MML (their own modules).
+
+The plain form is a folder with a scan and a point list (.mrk.json) of the same name for each case; what a model had
+proposed lies in the folder ``proposed`` in it.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from H3DELandmarksLib.cases.decisions import landmarks_from_sets
 from H3DELandmarksLib.cases.store import Added, CaseProject
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.formats.case_record import ModelName
+from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet, review_state
+from H3DELandmarksLib.core.research import module_of_either
+from H3DELandmarksLib.formats.case_record import CaseLandmark, ModelName
 from H3DELandmarksLib.formats.schemes import SchemeHistory
+from H3DELandmarksLib.io.case_folder import POINTS_SUFFIX, case_names, read_case
+from H3DELandmarksLib.io.images import write_volume
+from H3DELandmarksLib.io.markups import read_markups, write_markups
 
 log = logging.getLogger(__name__)
-Progress = Callable[[float, str], None]
+PROPOSED = "proposed"
 
-# Modules with `sources(folder, scheme)` (a sequence of ForeignCase) and `write(cases, scheme, target)`.
+# Modules with `sources(folder, scheme)` (a sequence of ExternalCase) and `write(cases, scheme, target)`.
 FORMS = {
-    "folder": "H3DELandmarksLib.cases.folder_form",
+    "folder": "H3DELandmarksLib.cases.exchange",
     "mml": "H3DELandmarksResearch.converters.mml_form",
-    "nnlandmark": "H3DELandmarksLib.cases.nnlandmark",
+    "nnlandmark": "H3DELandmarksResearch.converters.nnlandmark",
 }
 
 
 @dataclass(frozen=True)
-class ForeignCase:
+class ExternalCase:
     """A case in another form that has not been read yet.
 
     Attributes:
@@ -121,7 +129,7 @@ def import_cases(
         InputError: the folder is not of this form.
     """
     history, summary = project.history(), ImportSummary()
-    cases = import_module(FORMS[form]).sources(folder, history.newest)
+    cases = module_of_either(FORMS[form], f"The form '{form}'").sources(folder, history.newest)
     for number, case in enumerate(cases):
         progress(number / len(cases), case.name)
         try:
@@ -162,10 +170,10 @@ def export_cases(project: CaseProject, form: str, target: Path, progress: Progre
         for number, case in enumerate(cases):
             progress(number / len(cases), case.id)
             revision = history.now(case.revision())
-            corrected, proposed = (say(history.newest) for say in (revision.corrected, revision.proposed))
-            yield OutgoingCase(case.id, case.volume, corrected, proposed)
+            scheme = history.newest
+            yield OutgoingCase(case.id, case.volume, revision.corrected(scheme), revision.proposed(scheme))
 
-    import_module(FORMS[form]).write(outgoing(), history.newest, target)
+    module_of_either(FORMS[form], f"The form '{form}'").write(outgoing(), history.newest, target)
     progress(1.0, "done")
     return len(cases)
 
@@ -173,7 +181,7 @@ def export_cases(project: CaseProject, form: str, target: Path, progress: Progre
 def _import_case(
     project: CaseProject,
     history: SchemeHistory,
-    case: ForeignCase,
+    case: ExternalCase,
     reviewed: bool,
     model: ModelName | None,
     summary: ImportSummary,
@@ -186,3 +194,59 @@ def _import_case(
     landmarks, left_out = landmarks_from_sets(scheme, corrected, proposed, reviewed)
     summary.left_out += left_out
     return project.add(volume, landmarks, model)
+
+
+def landmarks_from_sets(
+    scheme: LandmarkScheme, corrected: LandmarkSet, proposed: LandmarkSet | None = None, reviewed: bool = True
+) -> tuple[tuple[CaseLandmark, ...], int]:
+    """Landmarks with states, from two point lists.
+
+    Args:
+        scheme: landmarks of the project.
+        corrected: where the points lie now, LPS mm; matched by name.
+        proposed: what the model had said; None where a person placed everything.
+        reviewed: whether a person has looked at the points that lie as proposed (without `proposed`: at all points).
+
+    Returns:
+        One landmark for each name of the scheme, and how many points belong to no name of it.
+    """
+    left_out = len(set(corrected.names) - set(scheme.names))
+    now = corrected.ordered_as(scheme.names)
+    if proposed is not None:
+        said = proposed.ordered_as(scheme.names)
+    else:
+        said = corrected.ordered_as(()).ordered_as(scheme.names) if reviewed else now
+
+    def landmark(row: int, name: str) -> CaseLandmark:
+        state = review_state(
+            now.positions[row] if now.present[row] else None,
+            said.positions[row] if said.present[row] else None,
+            unknown=bool(now.unknown[row]),
+            proposed_absent=not said.present[row] and not said.unknown[row],
+            accepted=reviewed,
+        )
+        return CaseLandmark.from_sets(name, state, now, said, row)
+
+    return tuple(landmark(row, name) for row, name in enumerate(scheme.names)), left_out
+
+
+def sources(folder: Path, scheme: LandmarkScheme) -> Sequence[ExternalCase]:
+    """The cases of a folder with plain files."""
+    return [ExternalCase(name, partial(_read_plain, folder, name)) for name in case_names(folder)]
+
+
+def write(cases: Iterable[OutgoingCase], scheme: LandmarkScheme, target: Path) -> None:
+    """Write cases as plain files; points that nobody has decided about are undefined."""
+    for case in cases:
+        write_volume(target / f"{case.id}.nrrd", case.read())
+        write_markups(target / f"{case.id}{POINTS_SUFFIX}", case.corrected)
+        if not case.proposed.unknown.all():
+            (target / PROPOSED).mkdir(exist_ok=True)
+            write_markups(target / PROPOSED / f"{case.id}{POINTS_SUFFIX}", case.proposed)
+
+
+def _read_plain(folder: Path, name: str) -> tuple[Volume, LandmarkSet, LandmarkSet | None]:
+    points = read_markups(folder / f"{name}{POINTS_SUFFIX}")
+    beside = folder / PROPOSED / f"{name}{POINTS_SUFFIX}"
+    volume, _ = read_case(folder, name, points.names)
+    return volume, points, read_markups(beside) if beside.is_file() else None

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.cases.image_check import Finding
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.cases.quality import QualityIssue
+from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume, crop_grid, resample
 from H3DELandmarksLib.figures.canvas import new_figure
 from H3DELandmarksLib.figures.layout import robust_window
@@ -20,7 +20,7 @@ PLANES = (("Axial", 0, 1, False), ("Coronal", 0, 2, True), ("Sagittal", 1, 2, Tr
 VOXELS_SHOWN, SHARE_SHOWN = 40, 0.5
 
 
-def draw_finding(volume: Volume, points: np.ndarray, names: tuple[str, ...], finding: Finding, path: Path) -> None:
+def draw_finding(volume: Volume, points: np.ndarray, names: tuple[str, ...], finding: QualityIssue, path: Path) -> None:
     """Draw one finding.
 
     Args:
@@ -40,11 +40,11 @@ def draw_finding(volume: Volume, points: np.ndarray, names: tuple[str, ...], fin
         _draw_plane(axes, volume, points, names, finding, center, half, plane)
     figure.text(0.01, 0.93, f"{finding.case}: {finding.kind.value}", color=FOREGROUND, fontsize=10, weight="bold")
     figure.text(0.01, 0.875, finding.reason, color=MUTED, fontsize=7.5, parse_math=False)
-    with replaced_when_complete(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, facecolor=BACKGROUND, format="png")
 
 
-def _view(volume: Volume, points: np.ndarray, finding: Finding) -> tuple[np.ndarray, float]:
+def _view(volume: Volume, points: np.ndarray, finding: QualityIssue) -> tuple[np.ndarray, float]:
     """(3,) LPS mm of the middle, and half of the edge in mm; everything that is to be seen fits in."""
     if finding.position is None:
         known = points[np.isfinite(points).all(axis=1)]
@@ -56,7 +56,7 @@ def _view(volume: Volume, points: np.ndarray, finding: Finding) -> tuple[np.ndar
     return finding.position, half
 
 
-def _draw_plane(axes, volume: Volume, points, names, finding: Finding, center, half: float, plane: tuple) -> None:
+def _draw_plane(axes, volume: Volume, points, names, finding: QualityIssue, center, half: float, plane: tuple) -> None:
     """One slice with everything near it; points farther from it are fainter."""
     title, right, vertical, up = plane
     normal = 3 - right - vertical

@@ -1,4 +1,9 @@
-"""Which scan of a folder to correct next: what a model finds in each, and the order that follows; see `benefit`."""
+"""Which scan of a folder to correct next: in random order, where scans that nearly repeat another one come last.
+
+No order by uncertainty or distance has beaten chance on mouse skulls, but a second scan of a shape that is known
+teaches little. So every scan gets a random place, which is the same whenever it is ranked again; a model finds its
+points; and where these have nearly the shape of a case, or of a scan earlier in the list, the scan goes to the end.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +14,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from H3DELandmarksLib.cases.store import CaseFiles, CaseProject, ImageContent, content_of
+from H3DELandmarksLib.cases.store import CaseFiles, CaseProject, content_of
 from H3DELandmarksLib.core.errors import Cancelled, H3DELandmarksError, InputError
+from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.image_plane import lay_flat, points_on_sheet
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import ShapeModel
-from H3DELandmarksLib.formats.case_record import Revision
+from H3DELandmarksLib.formats.case_record import ImageContent
 from H3DELandmarksLib.io.images import DICOM_EXTENSIONS, READABLE_EXTENSIONS, read_volume
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.core.geometry import Volume
-    from H3DELandmarksLib.core.landmarks import LandmarkScheme
     from H3DELandmarksLib.detection import Detector
 
-NO_SCANS = (".seg.nrrd", ".seg.nhdr")
+SEGMENTATIONS = (".seg.nrrd", ".seg.nhdr")
+MIN_POINTS = 3  # that fix a pose
+# In usual distances of a landmark from the mean shape.
+MAX_DISTANCE = 5.0  # a point that lies farther off counts as one that was found wrongly, not as another shape
+MISSING = 2.0  # between a point and none
+NEARLY_SAME = 0.4
+RANDOM = "random"
+NO_POINTS = "almost no point was found: look whether it shows what the model was made for"
 
 
 def scans_in(folder: Path, radiographs: bool = False) -> list[Path]:
@@ -56,7 +68,7 @@ def scans_in(folder: Path, radiographs: bool = False) -> list[Path]:
 
 def _may_be_scan(path: Path) -> bool:
     name = path.name.lower()
-    return not name.endswith(NO_SCANS) and (name.endswith(READABLE_EXTENSIONS) or _is_dicom(path))
+    return not name.endswith(SEGMENTATIONS) and (name.endswith(READABLE_EXTENSIONS) or _is_dicom(path))
 
 
 def _is_dicom(path: Path) -> bool:
@@ -69,215 +81,54 @@ def _is_dicom(path: Path) -> bool:
         return False
 
 
-FEWEST_POINTS = 3  # that fix a pose
-
-
-def known_shapes(
-    project: CaseProject, scheme: LandmarkScheme, shape: ShapeModel, flat: bool
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of each case of a project the (K, 3) points in the frame of the mean shape and (K,) what is known of them.
-
-    Args:
-        project: whose cases; those that cannot be read, or with too few points, are left out.
-        scheme: of the model; landmarks are matched by name.
-        shape: mean shape.
-        flat: whether the model reads radiographs.
-    """
-    result = []
-    for case in project.cases():
-        try:
-            points = _positions(project.review(case), case, scheme, flat)
-        except H3DELandmarksError:
-            continue
-        reviewed = np.isfinite(points).all(axis=1)
-        if reviewed.sum() >= FEWEST_POINTS:
-            result.append((in_frame(shape, points), reviewed))
-    return result
-
-
-def in_frame(shape: ShapeModel, points: np.ndarray) -> np.ndarray:
-    """(K, 3) points placed on the mean shape by a robust rigid fit; NaN where they are missing."""
-    pose, _ = shape.fit(points, np.isfinite(points).all(axis=1).astype(float))
-    return pose.to_model(points)
-
-
-def _positions(revision: Revision, case: CaseFiles, scheme: LandmarkScheme, flat: bool) -> np.ndarray:
-    """(K, 3) mm of the points of a case, reviewed or not, on the sheet for radiographs; NaN where there is none."""
-    by_name = {p.name: p.position for p in revision.landmarks if p.position is not None}
-    points = np.array([by_name.get(name, np.full(3, np.nan)) for name in scheme.names])
-    return points_on_sheet(lay_flat(case.volume())[1], points) if flat else points
-
-
-# In usual distances of a landmark from the mean shape.
-FARTHEST = 5.0  # a point that lies farther off counts as one that was found wrongly, not as an unusual shape
-MISSING = 2.0  # between a point and none
-NEARLY_SAME = 0.4
-LEAST_UNCERTAINTY = 0.1
-ORDERS = ("random", "combined", "uncertainty", "distance")
-DEFAULT_ORDER = ORDERS[0]
-
-
 @dataclass(frozen=True)
-class Choice:
-    """One place in the order.
-
-    Attributes:
-        scan: index.
-        score: expected benefit; comparable within one order only.
-        distance: from what is known at this moment, in usual distances of a landmark from the mean shape.
-        nearest: index of the scan chosen before that is nearest; None where the mean shape or a case is nearer.
-    """
-
-    scan: int
-    score: float
-    distance: float
-    nearest: int | None
-
-
-def point_uncertainty(
-    presence: np.ndarray, confidence: np.ndarray, disagreement: np.ndarray, tolerance_mm: float
-) -> np.ndarray:
-    """(K,) from 0 to 1: how far each landmark of a scan is from being known.
-
-    Args:
-        presence: (K,) calibrated probability that it is in the scan.
-        confidence: (K,) calibrated probability that it is there and lies within the tolerance.
-        disagreement: (K,) mm between two looks; NaN where there are no two.
-        tolerance_mm: what counts as right.
-    """
-    wrong = np.clip(presence - confidence, 0, 1)
-    doubt = 1 - np.abs(2 * presence - 1)
-    apart = np.nan_to_num(disagreement)
-    unstable = presence * apart / (apart + tolerance_mm)
-    return 1 - (1 - wrong) * (1 - doubt) * (1 - unstable)
-
-
-def shape_distances(
-    shapes: np.ndarray, others: np.ndarray, tolerance: np.ndarray, reviewed: np.ndarray | None = None
-) -> np.ndarray:
-    """(N, M) root mean square distance of corresponding points, each in its landmark's usual distance from the mean.
-
-    Args:
-        shapes: (N, K, 3) mm in the frame of the mean shape; NaN where a point is missing.
-        others: (M, K, 3) likewise.
-        tolerance: (K,) mm, root mean square distance of training subjects from the mean.
-        reviewed: (M, K) whether it is known of `others` where a point is or that it is missing; by default of all.
-    """
-    result = np.full((len(shapes), len(others)), MISSING)
-    for n, shape in enumerate(shapes):
-        apart = np.minimum(np.linalg.norm(shape - others, axis=2) / tolerance, FARTHEST)
-        here, there = np.isfinite(shape).all(axis=1), np.isfinite(others).all(axis=2)
-        compared = (here | there) & (True if reviewed is None else reviewed)
-        apart = np.where(compared, np.where(here & there, apart, MISSING), 0.0)
-        count = compared.sum(axis=1)
-        result[n] = np.where(count, np.sqrt((apart**2).sum(axis=1) / np.maximum(count, 1)), MISSING)
-    return result
-
-
-def choose_order(
-    order: str, uncertainty: Sequence[float], chance: Sequence[float], to_known: Sequence[float], between: np.ndarray
-) -> list[Choice]:
-    """The order in which to correct scans.
-
-    Args:
-        order: one of ORDERS; "random" and "uncertainty" look at distances only to put near repetitions last.
-        uncertainty: (N,) of each scan, from 0 to 1.
-        chance: (N,) a random number for each scan, from 0 to 1.
-        to_known: (N,) distance of each scan from the nearest of what is known.
-        between: (N, N) distances of the scans from each other.
-    """
-    unsure = LEAST_UNCERTAINTY + np.asarray(uncertainty, dtype=float)
-    weights = {"random": chance, "combined": unsure, "uncertainty": unsure, "distance": np.ones(len(unsure))}
-    most = NEARLY_SAME if order in ("random", "uncertainty") else np.inf
-    return greedy_order(weights[order], to_known, between, most)
-
-
-def greedy_order(
-    weight: Sequence[float], to_known: Sequence[float], between: np.ndarray, most: float = np.inf
-) -> list[Choice]:
-    """The order in which to correct scans.
-
-    Args:
-        weight: (N,) what the distance of each scan is multiplied with.
-        to_known: (N,) distance of each scan from the nearest of what is known.
-        between: (N, N) distances of the scans from each other.
-        most: distance from which on more does not count.
-    """
-    weight, distance = np.asarray(weight, dtype=float), np.array(to_known, dtype=float)
-    nearest: list[int | None] = [None] * len(distance)
-    left, choices = list(range(len(distance))), []
-    while left:
-        benefit = weight * np.minimum(distance, most)
-        scan = max(left, key=lambda n: benefit[n])
-        choices.append(Choice(scan, float(benefit[scan]), float(distance[scan]), nearest[scan]))
-        left.remove(scan)
-        for other in left:
-            if between[other, scan] < distance[other]:
-                distance[other], nearest[other] = between[other, scan], scan
-    return choices
-
-
-Progress = Callable[[float, str], None]
-UNCERTAIN = 0.5
-UNUSUAL = 2.0  # in usual distances from the mean shape
-MOST_NAMES = 5
-
-
-@dataclass(frozen=True)
-class LookedAt:
-    """What a model sees in a scan.
+class FoundShape:
+    """What a model found in a scan.
 
     Attributes:
         scan: path.
         content: by which the same scan is recognised.
-        shape: (K, 3) mm, found points in the frame of the model's mean shape; NaN where absent.
-        uncertainty: (K,) from 0 to 1.
+        points: (K, 3) mm in the frame of the model's mean shape; NaN where absent.
     """
 
     scan: Path
     content: ImageContent
-    shape: np.ndarray
-    uncertainty: np.ndarray
+    points: np.ndarray
 
     @property
-    def chance(self) -> float:
-        """A number from 0 to 1 that is as good as random, and the same whenever the scan is ranked again."""
+    def place(self) -> float:
+        """From 0 to 1, as good as random, and the same whenever the scan is ranked again."""
         return int(self.content.digest[:8], 16) / 2**32
 
     @property
     def count(self) -> int:
         """How many points were found."""
-        return int(np.isfinite(self.shape).all(axis=1).sum())
+        return int(np.isfinite(self.points).all(axis=1).sum())
+
+
+@dataclass(frozen=True)
+class CaseShape:
+    """The points of a case.
+
+    Attributes:
+        id: of the case.
+        points: (K, 3) mm in the frame of the model's mean shape; NaN where there is none.
+    """
+
+    id: str
+    points: np.ndarray
 
 
 @dataclass(frozen=True)
 class RankedScan:
-    """A place in the ranking.
-
-    Attributes:
-        scan: path.
-        score: expected benefit of correcting it next; comparable within one ranking.
-        uncertainty: mean over the landmarks, from 0 to 1.
-        distance: how unlike all that is known or ranked before, in usual distances from the mean shape; NaN where too
-            little was found.
-        reasons: in words, the main one first.
-    """
+    """A place in the list: the path of the scan, and why it stands there."""
 
     scan: Path
-    score: float
-    uncertainty: float
-    distance: float
-    reasons: tuple[str, ...]
+    reason: str
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
-        return {
-            "scan": str(self.scan),
-            "score": self.score,
-            "uncertainty": self.uncertainty,
-            "distance": self.distance,
-            "reasons": list(self.reasons),
-        }
+        return {"scan": str(self.scan), "reasons": [self.reason]}
 
 
 @dataclass(frozen=True)
@@ -285,7 +136,7 @@ class Ranking:
     """The order in which to correct scans.
 
     Attributes:
-        ranked: the most useful first.
+        ranked: the first one first.
         known: scans of the project with the id of their case.
         unreadable: one sentence for each scan that could not be used.
     """
@@ -302,9 +153,8 @@ def rank_scans(
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
     pixel_size: tuple[float, float] | None = None,
-    order: str = DEFAULT_ORDER,
 ) -> Ranking:
-    """Look at scans with a model and rank them.
+    """Put scans in order.
 
     Args:
         scans: files or DICOM folders.
@@ -313,14 +163,13 @@ def rank_scans(
         progress: receives the fraction done and the name of the scan at hand.
         cancelled: asked between steps; True ends the work.
         pixel_size: mm, of radiographs that do not state it.
-        order: what counts, one of `benefit.ORDERS`.
 
     Raises:
         Cancelled: `cancelled` said so.
         InputError: the project cannot be read.
     """
     report = progress or (lambda fraction, message: None)
-    seen: list[LookedAt] = []
+    found: list[FoundShape] = []
     known, unreadable = [], []
     for number, scan in enumerate(scans):
         report(number / len(scans), scan.name)
@@ -328,104 +177,127 @@ def rank_scans(
             volume = read_volume(scan, pixel_size)
             case = None if project is None else project.find(volume)
             if case is None:
-                seen.append(_look_at(scan, volume, detector, seen, _share(report, number, len(scans), scan), cancelled))
+                within = _progress_within(report, number, len(scans), scan.name)
+                found.append(_found_shape(scan, volume, detector, found, within, cancelled))
             else:
                 known.append((scan, case.id))
         except Cancelled:
             raise
         except (H3DELandmarksError, OSError, MemoryError) as error:
             unreadable.append((scan, " ".join((str(error) or "It needs more memory than is free.").split())))
-    cases = [] if project is None else known_shapes(project, detector.scheme, detector.shape, detector.flat)
+    cases = [] if project is None else case_shapes(project, detector.scheme, detector.shape, detector.is_2d)
     report(1.0, "done")
-    places = ranked(seen, cases, detector.scheme, detector.shape, order)
-    return Ranking(tuple(places), tuple(known), tuple(unreadable))
+    return Ranking(tuple(ranked(found, cases, detector.shape)), tuple(known), tuple(unreadable))
 
 
-def ranked(
-    seen: Sequence[LookedAt],
-    known: Sequence[tuple[np.ndarray, np.ndarray]],
-    scheme: LandmarkScheme,
-    shape: ShapeModel,
-    order: str = DEFAULT_ORDER,
-) -> list[RankedScan]:
-    """Rank scans that were looked at.
+def ranked(found: Sequence[FoundShape], cases: Sequence[CaseShape], shape: ShapeModel) -> list[RankedScan]:
+    """The order of scans: random ones, then near copies, then those in which almost nothing was found.
 
     Args:
-        seen: what was seen in each.
-        known: of each known case the (K, 3) points in the frame of the mean shape and (K,) what is known of them.
-        scheme: of the landmarks.
-        shape: mean shape and tolerance.
-        order: what counts, one of `benefit.ORDERS`.
+        found: what was found in each.
+        cases: that are known already.
+        shape: mean shape, and how far its landmarks usually are from it.
     """
-    usable = [scan for scan in seen if scan.count >= FEWEST_POINTS]
-    shapes = np.array([scan.shape for scan in usable]).reshape(-1, len(scheme), 3)
-    # Not every training subject has every landmark: where one is missing, the mean shape says nothing.
-    to_known = [
-        shape_distances(s[None], shape.mean[None], shape.tolerance, np.isfinite(s).all(axis=1)[None])[0, 0]
-        for s in shapes
-    ]
-    if known and usable:
-        cases, reviewed = (np.stack(part) for part in zip(*known))
-        to_known = np.minimum(to_known, shape_distances(shapes, cases, shape.tolerance, reviewed).min(axis=1))
-    between = shape_distances(shapes, shapes, shape.tolerance)
-    uncertainty = [scan.uncertainty.mean() for scan in usable]
-    choices = choose_order(order, uncertainty, [scan.chance for scan in usable], to_known, between)
-    result = [_ranked(usable, choice, scheme) for choice in choices]
-    hopeless = [scan for scan in seen if scan.count < FEWEST_POINTS]
-    reason = "almost no point was found: look whether it shows what the model was made for"
-    return result + [
-        RankedScan(scan.scan, 0.0, float(scan.uncertainty.mean()), float("nan"), (reason,)) for scan in hopeless
-    ]
+    # A landmark without a point is absent in a scan, but may just not have been placed in a case.
+    known = [(case.id, case.points, np.isfinite(case.points).all(axis=1)) for case in cases]
+    contents: dict[str, str] = {}
+    first, copies, hopeless = [], [], []
+    for scan in sorted(found, key=lambda scan: (scan.place, scan.scan.name)):
+        same = contents.setdefault(scan.content.digest, scan.scan.name)
+        if scan.count < MIN_POINTS:
+            hopeless.append(RankedScan(scan.scan, NO_POINTS))
+        elif same != scan.scan.name:
+            copies.append(RankedScan(scan.scan, f"the same scan as {same}: last"))
+        elif (other := _near_copy(scan.points, known, shape.tolerance)) is not None:
+            copies.append(RankedScan(scan.scan, f"nearly a copy of {other}: last"))
+        else:
+            first.append(RankedScan(scan.scan, RANDOM))
+            known.append((scan.scan.name, scan.points, np.ones(len(scan.points), dtype=bool)))
+    return first + copies + hopeless
 
 
-def _share(report: Progress, number: int, count: int, scan: Path) -> Progress:
-    """Progress within one of several scans."""
-    return lambda fraction, message: report((number + fraction) / count, scan.name)
+def _near_copy(
+    points: np.ndarray, known: Sequence[tuple[str, np.ndarray, np.ndarray]], tolerance: np.ndarray
+) -> str | None:
+    """The name of the nearest known shape (name, points, which of them to compare) where it is nearly the same."""
+    if not known:
+        return None
+    names, shapes, compared = zip(*known)
+    distances = shape_distances(points, np.stack(shapes), tolerance, np.stack(compared))
+    nearest = int(np.argmin(distances))
+    return names[nearest] if distances[nearest] <= NEARLY_SAME else None
 
 
-def _look_at(
+def shape_distances(points: np.ndarray, others: np.ndarray, tolerance: np.ndarray, compared: np.ndarray) -> np.ndarray:
+    """(M,) root mean square distance of corresponding points, each in its landmark's usual distance from the mean.
+
+    Args:
+        points: (K, 3) mm in the frame of the mean shape; NaN where a point is missing.
+        others: (M, K, 3) likewise.
+        tolerance: (K,) mm, root mean square distance of training subjects from the mean.
+        compared: (M, K) bool, which landmarks to look at.
+    """
+    here, there = np.isfinite(points).all(axis=1), np.isfinite(others).all(axis=2)
+    apart = np.minimum(np.linalg.norm(others - points, axis=2) / tolerance, MAX_DISTANCE)
+    compared = compared & (here | there)
+    apart = np.where(compared, np.where(here & there, apart, MISSING), 0.0)
+    count = compared.sum(axis=1)
+    return np.where(count, np.sqrt((apart**2).sum(axis=1) / np.maximum(count, 1)), MISSING)
+
+
+def case_shapes(project: CaseProject, scheme: LandmarkScheme, shape: ShapeModel, flat: bool) -> list[CaseShape]:
+    """The points of each case of a project; those that cannot be read, or with too few points, are left out.
+
+    Args:
+        project: whose cases.
+        scheme: of the model; landmarks are matched by name.
+        shape: mean shape.
+        flat: whether the model reads radiographs.
+    """
+    result = []
+    for case in project.cases():
+        try:
+            points = _case_points(project, case, scheme, flat)
+        except H3DELandmarksError:
+            continue
+        if np.isfinite(points).all(axis=1).sum() >= MIN_POINTS:
+            result.append(CaseShape(case.id, in_frame(shape, points)))
+    return result
+
+
+def _case_points(project: CaseProject, case: CaseFiles, scheme: LandmarkScheme, flat: bool) -> np.ndarray:
+    """(K, 3) mm, in the plane of the image for radiographs."""
+    points = project.review(case).positions(scheme)
+    return points_on_sheet(lay_flat(case.volume())[1], points) if flat else points
+
+
+def in_frame(shape: ShapeModel, points: np.ndarray) -> np.ndarray:
+    """(K, 3) points placed on the mean shape by a robust rigid fit; NaN where they are missing."""
+    pose, _ = shape.fit(points, np.isfinite(points).all(axis=1).astype(float))
+    return pose.to_model(points)
+
+
+def _found_shape(
     scan: Path,
     volume: Volume,
     detector: Detector,
-    before: Sequence[LookedAt],
+    before: Sequence[FoundShape],
     report: Progress,
     cancelled: Callable[[], bool] | None,
-) -> LookedAt:
-    from H3DELandmarksLib.detection.second_look import second_look
-
+) -> FoundShape:
     content = content_of(volume)
     for other in before:
         if other.content.same_voxels(content):
-            return LookedAt(scan, content, other.shape, other.uncertainty)
-    found = detector.findings(volume, report, cancelled)
-    landmarks = detector.landmark_set(found)
-    apart = np.linalg.norm(second_look(detector, volume, found).positions - found.positions, axis=1)
-    points = found.pose.to_model(landmarks.positions)
-    if detector.flat:
+            return FoundShape(scan, content, other.points)
+    raw = detector.findings(volume, report, cancelled)
+    points = raw.pose.to_model(detector.landmark_set(raw).positions)
+    if detector.is_2d:
         points = points * (1, 1, 0)
-    if landmarks.present.sum() >= FEWEST_POINTS:
+    if np.isfinite(points).all(axis=1).sum() >= MIN_POINTS:
         points = in_frame(detector.shape, points)
-    tolerance = detector.calibration.tolerance_mm
-    return LookedAt(
-        scan, content, points, point_uncertainty(landmarks.presence, landmarks.confidence, apart, tolerance)
-    )
+    return FoundShape(scan, content, points)
 
 
-def _ranked(usable: Sequence[LookedAt], choice: Choice, scheme: LandmarkScheme) -> RankedScan:
-    scan = usable[choice.scan]
-    reasons = []
-    uncertain = [name for name, u in zip(scheme.names, scan.uncertainty) if u >= UNCERTAIN]
-    if uncertain:
-        points = f"{len(uncertain)} points" if len(uncertain) > 1 else "1 point"
-        more = ", ..." if len(uncertain) > MOST_NAMES else ""
-        reasons.append(f"{points} uncertain: {', '.join(uncertain[:MOST_NAMES])}{more}")
-    if choice.distance >= UNUSUAL:
-        reasons.append(f"unusual shape: {choice.distance:.1f} times as far from known shapes as usual")
-    if choice.distance <= NEARLY_SAME and choice.nearest is not None:
-        other = usable[choice.nearest]
-        same = scan.content.same_voxels(other.content)
-        reasons.insert(0, f"{'the same scan as' if same else 'nearly the same shape as'} {other.scan.name}")
-    elif choice.distance <= NEARLY_SAME:
-        reasons.append("nearly a known shape")
-    reasons = reasons or ["nothing unusual"]
-    return RankedScan(scan.scan, choice.score, float(scan.uncertainty.mean()), choice.distance, tuple(reasons))
+def _progress_within(report: Progress, number: int, count: int, name: str) -> Progress:
+    """Progress within one of several scans."""
+    return lambda fraction, message: report((number + fraction) / count, name)

@@ -1,24 +1,105 @@
-"""The check of a project before training: everything that a person should look at, one finding each."""
+"""The check of cases before training: everything that a person should look at, one issue each.
+
+Points are compared with their own scan (outside, in air, beside what they lie on in the other cases), with the shapes
+of the other cases (exchanged sides, single outliers, copies), and with each other (two landmarks at one place); what
+nobody has decided about is listed, too. Brightness next to a point is that of the brightest voxel there, on a scale
+where the background is 0 and the middle between background and body (parted by Otsu's threshold) is 1, so that
+scanners and units compare.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 
-from H3DELandmarksLib.cases.image_check import Finding, FindingKind, PointsOnScan, check_on_scans, look_at_scan
-from H3DELandmarksLib.cases.shape_check import CheckedPoints, check_copies, check_shapes
-from H3DELandmarksLib.cases.store import CaseFiles, CaseProject, ImageContent
+from H3DELandmarksLib.cases.shape_check import MIN_CASES, MIN_POINTS, LeaveOneOutShape, Prediction
+from H3DELandmarksLib.cases.store import CaseFiles, CaseProject
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.execution import Progress
+from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.image_plane import is_radiograph
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
-from H3DELandmarksLib.formats.case_record import CASE_ID, Revision
+from H3DELandmarksLib.core.shape_model import rigid_fit
+from H3DELandmarksLib.formats.case_record import CASE_ID, ImageContent, Revision
 from H3DELandmarksLib.formats.schemes import SchemeHistory
 
-Progress = Callable[[float, str], None]
+# Tuned on 40 mouse skulls with planted errors: H3DELandmarksResearch/studies/check_planted_errors.py.
+NEXT_TO_POINT = 2  # voxels
+AIR = 0.5
+DARKER = 0.6  # than the same landmark usually is
+OFF_SHARE, OFF_POINTS = 0.1, 3
+MAX_OFF_SHARE = 0.5
+SAMPLES_PER_AXIS = 128
+TOLERATED_OUTSIDE_MM = 1e-3
+OUTLIER_SPREADS = 5.0
+SWAP_SPREADS, SWAP_GAIN = 3.0, 4.0
+SIDES_SPREADS, SIDES_GAIN = 2.0, 2.0
+COPIED_MM = 1e-2
 SAME_PLACE = 0.5  # of the smallest voxel edge
 USUALLY_APART = 4.0  # as many times as that
+
+
+class IssueKind(enum.Enum):
+    """Why a case or landmark deserves a look; the order is that in which findings are told."""
+
+    UNREADABLE = "unreadable"
+    SIDES = "sides"
+    SWAP = "swap"
+    OUTSIDE = "outside"
+    AIR = "air"
+    OFF_ANATOMY = "off anatomy"
+    OUTLIER = "outlier"
+    SAME_PLACE = "same place"
+    SAME_IMAGE = "same image"
+    SAME_POINTS = "same points"
+    UNREVIEWED = "unreviewed"
+
+
+@dataclass(frozen=True)
+class QualityIssue:
+    """One thing that a person should look at.
+
+    Attributes:
+        case: id.
+        kind: what it is.
+        landmark: name; None for a finding about the case.
+        reason: one sentence with what to do.
+        value: how large it is, in `unit`; None where there is nothing to measure.
+        unit: of the value: "mm", "%" or "points".
+        position: (3,) LPS mm where to look; None without a place.
+        expected: (3,) LPS mm where the point would be by the other cases; None where they do not say.
+        picture: PNG file, where one was drawn.
+    """
+
+    case: str
+    kind: IssueKind
+    landmark: str | None
+    reason: str
+    value: float | None = None
+    unit: str = ""
+    position: np.ndarray | None = None
+    expected: np.ndarray | None = None
+    picture: Path | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {
+            "case": self.case,
+            "landmark": self.landmark,
+            "kind": self.kind.value,
+            "reason": self.reason,
+            "value": None if self.value is None else float(self.value),
+            "unit": self.unit,
+            "position": None if self.position is None else [float(x) for x in self.position],
+            "expected": None if self.expected is None else [float(x) for x in self.expected],
+            "picture": None if self.picture is None else str(self.picture),
+        }
 
 
 @dataclass(frozen=True)
@@ -36,7 +117,7 @@ class _Read:
         return CheckedPoints(self.id, self.on_scan.positions)
 
 
-def check_project(project: CaseProject, progress: Progress) -> list[Finding]:
+def check_project(project: CaseProject, progress: Progress) -> list[QualityIssue]:
     """Check the newest review of every case.
 
     Args:
@@ -49,24 +130,26 @@ def check_project(project: CaseProject, progress: Progress) -> list[Finding]:
     history, cases = project.history(), project.cases()
     scheme = history.newest
     read: list[_Read] = []
-    findings: list[Finding] = []
+    findings: list[QualityIssue] = []
     for number, case in enumerate(cases):
         progress(number / len(cases), case.id)
         try:
             read.append(_read(case, history))
         except InputError as error:
-            findings.append(Finding(case.id, FindingKind.UNREADABLE, None, " ".join(str(error).split())))
+            findings.append(QualityIssue(case.id, IssueKind.UNREADABLE, None, " ".join(str(error).split())))
     findings += check_on_scans([case.on_scan for case in read], scheme)
     points = [case.points for case in read]
     findings += check_shapes(points, scheme) + check_copies(points)
     findings += _same_images(read) + _same_places(read, scheme)
     findings += [finding for case in read for finding in _unreviewed(case)]
     progress(1.0, "done")
-    order = list(FindingKind)
+    order = list(IssueKind)
     return sorted(findings, key=lambda f: (f.case, order.index(f.kind)))
 
 
-def draw_findings(project: CaseProject, findings: Sequence[Finding], folder: Path, progress: Progress) -> list[Finding]:
+def draw_findings(
+    project: CaseProject, findings: Sequence[QualityIssue], folder: Path, progress: Progress
+) -> list[QualityIssue]:
     """Draw a picture for every finding that has a place; gives the findings with their pictures.
 
     Args:
@@ -79,14 +162,14 @@ def draw_findings(project: CaseProject, findings: Sequence[Finding], folder: Pat
 
     history = project.history()
     scheme = history.newest
-    result: list[Finding] = []
+    result: list[QualityIssue] = []
     shown, volume, points = None, None, None
     for number, finding in enumerate(findings):
         progress(number / max(len(findings), 1), finding.case)
-        if finding.kind is not FindingKind.UNREADABLE and CASE_ID.fullmatch(finding.case):
+        if finding.kind is not IssueKind.UNREADABLE and CASE_ID.fullmatch(finding.case):
             if shown != finding.case:
                 shown, case = finding.case, project.case(finding.case)
-                volume, points = case.volume(), _positions(history.now(case.revision()), scheme)
+                volume, points = case.volume(), history.now(case.revision()).positions(scheme)
             landmark = "" if finding.landmark is None else f"-{scheme.names.index(finding.landmark) + 1:03d}"
             path = folder / f"{finding.case}-{finding.kind.value.replace(' ', '-')}{landmark}.png"
             draw_finding(volume, points, scheme.names, finding, path)
@@ -98,28 +181,22 @@ def draw_findings(project: CaseProject, findings: Sequence[Finding], folder: Pat
 
 def _read(case: CaseFiles, history: SchemeHistory) -> _Read:
     revision = history.now(case.revision())
-    positions = _positions(revision, history.newest)
+    positions = revision.positions(history.newest)
     return _Read(case.id, revision, case.content(), look_at_scan(case.id, case.volume(), positions))
 
 
-def _positions(revision: Revision, scheme: LandmarkScheme) -> np.ndarray:
-    """(K, 3) LPS mm of all points, reviewed or not, in the order of the scheme; NaN where there is none."""
-    by_name = {p.name: p.position for p in revision.landmarks if p.position is not None}
-    return np.array([by_name.get(name, np.full(3, np.nan)) for name in scheme.names])
-
-
-def _same_images(cases: Sequence[_Read]) -> list[Finding]:
+def _same_images(cases: Sequence[_Read]) -> list[QualityIssue]:
     first: dict[str, str] = {}
     findings = []
     for case in cases:
         other = first.setdefault(case.content.digest, case.id)
         if other != case.id:
             reason = f"Its scan has the same voxels as that of {other}, at another place: keep one of the two cases."
-            findings.append(Finding(case.id, FindingKind.SAME_IMAGE, None, reason))
+            findings.append(QualityIssue(case.id, IssueKind.SAME_IMAGE, None, reason))
     return findings
 
 
-def _same_places(cases: Sequence[_Read], scheme: LandmarkScheme) -> list[Finding]:
+def _same_places(cases: Sequence[_Read], scheme: LandmarkScheme) -> list[QualityIssue]:
     """Two landmarks of a case at one place, which usually lie apart."""
     positions = np.stack([case.on_scan.positions for case in cases]) if cases else np.empty((0, len(scheme), 3))
     findings = []
@@ -134,15 +211,236 @@ def _same_places(cases: Sequence[_Read], scheme: LandmarkScheme) -> list[Finding
             first, second = scheme.names[k], scheme.names[m]
             reason = f"'{first}' and '{second}' lie at one place: place one of them again."
             findings.append(
-                Finding(case.id, FindingKind.SAME_PLACE, second, reason, float(apart[k, m]), "mm", positions[number][m])
+                QualityIssue(
+                    case.id, IssueKind.SAME_PLACE, second, reason, float(apart[k, m]), "mm", positions[number][m]
+                )
             )
     return findings
 
 
-def _unreviewed(case: _Read) -> list[Finding]:
+def _unreviewed(case: _Read) -> list[QualityIssue]:
     findings = []
     for landmark in case.revision.landmarks:
         if not landmark.state.is_decided:
             reason = f"Nobody has decided about '{landmark.name}': accept it, move it, or mark it as absent."
-            findings.append(Finding(case.id, FindingKind.UNREVIEWED, landmark.name, reason, position=landmark.position))
+            findings.append(
+                QualityIssue(case.id, IssueKind.UNREVIEWED, landmark.name, reason, position=landmark.position)
+            )
     return findings
+
+
+@dataclass(frozen=True)
+class PointsOnScan:
+    """How the points of a case lie on its scan.
+
+    Attributes:
+        case: id.
+        positions: (K, 3) LPS mm; NaN where there is none.
+        outside: (K,) mm beyond the field of view; 0 inside, NaN without a position.
+        brightness: (K,) see above; NaN outside and in radiographs, where dark does not mean air.
+    """
+
+    case: str
+    positions: np.ndarray
+    outside: np.ndarray
+    brightness: np.ndarray
+
+
+def look_at_scan(case: str, volume: Volume, positions: np.ndarray) -> PointsOnScan:
+    """Measure a case.
+
+    Args:
+        case: id.
+        volume: its scan.
+        positions: (K, 3) LPS mm; NaN where there is none.
+    """
+    index = volume.grid.ijk_from_lps(positions)
+    size = np.array(volume.array.shape)
+    beyond = np.maximum(np.maximum(-0.5 - index, index - (size - 0.5)), 0.0)
+    outside = np.linalg.norm(beyond * volume.spacing, axis=1)
+    brightness = np.full(len(positions), np.nan)
+    if not is_radiograph(volume):
+        background, threshold = _scale(volume)
+        for k in np.flatnonzero(outside <= TOLERATED_OUTSIDE_MM):
+            low = np.maximum(np.round(index[k]).astype(int) - NEXT_TO_POINT, 0)
+            part = volume.array[tuple(slice(a, b + 2 * NEXT_TO_POINT + 1) for a, b in zip(low, low))]
+            brightness[k] = (float(part.max()) - background) / (threshold - background)
+    return PointsOnScan(case, positions, outside, brightness)
+
+
+def check_on_scans(cases: Sequence[PointsOnScan], scheme: LandmarkScheme) -> list[QualityIssue]:
+    """Findings about all cases."""
+    usual = np.full(len(scheme), np.nan)
+    brightness = np.array([case.brightness for case in cases]).reshape(-1, len(scheme))
+    enough = np.isfinite(brightness).sum(axis=0) >= MIN_CASES
+    if enough.any():
+        usual[enough] = np.nanmedian(brightness[:, enough], axis=0)
+    return [finding for case in cases for finding in _check_case_on_scan(case, usual, scheme)]
+
+
+def _check_case_on_scan(case: PointsOnScan, usual: np.ndarray, scheme: LandmarkScheme) -> list[QualityIssue]:
+    findings = []
+    with np.errstate(invalid="ignore"):
+        darker = case.brightness < DARKER * usual
+        in_air = (case.brightness < AIR) & (darker | np.isnan(usual))
+        outside = case.outside > TOLERATED_OUTSIDE_MM
+    placed = np.isfinite(case.outside)
+    off = int((placed & (outside | darker)).sum())
+    compared = int((placed & (outside | np.isfinite(case.brightness * usual))).sum())
+    if off >= OFF_POINTS and off > OFF_SHARE * compared:
+        reason = (
+            f"{off} of {compared} points lie beside what they lie on in the other cases: look whether the points "
+            "belong to this scan and neither was moved."
+        )
+        findings.append(QualityIssue(case.case, IssueKind.OFF_ANATOMY, None, reason, 100.0 * off / compared, "%"))
+        if off > MAX_OFF_SHARE * compared:
+            in_air[:] = False  # one cause, told once
+    for k, name in enumerate(scheme.names):
+        if outside[k]:
+            reason = f"'{name}' lies {case.outside[k]:.1f} mm outside the scan: place it again, or mark it as absent."
+            findings.append(
+                QualityIssue(
+                    case.case, IssueKind.OUTSIDE, name, reason, float(case.outside[k]), "mm", case.positions[k]
+                )
+            )
+        elif in_air[k]:
+            reason = f"'{name}' lies in air: place it again, or mark it as absent."
+            findings.append(
+                QualityIssue(
+                    case.case, IssueKind.AIR, name, reason, 100.0 * float(case.brightness[k]), "%", case.positions[k]
+                )
+            )
+    return findings
+
+
+def _scale(volume: Volume) -> tuple[float, float]:
+    """The value of the background, and the threshold to the body; apart even in a scan of one value."""
+    step = tuple(slice(None, None, max(1, size // SAMPLES_PER_AXIS)) for size in volume.array.shape)
+    sample = np.ascontiguousarray(volume.array[step], dtype=np.float32)
+    background = float(np.percentile(sample, 1))
+    otsu = sitk.OtsuThresholdImageFilter()
+    otsu.Execute(sitk.GetImageFromArray(sample))
+    inside = sample > otsu.GetThreshold()
+    if not inside.any() or inside.all():
+        return background, background + 1e-6
+    # Otsu's threshold is anywhere in a gap between both classes; the middle of their means is in its middle.
+    return background, max(float(sample[inside].mean() + sample[~inside].mean()) / 2, background + 1e-6)
+
+
+@dataclass(frozen=True)
+class CheckedPoints:
+    """What checks need to know of a case's points.
+
+    Attributes:
+        case: id.
+        positions: (K, 3) LPS mm in the order of the scheme; NaN where there is none.
+    """
+
+    case: str
+    positions: np.ndarray
+
+
+def check_shapes(cases: Sequence[CheckedPoints], scheme: LandmarkScheme) -> list[QualityIssue]:
+    """Compare every case with the others; nothing where there are too few to compare with."""
+    try:
+        usual = LeaveOneOutShape(np.stack([case.positions for case in cases]), scheme)
+    except ValueError:
+        return []
+    return [finding for n, case in enumerate(cases) for finding in _check_case_shape(case, n, usual, scheme)]
+
+
+def check_copies(cases: Sequence[CheckedPoints]) -> list[QualityIssue]:
+    """Cases whose points are those of an earlier case, moved as a whole: the same subject twice."""
+    findings = []
+    distances = [_mutual_distances(case.positions) for case in cases]
+    for n, case in enumerate(cases):
+        for m in range(n):
+            both = np.isfinite(distances[n]) & np.isfinite(distances[m])
+            if both.sum() < 6 or np.abs(distances[n] - distances[m])[both].max() > COPIED_MM:
+                continue
+            if _is_moved_copy(case.positions, cases[m].positions):
+                reason = f"All points are those of {cases[m].case}: keep one of the two cases."
+                findings.append(QualityIssue(case.case, IssueKind.SAME_POINTS, None, reason))
+                break
+    return findings
+
+
+def _check_case_shape(
+    case: CheckedPoints, number: int, usual: LeaveOneOutShape, scheme: LandmarkScheme
+) -> list[QualityIssue]:
+    points, order = case.positions, scheme.mirror_order()
+    if np.isfinite(points).all(axis=1).sum() < MIN_POINTS:
+        return []
+    findings = []
+    prediction = usual.predict(points, without=number)
+    mirrored = np.where((order >= 0)[:, None], points[order], np.nan)
+    paired = np.isfinite(points + mirrored).all(axis=1) & (order != np.arange(len(order)))
+    if paired.any() and np.isfinite(mirrored).all(axis=1).sum() >= MIN_POINTS:
+        exchanged = usual.predict(mirrored, without=number)
+        before, after = (float(np.median((p.distance / usual.spread)[paired])) for p in (prediction, exchanged))
+        if before > SIDES_GAIN * after and before > SIDES_SPREADS:
+            reason = (
+                "Left and right are exchanged in all pairs, or the scan is a mirror image: exchange the names, "
+                "or load the scan again."
+            )
+            findings.append(QualityIssue(case.case, IssueKind.SIDES, None, reason, before / after))
+            points, prediction = mirrored, exchanged
+    swapped, swaps = _swaps(case.case, points, prediction, usual.spread, scheme)
+    return [*findings, *swaps, *_outliers(case.case, points, prediction, usual.spread, scheme, swapped)]
+
+
+def _swaps(
+    case: str, points: np.ndarray, prediction: Prediction, spread: np.ndarray, scheme: LandmarkScheme
+) -> tuple[set[int], list[QualityIssue]]:
+    """Pairs whose points fit much better exchanged; the indices of these points, and one finding a pair."""
+    index = {name: k for k, name in enumerate(scheme.names)}
+    swapped: set[int] = set()
+    findings = []
+    for left, right in scheme.pairs:
+        pair = [index[left], index[right]]
+        straight = prediction.distance[pair] / spread[pair]
+        crossed = np.linalg.norm(points[pair[::-1]] - prediction.expected[pair], axis=1) / spread[pair]
+        if not np.isfinite([*straight, *crossed]).all():
+            continue
+        cost, other = float(np.linalg.norm(straight)), float(np.linalg.norm(crossed))
+        if cost > SWAP_SPREADS * np.sqrt(2) and cost > SWAP_GAIN * other:
+            swapped.update(pair)
+            distance = float(prediction.distance[pair].max())
+            reason = f"'{left}' and '{right}' lie where the other is expected: exchange the two points."
+            findings.append(
+                QualityIssue(
+                    case, IssueKind.SWAP, left, reason, distance, "mm", points[pair[0]], prediction.expected[pair[0]]
+                )
+            )
+    return swapped, findings
+
+
+def _outliers(
+    case: str, points: np.ndarray, prediction: Prediction, spread: np.ndarray, scheme: LandmarkScheme, told: set[int]
+) -> list[QualityIssue]:
+    findings = []
+    for k, name in enumerate(scheme.names):
+        distance = prediction.distance[k]
+        if k in told or not np.isfinite(distance) or distance <= OUTLIER_SPREADS * spread[k]:
+            continue
+        reason = (
+            f"'{name}' lies {distance:.1f} mm from where the other cases have it, which is usually "
+            f"{spread[k]:.1f} mm: look whether it is right."
+        )
+        findings.append(
+            QualityIssue(
+                case, IssueKind.OUTLIER, name, reason, float(distance), "mm", points[k], prediction.expected[k]
+            )
+        )
+    return findings
+
+
+def _mutual_distances(points: np.ndarray) -> np.ndarray:
+    """(K * K,) mm between all points."""
+    return np.linalg.norm(points[:, None] - points[None], axis=2).ravel()
+
+
+def _is_moved_copy(points: np.ndarray, others: np.ndarray) -> bool:
+    both = np.isfinite(points).all(axis=1) & np.isfinite(others).all(axis=1)
+    pose = rigid_fit(points[both], others[both])
+    return bool(np.linalg.norm(pose.to_lps(points[both]) - others[both], axis=1).max() <= COPIED_MM)

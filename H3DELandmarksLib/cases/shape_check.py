@@ -1,72 +1,21 @@
-"""Points that do not fit the shapes of the other cases: exchanged sides, single outliers, copies of another case."""
+"""Where the landmarks of a case would lie by the shapes of the other cases: a leave-one-out prediction.
+
+Few points are wrong, but which ones is not known: means are medians, spreads are robust, and a fit trusts a point the
+less the farther it lies from where it is expected.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from H3DELandmarksLib.cases.image_check import Finding, FindingKind
-from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
-from H3DELandmarksLib.core.shape_model import Pose, ShapeModel, learn_shape_model, rigid_fit
-from H3DELandmarksLib.formats.schemes import SchemeStep, is_redefined
+from H3DELandmarksLib.core.shape_model import Pose, ShapeModel, learn_shape_model
 
-
-def check_sides(old: LandmarkScheme, new: LandmarkScheme, step: SchemeStep) -> None:
-    """Refuse a new version in which a landmark that keeps its definition changes its side.
-
-    Args:
-        old: version so far.
-        new: the next version.
-        step: between them.
-
-    Raises:
-        InputError: which landmark it is, and what to do.
-    """
-    before = step.old_names(old, new)
-    now = {old_name: name for name, old_name in before.items() if old_name is not None}
-    new_sides, paired = _sides(new), {name for pair in new.pairs for name in pair}
-    for pair in old.pairs:
-        for old_name, other in (pair, pair[::-1]):
-            name = now.get(old_name)
-            if name is None or is_redefined(name, old_name, step, old, new):
-                continue
-            if name not in new_sides and other in now:
-                raise InputError(
-                    f"'{name}' and '{now[other]}' were a pair and are none in the new scheme: list them under 'pairs'."
-                )
-            if name not in new_sides:
-                raise InputError(
-                    f"'{name}' lost its other side '{other}': keep that one, drop both, or list '{name}' "
-                    "under 'lateral'."
-                )
-            if name in paired and new_sides[name] != _sides(old)[old_name]:
-                raise InputError(
-                    f"'{name}' was {_sides(old)[old_name]} of its pair and is {new_sides[name]} of it in "
-                    "the new scheme: exchange the two names of the pair."
-                )
-    for old_name in old.lateral:
-        name = now.get(old_name)
-        if name is not None and name not in new_sides and not is_redefined(name, old_name, step, old, new):
-            raise InputError(
-                f"'{name}' lies on one side, but the new scheme has it in the middle: list it under "
-                "'lateral', or under 'pairs' with its other side."
-            )
-
-
-def _sides(scheme: LandmarkScheme) -> dict[str, str]:
-    """ "the left" or "the right" of paired landmarks, "lateral" of those without a counterpart; others are left out."""
-    sides = {name: "lateral" for name in scheme.lateral}
-    for left, right in scheme.pairs:
-        sides |= {left: "the left", right: "the right"}
-    return sides
-
-
-FEWEST_CASES, FEWEST_POINTS = 5, 4
+MIN_CASES, MIN_POINTS = 5, 4
 ROUNDS = 6
-CASES_PER_MODE, MOST_MODES = 6, 6
+CASES_PER_MODE, MAX_MODES = 6, 6
 # Of a normal distribution in three dimensions: root mean square length over median length.
 RMS_OVER_MEDIAN = 1.126
 CASES_BEHIND_TYPICAL = 10  # a landmark's own spread counts as much as that of all landmarks with so many cases
@@ -85,7 +34,7 @@ class Prediction:
     distance: np.ndarray
 
 
-class UsualShape:
+class LeaveOneOutShape:
     """The shapes of several cases."""
 
     def __init__(self, subjects: np.ndarray, scheme: LandmarkScheme) -> None:
@@ -98,9 +47,9 @@ class UsualShape:
         Raises:
             ValueError: there are too few cases with enough points.
         """
-        usable = np.isfinite(subjects).all(axis=2).sum(axis=1) >= FEWEST_POINTS
-        if usable.sum() < FEWEST_CASES:
-            raise ValueError(f"{FEWEST_CASES} cases with {FEWEST_POINTS} points are needed.")
+        usable = np.isfinite(subjects).all(axis=2).sum(axis=1) >= MIN_POINTS
+        if usable.sum() < MIN_CASES:
+            raise ValueError(f"{MIN_CASES} cases with {MIN_POINTS} points are needed.")
         self._subjects, self._scheme, self._usable = subjects, scheme, usable
         self._shape = _robust_shape(subjects[usable], scheme)
         self._aligned = np.full(subjects.shape, np.nan)
@@ -113,7 +62,7 @@ class UsualShape:
         """Predict one case.
 
         Args:
-            points: (K, 3) LPS mm; NaN where missing; FEWEST_POINTS of them at least.
+            points: (K, 3) LPS mm; NaN where missing; MIN_POINTS of them at least.
             without: number of the case itself, which must not predict itself.
         """
         others = self._aligned[[n for n in np.flatnonzero(self._usable) if n != without]]
@@ -166,7 +115,7 @@ def _modes(aligned: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, flo
     length = np.linalg.norm(deviation, axis=2)
     usual = 3 * _median(np.where(length > 0, length, np.nan))
     pulled = deviation * np.minimum(1.0, np.nan_to_num(usual, nan=0.0) / np.maximum(length, 1e-9))[:, :, None]
-    count = min(MOST_MODES, len(aligned) // CASES_PER_MODE)
+    count = min(MAX_MODES, len(aligned) // CASES_PER_MODE)
     _, singular, rows = np.linalg.svd(pulled.reshape(len(aligned), -1), full_matrices=False)
     modes = rows[:count].reshape(count, *mean.shape)
     left = pulled - np.einsum("nm,mkd->nkd", np.einsum("nkd,mkd->nm", pulled, modes), modes)
@@ -198,126 +147,3 @@ def _median(values: np.ndarray) -> np.ndarray:
     """Median along the first axis; NaN where there is no value, without a warning."""
     empty = np.isnan(values).all(axis=0)
     return np.where(empty, np.nan, np.nanmedian(np.where(empty, 0.0, values), axis=0))
-
-
-# Tuned on 40 mouse skulls with planted errors, see benchmarks/check_planted_errors.py.
-OUTLIER_SPREADS = 5.0
-SWAP_SPREADS = 3.0
-SWAP_GAIN = 4.0
-SIDES_GAIN, SIDES_SPREADS = 2.0, 2.0
-COPIED_MM = 1e-2
-
-
-@dataclass(frozen=True)
-class CheckedPoints:
-    """What checks need to know of a case's points.
-
-    Attributes:
-        case: id.
-        positions: (K, 3) LPS mm in the order of the scheme; NaN where there is none.
-    """
-
-    case: str
-    positions: np.ndarray
-
-
-def check_shapes(cases: Sequence[CheckedPoints], scheme: LandmarkScheme) -> list[Finding]:
-    """Compare every case with the others; nothing where there are too few to compare with."""
-    try:
-        usual = UsualShape(np.stack([case.positions for case in cases]), scheme)
-    except ValueError:
-        return []
-    return [finding for n, case in enumerate(cases) for finding in _check_case(case, n, usual, scheme)]
-
-
-def check_copies(cases: Sequence[CheckedPoints]) -> list[Finding]:
-    """Cases whose points are those of an earlier case, moved as a whole: the same subject twice."""
-    findings = []
-    distances = [_mutual_distances(case.positions) for case in cases]
-    for n, case in enumerate(cases):
-        for m in range(n):
-            both = np.isfinite(distances[n]) & np.isfinite(distances[m])
-            if both.sum() < 6 or np.abs(distances[n] - distances[m])[both].max() > COPIED_MM:
-                continue
-            if _is_moved_copy(case.positions, cases[m].positions):
-                reason = f"All points are those of {cases[m].case}: keep one of the two cases."
-                findings.append(Finding(case.case, FindingKind.SAME_POINTS, None, reason))
-                break
-    return findings
-
-
-def _check_case(case: CheckedPoints, number: int, usual: UsualShape, scheme: LandmarkScheme) -> list[Finding]:
-    points, order = case.positions, scheme.mirror_order()
-    if np.isfinite(points).all(axis=1).sum() < FEWEST_POINTS:
-        return []
-    findings = []
-    prediction = usual.predict(points, without=number)
-    mirrored = np.where((order >= 0)[:, None], points[order], np.nan)
-    paired = np.isfinite(points + mirrored).all(axis=1) & (order != np.arange(len(order)))
-    if paired.any() and np.isfinite(mirrored).all(axis=1).sum() >= FEWEST_POINTS:
-        exchanged = usual.predict(mirrored, without=number)
-        before, after = (float(np.median((p.distance / usual.spread)[paired])) for p in (prediction, exchanged))
-        if before > SIDES_GAIN * after and before > SIDES_SPREADS:
-            reason = (
-                "Left and right are exchanged in all pairs, or the scan is a mirror image: exchange the names, "
-                "or load the scan again."
-            )
-            findings.append(Finding(case.case, FindingKind.SIDES, None, reason, before / after))
-            points, prediction = mirrored, exchanged
-    swapped, swaps = _swaps(case.case, points, prediction, usual.spread, scheme)
-    return [*findings, *swaps, *_outliers(case.case, points, prediction, usual.spread, scheme, swapped)]
-
-
-def _swaps(
-    case: str, points: np.ndarray, prediction: Prediction, spread: np.ndarray, scheme: LandmarkScheme
-) -> tuple[set[int], list[Finding]]:
-    """Pairs whose points fit much better exchanged; the indices of these points, and one finding a pair."""
-    index = {name: k for k, name in enumerate(scheme.names)}
-    swapped: set[int] = set()
-    findings = []
-    for left, right in scheme.pairs:
-        pair = [index[left], index[right]]
-        straight = prediction.distance[pair] / spread[pair]
-        crossed = np.linalg.norm(points[pair[::-1]] - prediction.expected[pair], axis=1) / spread[pair]
-        if not np.isfinite([*straight, *crossed]).all():
-            continue
-        cost, other = float(np.linalg.norm(straight)), float(np.linalg.norm(crossed))
-        if cost > SWAP_SPREADS * np.sqrt(2) and cost > SWAP_GAIN * other:
-            swapped.update(pair)
-            distance = float(prediction.distance[pair].max())
-            reason = f"'{left}' and '{right}' lie where the other is expected: exchange the two points."
-            findings.append(
-                Finding(
-                    case, FindingKind.SWAP, left, reason, distance, "mm", points[pair[0]], prediction.expected[pair[0]]
-                )
-            )
-    return swapped, findings
-
-
-def _outliers(
-    case: str, points: np.ndarray, prediction: Prediction, spread: np.ndarray, scheme: LandmarkScheme, told: set[int]
-) -> list[Finding]:
-    findings = []
-    for k, name in enumerate(scheme.names):
-        distance = prediction.distance[k]
-        if k in told or not np.isfinite(distance) or distance <= OUTLIER_SPREADS * spread[k]:
-            continue
-        reason = (
-            f"'{name}' lies {distance:.1f} mm from where the other cases have it, which is usually "
-            f"{spread[k]:.1f} mm: look whether it is right."
-        )
-        findings.append(
-            Finding(case, FindingKind.OUTLIER, name, reason, float(distance), "mm", points[k], prediction.expected[k])
-        )
-    return findings
-
-
-def _mutual_distances(points: np.ndarray) -> np.ndarray:
-    """(K * K,) mm between all points."""
-    return np.linalg.norm(points[:, None] - points[None], axis=2).ravel()
-
-
-def _is_moved_copy(points: np.ndarray, others: np.ndarray) -> bool:
-    both = np.isfinite(points).all(axis=1) & np.isfinite(others).all(axis=1)
-    pose = rigid_fit(points[both], others[both])
-    return bool(np.linalg.norm(pose.to_lps(points[both]) - others[both], axis=1).max() <= COPIED_MM)

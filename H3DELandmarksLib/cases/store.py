@@ -1,119 +1,80 @@
-"""A project folder: one scheme, many cases, nothing ever overwritten."""
+"""A folder of corrected cases: one scheme, many cases, nothing ever overwritten; and the index that sums it up."""
 
 from __future__ import annotations
 
 import hashlib
-import re
+import logging
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 from uuid import uuid4
 
 import numpy as np
 
 from H3DELandmarksLib import __version__
-from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import TEMPORARY_PREFIX, flush, remove_forgotten, replaced_when_complete, take_place
-from H3DELandmarksLib.core.geometry import Grid, Volume, canonical
+from H3DELandmarksLib.core.errors import InputError, OutputError
+from H3DELandmarksLib.core.files import (
+    TEMPORARY_PREFIX,
+    append_numbered,
+    atomic_move,
+    atomic_write,
+    numbered_folders,
+    remove_forgotten,
+)
+from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
-from H3DELandmarksLib.formats import strict_json as strict
-from H3DELandmarksLib.formats.case_record import CASE_ID, CaseLandmark, ModelName, Revision, complete
+from H3DELandmarksLib.formats.case_record import (
+    CASE_ID,
+    TIME_FORMAT,
+    CaseLandmark,
+    CaseSummary,
+    ImageContent,
+    ImageRecord,
+    IndexRecord,
+    ModelName,
+    Revision,
+    RevisionRecord,
+    complete,
+)
+from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, to_json
 from H3DELandmarksLib.formats.schemes import SchemeHistory, SchemeStep, read_scheme_bytes, scheme_bytes
 from H3DELandmarksLib.io.images import read_volume, write_volume
 
-ASIDE = f"{TEMPORARY_PREFIX}incoming"
+log = logging.getLogger(__name__)
+Record = TypeVar("Record")
+
+SCHEMES, CASES, INDEX = "schemes", "cases", "index.json"
+SCHEME, MIGRATION = "scheme.json", "migration.json"
+IMAGE, CONTENT, REVISION = "image.nrrd", "image.json", "revision.json"
+STAGING = f"{TEMPORARY_PREFIX}incoming"
+MAX_OF_SAME_VOXELS = 9
 
 
 @contextmanager
-def folder_aside(project: Path) -> Iterator[Path]:
+def staging_folder(project: Path) -> Iterator[Path]:
     """A new folder to prepare what will be added; removed at the end with whatever is left in it.
 
     Raises:
-        InputError: something in the block could not be written.
+        OutputError: something in the block could not be written.
     """
-    aside = project / ASIDE / uuid4().hex
+    staging = project / STAGING / uuid4().hex
     try:
-        aside.mkdir(parents=True)
-        remove_forgotten([*aside.parent.iterdir(), *project.glob(f"{TEMPORARY_PREFIX}*-*")])
-        yield aside
+        staging.mkdir(parents=True)
+        remove_forgotten([*staging.parent.iterdir(), *project.glob(f"{TEMPORARY_PREFIX}*-*")])
+        yield staging
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise InputError(
+        raise OutputError(
             f"The project '{project}' cannot be written to ({reason}): check the permission and the free space; "
-            "what was complete before is unchanged."
+            "what was complete before is unchanged.",
+            error,
         ) from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a small file that takes the place of an older one when it is complete."""
-    with replaced_when_complete(path) as temporary:
-        temporary.write_bytes(content)
-        flush(temporary)
-
-
-MOST_VOXELS = 2**31
-SAME_PLACE = 0.05  # voxels; NIfTI keeps positions to about seven digits
-_FIELDS = ("format_version", "voxels_sha256", "shape", "affine")
-
-
-@dataclass(frozen=True)
-class ImageContent:
-    """Values and place of a scan, its axes in the order closest to L, P, S.
-
-    Attributes:
-        digest: SHA-256 of shape and values, whatever number type and axis order they were stored in.
-        grid: where the voxels lie.
-    """
-
-    digest: str
-    grid: Grid
-
-    @property
-    def case_id(self) -> str:
-        """Id of the first case with these voxels; other cases with the same voxels elsewhere get a number behind."""
-        return f"case-{self.digest[:16]}"
-
-    def same_voxels(self, other: ImageContent) -> bool:
-        """Whether the values are the same."""
-        return self.digest == other.digest
-
-    def same_image(self, other: ImageContent) -> bool:
-        """Whether values and place are the same."""
-        if not self.same_voxels(other) or self.grid.shape != other.grid.shape:
-            return False
-        corners = np.array(np.meshgrid(*([0, n - 1] for n in self.grid.shape), indexing="ij")).reshape(3, -1).T
-        apart = self.grid.lps_from_ijk(corners) - other.grid.lps_from_ijk(corners)
-        return bool(np.linalg.norm(apart, axis=1).max() <= SAME_PLACE * self.grid.spacing.min())
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form."""
-        return {
-            "format_version": 1,
-            "voxels_sha256": self.digest,
-            "shape": list(self.grid.shape),
-            "affine": self.grid.affine.tolist(),
-        }
-
-    @classmethod
-    def from_dict(cls, data: Any) -> ImageContent:
-        """Read the form written by `to_dict`; raises Malformed."""
-        entry = strict.fields(data, _FIELDS)
-        digest = strict.text(entry["voxels_sha256"], 64)
-        if entry["format_version"] != 1 or len(digest) != 64 or set(digest) - set("0123456789abcdef"):
-            raise strict.Malformed("another format")
-        shape = tuple(strict.whole(size, 1, 2**16) for size in strict.listed(entry["shape"], 3))
-        if len(shape) != 3 or np.prod(shape, dtype=np.float64) > MOST_VOXELS:
-            raise strict.Malformed("no size of a scan")
-        try:
-            return cls(digest, Grid(strict.matrix(entry["affine"]), shape))
-        except InputError as error:
-            raise strict.Malformed("no geometry") from error
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def content_of(volume: Volume) -> ImageContent:
@@ -123,10 +84,6 @@ def content_of(volume: Volume) -> ImageContent:
     for plane in np.moveaxis(ordered.array, -1, 0):
         digest.update(np.ascontiguousarray(plane, dtype="<f8") + 0.0)  # adding 0 makes -0 and 0 the same
     return ImageContent(digest.hexdigest(), ordered.grid)
-
-
-IMAGE, CONTENT, REVISION = "image.nrrd", "image.json", "revision.json"
-NUMBERED = re.compile(r"[0-9]{6}")
 
 
 @dataclass(frozen=True)
@@ -155,10 +112,7 @@ class CaseFiles:
         Raises:
             InputError: the case is damaged.
         """
-        try:
-            return ImageContent.from_dict(strict.load(self.folder / CONTENT))
-        except (OSError, strict.Malformed) as error:
-            raise self._damaged(error) from error
+        return ImageContent.from_record(self._read(ImageRecord, self.folder / CONTENT))
 
     def volume(self) -> Volume:
         """The scan.
@@ -170,7 +124,7 @@ class CaseFiles:
 
     def revision_numbers(self) -> list[int]:
         """Numbers of all reviews, the oldest first."""
-        return sorted(int(path.name) for path in self.folder.iterdir() if NUMBERED.fullmatch(path.name))
+        return [int(path.name) for path in numbered_folders(self.folder)]
 
     def revision(self, number: int | None = None) -> Revision:
         """One review; the newest when no number is given.
@@ -178,18 +132,21 @@ class CaseFiles:
         Raises:
             InputError: it is not there, or damaged.
         """
-        try:
-            number = max(self.revision_numbers()) if number is None else number
-            return Revision.from_dict(strict.load(self.folder / numbered(number) / REVISION))
-        except (OSError, ValueError) as error:
-            raise self._damaged(error) from error
+        number = max(self.revision_numbers(), default=0) if number is None else number
+        return Revision.from_record(self._read(RevisionRecord, self.folder / numbered(number) / REVISION))
 
     def revisions(self) -> list[Revision]:
         """All reviews, the oldest first."""
         return [self.revision(number) for number in self.revision_numbers()]
 
-    def _damaged(self, error: Exception) -> InputError:
-        return InputError(f"The case '{self.folder}' is damaged ({error}): restore it from a backup, or move it away.")
+    def _read(self, record: type[Record], path: Path) -> Record:
+        try:
+            return build(record, parse_json(path.read_bytes()))
+        except (OSError, FormatError) as error:
+            raise InputError(
+                f"The case '{self.folder}' is damaged ({path.name}: {getattr(error, 'strerror', None) or error}): "
+                "restore it from a backup, or move it away."
+            ) from error
 
 
 def numbered(number: int) -> str:
@@ -197,7 +154,7 @@ def numbered(number: int) -> str:
     return f"{number:06d}"
 
 
-def prepare_case(folder: Path, volume: Volume, content: ImageContent, revisions: list[Revision]) -> None:
+def prepare_case(folder: Path, volume: Volume, content: ImageContent, revisions: Sequence[Revision]) -> None:
     """Write everything that belongs to a new case into a new folder, and read the scan back to be sure of it.
 
     Raises:
@@ -208,20 +165,14 @@ def prepare_case(folder: Path, volume: Volume, content: ImageContent, revisions:
     write_volume(folder / IMAGE, volume)
     if not content_of(read_volume(folder / IMAGE)).same_image(content):
         raise OSError(0, "the scan was not kept exactly")
-    (folder / CONTENT).write_bytes(strict.dump(content.to_dict()))
+    (folder / CONTENT).write_bytes(to_json(content.to_record()))
     for number, revision in enumerate(revisions, 1):
-        prepare_revision(folder / numbered(number), revision)
+        (folder / numbered(number)).mkdir()
+        _write_revision(folder / numbered(number), revision)
 
 
-def prepare_revision(folder: Path, revision: Revision) -> None:
-    """Write a review into a new folder, which replaces what was prepared there before."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    (folder / REVISION).write_bytes(strict.dump(revision.to_dict()))
-
-
-SCHEMES, CASES, SCHEME, MIGRATION = "schemes", "cases", "scheme.json", "migration.json"
-MOST_OF_SAME_VOXELS = 9
+def _write_revision(folder: Path, revision: Revision) -> None:
+    (folder / REVISION).write_bytes(to_json(revision.to_record()))
 
 
 @dataclass(frozen=True)
@@ -271,20 +222,19 @@ class CaseProject:
             InputError: as for `scheme`.
         """
         try:
-            names = sorted(p.name for p in (self.folder / SCHEMES).iterdir() if NUMBERED.fullmatch(p.name))
+            places = numbered_folders(self.folder / SCHEMES)
         except OSError:
-            names = []
-        if not names:
+            places = []
+        if not places:
             raise InputError(
                 f"'{self.folder}' holds no project of cases: choose another folder, or start a project there."
             )
-        places = [self.folder / SCHEMES / name for name in names]
         try:
             return SchemeHistory(
                 tuple(read_scheme_bytes((place / SCHEME).read_bytes()) for place in places),
                 tuple(SchemeStep.from_bytes((place / MIGRATION).read_bytes()) for place in places[1:]),
             )
-        except (OSError, strict.Malformed) as error:
+        except (OSError, FormatError) as error:
             raise InputError(f"The project '{self.folder}' has a damaged scheme: restore it from a backup.") from error
 
     def review(self, case: CaseFiles) -> Revision:
@@ -344,10 +294,10 @@ class CaseProject:
         subject = self._subject(subject, known)
         now = (time or datetime.now(timezone.utc)).replace(microsecond=0)
         revision = Revision(complete(scheme, landmarks), (scheme.id, scheme.version), model, __version__, now, subject)
-        with folder_aside(self.folder) as aside:
+        with staging_folder(self.folder) as staging:
             if known is None:
-                prepare_case(aside / "case", volume, content, [revision])
-            return self.add_prepared(aside / "case", content, [revision])
+                prepare_case(staging / "case", volume, content, [revision])
+            return self.add_prepared(staging / "case", content, [revision])
 
     def _subject(self, subject: str | None, known: CaseFiles | None) -> str | None:
         """The case that stands for the subject of a scan; None for the scan's own."""
@@ -369,26 +319,28 @@ class CaseProject:
             case, free = self._find(content)
             if case is not None:
                 return self._add_revisions(prepared.parent / "revision", case, revisions)
-            if take_place(prepared, self.folder / CASES / free):
+            if atomic_move(prepared, self.folder / CASES / free):
                 return Added(free, len(revisions), True, True)
 
-    def _add_revisions(self, aside: Path, case: CaseFiles, revisions: Sequence[Revision]) -> Added:
-        """Add reviews to a case; another program may do the same at the same time."""
-        added = False
+    def _add_revisions(self, staging: Path, case: CaseFiles, revisions: Sequence[Revision]) -> Added:
+        """Add reviews to a case; another program may do the same at the same time.
+
+        A single review is left out where the newest one says the same, several where any one does.
+        """
+        is_new = False
         for revision in revisions:
             if revision.subject == case.id:
                 revision = replace(revision, subject=None)
-            while True:
-                last = max(case.revision_numbers(), default=0)
+
+            def prepare(folder: Path, revision: Revision = revision) -> bool:
                 known = case.revisions()
-                told = known[-1:] if len(revisions) == 1 else known
-                if any(revision.says_the_same(other) for other in told):
-                    break
-                prepare_revision(aside, revision)
-                if take_place(aside, case.folder / numbered(last + 1)):
-                    added = True
-                    break
-        return Added(case.id, max(case.revision_numbers()), False, added)
+                if any(revision.says_the_same(other) for other in (known[-1:] if len(revisions) == 1 else known)):
+                    return False
+                _write_revision(folder, revision)
+                return True
+
+            is_new = append_numbered(case.folder, staging, prepare) is not None or is_new
+        return Added(case.id, max(case.revision_numbers()), False, is_new)
 
     def _find(self, content: ImageContent) -> tuple[CaseFiles | None, str]:
         """The case of a content, and the id for a new one."""
@@ -397,10 +349,10 @@ class CaseProject:
                 return None, case.id
             if case.content().same_image(content):
                 return case, case.id
-        raise InputError(f"These voxels are in the project at {MOST_OF_SAME_VOXELS} places already: remove some first.")
+        raise InputError(f"These voxels are in the project at {MAX_OF_SAME_VOXELS} places already: remove some first.")
 
     def _places(self, content: ImageContent) -> Iterator[CaseFiles]:
-        for number in range(1, MOST_OF_SAME_VOXELS + 1):
+        for number in range(1, MAX_OF_SAME_VOXELS + 1):
             name = content.case_id if number == 1 else f"{content.case_id}-{number}"
             yield CaseFiles(self.folder / CASES / name)
 
@@ -420,11 +372,13 @@ def create_project(folder: str | Path, scheme: LandmarkScheme) -> CaseProject:
     try:
         (project.folder / SCHEMES).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"The project '{folder}' cannot be made ({error.strerror}): choose another folder.") from error
-    with folder_aside(project.folder) as aside:
-        (aside / "scheme").mkdir()
-        (aside / "scheme" / SCHEME).write_bytes(content)
-        if not take_place(aside / "scheme", project.folder / SCHEMES / numbered(1)):
+        raise OutputError(
+            f"The project '{folder}' cannot be made ({error.strerror}): choose another folder.", error
+        ) from error
+    with staging_folder(project.folder) as staging:
+        (staging / "scheme").mkdir()
+        (staging / "scheme" / SCHEME).write_bytes(content)
+        if not atomic_move(staging / "scheme", project.folder / SCHEMES / numbered(1)):
             raise InputError(f"'{folder}' holds a project of cases already: use that one, or choose another folder.")
     return project
 
@@ -438,3 +392,55 @@ def open_project(folder: str | Path) -> CaseProject:
     project = CaseProject(Path(folder))
     project.schemes()
     return project
+
+
+def read_index(project: CaseProject, rebuild: bool = False) -> list[CaseSummary]:
+    """The index, brought up to date with the cases; damaged cases are left out with a warning.
+
+    Args:
+        project: whose cases are summed up.
+        rebuild: read every case again, whatever the index says.
+    """
+    history = project.history()
+    scheme = f"{history.newest.id}@{history.newest.version}"
+    kept = {} if rebuild else {summary.id: summary for summary in _stored_index(project, scheme)}
+    summaries = []
+    for case in project.cases():
+        try:
+            newest = max(case.revision_numbers(), default=0)
+            known = kept.get(case.id)
+            summaries.append(known if known and known.revision == newest else _summary(case, history))
+        except InputError as error:
+            log.warning("%s", error)
+    if rebuild or summaries != list(kept.values()):
+        try:
+            with atomic_write(project.folder / INDEX) as temporary:
+                temporary.write_bytes(to_json(IndexRecord(2, scheme, tuple(summaries))))
+        except OutputError as error:
+            log.warning("%s The cases themselves are complete.", error)
+    return summaries
+
+
+def _stored_index(project: CaseProject, scheme: str) -> Sequence[CaseSummary]:
+    """What the file says; nothing where it is missing, cannot be used, or is of another scheme."""
+    try:
+        record = build(IndexRecord, parse_json((project.folder / INDEX).read_bytes()))
+    except (OSError, FormatError):
+        return ()
+    return record.cases if record.scheme == scheme else ()
+
+
+def _summary(case: CaseFiles, history: SchemeHistory) -> CaseSummary:
+    number = max(case.revision_numbers(), default=0)
+    revision, grid = case.revision(number), case.content().grid
+    return CaseSummary(
+        case.id,
+        number,
+        revision.subject or case.id,
+        revision.time.strftime(TIME_FORMAT),
+        None if revision.model is None else str(revision.model),
+        "@".join(revision.scheme),
+        grid.shape,
+        tuple(round(float(x), 6) for x in grid.spacing),
+        history.now(revision).counts(),
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -37,8 +36,13 @@ def add_scheme_actions(actions: argparse._SubParsersAction) -> None:
     migrating.add_argument("--scheme", required=True, metavar="FILE", help="the new version: id, version, landmarks")
     _add_what_stays(migrating)
 
-    editing = add_action(actions, "scheme", "show the versions of the scheme, or make a new one", run_scheme)
-    editing.add_argument("--add", action="append", default=[], metavar="NAME", help="new landmark, with --define")
+    editing = add_action(
+        actions,
+        "scheme",
+        "show the versions of the scheme, or make single changes ('cases migrate' for pairs and all else)",
+        run_scheme,
+    )
+    editing.add_argument("--add", action="append", default=[], metavar="NAME", help="new midline point, with --define")
     editing.add_argument(
         "--define",
         action="append",
@@ -48,23 +52,6 @@ def add_scheme_actions(actions: argparse._SubParsersAction) -> None:
         help="where a landmark lies: words for a new one, another definition for an old one",
     )
     editing.add_argument("--drop", action="append", default=[], metavar="NAME", help="leave a landmark out")
-    editing.add_argument(
-        "--pair",
-        action="append",
-        default=[],
-        nargs=2,
-        metavar=("LEFT", "RIGHT"),
-        help="names that a mirror image exchanges",
-    )
-    editing.add_argument(
-        "--lateral",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="landmark of one side without a counterpart in the scheme",
-    )
-    editing.add_argument("--version", metavar="TEXT", help="of the new scheme (default: the old one counted up)")
-    editing.add_argument("--output", metavar="FILE", help="write the new scheme there, for 'cases migrate' later")
     _add_what_stays(editing)
 
 
@@ -96,34 +83,20 @@ def run_migrate(options: argparse.Namespace, console: Console) -> bool:
 
 
 def run_scheme(options: argparse.Namespace, console: Console) -> bool:
-    """Show versions, write a new one to a file, or migrate to it."""
+    """Show versions, or migrate to one with single changes."""
     from H3DELandmarksLib.cases import open_project
     from H3DELandmarksLib.cases.schemes import SchemeEdit
 
     project = open_project(options.project)
-    edit = SchemeEdit(
-        options.add,
-        dict(options.define),
-        options.drop,
-        _renamings(options.rename),
-        options.pair,
-        options.lateral,
-        options.version,
-    )
-    if edit == SchemeEdit([], {}, [], {}, [], [], options.version):
+    edit = SchemeEdit(options.add, dict(options.define), options.drop, _renamings(options.rename))
+    if edit == SchemeEdit([], {}, [], {}):
         return _show(project, options, console)
-    scheme = edit.applied_to(project.scheme)
-    if options.output is None:
-        return _migrate(project, scheme, options, console)
-    _write_scheme(Path(options.output), scheme)
-    console.say(f"Wrote version {scheme.version} of the scheme, which the project does not have yet: {options.output}")
-    console.document({"ok": True, "output": options.output, "scheme": scheme.to_dict(), "done": False})
-    return True
+    return _migrate(project, edit.applied_to(project.scheme), options, console)
 
 
 def _migrate(project: CaseProject, scheme: LandmarkScheme, options: argparse.Namespace, console: Console) -> bool:
-    from H3DELandmarksLib.cases.index import read_index
     from H3DELandmarksLib.cases.schemes import migrate, plan_migration
+    from H3DELandmarksLib.cases.store import read_index
 
     plan = plan_migration(project, scheme, _renamings(options.rename), options.same_points)
     for sentence in plan.sentences():
@@ -137,8 +110,8 @@ def _migrate(project: CaseProject, scheme: LandmarkScheme, options: argparse.Nam
 
 
 def _show(project: CaseProject, options: argparse.Namespace, console: Console) -> bool:
-    if options.output or options.version or options.same_points or options.dry_run:
-        raise InputError("Nothing is to be changed: give --add, --define, --drop, --rename, --pair or --lateral.")
+    if options.same_points or options.dry_run:
+        raise InputError("Nothing is to be changed: give --add, --define, --drop or --rename.")
     schemes = project.schemes()
     for scheme in schemes:
         console.say(f"{scheme.id} {scheme.version}: {len(scheme)} landmarks")
@@ -161,37 +134,22 @@ def _renamings(words: Iterable[str]) -> dict[str, str]:
     return renamed
 
 
-def _write_scheme(path: Path, scheme: LandmarkScheme) -> None:
-    from H3DELandmarksLib.core.files import replaced_when_complete
-
-    if path.exists():
-        raise InputError(f"'{path}' is there already: choose another name.")
-    with replaced_when_complete(path) as temporary:
-        temporary.write_text(json.dumps(scheme.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-ORDERS = ("random", "combined", "uncertainty", "distance")  # as benefit.ORDERS, the default first
-COLUMNS = ("rank", "scan", "score", "uncertainty", "distance", "reasons")
-RANKING_DESCRIPTION = (
-    "Ranks unlabelled scans for correction and says of each how unsure the model is of its points, and how unlike its "
-    "shape is to what is known, so that scans which repeat others come last."
-)
+RANKING_COLUMNS = ("rank", "scan", "reason")
 
 
 def add_next_case_action(actions: argparse._SubParsersAction) -> None:
     """Declare the action."""
-    action = actions.add_parser("rank", help="which scan of a folder to correct next", description=RANKING_DESCRIPTION)
-    action.add_argument("folder", metavar="FOLDER", help="with scans, or with one folder for each DICOM scan")
-    action.add_argument("--model", required=True, metavar="ID", help="id, id@version or path of a model package")
-    action.add_argument("--cases", metavar="PROJECT", help="leave out its scans, and count its cases as known")
-    action.add_argument("--output", required=True, metavar="FILE", help="table (.csv), the most useful scan first")
-    action.add_argument(
-        "--order",
-        choices=ORDERS,
-        default=ORDERS[0],
-        help="what counts: chance, uncertainty and distance, or one of them; what nearly repeats "
-        "another scan comes last (default: %(default)s, which no other has beaten on mouse skulls)",
+    action = actions.add_parser(
+        "rank",
+        help="which scan of a folder to correct next",
+        description="Puts scans in random order; those that nearly repeat a case or another scan come last.",
     )
+    action.add_argument("folder", metavar="FOLDER", help="with scans, or with one folder for each DICOM scan")
+    action.add_argument(
+        "--model", required=True, metavar="ID", help="finds the points; id, id@version or path of a model package"
+    )
+    action.add_argument("--cases", metavar="PROJECT", help="leave out its scans, and count its cases as known")
+    action.add_argument("--output", required=True, metavar="FILE", help="table (.csv), the first scan first")
     action.add_argument(
         "--spacing",
         type=pixel_size,
@@ -213,14 +171,14 @@ def rank(options: argparse.Namespace, console: Console) -> bool:
     _check_replaceable(output)
     project = None if options.cases is None else open_project(options.cases)
     detector = load_detector(options.model, options.device, options.backend, options.precision)
-    scans = scans_in(Path(options.folder), detector.flat)
+    scans = scans_in(Path(options.folder), detector.is_2d)
     with console.task("rank") as progress:
-        ranking = rank_scans(scans, detector, project, progress, None, options.spacing, options.order)
+        ranking = rank_scans(scans, detector, project, progress, None, options.spacing)
     _write_ranking(output, ranking)
     for scan, sentence in ranking.unreadable:
         console.warn(sentence if str(scan) in sentence else f"{scan}: {sentence}")
     for place, entry in enumerate(ranking.ranked, 1):
-        console.say(f"{place:3d}  {entry.score:.2f}  {entry.scan.name}  {'; '.join(entry.reasons)}")
+        console.say(f"{place:3d}  {entry.scan.name}  {entry.reason}")
     console.say(
         f"{len(ranking.ranked)} scans ranked, {len(ranking.known)} in the project already, "
         f"{len(ranking.unreadable)} left out: {output}"
@@ -249,22 +207,19 @@ def _check_replaceable(path: Path) -> None:
             header = path.read_text(encoding="utf-8").partition("\n")[0].strip()
         except (OSError, UnicodeDecodeError):
             header = ""
-        if header != ",".join(COLUMNS):
+        if not header.startswith("rank,scan,"):  # rankings of before had other columns behind these
             raise InputError(f"'{path}' is there and no ranking, and is kept: choose another name.")
 
 
 def _write_ranking(path: Path, ranking: Ranking) -> None:
     """The table; scans that could not be ranked are not in it."""
-    from H3DELandmarksLib.core.files import replaced_when_complete
+    from H3DELandmarksLib.core.files import atomic_write
 
-    with replaced_when_complete(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for place, scan in enumerate(ranking.ranked, 1):
-            distance = "" if scan.distance != scan.distance else f"{scan.distance:.3f}"
-            writer.writerow(
-                [place, scan.scan, f"{scan.score:.4f}", f"{scan.uncertainty:.4f}", distance, "; ".join(scan.reasons)]
-            )
+        writer.writerow(RANKING_COLUMNS)
+        for place, entry in enumerate(ranking.ranked, 1):
+            writer.writerow([place, entry.scan, entry.reason])
 
 
 FORMS = ("folder", "mml", "nnlandmark", "zip")
@@ -341,8 +296,8 @@ def start(options: argparse.Namespace, console: Console) -> bool:
 def add_case(options: argparse.Namespace, console: Console) -> bool:
     """Add one case."""
     from H3DELandmarksLib.cases import open_project
-    from H3DELandmarksLib.cases.decisions import landmarks_from_sets
-    from H3DELandmarksLib.cases.index import read_index
+    from H3DELandmarksLib.cases.exchange import landmarks_from_sets
+    from H3DELandmarksLib.cases.store import read_index
     from H3DELandmarksLib.io.images import read_volume
     from H3DELandmarksLib.io.markups import read_markups
 
@@ -369,7 +324,7 @@ def add_case(options: argparse.Namespace, console: Console) -> bool:
 def list_cases(options: argparse.Namespace, console: Console) -> bool:
     """List cases; returns whether every case can be read."""
     from H3DELandmarksLib.cases import open_project
-    from H3DELandmarksLib.cases.index import read_index
+    from H3DELandmarksLib.cases.store import read_index
 
     project = open_project(options.project)
     scheme, summaries = project.scheme, read_index(project, options.rebuild)
@@ -387,7 +342,7 @@ def bring_in(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.cases import open_project
     from H3DELandmarksLib.cases.archive import add_archive
     from H3DELandmarksLib.cases.exchange import import_cases
-    from H3DELandmarksLib.cases.index import read_index
+    from H3DELandmarksLib.cases.store import read_index
 
     project, source = open_project(options.project), Path(options.source)
     form = _form(options.form, source)

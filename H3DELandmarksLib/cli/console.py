@@ -1,4 +1,4 @@
-"""Arguments that several commands share."""
+"""The output of commands, for people or for programs, and the options that several commands share."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ from typing import Any
 
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.core.errors import H3DELandmarksError
+from H3DELandmarksLib.core.execution import BACKENDS, DEVICES, PRECISIONS
 from H3DELandmarksLib.core.research import PACKAGE as RESEARCH_PACKAGE
+from H3DELandmarksLib.core.text import plain
 
-Progress = Callable[..., None]  # fraction, message, and for programs what else a command tells by name
+# Receives the fraction done, what is being done, and what else a command tells programs, by name.
+Report = Callable[..., None]
 LOG_NAME = "h3delandmarks.log"
 SECONDS_BETWEEN_LINES = 0.2  # a program that shows progress must not drown in it
 
@@ -53,7 +56,7 @@ class Console:
         if self._as_lines:
             self._line(event="result", **content)
         elif self._for_programs:
-            print(json.dumps(_plain(content), indent=2, allow_nan=False))
+            print(json.dumps(plain(content), indent=2, allow_nan=False))
 
     def warn(self, message: str) -> None:
         """Tell about something that does not stop the work."""
@@ -80,7 +83,7 @@ class Console:
         return message
 
     @contextmanager
-    def task(self, name: str) -> Iterator[Progress]:
+    def task(self, name: str) -> Iterator[Report]:
         """Show how far a piece of work is; gives the callback to report it.
 
         Args:
@@ -116,7 +119,7 @@ class Console:
             for package in packages:
                 package.removeHandler(shown)
 
-    def _lines_about(self, name: str) -> Progress:
+    def _lines_about(self, name: str) -> Report:
         last = -math.inf
 
         def report(fraction: float, message: str, **more: Any) -> None:
@@ -129,7 +132,7 @@ class Console:
         return report
 
     def _line(self, **content: Any) -> None:
-        print(json.dumps(_plain(content), allow_nan=False), flush=True)
+        print(json.dumps(plain(content), allow_nan=False), flush=True)
 
     def _logged(self, error: Exception) -> str:
         details = "".join(traceback.format_exception(error))
@@ -172,7 +175,7 @@ def _sentence(error: Exception) -> str | None:
 
 
 @contextmanager
-def _progress_bar(name: str) -> Iterator[Progress]:
+def _progress_bar(name: str) -> Iterator[Report]:
     from tqdm import tqdm
 
     layout = "{desc} {percentage:3.0f}%|{bar}| {postfix}"
@@ -185,22 +188,26 @@ def _progress_bar(name: str) -> Iterator[Progress]:
         yield report
 
 
-def _plain(value: Any) -> Any:
-    """The same content in types that JSON has; what is not a finite number becomes None."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
+def add_command(
+    commands: argparse._SubParsersAction, name: str, *, help: str, example: str, description: str | None = None
+) -> argparse.ArgumentParser:
+    """Declare a command or an action of one.
+
+    Args:
+        commands: where.
+        name: of the command.
+        help: its line in the list of commands.
+        example: arguments of a typical call, shown at the end of its own help.
+        description: of its own help, where `help` does not say enough.
+    """
+    text = description or f"{help[0].upper()}{help[1:]}."
+    return commands.add_parser(name, help=help, description=text, epilog=f"Example: %(prog)s {example}")
 
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
-BACKENDS = ("auto", "torch", "openvino")
-PRECISIONS = ("auto", "fp32", "half")
+def add_model(parser: argparse.ArgumentParser, *names: str, **changes: Any) -> None:
+    """An argument that names a model; without names it is ``model``."""
+    settings = {"metavar": "ID", "help": "id, id@version or path of a model package", **changes}
+    parser.add_argument(*(names or ("model",)), **settings)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -6,23 +6,76 @@ import argparse
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from H3DELandmarksLib.cli.console import Console, add_engine, add_json, add_progress
+from H3DELandmarksLib.cli.console import Console, add_command, add_engine, add_json, add_model, add_progress
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.execution import Progress, part_of
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.cli.result_files import ResultFiles
     from H3DELandmarksLib.core.geometry import Volume
     from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
     from H3DELandmarksLib.detection import Detector
+    from H3DELandmarksLib.formats.results import LandmarkResult, ScanResult
 
 logger = logging.getLogger(__name__)
+SEARCH_SHARE = 0.5  # of the work, where another model finds first where to search
 
 
-def add_selection(parser: argparse.ArgumentParser) -> None:
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Declare the command."""
+    parser = add_command(
+        commands,
+        "detect",
+        help="find landmarks in scans",
+        description="Writes NAME.mrk.json (Slicer point list), NAME.csv (table) and on request NAME.png for each scan.",
+        example="scan.nrrd --model mouse-skull --output results",
+    )
+    parser.add_argument("scans", metavar="SCAN", nargs="+", help="NRRD, NIfTI, MetaImage, picture, DICOM or folder")
+    add_model(parser, "--model", required=True)
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
+    add_spacing(parser)
+    parser.add_argument("--picture", action="store_true", help="also draw each result")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace point lists even where a person has edited them"
+    )
+    _add_selection(parser)
+    add_engine(parser)
+    add_json(parser)
+    add_progress(parser)
+    parser.set_defaults(run=run)
+
+
+def add_spacing(parser: argparse.ArgumentParser) -> None:
+    """``--spacing``."""
+    parser.add_argument(
+        "--spacing",
+        type=pixel_size,
+        metavar="MM",
+        help="width and height of a pixel in mm, as 0.1 or 0.1x0.12, where the radiographs' files do not state it",
+    )
+
+
+def pixel_size(text: str) -> tuple[float, float]:
+    """Width and height of a pixel from a text such as 0.1 or 0.1x0.12.
+
+    Raises:
+        argparse.ArgumentTypeError: it holds something else.
+    """
+    try:
+        sizes = [float(word) for word in text.lower().split("x")]
+    except ValueError:
+        sizes = []
+    if len(sizes) not in (1, 2) or not all(0 < size < math.inf for size in sizes):
+        raise argparse.ArgumentTypeError(f"'{text}' is no pixel size in mm: write 0.1 or 0.1x0.12")
+    return sizes[0], sizes[-1]
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
     """``--landmarks``, and ``--roi`` or ``--roi-from`` with what belongs to it."""
     parser.add_argument(
         "--landmarks", nargs="+", metavar="NAME", help="landmarks to report (default: all landmarks of the model)"
@@ -60,68 +113,118 @@ def _margin(text: str) -> float:
     return margin
 
 
-def load_region_detector(options: argparse.Namespace) -> Detector | None:
+def run(options: argparse.Namespace, console: Console) -> bool:
+    """Detect; returns whether every scan succeeded."""
+    from H3DELandmarksLib.cli.result_files import make_folder, plan_results
+    from H3DELandmarksLib.formats.reading import to_plain
+    from H3DELandmarksLib.formats.results import DetectionResult, ModelName
+
+    console.log_folder = folder = make_folder(Path(options.output))
+    detector = load_detector(options.model, options.device, options.backend, options.precision)
+    _check_names(options.landmarks, detector.scheme)
+    region_detector = _load_region_detector(options)
+    scans = tuple(
+        _detect_scan(detector, files, options, console, region_detector)
+        for files in plan_results(options.scans, folder)
+    )
+    package = detector.package
+    result = DetectionResult(
+        ok=all(scan.ok for scan in scans), model=ModelName(package.id, package.version), scans=scans
+    )
+    console.document(to_plain(result))
+    return result.ok
+
+
+def load_detector(
+    model: str, device: str, backend: str = "auto", precision: str = "auto", landmarks: Sequence[str] | None = None
+) -> Detector:
+    """The detector of a model given by id, id@version or path.
+
+    Args:
+        model: which one.
+        device, backend, precision: as for `Detector`.
+        landmarks: names that it must have.
+    """
+    from H3DELandmarksLib.models import find_model
+
+    package = find_model(model)  # first: it fails within a moment, while PyTorch takes seconds to load
+    _check_names(landmarks, package.scheme)
+    from H3DELandmarksLib.detection import Detector
+
+    return Detector(package, device, backend, precision)
+
+
+def _load_region_detector(options: argparse.Namespace) -> Detector | None:
     """The detector of the model that finds where to search; None without ``--roi-from``.
 
     Raises:
         InputError: there is no such model, it has no such points, or points are named without a model.
     """
-    if not options.roi_from:
-        if options.roi_points:
-            raise InputError("--roi-points belongs to --roi-from: say which model finds them.")
-        return None
-    from H3DELandmarksLib.models import find_model
-
-    package = find_model(options.roi_from)
-    _check_names(options.roi_points, package.scheme)
-    from H3DELandmarksLib.detection import Detector
-
-    return Detector(package, options.device, options.backend, options.precision)
+    if options.roi_from:
+        return load_detector(options.roi_from, options.device, options.backend, options.precision, options.roi_points)
+    if options.roi_points:
+        raise InputError("--roi-points belongs to --roi-from: say which model finds them.")
+    return None
 
 
-def check_selection(options: argparse.Namespace, scheme: LandmarkScheme) -> None:
-    """Refuse names that a model does not have.
-
-    Raises:
-        InputError: which name it is, and which there are.
-    """
-    _check_names(options.landmarks, scheme)
-
-
-def _check_names(chosen: list[str] | None, scheme: LandmarkScheme) -> None:
+def _check_names(chosen: Sequence[str] | None, scheme: LandmarkScheme) -> None:
     for name in chosen or ():
         if name not in scheme.names:
             names = ", ".join(scheme.names)
             raise InputError(f"The model has no landmark '{name}': choose among {names}.")
 
 
-def detect_selected(
+def _detect_scan(
+    detector: Detector,
+    files: ResultFiles,
+    options: argparse.Namespace,
+    console: Console,
+    region_detector: Detector | None,
+) -> ScanResult:
+    """Detect in one scan and write its results; an error is told and ends this scan only."""
+    from H3DELandmarksLib.formats.results import ScanResult
+    from H3DELandmarksLib.io.images import read_volume
+
+    start = time.monotonic()
+    result = ScanResult(scan=str(files.scan), ok=False)
+    try:
+        with console.task(files.name) as progress:
+            files.check_replaceable(options.overwrite, options.picture)
+            volume = read_volume(files.scan, options.spacing)
+            landmarks = _detect_selected(detector, volume, options, progress, region_detector)
+            files.write(landmarks)
+            result = replace(result, markups=str(files.markups), table=str(files.table))
+            if options.picture:
+                files.draw(volume, landmarks, f"{files.name}: {detector.package.id} {detector.package.version}")
+                result = replace(result, picture=str(files.picture))
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        return replace(result, error=console.failure(error, str(files.scan)))
+    seconds = time.monotonic() - start
+    console.say(f"{files.scan}: {describe(landmarks)} in {seconds:.1f} s, written to {files.markups}")
+    return replace(result, ok=True, seconds=round(seconds, 2), landmarks=landmark_results(landmarks))
+
+
+def _detect_selected(
     detector: Detector,
     volume: Volume,
     options: argparse.Namespace,
-    progress: Callable[[float, str], None],
-    region_detector: Detector | None = None,
+    progress: Progress,
+    region_detector: Detector | None,
 ) -> LandmarkSet:
-    """Find the landmarks that the options ask for, in the order of the model.
-
-    Args:
-        detector: of the model.
-        volume: the whole scan.
-        options: as of `add_selection`.
-        progress: receives the fraction done and what is being done.
-        region_detector: finds where to search, see `load_region_detector`. Where it finds too little, a warning says
-            so, and the whole scan is searched.
+    """The landmarks that the options ask for, in the order of the model.
 
     Raises:
         InputError: the region cannot be read, or lies outside the scan.
     """
-    from H3DELandmarksLib.core.region import read_region
+    from H3DELandmarksLib.io.markups import read_region
 
     region = read_region(options.roi) if options.roi else None
     part = region.crop(volume) if region else volume
     if region_detector:
-        part = _found_part(region_detector, volume, options, lambda share, text: progress(0.5 * share, text))
-        progress = _second_half(progress)
+        part = _found_part(region_detector, volume, options, part_of(progress, 0.0, SEARCH_SHARE))
+        progress = part_of(progress, SEARCH_SHARE, 1 - SEARCH_SHARE)
     landmarks = detector.detect(part, progress=progress)
     if region:
         landmarks = region.limit(landmarks)
@@ -130,14 +233,8 @@ def detect_selected(
     return landmarks
 
 
-def _second_half(progress: Callable[[float, str], None]) -> Callable[[float, str], None]:
-    return lambda share, text: progress(0.5 + 0.5 * share, text)
-
-
-def _found_part(
-    detector: Detector, volume: Volume, options: argparse.Namespace, progress: Callable[[float, str], None]
-) -> Volume:
-    """The part of a scan around the places where a model sees or expects its points."""
+def _found_part(detector: Detector, volume: Volume, options: argparse.Namespace, progress: Progress) -> Volume:
+    """The part of a scan around the places where a model sees or expects its points; else the whole, with a warning."""
     from H3DELandmarksLib.core.region import region_around
 
     places = detector.likely_places(volume, progress=progress)
@@ -151,108 +248,6 @@ def _found_part(
     return volume
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "detect",
-        help="find landmarks in scans",
-        description="Writes NAME.mrk.json (Slicer point list), NAME.csv (table) and on request NAME.png for each scan.",
-    )
-    parser.add_argument("scans", metavar="SCAN", nargs="+", help="NRRD, NIfTI, MetaImage, picture, DICOM or folder")
-    parser.add_argument("--model", required=True, metavar="ID", help="id, id@version or path of a model package")
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument(
-        "--spacing",
-        type=pixel_size,
-        metavar="MM",
-        help="width and height of a pixel in mm, as 0.1 or 0.1x0.12, where the radiographs' files do not state it",
-    )
-    parser.add_argument("--picture", action="store_true", help="also draw each result")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace point lists even where a person has edited them"
-    )
-    add_selection(parser)
-    add_engine(parser)
-    add_json(parser)
-    add_progress(parser)
-    parser.set_defaults(run=run)
-
-
-def pixel_size(text: str) -> tuple[float, float]:
-    """Width and height of a pixel from a text such as 0.1 or 0.1x0.12.
-
-    Raises:
-        argparse.ArgumentTypeError: it holds something else.
-    """
-    try:
-        sizes = [float(word) for word in text.lower().split("x")]
-    except ValueError:
-        sizes = []
-    if len(sizes) not in (1, 2) or not all(0 < size < math.inf for size in sizes):
-        raise argparse.ArgumentTypeError(f"'{text}' is no pixel size in mm: write 0.1 or 0.1x0.12")
-    return sizes[0], sizes[-1]
-
-
-def run(options: argparse.Namespace, console: Console) -> bool:
-    """Detect; returns whether every scan succeeded."""
-    from H3DELandmarksLib.cli.result_files import make_folder, plan_results
-
-    console.log_folder = folder = make_folder(Path(options.output))
-    detector = load_detector(options.model, options.device, options.backend, options.precision)
-    check_selection(options, detector.scheme)
-    region = load_region_detector(options)
-    reports = [serve(detector, files, options, console, region) for files in plan_results(options.scans, folder)]
-    succeeded = all(report["ok"] for report in reports)
-    package = detector.package
-    console.document({"ok": succeeded, "model": {"id": package.id, "version": package.version}, "scans": reports})
-    return succeeded
-
-
-def load_detector(model: str, device: str, backend: str = "auto", precision: str = "auto") -> Detector:
-    """The detector of a model given by id, id@version or path."""
-    from H3DELandmarksLib.models import find_model
-
-    package = find_model(model)  # first: it fails within a moment, while PyTorch takes seconds to load
-    from H3DELandmarksLib.detection import Detector
-
-    return Detector(package, device, backend, precision)
-
-
-def serve(
-    detector: Detector,
-    files: ResultFiles,
-    options: argparse.Namespace,
-    console: Console,
-    region_detector: Detector | None = None,
-) -> dict[str, Any]:
-    """Detect in one scan and write its results; an error is told and ends this scan only.
-
-    Returns:
-        The scan's entry in the JSON document.
-    """
-    from H3DELandmarksLib.io.images import read_volume
-
-    start = time.monotonic()
-    report: dict[str, Any] = {"scan": str(files.scan), "ok": False}
-    try:
-        with console.task(files.name) as progress:
-            files.check_replaceable(options.overwrite, options.picture)
-            volume = read_volume(files.scan, options.spacing)
-            landmarks = detect_selected(detector, volume, options, progress, region_detector)
-            files.write(landmarks)
-            report |= {"markups": files.markups, "table": files.table}
-            if options.picture:
-                files.draw(volume, landmarks, f"{files.name}: {detector.package.id} {detector.package.version}")
-                report["picture"] = files.picture
-    except BrokenPipeError:
-        raise
-    except Exception as error:
-        return report | {"error": console.failure(error, str(files.scan))}
-    seconds = time.monotonic() - start
-    console.say(f"{files.scan}: {describe(landmarks)} in {seconds:.1f} s, written to {files.markups}")
-    return report | {"ok": True, "seconds": round(seconds, 2), "landmarks": landmark_entries(landmarks)}
-
-
 def describe(landmarks: LandmarkSet) -> str:
     """How many landmarks were found, and which were not."""
     absent = [name for name, present in zip(landmarks.names, landmarks.present) if not present]
@@ -260,18 +255,20 @@ def describe(landmarks: LandmarkSet) -> str:
     return f"{text} (absent: {', '.join(absent)})" if absent else text
 
 
-def landmark_entries(landmarks: LandmarkSet) -> list[dict[str, Any]]:
-    """JSON entries of landmarks; positions are LPS mm, null where absent."""
+def landmark_results(landmarks: LandmarkSet) -> tuple[LandmarkResult, ...]:
+    """Landmarks as programs read them."""
+    from H3DELandmarksLib.core.text import plain
+    from H3DELandmarksLib.formats.results import LandmarkResult
     from H3DELandmarksLib.io.tables import landmark_state
 
-    return [
-        {
-            "name": name,
-            "state": landmark_state(landmarks, k),
-            "position_lps_mm": landmarks.positions[k] if landmarks.present[k] else None,
-            "presence": landmarks.presence[k],
-            "confidence": landmarks.confidence[k],
-            "radius90_mm": landmarks.radius[k],
-        }
+    return tuple(
+        LandmarkResult(
+            name=name,
+            state=landmark_state(landmarks, k),
+            position_lps_mm=tuple(landmarks.positions[k].tolist()) if landmarks.present[k] else None,
+            presence=plain(landmarks.presence[k]),
+            confidence=plain(landmarks.confidence[k]),
+            radius90_mm=plain(landmarks.radius[k]),
+        )
         for k, name in enumerate(landmarks.names)
-    ]
+    )

@@ -11,13 +11,12 @@ import sys
 from collections.abc import Sequence
 
 from H3DELandmarksLib import __version__
-from H3DELandmarksLib.cli import cases, demo, detect, evaluate, models, train
+from H3DELandmarksLib.cli import cases, detect, models, train
 from H3DELandmarksLib.cli.console import Console
+from H3DELandmarksLib.cli.research import add_research_commands
 from H3DELandmarksLib.core.errors import Cancelled
-from H3DELandmarksLib.core.research import is_research_installed, research_module
 
-COMMANDS = (detect, models, evaluate, train, cases, demo)
-RESEARCH_COMMANDS = ("convert", "radiographs", "phantom")
+COMMANDS = (detect, models, train, cases)
 DONE, FAILED, STOPPED = 0, 2, 130
 # Threads that wait for each other sleep soon: where they spin for long, which is the default, a core that something
 # else uses makes all of them slow. GNU's OpenMP reads this when a command first imports PyTorch.
@@ -31,25 +30,8 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_parser(commands)
-    if is_research_installed():
-        for command in research_module("cli", "This command").COMMANDS:
-            command.add_parser(commands)
-    else:
-        for name in RESEARCH_COMMANDS:
-            _add_missing(commands, name)
+    add_research_commands(commands)
     return parser
-
-
-def _add_missing(commands: argparse._SubParsersAction, name: str) -> None:
-    """A command of the research package where that is not installed: says so, whatever its arguments are."""
-
-    def run(options: argparse.Namespace, console: Console) -> bool:
-        research_module("cli", f"The command '{name}'")
-        return False
-
-    parser = commands.add_parser(name, help="needs the research package", prefix_chars="\0", add_help=False)
-    parser.add_argument("arguments", nargs="*")
-    parser.set_defaults(run=run, json=False)
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "h3delandmarks") -> int:

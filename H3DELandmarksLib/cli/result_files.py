@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.figures import is_drawing
+from H3DELandmarksLib.core.research import research_module
 from H3DELandmarksLib.io.images import READABLE_EXTENSIONS
 from H3DELandmarksLib.io.markups import EXTENSION, read_markups, write_markups
 from H3DELandmarksLib.io.tables import DECIMALS, read_table_positions, write_table
@@ -61,7 +62,7 @@ class ResultFiles:
         for path in (self.markups, self.table, self.picture):
             if path.exists() and path.resolve() == self.scan.resolve():
                 raise InputError(f"The result '{path}' would replace the scan itself: choose another output folder.")
-        if picture and self.picture.exists() and not is_drawing(self.picture):
+        if picture and self.picture.exists() and not _drawing().is_drawing(self.picture):
             raise InputError(
                 f"The image '{self.picture}' was not drawn by detection and is kept: choose another output folder."
             )
@@ -89,9 +90,8 @@ class ResultFiles:
 
     def draw(self, volume: Volume, landmarks: LandmarkSet, title: str, reference: LandmarkSet | None = None) -> None:
         """Draw the picture."""
-        from H3DELandmarksLib.figures import draw_detection
 
-        draw_detection(volume, landmarks, self.picture, reference=reference, title=title)
+        _drawing().draw_detection(volume, landmarks, self.picture, reference=reference, title=title)
 
 
 def make_folder(folder: Path) -> Path:
@@ -162,3 +162,7 @@ def _numbered(names: Sequence[str]) -> list[str]:
         used.add(candidate.casefold())
         result.append(candidate)
     return result
+
+
+def _drawing() -> ModuleType:
+    return research_module("figures.detection", "A picture of the result")

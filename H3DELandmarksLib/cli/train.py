@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from H3DELandmarksLib.cli.console import Console, add_device, add_json, add_progress
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.research import research_configurations
+from H3DELandmarksLib.core.research import research_configurations, research_module
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.cases import CaseProject
-    from H3DELandmarksLib.retraining import RunRecord, Status
+    from H3DELandmarksLib.formats.run import RunFolder
+    from H3DELandmarksLib.retraining.run import RunStatus
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,15 +59,15 @@ def run_retraining(options: argparse.Namespace, console: Console) -> bool:
     """Retrain; returns True, or raises."""
     _check(options)
     from H3DELandmarksLib.cases import open_project
-    from H3DELandmarksLib.retraining import retrain
+    from H3DELandmarksLib.retraining.run import retrain
 
     project, output = open_project(options.from_cases), Path(options.output)
-    record = _record(options, project, output)
+    run = _run(options, project, output)
     console.log_folder = output
-    name = record.content["model"]["id"]
-    with _stop_wish() as stopped, console.task(name) as progress:
+    record = run.record
+    with _stop_wish() as stopped, console.task(record.model.id) as progress:
 
-        def tell(status: Status) -> None:
+        def tell(status: RunStatus) -> None:
             progress(
                 status.fraction,
                 status.message,
@@ -75,10 +77,9 @@ def run_retraining(options: argparse.Namespace, console: Console) -> bool:
                 seconds_left=status.seconds_left,
             )
 
-        candidate = retrain(record, options.device, tell, stopped, project)
-    subsets = [row["subset"] for row in record.content["cases"]]
-    counts = {subset: subsets.count(subset) for subset in ("train", "validation", "held-out")}
-    for note in record.content["notes"]:
+        candidate = retrain(run, options.device, tell, stopped, project)
+    counts = record.counts
+    for note in record.notes:
         console.say(note)
     console.say(f"Trained {candidate.id} {candidate.version} on {counts['train']} cases: {candidate.path}")
     console.document(
@@ -89,7 +90,7 @@ def run_retraining(options: argparse.Namespace, console: Console) -> bool:
             "model": candidate.id,
             "version": candidate.version,
             "cases": counts,
-            "notes": record.content["notes"],
+            "notes": record.notes,
         }
     )
     return True
@@ -107,36 +108,37 @@ def _check(options: argparse.Namespace) -> None:
         raise InputError("Name the model to retrain with --base-model, or a new one with --new-model.")
 
 
-def _record(options: argparse.Namespace, project: CaseProject, output: Path) -> RunRecord:
+def _run(options: argparse.Namespace, project: CaseProject, output: Path) -> RunFolder:
     """The run to go on with, or a new one."""
     from H3DELandmarksLib.cli.result_files import make_folder
-    from H3DELandmarksLib.formats.run import RUN
+    from H3DELandmarksLib.formats.run import RUN, read_run
     from H3DELandmarksLib.models import find_model
-    from H3DELandmarksLib.retraining import plan_fine_tuning, plan_new_model, read_record, start_run
+    from H3DELandmarksLib.retraining.fine_tuning import plan_fine_tuning
+    from H3DELandmarksLib.retraining.new_model import plan_new_model
     from H3DELandmarksLib.retraining.plan import USUAL_SHARE
+    from H3DELandmarksLib.retraining.run import start_run
 
     if (output / RUN).exists():
         if not options.resume:
             raise InputError(
                 f"'{output}' holds an earlier run: add --resume to go on with it, or choose another folder."
             )
-        record = read_record(output)
+        run = read_run(output)
         wanted = options.new_model or (options.base_model and find_model(options.base_model).id)
-        if wanted and wanted != record.content["model"]["id"]:
+        if wanted and wanted != run.record.model.id:
             raise InputError(
-                f"The run in '{output}' trains the model '{record.content['model']['id']}', not "
-                f"'{wanted}': choose another folder."
+                f"The run in '{output}' trains the model '{run.record.model.id}', not '{wanted}': choose another folder."
             )
-        return record
+        return run
     share = USUAL_SHARE if options.held_out is None else options.held_out
     if options.base_model is not None:
-        decided = plan_fine_tuning(project, find_model(options.base_model), options.steps, share)
+        decision = plan_fine_tuning(project, find_model(options.base_model), options.steps, share)
     elif options.new_model is not None:
         donor = None if options.encoder_from is None else find_model(options.encoder_from)
-        decided = plan_new_model(project, options.new_model, donor, options.steps, share)
+        decision = plan_new_model(project, options.new_model, donor, options.steps, share)
     else:
         raise InputError(f"There is no run in '{output}' to go on with: check the folder.")
-    return start_run(make_folder(output), decided)
+    return start_run(make_folder(output), decision)
 
 
 @contextmanager
@@ -191,7 +193,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
         raise InputError("There is nothing to train from: give a configuration, or cases with --from-cases.")
     configuration = find_configuration(options.configuration)
     console.log_folder = output = make_folder(Path(options.output))
-    from H3DELandmarksLib.training.run import run_training
+    run_training = research_module("training.run", "Training from a configuration").run_training
 
     with console.task(configuration.stem) as progress:
         run_training(
@@ -212,9 +214,12 @@ def find_configuration(name: str) -> Path:
 
     Raises:
         InputError: there is neither.
+        MissingDependencyError: a name is given, and the research package, which brings them, is not installed.
     """
-    bundled = research_configurations()
-    for path in (Path(name), *([bundled / f"{name}.json"] if bundled else [])):
+    if Path(name).is_file():
+        return Path(name)
+    if re.fullmatch(r"[\w-]+", name):
+        path = research_configurations(f"The configuration '{name}'") / f"{name}.json"
         if path.is_file():
             return path
     raise InputError(f"The configuration '{name}' does not exist: give the path of a JSON file.")

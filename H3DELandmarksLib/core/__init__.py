@@ -1,1 +1,1 @@
-"""What everything stands on: geometry, landmarks, shapes, files and errors; no room above is known here."""
+"""What every room needs and that needs none: geometry, landmarks with their states, shapes, regions, files, errors."""

@@ -21,3 +21,21 @@ class MissingDependencyError(H3DELandmarksError):
 
 class Cancelled(H3DELandmarksError):
     """The user asked to stop."""
+
+
+class OutputError(InputError, OSError):
+    """A file or folder cannot be written; also an OSError, with its number, for code that handles those."""
+
+    def __init__(self, message: str, reason: OSError | None = None) -> None:
+        """Make the error.
+
+        Args:
+            message: one sentence for the user.
+            reason: what the operating system said.
+        """
+        super().__init__(message)
+        self.errno = reason.errno if reason else None
+        self.strerror = reason.strerror if reason else None
+
+    def __str__(self) -> str:
+        return str(self.args[0])

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
+
+# Positions that lie closer together than this count as the same; files keep fewer digits than memory.
+SAME_PLACE_MM = 1e-3
+# As `formats.reading.STRICT`: no entry that is not declared.
+_STRICT = {"extra": "forbid", "strict": True}
 
 
 class ReviewState(enum.Enum):
@@ -27,6 +33,34 @@ class ReviewState(enum.Enum):
         return self not in (ReviewState.PROPOSED, ReviewState.PROPOSED_ABSENT, ReviewState.UNKNOWN)
 
 
+def review_state(
+    position: np.ndarray | None,
+    proposed: np.ndarray | None,
+    *,
+    unknown: bool = False,
+    proposed_absent: bool = False,
+    accepted: bool = False,
+) -> ReviewState:
+    """What has been decided about a landmark, as far as it is seen in where it lies.
+
+    Args:
+        position: (3,) mm where it lies now; None without a position.
+        proposed: (3,) mm, in the same frame, where a model saw it; None where it did not.
+        unknown: without a position: nobody says whether the landmark exists.
+        proposed_absent: a model said that it does not exist.
+        accepted: a person has looked at the proposal and agreed.
+    """
+    if position is not None:
+        if proposed is None:
+            return ReviewState.PLACED
+        if np.linalg.norm(np.asarray(position) - proposed) > SAME_PLACE_MM:
+            return ReviewState.MOVED
+        return ReviewState.ACCEPTED if accepted else ReviewState.PROPOSED
+    if unknown:
+        return ReviewState.UNKNOWN
+    return ReviewState.PROPOSED_ABSENT if proposed_absent and not accepted else ReviewState.ABSENT
+
+
 @dataclass(frozen=True)
 class LandmarkDefinition:
     """A named point and the words that say where it lies.
@@ -38,6 +72,7 @@ class LandmarkDefinition:
 
     name: str
     definition: str
+    __pydantic_config__ = _STRICT
 
 
 @dataclass(frozen=True)
@@ -58,14 +93,22 @@ class LandmarkScheme:
     landmarks: tuple[LandmarkDefinition, ...]
     pairs: tuple[tuple[str, str], ...] = ()
     lateral: tuple[str, ...] = ()
+    __pydantic_config__ = _STRICT
 
     def __post_init__(self) -> None:
-        names = self.names
-        if not names or len(set(names)) != len(names):
-            raise InputError(f"Landmark names of the scheme '{self.id}' must be unique and not empty.")
-        paired = [name for pair in self.pairs for name in pair] + list(self.lateral)
-        if len(set(paired)) != len(paired) or not set(paired) <= set(names):
-            raise InputError(f"The pairs of scheme '{self.id}' and its lateral points must name each at most once.")
+        where = f"In the scheme '{self.id}', "
+        if not self.landmarks:
+            raise InputError(f"{where}there are no landmarks: name one at least.")
+        counts = Counter(self.names)
+        for name, count in counts.items():
+            if count > 1:
+                raise InputError(f"{where}two landmarks are called '{name}': give each a name of its own.")
+        sides = Counter([name for pair in self.pairs for name in pair] + list(self.lateral))
+        for name, count in sides.items():
+            if name not in counts:
+                raise InputError(f"{where}'{name}' under 'pairs' or 'lateral' is no landmark: add or remove it.")
+            if count > 1:
+                raise InputError(f"{where}'{name}' stands twice under 'pairs' and 'lateral': keep one place.")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -1,20 +1,16 @@
-"""A box in patient space that a search is restricted to, in Slicer's file format for regions of interest."""
+"""A box in patient space that a search is restricted to."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import replaced_when_complete
 from H3DELandmarksLib.core.geometry import Volume, transform_points
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 
-_LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Fewer points do not tell where an anatomy lies and how large it is.
 FEWEST = 3
 _CORNERS = np.array(list(product((-0.5, 0.5), repeat=3)))
@@ -84,41 +80,3 @@ def region_around(landmarks: LandmarkSet, margin_mm: float, fewest: int = FEWEST
     affine = np.diag([*(high - low), 1.0])
     affine[:3, 3] = (low + high) / 2
     return Region(affine)
-
-
-def read_region(path: str | Path) -> Region:
-    """Read a box that Slicer or `write_region` has saved (.mrk.json).
-
-    Raises:
-        InputError: the file cannot be used.
-    """
-    try:
-        markup = json.loads(Path(path).read_text(encoding="utf-8"))["markups"][0]
-        if markup["type"] != "ROI":
-            raise KeyError("ROI")
-        affine = np.eye(4)
-        affine[:3, :3] = np.reshape(markup["orientation"], (3, 3)) * np.asarray(markup["size"], dtype=float)
-        affine[:3, 3] = markup["center"]
-        system = markup.get("coordinateSystem", "LPS")
-    except OSError as error:
-        raise InputError(f"'{path}' cannot be read: check the path.") from error
-    except (ValueError, LookupError, TypeError) as error:
-        raise InputError(f"'{path}' holds no region of interest: save one from Slicer as .mrk.json.") from error
-    return Region(_LPS_FROM_RAS @ affine if system == "RAS" else affine)
-
-
-def write_region(path: str | Path, region: Region) -> None:
-    """Write a box as Slicer saves one; a file of that name is replaced only when the new one is complete."""
-    size = np.linalg.norm(region.affine[:3, :3], axis=0)
-    markup = {
-        "type": "ROI",
-        "coordinateSystem": "LPS",
-        "coordinateUnits": "mm",
-        "roiType": "Box",
-        "center": region.affine[:3, 3].tolist(),
-        "orientation": (region.affine[:3, :3] / size).ravel().tolist(),
-        "size": size.tolist(),
-        "insideOut": False,
-    }
-    with replaced_when_complete(Path(path)) as temporary:
-        temporary.write_text(json.dumps({"markups": [markup]}, indent=4), encoding="utf-8")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from H3DELandmarksLib.core.errors import Cancelled, InputError
+from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.image_plane import lay_flat, why_other_kind
 from H3DELandmarksLib.core.landmarks import LandmarkSet
@@ -22,7 +23,6 @@ from H3DELandmarksLib.detection.stage import StageNetwork
 from H3DELandmarksLib.models import ModelPackage
 
 logger = logging.getLogger(__name__)
-Progress = Callable[[float, str], None]
 # Voxels whose mean edge exceeds the model's limit by this factor hide what the landmarks are defined by.
 HOPELESS = 3.0
 SEARCHING = "Searching the whole scan"

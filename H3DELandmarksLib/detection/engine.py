@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.execution import BACKENDS, DEVICES, PRECISIONS
 from H3DELandmarksLib.core.research import research_module
 from H3DELandmarksLib.detection.decoding import Peaks
 from H3DELandmarksLib.formats.network_settings import Network
@@ -20,9 +21,6 @@ from H3DELandmarksLib.networks import build_network, output_maps
 from H3DELandmarksLib.networks.arrays import to_tensor
 
 logger = logging.getLogger(__name__)
-DEVICES = ("auto", "cpu", "cuda", "mps")
-BACKENDS = ("auto", "torch", "openvino")
-PRECISIONS = ("auto", "fp32", "half")
 # Says which backend "auto" means, where a program that uses the library offers no choice.
 BACKEND_VARIABLE = "H3DE_BACKEND"
 # float16 rounds eight times finer than bfloat16, whose wider range the networks do not need.

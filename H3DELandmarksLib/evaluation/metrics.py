@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-THRESHOLDS_MM = (2.0, 2.5, 3.0, 4.0)
+from H3DELandmarksLib.core.execution import THRESHOLDS_MM
 
 
 def radial_errors(predicted: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -20,7 +20,8 @@ def radial_errors(predicted: np.ndarray, reference: np.ndarray) -> np.ndarray:
     Returns:
         (...) mm, NaN where either point is missing.
     """
-    return np.linalg.norm(np.asarray(predicted, dtype=float) - np.asarray(reference, dtype=float), axis=-1)
+    apart = np.asarray(predicted, dtype=float) - np.asarray(reference, dtype=float)
+    return np.asarray(np.linalg.norm(apart, axis=-1))
 
 
 def mean_radial_error(errors: np.ndarray) -> tuple[float, float]:

@@ -53,7 +53,8 @@ def subject_means(values: np.ndarray, subjects: Sequence[Hashable]) -> np.ndarra
     finite = np.isfinite(values)
     totals = np.tensordot(members, np.where(finite, values, 0.0), axes=1)
     counts = np.tensordot(members, finite.astype(float), axes=1)
-    return np.divide(totals, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+    means: np.ndarray = np.divide(totals, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+    return means
 
 
 def improvement(differences: np.ndarray, level: float = LEVEL, draws: int = DRAWS, seed: int = SEED) -> Improvement:
@@ -112,9 +113,9 @@ def signed_rank_p(values: np.ndarray) -> float:
 
 def holm(p: Sequence[float]) -> np.ndarray:
     """p values corrected for their number, in the same order (Holm 1979)."""
-    p = np.asarray(p, dtype=float)
-    order = np.argsort(p)
-    stepwise = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
-    corrected = np.empty(len(p))
+    values = np.asarray(p, dtype=float)
+    order = np.argsort(values)
+    stepwise = np.maximum.accumulate(values[order] * (len(values) - np.arange(len(values))))
+    corrected = np.empty(len(values))
     corrected[order] = np.minimum(stepwise, 1.0)
     return corrected

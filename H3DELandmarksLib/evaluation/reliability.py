@@ -133,4 +133,5 @@ def _row(found: LandmarkSet, reference: LandmarkSet, tolerance_mm: float) -> Seq
     with np.errstate(invalid="ignore"):
         right = np.where(comparable, (distance <= tolerance_mm).astype(float), np.nan)
     present = np.where(truth.unknown, np.nan, truth.present.astype(float))
-    return found.presence, present, np.where(comparable, found.confidence, np.nan), right
+    confidence = np.where(comparable, np.asarray(found.confidence), np.nan)
+    return np.asarray(found.presence), present, confidence, right

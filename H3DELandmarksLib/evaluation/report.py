@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from H3DELandmarksLib.core.execution import THRESHOLDS_MM
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.text import aligned, number, percent, plain
 from H3DELandmarksLib.evaluation import metrics
@@ -54,7 +55,8 @@ class Evaluation:
     @property
     def missed(self) -> np.ndarray:
         """(N, K) bool: present in the reference but not predicted; without an error, and never a success."""
-        return self.present & ~self.predicted
+        missed: np.ndarray = self.present & ~self.predicted
+        return missed
 
     @cached_property
     def presence(self) -> metrics.PresenceScores:
@@ -85,7 +87,7 @@ class Evaluation:
         mre, sd = metrics.mean_radial_error(self.errors)
         scores = self.presence
         means = metrics.case_means(self.errors)
-        return plain(
+        content: dict[str, Any] = plain(
             {
                 "cases": len(self.cases),
                 "mre_mm": mre,
@@ -104,6 +106,7 @@ class Evaluation:
                 "never_marked": self.never_marked,
             }
         )
+        return content
 
     def text(self) -> str:
         """The report as aligned plain text: what was compared, the figures, one line per landmark."""
@@ -171,7 +174,7 @@ class Evaluation:
 def evaluate_sets(
     predictions: Mapping[str, LandmarkSet],
     references: Mapping[str, LandmarkSet],
-    thresholds: Sequence[float] = metrics.THRESHOLDS_MM,
+    thresholds: Sequence[float] = THRESHOLDS_MM,
 ) -> Evaluation:
     """Compare predicted with reference landmarks; cases are matched by key, landmarks by name.
 

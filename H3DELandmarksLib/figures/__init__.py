@@ -1,5 +1,5 @@
-"""Pictures of results, drawn without OpenGL: projections of the scan with its landmarks, close-ups of doubtful ones."""
+"""Figures that the panel and its child process draw: checks of cases, comparisons, learning curves.
 
-from H3DELandmarksLib.figures.detection import draw_detection, is_drawing
-
-__all__ = ["draw_detection", "is_drawing"]
+`canvas` gives a figure in memory, `layout` says which views of a scan it shows and where; reports and model cards are
+the research package's.
+"""

@@ -1,37 +1,192 @@
-"""What a corrected case says: for each landmark what a model proposed and what a person decided.
+"""What a folder of corrected cases holds in JSON: reviews (``revision.json``), what scans contain, and the index.
 
-Only what is listed here is ever written. There is no field for the names of patients, files, folders or nodes, for
-descriptions or for anything else that a person types freely, and a record with any other field cannot be read.
+Only what is listed here is ever written. There is no entry for the names of patients, files, folders or nodes, for
+descriptions or for anything else that a person types freely, and a file with any other entry cannot be read. Each
+``...Record`` is a file as it lies on disk; `Revision`, `CaseLandmark` and `ImageContent` are what the library works
+with.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.geometry import Grid
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet, ReviewState
-from H3DELandmarksLib.formats import strict_json as strict
+from H3DELandmarksLib.formats.reading import STRICT, Finite, Limits, Share
 
-FORMAT_VERSION = 1
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
-MOST_LANDMARKS = 10_000
+MAX_LANDMARKS = 10_000
+MAX_VOXELS = 2**31
+SAME_PLACE = 0.05  # voxels; NIfTI keeps positions to about seven digits
 # What ids and versions of models, schemes and software may look like; no blanks, so no sentence and no full name.
 TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 CASE_ID = re.compile(r"case-[0-9a-f]{16}(-[2-9])?")
 
+Token = Annotated[str, Limits(pattern=f"^{TOKEN.pattern}$")]
+CaseId = Annotated[str, Limits(pattern=f"^{CASE_ID.pattern}$")]
+Sha256 = Annotated[str, Limits(pattern=r"^[0-9a-f]{64}$")]
+LandmarkName = Annotated[str, Limits(min_length=1, max_length=200)]
+Coordinate = Annotated[float, Limits(ge=-1e6, le=1e6, allow_inf_nan=False)]
+Position = Annotated[tuple[Coordinate, ...], Limits(min_length=3, max_length=3)]
+Radius = Annotated[float, Limits(ge=0, le=1e6, allow_inf_nan=False)]
+Time = Annotated[str, Limits(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")]
 
 _WITH_POSITION = (ReviewState.PROPOSED, ReviewState.ACCEPTED, ReviewState.MOVED, ReviewState.PLACED)
 
 
+def require_printable(*texts: str) -> None:
+    """Refuse texts with characters that cannot be shown in one line; raises ValueError."""
+    for text in texts:
+        if not text.isprintable():
+            raise ValueError(f"{text!r} holds characters that cannot be printed")
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """Id and version of a model."""
+
+    id: Token
+    version: Token
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if not (TOKEN.fullmatch(self.id) and TOKEN.fullmatch(self.version)):
+            raise InputError(f"'{self.id}@{self.version}' is no model: give its id and version, as mouse-skull@1.0.0.")
+
+    @classmethod
+    def parse(cls, text: str) -> ModelName:
+        """Read ``ID@VERSION``.
+
+        Raises:
+            InputError: it is written otherwise.
+        """
+        id_, _, version = text.partition("@")
+        return cls(id_, version)
+
+    def __str__(self) -> str:
+        return f"{self.id}@{self.version}"
+
+
+@dataclass(frozen=True)
+class SchemeName:
+    """Id and version of a scheme."""
+
+    id: Token
+    version: Token
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class LandmarkRecord:
+    """A landmark in ``revision.json``; entries as in `CaseLandmark`."""
+
+    name: LandmarkName
+    state: Literal["proposed", "proposed absent", "unknown", "accepted", "moved", "placed", "absent"]
+    position: Position | None
+    proposed: Position | None
+    presence: Share | None
+    confidence: Share | None
+    radius90: Radius | None
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        require_printable(self.name)
+        _check_state(self.name, ReviewState(self.state), self.position is not None)
+
+
+@dataclass(frozen=True)
+class RevisionRecord:
+    """``revision.json``; entries as in `Revision`."""
+
+    format_version: Literal[1]
+    time: Time
+    software: Token
+    scheme: SchemeName
+    model: ModelName | None
+    subject: CaseId | None
+    landmarks: Annotated[tuple[LandmarkRecord, ...], Limits(max_length=MAX_LANDMARKS)]
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if len({landmark.name for landmark in self.landmarks}) != len(self.landmarks):
+            raise ValueError("a landmark stands there twice")
+        datetime.strptime(self.time, TIME_FORMAT)
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """``image.json``.
+
+    Attributes:
+        voxels_sha256: of shape and values, see `ImageContent`.
+        shape: (3,) voxels, in the order closest to L, P, S.
+        affine: (4, 4) rows, IJK -> LPS mm.
+    """
+
+    format_version: Literal[1]
+    voxels_sha256: Sha256
+    shape: Annotated[tuple[Annotated[int, Limits(ge=1, le=2**16)], ...], Limits(min_length=3, max_length=3)]
+    affine: Annotated[
+        tuple[Annotated[tuple[Finite, ...], Limits(min_length=4, max_length=4)], ...],
+        Limits(min_length=4, max_length=4),
+    ]
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if np.prod(self.shape, dtype=np.float64) > MAX_VOXELS:
+            raise ValueError(f"a scan has at most {MAX_VOXELS} voxels")
+        Grid(np.array(self.affine), self.shape)
+
+
+@dataclass(frozen=True)
+class ImageContent:
+    """Values and place of a scan, its axes in the order closest to L, P, S.
+
+    Attributes:
+        digest: SHA-256 of shape and values, whatever number type and axis order they were stored in.
+        grid: where the voxels lie.
+    """
+
+    digest: str
+    grid: Grid
+
+    @property
+    def case_id(self) -> str:
+        """Id of the first case with these voxels; other cases with the same voxels elsewhere get a number behind."""
+        return f"case-{self.digest[:16]}"
+
+    def same_voxels(self, other: ImageContent) -> bool:
+        """Whether the values are the same."""
+        return self.digest == other.digest
+
+    def same_image(self, other: ImageContent) -> bool:
+        """Whether values and place are the same."""
+        if not self.same_voxels(other) or self.grid.shape != other.grid.shape:
+            return False
+        corners = np.array(np.meshgrid(*([0, n - 1] for n in self.grid.shape), indexing="ij")).reshape(3, -1).T
+        apart = self.grid.lps_from_ijk(corners) - other.grid.lps_from_ijk(corners)
+        return bool(np.linalg.norm(apart, axis=1).max() <= SAME_PLACE * self.grid.spacing.min())
+
+    def to_record(self) -> ImageRecord:
+        """The file of it."""
+        return ImageRecord(1, self.digest, self.grid.shape, tuple(map(tuple, self.grid.affine.tolist())))
+
+    @classmethod
+    def from_record(cls, record: ImageRecord) -> ImageContent:
+        """The content that a file names."""
+        return cls(record.voxels_sha256, Grid(np.array(record.affine), record.shape))
+
+
 @dataclass(frozen=True)
 class CaseLandmark:
-    """One landmark of a revision.
+    """One landmark of a review.
 
     Attributes:
         name: of the scheme.
@@ -50,64 +205,48 @@ class CaseLandmark:
     radius: float | None = None
 
     def __post_init__(self) -> None:
-        if (self.position is not None) != (self.state in _WITH_POSITION):
-            raise InputError(
-                f"The landmark '{self.name}' cannot be '{self.state.value}' with or without its position: "
-                "place it again, or mark it as absent."
-            )
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form."""
-        return {
-            "name": self.name,
-            "state": self.state.value,
-            "position": None if self.position is None else [float(x) for x in self.position],
-            "proposed": None if self.proposed is None else [float(x) for x in self.proposed],
-            "presence": self.presence,
-            "confidence": self.confidence,
-            "radius90": self.radius,
-        }
+        _check_state(self.name, self.state, self.position is not None)
 
     @classmethod
-    def from_dict(cls, data: Any) -> CaseLandmark:
-        """Read the form written by `to_dict`; raises Malformed."""
-        names = ("name", "state", "position", "proposed", "presence", "confidence", "radius90")
-        entry = strict.fields(data, names)
-        if entry["state"] not in {state.value for state in ReviewState}:
-            raise strict.Malformed("an unknown state")
+    def from_sets(
+        cls, name: str, state: ReviewState, corrected: LandmarkSet, proposed: LandmarkSet, row: int
+    ) -> CaseLandmark:
+        """A landmark of two sets in the same order.
 
-        def stated(name: str, high: float) -> float | None:
-            return None if entry[name] is None else strict.number(entry[name], 0, high)
+        Args:
+            name: of the scheme.
+            state: what a person has decided.
+            corrected: where the points lie now, LPS mm.
+            proposed: what the model said.
+            row: of the landmark in both.
+        """
+        stated = (proposed.presence[row], proposed.confidence[row], proposed.radius[row])
+        return cls(
+            name,
+            state,
+            corrected.positions[row] if corrected.present[row] else None,
+            proposed.positions[row] if proposed.present[row] else None,
+            *(float(value) if np.isfinite(value) else None for value in stated),
+        )
 
-        try:
-            return cls(
-                strict.text(entry["name"], 200),
-                ReviewState(entry["state"]),
-                strict.point(entry["position"]),
-                strict.point(entry["proposed"]),
-                stated("presence", 1),
-                stated("confidence", 1),
-                stated("radius90", 1e6),
-            )
-        except InputError as error:
-            raise strict.Malformed("a state that does not fit its position") from error
-
-
-@dataclass(frozen=True)
-class ModelName:
-    """Which model proposed the landmarks."""
-
-    id: str
-    version: str
-
-    def __post_init__(self) -> None:
-        if not (TOKEN.fullmatch(self.id) and TOKEN.fullmatch(self.version)):
-            raise InputError(f"'{self.id}@{self.version}' is no model: give its id and version, as mouse-skull@1.0.0.")
+    def to_record(self) -> LandmarkRecord:
+        """Its part of the file."""
+        return LandmarkRecord(
+            self.name,
+            self.state.value,
+            _plain_position(self.position),
+            _plain_position(self.proposed),
+            self.presence,
+            self.confidence,
+            self.radius,
+        )
 
     @classmethod
-    def parse(cls, text: str) -> ModelName:
-        """Read ``ID@VERSION``."""
-        return cls(*text.partition("@")[::2])
+    def from_record(cls, record: LandmarkRecord) -> CaseLandmark:
+        """The landmark that a file names."""
+        position, proposed = (None if p is None else np.array(p) for p in (record.position, record.proposed))
+        stated = (record.presence, record.confidence, record.radius90)
+        return cls(record.name, ReviewState(record.state), position, proposed, *stated)
 
 
 @dataclass(frozen=True)
@@ -130,67 +269,98 @@ class Revision:
     time: datetime
     subject: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form."""
-        return {
-            "format_version": FORMAT_VERSION,
-            "time": self.time.astimezone(timezone.utc).strftime(TIME_FORMAT),
-            "software": self.software,
-            "scheme": {"id": self.scheme[0], "version": self.scheme[1]},
-            "model": None if self.model is None else {"id": self.model.id, "version": self.model.version},
-            "subject": self.subject,
-            "landmarks": [landmark.to_dict() for landmark in self.landmarks],
-        }
+    def to_record(self) -> RevisionRecord:
+        """The file of it."""
+        return RevisionRecord(
+            1,
+            self.time.astimezone(timezone.utc).strftime(TIME_FORMAT),
+            self.software,
+            SchemeName(*self.scheme),
+            self.model,
+            self.subject,
+            tuple(landmark.to_record() for landmark in self.landmarks),
+        )
 
     @classmethod
-    def from_dict(cls, data: Any) -> Revision:
-        """Read the form written by `to_dict`; raises Malformed."""
-        names = ("format_version", "time", "software", "scheme", "model", "subject", "landmarks")
-        entry = strict.fields(data, names)
-        if entry["format_version"] != FORMAT_VERSION:
-            raise strict.Malformed("another format")
-        landmarks = tuple(map(CaseLandmark.from_dict, strict.listed(entry["landmarks"], MOST_LANDMARKS)))
-        if len({landmark.name for landmark in landmarks}) != len(landmarks):
-            raise strict.Malformed("a landmark twice")
-        subject = entry["subject"]
-        if subject is not None and not CASE_ID.fullmatch(strict.text(subject, 64)):
-            raise strict.Malformed("a subject that is no case")
-        model = None if entry["model"] is None else ModelName(*_named(entry["model"]))
-        try:
-            time = datetime.strptime(strict.text(entry["time"], 32), TIME_FORMAT).replace(tzinfo=timezone.utc)
-        except ValueError as error:
-            raise strict.Malformed("no time") from error
-        return cls(landmarks, _named(entry["scheme"]), model, _token(entry["software"]), time, subject)
+    def from_record(cls, record: RevisionRecord) -> Revision:
+        """The review that a file holds."""
+        return cls(
+            tuple(map(CaseLandmark.from_record, record.landmarks)),
+            (record.scheme.id, record.scheme.version),
+            record.model,
+            record.software,
+            datetime.strptime(record.time, TIME_FORMAT).replace(tzinfo=timezone.utc),
+            record.subject,
+        )
 
     def says_the_same(self, other: Revision) -> bool:
         """Whether both say the same of every landmark, whenever and with which version they were kept."""
-        mine, theirs = self.to_dict(), other.to_dict()
-        return all(mine[key] == theirs[key] for key in ("scheme", "model", "subject", "landmarks"))
+        mine, theirs = self.to_record(), other.to_record()
+        return all(getattr(mine, n) == getattr(theirs, n) for n in ("scheme", "model", "subject", "landmarks"))
+
+    def positions(self, scheme: LandmarkScheme) -> np.ndarray:
+        """(K, 3) LPS mm of all points, reviewed or not, in the order of `scheme`; NaN where there is none."""
+        by_name = {p.name: p.position for p in self.landmarks if p.position is not None}
+        return np.array([by_name.get(name, np.full(3, np.nan)) for name in scheme.names], dtype=float).reshape(-1, 3)
 
     def corrected(self, scheme: LandmarkScheme) -> LandmarkSet:
         """What a person decided: unknown wherever nobody has; LPS mm, in the order of `scheme`."""
-        presence = {True: 1.0, False: 0.0}
-        return _landmark_set(
-            scheme,
-            [p for p in self.landmarks if p.state.is_decided],
-            lambda p: p.position,
-            lambda p: presence[p.position is not None],
-        )
+        decided = tuple(p for p in self.landmarks if p.state.is_decided)
+        presence = [float(p.position is not None) for p in decided]
+        return _landmark_set(scheme, decided, [p.position for p in decided], presence)
 
     def proposed(self, scheme: LandmarkScheme) -> LandmarkSet:
         """What the model said; LPS mm, in the order of `scheme`."""
-
-        def presence(p: CaseLandmark) -> float:
-            if p.presence is not None:
-                return p.presence
-            return np.nan if p.proposed is None else 1.0
-
-        return _landmark_set(scheme, self.landmarks, lambda p: p.proposed, presence)
+        seen = [np.nan if p.proposed is None else 1.0 for p in self.landmarks]
+        presence = [s if p.presence is None else p.presence for p, s in zip(self.landmarks, seen)]
+        return _landmark_set(scheme, self.landmarks, [p.proposed for p in self.landmarks], presence)
 
     def counts(self) -> dict[str, int]:
         """How many landmarks there are of each state that occurs."""
         found = [landmark.state for landmark in self.landmarks]
         return {state.value: found.count(state) for state in ReviewState if state in found}
+
+
+@dataclass(frozen=True)
+class CaseSummary:
+    """A line of the index.
+
+    Attributes:
+        id: of the case.
+        revision: number of the newest review.
+        subject: id of the case that stands for the subject.
+        time: of the newest review, UTC.
+        model: ID@VERSION, or None.
+        scheme: ID@VERSION of the scheme that the newest review follows.
+        shape: voxels along the axes of the scan, in the order closest to L, P, S.
+        spacing_mm: along the same axes.
+        states: how many landmarks of the newest scheme there are of each state.
+    """
+
+    id: str
+    revision: int
+    subject: str
+    time: str
+    model: str | None
+    scheme: str
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    states: Mapping[str, int]
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class IndexRecord:
+    """``index.json``, which is made again wherever it does not fit the cases.
+
+    Attributes:
+        scheme: ID@VERSION of the newest scheme.
+    """
+
+    format_version: Literal[2]
+    scheme: str
+    cases: tuple[CaseSummary, ...]
+    __pydantic_config__ = STRICT
 
 
 def complete(scheme: LandmarkScheme, landmarks: Iterable[CaseLandmark]) -> tuple[CaseLandmark, ...]:
@@ -207,31 +377,35 @@ def complete(scheme: LandmarkScheme, landmarks: Iterable[CaseLandmark]) -> tuple
     return tuple(given.get(name) or CaseLandmark(name, ReviewState.UNKNOWN) for name in scheme.names)
 
 
-def _landmark_set(scheme: LandmarkScheme, landmarks: Sequence[CaseLandmark], position, presence) -> LandmarkSet:
-    """A set in the order of a scheme; landmarks that are not given are unknown."""
+def _check_state(name: str, state: ReviewState, has_position: bool) -> None:
+    if has_position != (state in _WITH_POSITION):
+        raise InputError(
+            f"The landmark '{name}' cannot be '{state.value}' {'with' if has_position else 'without'} a position: "
+            "place it again, or mark it as absent."
+        )
+
+
+def _plain_position(position: np.ndarray | None) -> tuple[float, ...] | None:
+    return None if position is None else tuple(float(x) for x in position)
+
+
+def _landmark_set(
+    scheme: LandmarkScheme,
+    landmarks: tuple[CaseLandmark, ...],
+    positions: list[np.ndarray | None],
+    presence: list[float],
+) -> LandmarkSet:
+    """A set in the order of a scheme, with its definitions; landmarks that are not given are unknown."""
     nowhere = np.full(3, np.nan)
-    names = tuple(p.name for p in landmarks)
-    points = np.array([nowhere if position(p) is None else position(p) for p in landmarks]).reshape(-1, 3)
-
-    def values(field: str) -> np.ndarray:
-        return np.array([getattr(p, field) for p in landmarks], dtype=float)
-
     found = LandmarkSet(
-        names, points, np.array([presence(p) for p in landmarks], dtype=float), values("confidence"), values("radius")
+        tuple(p.name for p in landmarks),
+        np.array([nowhere if position is None else position for position in positions]).reshape(-1, 3),
+        np.array(presence, dtype=float),
+        np.array([p.confidence for p in landmarks], dtype=float),
+        np.array([p.radius for p in landmarks], dtype=float),
     )
-    definitions = tuple(landmark.definition for landmark in scheme.landmarks)
     ordered = found.ordered_as(scheme.names)
+    definitions = tuple(landmark.definition for landmark in scheme.landmarks)
     return LandmarkSet(
         ordered.names, ordered.positions, ordered.presence, ordered.confidence, ordered.radius, definitions
     )
-
-
-def _named(data: Any) -> tuple[str, str]:
-    entry = strict.fields(data, ("id", "version"))
-    return _token(entry["id"]), _token(entry["version"])
-
-
-def _token(data: Any) -> str:
-    if not TOKEN.fullmatch(strict.text(data, 64)):
-        raise strict.Malformed("no id or version")
-    return data

@@ -1,4 +1,4 @@
-"""``comparison.json``: how a candidate did beside its base on held-out cases, by what rule it is judged, and the answer."""
+"""``comparison.json``: how a candidate did beside its base on held-out cases, the rule that judges, and the answer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from H3DELandmarksLib.formats.reading import (
     to_plain,
 )
 
-FORMAT, FORMAT_VERSION = "h3delandmarks-comparison", 1
+FORMAT_VERSION = 1
 # Numbers that are not there are null in the file.
 Measured = Annotated[float, OrNull(math.nan)]
 LowEnd = Annotated[float, OrNull(-math.inf)]
@@ -156,8 +156,8 @@ class Comparison:
         rule, decision: by what it is judged, and the answer; None until that is done.
     """
 
-    format: Literal["h3delandmarks-comparison"] = FORMAT
-    format_version: Literal[1] = FORMAT_VERSION
+    format: Literal["h3delandmarks-comparison"] = "h3delandmarks-comparison"
+    format_version: Literal[1] = 1
     base: ModelReference
     candidate: ModelReference
     cases: tuple[tuple[str, int], ...]

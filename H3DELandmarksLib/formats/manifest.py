@@ -21,6 +21,8 @@ from H3DELandmarksLib.formats.reading import (
 )
 
 SCHEMA_VERSION = 1
+# Stands for the sum of a file that is not written yet.
+UNKNOWN_SHA256 = "0" * 64
 Sha256 = Annotated[str, Limits(pattern=r"^[0-9a-f]{64}$")]
 ModelId = Annotated[str, Limits(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
 Version = Annotated[str, Limits(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$", max_length=32)]

@@ -11,6 +11,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
+import operator
+import re
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,15 +27,13 @@ from H3DELandmarksLib.core.errors import InputError
 # Classes of formats carry this as ``__pydantic_config__``: no entry that is not declared, no text taken for a number.
 STRICT = {"extra": "forbid", "strict": True}
 LARGEST_BYTES = 64 * 2**20
+MAX_SHOWN = 200  # characters of an entry's place in a sentence
 NEWER = "is written by a newer version of this software: update the H3DELandmarks extension"
 Record = TypeVar("Record")
 
 
 class Limits:
-    """Limits of a number, text or list, for `Annotated`; the names are those of pydantic's core schemas.
-
-    Only pydantic checks them; without it they are ignored.
-    """
+    """Limits of a number, text or list, for `Annotated`; the names are those of pydantic's core schemas."""
 
     def __init__(self, **limits: Any) -> None:
         self.limits = limits
@@ -78,7 +79,8 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
-        return f"entry '{self.entry}': {self.reason}" if self.entry else self.reason
+        shown = "".join(c if c.isprintable() else "?" for c in self.entry[:MAX_SHOWN])
+        return f"entry '{shown}': {self.reason}" if self.entry else self.reason
 
 
 class FormatError(ValueError):
@@ -89,8 +91,12 @@ class FormatError(ValueError):
         self.problem = problem
 
 
-def parse_json(data: bytes) -> Any:
-    """The content of a JSON file; numbers that are not finite are refused.
+def parse_json(data: bytes, allow_nan: bool = False) -> Any:
+    """The content of a JSON file.
+
+    Args:
+        data: bytes of the file, with or without a byte order mark.
+        allow_nan: take NaN and Infinity, which are no JSON but written by Slicer; else they are refused.
 
     Raises:
         FormatError: it is not JSON, too large, too deeply nested or has a number that cannot be held.
@@ -102,7 +108,7 @@ def parse_json(data: bytes) -> Any:
     if len(data) > LARGEST_BYTES:
         raise FormatError(Problem("", "it is too large"))
     try:
-        return json.loads(data.decode("utf-8-sig"), parse_constant=refuse)
+        return json.loads(data.decode("utf-8-sig"), parse_constant=None if allow_nan else refuse)
     except json.JSONDecodeError as error:
         raise FormatError(Problem("", f"it is no JSON (line {error.lineno}: {error.msg})")) from error
     except (ValueError, RecursionError) as error:
@@ -281,31 +287,84 @@ def _without_extras(hint: Any) -> Any:
 
 
 def _built(hint: Any, value: Any, place: str) -> Any:
-    """A value as its type hint says, without pydantic: structure and names are checked, limits are not."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+    """A value as its type hint says, without pydantic."""
+    if _is_union(hint):
         return _built_alternative(typing.get_args(hint), value, place)
-    hint = _without_extras(hint)
+    built = _built_without_limits(_without_extras(hint), value, place)
+    for limits in _limits_of(hint):
+        if reason := _why_beyond(built, limits):
+            raise FormatError(Problem(place, f"{_shown(value)} {reason}"))
+    return built
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+
+
+def _limits_of(hint: Any) -> list[Mapping[str, Any]]:
+    if typing.get_origin(hint) is Annotated:
+        inner, *extras = typing.get_args(hint)
+        return [*_limits_of(inner), *(extra.limits for extra in extras if isinstance(extra, Limits))]
+    return []
+
+
+def _why_beyond(value: Any, limits: Mapping[str, Any]) -> str:
+    """What is wrong with a value that breaks a limit; empty where it keeps all."""
+    if limits.get("allow_inf_nan") is False and not math.isfinite(value):
+        return "should be a finite number"
+    for name, words, is_kept in _COMPARISONS:
+        if name in limits and not is_kept(value, limits[name]):
+            return f"should be {words} {limits[name]}"
+    if "min_length" in limits and len(value) < limits["min_length"]:
+        return f"should have at least {limits['min_length']} entries or characters"
+    if "max_length" in limits and len(value) > limits["max_length"]:
+        return f"should have at most {limits['max_length']} entries or characters"
+    # In Python `$` also stands before a line break at the end.
+    if "pattern" in limits and not re.search(re.sub(r"\$$", r"\\Z", limits["pattern"]), value):
+        return f"should match the pattern {limits['pattern']}"
+    return ""
+
+
+_COMPARISONS = (
+    ("ge", "at least", operator.ge),
+    ("gt", "greater than", operator.gt),
+    ("le", "at most", operator.le),
+    ("lt", "less than", operator.lt),
+)
+
+
+def _built_without_limits(hint: Any, value: Any, place: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _built_record(hint, value, place)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (tuple, list):
-        if not isinstance(value, list):
-            raise FormatError(Problem(place, f"{_shown(value)} should be a list"))
-        fixed = origin is tuple and arguments[-1] is not Ellipsis
-        if fixed and len(value) != len(arguments):
-            raise FormatError(Problem(place, f"{_shown(value)} should have {len(arguments)} entries"))
-        hints = arguments if fixed else [arguments[0]] * len(value)
-        built = [_built(hint, entry, f"{place}[{i}]") for i, (hint, entry) in enumerate(zip(hints, value))]
-        return tuple(built) if origin is tuple else built
+        return origin(_built_list(hint, value, place))
     if origin in (dict, Mapping):
         if not isinstance(value, dict):
             raise FormatError(Problem(place, f"{_shown(value)} should be an object"))
         return {key: _built(arguments[1], entry, f"{place}.{key}".lstrip(".")) for key, entry in value.items()}
+    if origin is typing.Literal and not any(value == a and type(value) is type(a) for a in arguments):
+        raise FormatError(Problem(place, _unknown_choice(value, ", ".join(map(str, arguments)))))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(hint, type) and hint is not Any and not isinstance(value, hint):
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise FormatError(Problem(place, f"{_shown(value)} is too large")) from error
+    is_other = isinstance(hint, type) and hint is not Any and not isinstance(value, hint)
+    if is_other or (hint in (int, float) and isinstance(value, bool)):
         raise FormatError(Problem(place, f"{_shown(value)} should be of type {hint.__name__}"))
     return value
+
+
+def _built_list(hint: Any, value: Any, place: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise FormatError(Problem(place, f"{_shown(value)} should be a list"))
+    arguments = typing.get_args(hint)
+    is_fixed = typing.get_origin(hint) is tuple and arguments[-1] is not Ellipsis
+    if is_fixed and len(value) != len(arguments):
+        raise FormatError(Problem(place, f"{_shown(value)} should have {len(arguments)} entries"))
+    hints = arguments if is_fixed else [arguments[0]] * len(value)
+    return [_built(hint, entry, f"{place}[{i}]") for i, (hint, entry) in enumerate(zip(hints, value))]
 
 
 def _built_alternative(hints: Sequence[Any], value: Any, place: str) -> Any:

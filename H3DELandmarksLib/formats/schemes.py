@@ -11,41 +11,74 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
-from H3DELandmarksLib.formats import strict_json as strict
-from H3DELandmarksLib.formats.case_record import MOST_LANDMARKS, TOKEN, CaseLandmark, ReviewState, Revision
+from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet, ReviewState
+from H3DELandmarksLib.formats.case_record import (
+    MAX_LANDMARKS,
+    TOKEN,
+    CaseLandmark,
+    LandmarkName,
+    Revision,
+    require_printable,
+)
+from H3DELandmarksLib.formats.reading import STRICT, FormatError, Limits, Problem, build, parse_json, to_json
 
-SCHEME_FORMAT, SCHEME_FORMAT_VERSION = "h3delandmarks-cases", 1
+SCHEME_FORMAT, MIGRATION_FORMAT = "h3delandmarks-cases", "h3delandmarks-migration"
+MAX_NAME, MAX_DEFINITION = 200, 4000
+
+
+@dataclass(frozen=True)
+class SchemeRecord:
+    """``scheme.json`` of a folder of cases."""
+
+    format: Literal["h3delandmarks-cases"]
+    format_version: Literal[1]
+    scheme: LandmarkScheme
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        _check_texts(self.scheme)
+
+
+@dataclass(frozen=True)
+class MigrationRecord:
+    """``migration.json``: what a person says about the change from the version before.
+
+    Attributes:
+        renamed: pairs of old and new name.
+        same_points: see `SchemeStep`.
+    """
+
+    format: Literal["h3delandmarks-migration"]
+    format_version: Literal[1]
+    renamed: Annotated[tuple[tuple[LandmarkName, LandmarkName], ...], Limits(max_length=MAX_LANDMARKS)]
+    same_points: Annotated[tuple[LandmarkName, ...], Limits(max_length=MAX_LANDMARKS)]
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        require_printable(*(name for pair in self.renamed for name in pair), *self.same_points)
 
 
 def scheme_bytes(scheme: LandmarkScheme) -> bytes:
-    """What a project keeps of a scheme.
+    """The file of a scheme.
 
     Raises:
         InputError: its id or version cannot be kept.
     """
-    content = strict.dump(
-        {"format": SCHEME_FORMAT, "format_version": SCHEME_FORMAT_VERSION, "scheme": scheme.to_dict()}
-    )
     try:
-        read_scheme_bytes(content)
-    except strict.Malformed as error:
+        return to_json(SchemeRecord(SCHEME_FORMAT, 1, scheme))
+    except ValueError as error:
         raise InputError(
             f"The scheme '{scheme.id}' cannot be used ({error}): give it an id and a version of letters, digits, dots "
             "and hyphens, and names of one line."
         ) from error
-    return content
 
 
 def read_scheme_bytes(content: bytes) -> LandmarkScheme:
-    """Read the form written by `scheme_bytes`; raises Malformed."""
-    entry = strict.fields(strict.parse(content), ("format", "format_version", "scheme"))
-    if entry["format"] != SCHEME_FORMAT or entry["format_version"] != SCHEME_FORMAT_VERSION:
-        raise strict.Malformed("another format")
-    return _scheme(entry["scheme"])
+    """Read the form written by `scheme_bytes`; raises FormatError."""
+    return build(SchemeRecord, parse_json(content)).scheme
 
 
 def scheme_of_file(path: Path) -> LandmarkScheme:
@@ -55,53 +88,33 @@ def scheme_of_file(path: Path) -> LandmarkScheme:
         InputError: the file holds no scheme.
     """
     try:
-        data = strict.load(path)
-        data = data.get("scheme", data) if isinstance(data, dict) else data
-        return _scheme({**data, "pairs": data.get("pairs", []), "lateral": data.get("lateral", [])})
-    except (OSError, strict.Malformed, AttributeError, TypeError, KeyError) as error:
-        if isinstance(error.__cause__, InputError):
-            raise InputError(f"The scheme in '{path}' cannot be used: {_misnamed(data) or error}") from error
+        content = parse_json(path.read_bytes())
+        content = content.get("scheme", content) if isinstance(content, dict) else content
+        if not isinstance(content, dict) or not {"id", "version", "landmarks"} <= set(content):
+            raise FormatError(Problem("", "entries are missing"))
+    except (OSError, FormatError) as error:
         raise InputError(
             f"'{path}' holds no scheme: give a JSON file with id, version and landmarks (name, definition each)."
         ) from error
-
-
-def _misnamed(data: dict) -> str | None:
-    """What is wrong with the names of a scheme that is complete otherwise."""
-    names = [landmark["name"] for landmark in data["landmarks"]]
-    sides = [*(name for pair in data.get("pairs", []) for name in pair), *data.get("lateral", [])]
-    for name in names:
-        if names.count(name) > 1:
-            return f"two of its landmarks are called '{name}', give each a name of its own."
-    for name in sides:
-        if name not in names:
-            return f"'{name}' is listed under 'pairs' or 'lateral', but is none of its landmarks, add or remove it."
-        if sides.count(name) > 1:
-            return f"'{name}' is listed twice under 'pairs' and 'lateral', keep one place."
-    return None
-
-
-def _scheme(data: Any) -> LandmarkScheme:
-    entry = strict.fields(data, ("id", "version", "landmarks", "pairs", "lateral"))
-    for name in ("id", "version"):
-        if not TOKEN.fullmatch(strict.text(entry[name], 64)):
-            raise strict.Malformed(f"its {name}")
-    for landmark in strict.listed(entry["landmarks"], MOST_LANDMARKS):
-        strict.text(strict.fields(landmark, ("name", "definition"))["name"], 200)
-        if not isinstance(landmark["definition"], str) or len(landmark["definition"]) > 4000:
-            raise strict.Malformed("a definition")
-    for pair in strict.listed(entry["pairs"], MOST_LANDMARKS):
-        if len([strict.text(name, 200) for name in strict.listed(pair, 2)]) != 2:
-            raise strict.Malformed("a pair")
-    for name in strict.listed(entry["lateral"], MOST_LANDMARKS):
-        strict.text(name, 200)
     try:
-        return LandmarkScheme.from_dict(entry)
-    except InputError as error:
-        raise strict.Malformed(str(error)) from error
+        scheme = build(LandmarkScheme, content)
+        _check_texts(scheme)
+    except ValueError as error:
+        raise InputError(f"The scheme in '{path}' cannot be used: {error}.") from error
+    return scheme
 
 
-MIGRATION_FORMAT, MIGRATION_FORMAT_VERSION = "h3delandmarks-migration", 1
+def _check_texts(scheme: LandmarkScheme) -> None:
+    """Refuse what a folder of cases does not keep; raises ValueError."""
+    for name, text in (("id", scheme.id), ("version", scheme.version)):
+        if not TOKEN.fullmatch(text):
+            raise ValueError(f"its {name} '{text[:64]}' is not made of letters, digits, dots and hyphens")
+    if len(scheme) > MAX_LANDMARKS:
+        raise ValueError(f"it has more than {MAX_LANDMARKS} landmarks")
+    require_printable(*scheme.names)
+    for landmark in scheme.landmarks:
+        if not 0 < len(landmark.name) <= MAX_NAME or len(landmark.definition) > MAX_DEFINITION:
+            raise ValueError(f"the landmark '{landmark.name[:MAX_NAME]}' has no name, or too long a text")
 
 
 @dataclass(frozen=True)
@@ -123,28 +136,15 @@ class SchemeStep:
         return {name: before.get(name, name if name in stayed else None) for name in new.names}
 
     def to_bytes(self) -> bytes:
-        """What a project keeps of it; the same step gives the same bytes."""
-        return strict.dump(
-            {
-                "format": MIGRATION_FORMAT,
-                "format_version": MIGRATION_FORMAT_VERSION,
-                "renamed": [list(pair) for pair in sorted(self.renamed.items())],
-                "same_points": sorted(self.same_points),
-            }
-        )
+        """The file of it; the same step gives the same bytes."""
+        renamed = tuple(sorted(self.renamed.items()))
+        return to_json(MigrationRecord(MIGRATION_FORMAT, 1, renamed, tuple(sorted(self.same_points))))
 
     @classmethod
     def from_bytes(cls, content: bytes) -> SchemeStep:
-        """Read the form written by `to_bytes`; raises Malformed."""
-        entry = strict.fields(strict.parse(content), ("format", "format_version", "renamed", "same_points"))
-        if entry["format"] != MIGRATION_FORMAT or entry["format_version"] != MIGRATION_FORMAT_VERSION:
-            raise strict.Malformed("another format")
-        pairs = [strict.listed(pair, 2) for pair in strict.listed(entry["renamed"], MOST_LANDMARKS)]
-        if any(len(pair) != 2 for pair in pairs):
-            raise strict.Malformed("a renaming")
-        renamed = {strict.text(old, 200): strict.text(new, 200) for old, new in pairs}
-        names = strict.listed(entry["same_points"], MOST_LANDMARKS)
-        return cls(renamed, frozenset(strict.text(name, 200) for name in names))
+        """Read the form written by `to_bytes`; raises FormatError."""
+        record = build(MigrationRecord, parse_json(content))
+        return cls(dict(record.renamed), frozenset(record.same_points))
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from H3DELandmarksLib.formats.manifest import ModelDescription, StageDesign
-from H3DELandmarksLib.formats.reading import STRICT, Count, NotNegative, Positive, PositiveCount, Share, Text
+from H3DELandmarksLib.formats.manifest import Manifest, ModelDescription, StageDesign
+from H3DELandmarksLib.formats.reading import (
+    STRICT,
+    Count,
+    Finite,
+    NotNegative,
+    Positive,
+    PositiveCount,
+    Share,
+    Text,
+    build,
+    to_plain,
+)
 
 SUBSETS = ("train", "validation", "test")
 CALIBRATION = "calibration"
 Loss = Literal[
     "spatial-cross-entropy", "published-heatmap", "published-anchor", "gaussian-bce", "ball-bce", "published-hyatt"
 ]
+DEFAULT_LOSS: Loss = "spatial-cross-entropy"
 # Settings that each loss takes.
 LOSS_SETTINGS: dict[str, tuple[str, ...]] = {
     "spatial-cross-entropy": ("sigma",),
@@ -23,6 +35,23 @@ LOSS_SETTINGS: dict[str, tuple[str, ...]] = {
     "ball-bce": ("radius", "worst", "mask_absent"),
     "published-hyatt": (),
 }
+# The decoding method that reads what a network writes which was trained by a loss.
+LOSS_DECODING: dict[str, str] = {
+    "spatial-cross-entropy": "softmax",
+    "published-heatmap": "published-heatmap",
+    "published-anchor": "published-anchor",
+    "gaussian-bce": "peak",
+    "ball-bce": "peak",
+    "published-hyatt": "published-hyatt",
+}
+DEEP_HEAD = "deep-supervision"
+# Heads that a loss trains; one for heat maps serves deep supervision, too, once for each resolution.
+LOSS_HEADS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(LOSS_SETTINGS, ("heatmap", DEEP_HEAD)),
+    "published-anchor": ("anchor",),
+    "published-hyatt": (DEEP_HEAD,),
+}
+EVERY_LOSS_SETTING = sorted({name for names in LOSS_SETTINGS.values() for name in names})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +78,7 @@ class Training:
     validate_every: PositiveCount = 200
     checkpoint_seconds: Positive = 60.0
     seed: Count = 1
-    loss: Loss = "spatial-cross-entropy"
+    loss: Loss = DEFAULT_LOSS
     sigma: Positive | None = None
     radius: Positive | None = None
     worst: Share | None = None
@@ -57,6 +86,13 @@ class Training:
     hard_negatives: PositiveCount | None = None
     radii: tuple[Positive, ...] | None = None
     __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        taken = LOSS_SETTINGS.get(self.loss, ())
+        for name in EVERY_LOSS_SETTING:
+            if getattr(self, name) is not None and name not in taken:
+                known = f"its settings are {', '.join(taken)}" if taken else "it has no settings"
+                raise ValueError(f"{name}: the loss '{self.loss}' has no such setting: {known}")
 
     @property
     def loss_settings(self) -> dict[str, object]:
@@ -110,6 +146,79 @@ class TrainingStage(StageDesign):
 
     training: Training
     augmentation: Augmentation = field(default_factory=Augmentation)
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        loss, method = self.training.loss, self.decoding.method
+        head = getattr(self.network.config, "head", "heatmap")
+        if method != LOSS_DECODING[loss]:
+            raise ValueError(
+                f"decoding.method: '{method}' does not read what the loss '{loss}' teaches; "
+                f"take '{LOSS_DECODING[loss]}' or another training.loss"
+            )
+        if head not in LOSS_HEADS[loss]:
+            raise ValueError(
+                f"training.loss: '{loss}' needs the network head '{LOSS_HEADS[loss][0]}', and "
+                f"'{self.network.architecture}' has '{head}' here"
+            )
+        self._check_augmentation()
+
+    def _check_augmentation(self) -> None:
+        for name, unset in (("rotation_deviation_degrees", None), ("rotation_share", 1.0)):
+            if not self.is_2d and getattr(self.augmentation, name) != unset:
+                raise ValueError(f"augmentation.{name}: it belongs to radiographs, and this stage reads volumes")
+
+    @property
+    def settings(self) -> StageSettings:
+        """How the stage is trained, as a manifest keeps it."""
+        return StageSettings(self.training, self.augmentation)
+
+    @property
+    def design(self) -> dict[str, object]:
+        """The stage without its training, by the names of `StageDesign`."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(StageDesign)}
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """How a stage was trained; manifests keep it under ``training.stages.NAME``."""
+
+    training: Training
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    __pydantic_config__ = STRICT
+
+
+def recorded_settings(manifest: Manifest, stage: str, usual: Training) -> StageSettings | None:
+    """How a stage of a model was trained, as its manifest says; None where it says nothing.
+
+    Args:
+        manifest: of the model.
+        stage: name of the stage.
+        usual: stands for what older manifests leave out.
+
+    Raises:
+        FormatError: the manifest has entries there that no training takes.
+    """
+    entry = manifest.training.get("stages", {}).get(stage)
+    if not entry:
+        return None
+    training = {**to_plain(usual), **entry.get("training", {})}
+    return build(StageSettings, {**entry, "training": training})
+
+
+def recorded_cases(manifest: Manifest, subset: str) -> tuple[str, ...]:
+    """Names of the cases of a subset that a model was made with, as far as its manifest says."""
+    return tuple(manifest.training.get("data", {}).get("split", {}).get(subset, ()))
+
+
+@dataclass(frozen=True)
+class RigidMotion:
+    """Where the points of a case lie in its scan: ``rotation @ point + translation``, LPS mm."""
+
+    rotation: tuple[tuple[Finite, Finite, Finite], tuple[Finite, Finite, Finite], tuple[Finite, Finite, Finite]]
+    translation: tuple[Finite, Finite, Finite]
+    median_residual_mm: NotNegative | None = None
     __pydantic_config__ = STRICT
 
 

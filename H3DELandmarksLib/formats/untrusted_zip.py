@@ -10,19 +10,21 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.formats import strict_json as strict
+from H3DELandmarksLib.formats.reading import LARGEST_BYTES, STRICT, FormatError, Limits, Problem, build, parse_json
 
-MOST_FILES, LARGEST_FILE = 100_000, 8 * 2**30
-MOST_EXPANSION, HARMLESS = 200, 2**20
+MAX_FILES, MAX_FILE_BYTES = 100_000, 8 * 2**30
+# How many times larger than in the archive a file may be, from this size on.
+MAX_EXPANSION, HARMLESS_BYTES = 200, 2**20
 # What reading a damaged or hostile zip file raises.
 DAMAGED = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
-    strict.Malformed,
+    FormatError,
     NotImplementedError,
     EOFError,
     RuntimeError,
@@ -44,7 +46,7 @@ def checked_entries(
         writer: command that writes such archives.
     """
     entries = archive.infolist()
-    if len(entries) > MOST_FILES:
+    if len(entries) > MAX_FILES:
         raise refused(path, "it holds too many files")
     for entry in entries:
         kind = stat.S_IFMT(entry.external_attr >> 16)
@@ -53,7 +55,7 @@ def checked_entries(
         if kind not in (0, stat.S_IFREG) or entry.flag_bits & 1:
             raise refused(path, "it holds a link or an encrypted file")
         expansion = entry.file_size / max(entry.compress_size, 1)
-        if entry.file_size > LARGEST_FILE or (entry.file_size > HARMLESS and expansion > MOST_EXPANSION):
+        if entry.file_size > MAX_FILE_BYTES or (entry.file_size > HARMLESS_BYTES and expansion > MAX_EXPANSION):
             raise refused(path, "a file in it is far too large")
     by_name = {entry.filename: entry for entry in entries}
     if len(by_name) != len(entries):
@@ -63,46 +65,72 @@ def checked_entries(
     return by_name
 
 
-def said_of_files(
-    path: Path,
-    archive: zipfile.ZipFile,
-    entries: Mapping[str, zipfile.ZipInfo],
-    manifest: str,
-    form: tuple[str, int],
-    more: Collection[str] = (),
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """What the manifest says: size and checksum of every other file, and the fields in `more`.
+@dataclass(frozen=True)
+class PackedFile:
+    """What a manifest says of a file of the archive."""
+
+    size: Annotated[int, Limits(ge=0, le=MAX_FILE_BYTES)]
+    sha256: Annotated[str, Limits(pattern=r"^[0-9a-f]{64}$")]
+    __pydantic_config__ = STRICT
+
+    @classmethod
+    def of(cls, content: bytes) -> PackedFile:
+        """What is to be said of a file."""
+        return cls(len(content), hashlib.sha256(content).hexdigest())
+
+
+@dataclass(frozen=True)
+class ArchiveManifest:
+    """What an archive says of itself.
+
+    Attributes:
+        format, format_version: of the archive.
+        files: every other file by its name.
+        digest: of a shared model; None for cases.
+    """
+
+    format: str
+    format_version: int
+    files: Mapping[str, PackedFile]
+    digest: str | None = None
+    __pydantic_config__ = STRICT
+
+
+def read_manifest(
+    path: Path, archive: zipfile.ZipFile, entries: Mapping[str, zipfile.ZipInfo], name: str, form: tuple[str, int]
+) -> ArchiveManifest:
+    """The manifest of an archive, which names every other file with its true size.
 
     Args:
         path: of the archive, for messages.
         archive: opened.
         entries: its files, checked.
-        manifest: name of the manifest.
+        name: of the manifest.
         form: format and version that are expected.
-        more: further fields that it must have.
+
+    Raises:
+        InputError: it is of another version, or its files are others.
+        FormatError: it is damaged.
     """
-    names = ("format", "format_version", "files", *more)
-    content = strict.fields(strict.parse(content_of_entry(archive, entries[manifest])), names)
-    if (content["format"], content["format_version"]) != form:
+    manifest = build(ArchiveManifest, parse_json(content_of_entry(archive, entries[name])))
+    if (manifest.format, manifest.format_version) != form:
         raise refused(path, "it is of another version: update this software")
-    files = content["files"]
-    if not isinstance(files, dict) or set(files) != set(entries) - {manifest}:
+    if set(manifest.files) != set(entries) - {name}:
         raise refused(path, "its files are not those that its manifest names")
-    for name, entry in files.items():
-        fields = strict.fields(entry, ("size", "sha256"))
-        if strict.whole(fields["size"], 0, LARGEST_FILE) != entries[name].file_size:
+    for file, said in manifest.files.items():
+        if said.size != entries[file].file_size:
             raise refused(path, "a file in it has another size than its manifest says")
-    return files, {name: content[name] for name in more}
+    return manifest
 
 
 def content_of_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    """The bytes of a small file; raises Malformed where it is none."""
-    if entry.file_size > strict.LARGEST:
-        raise strict.Malformed("too large")
+    """The bytes of a small file; raises FormatError where it is none."""
+    if entry.file_size > LARGEST_BYTES:
+        raise FormatError(Problem("", "it is too large"))
     return archive.read(entry)
 
 
-def extract(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, said: dict[str, Any], target: Path) -> None:
+def extract(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, said: PackedFile, target: Path) -> None:
     """Write one file aside; its checksum must be right."""
     target.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
@@ -110,7 +138,7 @@ def extract(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, said: 
         while piece := source.read(_PIECE):
             digest.update(piece)
             file.write(piece)
-    if digest.hexdigest() != said["sha256"]:
+    if digest.hexdigest() != said.sha256:
         raise refused(path, "a file in it was changed")
 
 

@@ -62,7 +62,7 @@ def next_version(version: str, part: Literal["minor", "last"] = "last") -> str:
             gives 1.2.4; where there is none, one is added.
     """
     if part == "minor":
-        major, minor = re.match(r"(\d+)\.(\d+)", version).groups()
+        major, minor = version.split(".")[:2]
         return f"{major}.{int(minor) + 1}.0"
     candidate = _CANDIDATE.fullmatch(version)
     release = candidate[1] if candidate else version
@@ -114,7 +114,7 @@ class HistoryEntry:
     digest: str
     details: EventDetails = field(default_factory=EventDetails)
     time: str = field(default_factory=utc_now)
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     __pydantic_config__ = STRICT
 
 
@@ -173,7 +173,7 @@ def append_entry(
 
 
 def _entry(content: Any) -> HistoryEntry:
-    """An entry of any version as today's; details that cannot be read are left out, for the event counts without them."""
+    """An entry of any version as today's; details that cannot be read are left out: the event counts without them."""
     if not isinstance(content, dict):
         raise FormatError(Problem("", "it is no entry"))
     if isinstance(content.get("format_version"), int) and content["format_version"] > FORMAT_VERSION:

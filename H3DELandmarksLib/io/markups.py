@@ -1,8 +1,8 @@
-"""Landmark sets as Slicer point lists (.mrk.json), in the form that Slicer itself saves and loads.
+"""Point lists and regions of interest in Slicer's form (.mrk.json), as Slicer itself saves and loads them.
 
-Beside name, position and definition, a file keeps presence, confidence and the 90 % radius of each landmark as Slicer's
-"static measurements". JSON has no word for "not a number", and Slicer drops a whole measurement that holds `null`:
--1 stands for values that nobody has stated.
+Files may be in LPS or RAS; in the library everything is LPS mm. Beside name, position and definition, a point list
+keeps presence, confidence and the 90 % radius of each landmark as Slicer's "static measurements". JSON has no word for
+"not a number", and Slicer drops a whole measurement that holds `null`: -1 stands for values that nobody has stated.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkSet, agreeing_presence
+from H3DELandmarksLib.core.region import Region
+from H3DELandmarksLib.formats.reading import FormatError, parse_json
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +32,10 @@ SCHEMA = (
 MEASUREMENT_UNITS = {"presence": "", "confidence": "", "radius90": "mm"}
 MEASUREMENT_LIMIT = {"presence": 1.0, "confidence": 1.0, "radius90": math.inf}
 
+MAX_COORDINATE_MM = 1e6
 _FLIP_RAS = np.array([-1.0, -1.0, 1.0])
+# What building arrays from entries of other kinds or sizes raises.
+_MALFORMED = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 def write_markups(path: str | Path, landmarks: LandmarkSet) -> None:
@@ -43,9 +49,8 @@ def write_markups(path: str | Path, landmarks: LandmarkSet) -> None:
         landmarks: positions in LPS mm.
 
     Raises:
-        InputError: the folder does not exist or cannot be written to.
+        OutputError: the folder does not exist or cannot be written to.
     """
-    path = Path(path)
     count = len(landmarks)
     markup = {
         "type": "Fiducial",
@@ -58,12 +63,27 @@ def write_markups(path: str | Path, landmarks: LandmarkSet) -> None:
         "controlPoints": [_control_point(landmarks, k) for k in range(count)],
         "measurements": _measurements(landmarks),
     }
-    text = json.dumps({"@schema": SCHEMA, "markups": [markup]}, indent=4, ensure_ascii=False, allow_nan=False)
-    try:
-        with replaced_when_complete(path) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"'{path}' cannot be written: check that the folder exists and has space.") from error
+    _write_markup(Path(path), markup)
+
+
+def write_region(path: str | Path, region: Region) -> None:
+    """Write a box as Slicer saves one; a file of that name is replaced only when the new one is complete.
+
+    Raises:
+        OutputError: the folder does not exist or cannot be written to.
+    """
+    size = np.linalg.norm(region.affine[:3, :3], axis=0)
+    markup = {
+        "type": "ROI",
+        "coordinateSystem": "LPS",
+        "coordinateUnits": "mm",
+        "roiType": "Box",
+        "center": region.affine[:3, 3].tolist(),
+        "orientation": (region.affine[:3, :3] / size).ravel().tolist(),
+        "size": size.tolist(),
+        "insideOut": False,
+    }
+    _write_markup(Path(path), markup)
 
 
 def read_markups(path: str | Path) -> LandmarkSet:
@@ -82,7 +102,8 @@ def read_markups(path: str | Path) -> LandmarkSet:
         InputError: the file is missing, damaged, holds no or several point lists, or uses a label twice.
     """
     path = Path(path)
-    markup = _only_markup(path, _read_json(path))
+    markup = _only_markup(path, "Fiducial", "point list")
+    is_ras = _is_ras(path, markup)
     try:
         points = markup["controlPoints"]
         names = tuple(str(point["label"]) for point in points)
@@ -90,10 +111,10 @@ def read_markups(path: str | Path) -> LandmarkSet:
         positions = np.array([_position(*pair) for pair in zip(points, status)]).reshape(-1, 3)
         definitions = tuple(str(point.get("description", "")) for point in points)
         values = _values_by_name(path, markup, len(points))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except _MALFORMED as error:
         raise InputError(f"'{path}' is not a complete Slicer point list: save it again in Slicer.") from error
     _check_points(path, names, positions, status)
-    if _is_ras(path, markup):
+    if is_ras:
         positions = positions * _FLIP_RAS
     return LandmarkSet(
         names,
@@ -103,6 +124,35 @@ def read_markups(path: str | Path) -> LandmarkSet:
         radius=values.get("radius90"),
         definitions=definitions,
     )
+
+
+def read_region(path: str | Path) -> Region:
+    """Read a box that Slicer or `write_region` has saved, in LPS or RAS.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds no box or several ones.
+    """
+    path = Path(path)
+    markup = _only_markup(path, "ROI", "region of interest")
+    is_ras = _is_ras(path, markup)
+    affine = np.eye(4)
+    try:
+        axes = np.array(markup["orientation"], dtype=float).reshape(3, 3)
+        affine[:3, :3] = axes * np.array(markup["size"], dtype=float).reshape(3)
+        affine[:3, 3] = np.array(markup["center"], dtype=float).reshape(3)
+        if not (np.abs(affine) <= MAX_COORDINATE_MM).all():
+            raise ValueError("a number is out of range")
+    except _MALFORMED as error:
+        raise InputError(f"'{path}' is not a complete region of interest: save it again in Slicer.") from error
+    if is_ras:
+        affine[:3] *= _FLIP_RAS[:, None]
+    return Region(affine)
+
+
+def _write_markup(path: Path, markup: dict) -> None:
+    text = json.dumps({"@schema": SCHEMA, "markups": [markup]}, indent=4, ensure_ascii=False, allow_nan=False)
+    with atomic_write(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def _control_point(landmarks: LandmarkSet, k: int) -> dict:
@@ -134,36 +184,33 @@ def _measurements(landmarks: LandmarkSet) -> list[dict]:
     return result
 
 
-def _read_json(path: Path) -> object:
+def _only_markup(path: Path, kind: str, called: str) -> dict:
+    """The one markup in a file, which is of the type `kind` that people call `called`."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        data = parse_json(path.read_bytes(), allow_nan=True)
     except FileNotFoundError as error:
         raise InputError(f"'{path}' does not exist: check the path.") from error
     except OSError as error:
         raise InputError(f"'{path}' cannot be opened: check that it is a file that you may read.") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"'{path}' is damaged or not a point list (.mrk.json): save it again in Slicer.") from error
-
-
-def _only_markup(path: Path, data: object) -> dict:
-    """The one point list in a file."""
+    except FormatError as error:
+        raise InputError(f"'{path}' is damaged or not a {called} (.mrk.json): save it again in Slicer.") from error
     markups = data.get("markups") if isinstance(data, dict) else None
     if not isinstance(markups, list) or not all(isinstance(markup, dict) for markup in markups):
-        raise InputError(f"'{path}' is not a Slicer point list: choose a file that Slicer saved as .mrk.json.")
+        raise InputError(f"'{path}' is not a Slicer {called}: choose a file that Slicer saved as .mrk.json.")
     if len(markups) != 1:
-        raise InputError(f"'{path}' holds {len(markups)} point lists: save the one to use in a file of its own.")
-    kind = markups[0].get("type")
-    if kind != "Fiducial":
-        raise InputError(f"'{path}' holds a markup of type '{kind}', not a point list: choose a point list.")
+        raise InputError(f"'{path}' holds {len(markups)} markups: save the {called} to use in a file of its own.")
+    found = str(markups[0].get("type"))[:40]
+    if found != kind:
+        raise InputError(f"'{path}' holds a markup of type '{found}', not a {called}: choose a {called}.")
     return markups[0]
 
 
 def _is_ras(path: Path, markup: dict) -> bool:
     """Whether positions are RAS; old files name the system by a number."""
-    system = str(markup.get("coordinateSystem", "LPS")).upper()
+    system = str(markup.get("coordinateSystem", "LPS"))[:40].upper()
     if system not in ("LPS", "1", "RAS", "0"):
         raise InputError(f"'{path}' uses the unknown coordinate system '{system}': save it again in Slicer.")
-    units = markup.get("coordinateUnits", "mm")
+    units = str(markup.get("coordinateUnits", "mm"))[:40]
     if units not in ("mm", "millimeter"):
         raise InputError(f"'{path}' gives positions in '{units}': save it in millimeters.")
     return system in ("RAS", "0")
@@ -173,7 +220,7 @@ def _status(point: dict) -> str:
     """'defined', 'missing' or 'undefined'; a point that is still being placed is not defined yet."""
     status = point.get("positionStatus", "defined")
     if status not in ("defined", "missing", "undefined", "preview"):
-        raise ValueError(f"position status {status!r}")
+        raise ValueError("an unknown position status")
     return "undefined" if status == "preview" else status
 
 
@@ -203,8 +250,8 @@ def _values_by_name(path: Path, markup: dict, count: int) -> dict[str, np.ndarra
 def _check_points(path: Path, names: tuple[str, ...], positions: np.ndarray, status: list[str]) -> None:
     if "" in names:
         raise InputError(f"'{path}' has a control point without a label: name every landmark.")
-    repeated = next((name for name in names if names.count(name) > 1), None)
-    if repeated is not None:
+    repeated, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    if count > 1:
         raise InputError(f"'{path}' uses the label '{repeated}' more than once: give every landmark its own name.")
     for name, position, state in zip(names, positions, status):
         if state == "defined" and not np.isfinite(position).all():

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 
 POSITION_COLUMNS = ("left_mm", "posterior_mm", "superior_mm")
@@ -32,7 +32,7 @@ def write_table(path: str | Path, landmarks: LandmarkSet) -> None:
         path: .csv file.
         landmarks: positions in LPS mm.
     """
-    with replaced_when_complete(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for k, name in enumerate(landmarks.names):

@@ -23,6 +23,7 @@ from H3DELandmarksLib.core.errors import MissingDependencyError, ModelPackageErr
 from H3DELandmarksLib.core.files import replaced_when_complete
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import ShapeModel
+from H3DELandmarksLib.formats.lineage import ModelReference
 from H3DELandmarksLib.formats.manifest import Manifest, upgraded
 from H3DELandmarksLib.formats.reading import FormatError, build, can_validate, parse_json, to_plain
 
@@ -70,6 +71,11 @@ class ModelPackage:
     def is_2d(self) -> bool:
         """Whether the model reads radiographs, and not volumes."""
         return self.manifest.is_2d
+
+    @property
+    def reference(self) -> ModelReference:
+        """The model by what it is called and what it is."""
+        return ModelReference(self.id, self.version, package_digest(self))
 
     @property
     def weight_files(self) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ from pathlib import Path
 
 import H3DELandmarksLib
 from H3DELandmarksLib.core.errors import ModelPackageError
-from H3DELandmarksLib.core.files import TEMPORARY_PREFIX
+from H3DELandmarksLib.core.files import TEMPORARY_PREFIX, restore_interrupted
+from H3DELandmarksLib.formats.versions import HistoryEntry, append_entry, current_version, read_history, version_order
 from H3DELandmarksLib.models.package import ModelPackage, open_package, package_digest, write_files
-from H3DELandmarksLib.models.versions import HistoryEntry, append_entry, current_version, read_history
 
 FOLDER_VARIABLE = "H3DE_MODELS"
 
@@ -75,7 +74,9 @@ def available_models() -> list[ModelEntry]:
             entry = _entry(path)
             key = (entry.package.id, entry.package.version) if entry.package else path
             entries.setdefault(key, entry)
-    newest_first = sorted(entries.values(), key=_version_key, reverse=True)
+    newest_first = sorted(
+        entries.values(), key=lambda entry: version_order(entry.package.version if entry.package else ""), reverse=True
+    )
     return sorted(newest_first, key=lambda entry: (entry.package is None, entry.id))
 
 
@@ -140,7 +141,7 @@ def _installed(history: Sequence[HistoryEntry], package: ModelPackage) -> Histor
     """The entry about an installed version, which becomes current where it is newer than the current one."""
     versions = [entry.package.version for entry in available_models() if entry.package and entry.id == package.id]
     current = current_version(history, versions)
-    newest = max(filter(None, (current, package.version)), key=_version_order)
+    newest = max(filter(None, (current, package.version)), key=version_order)
     return HistoryEntry("install", package.version, newest, current, package_digest(package))
 
 
@@ -148,6 +149,7 @@ def _package_paths(folder: Path) -> list[Path]:
     """Folders and zip files in a folder of models, without hidden ones and unfinished installations."""
     if not folder.is_dir():
         return []
+    restore_interrupted(folder)
     visible = [path for path in folder.iterdir() if not path.name.startswith((".", "_", TEMPORARY_PREFIX))]
     return sorted(path for path in visible if path.is_dir() or path.suffix.lower() == ".zip")
 
@@ -157,19 +159,6 @@ def _entry(path: Path) -> ModelEntry:
         return ModelEntry(path, open_package(path))
     except ModelPackageError as error:
         return ModelEntry(path, None, str(error))
-
-
-def _version_key(entry: ModelEntry) -> tuple:
-    """Order of versions by number; a candidate such as 1.1.0-rc.1 comes before 1.1.0."""
-    if entry.package is None:
-        return ((0, 0, 0), True, ())
-    return _version_order(entry.package.version)
-
-
-def _version_order(version: str) -> tuple:
-    numbers, _, candidate = version.partition("-")
-    parts = [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"[.-]", candidate)]
-    return (tuple(int(number) for number in numbers.split(".")), not candidate, tuple(parts))
 
 
 def _not_found(wanted: str, ids: list[str]) -> str:

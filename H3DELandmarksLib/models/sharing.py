@@ -15,7 +15,8 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields, replace
+from copy import deepcopy
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from H3DELandmarksLib.core.errors import InputError, ModelPackageError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.formats.comparison import Comparison
 from H3DELandmarksLib.formats.lineage import lineage_of
-from H3DELandmarksLib.formats.manifest import Manifest, Stage, WeightsFile
-from H3DELandmarksLib.formats.reading import to_json, to_plain
+from H3DELandmarksLib.formats.manifest import Manifest
+from H3DELandmarksLib.formats.reading import build, to_json, to_plain
 from H3DELandmarksLib.formats.training import Augmentation, Training
 from H3DELandmarksLib.formats.untrusted_zip import (
     DAMAGED,
@@ -38,13 +39,12 @@ from H3DELandmarksLib.formats.untrusted_zip import (
 from H3DELandmarksLib.formats.versions import read_history
 from H3DELandmarksLib.models import ModelPackage, available_models, find_model, open_package, registry, write_package
 from H3DELandmarksLib.models.card import model_card
-from H3DELandmarksLib.models.package import MANIFEST, MODEL_CARD, package_digest
+from H3DELandmarksLib.models.package import MANIFEST, MODEL_CARD, SHAPE_FILE, package_digest
 from H3DELandmarksLib.models.versions import add_version
 
 SHARE = "share.json"
 FORMAT, FORMAT_VERSION = "h3delandmarks-model", 1
 MAX_BYTES = 4 * 2**30
-SHAPE_FILE = "shape.safetensors"
 # What may be said of the accuracy on each subset of cases.
 SUBSETS = ("test", "held-out")
 FIGURES = frozenset({"cases", "n", "missed", "mre_mm", "sd_mm", "mean_mm", "median_mm", "p90_mm", "max_mm", "coverage"})
@@ -121,13 +121,15 @@ def add_shared(path: str | Path) -> Added:
         digest = package_digest(reduced)
         known = [entry.package for entry in available_models() if entry.package and entry.id == reduced.id]
         is_new = all(package_digest(other) != digest for other in known)
-        kept = add_version(reduced, reduced.manifest, package.model_card(), "add")
+        kept = add_version(reduced, reduced.content, package.model_card(), "add")
     current = find_model(kept.id)
     return Added(kept, package.version, is_new, current.version == kept.version)
 
 
-def shared_manifest(package: ModelPackage) -> tuple[Manifest, dict[str, str]]:
-    """The manifest to share, and the package's name of each of its weights files.
+def shared_manifest(package: ModelPackage) -> tuple[dict[str, Any], dict[str, str]]:
+    """The content of the manifest to share, and the package's name of each of its weights files.
+
+    Numbers that determine what the model finds stay as they are written, so that its digest stays the same.
 
     Raises:
         InputError: a stage has a name that could be a sentence.
@@ -135,27 +137,17 @@ def shared_manifest(package: ModelPackage) -> tuple[Manifest, dict[str, str]]:
     manifest = package.manifest
     names = {manifest.shape_model.file: SHAPE_FILE}
     for number, stage in enumerate(manifest.stages, 1):
+        if not _NAME.fullmatch(stage.name):
+            raise InputError("A stage of the model has a name that cannot be shared: use letters, digits and hyphens.")
         names.setdefault(stage.weights.file, f"stage-{number}.safetensors")
-
-    def renamed(weights: WeightsFile) -> WeightsFile:
-        return replace(weights, file=names[weights.file])
-
-    shared = replace(
-        manifest,
-        stages=tuple(replace(_checked_stage(stage), weights=renamed(stage.weights)) for stage in manifest.stages),
-        shape_model=renamed(manifest.shape_model),
-        calibration=replace(manifest.calibration, cases=None),
-        training=_shared_training(manifest),
-        accuracy=_shared_accuracy(manifest.accuracy, manifest.scheme.names),
-        pictures=(),
-    )
-    return shared, {new: old for old, new in names.items()}
-
-
-def _checked_stage(stage: Stage) -> Stage:
-    if not _NAME.fullmatch(stage.name):
-        raise InputError("A stage of the model has a name that cannot be shared: use letters, digits and hyphens.")
-    return stage
+    content = deepcopy(dict(package.content))
+    content.pop("pictures", None)
+    content["calibration"].pop("cases", None)
+    for entry in (*(stage["weights"] for stage in content["stages"]), content["shape_model"]):
+        entry["file"] = names[entry["file"]]
+    content["training"] = _shared_training(manifest)
+    content["accuracy"] = _shared_accuracy(manifest.accuracy, manifest.scheme.names)
+    return content, {new: old for old, new in names.items()}
 
 
 def _shared_training(manifest: Manifest) -> dict[str, Any]:
@@ -221,7 +213,7 @@ def _reduced(package: ModelPackage, folder: Path, comparison: Comparison | None)
     """The package with nothing but what may be shared; tensors are written anew, without remarks in their files."""
     manifest, names = shared_manifest(package)
     weights = {new: package.load_weights(old) for new, old in names.items()}
-    card = model_card(manifest, comparison=comparison.text() if comparison else None)
+    card = model_card(build(Manifest, manifest), comparison=comparison.text() if comparison else None)
     reduced = write_package(folder, manifest, weights, card)
     reduced.verify()
     return reduced

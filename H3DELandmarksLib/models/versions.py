@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from uuid import uuid4
 
 from H3DELandmarksLib.core.errors import ModelPackageError
 from H3DELandmarksLib.core.files import TEMPORARY_PREFIX, atomic_move, remove_forgotten
 from H3DELandmarksLib.formats.lineage import lineage_of
-from H3DELandmarksLib.formats.manifest import Manifest
 from H3DELandmarksLib.formats.versions import (
     EventDetails,
     HistoryEntry,
@@ -100,12 +99,12 @@ def revert(model_id: str, version: str | None = None) -> ModelVersion:
 
     done = append_entry(registry.user_folder(), model_id, entry)
     # Another program may have made yet another version current since.
-    return next(v for v in versions_of(model_id) if v.package.version == done.version)
+    return next(v for v in versions_of(model_id) if done and v.package.version == done.version)
 
 
 def add_version(
     package: ModelPackage,
-    manifest: Manifest,
+    manifest: Mapping[str, Any],
     model_card: str,
     event: Literal["promote", "add"],
     details: EventDetails | None = None,
@@ -117,7 +116,7 @@ def add_version(
 
     Args:
         package: checked completely by the caller; its weights and pictures are copied.
-        manifest: what to keep as its manifest.
+        manifest: what to keep as its manifest; numbers as they are written in it, which the digest is made of.
         model_card: what to keep as its card.
         event: what happens.
         details: of the event.
@@ -154,25 +153,27 @@ def _start_history(model_id: str) -> None:
     append_entry(registry.user_folder(), model_id, entry)
 
 
-def _keep(package: ModelPackage, manifest: Manifest, model_card: str) -> ModelPackage:
+def _keep(package: ModelPackage, manifest: Mapping[str, Any], model_card: str) -> ModelPackage:
     """Copy a package to the first version number, from its own on, that is free."""
     folder = registry.user_folder()
     staging = folder / f"{TEMPORARY_PREFIX}{uuid4().hex}"
     digest = package_digest(package)
+    version = package.version
     weights = {name: package.read(name) for name in package.weight_files}
     pictures = {name: package.read(name) for name in package.picture_files}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         remove_forgotten(folder.glob(f"{TEMPORARY_PREFIX}*"))
         while True:
-            known = _packages(package.id).get(manifest.version)
-            target = folder / f"{package.id}-{manifest.version}"
+            known = _packages(package.id).get(version)
+            target = folder / f"{package.id}-{version}"
             if known is not None and package_digest(known) == digest:
                 return known
             if known is not None or target.exists():
-                manifest = replace(manifest, version=next_version(manifest.version))
+                version = next_version(version)
                 continue
-            write_package(staging, manifest, weights, model_card, pictures=pictures, replace=True).verify()
+            content = {**manifest, "version": version}
+            write_package(staging, content, weights, model_card, pictures=pictures, replace=True).verify()
             if atomic_move(staging, target):
                 return open_package(target)
     except OSError as error:

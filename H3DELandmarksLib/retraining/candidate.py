@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
+from dataclasses import fields, replace
 from datetime import date
 from functools import cached_property
 from typing import Any
@@ -18,16 +18,29 @@ from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
-from H3DELandmarksLib.formats.run import RunRecord
+from H3DELandmarksLib.formats.lineage import Lineage, UsedCase, lineage_of
+from H3DELandmarksLib.formats.manifest import (
+    UNKNOWN_SHA256,
+    CalibrationData,
+    License,
+    Manifest,
+    ModelDescription,
+    Stage,
+    WeightsFile,
+)
+from H3DELandmarksLib.formats.reading import to_plain
+from H3DELandmarksLib.formats.run import HELD_OUT, TRAIN, VALIDATION, RunFolder, RunRecord
 from H3DELandmarksLib.models import ModelPackage, write_package
+from H3DELandmarksLib.models.card import model_card
+from H3DELandmarksLib.models.package import SHAPE_FILE
 from H3DELandmarksLib.retraining.cases import CorrectedCase
 from H3DELandmarksLib.retraining.fine_tuning import ENOUGH_TO_CALIBRATE
-from H3DELandmarksLib.retraining.plan import HELD_OUT, TRAIN, VALIDATION, written_lineage
 from H3DELandmarksLib.training.calibration import Evidence, fit_calibration, gather_evidence, radii, truncated_case
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
+from H3DELandmarksLib.training.loop import half_precision
 
 
-class Material:
+class RunDataset:
     """Cases with their images, read once.
 
     Attributes:
@@ -35,22 +48,22 @@ class Material:
     """
 
     def __init__(
-        self, content: Mapping, cases: Sequence[CorrectedCase], shape: ShapeModel, ask: Callable[[], None]
+        self, record: RunRecord, cases: Sequence[CorrectedCase], shape: ShapeModel, check_cancelled: Callable[[], None]
     ) -> None:
-        """Take a record's content, its cases in the same order, and what gives way to a wish to stop."""
+        """Take a record, its cases in the same order, and what gives way to a wish to stop."""
         self.shape = shape
-        self._content, self._cases, self._ask = content, cases, ask
-        self._flat = content["plan"]["stages"][0]["shape"][2] == 1
+        self._record = record
+        self._cases = cases
+        self._check_cancelled = check_cancelled
 
     def cases(self, subset: str) -> list[Case]:
         """Cases of a subset."""
-        rows = self._content["cases"]
-        return [case for case, row in zip(self._loaded, rows) if row["subset"] == subset]
+        return [case for case, row in zip(self._loaded, self._record.cases) if row.subset == subset]
 
     def prepared(self, subset: str) -> list[TrainingCase]:
         """Cases of a subset, ready for drawing crops from."""
-        model, own_frame = self._content["model"], self._content["own_frame"]
-        return [prepare_case(case, model, self.shape, own_frame) for case in self.cases(subset)]
+        model, canonical_pose = self._record.model, self._record.sees_canonical_pose
+        return [prepare_case(case, model, self.shape, canonical_pose) for case in self.cases(subset)]
 
     def for_curve(self) -> list[TrainingCase]:
         """Cases that the curve is measured on: apart from training as far as there are enough."""
@@ -63,263 +76,199 @@ class Material:
     def _loaded(self) -> list[Case]:
         loaded = []
         for case in self._cases:
-            self._ask()
+            self._check_cancelled()
             loaded.append(case.load())
-            if is_radiograph(loaded[-1].volume) != self._flat:
-                reads = "radiographs" if self._flat else "volumes"
+            if is_radiograph(loaded[-1].volume) != self._record.is_2d:
+                reads = "radiographs" if self._record.is_2d else "volumes"
                 raise InputError(
-                    f"The model reads {reads}, and the case '{case.id}' is none: keep such cases in a "
-                    "project of their own."
+                    f"The model reads {reads}, and the case '{case.id}' is none: keep such cases in a folder of their own."
                 )
         return loaded
 
 
-def candidate_card(manifest: Mapping[str, Any], content: Mapping[str, Any], evaluation: Evaluation | None) -> str:
-    """Markdown text.
-
-    Args:
-        manifest: of the candidate.
-        content: of the run's record.
-        evaluation: on held-out cases; None where there are none.
-    """
-    sections = [
-        f"# {manifest['title']}\n\n{manifest['description']}\n\n**Not for clinical use.**",
-        f"## Use\n\n{manifest['intended_use']}\n\nLimits:\n\n" + "\n".join(f"- {x}" for x in manifest["limitations"]),
-        _origin(content),
-        _accuracy(evaluation),
-        _landmarks(manifest),
-        f"## Licenses\n\nWeights: {manifest['license']['weights']}\n\nData of the base: {manifest['license']['data']}; "
-        "the corrected cases belong to whoever keeps them.",
-        f"Trained {manifest['training']['date']} with {manifest['training']['software']}.",
-    ]
-    return "\n\n".join(sections) + "\n"
-
-
-def _origin(content: Mapping[str, Any]) -> str:
-    base, donor = content["base"], content["encoder_from"]
-    start = "Started from random weights."
-    if base is not None:
-        start = f"Retrained from {base['id']} {base['version']} (SHA-256 {base['digest']})."
-    elif donor is not None:
-        start = (
-            f"The layers that read the image are those of {donor['id']} {donor['version']} (SHA-256 "
-            f"{donor['digest']}); all others started from random weights."
-        )
-    rows = [f"| {row['id']} | {row['revision']} | {row['subset']} | {row['sha256']} |" for row in content["cases"]]
-    subsets = [row["subset"] for row in content["cases"]]
-    counts = ", ".join(f"{subsets.count(subset)} {subset}" for subset in (TRAIN, VALIDATION, HELD_OUT))
-    notes = "".join(f"\n\n{note}" for note in content["notes"])
-    table = "\n".join(["| case | review | subset | SHA-256 of the voxels |", "|---|---|---|---|", *rows])
-    return f"## Origin\n\n{start}\n\nCorrected cases: {counts}.{notes}\n\n{table}"
-
-
-def _accuracy(evaluation: Evaluation | None) -> str:
-    title = "## Accuracy on the held-out cases"
-    if evaluation is None:
-        return f"{title}\n\nNo case was held out: measure on other cases how good this model is."
-    table = f"```text\n{evaluation.text()}\n```"
-    return f"{title}\n\nMillimeters; training and calibration never saw these cases.\n\n{table}"
-
-
-def _landmarks(manifest: Mapping[str, Any]) -> str:
-    lines = ["## Landmarks", "", "| name | definition | radius that holds 90 % of errors, mm |", "|---|---|---|"]
-    for landmark, radius in zip(manifest["scheme"]["landmarks"], manifest["calibration"]["radius90_mm"]):
-        lines.append(f"| {landmark['name']} | {landmark['definition']} | {radius:.2f} |")
-    return "\n".join(lines)
-
-
 # Errors on cases that the network learnt from are too small; this makes up for it, by guess.
 SEEN_BEFORE = 1.5
-MOST_TRAINING_CASES = 4
+MAX_TRAINING_CASES = 4
 
 
-def neutral_calibration(content: Mapping[str, Any], base: ModelPackage | None, names: Sequence[str]) -> dict[str, Any]:
+def neutral_calibration(record: RunRecord, base: ModelPackage | None) -> CalibrationData:
     """What a draft is tried with: the base's calibration, its radii by name, the usual one for new landmarks."""
     if base is None:
-        return Calibration(1.0, 0.0, np.zeros(4), content["model"]["tolerance_mm"], np.zeros(len(names))).to_manifest()
-    calibration = deepcopy(base.manifest["calibration"])
-    before = dict(zip(base.scheme.names, calibration["radius90_mm"]))
-    usual = float(np.median(calibration["radius90_mm"]))
-    known = content["plan"]["base_names"]
-    calibration["radius90_mm"] = [before.get(known.get(name, ""), usual) for name in names]
-    return calibration
+        tolerance = record.model.tolerance_mm
+        assert tolerance is not None, "a new model has one"
+        return Calibration.neutral(len(record.scheme), tolerance).to_manifest()
+    calibration = base.manifest.calibration
+    before = dict(zip(base.scheme.names, calibration.radius90_mm))
+    usual = float(np.median(calibration.radius90_mm))
+    known = record.plan.base_names
+    return replace(
+        calibration, radius90_mm=tuple(before.get(known.get(name, ""), usual) for name in record.scheme.names)
+    )
 
 
 def candidate_calibration(
-    content: Mapping[str, Any],
+    record: RunRecord,
     base: ModelPackage | None,
     detector: Detector,
-    material: Material,
-    ask: Callable[[], None],
-) -> dict[str, Any]:
-    """A manifest's ``calibration``.
+    dataset: RunDataset,
+    check_cancelled: Callable[[], None],
+) -> CalibrationData:
+    """The candidate's calibration.
 
     With enough validation cases it is learnt from them as for any model. With fewer, presence and confidence stay those
     of the base, and radii are the larger of the base's and those that validation cases, or in want of them some
     training cases with an allowance, ask for. A new model has no base, and takes what there is.
     """
-    validation = material.cases(VALIDATION)
+    validation = dataset.cases(VALIDATION)
     subset = VALIDATION if validation else TRAIN
-    cases = validation or material.cases(TRAIN)[:MOST_TRAINING_CASES]
+    cases = validation or dataset.cases(TRAIN)[:MAX_TRAINING_CASES]
     allowance = 1.0 if validation else SEEN_BEFORE
-    before = {} if base is None else neutral_calibration(content, base, detector.scheme.names)
     if len(validation) >= ENOUGH_TO_CALIBRATE or base is None:
-        return {**before, **_learnt(detector, cases, allowance, ask), "cases": {"subset": subset, "scans": len(cases)}}
-    evidence = _evidence(detector, cases, ask)
+        learnt = _learnt(detector, cases, allowance, check_cancelled)
+        familiarity = None if base is None else base.manifest.calibration.familiarity
+        return replace(learnt, familiarity=familiarity, cases={"subset": subset, "scans": len(cases)})
+    before = neutral_calibration(record, base)
+    evidence = _evidence(detector, cases, check_cancelled)
     found = detector.calibration.presence(evidence.logit) >= 0.5
     error = np.where(found, evidence.error, np.nan)
+    radius = np.array(before.radius90_mm)
     if np.isfinite(error).any():
-        before["radius90_mm"] = np.maximum(before["radius90_mm"], allowance * radii(error)).tolist()
-    before["cases"] = {"kept_from": f"{base.id} {base.version}", "radii_checked_on": subset, "scans": len(cases)}
-    return before
+        radius = np.maximum(radius, allowance * radii(error))
+    told = {"kept_from": f"{base.id} {base.version}", "radii_checked_on": subset, "scans": len(cases)}
+    return replace(before, radius90_mm=tuple(radius.tolist()), cases=told)
 
 
-def _learnt(detector: Detector, cases: Sequence[Case], allowance: float, ask: Callable[[], None]) -> dict[str, Any]:
+def _learnt(
+    detector: Detector, cases: Sequence[Case], allowance: float, check_cancelled: Callable[[], None]
+) -> CalibrationData:
     """A calibration from cases, whole and with one end cut off."""
     rng = np.random.default_rng(0)
-    evidence = _evidence(detector, [*cases, *(truncated_case(case, rng) for case in cases)], ask)
-    calibration = fit_calibration(evidence, detector.calibration.tolerance_mm).to_manifest()
-    calibration["radius90_mm"] = [allowance * radius for radius in calibration["radius90_mm"]]
-    return calibration
+    evidence = _evidence(detector, [*cases, *(truncated_case(case, rng) for case in cases)], check_cancelled)
+    fitted = fit_calibration(evidence, detector.calibration.tolerance_mm)
+    return replace(fitted, radius90=allowance * fitted.radius90).to_manifest()
 
 
-def _evidence(detector: Detector, cases: Sequence[Case], ask: Callable[[], None]) -> Evidence:
-    findings = []
+def _evidence(detector: Detector, cases: Sequence[Case], check_cancelled: Callable[[], None]) -> Evidence:
+    predictions = []
     for case in cases:
-        ask()
-        findings.append(detector.findings(case.volume, progress=lambda fraction, message: ask()))
-    return gather_evidence(findings, cases, detector.shape)
+        check_cancelled()
+        predictions.append(detector.findings(case.volume, progress=lambda fraction, message: check_cancelled()))
+    return gather_evidence(predictions, cases, detector.shape)
 
 
-PACKAGE, DRAFT = "package", ".draft"
-SHAPE_FILE = "shape.safetensors"
+DRAFT = ".draft"
 RETRAINED = "Retrained on "
-STAGE = ("name", "network", "spacing_mm", "shape", "poses", "groups", "views", "decoding")
 NOT_STATED = "not stated"
 
 
 def build_candidate(
-    record: RunRecord,
+    run: RunFolder,
     base: ModelPackage | None,
     weights: Sequence[Mapping[str, Tensor]],
-    material: Material,
+    dataset: RunDataset,
     device: str,
-    ask: Callable[[], None],
+    check_cancelled: Callable[[], None],
 ) -> ModelPackage:
     """Write ``package`` in the run's folder.
 
     Args:
-        record: of the run.
+        run: what was decided, and where it is kept.
         base: model that was retrained; None for a new one.
         weights: of each stage.
-        material: cases and shape.
+        dataset: cases and shape.
         device: where the candidate is tried.
-        ask: gives way to a wish to stop.
+        check_cancelled: gives way to a wish to stop.
     """
-    content = record.content
-    manifest = candidate_manifest(content, base)
-    names = [landmark["name"] for landmark in content["scheme"]["landmarks"]]
-    files = {f"{s['name']}.safetensors": _half(tensors) for s, tensors in zip(content["plan"]["stages"], weights)}
-    files[SHAPE_FILE] = {"mean": material.shape.mean, "tolerance": material.shape.tolerance}
-    manifest["calibration"] = neutral_calibration(content, base, names)
-    draft = write_package(record.folder / DRAFT, manifest, files, "Under construction.", replace=True)
-    detector = Detector(draft, device, backend="torch")
-    manifest["calibration"] = candidate_calibration(content, base, detector, material, ask)
-    draft = write_package(record.folder / DRAFT, manifest, files, "Under construction.", replace=True)
-    evaluation = _evaluated(Detector(draft, device, backend="torch"), material.cases(HELD_OUT), content, ask)
-    manifest["accuracy"] = {} if evaluation is None else {"held-out": evaluation.to_dict()}
-    card = candidate_card(manifest, content, evaluation)
-    return write_package(record.folder / PACKAGE, manifest, files, card, replace=True)
+    record, draft_folder = run.record, run.folder / DRAFT
+    manifest = candidate_manifest(record, base)
+    files: dict[str, Mapping[str, Any]] = {
+        stage.weights.file: half_precision(tensors) for stage, tensors in zip(manifest.stages, weights)
+    }
+    files[SHAPE_FILE] = {"mean": dataset.shape.mean, "tolerance": dataset.shape.tolerance}
+    draft = write_package(draft_folder, manifest, files, "Under construction.", replace=True)
+    detector = Detector(draft, device)
+    calibration = candidate_calibration(record, base, detector, dataset, check_cancelled)
+    manifest = replace(manifest, calibration=calibration)
+    draft = write_package(draft_folder, manifest, files, "Under construction.", replace=True)
+    evaluation = _evaluated(Detector(draft, device), dataset.cases(HELD_OUT), check_cancelled)
+    if evaluation is not None:
+        manifest = replace(manifest, accuracy={HELD_OUT: evaluation.to_dict()})
+    card = model_card(manifest, accuracy=None if evaluation is None else evaluation.text(), measured_on=HELD_OUT)
+    return write_package(run.package_folder, manifest, files, card, replace=True)
 
 
-def candidate_manifest(content: Mapping[str, Any], base: ModelPackage | None) -> dict[str, Any]:
-    """The manifest without calibration and accuracy."""
-    before = {} if base is None else deepcopy(dict(base.manifest))
-    before.pop("pictures", None)
-    manifest = {**_unsaid(content["model"]["id"]), **before}
-    model = {k: v for k, v in content["model"].items() if k != "tolerance_mm"}
-    planned = content["plan"]["stages"]
-    stages = [{key: stage[key] for key in STAGE if key in stage} for stage in planned]
-    for stage in stages:
-        stage["weights"] = {"file": f"{stage['name']}.safetensors"}
-    settings = {stage["name"]: {key: stage[key] for key in ("training", "augmentation")} for stage in planned}
-    trained = before.get("training", {})
+def candidate_manifest(record: RunRecord, base: ModelPackage | None) -> Manifest:
+    """The manifest without accuracy, with the calibration that the candidate is tried with."""
+    before = None if base is None else base.manifest
+    description = (
+        {entry.name: getattr(before, entry.name) for entry in fields(ModelDescription)}
+        if before
+        else {
+            "title": record.model.id,
+            "description": "Trained on cases of a user's own.",
+            "modality": NOT_STATED,
+            "anatomy": NOT_STATED,
+            "intended_use": "Research; results are to be reviewed by an expert. Not for clinical use.",
+            "license": License(NOT_STATED, NOT_STATED),
+        }
+    )
+    description |= {
+        name: getattr(record.model, name) for name in ("id", "version", "intensity", "outside", "max_spacing_mm")
+    }
+    description["limitations"] = (*_limits_of_base(before), *_limits(record))
+    trained = {} if before is None else before.training
+    settings = {stage.name: to_plain(stage.settings) for stage in record.plan.stages}
     # A later retraining begins with the base's settings, not with ever smaller rates.
     kept = {name: trained.get("stages", {}).get(name, settings[name]) for name in settings}
-    return {
-        **manifest,
-        **model,
-        "scheme": content["scheme"],
-        "stages": stages,
-        "shape_model": {"file": SHAPE_FILE},
-        "limitations": [*(x for x in manifest["limitations"] if not x.startswith(RETRAINED)), *_limits(content)],
-        "accuracy": {},
-        "training": {
-            **trained,
-            "stages": kept,
-            "date": date.today().isoformat(),
-            "software": f"H3DELandmarksLib {__version__}",
-            "lineage": _lineage(content, base, settings),
-        },
-    }
+    made = {"date": date.today().isoformat(), "software": f"H3DELandmarksLib {__version__}"}
+    return Manifest(
+        **description,
+        scheme=record.scheme,
+        stages=tuple(
+            Stage(**stage.design, weights=WeightsFile(f"{stage.name}.safetensors", UNKNOWN_SHA256))
+            for stage in record.plan.stages
+        ),
+        shape_model=WeightsFile(SHAPE_FILE, UNKNOWN_SHA256),
+        calibration=neutral_calibration(record, base),
+        training={**trained, "stages": kept, **made, "lineage": to_plain(_lineage(record, before, settings, made))},
+        accuracy={},
+    )
 
 
-def _lineage(content: Mapping[str, Any], base: ModelPackage | None, settings: Mapping) -> dict[str, Any]:
+def _lineage(record: RunRecord, base: Manifest | None, settings: dict[str, Any], made: Mapping[str, str]) -> Lineage:
     """Base and cases by hash; no path, and no other word of a user."""
-
-    def model(entry: Mapping | None) -> dict | None:
-        return None if entry is None else {key: entry[key] for key in ("id", "version", "digest")}
-
-    named = model(content["base"])
-    if base is not None and written_lineage(base.manifest):
-        named["lineage"] = written_lineage(base.manifest)
-    return {
-        "kind": content["kind"],
-        "base": named,
-        "encoder_from": model(content["encoder_from"]),
-        "cases": content["cases"],
-        "notes": content["notes"],
-        "settings": settings,
-        "software": f"H3DELandmarksLib {__version__}",
-        "date": date.today().isoformat(),
-    }
+    reference = record.base and record.base.reference
+    if reference is not None and base is not None:
+        reference = replace(reference, lineage=lineage_of(base))
+    return replace(
+        record.lineage,
+        base=reference,
+        cases=tuple(UsedCase(case.sha256, case.revision, case.subset, case.id) for case in record.cases),
+        kind=record.kind,
+        notes=record.notes,
+        settings=settings,
+        software=made["software"],
+        date=made["date"],
+    )
 
 
-def _unsaid(model_id: str) -> dict[str, Any]:
-    """What nobody has said about a new model."""
-    return {
-        "schema_version": 1,
-        "title": model_id,
-        "description": "Trained on cases of a user's own.",
-        "modality": NOT_STATED,
-        "anatomy": NOT_STATED,
-        "intended_use": "Research; results are to be reviewed by an expert. Not for clinical use.",
-        "limitations": [],
-        "license": {"weights": NOT_STATED, "data": NOT_STATED},
-    }
+def _limits_of_base(base: Manifest | None) -> list[str]:
+    return [limit for limit in base.limitations if not limit.startswith(RETRAINED)] if base else []
 
 
-def _limits(content: Mapping[str, Any]) -> list[str]:
-    count = sum(row["subset"] == TRAIN for row in content["cases"])
+def _limits(record: RunRecord) -> list[str]:
     return [
-        f"{RETRAINED}{count} corrected cases, with no other quality control than that of the people who corrected "
-        "them.",
-        *(f"{RETRAINED}few cases: {note}" for note in content["notes"]),
+        f"{RETRAINED}{record.counts[TRAIN]} corrected cases, with no other quality control than that of the people who "
+        "corrected them.",
+        *(f"{RETRAINED}few cases: {note}" for note in record.notes),
     ]
 
 
-def _half(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    """Half precision halves the download; single precision is restored on loading."""
-    return {k: v.half().numpy() if v.is_floating_point() else v.numpy() for k, v in tensors.items()}
-
-
-def _evaluated(
-    detector: Detector, cases: Sequence[Case], content: Mapping[str, Any], ask: Callable[[], None]
-) -> Evaluation | None:
+def _evaluated(detector: Detector, cases: Sequence[Case], check_cancelled: Callable[[], None]) -> Evaluation | None:
     predictions = {}
     for case in cases:
-        ask()
-        predictions[case.name] = detector.detect(case.volume, progress=lambda fraction, message: ask())
+        check_cancelled()
+        predictions[case.name] = detector.detect(case.volume, progress=lambda fraction, message: check_cancelled())
     if not cases:
         return None
     tolerance = detector.calibration.tolerance_mm

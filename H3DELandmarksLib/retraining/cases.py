@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,10 +10,11 @@ from H3DELandmarksLib.cases import CaseProject
 from H3DELandmarksLib.cases.store import CaseFiles
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
+from H3DELandmarksLib.formats.run import RunCase
 from H3DELandmarksLib.formats.schemes import SchemeHistory
 from H3DELandmarksLib.training.cases import Case
 
-FEWEST_CASES = 5
+MIN_CASES = 5
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,12 @@ class CorrectedCase:
         return Case(self.id, self.files.volume(), self.landmarks).laid_flat()
 
 
-def newest_cases(project: CaseProject, own_frame: bool) -> tuple[list[CorrectedCase], dict[str, str]]:
+def newest_cases(project: CaseProject, canonical_pose: bool) -> tuple[list[CorrectedCase], dict[str, str]]:
     """All cases that can teach, by id, and for each other one the reason why it cannot.
 
     Args:
         project: whose cases.
-        own_frame: whether a pose must follow from the points, which takes three.
+        canonical_pose: whether a pose must follow from the points, which takes three.
     """
     history, usable, left_out = project.history(), [], {}
     for files in project.cases():
@@ -62,14 +63,14 @@ def newest_cases(project: CaseProject, own_frame: bool) -> tuple[list[CorrectedC
             continue
         if case.landmarks.unknown.all():
             left_out[files.id] = "nobody has reviewed a point"
-        elif own_frame and 0 < case.landmarks.present.sum() < 3:
+        elif canonical_pose and 0 < case.landmarks.present.sum() < 3:
             left_out[files.id] = "fewer than three points are placed, which tell nothing about the pose"
         else:
             usable.append(case)
     return usable, left_out
 
 
-def recorded_cases(project: CaseProject, scheme: LandmarkScheme, entries: Sequence[Mapping]) -> list[CorrectedCase]:
+def recorded_cases(project: CaseProject, scheme: LandmarkScheme, entries: Sequence[RunCase]) -> list[CorrectedCase]:
     """The reviews that a run was started with, whatever came after.
 
     Args:
@@ -82,8 +83,8 @@ def recorded_cases(project: CaseProject, scheme: LandmarkScheme, entries: Sequen
     """
     history, cases = _history_until(project.history(), scheme), []
     for entry in entries:
-        case = _case(project.case(entry["id"]), entry["revision"], history)
-        if case.sha256 != entry["sha256"]:
+        case = _case(project.case(entry.id), entry.revision, history)
+        if case.sha256 != entry.sha256:
             raise InputError(f"The scan of the case '{case.id}' is not the one that this run began with: start anew.")
         cases.append(case)
     return cases
@@ -91,10 +92,10 @@ def recorded_cases(project: CaseProject, scheme: LandmarkScheme, entries: Sequen
 
 def check_enough(cases: Sequence[CorrectedCase], project: CaseProject) -> None:
     """Refuse to learn from too few cases."""
-    missing = FEWEST_CASES - len(cases)
+    missing = MIN_CASES - len(cases)
     if missing > 0:
         raise InputError(
-            f"Training needs at least {FEWEST_CASES} corrected cases, but only {len(cases)} in '{project.folder}' can "
+            f"Training needs at least {MIN_CASES} corrected cases, but only {len(cases)} in '{project.folder}' can "
             f"be used: correct {missing} more."
         )
 

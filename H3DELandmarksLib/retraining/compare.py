@@ -11,8 +11,8 @@ import numpy as np
 from H3DELandmarksLib.cases import CaseProject, ReviewState, Revision
 from H3DELandmarksLib.cases.store import CaseFiles
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.execution import Progress, part_of, silent
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.progress import Progress, part_of, silent
 from H3DELandmarksLib.evaluation.metrics import case_means, radial_errors
 from H3DELandmarksLib.evaluation.paired import counted_errors, holm, improvement, subject_means
 from H3DELandmarksLib.formats.comparison import Comparison, Figures, Row

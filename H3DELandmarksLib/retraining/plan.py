@@ -1,18 +1,25 @@
-"""Where a candidate comes from, as far as a run needs it: its base, and what earlier models did with the cases."""
+"""What a retraining decides before it begins: settings of the stages, which cases teach, where the model comes from."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.formats.lineage import ModelReference
+from H3DELandmarksLib.formats.lineage import lineage_of
+from H3DELandmarksLib.formats.manifest import Manifest, StageDesign
+from H3DELandmarksLib.formats.run import HELD_OUT, TRAIN, VALIDATION, StartModel
+from H3DELandmarksLib.formats.training import DEFAULT_LOSS, LOSS_DECODING, Augmentation, Loss, StageSettings, Training
+from H3DELandmarksLib.formats.versions import next_version as bumped_version
+from H3DELandmarksLib.formats.versions import version_order
 from H3DELandmarksLib.models import ModelPackage, available_models
+from H3DELandmarksLib.models.package import package_digest
 from H3DELandmarksLib.retraining.cases import CorrectedCase
-from H3DELandmarksLib.training.losses import DEFAULT, LOSSES
 
 # For models whose manifest does not say how they were trained.
-USUAL_TRAINING = {"batch": 1, "learning_rate": 1e-3, "weight_decay": 0.01, "seed": 1}
+USUAL_TRAINING = Training(steps=1, learning_rate=1e-3)
 USUAL_TURN = {"scan": 15, "cube-rotations": 60, "found": 12}
 # Half widths that augmentation has at least.
 STRONG = {"contrast": 0.25, "brightness": 0.06, "gamma": 0.3, "noise": 0.03, "blur": 0.8, "scale": 0.1, "stretch": 0.05}
@@ -33,18 +40,19 @@ def steps_of_stage(number: int, stages: int, steps: int) -> int:
     return max(1, steps // 2) if stages > 1 and number == 0 else steps
 
 
-def fine_tuning_settings(base: Mapping, stage: Mapping, cases: int, steps: int) -> dict:
-    """Entry ``training`` of a stage.
+def fine_tuning_settings(before: StageSettings | None, stage: StageDesign, cases: int, steps: int) -> StageSettings:
+    """How a stage of a model is retrained: few steps, low rates, strong augmentation.
 
     Args:
-        base: the same entry of the base's manifest, or nothing.
-        stage: of the base's manifest.
+        before: how it was trained, as far as its manifest says.
+        stage: its design.
         cases: that teach.
         steps: of the stage.
     """
-    settings = {**USUAL_TRAINING, "loss": _loss_for(stage), **base}
+    trained = before.training if before else replace(USUAL_TRAINING, loss=_loss_for(stage))
     early = 0.0 if cases < FROZEN_BELOW else EARLY_RATE
-    return {**settings, "learning_rate": RATE * settings["learning_rate"], "early_rate": early, **schedule(steps)}
+    training = replace(trained, learning_rate=RATE * trained.learning_rate, early_rate=early, **schedule(steps))
+    return StageSettings(training, strong_augmentation(before.augmentation if before else None, stage))
 
 
 def schedule(steps: int) -> dict:
@@ -58,22 +66,21 @@ def schedule(steps: int) -> dict:
     }
 
 
-def strong_augmentation(base: Mapping, stage: Mapping) -> dict:
-    """Entry ``augmentation`` of a stage: what the base had, and no less than is usual."""
-    if not base:
-        half = min(s for s in stage["shape"] if s > 1) * stage["spacing_mm"] / 2
-        base = {"rotation_degrees": USUAL_TURN[stage["poses"]], "shift_mm": 0.1 * half, "truncate": 0.1}
-    return {**base, **{name: max(width, base.get(name, 0.0)) for name, width in STRONG.items()}}
+def strong_augmentation(before: Augmentation | None, stage: StageDesign) -> Augmentation:
+    """What a stage's samples had before, and no less than is usual."""
+    if before is None:
+        half = min(size for size in stage.shape if size > 1) * stage.spacing_mm / 2
+        before = Augmentation(rotation_degrees=USUAL_TURN[stage.poses], shift_mm=0.1 * half, truncate=0.1)
+    return replace(before, **{name: max(width, getattr(before, name)) for name, width in STRONG.items()})
 
 
-def _loss_for(stage: Mapping) -> str:
+def _loss_for(stage: StageDesign) -> Loss:
     """The loss that writes what the stage's decoding reads."""
-    method = stage["decoding"]["method"]
-    return next((name for name, objective in LOSSES.items() if objective.decoding == method), DEFAULT)
+    fitting = (name for name, method in LOSS_DECODING.items() if method == stage.decoding.method)
+    return next(fitting, DEFAULT_LOSS)
 
 
-TRAIN, VALIDATION, HELD_OUT = "train", "validation", "held-out"
-USUAL_SHARE, LARGEST_SHARE = 0.2, 0.5
+USUAL_SHARE, MAX_SHARE = 0.2, 0.5
 VALIDATION_BLOCK = 5
 
 
@@ -91,8 +98,8 @@ def choose_subsets(
     Raises:
         InputError: the share is out of range.
     """
-    if not 0 <= share <= LARGEST_SHARE:
-        raise InputError(f"The share of held-out cases must be from 0 to {LARGEST_SHARE}, not {share}.")
+    if not 0 <= share <= MAX_SHARE:
+        raise InputError(f"The share of held-out cases must be from 0 to {MAX_SHARE}, not {share}.")
     subjects = subjects_of(cases)
     chosen = dict.fromkeys(subjects, TRAIN)
     for block in _blocks(list(subjects), VALIDATION_BLOCK)[1:]:
@@ -114,21 +121,24 @@ def choose_subsets(
 
 
 def subjects_of(cases: Sequence[CorrectedCase]) -> dict[str, list[CorrectedCase]]:
-    """Cases by subject, those first that were reviewed first; scans of the same content are of one subject."""
-    parent = {case.id: case.id for case in cases}
+    """Cases by subject, those first that were reviewed first; scans of the same content are of one subject.
 
-    def find(name: str) -> str:
-        while parent.setdefault(name, name) != name:
-            name = parent[name]
-        return name
-
+    Cases belong together that name the same subject or show the same scan, also through others.
+    """
+    groups: list[tuple[set[str], list[CorrectedCase]]] = []
     for case in cases:
-        for other in (case.subject, case.sha256):
-            parent[find(other)] = find(case.id)
-    groups: dict[str, list[CorrectedCase]] = {}
-    for case in sorted(cases, key=lambda case: (case.since, case.id)):
-        groups.setdefault(find(case.id), []).append(case)
-    return {members[0].id: members for members in groups.values()}
+        marks, members = {case.id, case.subject, case.sha256}, [case]
+        for known, others in [group for group in groups if group[0] & marks]:
+            groups.remove((known, others))
+            marks |= known
+            members += others
+        groups.append((marks, members))
+    ordered = [sorted(members, key=_first_reviewed) for _, members in groups]
+    return {members[0].id: members for members in sorted(ordered, key=lambda members: _first_reviewed(members[0]))}
+
+
+def _first_reviewed(case: CorrectedCase) -> tuple[datetime, str]:
+    return case.since, case.id
 
 
 def _blocks(subjects: list[str], size: int) -> list[list[str]]:
@@ -140,32 +150,19 @@ def _hash(subject: str) -> str:
     return hashlib.sha256(subject.encode()).hexdigest()
 
 
-def reference(package: ModelPackage) -> dict[str, str]:
+def start_model(package: ModelPackage) -> StartModel:
     """How a run names a model that it starts from."""
-    return {**ModelReference.to(package).to_dict(), "path": str(package.path.resolve())}
+    return StartModel(package.id, package.version, package_digest(package), str(package.path.resolve()))
 
 
-def written_lineage(manifest: Mapping) -> Mapping:
-    """What a manifest says of base and cases, see `models.lineage`; empty for models that were not retrained."""
-    return manifest.get("training", {}).get("lineage") or {}
-
-
-def known_subsets(manifest: Mapping) -> dict[str, str]:
+def known_subsets(manifest: Manifest) -> dict[str, str]:
     """Subset, by SHA-256, of each scan that a model or one before it was made with; the oldest decides."""
-    return _subsets(written_lineage(manifest))
-
-
-def _subsets(lineage: Mapping) -> dict[str, str]:
-    if not lineage:
-        return {}
-    before = _subsets((lineage.get("base") or {}).get("lineage") or {})
-    learnt = dict.fromkeys(lineage.get("earlier", ()), TRAIN)
-    return {**{case["sha256"]: case["subset"] for case in lineage["cases"]}, **learnt, **before}
+    lineage = lineage_of(manifest)
+    return lineage.subsets if lineage else {}
 
 
 def next_version(package: ModelPackage) -> str:
     """The first version after this one, and after all of this model that are there: its middle number counts up."""
     versions = [entry.package.version for entry in available_models() if entry.package and entry.id == package.id]
-    numbers = [tuple(map(int, text.partition("-")[0].split("."))) for text in (*versions, package.version)]
-    major, minor, _ = max(numbers)
-    return f"{major}.{minor + 1}.0"
+    newest = max((*versions, package.version), key=version_order)
+    return bumped_version(newest, "minor")

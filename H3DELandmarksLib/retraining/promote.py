@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.formats.comparison import Comparison, Decision, Rule, read_comparison
 from H3DELandmarksLib.formats.lineage import Lineage, lineage_of
-from H3DELandmarksLib.formats.manifest import Manifest
 from H3DELandmarksLib.formats.reading import to_plain
 from H3DELandmarksLib.formats.run import COMPARISON, RunFolder, read_run
 from H3DELandmarksLib.formats.versions import EventDetails
@@ -155,13 +156,12 @@ def _checked_reason(text: str | None) -> str | None:
     return reason
 
 
-def _manifest_with_lineage(candidate: ModelPackage, run: RunFolder) -> Manifest:
+def _manifest_with_lineage(candidate: ModelPackage, run: RunFolder) -> Mapping[str, Any]:
     """The manifest, which says what the model was made from."""
-    manifest = candidate.manifest
-    if lineage_of(manifest) is not None:
-        return manifest
-    lineage = _with_lineage_of_base(run.record.lineage)
-    return replace(manifest, training={**manifest.training, "lineage": to_plain(lineage)})
+    if lineage_of(candidate.manifest) is not None:
+        return candidate.content
+    lineage = to_plain(_with_lineage_of_base(run.record.lineage))
+    return {**candidate.content, "training": {**candidate.manifest.training, "lineage": lineage}}
 
 
 def _with_lineage_of_base(lineage: Lineage) -> Lineage:

@@ -8,22 +8,32 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from H3DELandmarksLib.cases import CaseProject, open_project
 from H3DELandmarksLib.core.errors import Cancelled, InputError, ModelPackageError
 from H3DELandmarksLib.core.files import TEMPORARY_PREFIX
-from H3DELandmarksLib.core.landmarks import LandmarkScheme
+from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection.engine import choose_device
-from H3DELandmarksLib.formats.lineage import package_digest
-from H3DELandmarksLib.formats.run import CANCELLED, DONE, FAILED, RUN, RUNNING, RunRecord, new_record
+from H3DELandmarksLib.formats.run import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    RUN,
+    RUNNING,
+    TRAIN,
+    RunDecision,
+    RunFolder,
+    StartModel,
+    new_run,
+)
+from H3DELandmarksLib.formats.training import TrainingStage
 from H3DELandmarksLib.models import ModelPackage, find_model, open_package
+from H3DELandmarksLib.models.package import package_digest
 from H3DELandmarksLib.retraining import fine_tuning, new_model
-from H3DELandmarksLib.retraining.candidate import DRAFT, PACKAGE, Material, build_candidate
+from H3DELandmarksLib.retraining.candidate import DRAFT, RunDataset, build_candidate
 from H3DELandmarksLib.retraining.cases import recorded_cases
-from H3DELandmarksLib.retraining.plan import TRAIN
 from H3DELandmarksLib.training.loop import CHECKPOINT, StageTrainer, averaged_weights
 from H3DELandmarksLib.training.sampling import CropSampler
 from H3DELandmarksLib.training.warm_start import load_early_layers, load_initial_weights, matching_channels
@@ -35,9 +45,9 @@ RECENT = 0.95
 class TimeLeft:
     """Guesses the seconds left from the time per voxel of a batch, which all stages have about in common."""
 
-    def __init__(self, stages: Sequence[Mapping]) -> None:
+    def __init__(self, stages: Sequence[TrainingStage]) -> None:
         """Take stages with their settings."""
-        self._voxels = {s["name"]: float(np.prod(s["shape"])) * s["training"]["batch"] for s in stages}
+        self._voxels = {stage.name: float(np.prod(stage.shape)) * stage.training.batch for stage in stages}
         self._last: float | None = None
         self._seconds_per_voxel: float | None = None
         self._steps = 0
@@ -68,7 +78,7 @@ TRAINING_SHARE = 0.95  # of the work; the rest is the candidate's calibration an
 
 
 @dataclass(frozen=True)
-class Status:
+class RunStatus:
     """How far a run is.
 
     Attributes:
@@ -87,15 +97,15 @@ class Status:
     seconds_left: float | None
 
 
-Watcher = Callable[[Status], None]
+Watcher = Callable[[RunStatus], None]
 
 
-def start_run(folder: Path, decided: Mapping[str, Any]) -> RunRecord:
+def start_run(folder: Path, decision: RunDecision) -> RunFolder:
     """Begin a run in a folder that is empty or does not exist.
 
     Args:
         folder: of the run.
-        decided: by `plan_fine_tuning` or `plan_new_model`.
+        decision: of `plan_fine_tuning` or `plan_new_model`.
 
     Raises:
         InputError: something lies there.
@@ -106,11 +116,11 @@ def start_run(folder: Path, decided: Mapping[str, Any]) -> RunRecord:
         raise InputError(f"'{folder}' holds an earlier run: add --resume to go on with it, or choose another folder.")
     if any(not path.name.startswith(".") and path.suffix != ".log" for path in folder.iterdir()):
         raise InputError(f"'{folder}' is not empty: choose another folder for the run.")
-    return new_record(folder, decided)
+    return new_run(folder, decision)
 
 
 def retrain(
-    record: RunRecord,
+    run: RunFolder,
     device: str = "auto",
     watcher: Watcher | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -119,7 +129,7 @@ def retrain(
     """Do what a record says, from where it was left.
 
     Args:
-        record: of a run that was started, stopped or killed; one that is done is left as it is.
+        run: that was started, stopped or killed; one that is done is left as it is.
         device: "auto", "cpu", "cuda" or "mps".
         watcher: is told how far the run is.
         cancelled: asked after every step; True saves a checkpoint and ends the work.
@@ -132,124 +142,120 @@ def retrain(
         Cancelled: `cancelled` said so.
         InputError: the base model or a case is not there as it was, or the memory is too small.
     """
-    candidate = _finished(record)
+    candidate = _finished(run)
     if candidate is not None:
         return candidate
     try:
-        run = _Run(record, device, watcher or (lambda status: None), cancelled or (lambda: False), project)
-        candidate = run.work()
+        work = _Work(run, device, watcher or (lambda status: None), cancelled or (lambda: False), project)
+        candidate = work.do()
     except (Cancelled, KeyboardInterrupt):
-        record.update(state=CANCELLED, seconds_left=None)
+        run.update(state=CANCELLED, seconds_left=None)
         raise
     except Exception as error:
-        record.update(state=FAILED, message=" ".join(str(error).split()), seconds_left=None)
+        run.update(state=FAILED, message=" ".join(str(error).split()), seconds_left=None)
         raise
-    record.update(state=DONE, seconds_left=0.0)
+    run.update(state=DONE, seconds_left=0.0)
     return candidate
 
 
-def _finished(record: RunRecord) -> ModelPackage | None:
+def _finished(run: RunFolder) -> ModelPackage | None:
     """The candidate of a run that is done."""
-    if record.content["state"] != DONE:
+    if not run.record.is_done:
         return None
     try:
-        return open_package(record.folder / PACKAGE)
+        return open_package(run.package_folder)
     except ModelPackageError:
         return None
 
 
-class _Run:
+class _Work:
     """The work of one run."""
 
     def __init__(
-        self,
-        record: RunRecord,
-        device: str,
-        watcher: Watcher,
-        cancelled: Callable[[], bool],
-        project: CaseProject | None,
+        self, run: RunFolder, device: str, watcher: Watcher, cancelled: Callable[[], bool], project: CaseProject | None
     ) -> None:
-        self.record, self.watcher, self.cancelled = record, watcher, cancelled
-        self.stages = record.content["plan"]["stages"]
+        self.run = run
+        self.watcher = watcher
+        self.cancelled = cancelled
+        self.stages = run.record.plan.stages
         self.time_left = TimeLeft(self.stages)
         self.device = choose_device(device)
-        record.update(state=RUNNING, message=None, device=self.device.type)
-        content = record.content
-        self.scheme = LandmarkScheme.from_dict(content["scheme"])
-        project = project or open_project(content["project"])
-        self.cases = recorded_cases(project, self.scheme, content["cases"])
-        self.base, self.donor = (_model_as_it_was(content[key]) for key in ("base", "encoder_from"))
-        for path in record.folder.glob(f"{TEMPORARY_PREFIX}*"):  # what a killed run left
+        run.update(state=RUNNING, message=None, device=self.device.type)
+        record = run.record
+        self.cases = recorded_cases(project or open_project(record.project), record.scheme, record.cases)
+        self.base = _model_as_it_was(record.base)
+        self.donor = _model_as_it_was(record.encoder_from)
+        for path in run.folder.glob(f"{TEMPORARY_PREFIX}*"):  # what a killed run left
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    def work(self) -> ModelPackage:
+    def do(self) -> ModelPackage:
         """All stages and the candidate."""
-        self.tell(None, "Reading the cases")
-        taught = [c for c, row in zip(self.cases, self.record.content["cases"]) if row["subset"] == TRAIN]
-        own_frame, names = self.record.content["own_frame"], self.record.content["plan"]["base_names"]
-        if self.base is not None:
-            shape = fine_tuning.shape_after(self.base, names, self.scheme, taught, own_frame)
-        else:
-            shape = new_model.shape_of_new(taught, self.scheme, own_frame)
-        material = Material(self.record.content, self.cases, shape, self.ask)
+        self.report(None, "Reading the cases")
+        dataset = RunDataset(self.run.record, self.cases, self.shape(), self.check_cancelled)
         for stage in self.stages:
-            self.train(stage, material)
+            self.train(stage, dataset)
         self.time_left.pause()
-        weights = [averaged_weights(self.record.folder / stage["name"] / CHECKPOINT) for stage in self.stages]
-        self.tell(None, "Calibrating the candidate")
-        candidate = build_candidate(self.record, self.base, weights, material, self.device.type, self.ask)
-        shutil.rmtree(self.record.folder / DRAFT, ignore_errors=True)
-        self.tell(None, "Done", fraction=1.0)
+        weights = [averaged_weights(self.run.folder / stage.name / CHECKPOINT) for stage in self.stages]
+        self.report(None, "Calibrating the candidate")
+        candidate = build_candidate(self.run, self.base, weights, dataset, self.device.type, self.check_cancelled)
+        shutil.rmtree(self.run.folder / DRAFT, ignore_errors=True)
+        self.report(None, "Done", fraction=1.0)
         return candidate
 
-    def train(self, stage: Mapping, material: Material) -> None:
+    def shape(self) -> ShapeModel:
+        """The candidate's mean shape."""
+        record = self.run.record
+        taught = [case for case, row in zip(self.cases, record.cases) if row.subset == TRAIN]
+        if self.base is None:
+            return new_model.shape_of_new(taught, record.scheme, record.sees_canonical_pose)
+        names = record.plan.base_names
+        return fine_tuning.shape_after(self.base, names, record.scheme, taught, record.sees_canonical_pose)
+
+    def train(self, stage: TrainingStage, dataset: RunDataset) -> None:
         """One stage to its last step."""
-        sampler = CropSampler(stage, self.scheme, material.shape, stage["augmentation"])
-        trainer = StageTrainer(stage, stage["training"], sampler, self.record.folder / stage["name"], self.device)
+        sampler = CropSampler(stage, self.run.record.scheme, dataset.shape, stage.augmentation)
+        trainer = StageTrainer(stage, sampler, self.run.folder / stage.name, self.device)
         if trainer.resume():
-            logger.info("%s: goes on at step %d", stage["name"], trainer.step)
+            logger.info("%s: goes on at step %d", stage.name, trainer.step)
         else:
-            self.start(trainer, stage)
+            self.load_start(trainer, stage)
         self.time_left.pause()
-        self.record.told(stage["name"], trainer.step)
+        self.run.record_step(stage.name, trainer.step)
 
         def watch(step: int) -> None:
-            self.time_left.step_done(stage["name"])
-            self.record.told(stage["name"], step)
-            self.tell(stage["name"], f"{stage['name']}: step {step} of {stage['training']['steps']}")
-            self.ask()
+            self.time_left.step_done(stage.name)
+            self.run.record_step(stage.name, step)
+            self.report(stage.name, f"{stage.name}: step {step} of {stage.training.steps}")
+            self.check_cancelled()
 
-        training, curve = material.prepared(TRAIN), material.for_curve()
-        trainer.run(training, curve, watch=watch)
-        self.record.update()
+        trainer.run(dataset.prepared(TRAIN), dataset.for_curve(), watch=watch)
+        self.run.update()
 
-    def start(self, trainer: StageTrainer, stage: Mapping) -> None:
+    def load_start(self, trainer: StageTrainer, stage: TrainingStage) -> None:
         """Weights to begin with."""
         if self.base is not None:
-            entry = next(s for s in self.base.manifest["stages"] if s["name"] == stage["name"])
-            names = self.record.content["plan"]["base_names"]
-            channels = matching_channels(stage["groups"], entry["groups"], names)
-            load_initial_weights(trainer.network, self.base, stage["name"], channels)
+            before = self.base.manifest.stage(stage.name)
+            channels = matching_channels(stage.groups, before.groups, self.run.record.plan.base_names)
+            load_initial_weights(trainer.network, self.base, stage.name, channels)
         elif self.donor is not None:
-            load_early_layers(trainer.network, self.donor, new_model.donor_stage(self.donor)["name"])
+            load_early_layers(trainer.network, self.donor, new_model.donor_stage(self.donor).name)
 
-    def ask(self) -> None:
+    def check_cancelled(self) -> None:
         """Give way to a wish to stop."""
         if self.cancelled():
             raise Cancelled("The training was cancelled; it can be resumed.")
 
-    def tell(self, stage: str | None, message: str, fraction: float | None = None) -> None:
+    def report(self, stage: str | None, message: str, fraction: float | None = None) -> None:
         """Say how far the run is, and write it down now and then."""
-        rows = self.record.content["stages"]
-        left = {row["name"]: row["steps"] - row["step"] for row in rows}
+        left = {progress.name: progress.steps - progress.step for progress in self.run.record.stages}
         seconds = self.time_left.seconds(left)
-        step, steps = self.record.content["step"], self.record.content["steps"]
+        self.run.update(now=False, seconds_left=seconds)
+        step, steps = self.run.record.step, self.run.record.steps
         fraction = TRAINING_SHARE * step / steps if fraction is None else fraction
-        self.record.update(now=False, seconds_left=seconds)
-        self.watcher(Status(fraction, message, stage, step, steps, seconds))
+        self.watcher(RunStatus(fraction, message, stage, step, steps, seconds))
 
 
-def _model_as_it_was(entry: Mapping | None) -> ModelPackage | None:
+def _model_as_it_was(entry: StartModel | None) -> ModelPackage | None:
     """A model that a run was started from.
 
     Raises:
@@ -258,15 +264,15 @@ def _model_as_it_was(entry: Mapping | None) -> ModelPackage | None:
     if entry is None:
         return None
     try:
-        path = Path(entry["path"])
-        package = open_package(path) if path.exists() else find_model(f"{entry['id']}@{entry['version']}")
+        path = Path(entry.path)
+        package = open_package(path) if path.exists() else find_model(f"{entry.id}@{entry.version}")
     except ModelPackageError as error:
         raise InputError(
-            f"The model '{entry['id']}' {entry['version']} that this run began with cannot be used any "
-            f"more ({error}): start a new run."
+            f"The model '{entry.id}' {entry.version} that this run began with cannot be used any more ({error}): start "
+            "a new run."
         ) from error
-    if package_digest(package) != entry["digest"]:
+    if package_digest(package) != entry.digest:
         raise InputError(
-            f"The model '{entry['id']}' {entry['version']} is not the one that this run began with: start a new run."
+            f"The model '{entry.id}' {entry.version} is not the one that this run began with: start a new run."
         )
     return package

@@ -14,9 +14,8 @@ from H3DELandmarksLib.scene.cases import (
     volume_of,
     world_position_of,
 )
-from H3DELandmarksLib.scene.comparison import Comparison, compare_point_lists
+from H3DELandmarksLib.scene.charts import Comparison, compare_point_lists, remove_curves, show_curves
 from H3DELandmarksLib.scene.detections import latest_detection, may_be_replaced, show_detection
-from H3DELandmarksLib.scene.learning_curve import remove_curves, show_curves
 from H3DELandmarksLib.scene.point_list import (
     create_point_list,
     landmarks_from_point_list,

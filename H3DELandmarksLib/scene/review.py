@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import slicer.util
 
-from H3DELandmarksLib.core.landmarks import ReviewState
+from H3DELandmarksLib.core.landmarks import ReviewState, review_state
 from H3DELandmarksLib.scene.proposal import (
     Proposal,
     ProposedLandmark,
@@ -21,8 +21,6 @@ from H3DELandmarksLib.scene.proposal import (
     world_position,
     write_proposal,
 )
-
-SAME_PLACE_MM = 1e-3
 
 
 @dataclass(frozen=True)
@@ -198,7 +196,7 @@ class Review:
             name,
             node.GetNthControlPointDescription(k),
             k,
-            self._state(k, said, moved, name in proposal.accepted),
+            self._state(k, said, position, proposed, name in proposal.accepted),
             position,
             proposed,
             _certainty(said),
@@ -208,18 +206,16 @@ class Review:
             proposal.partner(name),
         )
 
-    def _state(self, k: int, said: ProposedLandmark, moved: float, accepted: bool) -> ReviewState:
-        status, node = self.node.GetNthControlPointPositionStatus(k), self.node
-        if status == node.PositionDefined:
-            if said.position is None:
-                return ReviewState.PLACED
-            if moved > SAME_PLACE_MM:
-                return ReviewState.MOVED
-            return ReviewState.ACCEPTED if accepted else ReviewState.PROPOSED
-        if status == node.PositionMissing:
-            proposed = said.position is None and said.presence is not None
-            return ReviewState.PROPOSED_ABSENT if proposed and not accepted else ReviewState.ABSENT
-        return ReviewState.UNKNOWN
+    def _state(
+        self, k: int, said: ProposedLandmark, position: np.ndarray | None, proposed: np.ndarray | None, accepted: bool
+    ) -> ReviewState:
+        return review_state(
+            position,
+            proposed,
+            unknown=self.node.GetNthControlPointPositionStatus(k) != self.node.PositionMissing,
+            proposed_absent=said.position is None and said.presence is not None,
+            accepted=accepted,
+        )
 
 
 def _certainty(said: ProposedLandmark) -> float:

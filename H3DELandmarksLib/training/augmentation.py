@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
+
+from H3DELandmarksLib.formats.training import Augmentation
 
 # A Gaussian kernel ends after so many standard deviations, as in scipy.ndimage.
 KERNEL_DEVIATIONS = 4.0
@@ -37,26 +38,24 @@ class Appearance:
     seed: int
 
     @classmethod
-    def draw(cls, settings: Mapping, rng: np.random.Generator) -> Appearance:
+    def draw(cls, settings: Augmentation, rng: np.random.Generator) -> Appearance:
         """Draw one.
 
         Args:
-            settings: ``contrast`` and ``brightness`` (half widths), ``gamma`` (half width of its logarithm), ``noise``
-                (largest standard deviation), ``blur`` (largest sigma in voxels, of every third image);
-                ``distortion_share`` of images get a random contrast, brightness or gamma, drawn for each by itself.
+            settings: how much changes.
             rng: source of randomness; how much is drawn depends on the settings and not on the image or device.
         """
-        share = settings.get("distortion_share", 1.0)
+        share = settings.distortion_share
 
-        def width(name: str) -> float:
-            return settings.get(name, 0.0) if share == 1 or rng.random() < share else 0.0
+        def kept(width: float) -> float:
+            return width if share == 1 or rng.random() < share else 0.0
 
-        contrast = 1 + rng.uniform(-1, 1) * width("contrast")
-        brightness = rng.uniform(-1, 1) * width("brightness")
-        exponent = math.exp(rng.uniform(-1, 1) * width("gamma"))
-        blurred = rng.random() < 1 / 3 and settings.get("blur", 0.0) > 0
-        blur = rng.uniform(0.2, settings["blur"]) if blurred else 0.0
-        noise = rng.uniform(0, settings.get("noise", 0.0))
+        contrast = 1 + rng.uniform(-1, 1) * kept(settings.contrast)
+        brightness = rng.uniform(-1, 1) * kept(settings.brightness)
+        exponent = math.exp(rng.uniform(-1, 1) * kept(settings.gamma))
+        blurred = rng.random() < 1 / 3 and settings.blur > 0
+        blur = rng.uniform(0.2, settings.blur) if blurred else 0.0
+        noise = rng.uniform(0, settings.noise)
         return cls(contrast, brightness, exponent, blur, noise, int(rng.integers(2**62)))
 
     def apply(self, image: Tensor) -> Tensor:

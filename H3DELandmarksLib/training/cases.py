@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from H3DELandmarksLib.core.image_plane import is_radiograph, lay_flat, points_on
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel, rigid_fit
 from H3DELandmarksLib.detection.scan import IntensityMapping
+from H3DELandmarksLib.formats.manifest import ModelDescription
 
 
 @dataclass(frozen=True)
@@ -54,26 +54,26 @@ class TrainingCase:
     pose: Pose
 
 
-def prepare_case(case: Case, manifest: Mapping, shape: ShapeModel, own_frame: bool) -> TrainingCase:
+def prepare_case(case: Case, model: ModelDescription, shape: ShapeModel, canonical_pose: bool) -> TrainingCase:
     """Attach intensity mapping and pose to a case.
 
     Args:
         case: scan and landmarks.
-        manifest: settings ``intensity`` and ``outside`` as in a model package.
+        model: says how stored values are read.
         shape: mean shape that defines the model frame.
-        own_frame: whether networks see the anatomy in the shape's frame (True) or along the patient's axes (False).
+        canonical_pose: whether networks see the anatomy in the shape's frame (True) or along the patient's axes (False).
     """
     volume = canonical(case.volume)
-    intensity = IntensityMapping.for_volume(manifest["intensity"], volume)
-    outside = float(manifest.get("outside", intensity.low))
-    pose = _pose(case, volume, shape, own_frame)
+    intensity = IntensityMapping.for_volume(model.intensity, volume)
+    outside = intensity.low if model.outside is None else model.outside
+    pose = _pose(case, volume, shape, canonical_pose)
     return TrainingCase(Case(case.name, volume, case.landmarks), intensity, outside, pose)
 
 
-def _pose(case: Case, volume: Volume, shape: ShapeModel, own_frame: bool) -> Pose:
+def _pose(case: Case, volume: Volume, shape: ShapeModel, canonical_pose: bool) -> Pose:
     present = case.landmarks.present
     points = case.landmarks.positions
-    if own_frame and present.sum() >= 3:
+    if canonical_pose and present.sum() >= 3:
         return rigid_fit(shape.mean[present], points[present])
     if present.any():
         return Pose(np.eye(3), (points[present] - shape.mean[present]).mean(axis=0))

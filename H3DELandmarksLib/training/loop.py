@@ -20,7 +20,9 @@ from H3DELandmarksLib.core.errors import Cancelled, InputError, MissingDependenc
 from H3DELandmarksLib.core.files import replaced_when_complete, write_watched
 from H3DELandmarksLib.detection.stage import NetworkIO, choose_decoder
 from H3DELandmarksLib.figures.plots import draw_training_curve
+from H3DELandmarksLib.formats.training import Training, TrainingStage
 from H3DELandmarksLib.networks import build_network, output_maps
+from H3DELandmarksLib.networks.arrays import to_array, to_tensor
 from H3DELandmarksLib.training.cases import TrainingCase
 from H3DELandmarksLib.training.losses import choose_objective, start_at_background
 from H3DELandmarksLib.training.sampling import CropSampler, draw_batch
@@ -143,25 +145,25 @@ def _write(path: Path, rows: list[dict[str, str]]) -> None:
 EARLY = ("encoder.", "backbone.")
 
 
-def parameter_groups(network: nn.Module, settings: Mapping) -> list[dict]:
+def parameter_groups(network: nn.Module, settings: Training) -> list[dict]:
     """Groups for an optimizer: biases and norms without weight decay, early layers at a rate of their own.
 
     Args:
         network: its early parameters are frozen where their rate is 0.
-        settings: ``learning_rate``, ``weight_decay`` and, as a part of the learning rate, ``early_rate`` (default 1).
+        settings: how the stage is trained.
     """
-    factor = settings.get("early_rate", 1.0)
+    factor = 1.0 if settings.early_rate is None else settings.early_rate
     named = list(network.named_parameters())
     if factor == 1:
-        return _by_decay([p for _, p in named], settings["weight_decay"])
+        return _by_decay([p for _, p in named], settings.weight_decay)
     early = [p for name, p in named if name.startswith(EARLY)]
-    groups = _by_decay([p for name, p in named if not name.startswith(EARLY)], settings["weight_decay"])
+    groups = _by_decay([p for name, p in named if not name.startswith(EARLY)], settings.weight_decay)
     if factor == 0:
         for parameter in early:
             parameter.requires_grad_(False)
         return groups
-    rate = settings["learning_rate"] * factor
-    return [*groups, *({**group, "lr": rate} for group in _by_decay(early, settings["weight_decay"]))]
+    rate = settings.learning_rate * factor
+    return [*groups, *({**group, "lr": rate} for group in _by_decay(early, settings.weight_decay))]
 
 
 def _by_decay(parameters: list[nn.Parameter], weight_decay: float) -> list[dict]:
@@ -183,40 +185,40 @@ class StageTrainer:
     have seen.
     """
 
-    def __init__(
-        self, stage: Mapping, settings: Mapping, sampler: CropSampler, folder: Path, device: torch.device
-    ) -> None:
+    def __init__(self, stage: TrainingStage, sampler: CropSampler, folder: Path, device: torch.device) -> None:
         """Prepare network and optimizer.
 
         Args:
-            stage: stage of the model package (network, spacing, groups, decoding).
-            settings: ``steps``, ``batch``, ``learning_rate``, ``weight_decay``, ``warmup``, ``ema``,
-                ``validate_every``, ``checkpoint_seconds``, ``seed``, ``loss`` and the settings of that loss;
-                ``early_rate`` is the learning rate of early layers as a part of that of the others (default 1).
+            stage: its design and how it is trained.
             sampler: source of samples.
             folder: where checkpoint and curve are kept.
             device: where the network runs; a CUDA device also makes the samples.
         """
-        self.stage, self.settings, self.sampler, self.folder, self.device = stage, settings, sampler, folder, device
+        self.stage = stage
+        self.settings = settings = stage.training
+        self.sampler = sampler
+        self.folder = folder
+        self.device = device
         folder.mkdir(parents=True, exist_ok=True)
-        torch.manual_seed(settings["seed"])
-        self.layout = NetworkIO.of(stage)
-        self.network = build_network(**stage["network"]).to(device)
-        self.objective, self.decode = choose_objective(settings), choose_decoder(stage)
+        torch.manual_seed(settings.seed)
+        self.io = NetworkIO.of(stage)
+        self.network = build_network(stage.network.architecture, stage.network.settings).to(device)
+        self.objective = choose_objective(settings)
+        self.decode = choose_decoder(stage.decoding)
         start_at_background(self.network.head, *map(self.objective.background, self._cells()))
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.network, settings), lr=settings["learning_rate"])
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.network, settings), lr=settings.learning_rate)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
-        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(settings["ema"]))
-        self.memory = MemoryPlan(settings["batch"])
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
+        self.memory = MemoryPlan(settings.batch)
         self.step = 0
         self.losses: list[float] = []
 
     def _cells(self) -> list[float]:
         """Voxels of a heat map at each of the network's resolutions."""
-        return [float(np.prod(self.sampler.shape_voxels / stride)) for stride in self.layout.strides]
+        return [float(np.prod(np.array(self.stage.shape) / stride)) for stride in self.io.strides]
 
     def _rate(self, step: int) -> float:
-        warmup, total = self.settings["warmup"], self.settings["steps"]
+        warmup, total = self.settings.warmup, self.settings.steps
         if step < warmup:
             return (step + 1) / warmup
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
@@ -263,14 +265,14 @@ class StageTrainer:
             Cancelled: `watch` raised it; the checkpoint holds everything up to this step.
         """
         saved = time.monotonic()
-        while self.step < self.settings["steps"]:
+        while self.step < self.settings.steps:
             self.losses.append(self._train_step(training))
             self.step += 1
-            done = self.step == self.settings["steps"]
-            if self.step % self.settings["validate_every"] == 0 or done:
+            done = self.step == self.settings.steps
+            if self.step % self.settings.validate_every == 0 or done:
                 self._report(float(np.mean(self.losses)), self.validate(validation), progress)
                 self.losses.clear()
-            if done or time.monotonic() - saved > self.settings["checkpoint_seconds"]:
+            if done or time.monotonic() - saved > self.settings.checkpoint_seconds:
                 self.save()
                 draw_curve(self.folder / CURVE)
                 saved = time.monotonic()
@@ -295,8 +297,8 @@ class StageTrainer:
 
     def _batch(self, cases: Sequence[TrainingCase]) -> tuple[Tensor, np.ndarray, np.ndarray]:
         """The batch of this step, the same whenever it is asked for."""
-        seed = (self.settings["seed"], self.step)
-        return draw_batch(self.sampler, cases, self.settings["batch"], seed, self._sampling_device)
+        seed = (self.settings.seed, self.step)
+        return draw_batch(self.sampler, cases, self.settings.batch, seed, self._sampling_device)
 
     @property
     def _sampling_device(self) -> torch.device:
@@ -306,15 +308,15 @@ class StageTrainer:
     def _gradients(self, batch: tuple[Tensor, np.ndarray, np.ndarray], parts: int) -> float:
         """Gradients of a batch in several parts, each weighted by its share of known landmarks; returns the loss."""
         self.optimizer.zero_grad(set_to_none=True)
-        torch.manual_seed(self.settings["seed"] + self.step)  # for branches that a network leaves out at random
+        torch.manual_seed(self.settings.seed + self.step)  # for branches that a network leaves out at random
         known = max(1, int((~np.isnan(batch[2])).sum()))
         total = 0.0
         cut = (batch[0].tensor_split(parts), *(np.array_split(array, parts) for array in batch[1:]))
         for images, index, presence in zip(*cut):
-            points, there = (torch.from_numpy(array).to(self.device) for array in (index, presence))
+            points, there = (to_tensor(array).to(self.device) for array in (index, presence))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                 maps = self._maps(self.network, images)
-            loss = self.objective.total(maps, self.layout.strides, points, there)
+            loss = self.objective.total(maps, self.io.strides, points, there)
             loss = loss if parts == 1 else loss * (int((~np.isnan(presence)).sum()) / known)
             loss.backward()
             total += float(loss.detach())
@@ -333,8 +335,8 @@ class StageTrainer:
 
     def _maps(self, network: nn.Module, crops: Tensor) -> list[Tensor]:
         """All maps of (B, 1, X, Y, Z) crops on any device."""
-        images = self.layout.repeated(crops).contiguous().to(self.device)
-        return self.layout.from_network(output_maps(network(images)))
+        images = self.io.repeated(crops).contiguous().to(self.device)
+        return self.io.from_network(output_maps(network(images)))
 
     @torch.inference_mode()
     def validate(self, cases: Sequence[TrainingCase]) -> dict[str, float]:
@@ -345,9 +347,9 @@ class StageTrainer:
             for group in range(len(self.sampler.groups)):
                 sample = self.sampler.plain(case, group, self._sampling_device)
                 maps = self._maps(self.average, sample.image[None, None])
-                peaks = self.decode([level[0] for level in maps], self.layout.strides)
+                peaks = self.decode([level[0] for level in maps], self.io.strides)
                 present = sample.presence == 1
-                distance = np.linalg.norm(peaks.index - sample.index, axis=1) * self.sampler.spacing
+                distance = np.linalg.norm(peaks.index - sample.index, axis=1) * self.stage.spacing_mm
                 errors.append(distance[present])
                 known = ~np.isnan(sample.presence)
                 right.append(((peaks.presence_logit > 0) == present)[known])
@@ -360,10 +362,10 @@ class StageTrainer:
 
     def _report(self, loss: float, scores: dict[str, float], progress: Progress | None) -> None:
         append_row(self.folder / CURVE, {"step": self.step, "loss": loss, **scores})
-        text = f"{self.stage['name']}: step {self.step}, loss {loss:.3f}, validation mean {scores['mean_mm']:.3f} mm"
+        text = f"{self.stage.name}: step {self.step}, loss {loss:.3f}, validation mean {scores['mean_mm']:.3f} mm"
         logger.info(text)
         if progress:
-            progress(self.step / self.settings["steps"], text)
+            progress(self.step / self.settings.steps, text)
 
     def weights(self) -> dict[str, Tensor]:
         """Averaged weights by the network's parameter names."""
@@ -376,3 +378,8 @@ def averaged_weights(checkpoint: Path) -> dict[str, Tensor]:
         raise InputError(f"There is no checkpoint '{checkpoint}': train this stage first.")
     average = load_checkpoint(checkpoint)["average"]
     return {name.removeprefix("module."): value for name, value in average.items() if name.startswith("module.")}
+
+
+def half_precision(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Weights as packages keep them: half precision halves the download; loading makes single precision of it again."""
+    return {name: to_array(value.half() if value.is_floating_point() else value) for name, value in tensors.items()}

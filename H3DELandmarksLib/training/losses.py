@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,18 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.detection.stage import NetworkIO, choose_decoder
+from H3DELandmarksLib.core.research import research_module
+from H3DELandmarksLib.formats.training import DEFAULT_LOSS, Training
 from H3DELandmarksLib.networks.h3denet import AnchorHead
 from H3DELandmarksLib.networks.hyatt import CorrectionHead
-from H3DELandmarksLib.training.published_losses import (
-    BACKGROUND,
-    ball_bce,
-    gaussian_bce,
-    published_anchor_loss,
-    published_heatmap_loss,
-    published_hyatt_loss,
-)
 
 # Of heat maps that a pass over them on a CPU takes at once, so that they stay in its cache.
 CACHED_BYTES = 2**20
@@ -107,18 +98,9 @@ def _gaussian_patch(index: Tensor, present: Tensor, shape: torch.Size, sigma: fl
     return linear, weight / weight.sum(dim=2, keepdim=True).clamp(min=1e-12)
 
 
-DEFAULT = "spatial-cross-entropy"
-DEEP_HEAD = "deep-supervision"
-
-
 def _equal_odds(voxels: float) -> float:
     """Equal odds of "absent" and "anywhere" for a softmax over all voxels and one logit 0."""
     return -math.log(voxels)
-
-
-def _rare(voxels: float) -> float:
-    """One in a hundred for a sigmoid, the usual start where nearly all targets are 0 (arXiv 1708.02002)."""
-    return -math.log(99)
 
 
 class Objective(NamedTuple):
@@ -126,15 +108,11 @@ class Objective(NamedTuple):
 
     Attributes:
         loss: of maps, positions in map voxels and presence; its further parameters are settings.
-        decoding: the method that reads what this loss writes.
-        head: the network's head; a loss for heat maps serves deep supervision, too, once for each resolution.
         background: the output of an untrained network for a given number of voxels a map.
         deep: whether the loss takes the maps of all resolutions at once, and positions in voxels of the crop.
     """
 
     loss: Callable[..., Tensor]
-    decoding: str
-    head: str
     background: Callable[[float], float]
     deep: bool = False
 
@@ -156,47 +134,20 @@ class Objective(NamedTuple):
         return torch.stack(losses).mean()
 
 
-# A stage's ``training.loss`` names one of these; entries of ``training`` called like its settings are handed to it.
-LOSSES: dict[str, Objective] = {
-    DEFAULT: Objective(spatial_cross_entropy, "softmax", "heatmap", _equal_odds),
-    "published-heatmap": Objective(published_heatmap_loss, "published-heatmap", "heatmap", lambda _: BACKGROUND),
-    "published-anchor": Objective(published_anchor_loss, "published-anchor", "anchor", _rare),
-    "gaussian-bce": Objective(gaussian_bce, "peak", "heatmap", _rare),
-    "ball-bce": Objective(ball_bce, "peak", "heatmap", _rare),
-    "published-hyatt": Objective(published_hyatt_loss, "published-hyatt", DEEP_HEAD, lambda _: 0.0, deep=True),
-}
+# What a stage's ``training.loss`` names; the published losses join these from the research package.
+LOSSES: dict[str, Objective] = {DEFAULT_LOSS: Objective(spatial_cross_entropy, _equal_odds)}
 
 
-def choose_objective(training: Mapping) -> Objective:
-    """The objective that a stage's entry ``training`` names, its loss taking the settings found there.
+def choose_objective(training: Training) -> Objective:
+    """The objective that a stage's training names, its loss taking the settings found there.
 
     Raises:
-        InputError: there is no such loss.
+        MissingDependencyError: it is a published loss, and the research package is not installed.
     """
-    name = training.get("loss", DEFAULT)
-    if name not in LOSSES:
-        raise InputError(f"There is no loss '{name}': choose one of {', '.join(LOSSES)}.")
-    objective = LOSSES[name]
-    settings = list(inspect.signature(objective.loss).parameters)[3:]
-    return objective._replace(loss=partial(objective.loss, **{s: training[s] for s in settings if s in training}))
-
-
-def check_objective(stage: Mapping) -> None:
-    """Refuse a stage whose loss, decoding and head don't exist or don't belong together.
-
-    Raises:
-        InputError: the sentence says what to write instead.
-    """
-    objective = choose_objective(stage["training"])
-    choose_decoder(stage)
-    method = stage.get("decoding", {}).get("method", "softmax")
-    head = DEEP_HEAD if NetworkIO.of(stage).flat else stage["network"]["settings"].get("head", "heatmap")
-    fits = {objective.head, DEEP_HEAD} if objective.head == "heatmap" else {objective.head}
-    name = stage["training"].get("loss", DEFAULT)
-    if method != objective.decoding:
-        raise InputError(f"The loss '{name}' needs the decoding method '{objective.decoding}', not '{method}'.")
-    if head not in fits:
-        raise InputError(f"The loss '{name}' needs the network head '{objective.head}', not '{head}'.")
+    if training.loss not in LOSSES:
+        LOSSES.update(research_module("training.published_losses", f"The loss '{training.loss}'").PUBLISHED)
+    objective = LOSSES[training.loss]
+    return objective._replace(loss=partial(objective.loss, **training.loss_settings))
 
 
 def start_at_background(head: nn.Module, *background: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,9 @@ from torch import Tensor
 from H3DELandmarksLib.core.geometry import Grid, Volume, block_size, covered_part, crop_grid, resample
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import ShapeModel
-from H3DELandmarksLib.detection.stage import is_flat
+from H3DELandmarksLib.formats.manifest import StageDesign
+from H3DELandmarksLib.formats.training import Augmentation
+from H3DELandmarksLib.networks.arrays import to_tensor
 from H3DELandmarksLib.training.augmentation import Appearance, EndOfScan, nothing_to_find
 from H3DELandmarksLib.training.cases import TrainingCase
 
@@ -36,7 +38,7 @@ def resample_on(volume: Volume, grid: Grid, outside: float, device: torch.device
         (X, Y, Z) float32 in stored units.
     """
     if device.type == "cpu":
-        return torch.from_numpy(resample(volume, grid, outside).array)
+        return to_tensor(resample(volume, grid, outside).array)
     return resample_by_torch(volume, grid, outside, device)
 
 
@@ -54,7 +56,7 @@ def resample_by_torch(volume: Volume, grid: Grid, outside: float, device: torch.
 
 def _sent(array: np.ndarray, device: torch.device) -> Tensor:
     as_it_is = array.dtype.type in SENT and array.dtype.isnative
-    return torch.from_numpy(np.array(array, None if as_it_is else np.float32, order="C")).to(device).float()
+    return to_tensor(np.array(array, None if as_it_is else np.float32, order="C")).to(device).float()
 
 
 def _block_means(image: Tensor, blocks: list[int]) -> Tensor:
@@ -122,28 +124,25 @@ class CropSampler:
     What is drawn does not depend on the device that makes the images.
     """
 
-    def __init__(self, stage: Mapping, scheme: LandmarkScheme, shape: ShapeModel, augmentation: Mapping) -> None:
-        """Take a stage as in a model package and the augmentation settings of its training configuration."""
-        self.shape_voxels = tuple(stage["shape"])
-        self.in_plane = is_flat(stage)
-        self.spacing = float(stage["spacing_mm"])
+    def __init__(
+        self, stage: StageDesign, scheme: LandmarkScheme, shape: ShapeModel, augmentation: Augmentation
+    ) -> None:
+        """Take the design of a stage, what its landmarks are, and how samples are changed."""
+        self.stage = stage
         self.augmentation = augmentation
         index = {name: k for k, name in enumerate(scheme.names)}
-        self.groups = [
-            (np.array([index[name] for name in group["landmarks"]]), bool(group.get("mirrored", False)))
-            for group in stage["groups"]
-        ]
+        self.groups = [(np.array([index[name] for name in group.landmarks]), group.mirrored) for group in stage.groups]
         self.mirror_order = scheme.mirror_order()
         self.shape = shape
 
     def draw(self, case: TrainingCase, rng: np.random.Generator, device: torch.device = CPU) -> Sample:
         """Draw one augmented sample; `rng` decides everything, so that training can resume exactly."""
         channels, mirrored = self.groups[rng.integers(len(self.groups))]
-        if _chosen(self.augmentation, "nothing", rng):
-            image = torch.from_numpy(nothing_to_find(self.shape_voxels, rng)).to(device)
+        if _chosen(self.augmentation.nothing, rng):
+            image = to_tensor(nothing_to_find(self.stage.shape, rng)).to(device)
             image = Appearance.draw(self.augmentation, rng).apply(image)
             return Sample(image, np.zeros((len(channels), 3)), np.zeros(len(channels)))
-        flip = rng.random() < self.augmentation.get("mirror", 0.0)
+        flip = rng.random() < self.augmentation.mirror
         order = self.mirror_order[channels] if flip else channels
         grid = self._grid(case, order, mirrored != flip, rng)
         return self._sample(case, grid, order, rng, device)
@@ -153,22 +152,24 @@ class CropSampler:
         channels, mirrored = self.groups[group]
         center = case.pose.to_lps(self.shape.mean[channels].mean(axis=0))
         axes = case.pose.rotation @ np.diag([-1.0 if mirrored else 1.0, 1.0, 1.0])
-        return self._sample(case, crop_grid(center, axes, self.spacing, self.shape_voxels), channels, None, device)
+        return self._sample(
+            case, crop_grid(center, axes, self.stage.spacing_mm, self.stage.shape), channels, None, device
+        )
 
     def _grid(self, case: TrainingCase, order: np.ndarray, mirrored: bool, rng: np.random.Generator) -> Grid:
         settings = self.augmentation
-        turn = Rotation.from_rotvec(_random_turn(settings, rng, self.in_plane)).as_matrix()
+        turn = Rotation.from_rotvec(_random_turn(settings, rng, self.stage.is_2d)).as_matrix()
         axes = case.pose.rotation @ turn @ np.diag([-1.0 if mirrored else 1.0, 1.0, 1.0])
-        spread, stretch = settings.get("scale", 0.0), settings.get("stretch", 0.0)
-        spacing = self.spacing * np.exp(rng.uniform(-spread, spread) + rng.uniform(-stretch, stretch, 3))
-        jitter = np.asarray(settings.get("shift_mm", 0.0)) * rng.uniform(-1, 1, 3)
-        if self.in_plane:
+        spread, stretch = settings.scale, settings.stretch
+        spacing = self.stage.spacing_mm * np.exp(rng.uniform(-spread, spread) + rng.uniform(-stretch, stretch, 3))
+        jitter = np.asarray(settings.shift_mm) * rng.uniform(-1, 1, 3)
+        if self.stage.is_2d:
             jitter = jitter * (1, 1, 0)
         center = case.pose.to_lps(self.shape.mean[order[order >= 0]].mean(axis=0) + jitter)
-        if _chosen(settings, "elsewhere", rng):
+        if _chosen(settings.elsewhere, rng):
             scan = case.case.volume.grid
             center = scan.lps_from_ijk(rng.uniform(0, np.array(scan.shape) - 1))
-        return crop_grid(center, axes, spacing, self.shape_voxels)
+        return crop_grid(center, axes, spacing, self.stage.shape)
 
     def _sample(
         self, case: TrainingCase, grid: Grid, order: np.ndarray, rng: np.random.Generator | None, device: torch.device
@@ -183,31 +184,31 @@ class CropSampler:
         with np.errstate(invalid="ignore"):
             inside = ((index > -0.5) & (index < np.array(grid.shape) - 0.5)).all(axis=1)
         presence = np.where((presence == 1) & ~inside, 0.0, presence)
-        if rng is not None and rng.random() < self.augmentation.get("truncate", 0.0):
-            near = self.augmentation.get("truncate_near_mm", 0.0) / self.spacing
+        if rng is not None and rng.random() < self.augmentation.truncate:
+            near = self.augmentation.truncate_near_mm / self.stage.spacing_mm
             end = EndOfScan.draw(grid.shape, index, rng, near)
             image = end.blanked(image)
             presence = np.where((presence == 1) & end.beyond(index), 0.0, presence)
         return Sample(image, np.nan_to_num(index), presence)
 
 
-def _chosen(settings: Mapping, share: str, rng: np.random.Generator) -> bool:
+def _chosen(share: float | None, rng: np.random.Generator) -> bool:
     """Draw whether a sample belongs to a share; draws nothing where there is no such share."""
-    return share in settings and rng.random() < settings[share]
+    return share is not None and rng.random() < share
 
 
-def _random_turn(settings: Mapping, rng: np.random.Generator, in_plane: bool) -> np.ndarray:
+def _random_turn(settings: Augmentation, rng: np.random.Generator, in_plane: bool) -> np.ndarray:
     """A rotation vector (radians).
 
     In space, its angle is at most ``rotation_degrees``, drawn uniformly within that ball of SO(3). In a plane, it is
     drawn uniformly up to that limit, or, with ``rotation_deviation_degrees``, from a normal distribution that is
     clipped there; with ``rotation_share``, only that share of samples is turned.
     """
-    limit = np.radians(settings.get("rotation_degrees", 0.0))
+    limit = np.radians(settings.rotation_degrees)
     if in_plane:
-        deviation = settings.get("rotation_deviation_degrees")
+        deviation = settings.rotation_deviation_degrees
         angle = rng.uniform(-limit, limit) if deviation is None else rng.normal(0, np.radians(deviation))
-        turned = rng.random() < settings.get("rotation_share", 1.0)
+        turned = rng.random() < settings.rotation_share
         return np.array([0, 0, np.clip(angle, -limit, limit) if turned else 0.0])
     axis = rng.normal(size=3)
     angle = limit * rng.random() ** (1 / 3)

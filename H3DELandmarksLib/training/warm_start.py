@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.formats.manifest import Group, Stage
 from H3DELandmarksLib.models import ModelPackage
+from H3DELandmarksLib.networks.arrays import to_tensor
 from H3DELandmarksLib.training.loop import EARLY
 
 logger = logging.getLogger(__name__)
@@ -44,7 +46,7 @@ def load_initial_weights(
     Raises:
         InputError: the model has no such stage, or another network there.
     """
-    stages = {entry["name"]: entry for entry in package.manifest["stages"]}
+    stages = {entry.name: entry for entry in package.manifest.stages}
     if stage not in stages:
         raise InputError(f"The model '{package.id}' to start from has no stage '{stage}': name the stages alike.")
     own, given = network.state_dict(), _weights(package, stages[stage])
@@ -71,14 +73,17 @@ def load_early_layers(network: nn.Module, package: ModelPackage, stage: str) -> 
         package: model to start from.
         stage: name of the model's stage.
     """
-    entry = next(entry for entry in package.manifest["stages"] if entry["name"] == stage)
-    early = {name: value for name, value in _weights(package, entry).items() if name.startswith(EARLY)}
+    early = {
+        name: value
+        for name, value in _weights(package, package.manifest.stage(stage)).items()
+        if name.startswith(EARLY)
+    }
     own = network.state_dict()
     network.load_state_dict({name: value.to(own[name].dtype) for name, value in early.items()}, strict=False)
 
 
 def matching_channels(
-    groups: Sequence[Mapping], base_groups: Sequence[Mapping], base_names: Mapping[str, str]
+    groups: Sequence[Group], base_groups: Sequence[Group], base_names: Mapping[str, str]
 ) -> list[int]:
     """For each channel of a stage the channel of the base's stage that finds the same landmark, -1 where none does.
 
@@ -88,15 +93,15 @@ def matching_channels(
     """
     found = {}
     for group in base_groups:
-        for channel, name in enumerate(group["landmarks"]):
+        for channel, name in enumerate(group.landmarks):
             found.setdefault(name, channel)
-    columns = zip(*(group["landmarks"] for group in groups))
+    columns = zip(*(group.landmarks for group in groups))
     return [next((found[base_names[n]] for n in names if base_names.get(n) in found), -1) for names in columns]
 
 
-def _weights(package: ModelPackage, stage: Mapping) -> dict[str, Tensor]:
-    stored = package.load_weights(stage["weights"]["file"])
-    return {name: torch.as_tensor(value) for name, value in stored.items()}
+def _weights(package: ModelPackage, stage: Stage) -> dict[str, Tensor]:
+    stored = package.load_weights(stage.weights.file)
+    return {name: to_tensor(value) for name, value in stored.items()}
 
 
 def _taken_over(own: Tensor, given: Tensor, axes: Sequence[int], channels: np.ndarray, anchors: bool) -> Tensor:
@@ -116,7 +121,8 @@ def _taken_over(own: Tensor, given: Tensor, axes: Sequence[int], channels: np.nd
         fixed, before = size // blocks - len(channels), given.shape[axis] // blocks
         block = np.concatenate([np.arange(fixed), np.where(channels >= 0, fixed + channels, -1)])
         index = np.concatenate([np.where(block >= 0, block + number * before, -1) for number in range(blocks)])
-        target[axis], source[axis] = torch.from_numpy(np.flatnonzero(index >= 0)), torch.from_numpy(index[index >= 0])
+        target[axis] = to_tensor(np.flatnonzero(index >= 0))
+        source[axis] = to_tensor(index[index >= 0])
     result = own.clone()
     result[torch.meshgrid(*target, indexing="ij")] = given.to(own.dtype)[torch.meshgrid(*source, indexing="ij")]
     return result

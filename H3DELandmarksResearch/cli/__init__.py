@@ -1,7 +1,8 @@
-"""The commands of the command line that only a researcher needs; `H3DELandmarksLib.cli.main` adds them where they are."""
+"""The commands that only a researcher needs; `H3DELandmarksLib.cli.main` adds them where this package is."""
 
-from H3DELandmarksResearch.cli import convert, import_published, phantom, radiographs
+from H3DELandmarksResearch.cli import convert, demo, evaluate, import_published, phantom, radiographs, recalibrate
 
-COMMANDS = (convert, radiographs, phantom)
+COMMANDS = (evaluate, convert, radiographs, phantom, demo)
+MODEL_ACTIONS = (import_published, recalibrate)
 
-__all__ = ["COMMANDS", "import_published"]
+__all__ = ["COMMANDS", "MODEL_ACTIONS"]

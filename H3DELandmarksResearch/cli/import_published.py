@@ -69,8 +69,8 @@ def chosen_scheme(choice: str) -> LandmarkScheme:
     Raises:
         InputError: there is no such preset or file, or it holds no names.
     """
-    from H3DELandmarksLib.core.molar_scheme import MOLAR_SCHEME
     from H3DELandmarksResearch.converters.radiograph_sets import RADIOGRAPH_SETS
+    from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
 
     if choice == MOLARS:
         return MOLAR_SCHEME

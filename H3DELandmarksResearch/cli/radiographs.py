@@ -12,8 +12,8 @@ from H3DELandmarksLib.cli.console import Console, add_json, add_progress
 from H3DELandmarksLib.core.errors import InputError
 
 if TYPE_CHECKING:
-    from H3DELandmarksLib.training.configuration import Configuration
     from H3DELandmarksResearch.radiographs import Recipe, Subject
+    from H3DELandmarksResearch.training.configuration import Configuration
 
 SUBSETS = ("train", "validation", "calibration", "test")
 DESCRIPTION = (
@@ -49,10 +49,10 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     """Take the radiographs; returns whether none was skipped."""
     from H3DELandmarksLib.cli.result_files import make_folder
     from H3DELandmarksLib.cli.train import find_configuration
-    from H3DELandmarksLib.training.configuration import read_configuration
     from H3DELandmarksResearch.converters.conversion import convert_cases
     from H3DELandmarksResearch.radiographs import read_recipe
     from H3DELandmarksResearch.radiographs.collection import radiograph_cases
+    from H3DELandmarksResearch.training.configuration import read_configuration
 
     recipe = read_recipe(options.recipe).with_views(options.view)
     configuration = read_configuration(find_configuration(recipe.values["configuration"]))
@@ -84,8 +84,8 @@ def _subjects(
     configuration: Configuration, recipe: Recipe, subset: str, most: int | None
 ) -> Mapping[str, Callable[[], Subject]]:
     """The subjects of a subset, by name."""
-    from H3DELandmarksLib.training.configuration import load_cases
     from H3DELandmarksResearch.radiographs.subjects import phantom_subject, specimen_subject
+    from H3DELandmarksResearch.training.configuration import load_cases
 
     data = configuration.values["data"]
     if data["reader"] == "phantom":

@@ -18,7 +18,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.io.case_folder import POINTS_SUFFIX, SCAN_SUFFIXES
 from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import write_markups
-from H3DELandmarksLib.training.configuration import read_split
+from H3DELandmarksResearch.training.configuration import read_split
 
 log = logging.getLogger(__name__)
 

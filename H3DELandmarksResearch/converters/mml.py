@@ -18,10 +18,10 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.molar_scheme import MOLAR_SCHEME
 from H3DELandmarksLib.io.images import read_volume
 from H3DELandmarksResearch.converters.conversion import Progress, SourceCase, Summary, case_name, convert_cases
 from H3DELandmarksResearch.converters.molar_axes import axes_from_points, axes_text, parse_axes
+from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
 
 SUBSET_OF_FOLDER = {"train": "train", "val": "validation", "test": "test"}
 VOLUME, LABEL, SPACING = "_volume.nrrd", "_label.npy", "_spacing.npy"

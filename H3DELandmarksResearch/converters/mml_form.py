@@ -13,27 +13,27 @@ from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.cases.exchange import ForeignCase, OutgoingCase
-from H3DELandmarksLib.cases.folder_form import sources as folder_sources
+from H3DELandmarksLib.cases.exchange import ExternalCase, OutgoingCase
+from H3DELandmarksLib.cases.exchange import sources as folder_sources
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import replaced_when_complete
 from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
-from H3DELandmarksLib.core.molar_scheme import MOLAR_SCHEME
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksResearch.converters.mml import LABEL, SPACING, VOLUME, convert
+from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
 
 MISSING = -1000.0
 SKEWED = 1e-3  # cosine between axes
 
 
-def sources(folder: Path, scheme: LandmarkScheme) -> Sequence[ForeignCase]:
+def sources(folder: Path, scheme: LandmarkScheme) -> Sequence[ExternalCase]:
     """The cases of an MML folder, converted as ``convert mml`` does."""
     _check(scheme)
     aside = tempfile.TemporaryDirectory(prefix="h3de-mml-")
     convert(folder, Path(aside.name), {"axes": "auto"}, lambda fraction, name: None)
     cases = folder_sources(Path(aside.name), scheme)
-    return [ForeignCase(case.name, partial(_read, case, aside)) for case in cases]
+    return [ExternalCase(case.name, partial(_read, case, aside)) for case in cases]
 
 
 def write(cases: Iterable[OutgoingCase], scheme: LandmarkScheme, target: Path) -> None:
@@ -56,7 +56,7 @@ def write(cases: Iterable[OutgoingCase], scheme: LandmarkScheme, target: Path) -
         _save(folder / f"{case.id}{SPACING}", volume.spacing)
 
 
-def _read(case: ForeignCase, keeps_folder: tempfile.TemporaryDirectory) -> tuple[Volume, LandmarkSet, None]:
+def _read(case: ExternalCase, keeps_folder: tempfile.TemporaryDirectory) -> tuple[Volume, LandmarkSet, None]:
     """Read a converted case; absent means unknown here. The folder lives as long as its cases."""
     volume, points, _ = case.read()
     present = points.present

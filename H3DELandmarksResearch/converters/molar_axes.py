@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.molar_scheme import MOLAR_SCHEME
+from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
 
 LETTERS = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
 CLEAR = 0.6  # of a mean direction's length must lie along one axis

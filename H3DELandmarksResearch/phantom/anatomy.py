@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.molar_scheme import MOLAR_SCHEME, MOLARS
 from H3DELandmarksResearch.phantom.curves import PlanarCurve
 from H3DELandmarksResearch.phantom.face import Face, draw_face
 from H3DELandmarksResearch.phantom.jaw import Jaw, draw_jaw
@@ -23,6 +22,7 @@ from H3DELandmarksResearch.phantom.placement import (
     tilted,
     widened,
 )
+from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME, MOLARS
 from H3DELandmarksResearch.phantom.teeth import Tooth
 from H3DELandmarksResearch.phantom.toothshapes import jitter
 

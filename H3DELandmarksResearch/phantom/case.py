@@ -9,11 +9,11 @@ import numpy as np
 
 from H3DELandmarksLib.core.geometry import Volume, transform_points
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.molar_scheme import MOLAR_SCHEME
 from H3DELandmarksResearch.phantom.anatomy import Anatomy, draw_anatomy, random_streams
 from H3DELandmarksResearch.phantom.framing import Framing, draw_framing
 from H3DELandmarksResearch.phantom.imaging import acquire, draw_scanner
 from H3DELandmarksResearch.phantom.scene import render
+from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,24 @@
-"""The studies behind the tables of docs/results: one script each, with its command in its docstring."""
+"""The studies behind the published tables, each a program: ``python -m H3DELandmarksResearch.studies.NAME --help``.
+
+Accuracy: `accuracy` (a model on its test cases), `cross_validation` and `error_directions`, `head_neck_conditions`,
+`jaw_region`, `compare_radiographs`, `out_of_distribution`. Learning: `compare_networks` (same folds and time for each),
+`learning_curve` (error against the number of corrected cases). Checks of cases: `check_planted_errors`.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from H3DELandmarksLib.core.errors import H3DELandmarksError
+
+# Where runs are kept and tables are written, in the folder that a study is started in.
+RUNS = Path("runs")
+RESULTS = Path("benchmarks")
+
+
+def run_study(main: Callable[[], int | None]) -> None:
+    """Run a study's main function, and leave the program with its exit code or, with code 1, an error's sentence."""
+    try:
+        sys.exit(main())
+    except H3DELandmarksError as error:
+        sys.exit(str(error))

@@ -1,8 +1,9 @@
 """Accuracy of a model package on the test cases of its training configuration, in several stored poses.
 
     python -m H3DELandmarksResearch.studies.accuracy mouse-skull --model mouse-skull --poses 4
-    python -m H3DELandmarksResearch.studies.accuracy mandibular-molar-phantom --model mandibular-molar-phantom --molars-missing
-    python -m H3DELandmarksResearch.studies.accuracy mandibular-molar-phantom --model mandibular-molar-phantom --seeds 9100 9140
+    MODEL=mandibular-molar-phantom
+    python -m H3DELandmarksResearch.studies.accuracy $MODEL --model $MODEL --molars-missing
+    python -m H3DELandmarksResearch.studies.accuracy $MODEL --model $MODEL --seeds 9100 9140
 
 A stored pose is the same scan with its header turned by a random rotation and its voxel axes reordered and flipped:
 what a scanner or a converter may do to a scan without touching a voxel. The first pose is always the scan as it is.
@@ -12,9 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -22,19 +22,18 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.molar_scheme import MOLARS
 from H3DELandmarksLib.detection import Detector
-from H3DELandmarksLib.evaluation import evaluate_sets
+from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
 from H3DELandmarksLib.evaluation.reliability import compare_statements
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.configuration import Configuration, load_cases, read_configuration
 from H3DELandmarksResearch.phantom import generate_phantom
+from H3DELandmarksResearch.phantom.scheme import MOLARS
+from H3DELandmarksResearch.studies import RUNS, run_study
+from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
 
 
 def turned(case: Case, rng: np.random.Generator) -> Case:
@@ -82,7 +81,34 @@ def other_phantoms(configuration: Configuration, cache: Path, first: int, last: 
 
 
 def main() -> None:
-    """Print the table and, with --output, save it as JSON and text."""
+    """Print the table and, with --output, save it as JSON."""
+    options = _parser().parse_args()
+    configuration = read_configuration(find_configuration(options.configuration))
+    package = find_model(options.model)
+    cases = _cases(configuration, options)
+    posed = (pose for case in cases for pose in stored_poses(case, options.poses, options.axes_only))
+    predictions, references, seconds = {}, {}, []
+    detector = Detector(package)
+    for case in posed:
+        start = time.perf_counter()
+        predictions[case.name] = detector.detect(case.volume)
+        seconds.append(time.perf_counter() - start)
+        references[case.name] = case.landmarks
+    thresholds = configuration.values.get("thresholds_mm", (2, 2.5, 3, 4))
+    evaluation = evaluate_sets(predictions, references, thresholds)
+    print(f"{package.id} {package.version}: {options.subset} cases of {options.configuration}")
+    print(evaluation.text())
+    reliability = compare_statements(predictions, references, configuration.values["tolerance_mm"]).summary()
+    for name, part in reliability.items():
+        print(f"{name}: ECE {part['ece']}, with bins of equal mass {part['ece_equal_mass']}")
+    print(_case_lines(evaluation))
+    print(f"median time {np.median(seconds):.1f} s a scan")
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
+        (options.output / f"{package.id}.json").write_text(json.dumps(evaluation.to_dict(), indent=1), encoding="utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configuration", help="training configuration: a path or a bundled name")
     parser.add_argument("--model", required=True, help="id or path of the model package")
@@ -91,41 +117,29 @@ def main() -> None:
     parser.add_argument("--axes-only", action="store_true", help="shuffle axes without turning the patient")
     parser.add_argument("--molars-missing", action="store_true", help="phantom: remove one to four molars of each case")
     parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "END"), help="phantom: other seeds")
-    parser.add_argument("--cache", type=Path, default=Path("runs"), help="folder of generated cases")
+    parser.add_argument("--cache", type=Path, default=RUNS, help="folder of generated cases")
     parser.add_argument("--output", type=Path, help="folder for the table")
-    options = parser.parse_args()
-    configuration = read_configuration(find_configuration(options.configuration))
-    package = find_model(options.model)
-    detector = Detector(package)
+    return parser
+
+
+def _cases(configuration: Configuration, options: argparse.Namespace) -> Iterable[Case]:
     if options.molars_missing:
-        cases = phantoms_with_missing_molars(configuration)
-    elif options.seeds:
-        cases = other_phantoms(configuration, options.cache, *options.seeds)
-    else:
-        cases = load_cases(configuration, options.subset, options.cache)
-    predictions, references, seconds = {}, {}, []
-    posed = (p for c in cases for p in stored_poses(c, options.poses, options.axes_only))
-    for case in posed:
-        start = time.perf_counter()
-        predictions[case.name] = detector.detect(case.volume)
-        seconds.append(time.perf_counter() - start)
-        references[case.name] = case.landmarks
-    tolerance = configuration.values["tolerance_mm"]
-    reliability = compare_statements(predictions, references, tolerance).summary()
-    evaluation = evaluate_sets(predictions, references, configuration.values.get("thresholds_mm", (2, 2.5, 3, 4)))
-    per_case = [float(np.mean(row[np.isfinite(row)])) if np.isfinite(row).any() else None for row in evaluation.errors]
-    print(f"{package.id} {package.version}: {options.subset} cases of {options.configuration}")
-    print(evaluation.text())
-    for name, part in reliability.items():
-        print(f"{name}: ECE {part['ece']}, with bins of equal mass {part['ece_equal_mass']}")
-    for name, error in zip(evaluation.cases, per_case):
-        print(f"{name:40s} {'nothing to measure' if error is None else f'{error:.3f} mm'}")
-    worst = max(error for error in per_case if error is not None)
-    print(f"worst case mean {worst:.3f} mm; median time {np.median(seconds):.1f} s a scan")
-    if options.output:
-        options.output.mkdir(parents=True, exist_ok=True)
-        (options.output / f"{package.id}.json").write_text(json.dumps(evaluation.to_dict(), indent=1), encoding="utf-8")
+        return phantoms_with_missing_molars(configuration)
+    if options.seeds:
+        return other_phantoms(configuration, options.cache, *options.seeds)
+    return load_cases(configuration, options.subset, options.cache)
+
+
+def _case_lines(evaluation: Evaluation) -> str:
+    """The mean error of each case, and the worst one."""
+    lines, worst = [], 0.0
+    for name, row in zip(evaluation.cases, evaluation.errors):
+        measured = row[np.isfinite(row)]
+        if measured.size:
+            worst = max(worst, float(measured.mean()))
+        lines.append(f"{name:40s} {f'{measured.mean():.3f} mm' if measured.size else 'nothing to measure'}")
+    return "\n".join([*lines, f"worst case mean {worst:.3f} mm"])
 
 
 if __name__ == "__main__":
-    main()
+    run_study(main)

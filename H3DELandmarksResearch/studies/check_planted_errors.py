@@ -2,7 +2,9 @@
 
 Every round plants errors into 20 of 40 cases at once (so that the shapes compared with are wrong, too): five cases get
 one exchanged pair, five one point moved by 3 mm in a random direction, five are shifted by 3 mm as a whole, and in five
-all sides are exchanged. Run: ``python -m H3DELandmarksResearch.studies.check_planted_errors [--rounds 20]`` with H3DE_DATA set.
+all sides are exchanged.
+
+    H3DE_DATA=../shared/data python -m H3DELandmarksResearch.studies.check_planted_errors --rounds 20
 """
 
 from __future__ import annotations
@@ -15,21 +17,29 @@ from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.cases.image_check import Finding, FindingKind, check_on_scans, look_at_scan
-from H3DELandmarksLib.cases.shape_check import CheckedPoints, check_shapes
+from H3DELandmarksLib.cases.quality import (
+    CheckedPoints,
+    IssueKind,
+    QualityIssue,
+    check_on_scans,
+    check_shapes,
+    look_at_scan,
+)
+from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.io.case_folder import case_names, read_case
+from H3DELandmarksResearch.studies import run_study
 
 CONFIGURATIONS = Path(__file__).resolve().parents[1] / "configurations"
 ERRORS = ("pair exchanged", "point moved", "case shifted", "sides exchanged")
 CASES_EACH, MOVED_MM = 5, 3.0
 SEEN = {
-    "pair exchanged": {FindingKind.SWAP, FindingKind.OUTLIER},
-    "point moved": {FindingKind.OUTLIER, FindingKind.AIR, FindingKind.OUTSIDE, FindingKind.SWAP},
-    "case shifted": {FindingKind.OFF_ANATOMY},
-    "sides exchanged": {FindingKind.SIDES},
+    "pair exchanged": {IssueKind.SWAP, IssueKind.OUTLIER},
+    "point moved": {IssueKind.OUTLIER, IssueKind.AIR, IssueKind.OUTSIDE, IssueKind.SWAP},
+    "case shifted": {IssueKind.OFF_ANATOMY},
+    "sides exchanged": {IssueKind.SIDES},
 }
 
 
@@ -48,7 +58,9 @@ def load(folder: Path, scheme: LandmarkScheme) -> tuple[list[str], list[Volume],
     return names, volumes, np.stack(points)
 
 
-def findings_of(names: list[str], volumes: list[Volume], points: np.ndarray, scheme: LandmarkScheme) -> list[Finding]:
+def findings_of(
+    names: list[str], volumes: list[Volume], points: np.ndarray, scheme: LandmarkScheme
+) -> list[QualityIssue]:
     """What the check says of points on scans."""
     on_scans = [look_at_scan(*case) for case in zip(names, volumes, points)]
     shapes = [CheckedPoints(name, positions) for name, positions in zip(names, points)]
@@ -80,7 +92,7 @@ def plant(points: np.ndarray, scheme: LandmarkScheme, rng: np.random.Generator) 
     return points, planted
 
 
-def is_seen(error: str, landmarks: tuple[str, ...], found: list[Finding]) -> bool:
+def is_seen(error: str, landmarks: tuple[str, ...], found: list[QualityIssue]) -> bool:
     """Whether a case's findings name the error at its place."""
     return any(f.kind in SEEN[error] and (not landmarks or f.landmark in landmarks) for f in found)
 
@@ -92,6 +104,8 @@ def main() -> None:
     options = parser.parse_args()
     scheme_data = json.loads((CONFIGURATIONS / "mouse-skull-45.json").read_text(encoding="utf-8"))
     scheme = LandmarkScheme.from_dict(scheme_data)
+    if not os.environ.get("H3DE_DATA"):
+        raise InputError("Set the environment variable H3DE_DATA to the folder of the data sets.")
     names, volumes, points = load(Path(os.environ["H3DE_DATA"]) / "mouse-skull", scheme)
     clean = findings_of(names, volumes, points, scheme)
     told = {(f.case, f.kind, f.landmark) for f in clean}
@@ -112,8 +126,8 @@ def main() -> None:
             error, landmarks = errors.get(finding.case, ("none", ()))
             known = (finding.case, finding.kind, finding.landmark) in told or finding.landmark in landmarks
             expected = error in ("case shifted", "sides exchanged") and finding.kind in SEEN[error] | {
-                FindingKind.AIR,
-                FindingKind.OUTSIDE,
+                IssueKind.AIR,
+                IssueKind.OUTSIDE,
             }
             if not known and not expected:
                 false[finding.kind.value] += 1
@@ -123,4 +137,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_study(main)

@@ -25,8 +25,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 import H3DELandmarksResearch.networks.residual_unet  # noqa: F401  adds the architecture
 from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.errors import InputError
@@ -38,13 +36,14 @@ from H3DELandmarksLib.detection.scan import Scan
 from H3DELandmarksLib.detection.search import refine
 from H3DELandmarksLib.detection.stage import StageNetwork
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
-from H3DELandmarksLib.training.configuration import Configuration, load_cases, read_configuration
 from H3DELandmarksLib.training.loop import StageTrainer
 from H3DELandmarksLib.training.losses import check_objective
-from H3DELandmarksLib.training.run import shape_of
 from H3DELandmarksLib.training.sampling import CropSampler
+from H3DELandmarksResearch.studies import RESULTS, run_study
 from H3DELandmarksResearch.studies.comparison_report import write_report
 from H3DELandmarksResearch.studies.folds import FOLDER, all_names, of_subset, stored_folds
+from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
+from H3DELandmarksResearch.training.run import shape_of
 
 logger = logging.getLogger(__name__)
 TIMED_STEPS = 5
@@ -91,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--report", action="store_true", help="train nothing, write the report of what is done")
     parser.add_argument("--plan", type=Path, default=FOLDER / "compare-networks.json", help="what is compared")
     parser.add_argument("--configuration", help="training configuration, in place of the plan's")
-    parser.add_argument("--output", type=Path, default=FOLDER.parent / "compare_networks", help="report without suffix")
+    parser.add_argument("--output", type=Path, default=RESULTS / "compare_networks", help="report without suffix")
     return parser
 
 
@@ -209,7 +208,4 @@ def measure(
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(str(error))
+    run_study(main)

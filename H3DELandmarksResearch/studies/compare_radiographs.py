@@ -17,10 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from H3DELandmarksLib.cli.train import find_configuration
-from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import replaced_when_complete
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
@@ -28,9 +25,8 @@ from H3DELandmarksLib.evaluation.metrics import error_summary, mean_radial_error
 from H3DELandmarksLib.evaluation.paired import Improvement, counted_errors, improvement, subject_means
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.configuration import load_cases, read_configuration
-
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+from H3DELandmarksResearch.studies import RESULTS, RUNS, run_study
+from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", help="ids or paths of packages; the first is what others are compared to")
     parser.add_argument("--configuration", help="configuration with the test cases (default: that of the first model)")
-    parser.add_argument("--cache", type=Path, default=Path("runs"), help="folder of generated cases")
+    parser.add_argument("--cache", type=Path, default=RUNS, help="folder of generated cases")
     parser.add_argument("--output", type=Path, help="table without suffix (default: benchmarks/radiographs-FIRST)")
     options = parser.parse_args(arguments)
     packages = [find_model(model) for model in options.models]
@@ -49,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = " ".join(["python -m H3DELandmarksResearch.studies.compare_radiographs", *(arguments or sys.argv[1:])])
     figures = {"command": command, "thresholds_mm": thresholds}
     figures |= compare(measured, configuration.values["tolerance_mm"])
-    output = options.output or BENCHMARKS / f"radiographs-{packages[0].id}"
+    output = options.output or RESULTS / f"radiographs-{packages[0].id}"
     for suffix, text in ((".json", json.dumps(figures, indent=1)), (".md", as_text(figures))):
         with replaced_when_complete(output.with_name(output.name + suffix)) as partial:
             partial.write_text(text, encoding="utf-8")
@@ -148,7 +144,4 @@ def _line(model: str, view: str, row: Mapping) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(str(error))
+    run_study(main)

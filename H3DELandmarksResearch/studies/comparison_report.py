@@ -1,4 +1,4 @@
-"""Table, figures and picture of benchmarks/compare_networks.py."""
+"""Table, figures and picture of the comparison of networks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from H3DELandmarksLib.core.files import replaced_when_complete
 from H3DELandmarksLib.evaluation.metrics import case_means, mean_radial_error, success_rates
-from H3DELandmarksLib.training.configuration import Configuration
+from H3DELandmarksResearch.training.configuration import Configuration
 
 
 def write_report(

@@ -1,10 +1,10 @@
 """Cross-validation of a whole model: every stage trained anew for each fold of specimens.
 
     python -m H3DELandmarksResearch.studies.cross_validation mouse-skull --folds 5
-    python -m H3DELandmarksResearch.studies.cross_validation mouse-skull --only 0 --steps-share 0.1 --work runs/cross-validation-short
+    python -m H3DELandmarksResearch.studies.cross_validation mouse-skull --only 0 --steps-share 0.1 --work runs/short
 
 Each model learns from all folds but two; one of these validates, and in the other landmarks are found by the whole
-detection, which knows no pose: in the scan as it is, and stored in another pose (see benchmarks/accuracy.py). Positions
+detection, which knows no pose: in the scan as it is, and stored in another pose (see `accuracy`). Positions
 alone are judged, so that no calibration is fitted: a point counts as missed where the network itself calls it absent.
 Kill it at any moment and start it again: training goes on from its last checkpoint, and what is measured stays.
 """
@@ -19,20 +19,18 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import replaced_when_complete
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.evaluation.metrics import mean_radial_error, success_rates
 from H3DELandmarksLib.models import open_package
-from H3DELandmarksLib.training.configuration import Configuration, load_cases, read_configuration
-from H3DELandmarksLib.training.run import package_uncalibrated, run_training
+from H3DELandmarksResearch.studies import RESULTS, RUNS, run_study
 from H3DELandmarksResearch.studies.accuracy import stored_poses
 from H3DELandmarksResearch.studies.folds import stored_folds, write_fold
+from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
+from H3DELandmarksResearch.training.run import package_uncalibrated, run_training
 
-ROOT = Path(__file__).resolve().parents[2]
 MISSED = "missed"
 
 
@@ -41,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     configuration = read_configuration(find_configuration(options.configuration))
     folds = stored_folds(configuration.values["id"], configuration, options.folds)
-    work = options.work or ROOT / "runs" / f"cross-validation-{configuration.path.stem}"
-    output = options.output or ROOT / "benchmarks" / f"cross_validation-{configuration.path.stem}"
+    work = options.work or RUNS / f"cross-validation-{configuration.path.stem}"
+    output = options.output or RESULTS / f"cross_validation-{configuration.path.stem}"
     for number in range(len(folds)) if options.only is None else options.only:
         if not 0 <= number < len(folds):
             raise InputError(f"There is no fold {number}: the folds are 0 to {len(folds) - 1}.")
@@ -172,7 +170,4 @@ def write_table(configuration: Configuration, work: Path, count: int, output: Pa
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(str(error))
+    run_study(main)

@@ -2,7 +2,7 @@
 
     python -m H3DELandmarksResearch.studies.error_directions mouse-skull --work runs/cross-validation-mouse-skull
 
-Reads the folds that benchmarks/cross_validation.py has trained and looks at each fold's specimens once more, this time
+Reads the folds that `cross_validation` has trained and looks at each fold's specimens once more, this time
 for the errors as vectors in the model frame. A point whose error is spread along one line only sits on a suture or a
 ridge whose end is not seen, or is marked differently. Where left and right err together, the reason lies in
 the specimen or its annotator, and not in the noise of two separate placements.
@@ -17,17 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import replaced_when_complete
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.models import open_package
-from H3DELandmarksLib.training.configuration import load_cases, read_configuration
-
-ROOT = Path(__file__).resolve().parents[2]
+from H3DELandmarksResearch.studies import RESULTS, run_study
+from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     configuration = read_configuration(find_configuration(options.configuration))
     errors = errors_of_folds(options.work)
-    output = options.output or ROOT / "benchmarks" / f"error_directions-{configuration.path.stem}.md"
+    output = options.output or RESULTS / f"error_directions-{configuration.path.stem}.md"
     command = " ".join(
         [
             "python -m H3DELandmarksResearch.studies.error_directions",
@@ -69,7 +66,7 @@ def errors_of_folds(work: Path) -> np.ndarray:
             truth = case.landmarks.ordered_as(detector.scheme.names).positions
             errors.append((found.positions - truth) @ found.pose.rotation)
     if not errors:
-        raise InputError(f"'{work}' holds no trained fold: run benchmarks/cross_validation.py first.")
+        raise InputError(f"'{work}' holds no trained fold: run the study cross_validation first.")
     return np.stack(errors)
 
 
@@ -114,7 +111,4 @@ def table(errors: np.ndarray, scheme: LandmarkScheme, command: str) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(str(error))
+    run_study(main)

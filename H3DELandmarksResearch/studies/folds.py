@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from H3DELandmarksLib.core.files import replaced_when_complete
-from H3DELandmarksLib.training.configuration import Configuration
+from H3DELandmarksResearch.training.configuration import Configuration
 
 FOLDER = Path(__file__).resolve().parent / "configurations"
 SEED = 1

@@ -9,13 +9,9 @@ leaves out those within 10 mm of an end.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.geometry import Volume
@@ -24,8 +20,9 @@ from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.calibration import truncated_case
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.configuration import load_cases, read_configuration
+from H3DELandmarksResearch.studies import RUNS, run_study
 from H3DELandmarksResearch.studies.accuracy import shuffled
+from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
 
 CENTROIDS = ("parotid-L", "parotid-R", "larynx", "brainstem")
 BELOW_LARYNX_MM = 25.0
@@ -139,7 +136,7 @@ def main() -> None:
     parser.add_argument("--subset", default="test", choices=("train", "validation", "test"))
     options = parser.parse_args()
     detector = Detector(find_model(options.model))
-    cases = load_cases(read_configuration(find_configuration(options.configuration)), options.subset, Path("runs"))
+    cases = load_cases(read_configuration(find_configuration(options.configuration)), options.subset, RUNS)
     print(
         "| condition | scans | bone: median / p90, mm | centroids: median / p90, mm | presence, % (n) "
         f"| presence {BORDER_MM:.0f} mm or more from the scan's ends, % (n) | in view, % |"
@@ -155,4 +152,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_study(main)

@@ -9,20 +9,18 @@ how much of the scan the box leaves to be searched.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.region import region_around
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.io.images import read_volume
 from H3DELandmarksLib.models import find_model
-from H3DELandmarksLib.training.configuration import read_configuration
 from H3DELandmarksResearch.head_neck import ORGANS
+from H3DELandmarksResearch.studies import run_study
+from H3DELandmarksResearch.training.configuration import read_configuration
 
 JAW = ("menton", "gonion", "condylion", "coronoid")
 
@@ -63,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_study(main)

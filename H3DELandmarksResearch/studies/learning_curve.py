@@ -21,8 +21,6 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from H3DELandmarksLib.cases import CaseProject, open_project
 from H3DELandmarksLib.core.files import replaced_when_complete
 from H3DELandmarksLib.detection import Detector
@@ -30,10 +28,10 @@ from H3DELandmarksLib.evaluation.metrics import case_means, success_rates
 from H3DELandmarksLib.formats.run import RUN
 from H3DELandmarksLib.models import ModelPackage, find_model
 from H3DELandmarksLib.retraining import Status, plan_fine_tuning, read_record, retrain, start_run
+from H3DELandmarksResearch.studies import RESULTS, RUNS, run_study
 from H3DELandmarksResearch.studies.learning_figures import write_figures
 from H3DELandmarksResearch.studies.learning_studies import Study, add_corrected, definition_study, mouse_study
 
-ROOT = Path(__file__).resolve().parents[2]
 STUDIES = {"mouse": mouse_study, "definition": definition_study}
 BOOTSTRAPS, LEVELS = 4000, (2.5, 97.5)
 
@@ -49,10 +47,10 @@ def main() -> int:
     parser.add_argument("--reference", help="another model to draw as a line, such as one that learnt from everything")
     parser.add_argument("--work", type=Path, help="folder for projects and runs (default: runs/learning-curve-STUDY)")
     parser.add_argument("--jobs", type=int, default=1, help="points that are trained and measured at the same time")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks", help="folder for the figures")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the figures")
     options = parser.parse_args()
     study, base = STUDIES[options.study](), find_model(options.base)
-    work = options.work or ROOT / "runs" / f"learning-curve-{options.study}"
+    work = options.work or RUNS / f"learning-curve-{options.study}"
     work.mkdir(parents=True, exist_ok=True)
     test = study.test[: options.measured]
     points = {0: measured(work / "base.json", study, base, test)}
@@ -205,4 +203,4 @@ def _figures(now: tuple[np.ndarray, np.ndarray], before: tuple[np.ndarray, np.nd
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_study(main)

@@ -15,7 +15,7 @@ from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.models import ModelPackage
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.configuration import Configuration, load_cases, read_configuration
+from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
 
 HERE = Path(__file__).resolve().parent
 FIRST_DAY = datetime(2026, 1, 1, tzinfo=timezone.utc)

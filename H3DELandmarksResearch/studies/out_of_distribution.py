@@ -1,6 +1,7 @@
 """How often a model finds points with confidence in scans that do not show its anatomy.
 
-    H3DE_DATA=../shared/data python -m H3DELandmarksResearch.studies.out_of_distribution --model mouse-skull --model head-neck-ct
+    export H3DE_DATA=../shared/data
+    python -m H3DELandmarksResearch.studies.out_of_distribution --model mouse-skull --model head-neck-ct
 
 Each volume is searched as it is, and once more with its header shrunk or enlarged so that it is as large as the scans
 that the model was made for: a model may not be saved by size alone. A point is confident where the model says that it
@@ -19,13 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.models import find_model
+from H3DELandmarksResearch.studies import RUNS, run_study
 from H3DELandmarksResearch.studies.foreign_volumes import ForeignVolume, NotHere, foreign_volumes
 
 CONFIDENT = 0.5
@@ -106,7 +106,7 @@ def main() -> None:
     """Print a table for each model and, with --output, save the numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", required=True, help="id or path of a package; may be repeated")
-    parser.add_argument("--cache", type=Path, default=Path("runs/foreign"), help="folder of fetched packages")
+    parser.add_argument("--cache", type=Path, default=RUNS / "foreign", help="folder of fetched packages")
     parser.add_argument("--only", help="only volumes whose name contains this")
     parser.add_argument("--output", type=Path, help="JSON file for the numbers")
     options = parser.parse_args()
@@ -123,4 +123,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_study(main)

@@ -10,7 +10,7 @@ import pytest
 from sample_cases import NAMES, SCHEME, placed, points_of, scan_of
 
 from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState, create_project
-from H3DELandmarksLib.cases.archive import add_archive, write_archive
+from H3DELandmarksLib.cases.archive import add_archive, read_untrusted_nrrd, write_archive
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 
@@ -68,7 +68,7 @@ def test_all_cases_and_revisions_arrive_exactly(archive, mine, tmp_path):
     theirs = create_project(tmp_path / "third", SCHEME)
     add_archive(theirs, archive, quiet)
     for case in mine.cases():
-        assert [r.to_dict() for r in case.revisions()] == [r.to_dict() for r in theirs.case(case.id).revisions()]
+        assert [r.to_record() for r in case.revisions()] == [r.to_record() for r in theirs.case(case.id).revisions()]
     twice = mine.find(scan_of(0))
     assert twice.revision_numbers() == [1, 2] and twice.revision(1).model == ModelName("m", "1")
     np.testing.assert_array_equal(twice.volume().array, scan_of(0).array)
@@ -220,10 +220,35 @@ def test_half_a_download_is_refused(archive, mine, tmp_path, share):
 
 
 def test_a_name_twice_is_refused(archive, mine, tmp_path):
+    """Even where both are the same, since programs differ in which one they read."""
+    with zipfile.ZipFile(archive) as source:
+        scheme = source.read("scheme.json")
     with zipfile.ZipFile(archive, "a") as changed, pytest.warns(UserWarning, match="Duplicate"):
-        changed.writestr("scheme.json", b"{}")
-    with pytest.raises(InputError, match="twice"):
+        changed.writestr("scheme.json", scheme)
+    with pytest.raises(InputError, match="holds a file twice"):
         add_archive(mine, archive, quiet)
+
+
+HEADER = (
+    b"NRRD0004\n# a comment\ntype: uint8\ndimension: 3\nspace: left-posterior-superior\nsizes: 2 2 2\n"
+    b"space directions: (1,0,0) (0,1,0) (0,0,1)\nkinds: domain domain domain\nencoding: raw\n"
+    b"space origin: (0,0,0)\n"
+)
+
+
+def test_a_header_as_an_export_writes_it_is_read(tmp_path):
+    (tmp_path / "a.nrrd").write_bytes(HEADER + b"\n" + bytes(range(8)))
+    assert read_untrusted_nrrd(tmp_path / "a.nrrd", (2, 2, 2)).array.sum() == 28
+
+
+@pytest.mark.parametrize(
+    "line", [b"data file: other.raw", b"datafile: other.raw", b"content: Erika", b"Name:=Erika", b"byte skip: -1"]
+)
+def test_a_header_with_anything_else_is_refused_though_it_could_be_read(tmp_path, line):
+    (tmp_path / "other.raw").write_bytes(bytes(range(8)))
+    (tmp_path / "a.nrrd").write_bytes(HEADER + line + b"\n\n" + bytes(range(8)))
+    with pytest.raises(InputError, match="other fields"):
+        read_untrusted_nrrd(tmp_path / "a.nrrd", (2, 2, 2))
 
 
 def test_a_link_is_refused(archive, mine):

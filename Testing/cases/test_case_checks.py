@@ -8,13 +8,19 @@ import pytest
 from sample_cases import NAMES, PAIRS, SCHEME, SIZE, placed, points_of, scan_of
 
 from H3DELandmarksLib.cases import CaseLandmark, ReviewState, create_project
-from H3DELandmarksLib.cases.image_check import FindingKind
-from H3DELandmarksLib.cases.quality import check_project, draw_findings
-from H3DELandmarksLib.cases.shape_check import CheckedPoints, UsualShape, check_copies, check_shapes
+from H3DELandmarksLib.cases.quality import (
+    CheckedPoints,
+    IssueKind,
+    check_copies,
+    check_project,
+    check_shapes,
+    draw_findings,
+)
+from H3DELandmarksLib.cases.shape_check import LeaveOneOutShape
 from H3DELandmarksLib.core.geometry import Volume
 
 CASES = 12
-KINDS = FindingKind
+KINDS = IssueKind
 
 
 def quiet(fraction, message):
@@ -112,7 +118,7 @@ def test_the_findings_do_not_depend_on_where_subjects_lie(shapes):
     points[4, 0] += 4
     moved = points @ np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]).T + 33
     assert told(points) == told(moved) != set()
-    one, two = (UsualShape(p, SCHEME).spread for p in (points, moved))
+    one, two = (LeaveOneOutShape(p, SCHEME).spread for p in (points, moved))
     np.testing.assert_allclose(one, two, rtol=1e-4)
 
 

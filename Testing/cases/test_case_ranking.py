@@ -1,48 +1,44 @@
-"""Which case next: what is unlike everything known and uncertain comes first, what repeats something comes last."""
+"""Which case next: random order, with scans that nearly repeat a case or another scan last."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sample_cases import NAMES, SCHEME, SHAPE, placed, points_of, scan_of
 
 from H3DELandmarksLib.cases import CaseLandmark, ReviewState, create_project
 from H3DELandmarksLib.cases.next_case import (
-    DEFAULT_ORDER,
-    FARTHEST,
-    ORDERS,
-    LookedAt,
-    choose_order,
+    MAX_DISTANCE,
+    CaseShape,
+    FoundShape,
+    case_shapes,
     in_frame,
-    known_shapes,
-    point_uncertainty,
     ranked,
     scans_in,
     shape_distances,
 )
 from H3DELandmarksLib.cases.store import content_of
-from H3DELandmarksLib.cli.cases import ORDERS as cli_orders
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.shape_model import ShapeModel
 
 MODEL = ShapeModel(SHAPE - SHAPE.mean(axis=0), np.full(len(NAMES), 0.6))
 COUNT = len(NAMES)
-unit = st.floats(0, 1)
+ALL = np.ones((1, COUNT), dtype=bool)
 
 
-def seen(name, points, uncertainty=0.2, voxel=None):
-    """A scan of one voxel in which these points were found."""
+def seen(name, points, voxel=None):
+    """A scan in which these points were found; the value of its voxels is its place in the random order."""
     value = sum(map(ord, name)) if voxel is None else voxel
     content = content_of(Volume(np.full((2, 2, 2), value, dtype=np.int16), np.eye(4)))
-    return LookedAt(Path(name), content, in_frame(MODEL, points), np.full(COUNT, uncertainty))
+    return FoundShape(Path(name), content, in_frame(MODEL, points))
 
 
-def order_of(scans, known=(), order="combined"):
-    return [place.scan.name for place in ranked(scans, known, SCHEME, MODEL, order)]
+def order_of(scans, cases=()):
+    return [place.scan.name for place in ranked(scans, cases, MODEL)]
 
 
 def long_faced(seed):
@@ -52,125 +48,70 @@ def long_faced(seed):
     return points
 
 
-def test_a_scan_unlike_the_others_ranks_first():
-    scans = [seen(f"usual {n}", points_of(n)) for n in range(6)]
-    scans.insert(3, seen("long", long_faced(9)))
-    first = ranked(scans, [], SCHEME, MODEL, "combined")[0]
-    assert first.scan.name == "long" and first.reasons[0].startswith("unusual shape")
+def test_the_order_is_random_but_the_same_again_however_the_folder_is_sorted():
+    scans = [seen(f"scan {n:02d}", points_of(n), voxel=n) for n in range(12)]
+    order = order_of(scans)
+    assert sorted(order) == [scan.scan.name for scan in scans] and order != sorted(order)
+    assert order_of(scans[::-1]) == order
+    assert {place.reason for place in ranked(scans, [], MODEL)} == {"random"}
+    assert [name for name in order if name != "scan 03"] == order_of([s for s in scans if s.scan.name != "scan 03"])
 
 
-@pytest.mark.parametrize("order", ORDERS)
-def test_a_scan_that_repeats_a_ranked_one_ranks_last_however_uncertain(order):
+def test_near_copies_come_last_and_say_of_what():
     scans = [seen(f"usual {n}", points_of(n)) for n in range(5)]
-    scans.insert(0, seen("long", long_faced(9), 0.9, voxel=1))
-    scans.insert(1, seen("long again", long_faced(9), 0.9, voxel=1))
-    scans.insert(2, seen("same subject", long_faced(9) + 3, 0.9))
-    places = ranked(scans, [], SCHEME, MODEL, order)
-    alike = {"long", "long again", "same subject"}
-    last = {place.scan.name: place.reasons[0] for place in places[-2:]}
-    assert set(last) < alike
-    assert last["long again"] in {"the same scan as long", "nearly the same shape as same subject"}
-    assert order == "random" or (places[0].scan.name, last["same subject"]) == ("long", "nearly the same shape as long")
-    assert places[-1].score == pytest.approx(0, abs=1e-6)
+    scans.insert(0, seen("long", long_faced(9), voxel=1))
+    scans.insert(1, seen("long again", long_faced(9), voxel=1))
+    scans.insert(2, seen("same subject", long_faced(9) + 3))
+    places = ranked(scans, [], MODEL)
+    reasons = {place.scan.name: place.reason for place in places}
+    last = {place.scan.name for place in places[-2:]}
+    assert last < {"long", "long again", "same subject"}
+    assert {reasons[name] for name in reasons if name not in last} == {"random"}
+    kept = ({"long", "long again", "same subject"} - last).pop()
+    for name in last:
+        assert kept in reasons[name] or "the same scan as long" in reasons[name]
+        assert reasons[name].endswith(": last")
 
 
-def test_of_equally_distant_scans_the_uncertain_one_comes_first():
-    scans = [seen("sure", points_of(0), 0.1), seen("unsure", points_of(0) + 5, 0.7)]
-    assert order_of(scans) == order_of(scans[::-1]) == ["unsure", "sure"]
-    told = ranked(scans, [], SCHEME, MODEL, "combined")[0].reasons
-    assert told == (f"10 points uncertain: {', '.join(NAMES[:5])}, ...",)
-
-
-def test_each_order_looks_at_what_it_is_named_for():
-    unsure, to_known, between = [0.1, 0.2, 0.9, 0.3], [1.0, 3.0, 1.1, 2.0], np.full((4, 4), 9.0)
-    chance = [0.4, 0.3, 0.1, 0.2]
-    order = {name: [c.scan for c in choose_order(name, unsure, chance, to_known, between)] for name in ORDERS}
-    assert order == {
-        "random": [0, 1, 3, 2],
-        "combined": [2, 1, 3, 0],
-        "uncertainty": [2, 3, 1, 0],
-        "distance": [1, 3, 2, 0],
-    }
-    between[2, 3] = between[3, 2] = 0.0
-    for name in ORDERS:
-        assert choose_order(name, unsure, chance, to_known, between)[-1].scan in (2, 3), "one of two alike comes last"
-    assert cli_orders[0] == DEFAULT_ORDER and set(cli_orders) == set(ORDERS)
-
-
-def test_what_a_case_of_the_project_shows_already_comes_late(tmp_path):
+def test_a_copy_of_a_case_comes_last(tmp_path):
     project = create_project(tmp_path / "project", SCHEME)
-    project.add(scan_of(9, long_faced(9)), placed(long_faced(9)))
-    known = known_shapes(project, SCHEME, MODEL, flat=False)
+    case = project.add(scan_of(9, long_faced(9)), placed(long_faced(9))).case
+    known = case_shapes(project, SCHEME, MODEL, flat=False)
     scans = [seen("long", long_faced(9) + 2), *(seen(f"usual {n}", points_of(n)) for n in range(3))]
-    assert order_of(scans)[0] == "long"
-    assert order_of(scans, known)[-1] == "long"
-    assert ranked(scans, known, SCHEME, MODEL, "combined")[-1].reasons == ("nearly a known shape",)
+    assert {place.reason for place in ranked(scans, [], MODEL)} == {"random"}
+    last = ranked(scans, known, MODEL)[-1]
+    assert last.scan.name == "long" and last.reason == f"nearly a copy of {case}: last"
 
 
 def test_points_that_nobody_has_placed_in_a_case_say_nothing(tmp_path):
     project = create_project(tmp_path / "project", SCHEME)
     points = points_of(0)
-    project.add(scan_of(0), [CaseLandmark(n, ReviewState.PLACED, p) for n, p in zip(NAMES[:6], points)])
-    known = known_shapes(project, SCHEME, MODEL, flat=False)
-    assert known[0][1].tolist() == [True] * 6 + [False] * 4
-    other = points.copy()
-    other[6:] += 9
-    apart = shape_distances(in_frame(MODEL, points)[None], known[0][0][None], MODEL.tolerance, known[0][1][None])
-    assert apart[0, 0] < 0.7
+    project.add(scan_of(0), [CaseLandmark(n, ReviewState.PLACED, p) for n, p in zip(NAMES[:8], points)])
+    known = case_shapes(project, SCHEME, MODEL, flat=False)
+    assert np.isfinite(known[0].points).all(axis=1).tolist() == [True] * 8 + [False] * 2
+    assert "copy" in ranked([seen("again", points)], known, MODEL)[0].reason
+
+
+def test_a_point_that_one_of_two_scans_lacks_tells_them_apart():
+    few = points_of(0).copy()
+    few[:3] = np.nan
+    places = ranked([seen("complete", points_of(0)), seen("few", few)], [], MODEL)
+    assert [place.reason for place in places] == ["random", "random"]
 
 
 def test_a_scan_with_almost_no_point_comes_last_and_says_so():
-    nothing = np.full((COUNT, 3), np.nan)
-    scan = LookedAt(Path("shoulder"), seen("x", points_of(0)).content, nothing, np.zeros(COUNT))
-    places = ranked([scan, seen("usual", points_of(1))], [], SCHEME, MODEL)
-    assert [place.scan.name for place in places] == ["usual", "shoulder"]
-    assert "almost no point" in places[1].reasons[0] and np.isnan(places[1].distance)
-    assert ranked([], [], SCHEME, MODEL) == []
+    scan = FoundShape(Path("shoulder"), seen("x", points_of(0)).content, np.full((COUNT, 3), np.nan))
+    places = ranked([scan, seen("usual", points_of(1)), seen("usual again", points_of(1))], [], MODEL)
+    assert places[-1].scan.name == "shoulder" and "almost no point" in places[-1].reason
+    assert ranked([], [], MODEL) == [] and ranked([], [CaseShape("x", MODEL.mean)], MODEL) == []
 
 
-def test_more_missing_points_make_a_scan_more_unlike_the_complete_ones():
-    few = points_of(1).copy()
-    few[:3] = np.nan
-    scans = [seen("complete", points_of(0)), seen("few", few), seen("complete too", points_of(0) + 1)]
-    shapes = np.stack([scan.shape for scan in scans])
-    apart = shape_distances(shapes, shapes, MODEL.tolerance)
-    assert apart[0, 1] > apart[0, 2] and apart[0, 2] == pytest.approx(0, abs=1e-6)
-
-
-@given(presence=unit, share=unit, apart=st.floats(0, 50))
-def test_uncertainty_is_a_share_and_grows_with_every_doubt(presence, share, apart):
-    def value(presence, confidence, apart):
-        return float(point_uncertainty(*(np.array([x]) for x in (presence, confidence, apart)), 2.0)[0])
-
-    here = value(presence, share * presence, apart)
-    assert 0 <= here <= 1
-    assert value(presence, share * presence, apart + 1) >= here - 1e-12
-    assert value(presence, share * share * presence, apart) >= here - 1e-12
-    assert value(0.5, 0.4, apart) == pytest.approx(1)
-    assert value(1, 1, 0) == value(0, 0, apart) == 0
-
-
-@given(hnp.arrays(float, (4, COUNT, 3), elements=st.floats(-50, 50)), hnp.arrays(bool, (4, COUNT)))
+@given(hnp.arrays(float, (2, COUNT, 3), elements=st.floats(-50, 50)), hnp.arrays(bool, (2, COUNT)))
 def test_distances_of_shapes_are_symmetric_and_limited(shapes, missing):
-    shapes = np.where(missing[..., None], np.nan, shapes)
-    apart = shape_distances(shapes, shapes, MODEL.tolerance)
-    np.testing.assert_allclose(apart, apart.T)
-    assert (apart >= 0).all() and (apart <= FARTHEST).all()
-
-
-@settings(max_examples=50)
-@given(st.data())
-def test_every_scan_gets_one_place_and_scores_fall(data):
-    count = data.draw(st.integers(0, 8))
-    numbers = st.floats(0, 5)
-    unsure = data.draw(st.lists(unit, min_size=count, max_size=count))
-    to_known = data.draw(st.lists(numbers, min_size=count, max_size=count))
-    points = data.draw(hnp.arrays(float, (count, 2), elements=numbers))
-    between = np.linalg.norm(points[:, None] - points[None], axis=2)
-    order = choose_order(data.draw(st.sampled_from(ORDERS)), unsure, unsure[::-1], to_known, between)
-    assert sorted(choice.scan for choice in order) == list(range(count))
-    scores = [choice.score for choice in order]
-    assert scores == sorted(scores, reverse=True)
+    one, other = np.where(missing[..., None], np.nan, shapes)
+    there = shape_distances(one, other[None], MODEL.tolerance, ALL)
+    np.testing.assert_allclose(there, shape_distances(other, one[None], MODEL.tolerance, ALL))
+    assert 0 <= there[0] <= MAX_DISTANCE
 
 
 def test_scans_of_a_folder_are_found(tmp_path):

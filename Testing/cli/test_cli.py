@@ -13,13 +13,15 @@ import pytest
 import SimpleITK as sitk
 from tiny_model import NAMES, write_tiny_package
 
-import H3DELandmarksLib.cli.demo as demo_command
 import H3DELandmarksLib.detection.detector as detector_module
+import H3DELandmarksResearch.cli.demo as demo_command
 from H3DELandmarksLib.cli.console import Console
-from H3DELandmarksLib.cli.main import main
+from H3DELandmarksLib.cli.main import main, make_parser
 from H3DELandmarksLib.cli.result_files import plan_results
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.formats.reading import build
+from H3DELandmarksLib.formats.results import DetectionResult
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_markups
 from H3DELandmarksLib.io.tables import COLUMNS, read_table_positions
@@ -76,6 +78,32 @@ def test_detect_writes_point_list_and_table_that_agree(tiny, scan, tmp_path, cap
         assert entry["landmarks"][k]["position_lps_mm"] == points.positions[k].tolist()
     assert Path(entry["table"]).read_text(encoding="utf-8").splitlines()[0] == ",".join(COLUMNS)
     assert not (tmp_path / "out" / "good.png").exists()
+
+
+def test_the_document_of_detect_is_of_its_format(tiny, scan, tmp_path, capsys):
+    assert detect(tiny, tmp_path / "out", scan, tmp_path / "missing.nrrd", "--json") == 2
+    result = build(DetectionResult, json.loads(capsys.readouterr().out))
+    assert (result.format, result.format_version, result.model.id) == ("h3delandmarks-detection", 1, "tiny")
+    assert [one.ok for one in result.scans] == [True, False] and result.scans[1].error.endswith(".")
+    assert [landmark.name for landmark in result.scans[0].landmarks] == list(NAMES)
+
+
+def commands(parser, words=()):
+    """Every command and action with its parser."""
+    for action in parser._actions:
+        for name, below in (getattr(action, "choices", None) or {}).items() if hasattr(action, "add_parser") else ():
+            yield (*words, name), below
+            yield from commands(below, (*words, name))
+
+
+@pytest.mark.parametrize("command", ["detect", "evaluate", "demo", "models"])
+def test_the_help_of_a_command_ends_with_an_example_that_can_be_read(command):
+    told = [(words, parser) for words, parser in commands(make_parser("h3delandmarks")) if words[0] == command]
+    shown = [(words, parser.epilog) for words, parser in told if parser.epilog]
+    assert (command,) in [words for words, _ in shown]
+    for words, epilog in shown:
+        example = epilog.removeprefix("Example: %(prog)s ").split()
+        assert make_parser("h3delandmarks").parse_args([*words, *example])
 
 
 def test_absent_landmarks_have_no_position_in_any_result(tiny, scan, tmp_path, capsys, monkeypatch):
@@ -448,7 +476,7 @@ def test_demo_sample_is_where_the_project_keeps_it():
 )
 def test_train_hands_everything_on(tmp_path, monkeypatch, arguments, resume, stages, package):
     calls = []
-    monkeypatch.setattr("H3DELandmarksLib.training.run.run_training", lambda *a, **k: calls.append((a, k)))
+    monkeypatch.setattr("H3DELandmarksResearch.training.run.run_training", lambda *a, **k: calls.append((a, k)))
     configuration = tmp_path / "mine.json"
     configuration.write_text("{}")
     assert main(["train", str(configuration), "--output", str(tmp_path / "run"), *arguments]) == 0

@@ -10,11 +10,11 @@ from tiny_model import NAMES, write_tiny_package
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.region import Region, region_around, write_region
+from H3DELandmarksLib.core.region import Region, region_around
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection import detector as detection
 from H3DELandmarksLib.io.images import read_volume, write_volume
-from H3DELandmarksLib.io.markups import read_markups
+from H3DELandmarksLib.io.markups import read_markups, write_region
 from H3DELandmarksLib.models import open_package
 
 

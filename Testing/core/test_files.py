@@ -1,8 +1,19 @@
 """Files and folders appear complete or not at all."""
 
+import os
+
 import pytest
 
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core import files
+from H3DELandmarksLib.core.errors import InputError, OutputError
+from H3DELandmarksLib.core.files import (
+    append_numbered,
+    atomic_move,
+    atomic_write,
+    numbered_folders,
+    remove_forgotten,
+    restore_interrupted,
+)
 
 
 def write(path, is_folder: bool, text: str) -> None:
@@ -22,7 +33,7 @@ def test_the_new_one_takes_the_place_of_the_old_one(tmp_path, is_folder, exists)
     target = tmp_path / "scan.nii.gz"
     if exists:
         write(target, is_folder, "old")
-    with replaced_when_complete(target) as temporary:
+    with atomic_write(target) as temporary:
         assert temporary.parent == tmp_path and temporary.name.endswith("scan.nii.gz")
         write(temporary, is_folder, "new")
     assert content(target) == "new"
@@ -33,8 +44,104 @@ def test_the_new_one_takes_the_place_of_the_old_one(tmp_path, is_folder, exists)
 def test_an_interrupted_one_leaves_the_old_one(tmp_path, is_folder):
     target = tmp_path / "scan.nii.gz"
     write(target, is_folder, "old")
-    with pytest.raises(KeyboardInterrupt), replaced_when_complete(target) as temporary:
+    with pytest.raises(KeyboardInterrupt), atomic_write(target) as temporary:
         write(temporary, is_folder, "half")
         raise KeyboardInterrupt
     assert content(target) == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_cannot_be_written_is_told_in_a_sentence(tmp_path):
+    with pytest.raises(OutputError, match="permission") as told, atomic_write(tmp_path / "none" / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert isinstance(told.value, InputError) and isinstance(told.value, OSError)
+    assert told.value.errno == told.value.__cause__.errno and str(told.value).endswith(".")
+
+
+class Killed(BaseException):
+    """Nothing that code expects."""
+
+
+@pytest.mark.parametrize("error", [OSError("full"), KeyboardInterrupt(), Killed()])
+@pytest.mark.parametrize("call", [1, 2])
+def test_an_exchange_of_folders_that_is_interrupted_is_taken_back(tmp_path, monkeypatch, error, call):
+    target = tmp_path / "model"
+    write(target, True, "old")
+    calls, replace = [], os.replace
+
+    def interrupted(source, destination):
+        calls.append(source)
+        if len(calls) == call:
+            raise error
+        replace(source, destination)
+
+    monkeypatch.setattr(files.os, "replace", interrupted)
+    with pytest.raises((OutputError, KeyboardInterrupt, Killed)), atomic_write(target) as temporary:
+        write(temporary, True, "new")
+    assert content(target) == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def left_by_a_kill(folder, name="model-1.0.0"):
+    """What a program leaves that was killed between both renames of an exchange."""
+    old, new = folder / f".h3de-0123abcd-{name}.old", folder / f".h3de-0123abcd-{name}"
+    write(old, True, "old")
+    write(new, True, "new")
+    for path in (old, new):
+        os.utime(path, (1, 1))
+    return old, new
+
+
+def test_what_a_kill_has_set_aside_is_put_back(tmp_path):
+    left_by_a_kill(tmp_path)
+    restore_interrupted(tmp_path)
+    assert content(tmp_path / "model-1.0.0") == "old"
+
+
+def test_what_a_kill_has_set_aside_is_never_removed_while_it_is_the_only_copy(tmp_path):
+    old, new = left_by_a_kill(tmp_path)
+    remove_forgotten([old, new])
+    assert content(tmp_path / "model-1.0.0") == "old" and not new.exists() and not old.exists()
+
+
+def test_what_was_set_aside_goes_where_its_successor_is_there(tmp_path):
+    old, new = left_by_a_kill(tmp_path)
+    write(tmp_path / "model-1.0.0", True, "newer")
+    restore_interrupted(tmp_path)
+    assert old.exists()
+    remove_forgotten([old, new])
+    assert content(tmp_path / "model-1.0.0") == "newer"
+    assert [path.name for path in tmp_path.iterdir()] == ["model-1.0.0"]
+
+
+def test_an_exchange_works_after_a_kill(tmp_path):
+    left_by_a_kill(tmp_path)
+    with atomic_write(tmp_path / "model-1.0.0") as temporary:
+        write(temporary, True, "newest")
+    assert content(tmp_path / "model-1.0.0") == "newest"
+
+
+def test_a_place_that_is_taken_is_kept(tmp_path):
+    write(tmp_path / "there", True, "old")
+    write(tmp_path / "prepared", True, "new")
+    assert not atomic_move(tmp_path / "prepared", tmp_path / "there")
+    assert content(tmp_path / "there") == "old"
+    assert atomic_move(tmp_path / "prepared", tmp_path / "free") and content(tmp_path / "free") == "new"
+
+
+def test_a_series_goes_on_behind_whatever_another_program_adds_meanwhile(tmp_path):
+    series, staging = tmp_path / "series", tmp_path / "staging"
+    write_first = iter([True, False])
+
+    def prepare(folder):
+        if next(write_first):
+            (series / "000001").mkdir()
+            ((series / "000001") / "content.txt").write_text("theirs")
+        (folder / "content.txt").write_text(f"after {len(numbered_folders(series))}")
+        return True
+
+    series.mkdir()
+    assert append_numbered(series, staging, prepare) == series / "000002"
+    assert [content(path) for path in numbered_folders(series)] == ["theirs", "after 1"]
+    assert append_numbered(series, staging, lambda folder: False) is None
+    assert len(numbered_folders(series)) == 2

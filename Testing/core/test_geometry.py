@@ -16,6 +16,7 @@ from H3DELandmarksLib.core.geometry import (
     canonical,
     crop_grid,
     field_of_view_grid,
+    orthonormal_axes,
     resample,
     transform_points,
 )
@@ -283,3 +284,10 @@ def test_every_sample_inside_the_scan_gets_a_value(voxels):
     grid = field_of_view_grid(volume.grid, 3.0)
     inside = volume.grid.contains(grid.lps_from_ijk(np.moveaxis(np.indices(grid.shape), 0, -1)))
     assert (resample(volume, grid, -1000).array[inside] == 1).all()
+
+
+@pytest.mark.parametrize("left_handed", [False, True])
+def test_axes_of_a_grid_are_a_rotation_whatever_its_handedness(left_handed):
+    axes = orthonormal_axes(Grid(affine_of(3, left_handed), (4, 5, 6)))
+    assert np.linalg.det(axes) == pytest.approx(1)
+    np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)

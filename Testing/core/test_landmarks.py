@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
+from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet, ReviewState, review_state
 
 NAN = np.nan
 
@@ -157,3 +157,26 @@ def test_new_positions_keep_everything_else():
     np.testing.assert_array_equal(moved.positions, [[4, 5, 6], [NAN] * 3])
     np.testing.assert_array_equal(moved.presence, [0.8, 0.1])
     np.testing.assert_array_equal(moved.radius, [1, 2])
+
+
+HERE, NEAR, ELSEWHERE = np.zeros(3), np.array([5e-4, 0, 0]), np.array([2e-3, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("position", "proposed", "more", "state"),
+    [
+        (HERE, None, {}, ReviewState.PLACED),
+        (HERE, None, {"accepted": True, "proposed_absent": True}, ReviewState.PLACED),
+        (HERE, ELSEWHERE, {"accepted": True}, ReviewState.MOVED),
+        (HERE, NEAR, {"accepted": True}, ReviewState.ACCEPTED),
+        (HERE, HERE, {}, ReviewState.PROPOSED),
+        (None, HERE, {}, ReviewState.ABSENT),
+        (None, None, {}, ReviewState.ABSENT),
+        (None, None, {"proposed_absent": True}, ReviewState.PROPOSED_ABSENT),
+        (None, None, {"proposed_absent": True, "accepted": True}, ReviewState.ABSENT),
+        (None, HERE, {"unknown": True}, ReviewState.UNKNOWN),
+        (None, None, {"unknown": True, "accepted": True, "proposed_absent": True}, ReviewState.UNKNOWN),
+    ],
+)
+def test_where_a_point_lies_says_what_was_decided(position, proposed, more, state):
+    assert review_state(position, proposed, **more) is state

@@ -13,7 +13,7 @@ from H3DELandmarksLib.detection.decoding import (
     predict_with_mirror,
     quarter_shifted_peaks,
 )
-from H3DELandmarksLib.training.published_losses import cells_of, gaussian_maps
+from H3DELandmarksResearch.training.published_losses import cells_of, gaussian_maps
 
 
 def perfect_maps(index: torch.Tensor, size: tuple[int, int]) -> list[torch.Tensor]:

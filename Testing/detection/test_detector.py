@@ -90,13 +90,13 @@ def test_cancelling_ends_the_work(detector, scan):
 
 
 def test_a_scan_that_is_too_coarse_for_the_model_is_searched_with_a_warning(detector, scan, caplog):
-    package = replace(detector.package, manifest={**detector.package.manifest, "max_spacing_mm": 1.0})
+    package = replace(detector.package, manifest=replace(detector.package.manifest, max_spacing_mm=1.0))
     Detector(package, device="cpu").detect(scan)
     assert "2.0" in caplog.text and "coarser" in caplog.text
 
 
 def test_in_voxels_that_hide_the_landmarks_nothing_is_found_and_nothing_is_searched(detector, scan, caplog):
-    package = replace(detector.package, manifest={**detector.package.manifest, "max_spacing_mm": 0.5})
+    package = replace(detector.package, manifest=replace(detector.package.manifest, max_spacing_mm=0.5))
     found = Detector(package, device="cpu").detect(scan)
     assert not found.present.any() and (found.presence == 0).all()
     assert "no landmark can be seen" in caplog.text

@@ -12,6 +12,7 @@ from H3DELandmarksLib.detection import search as refiner
 from H3DELandmarksLib.detection.predictions import RawPredictions
 from H3DELandmarksLib.detection.scan import IntensityMapping, Scan
 from H3DELandmarksLib.detection.search import localize, refine, refine_until_settled
+from H3DELandmarksLib.formats.manifest import Intensity
 
 MEAN = np.array([[8.0, 0, 0], [-8, 0, 0], [0, 10, 0], [0, -10, 2], [0, 0, 6.0]])
 SHAPE = ShapeModel(MEAN, np.full(5, 0.5))
@@ -22,7 +23,7 @@ ARRAY = np.random.default_rng(0).uniform(0, 1, (40, 42, 44)).astype(np.float32)
 @pytest.fixture
 def scan():
     volume = Volume(ARRAY, np.eye(4))
-    return Scan(volume, IntensityMapping.for_volume({"method": "window", "low": 0, "high": 1}, volume), 0.0)
+    return Scan(volume, IntensityMapping.for_volume(Intensity("window", 0, 1), volume), 0.0)
 
 
 class Network:
@@ -31,10 +32,14 @@ class Network:
     ``see`` gets the rotation of the crop and gives the rotation that it takes the anatomy for and the log-odds.
     """
 
-    groups, mirrored, mirrored_looks = [np.arange(5)], [False], (False,)
-    mirror_order, spacing, voxels, count = np.arange(5), 0.5, (48, 48, 48), 5
-    stage = {"poses": "cube-rotations"}
-    layout = SimpleNamespace(flat=False)
+    groups, mirrored_views, mirror_order, count = [np.arange(5)], (False,), np.arange(5), 5
+    stage = SimpleNamespace(
+        sees_canonical_pose=True,
+        is_2d=False,
+        spacing_mm=0.5,
+        shape=(48, 48, 48),
+        groups=[SimpleNamespace(mirrored=False)],
+    )
 
     def __init__(self, see):
         self.see, self.looks = see, []
@@ -69,11 +74,11 @@ TRUTH = Rotation.from_rotvec([0.4, -0.2, 0.3]).as_matrix()
 
 def test_looks_go_on_until_the_pose_settles(scan):
     network = Network(halfway_to(TRUTH))
-    once = refine(network, scan, SHAPE, starting(32, TRUTH), own_frame=True)
+    once = refine(network, scan, SHAPE, starting(32, TRUTH), canonical_pose=True)
     assert angle(once.pose.rotation, TRUTH) == pytest.approx(16, abs=0.1)
     network.looks.clear()
     settled = refine_until_settled(network, scan, SHAPE, starting(32, TRUTH))
-    assert angle(settled.pose.rotation, TRUTH) < 5 and 1 < len(network.looks) < refiner.MOST_ROUNDS
+    assert angle(settled.pose.rotation, TRUTH) < 5 and 1 < len(network.looks) < refiner.MAX_ROUNDS
     turns = [angle(axes, TRUTH) for axes in network.looks]
     assert turns == pytest.approx([32 / 2**k for k in range(len(turns))], abs=0.1)
 
@@ -88,7 +93,7 @@ def test_a_pose_that_never_settles_ends_all_the_same(scan):
     quarter = Rotation.from_rotvec([0, 0, np.pi / 2]).as_matrix()
     network = Network(lambda axes: (quarter @ axes, 5.0))
     refine_until_settled(network, scan, SHAPE, starting(0, TRUTH))
-    assert len(network.looks) == refiner.MOST_ROUNDS
+    assert len(network.looks) == refiner.MAX_ROUNDS
 
 
 @pytest.mark.parametrize("turn", [[0, 0, 0], [0.5, -0.4, 0.3], [2.0, 1.0, -0.5]])
@@ -96,7 +101,7 @@ def test_starting_poses_lie_along_the_axes_of_the_scan_however_it_is_turned(scan
     turned = np.eye(4)
     turned[:3, :3] = Rotation.from_rotvec(turn).as_matrix()
     network = Network(lambda axes: (TRUTH, 2.0))
-    network.voxels = (96, 96, 96)
+    network.stage = SimpleNamespace(**{**vars(Network.stage), "shape": (96, 96, 96)})
     localize(network, Scan(Volume(ARRAY, turned), scan.intensity, scan.outside), SHAPE, lambda done: None)
     starts = np.array(network.looks[:24])
     assert np.allclose(np.abs(turned[:3, :3].T @ starts).max(axis=1), 1)  # one look at a pose: a single tile

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.detection.decoding import DECODERS, decode_peak, decode_published_anchor, decode_published_heatmap
 from H3DELandmarksLib.detection.stage import choose_decoder
+from H3DELandmarksLib.formats.manifest import Decoding
 
 SHAPE = (18, 16, 14)
 RADII = (0.5, 0.75, 1.0, 1.25)
@@ -196,19 +197,16 @@ def test_a_map_of_very_low_logits_gives_finite_evidence():
 
 def test_a_stage_names_its_decoder_and_the_settings():
     maps = blob_logits((8.3, 7.6, 6.5), sigma=2.5)
-    chosen = choose_decoder({"decoding": {"method": "peak", "radius": 3}})
+    chosen = choose_decoder(Decoding("peak", radius=3))
     assert np.array_equal(chosen([maps], [2]).index, decode_peak(maps, 2, radius=3).index)
 
 
 def test_a_stage_without_an_entry_is_decoded_by_softmax():
     maps = blob_logits((8.3, 7.6, 6.5))
-    assert np.array_equal(choose_decoder({})([maps], [1]).index, DECODERS["softmax"](maps, 1).index)
+    assert np.array_equal(choose_decoder(Decoding())([maps], [1]).index, DECODERS["softmax"](maps, 1).index)
 
 
-@pytest.mark.parametrize(
-    ("decoding", "words"),
-    [({"method": "magic"}, "softmax, published-heatmap"), ({"method": "peak", "voxels": 3}, "radius, extent")],
-)
+@pytest.mark.parametrize(("decoding", "words"), [({"method": "peak", "voxels": 3}, "radius, extent")])
 def test_what_does_not_exist_is_refused_with_the_choices(decoding, words):
     with pytest.raises(InputError, match=words):
-        choose_decoder({"decoding": decoding})
+        choose_decoder(Decoding(**decoding))

@@ -14,7 +14,7 @@ from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.decoding import decode_published_hyatt
 from H3DELandmarksLib.detection.stage import NetworkIO
-from H3DELandmarksLib.training.published_losses import cells_of, gaussian_maps
+from H3DELandmarksResearch.training.published_losses import cells_of, gaussian_maps
 
 HAN = {"architecture": "han", "settings": {**NETWORK["settings"], "in_channels": 3}}
 PUBLISHED = {"decoding": {"method": "published-hyatt"}}

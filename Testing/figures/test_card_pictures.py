@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from H3DELandmarksLib.training.model_card import NETWORKS, model_card
 from tiny_model import MANIFEST, NAMES
 
 from H3DELandmarksLib.core.geometry import Volume
@@ -14,10 +15,9 @@ from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.evaluation import evaluate_sets
 from H3DELandmarksLib.evaluation.reliability import compare_statements
 from H3DELandmarksLib.networks import ARCHITECTURES
-from H3DELandmarksLib.training.card_pictures import card_pictures, worst_cases
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.evaluation import CUT, WHOLE, Verdict
-from H3DELandmarksLib.training.model_card import NETWORKS, model_card
+from H3DELandmarksResearch.training.card_pictures import card_pictures, worst_cases
+from H3DELandmarksResearch.training.evaluation import CUT, WHOLE, Verdict
 
 SHAPE = ShapeModel(np.array([[12.0, 0, 3], [0, 6, 0], [-12, 0, 3]]), np.ones(3))
 OFFSETS = {"near": 0.2, "far": 3.0, "middle": 1.0, "missed": 0.3}

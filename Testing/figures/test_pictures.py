@@ -11,7 +11,6 @@ from H3DELandmarksLib.core.geometry import Volume, transform_points
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.figures import draw_detection, is_drawing
 from H3DELandmarksLib.figures.canvas import DOTS_PER_INCH
-from H3DELandmarksLib.figures.detection import REFERENCE_COLOR, RING_AREA, confidence_colors
 from H3DELandmarksLib.figures.layout import (
     AXIAL,
     CORONAL,
@@ -22,6 +21,7 @@ from H3DELandmarksLib.figures.layout import (
     shown_name,
     spread,
 )
+from H3DELandmarksResearch.figures.detection import REFERENCE_COLOR, RING_AREA, confidence_colors
 
 image = pytest.importorskip("matplotlib.image", reason="pictures need matplotlib")
 to_rgb = pytest.importorskip("matplotlib.colors").to_rgb

@@ -19,7 +19,7 @@ def main(home: Path, seed: int) -> None:
     registry.bundled_folder = lambda: home / "bundled"
     for number in itertools.count(1):
         package = toy_package(home / f"new-{seed}", 1000 * (seed + 1) + number, version="1.1.0", replace=True)
-        kept = add_version(package, package.manifest, CARD, "promote", {})
+        kept = add_version(package, package.content, CARD, "promote")
         print(json.dumps({"event": "promote", "version": kept.version, "digest": package_digest(kept)}), flush=True)
         try:
             back = revert("toy", "1.0.0").package

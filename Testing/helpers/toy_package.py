@@ -27,7 +27,7 @@ MANIFEST = {
     "stages": [
         {
             "name": "localizer",
-            "network": {"architecture": "toy", "settings": {"width": 4}},
+            "network": {"architecture": "h3denet", "settings": {"landmarks": 2}},
             "weights": {"file": "a.safetensors"},
             "spacing_mm": 2.0,
             "shape": [64, 64, 64],
@@ -39,7 +39,7 @@ MANIFEST = {
     "shape_model": {"file": "shape.safetensors"},
     "calibration": {
         "presence": {"scale": 1.0, "bias": 0.0},
-        "confidence": {"weights": [0.0, 1.0], "tolerance_mm": 2.0},
+        "confidence": {"weights": [0.0, 1.0, 0.0, 0.0], "tolerance_mm": 2.0},
         "radius90_mm": [1.5, 2.5],
     },
     "training": {"date": "2026-01-01"},

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.io.markups import read_markups, write_markups
+from H3DELandmarksLib.core.region import Region
+from H3DELandmarksLib.io.markups import read_markups, read_region, write_markups, write_region
 
 NAN = np.nan
 
@@ -184,7 +185,7 @@ def test_several_point_lists_in_a_file_are_refused(written):
     data = json.loads(written.read_text(encoding="utf-8"))
     data["markups"] *= 2
     written.write_text(json.dumps(data))
-    with pytest.raises(InputError, match="holds 2 point lists: save the one"):
+    with pytest.raises(InputError, match="2 markups"):
         read_markups(written)
 
 
@@ -219,3 +220,72 @@ def test_a_missing_file_and_a_missing_folder_are_named(tmp_path):
 def test_writing_replaces_a_file_and_leaves_nothing_else(written):
     write_markups(written, three_landmarks())
     assert [path.name for path in written.parent.iterdir()] == [written.name]
+
+
+@pytest.fixture
+def region_file(tmp_path):
+    write_region(tmp_path / "region é.mrk.json", SLANTED)
+    return tmp_path / "region é.mrk.json"
+
+
+SLANTED = Region(np.array([[8.0, -3, 0, 10], [6, 4, 0, -20], [0, 0, 7, 30], [0, 0, 0, 1]]))
+# What a box in LPS is called in RAS: the first two rows change their sign.
+MIRRORED = np.diag([-1.0, -1, 1, 1]) @ SLANTED.affine
+
+
+def test_a_region_comes_back_as_it_was_written(region_file):
+    np.testing.assert_allclose(read_region(region_file).affine, SLANTED.affine, atol=1e-12)
+    assert [path.name for path in region_file.parent.iterdir()] == [region_file.name]
+
+
+@pytest.mark.parametrize("system", ["RAS", "ras", 0, "0"])
+def test_ras_regions_are_turned_into_lps(region_file, system):
+    edited(region_file, lambda markup: markup.update(coordinateSystem=system))
+    np.testing.assert_allclose(read_region(region_file).affine, MIRRORED, atol=1e-12)
+
+
+@pytest.mark.parametrize("system", ["LPS", "lps", 1, "1", None])
+def test_lps_regions_stay(region_file, system):
+    def change(markup):
+        markup.pop("coordinateSystem") if system is None else markup.update(coordinateSystem=system)
+
+    edited(region_file, change)
+    region_file.write_bytes(b"\xef\xbb\xbf" + region_file.read_bytes())
+    np.testing.assert_allclose(read_region(region_file).affine, SLANTED.affine, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda m: m.update(type="Fiducial"), "region"),
+        (lambda m: m.update(coordinateSystem="IJK"), "IJK"),
+        (lambda m: m.update(coordinateUnits="um"), "um"),
+        (lambda m: m.pop("size"), "complete"),
+        (lambda m: m.update(size=[1, 2]), "complete"),
+        (lambda m: m.update(size="large"), "complete"),
+        (lambda m: m.update(center=[1, 2, 1e300]), "complete"),
+        (lambda m: m.update(center=[1, 2, 10**400]), "complete"),
+        (lambda m: m.update(center=[1, 2, NAN]), "complete"),
+        (lambda m: m.update(orientation={"a": 1}), "complete"),
+        (lambda m: m.update(size=[1, 2, 0]), "volume"),
+    ],
+)
+def test_what_can_be_no_region_is_refused_with_a_reason(region_file, change, word):
+    edited(region_file, change)
+    with pytest.raises(InputError, match=word) as told:
+        read_region(region_file)
+    assert str(told.value).count("\n") == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff\xfe", b'{"markups": []}', b"[" + b"9" * 5000])
+@pytest.mark.parametrize("read", [read_markups, read_region])
+def test_broken_files_are_refused_in_a_sentence(tmp_path, content, read):
+    (tmp_path / "p.mrk.json").write_bytes(content)
+    with pytest.raises(InputError, match="p.mrk.json"):
+        read(tmp_path / "p.mrk.json")
+
+
+def test_a_huge_position_is_refused_in_a_sentence(written):
+    edited(written, lambda markup: markup["controlPoints"][0].update(position=[10**400, 0, 0]))
+    with pytest.raises(InputError, match="complete"):
+        read_markups(written)

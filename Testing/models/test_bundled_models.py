@@ -51,7 +51,7 @@ def test_packages_are_whole_and_honest_about_their_use(model):
     card = package.model_card()
     assert "Not for clinical use" in card and "test:" in card
     assert all(landmark.definition in card for landmark in package.scheme.landmarks)
-    assert find_model(model).manifest["license"]["weights"]
+    assert find_model(model).manifest.license.weights
 
 
 def test_all_packages_together_stay_below_forty_megabytes():
@@ -61,8 +61,8 @@ def test_all_packages_together_stay_below_forty_megabytes():
 @pytest.mark.parametrize("model", BUNDLED)
 def test_every_model_says_what_it_was_trained_on_and_how_far_it_can_be_trusted(model):
     manifest = bundled(model).manifest
-    assert manifest["accuracy"]["test"]["n"] > 100 and 0.8 < manifest["accuracy"]["test"]["coverage"] < 0.97
-    assert manifest["training"]["data"] and manifest["limitations"]
+    assert manifest.accuracy["test"]["n"] > 100 and 0.8 < manifest.accuracy["test"]["coverage"] < 0.97
+    assert manifest.training["data"] and manifest.limitations
 
 
 def test_molars_of_new_phantoms_are_found_within_a_millimeter(jaws, found_in_jaws):
@@ -106,7 +106,7 @@ def test_an_empty_field_and_soft_tissue_alone_hold_no_molars(jaw_detector):
 @pytest.mark.parametrize("name", ["C57L_J", "NU_J"])
 def test_mouse_points_are_found_in_any_pose_within_four_tenths_of_a_millimeter(name):
     package = bundled("mouse-skull")
-    assert name in package.manifest["training"]["data"]["split"]["test"]
+    assert name in package.manifest.training["data"]["split"]["test"]
     volume, truth = read_case(MOUSE_DATA, name, package.scheme.names)
     turn = np.eye(4)
     turn[:3, :3] = Rotation.from_rotvec([2.0, -0.7, 1.1]).as_matrix()
@@ -120,7 +120,7 @@ def test_mouse_points_are_found_in_new_radiographs_within_a_millimeter_at_the_de
     package, recipe = bundled("mouse-radiograph-hyatt"), read_recipe("mouse-skull")
     detector, errors, right = Detector(package, device="cpu"), [], []
     for name in ("C57L_J", "NU_J"):
-        assert any(name in case for case in package.manifest["training"]["data"]["split"]["test"])
+        assert any(name in case for case in package.manifest.training["data"]["split"]["test"])
         case = read_case(MOUSE_DATA, name, package.scheme.names)
         subject = specimen_subject(name, *case, package.scheme, recipe.values["axes"])
         for view in ("dorsoventral", "oblique-left", "oblique-right"):

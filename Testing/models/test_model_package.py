@@ -231,7 +231,7 @@ def set_radii(manifest):
         (lambda m: m["stages"][0]["decoding"].pop("method"), r"field 'stages\[0\].decoding'"),
         (lambda m: m.update(intensity={"method": "percentile", "low": 1, "high": 101}), "field 'intensity.high'"),
         (lambda m: m["intensity"].update(low=1500), "field 'intensity': low must be less than high"),
-        (lambda m: m["scheme"]["pairs"].append(["L", "X"]), "field 'scheme': The pairs .* at most once; correct"),
+        (lambda m: m["scheme"]["pairs"].append(["L", "X"]), "field 'scheme': .*twice.*; correct"),
         (
             lambda m: m["stages"][1]["groups"][0].update(landmarks=["X"]),
             r"field 'stages\[1\].groups\[0\].landmarks': 'X' is not a landmark",

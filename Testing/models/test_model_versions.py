@@ -1,13 +1,15 @@
 """Versions of a model: side by side, one of them current, the way back, and nothing lost by a kill or a rival."""
 
+import itertools
 import json
+import math
 import os
-import random
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -15,20 +17,23 @@ from hypothesis import strategies as st
 from toy_package import CARD, toy_package
 
 from H3DELandmarksLib.core.errors import ModelPackageError
+from H3DELandmarksLib.formats.comparison import Comparison, Figures, Improvement, Row
 from H3DELandmarksLib.formats.lineage import Lineage, ModelReference, UsedCase, lineage_of
-from H3DELandmarksLib.models import available_models, find_model, install_model, registry
-from H3DELandmarksLib.models.package import package_digest
-from H3DELandmarksLib.models.versions import (
+from H3DELandmarksLib.formats.reading import build, to_plain
+from H3DELandmarksLib.formats.versions import (
     HISTORY,
+    EventDetails,
     HistoryEntry,
-    add_version,
+    append_entry,
     current_version,
     next_version,
     read_history,
-    revert,
     succession,
-    versions_of,
+    version_order,
 )
+from H3DELandmarksLib.models import available_models, find_model, install_model, registry
+from H3DELandmarksLib.models.package import package_digest
+from H3DELandmarksLib.models.versions import add_version, revert, versions_of
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "Testing" / "helpers"
@@ -47,7 +52,7 @@ def bundled(tmp_path, monkeypatch):
 def keep(tmp_path, seed, event="promote", version="1.1.0", **changes):
     """Keep a new model as a version."""
     package = toy_package(tmp_path / f"candidate-{seed}", seed, version=version, **changes)
-    return add_version(package, package.manifest, CARD, event, {})
+    return add_version(package, package.content, CARD, event)
 
 
 def current():
@@ -113,7 +118,7 @@ def test_no_version_is_overwritten(bundled, tmp_path):
 def test_the_same_model_is_not_kept_twice(bundled, tmp_path):
     first = keep(tmp_path, 1)
     package = toy_package(tmp_path / "again", 1, version="1.1.0", title="Another title")
-    assert add_version(package, package.manifest, CARD, "promote", {}).path == first.path
+    assert add_version(package, package.content, CARD, "promote").path == first.path
     assert [entry.package.version for entry in available_models()] == ["1.1.0", "1.0.0"]
 
 
@@ -162,15 +167,52 @@ def test_a_damaged_entry_is_left_out_with_a_warning(bundled, tmp_path, caplog):
     assert current() == "1.1.1"
 
 
+def compared(base):
+    """A comparison in which nothing can be said."""
+    figures = Figures(math.nan, math.nan, 0, 0, math.nan, math.nan)
+    row = Row("all", 0, figures, figures, Improvement(0, math.nan, -math.inf, math.inf, 1.0), 1.0)
+    return Comparison(
+        base=base.reference,
+        candidate=base.reference,
+        cases=(("a", 1),),
+        subjects=1,
+        tolerance_mm=2.0,
+        miss_mm=4.0,
+        total=row,
+        landmarks=(row,),
+        time="2026-11-23T08:00:00Z",
+    )
+
+
 def test_versions_tell_base_cases_and_comparison(bundled, tmp_path):
     used = tuple(UsedCase(str(k) * 64, 1, subset) for k, subset in enumerate(("train", "train", "held-out")))
-    lineage = Lineage(ModelReference.to(bundled), used)
-    package = toy_package(tmp_path / "c", 1, version="1.1.0", training={"lineage": lineage.to_dict()})
-    details = {"comparison": {"sentence": "Better."}, "override": "our own convention"}
-    add_version(package, package.manifest, CARD, "promote", details)
+    lineage = Lineage(bundled.reference, used)
+    package = toy_package(tmp_path / "c", 1, version="1.1.0", training={"lineage": to_plain(lineage)})
+    comparison = compared(bundled)
+    details = EventDetails(comparison=comparison, override="our own convention")
+    add_version(package, package.content, CARD, "promote", details)
     new, old = versions_of("toy")
-    assert (new.base, new.cases, new.comparison, new.override) == ("toy@1.0.0", 2, "Better.", "our own convention")
+    assert (new.base, new.cases, new.comparison) == ("toy@1.0.0", 2, comparison.sentence())
+    assert new.override == "our own convention"
     assert (old.base, old.cases, old.comparison, old.date) == (None, None, None, "2026-01-01")
+
+
+def test_details_that_cannot_be_read_do_not_change_which_version_is_current(bundled, tmp_path, caplog):
+    keep(tmp_path, 1)
+    path = tmp_path / "user" / HISTORY / "toy" / "000002" / "entry.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "details": {"comparison": {"sentence": "Better."}}}))
+    assert current() == "1.1.0" and versions_of("toy")[0].comparison is None and "1.1.0" in caplog.text
+
+
+def test_an_entry_of_another_kind_is_left_out(tmp_path, caplog):
+    append_entry(tmp_path, "toy", lambda history: HistoryEntry("start", "1.0.0", "1.0.0", None, ""))
+    path = tmp_path / HISTORY / "toy" / "000001" / "entry.json"
+    content = json.loads(path.read_text())
+    for changed in ({"format_version": 2}, {"event": "dance"}, {"who": "me"}, {"version": 3}):
+        caplog.clear()
+        path.write_text(json.dumps({**content, **changed}))
+        assert read_history(tmp_path, "toy") == [] and "left out" in caplog.text
 
 
 # Lineage
@@ -184,15 +226,40 @@ def test_a_digest_is_of_what_determines_the_points(tmp_path):
     assert package_digest(toy_package(tmp_path / "d", intensity={"method": "window", "low": 0, "high": 9})) != digest
 
 
+def made_from(**lineage):
+    return SimpleNamespace(training={"lineage": lineage})
+
+
 def test_scans_that_a_base_learnt_from_are_known():
     base = {"base": None, "cases": [{"sha256": "a" * 64, "revision": 1, "subset": "train"}]}
     subsets = {"b": "validation", "c": "held-out"}
     cases = [{"sha256": c * 64, "revision": 2, "subset": subset, "id": "x"} for c, subset in subsets.items()]
     reference = {"id": "m", "version": "1.0.0", "digest": "0" * 64, "path": "/home/x", "lineage": base}
-    lineage = lineage_of({"training": {"lineage": {"base": reference, "cases": cases}}})
+    lineage = lineage_of(made_from(base=reference, cases=cases))
     assert lineage.learnt == {"a" * 64, "b" * 64}
-    assert Lineage.from_dict(lineage.to_dict()) == lineage and "/home" not in json.dumps(lineage.to_dict())
-    assert lineage_of({"training": {"lineage": {"base": None, "cases": [{"sha256": "Mustermann"}]}}}) is None
+    assert lineage.subsets == {"a" * 64: "train", "b" * 64: "validation", "c" * 64: "held-out"}
+    shared = lineage.by_hash_alone()
+    assert shared.learnt == lineage.learnt and build(Lineage, to_plain(shared)) == shared
+    assert "/home" not in json.dumps(to_plain(lineage)) and '"x"' not in json.dumps(to_plain(shared))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"sha256": "Mustermann"},
+        {"sha256": "Mustermann", "revision": 1, "subset": "train"},
+        {"sha256": "a" * 64, "revision": 1, "subset": "Mustermann"},
+        {"sha256": "a" * 64, "revision": "1", "subset": "train"},
+    ],
+)
+def test_a_lineage_that_names_something_else_than_a_scan_is_none(case):
+    assert lineage_of(made_from(base=None, cases=[case])) is None
+
+
+def test_a_reference_is_to_a_model_by_its_digest():
+    for wrong in (("m m", "1.0.0", "0" * 64), ("m", "1 of Erika", "0" * 64), ("m", "1.0.0", "Erika")):
+        with pytest.raises(ValueError):
+            ModelReference(*wrong)
 
 
 # History
@@ -214,9 +281,90 @@ def test_the_last_event_decides(events, start):
 
 def test_version_numbers_count_up():
     assert [next_version(v) for v in ("1.2.9", "1.2.3-rc.1")] == ["1.2.10", "1.2.4"]
+    assert [next_version(v, "minor") for v in ("1.2.9", "1.9.3-rc.1")] == ["1.3.0", "1.10.0"]
+    assert [next_version(v) for v in ("4", "2026-a", "b")] == ["5", "2027-a", "b.1"]
 
 
-# Kills and rivals
+@pytest.mark.parametrize(
+    "ordered",
+    [
+        ["0.9.0", "1.0.0-rc.1", "1.0.0-rc.2", "1.0.0-rc.10", "1.0.0", "1.0.1", "1.2.0", "1.10.0", "2.0.0"],
+        ["1.0.0-1", "1.0.0-2", "1.0.0"],
+        ["0.9", "1.0-rc.1", "1.0", "1.0.1", "1.1", "1.10", "2"],
+        ["a", "b", "b1", "b2", "b10"],
+    ],
+)
+def test_versions_are_ordered_by_number_and_a_candidate_comes_before_its_release(ordered):
+    newest_first = ordered[::-1]
+    assert sorted(newest_first, key=version_order) == ordered
+
+
+@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,20}", fullmatch=True))
+def test_the_next_version_is_newer(version):
+    assert version_order(next_version(version)) > version_order(version)
+
+
+# Kills
+
+
+CHANGES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "os.truncate")
+
+
+def killed_at(step, folder, work):
+    """Whether a process that does `work` was killed before its `step`-th change of a file below a folder."""
+    pid = os.fork()
+    if pid == 0:
+        steps = itertools.count(1)
+
+        def kill(event, arguments):
+            writes = event == "open" and arguments[2] is not None and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+            if (writes or event in CHANGES) and str(folder) in str(arguments[0]) and next(steps) == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            sys.addaudithook(kill)
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+    return os.WIFSIGNALED(status)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is killed at a chosen step")
+@pytest.mark.parametrize(("event", "after"), [("promote", "1.2.0"), ("revert", "1.0.0")])
+def test_a_kill_at_any_step_leaves_what_was_or_what_shall_be(bundled, tmp_path, event, after):
+    keep(tmp_path, 1)
+    before, new = tmp_path / "before", toy_package(tmp_path / "new", 2, version="1.2.0")
+    shutil.copytree(tmp_path / "user", before)
+    history = read_history(before, "toy")
+
+    def work():
+        if event == "promote":
+            add_version(new, new.content, CARD, "promote")
+        else:
+            revert("toy")
+
+    for step in itertools.count(1):
+        killed = killed_at(step, tmp_path / "user", work)
+        now = read_history(tmp_path / "user", "toy")
+        assert now[:2] == history and [entry.event for entry in now[2:]] in ([], [event])
+        assert current() == (after if now[2:] else "1.1.0") and (killed or now[2:])
+        assert not [entry for entry in available_models() if entry.problem]
+        for version in versions_of("toy"):
+            version.package.verify()
+        if not killed:
+            break
+        if not now[2:]:
+            work()
+            assert current() == after
+        shutil.rmtree(tmp_path / "user")
+        shutil.copytree(before, tmp_path / "user")
+    assert step > 5
+
+
+# Rivals
 
 
 def start(home, seed):
@@ -243,22 +391,6 @@ def check_home(told):
         version.package.verify()
     assert current() == history[-1].current if history else True
     assert not [entry for entry in available_models() if entry.problem]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="uses SIGKILL")
-@pytest.mark.parametrize("rounds", [3, pytest.param(30, marks=pytest.mark.slow)])
-def test_nothing_is_lost_by_kills(bundled, tmp_path, rounds):
-    random.seed(rounds)
-    told = []
-    for number in range(rounds):
-        process = start(tmp_path, number)
-        told.append(json.loads(process.stdout.readline()))  # so that no process spends its time importing
-        time.sleep(random.uniform(0, 0.15))
-        process.send_signal(signal.SIGKILL)
-        told += said(process)
-        assert process.wait() == -signal.SIGKILL
-        check_home(told)
-    assert len(told) > rounds
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="uses SIGKILL")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from H3DELandmarksLib.networks import HanConfig, HyattConfig, HyattNet, build_network
-from H3DELandmarksLib.training.published_losses import deep_supervision_loss
+from H3DELandmarksResearch.training.published_losses import deep_supervision_loss
 
 NARROW = {
     "landmarks": 3,

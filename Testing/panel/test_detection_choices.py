@@ -275,7 +275,7 @@ def test_the_remaining_time_is_told_once_it_is_known(module):
 
 
 def test_stage_and_remaining_time_are_shown(panel, monkeypatch):
-    from H3DELandmarksPanel.DetectionRun import DetectionRun
+    from H3DELandmarksPanel.CommandRun import DetectionRun
 
     monkeypatch.setattr(DetectionRun, "remaining", property(lambda run: 41.6 if run.fraction else None))
     click(panel.ui.applyButton)

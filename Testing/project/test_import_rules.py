@@ -17,19 +17,12 @@ HEAVY = ("torch", "openvino", "matplotlib", "tqdm", "pydantic", "safetensors")
 TORCH_PLACES = (
     "H3DELandmarksLib.networks",
     "H3DELandmarksLib.training",
-    "H3DELandmarksLib.detection.decoding",
+    "H3DELandmarksLib.retraining",
     "H3DELandmarksLib.detection.decoding",
     "H3DELandmarksLib.detection.detector",
     "H3DELandmarksLib.detection.engine",
-    "H3DELandmarksLib.detection.engine",
-    "H3DELandmarksLib.detection.stage",
     "H3DELandmarksLib.detection.search",
-    "H3DELandmarksResearch.engines.openvino_engine",
-    "H3DELandmarksLib.detection.half_precision",
-    "H3DELandmarksLib.detection.search",
-    "H3DELandmarksLib.detection.second_look",
     "H3DELandmarksLib.detection.stage",
-    "H3DELandmarksLib.detection.torch_engine",
 )
 SLICER_PLACES = ("H3DELandmarksLib.scene",)
 

@@ -9,9 +9,9 @@ from tiny_study import write_study
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.research import research_configurations
-from H3DELandmarksLib.training.configuration import read_configuration
 from H3DELandmarksResearch.studies import compare_networks
 from H3DELandmarksResearch.studies.folds import FOLDER, all_names, make_folds, stored_folds, write_fold
+from H3DELandmarksResearch.training.configuration import read_configuration
 
 PLANS = ("compare-networks.json", "compare-networks-coarse.json")
 MOUSE = research_configurations() / "mouse-skull.json"

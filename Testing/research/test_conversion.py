@@ -11,9 +11,9 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import read_markups
-from H3DELandmarksLib.training.configuration import read_split
 from H3DELandmarksResearch.converters.conversion import SourceCase, case_name, convert_cases, with_validation
 from H3DELandmarksResearch.converters.converters import CONVERTERS
+from H3DELandmarksResearch.training.configuration import read_split
 
 VOLUME = Volume(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.diag([1.0, 2, 3, 1]))
 POINTS = LandmarkSet(("a", "b"), np.array([[1.0, 2, 3], [np.nan] * 3]))

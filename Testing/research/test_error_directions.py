@@ -44,5 +44,5 @@ def test_the_table_begins_with_the_worst_point_and_tells_points_without_a_pair()
 
 
 def test_a_folder_without_a_trained_fold_is_told(tmp_path):
-    with pytest.raises(InputError, match="run benchmarks/cross_validation.py first"):
+    with pytest.raises(InputError, match="cross_validation"):
         error_directions.errors_of_folds(tmp_path)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.molar_scheme import MOLAR_SCHEME, MOLARS
 from H3DELandmarksResearch.phantom import draw_anatomy
 from H3DELandmarksResearch.phantom.anatomy import checked_missing, draw_missing, molar_landmarks, random_streams
 from H3DELandmarksResearch.phantom.case import visible_landmarks
 from H3DELandmarksResearch.phantom.framing import draw_framing
+from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME, MOLARS
 
 SEEDS = range(40)
 

@@ -5,11 +5,11 @@ import pytest
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import crop_grid
-from H3DELandmarksLib.core.molar_scheme import MOLAR_SCHEME, MOLARS
 from H3DELandmarksResearch.phantom import draw_anatomy, generate_phantom
 from H3DELandmarksResearch.phantom.anatomy import molar_landmarks, random_streams
 from H3DELandmarksResearch.phantom.framing import Framing, draw_framing
 from H3DELandmarksResearch.phantom.scene import render
+from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME, MOLARS
 
 
 @pytest.fixture(scope="module")

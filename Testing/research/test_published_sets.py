@@ -10,14 +10,14 @@ import torch
 
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.molar_scheme import MOLAR_SCHEME
 from H3DELandmarksLib.core.research import research_configurations
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.networks import build_network
-from H3DELandmarksLib.training.configuration import read_configuration
-from H3DELandmarksLib.training.run import train_stage
 from H3DELandmarksLib.training.warm_start import load_initial_weights
 from H3DELandmarksResearch.converters.radiograph_sets import RADIOGRAPH_SETS
+from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
+from H3DELandmarksResearch.training.configuration import read_configuration
+from H3DELandmarksResearch.training.run import train_stage
 
 CONFIGURATIONS = research_configurations()
 PHANTOM = "mandibular-molar-phantom"

@@ -19,11 +19,11 @@ from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.io.case_folder import read_case
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import write_markups
-from H3DELandmarksLib.training.configuration import read_configuration
 from H3DELandmarksResearch.phantom import draw_anatomy
 from H3DELandmarksResearch.radiographs import RECIPES, Recipe, make_radiograph, read_recipe
 from H3DELandmarksResearch.radiographs.recipe import drawn
 from H3DELandmarksResearch.radiographs.subjects import phantom_subject, specimen_subject
+from H3DELandmarksResearch.training.configuration import read_configuration
 
 NAMES = ("front", "back", "left", "right", "absent", "unknown")
 SCHEME = LandmarkScheme("toy", "1", tuple(LandmarkDefinition(n, "") for n in NAMES), (("left", "right"),))

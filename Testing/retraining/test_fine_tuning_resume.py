@@ -13,7 +13,7 @@ import torch
 from toy_projects import FIRST_DAY, SCHEME, SHAPE, corrected, localizer, scan_of, toy_base, toy_project
 
 from H3DELandmarksLib.core.errors import Cancelled, InputError
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.retraining import plan_fine_tuning, read_record, retrain, start_run
@@ -250,12 +250,12 @@ def test_a_file_that_a_reader_holds_for_a_moment_is_written_in_the_end(tmp_path,
     def wait(seconds):
         assert not path.exists()
 
-    def replaced(target):
+    def replaced(target, **more):
         if refusals:
             raise refusals.pop()
-        return replaced_when_complete(target)
+        return atomic_write(target, **more)
 
-    monkeypatch.setattr(watched_files, "replaced_when_complete", replaced)
+    monkeypatch.setattr(watched_files, "atomic_write", replaced)
     monkeypatch.setattr(watched_files.time, "sleep", wait)
     watched_files.write_watched(path, "told")
     assert path.read_text() == "told" and not refusals

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState
 from H3DELandmarksLib.cases.schemes import migrate, plan_migration
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
-from H3DELandmarksLib.formats.comparison import Comparison, Rule, decide, read_comparison, write_comparison
+from H3DELandmarksLib.formats.comparison import Comparison, Rule, read_comparison, upgraded, write_comparison
+from H3DELandmarksLib.formats.reading import build, to_plain
 from H3DELandmarksLib.formats.run import read_run
-from H3DELandmarksLib.retraining.compare import compare_models, held_out_cases, named_now
+from H3DELandmarksLib.retraining.compare import compare_models, held_out_cases
+from H3DELandmarksLib.retraining.promote import decide, usual_rule
 
 CASES = 8
 HELD_OUT = ["train", "validation"] + ["held-out"] * 6
@@ -141,7 +144,7 @@ def test_landmarks_of_one_model_alone_are_told_apart(place, tmp_path):
         tmp_path / "c",
         1,
         scheme=wide.to_dict(),
-        calibration={**base.manifest["calibration"], "radius90_mm": [1.0, 1.0, 1.0]},
+        calibration={**to_plain(base.manifest.calibration), "radius90_mm": [1.0, 1.0, 1.0]},
     )
     project = make_project(tmp_path / "project", wide, 3)
     cases = held_out_cases(project, base, other, read_run(make_run(tmp_path / "run", project, base, ["held-out"] * 3)))
@@ -162,7 +165,8 @@ def test_a_landmark_that_was_renamed_is_the_same(place, tmp_path):
     cases = held_out_cases(project, base, candidate, run)
     found = found_at(cases, 2.0), found_at(cases, 1.0)
     old = [LandmarkSet(("L", "R"), points.positions) for points in found[0]]
-    comparison = compare_models(base, candidate, cases, named_now(project.history(), (old, found[1])))
+    renamed = [[project.history().renamed(points) for points in sets] for sets in (old, found[1])]
+    comparison = compare_models(base, candidate, cases, renamed)
     assert [(row.name, row.points) for row in comparison.landmarks] == [("L", 2), ("right", 2)]
     assert comparison.total.improvement.mean == pytest.approx(1.0) and not comparison.only_base
 
@@ -185,16 +189,42 @@ def test_points_that_were_accepted_as_the_base_saw_them_are_remarked(place, tmp_
 
 def test_a_comparison_is_read_as_it_was_written(place, cases, tmp_path):
     comparison = compared(place, cases, found_at(cases, 2.0), found_at(cases, 1.5, missing=[(0, 0)]))
-    write_comparison(comparison, tmp_path / "c.json", {"rule": Rule().to_dict()})
-    again, content = read_comparison(tmp_path / "c.json")
-    assert again.to_dict() == comparison.to_dict() and again.text() == comparison.text()
-    assert Rule.from_dict(content["rule"]) == Rule() and content["sentence"] == comparison.sentence()
+    comparison = replace(comparison, rule=Rule(), decision=decide(comparison, Rule()))
+    write_comparison(comparison, tmp_path / "c.json")
+    again = read_comparison(tmp_path / "c.json")
+    assert again == comparison and again.text() == comparison.text() and again.rule == Rule()
+    assert json.loads((tmp_path / "c.json").read_text())["sentence"] == comparison.sentence()
+
+
+def test_what_cannot_be_measured_is_null_in_the_file_and_proves_nothing_when_read(place, cases):
     one = compare_models(*place[:2], cases[:1], (found_at(cases[:1], 2.0), found_at(cases[:1], 1.0)))
-    assert Comparison.from_dict(json.loads(json.dumps(one.to_dict()))).total.improvement.low == -math.inf
-    for text in ("", "{}", '{"format": "x"}'):
-        (tmp_path / "d.json").write_text(text)
-        with pytest.raises(InputError, match="make one with 'models compare'"):
-            read_comparison(tmp_path / "d.json")
+    content = json.loads(json.dumps(one.to_dict(), allow_nan=False))
+    assert content["total"]["improvement"]["low"] is None
+    gain = build(Comparison, upgraded(content)).total.improvement
+    assert (gain.low, gain.high) == (-math.inf, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("change", "entry"),
+    [
+        (lambda c: c["rule"].update(margn_mm=0.1), "margin_mm"),
+        (lambda c: c["rule"].update(presence_margin=-0.1), "presence_margin"),
+        (lambda c: c["total"]["improvement"].update(low="0.5"), "improvement.low"),
+        (lambda c: c["total"].pop("base"), "total.base"),
+        (lambda c: c.update(format_version=2), "newer version"),
+        (lambda c: c.update(format="x"), "format"),
+        (lambda c: c["base"].update(digest="Mustermann"), "digest"),
+        (lambda c: c.clear(), "format"),
+    ],
+)
+def test_a_file_that_is_no_comparison_is_refused_by_its_entry(place, cases, tmp_path, change, entry):
+    comparison = replace(compared(place, cases, found_at(cases, 2.0), found_at(cases, 1.0)), rule=Rule())
+    content = comparison.to_dict()
+    change(content)
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=entry) as caught:
+        read_comparison(tmp_path / "c.json")
+    assert "models compare" in str(caught.value)
 
 
 # Sentence and decision
@@ -240,11 +270,22 @@ def test_one_that_is_better_by_a_constant_is_promoted_and_the_reverse_is_not(pla
     assert not decide(compared(place, cases, better, worse), Rule(0.0, 0.1 * gain)).promote
 
 
+def test_a_good_mean_alone_proves_nothing(place, cases):
+    """Errors so noisy that the candidate is better on average, while its interval holds no improvement, too."""
+    gains = np.array([4.0, -2.0, 3.0, -2.5, 4.5, -3.0])[:, None] * np.ones((1, 2))
+    comparison = compared(place, cases, found_at(cases, 6.0), found_at(cases, 6.0 - gains))
+    gain = comparison.total.improvement
+    assert gain.mean > 0.5 and gain.low < 0 < gain.high
+    decision = decide(comparison, Rule(landmark_margin_mm=100.0))
+    assert not decision.promote and len(decision.reasons) == 1 and f"{gain.low:.3f}" in decision.reasons[0]
+    assert decide(comparison, Rule(margin_mm=gain.low - 0.1, landmark_margin_mm=100.0)).promote
+
+
 def test_too_few_subjects_prove_nothing(place, cases):
     few = cases[:4]
     comparison = compare_models(*place[:2], few, (found_at(few, 3.0), found_at(few, 1.0)))
     decision = decide(comparison, Rule())
-    assert decision.reasons == ("4 held-out subjects are too few to tell; the rule asks for 5.",)
+    assert len(decision.reasons) == 1 and "4 held-out subjects are too few" in decision.reasons[0]
     assert decide(comparison, Rule(least_subjects=4)).promote
 
 
@@ -280,8 +321,8 @@ def test_a_rule_that_proves_nothing_is_refused(wrong):
 
 
 def test_the_usual_rule_follows_from_the_tolerance():
-    assert Rule.usual(2.0) == Rule(0.0, 0.5, 0.02, 5)
-    assert Rule.usual(2.0, margin_mm=0.1, landmark_margin_mm=None) == Rule(0.1, 0.5, 0.02, 5)
+    assert usual_rule(2.0) == Rule(0.0, 0.5, 0.02, 5)
+    assert usual_rule(2.0, margin_mm=0.1, landmark_margin_mm=None) == Rule(0.1, 0.5, 0.02, 5)
 
 
 def test_the_chart_shows_every_landmark(place, cases, tmp_path):

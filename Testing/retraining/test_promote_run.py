@@ -1,7 +1,7 @@
 """Promoting the candidate of a retraining: by its comparison, or against it with a reason that is kept."""
 
-import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +12,9 @@ from H3DELandmarksLib.core.errors import InputError, ModelPackageError
 from H3DELandmarksLib.formats.comparison import Rule, read_comparison, write_comparison
 from H3DELandmarksLib.formats.lineage import lineage_of
 from H3DELandmarksLib.formats.run import read_run
+from H3DELandmarksLib.formats.versions import read_history
 from H3DELandmarksLib.models import find_model, registry
-from H3DELandmarksLib.models.package import package_digest
-from H3DELandmarksLib.models.versions import read_history, revert, versions_of
+from H3DELandmarksLib.models.versions import revert, versions_of
 from H3DELandmarksLib.retraining.compare import compare_models, held_out_cases
 from H3DELandmarksLib.retraining.promote import open_candidate, promote_run
 
@@ -46,7 +46,7 @@ def compare(made, run, gain, rule=None):
     cases = held_out_cases(made[1], base, open_candidate(record), record)
     found = found_at(cases, 3.0), found_at(cases, 3.0 - gain)
     comparison = compare_models(base, open_candidate(record), cases, found)
-    write_comparison(comparison, run / "comparison.json", {"rule": (rule or Rule()).to_dict()})
+    write_comparison(replace(comparison, rule=rule or Rule()), run / "comparison.json")
     return comparison
 
 
@@ -84,11 +84,10 @@ def test_a_person_may_decide_otherwise_and_both_are_kept(made, home):
     done = promote_run(home / "run", override="our own  definition")
     assert find_model("toy").version == "1.1.0"
     entry = read_history(home / "user", "toy")[-1]
-    assert entry.details["override"] == done.override == "our own definition"
-    assert not entry.details["decision"]["promote"] and len(entry.details["decision"]["reasons"]) == 3
-    assert entry.details["comparison"]["total"]["improvement"]["mean"] == pytest.approx(-0.5)
+    assert entry.details.override == done.override == "our own definition"
+    assert not entry.details.decision.promote and len(entry.details.decision.reasons) == 3
+    assert entry.details.comparison.total.improvement.mean == pytest.approx(-0.5)
     assert versions_of("toy")[0].override == "our own definition"
-    assert set(entry.__dict__) == {"event", "version", "current", "previous", "digest", "details", "time"}
 
 
 def test_a_reason_that_is_not_needed_is_no_override(made, home):
@@ -106,15 +105,31 @@ def test_a_reason_must_say_something(made, home, reason):
 def test_without_a_comparison_only_a_reason_helps(made, home):
     with pytest.raises(InputError, match="make one with 'models compare'"):
         promote_run(home / "run")
-    assert promote_run(home / "run", override="no cases left").decision.reasons == (
-        "It was not compared with any model.",
-    )
+    (reason,) = promote_run(home / "run", override="no cases left").decision.reasons
+    assert "not compared" in reason
 
 
 def test_the_rule_of_the_comparison_holds(made, home):
     compare(made, home / "run", 0.5, Rule(margin_mm=0.6))
     with pytest.raises(InputError, match=r"better by more than 0\.6 mm"):
         promote_run(home / "run")
+
+
+def test_a_comparison_without_a_rule_promotes_nothing(made, home):
+    comparison = compare(made, home / "run", 0.5)
+    write_comparison(replace(comparison, rule=None), home / "run" / "comparison.json")
+    with pytest.raises(InputError, match="states no rule"):
+        promote_run(home / "run")
+
+
+def test_a_noisy_candidate_is_not_promoted_for_its_mean(made, home):
+    comparison = compare(made, home / "run", 0.5)
+    gain = replace(comparison.total.improvement, low=-0.1, high=1.1)
+    noisy = replace(comparison, rule=Rule(), total=replace(comparison.total, improvement=gain))
+    write_comparison(noisy, home / "run" / "comparison.json")
+    with pytest.raises(InputError, match="not shown to be better"):
+        promote_run(home / "run")
+    assert find_model("toy").version == "1.0.0"
 
 
 def test_a_comparison_of_another_candidate_is_refused(made, home):
@@ -130,9 +145,9 @@ def test_a_comparison_with_a_version_that_is_not_current_any_more_is_not_enough(
     shutil.copytree(home / "run", home / "other")
     toy_package(home / "other" / "package", 2, True, version="1.1.0")
     promote_run(home / "run")
-    comparison, content = read_comparison(home / "run" / "comparison.json")
-    content["candidate"]["digest"] = package_digest(open_candidate(read_run(home / "other")))
-    (home / "other" / "comparison.json").write_text(json.dumps(content))
+    comparison = read_comparison(home / "run" / "comparison.json")
+    other = open_candidate(read_run(home / "other")).reference
+    write_comparison(replace(comparison, candidate=other), home / "other" / "comparison.json")
     with pytest.raises(InputError, match=r"compared with toy@1\.0\.0, but toy@1\.1\.0 is current now"):
         promote_run(home / "other")
     compare(made, home / "other", 0.5)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from literal_anchor_loss import literal_batch_loss, positive_anchors
 
 from H3DELandmarksLib.detection.decoding import ANCHOR_RADII, decode_published_anchor
-from H3DELandmarksLib.training.published_losses import HARD_NEGATIVES, match_anchors, published_anchor_loss
+from H3DELandmarksResearch.training.published_losses import HARD_NEGATIVES, match_anchors, published_anchor_loss
 
 NAN = math.nan
 GRID = (6, 5, 4)

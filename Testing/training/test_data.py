@@ -8,12 +8,12 @@ import pytest
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.molar_scheme import MOLAR_SCHEME
 from H3DELandmarksLib.core.research import research_configurations
 from H3DELandmarksLib.io.case_folder import case_names, read_case
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import write_markups
-from H3DELandmarksLib.training.configuration import load_cases, read_configuration
+from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
+from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
 
 SCHEME = {"id": "two", "version": "1", "landmarks": [{"name": n, "definition": n} for n in ("a", "b")], "pairs": []}
 

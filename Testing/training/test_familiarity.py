@@ -8,7 +8,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.detection.calibration import Calibration, scan_features
 from H3DELandmarksLib.training.calibration import Evidence, fit_calibration
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.evaluation import MOST_CASES, foreign_cases, inverted, scrambled, shuffled
+from H3DELandmarksResearch.training.evaluation import MOST_CASES, foreign_cases, inverted, scrambled, shuffled
 
 K = 12
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from H3DELandmarksLib.detection.decoding import decode_peak, decode_published_heatmap
-from H3DELandmarksLib.training.published_losses import ball_bce, balls, gaussian_bce, published_heatmap_loss
+from H3DELandmarksResearch.training.published_losses import ball_bce, balls, gaussian_bce, published_heatmap_loss
 
 NAN = math.nan
 SHAPE = (9, 7, 8)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from H3DELandmarksLib.detection.decoding import decode_deep_supervision
-from H3DELandmarksLib.training.published_losses import cells_of, deep_supervision_loss, gaussian_maps
+from H3DELandmarksResearch.training.published_losses import cells_of, deep_supervision_loss, gaussian_maps
 
 SIZE = (14, 19)
 

@@ -12,10 +12,10 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.detection.decoding import DECODERS, DEEP_DECODERS
 from H3DELandmarksLib.models.package import SCHEMA_FILE
 from H3DELandmarksLib.networks import build_network
-from H3DELandmarksLib.training.configuration import read_configuration
 from H3DELandmarksLib.training.loop import StageTrainer
 from H3DELandmarksLib.training.losses import LOSSES, choose_objective, start_at_background
 from H3DELandmarksLib.training.sampling import CropSampler
+from H3DELandmarksResearch.training.configuration import read_configuration
 
 LOSS_SETTINGS = {
     "spatial-cross-entropy": {"sigma": 1.0},

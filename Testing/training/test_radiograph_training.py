@@ -18,11 +18,11 @@ from H3DELandmarksLib.models import open_package
 from H3DELandmarksLib.networks import build_network
 from H3DELandmarksLib.training.calibration import truncated_case
 from H3DELandmarksLib.training.cases import Case, prepare_case
-from H3DELandmarksLib.training.configuration import read_configuration
 from H3DELandmarksLib.training.loop import StageTrainer
 from H3DELandmarksLib.training.losses import LOSSES, check_objective, start_at_background
-from H3DELandmarksLib.training.run import run_training, train_stage
 from H3DELandmarksLib.training.sampling import CropSampler, draw_batch
+from H3DELandmarksResearch.training.configuration import read_configuration
+from H3DELandmarksResearch.training.run import run_training, train_stage
 
 DECODING = {
     "spatial-cross-entropy": {"method": "softmax"},

@@ -16,9 +16,9 @@ from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import write_markups
 from H3DELandmarksLib.models import ModelPackage, open_package
 from H3DELandmarksLib.networks import build_network
-from H3DELandmarksLib.training.configuration import Configuration, load_cases, read_configuration
-from H3DELandmarksLib.training.packaging import build_package, recalibrate_package
-from H3DELandmarksLib.training.run import shape_of
+from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
+from H3DELandmarksResearch.training.packaging import build_package, recalibrate_package
+from H3DELandmarksResearch.training.run import shape_of
 
 CASES = [f"case{number}" for number in range(8)]
 SPLIT = {"train": CASES[:2], "validation": CASES[2:3], "calibration": CASES[3:6], "test": CASES[6:]}

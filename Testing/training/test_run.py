@@ -12,7 +12,7 @@ from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import write_markups
 from H3DELandmarksLib.models import open_package
-from H3DELandmarksLib.training.run import run_training
+from H3DELandmarksResearch.training.run import run_training
 
 NAMES = ["left", "right", "top"]
 SHAPE = np.array([[9.0, 0, 0], [-9.0, 0, 0], [0.0, 3, 11]])

@@ -13,7 +13,7 @@ from benchmarks.speed.contestants import BUILDERS, CROP, LITERAL, OURS, PUBLISHE
 from benchmarks.speed.machine import ROOT
 from benchmarks.speed.measure import compare, interleaved, load_libraries, memory_beyond
 from H3DELandmarksLib.detection.decoding import decode_published_anchor, decode_published_heatmap
-from H3DELandmarksLib.training.published_losses import published_anchor_loss, published_heatmap_loss
+from H3DELandmarksResearch.training.published_losses import published_anchor_loss, published_heatmap_loss
 
 Loss = Callable[[Tensor], Tensor]
 LANDMARKS = 14

@@ -1,0 +1,129 @@
+"""What the commands print for programs with ``--json``, and what a program may rely on.
+
+`DetectionResult` is printed by ``detect``, one `ScanResult` of `MeasuredLandmark` by ``demo``, a list of
+`VersionResult` by ``models versions``, a `formats.comparison.Comparison` by ``models compare``. Every document also has
+``ok``, false where something could not be done, and then ``error`` or ``errors``, one sentence each. Positions are LPS
+mm; what nobody states is null.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from H3DELandmarksLib.formats.reading import STRICT, Finite, NotNegative, Share, Text
+
+Point = tuple[Finite, Finite, Finite]
+
+
+@dataclass(frozen=True)
+class LandmarkResult:
+    """A landmark of a scan.
+
+    Attributes:
+        name: as in the model's scheme.
+        state: whether it was found.
+        position_lps_mm: where; None unless it was found.
+        presence: probability that it is in the scan.
+        confidence: probability that the position is right.
+        radius90_mm: within which 90 % of errors of this landmark fall.
+    """
+
+    name: Text
+    state: Literal["found", "absent", "unknown"]
+    position_lps_mm: Point | None
+    presence: Share | None
+    confidence: Share | None
+    radius90_mm: NotNegative | None
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class MeasuredLandmark(LandmarkResult):
+    """A landmark whose true place is known.
+
+    Attributes:
+        error_mm: distance from it; None where the landmark is absent in either.
+    """
+
+    error_mm: NotNegative | None
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanResult:
+    """What became of one scan.
+
+    Attributes:
+        scan: path as it was given.
+        ok: whether its results are written.
+        error: why not, and what to do.
+        markups, table, picture: files that were written.
+        seconds: that it took.
+        landmarks: in the order of the model.
+    """
+
+    scan: Text
+    ok: bool
+    error: str | None = None
+    markups: str | None = None
+    table: str | None = None
+    picture: str | None = None
+    seconds: NotNegative | None = None
+    landmarks: tuple[LandmarkResult, ...] | None = None
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A model by id and version."""
+
+    id: Text
+    version: Text
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionResult:
+    """The document of ``detect --json``.
+
+    Attributes:
+        ok: whether every scan succeeded.
+        model: that looked for landmarks.
+        scans: in the order in which they were given.
+    """
+
+    format: Literal["h3delandmarks-detection"] = "h3delandmarks-detection"
+    format_version: Literal[1] = 1
+    ok: bool
+    model: ModelName
+    scans: tuple[ScanResult, ...]
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionResult:
+    """A version of a model, in ``models versions --json``.
+
+    Attributes:
+        version: its number.
+        current: whether the id alone means it.
+        source: "bundled", "installed" or "extra".
+        date: when it was promoted or added here, or else trained.
+        base: ``id@version`` that it was trained from.
+        cases: how many corrected cases it was trained with.
+        comparison: how it compared with its base, in a sentence.
+        override: why a person promoted it against the comparison.
+        path: of its package.
+    """
+
+    version: Text
+    current: bool
+    source: Literal["bundled", "installed", "extra"]
+    date: str | None
+    base: str | None
+    cases: int | None
+    comparison: str | None
+    override: str | None
+    path: str
+    __pydantic_config__ = STRICT

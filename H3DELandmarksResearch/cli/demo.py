@@ -1,0 +1,109 @@
+"""``demo``: the bundled sample through the bundled model, with the error against the sample's known truth."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from H3DELandmarksLib.cli.console import Console, add_command, add_device, add_json, add_model, add_progress
+from H3DELandmarksLib.cli.detect import describe, landmark_results, load_detector
+from H3DELandmarksLib.core.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from H3DELandmarksLib.core.landmarks import LandmarkSet
+
+MODEL = "mandibular-molar-phantom"
+SAMPLE = Path(__file__).resolve().parents[2] / "Resources" / "SampleData" / "mandibular-molar-phantom.nrrd"
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Declare the command."""
+    parser = add_command(
+        commands,
+        "demo",
+        help="find the landmarks of the bundled sample and compare with its truth",
+        example="--output demo-output",
+    )
+    parser.add_argument("--output", default="demo-output", metavar="DIR", help="result folder (default: %(default)s)")
+    parser.add_argument("--sample", default=SAMPLE, metavar="SCAN", help="a scan with its true NAME.mrk.json beside it")
+    add_model(parser, "--model", default=MODEL, help="id or path of a model (default: %(default)s)")
+    add_device(parser)
+    add_json(parser)
+    add_progress(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace, console: Console) -> bool:
+    """Detect in the sample, write all results and print the errors."""
+    from H3DELandmarksLib.cli.result_files import ResultFiles, make_folder, scan_name
+    from H3DELandmarksLib.core.text import plain
+    from H3DELandmarksLib.evaluation.metrics import radial_errors
+    from H3DELandmarksLib.formats.reading import to_plain
+    from H3DELandmarksLib.formats.results import MeasuredLandmark, ScanResult
+    from H3DELandmarksLib.io.images import read_volume
+
+    sample = Path(options.sample)
+    name = scan_name(sample)
+    truth = _truth(ResultFiles(sample, sample.parent, name).markups)
+    console.log_folder = folder = make_folder(Path(options.output))
+    detector = load_detector(options.model, options.device)
+    files = ResultFiles(sample, folder, name)
+    files.check_replaceable()
+    with console.task(name) as progress:
+        volume = read_volume(sample)
+        landmarks = detector.detect(volume, progress=progress)
+    files.write(landmarks)
+    truth = truth.ordered_as(landmarks.names)
+    files.draw(volume, landmarks, f"{name}: {detector.package.id} {detector.package.version}", reference=truth)
+    errors = radial_errors(landmarks.positions, truth.positions)
+    console.say("\n".join(_lines(landmarks, truth, errors)))
+    console.say(f"Written: {files.markups}, {files.table}, {files.picture}")
+    result = ScanResult(
+        scan=str(sample),
+        ok=True,
+        markups=str(files.markups),
+        table=str(files.table),
+        picture=str(files.picture),
+        landmarks=tuple(
+            MeasuredLandmark(**vars(landmark), error_mm=plain(error))
+            for landmark, error in zip(landmark_results(landmarks), errors)
+        ),
+    )
+    console.document(to_plain(result))
+    return True
+
+
+def _truth(path: Path) -> LandmarkSet:
+    from H3DELandmarksLib.io.markups import read_markups
+
+    if not path.exists():
+        raise InputError(f"The sample's true landmarks '{path}' are missing: get a complete copy of the project.")
+    return read_markups(path)
+
+
+def _lines(landmarks: LandmarkSet, truth: LandmarkSet, errors: np.ndarray) -> list[str]:
+    """What is printed: one line per landmark, then the summary.
+
+    Args:
+        landmarks, truth: (K) in the same order.
+        errors: (K,) mm, NaN where a landmark is absent in either.
+    """
+    import numpy as np
+
+    width = max(map(len, landmarks.names))
+    lines = []
+    for k, name in enumerate(landmarks.names):
+        if np.isfinite(errors[k]):
+            outcome = f"{errors[k]:5.2f} mm from the truth, confidence {landmarks.confidence[k]:.2f}"
+        elif landmarks.present[k]:
+            outcome = "found, but not in the truth"
+        else:
+            outcome = "missed" if truth.present[k] else "absent, as in the truth"
+        lines.append(f"{name.ljust(width)}  {outcome}")
+    if np.isfinite(errors).any():
+        summary = f"mean error {np.nanmean(errors):.2f} mm, largest {np.nanmax(errors):.2f} mm"
+        lines.append(f"{describe(landmarks)}; {summary}")
+    return lines

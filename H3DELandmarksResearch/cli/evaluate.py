@@ -1,0 +1,81 @@
+"""``evaluate``: how far predicted point lists are from reference ones."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from H3DELandmarksLib.cli.console import Console, add_command, add_json
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.execution import THRESHOLDS_MM
+
+if TYPE_CHECKING:
+    from H3DELandmarksLib.core.landmarks import LandmarkSet
+
+FORMAT, FORMAT_VERSION = "h3delandmarks-evaluation", 1
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Declare the command."""
+    parser = add_command(
+        commands,
+        "evaluate",
+        help="compare predictions with a reference",
+        description="Compares point lists (*.mrk.json) of the same name in two folders.",
+        example="--predictions results --reference truth --thresholds 1 2",
+    )
+    parser.add_argument("--predictions", required=True, metavar="DIR", help="folder with predicted point lists")
+    parser.add_argument("--reference", required=True, metavar="DIR", help="folder with true point lists")
+    usual = " ".join(f"{threshold:g}" for threshold in THRESHOLDS_MM)
+    parser.add_argument(
+        "--thresholds",
+        type=float,
+        nargs="+",
+        metavar="MM",
+        default=THRESHOLDS_MM,
+        help=f"distances that count as detected (default: {usual})",
+    )
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace, console: Console) -> bool:
+    """Compare; returns whether every file could be read and every reference has a prediction."""
+    from H3DELandmarksLib.evaluation import evaluate_sets
+
+    errors: list[str] = []
+    predictions = _read_folder(Path(options.predictions), console, errors)
+    references = _read_folder(Path(options.reference), console, errors)
+    if not predictions.keys() & references.keys():
+        raise InputError(
+            f"No point list in '{options.predictions}' has the name of one in '{options.reference}': "
+            "name predictions and references alike."
+        )
+    evaluation = evaluate_sets(predictions, references, options.thresholds)
+    for name in evaluation.without_prediction:
+        errors.append(f"There is no prediction for the reference '{name}': detect landmarks in that scan, too.")
+        console.warn(errors[-1])
+    console.say(evaluation.text())
+    head = {"format": FORMAT, "format_version": FORMAT_VERSION, "ok": not errors, "errors": errors}
+    console.document({**head, **evaluation.to_dict()})
+    return not errors
+
+
+def _read_folder(folder: Path, console: Console, errors: list[str]) -> Mapping[str, LandmarkSet]:
+    """Point lists by name; unreadable ones are told and added to `errors`."""
+    from H3DELandmarksLib.io.markups import EXTENSION, read_markups
+
+    if not folder.is_dir():
+        raise InputError(f"The folder '{folder}' does not exist: check the path.")
+    paths = sorted(folder.glob(f"*{EXTENSION}"))
+    if not paths:
+        raise InputError(f"The folder '{folder}' holds no point list (*{EXTENSION}): choose another folder.")
+    sets = {}
+    for path in paths:
+        try:
+            sets[path.name.removesuffix(EXTENSION)] = read_markups(path)
+        except InputError as error:
+            errors.append(console.failure(error))
+    return sets

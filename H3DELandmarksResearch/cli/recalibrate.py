@@ -1,0 +1,45 @@
+"""``models recalibrate``: calibration, accuracy, pictures and card of a package anew, its weights left as they are."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from H3DELandmarksLib.cli.console import Console, add_command, add_json, add_model
+
+
+def add_action(actions: argparse._SubParsersAction) -> None:
+    """Declare the action."""
+    parser = add_command(
+        actions,
+        "recalibrate",
+        help="calibrate and measure a model's weights again, and write its package with a new card",
+        example="mouse-skull --output mouse-skull-again",
+    )
+    add_model(parser)
+    parser.add_argument("--configuration", metavar="CONFIG", help="what it was trained by; the bundled one of its id")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder of the new package; must not exist")
+    parser.add_argument("--cache", metavar="DIR", help="folder of generated cases; beside the output if not given")
+    parser.set_defaults(run=run)
+    add_json(parser)
+
+
+def run(options: argparse.Namespace, console: Console) -> bool:
+    """Write the new package."""
+    from H3DELandmarksLib.cli.train import find_configuration
+    from H3DELandmarksLib.core.errors import InputError
+    from H3DELandmarksLib.models import find_model
+    from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
+    from H3DELandmarksResearch.training.packaging import recalibrate_package
+
+    package, output = find_model(options.model), Path(options.output)
+    if output.exists():
+        raise InputError(f"'{output}' exists: choose another folder for the new package.")
+    configuration = read_configuration(find_configuration(options.configuration or package.id))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    cache = Path(options.cache) if options.cache else output.parent
+    cases = {name: load_cases(configuration, name, cache) for name in (configuration.calibration_subset, "test")}
+    made = recalibrate_package(output, package, configuration, cases)
+    console.say(f"Wrote {made.id} {made.version} to {made.path}")
+    console.document({"ok": True, "path": made.path, "accuracy": made.manifest.accuracy})
+    return True

@@ -1,0 +1,169 @@
+"""Training configurations and their cases: what the file says, checked before anything is computed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.landmarks import LandmarkScheme
+from H3DELandmarksLib.core.research import research_module
+from H3DELandmarksLib.core.shape_model import Pose
+from H3DELandmarksLib.formats.manifest import check_stages
+from H3DELandmarksLib.formats.reading import read_record
+from H3DELandmarksLib.formats.training import CALIBRATION, SUBSETS, RigidMotion, TrainingConfiguration
+from H3DELandmarksLib.io.case_folder import read_case
+from H3DELandmarksLib.training.cases import Case
+
+DATA_VARIABLE = "H3DE_DATA"
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A training configuration with the landmarks that it names.
+
+    Attributes:
+        path: the file it was read from.
+        record: the file's content.
+        scheme: the landmarks.
+    """
+
+    path: Path
+    record: TrainingConfiguration
+    scheme: LandmarkScheme
+
+    @property
+    def canonical_pose(self) -> bool:
+        """Whether networks see the anatomy in the mean shape's frame (True) or along the patient's axes."""
+        return self.record.sees_canonical_pose
+
+    def data_folder(self) -> Path:
+        """Folder of the cases; ``${H3DE_DATA}`` in it names the environment variable that holds the data's root."""
+        text = self.record.data.folder or ""
+        if f"${{{DATA_VARIABLE}}}" in text:
+            root = os.environ.get(DATA_VARIABLE)
+            if not root:
+                raise InputError(f"Set the environment variable {DATA_VARIABLE} to the folder of the data sets.")
+            text = text.replace(f"${{{DATA_VARIABLE}}}", root)
+        return Path(text)
+
+    def split(self) -> Mapping[str, Sequence[str]]:
+        """Names of the cases of each subset; ``data.split`` may name a file in the data folder, as `convert` writes it.
+
+        Raises:
+            InputError: there is no such file, or it leaves a subset without cases.
+        """
+        split = self.record.data.split
+        if isinstance(split, Mapping):
+            return split
+        path = self.data_folder() / (split or "")
+        found = read_split(path)
+        empty = [subset for subset in SUBSETS if not found.get(subset)]
+        if empty:
+            raise InputError(f"'{path}' has no cases for {' and '.join(empty)}: convert the data set completely.")
+        return {subset: found[subset] for subset in (*SUBSETS, CALIBRATION) if found.get(subset)}
+
+    @property
+    def calibration_subset(self) -> str:
+        """The subset that a model's calibration is fitted to: its own where there is one, else the validation cases."""
+        subsets = self.record.data.seeds or self.split()
+        return CALIBRATION if CALIBRATION in subsets else "validation"
+
+
+def read_configuration(path: Path) -> Configuration:
+    """Read and check a configuration and the landmarks that it names.
+
+    Raises:
+        InputError: the file is missing or damaged, or an entry of it is unknown, missing, out of range or contradicts
+            another one.
+    """
+    path = Path(path)
+    record = read_record(TrainingConfiguration, path, what="configuration")
+    scheme = _scheme(path, record)
+    try:
+        check_stages(record.stages, scheme)
+    except ValueError as error:
+        raise InputError(f"The configuration '{path}' cannot be used, entry {error}: correct it.") from error
+    return Configuration(path, record, scheme)
+
+
+def _scheme(path: Path, record: TrainingConfiguration) -> LandmarkScheme:
+    """The phantom brings its own scheme; others are named by a file beside the configuration."""
+    if record.data.reader == "phantom":
+        return _phantom().MOLAR_SCHEME
+    return read_record(LandmarkScheme, path.parent / str(record.scheme), what="landmark scheme")
+
+
+def read_split(path: Path) -> dict[str, list[str]]:
+    """Read a split file.
+
+    Raises:
+        InputError: it is missing or not a split file.
+    """
+    try:
+        split = json.loads(path.read_text(encoding="utf-8"))
+        return {str(subset): [str(name) for name in names] for subset, names in split.items()}
+    except FileNotFoundError as error:
+        raise InputError(f"The split file '{path}' does not exist: convert the data set again.") from error
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"'{path}' is not a split file: remove it and convert the data set again.") from error
+
+
+def load_cases(configuration: Configuration, subset: str, cache: Path) -> list[Case]:
+    """Load the cases of "train", "validation", "test" or "calibration"; radiographs come on their sheets.
+
+    Where the published points of a specimen lie in another pose than its scan, the file named by ``data.poses`` holds
+    the rigid motion from the one to the other.
+
+    Args:
+        configuration: its ``data`` entry names the reader.
+        subset: which part of the split.
+        cache: folder in which generated cases are kept between runs.
+
+    Raises:
+        InputError: the reader is unknown or the data is not there.
+    """
+    readers = {"case-folder": _from_folder, "phantom": _from_phantom}
+    return [case.laid_flat() for case in readers[configuration.record.data.reader](configuration, subset, cache)]
+
+
+def _from_folder(configuration: Configuration, subset: str, cache: Path) -> list[Case]:
+    folder = configuration.data_folder()
+    data, motions = configuration.record.data, {}
+    if data.poses is not None:
+        motions = read_motions(configuration.path.parent / data.poses)
+    cases = []
+    for name in configuration.split()[subset]:
+        volume, landmarks = read_case(folder, name, configuration.scheme.names)
+        if name in motions:
+            landmarks = landmarks.with_positions(motions[name].to_lps(landmarks.positions))
+        cases.append(Case(name, volume, landmarks))
+    return cases
+
+
+def read_motions(path: Path) -> dict[str, Pose]:
+    """Rigid motions by case, from the frame of its points to that of its scan, LPS mm.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    motions = read_record(dict[str, RigidMotion], path, what="file of motions")
+    return {name: Pose(np.array(motion.rotation), np.array(motion.translation)) for name, motion in motions.items()}
+
+
+def _from_phantom(configuration: Configuration, subset: str, cache: Path) -> list[Case]:
+    data = configuration.record.data
+    first, last = data.seeds[subset]
+    spacings = data.spacings_mm
+    make, folder = _phantom().phantom_case, cache / "phantom"
+    return [make(seed, spacings[seed % len(spacings)], folder) for seed in range(first, last)]
+
+
+def _phantom() -> ModuleType:
+    return research_module("phantom.training_cases", "The phantom")

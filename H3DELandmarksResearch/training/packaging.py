@@ -1,0 +1,155 @@
+"""From trained stages to a model package: weights, calibration, accuracy on test cases, pictures, model card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from H3DELandmarksLib import __version__
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.shape_model import ShapeModel
+from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.detection.calibration import Calibration
+from H3DELandmarksLib.formats.manifest import UNKNOWN_SHA256, Manifest, ModelDescription, Stage, WeightsFile
+from H3DELandmarksLib.formats.reading import to_plain
+from H3DELandmarksLib.formats.training import TrainingConfiguration
+from H3DELandmarksLib.models import ModelPackage, write_package
+from H3DELandmarksLib.models.card import model_card
+from H3DELandmarksLib.models.package import SHAPE_FILE
+from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksLib.training.loop import half_precision
+from H3DELandmarksResearch.training.card_pictures import card_pictures
+from H3DELandmarksResearch.training.configuration import Configuration
+from H3DELandmarksResearch.training.evaluation import evaluate_model
+
+
+def build_package(
+    folder: Path,
+    configuration: Configuration,
+    stages: Sequence[Mapping[str, Tensor]],
+    shape: ShapeModel,
+    calibration: Sequence[Case],
+    test: Sequence[Case],
+    calibrated_on: str = "validation",
+) -> ModelPackage:
+    """Write the package of a trained model; an older package in `folder` is replaced.
+
+    Args:
+        folder: the package's folder.
+        configuration: what was trained.
+        stages: weights of each stage.
+        shape: mean shape of the training cases.
+        calibration: cases for the calibration.
+        test: cases for the accuracy, used for nothing else.
+        calibrated_on: name of the calibration cases' subset, for the manifest and the card.
+    """
+    package = write_uncalibrated(folder, configuration, stages, shape)
+    return evaluate_package(folder, package, package.manifest, configuration.record, calibration, test, calibrated_on)
+
+
+def write_uncalibrated(
+    folder: Path, configuration: Configuration, stages: Sequence[Mapping[str, Tensor]], shape: ShapeModel
+) -> ModelPackage:
+    """Write a package that finds points, but whose probabilities are raw and whose radii are 0.
+
+    Parameters as for `build_package`.
+    """
+    manifest = new_manifest(configuration)
+    weights: dict[str, Mapping[str, np.ndarray]] = {
+        stage.weights.file: half_precision(tensors) for stage, tensors in zip(manifest.stages, stages)
+    }
+    weights[SHAPE_FILE] = {"mean": shape.mean, "tolerance": shape.tolerance}
+    return write_package(folder, manifest, weights, "Not calibrated: for measuring positions alone.", replace=True)
+
+
+def recalibrate_package(
+    folder: Path, package: ModelPackage, configuration: Configuration, cases: Mapping[str, Sequence[Case]]
+) -> ModelPackage:
+    """Write a package anew from its own weights, which stay as they are: calibration, accuracy, pictures and card.
+
+    Args:
+        folder: where to write; an older package there is replaced.
+        package: what was trained before.
+        configuration: the one that it was trained by, perhaps with other calibration cases; its version counts.
+        cases: those of the calibration subset and of "test".
+
+    Raises:
+        InputError: the configuration describes another network, landmarks in another order or other stages.
+    """
+    old, manifest = package.manifest, new_manifest(configuration)
+    networks = [[stage.network for stage in each.stages] for each in (old, manifest)]
+    if networks[0] != networks[1] or package.scheme != configuration.scheme:
+        raise InputError(f"'{configuration.path}' is not the configuration by which '{package.path}' was trained.")
+    kept = {key: old.training[key] for key in ("date", "software") if key in old.training}
+    training = {**manifest.training, **kept, "recalibrated": date.today().isoformat()}
+    manifest = replace(
+        manifest, stages=old.stages, shape_model=old.shape_model, calibration=old.calibration, training=training
+    )
+    subset = configuration.calibration_subset
+    return evaluate_package(folder, package, manifest, configuration.record, cases[subset], cases["test"], subset)
+
+
+def evaluate_package(
+    folder: Path,
+    package: ModelPackage,
+    manifest: Manifest,
+    configuration: TrainingConfiguration,
+    calibration: Sequence[Case],
+    test: Sequence[Case],
+    calibrated_on: str,
+) -> ModelPackage:
+    """Calibrate a package's weights, measure them on test cases and write both with pictures and card.
+
+    Args:
+        folder: where to write; may be the package's own.
+        package: whose weights are measured.
+        manifest: what the new package says of itself, but for calibration, accuracy and pictures.
+        configuration: says what counts as right, and whether pictures may show scans.
+        calibration: cases for the calibration.
+        test: cases for the accuracy.
+        calibrated_on: name of the calibration cases' subset.
+    """
+    measured = evaluate_model(Detector(package), configuration, calibration, test)
+    fitted_to = {"subset": calibrated_on, "scans": len(calibration), "radii": measured.radii_from}
+    manifest = replace(
+        manifest, calibration=measured.calibration.to_manifest(fitted_to), accuracy=measured.accuracy(), pictures=()
+    )
+    pictures = card_pictures(manifest, measured, test, configuration.show_scans)
+    weights = {name: package.read(name) for name in package.weight_files}
+    card = model_card(manifest, accuracy=measured.evaluation.text(), pictures=pictures)
+    files = {picture.file: picture.data for picture in pictures}
+    return write_package(folder, manifest, weights, card, pictures=files, replace=True)
+
+
+def new_manifest(configuration: Configuration) -> Manifest:
+    """The manifest as far as the configuration determines it; its calibration is neutral."""
+    record = configuration.record
+    data = to_plain(record.data)
+    data.pop("folder", None)
+    if record.data.split is not None:
+        data["split"] = {subset: list(names) for subset, names in configuration.split().items()}
+    training = {
+        "data": data,
+        "stages": {stage.name: to_plain(stage.settings) for stage in record.stages},
+        "date": date.today().isoformat(),
+        "software": f"H3DELandmarksLib {__version__}",
+        **({} if record.start_from is None else {"start_from": record.start_from}),
+    }
+    stages = (
+        Stage(**stage.design, weights=WeightsFile(f"{stage.name}.safetensors", UNKNOWN_SHA256))
+        for stage in record.stages
+    )
+    return Manifest(
+        **{entry.name: getattr(record, entry.name) for entry in fields(ModelDescription)},
+        scheme=configuration.scheme,
+        stages=tuple(stages),
+        shape_model=WeightsFile(SHAPE_FILE, UNKNOWN_SHA256),
+        calibration=Calibration.neutral(len(configuration.scheme), record.tolerance_mm).to_manifest(),
+        training=training,
+        accuracy={},
+    )

@@ -1,0 +1,138 @@
+"""Training of a whole model: every stage, calibration on validation cases, the test table, the package."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.image_plane import is_radiograph
+from H3DELandmarksLib.core.shape_model import ShapeModel, learn_shape_model
+from H3DELandmarksLib.formats.training import TrainingStage
+from H3DELandmarksLib.models import ModelPackage, find_model
+from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
+from H3DELandmarksLib.training.loop import CHECKPOINT, StageTrainer, averaged_weights
+from H3DELandmarksLib.training.sampling import CropSampler
+from H3DELandmarksLib.training.warm_start import load_initial_weights
+from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
+from H3DELandmarksResearch.training.packaging import build_package, write_uncalibrated
+
+logger = logging.getLogger(__name__)
+Progress = Callable[[float, str], None]
+
+
+def shape_of(cases: Sequence[Case], configuration: Configuration) -> ShapeModel:
+    """Mean shape and tolerance of the training cases."""
+    subjects = np.stack([case.landmarks.positions for case in cases])
+    return learn_shape_model(subjects, configuration.scheme, configuration.canonical_pose)
+
+
+def train_stage(
+    configuration: Configuration, number: int, output: Path, resume: bool, progress: Progress | None = None
+) -> StageTrainer:
+    """Train one stage to its last step; a stage that is resumed at its last step is left as it is.
+
+    Args:
+        configuration: what to train.
+        number: index of the stage.
+        output: folder of checkpoints, curves and generated data.
+        resume: continue from a checkpoint, if there is one.
+        progress: receives the fraction of the stage and a sentence.
+
+    Raises:
+        InputError: there is a checkpoint that was not to be continued; it is kept.
+    """
+    stage = configuration.record.stages[number]
+    training, validation = (load_cases(configuration, subset, output.parent) for subset in ("train", "validation"))
+    _check_dimension(stage, [*training, *validation])
+    shape = shape_of(training, configuration)
+    sampler = CropSampler(stage, configuration.scheme, shape, stage.augmentation)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trainer = StageTrainer(stage, sampler, output / stage.name, device)
+    if trainer.checkpoint.exists() and not resume:
+        raise InputError(f"'{output}' holds an earlier run: add --resume to go on with it, or choose another folder.")
+    if trainer.resume():
+        logger.info("%s: resumed at step %d", stage.name, trainer.step)
+    elif configuration.record.start_from is not None:
+        load_initial_weights(trainer.network, find_model(configuration.record.start_from), stage.name)
+
+    def prepared(cases: Sequence[Case]) -> list[TrainingCase]:
+        return [prepare_case(case, configuration.record, shape, configuration.canonical_pose) for case in cases]
+
+    trainer.run(prepared(training), prepared(validation), progress)
+    return trainer
+
+
+def _check_dimension(stage: TrainingStage, cases: Sequence[Case]) -> None:
+    """Refuse radiographs for a stage that learns from volumes, and the reverse."""
+    for case in cases:
+        if is_radiograph(case.volume) != stage.is_2d:
+            is_now, learns = ("a volume", "radiographs") if stage.is_2d else ("a radiograph", "volumes")
+            shape = " x ".join(map(str, stage.shape))
+            raise InputError(
+                f"The case '{case.name}' is {is_now}, but the stage '{stage.name}' (crops of {shape}) learns from "
+                f"{learns}: change the data or the stage's shape."
+            )
+
+
+def run_training(
+    config_path: Path,
+    output: Path,
+    resume: bool = False,
+    stages: Sequence[str] | None = None,
+    progress: Progress | None = None,
+    package: bool = True,
+) -> None:
+    """Train the model that a configuration describes.
+
+    Args:
+        config_path: JSON configuration.
+        output: folder of the run; checkpoints, curves and, at the end, ``package`` lie there.
+        resume: continue an interrupted run.
+        stages: names of the stages to train now; all when not given.
+        progress: receives the fraction of the current stage and a sentence.
+        package: write the package at the end; needs a checkpoint of every stage.
+
+    Raises:
+        InputError: the configuration, its data or a stage's name is wrong, or a checkpoint is missing.
+    """
+    configuration = read_configuration(config_path)
+    output.mkdir(parents=True, exist_ok=True)
+    names = [stage.name for stage in configuration.record.stages]
+    for name in names if stages is None else stages:
+        if name not in names:
+            raise InputError(f"The configuration has no stage '{name}': choose one of {', '.join(names)}.")
+        train_stage(configuration, names.index(name), output, resume, progress)
+    if package:
+        package_run(configuration, output)
+
+
+def package_run(configuration: Configuration, output: Path) -> ModelPackage:
+    """Write ``output/package`` from a run's latest checkpoints, calibrated on cases of its own and reported on test."""
+    calibration = configuration.calibration_subset
+    subsets = {name: load_cases(configuration, name, output.parent) for name in ("train", calibration, "test")}
+    return build_package(
+        output / "package",
+        configuration,
+        _weights(configuration, output),
+        shape_of(subsets["train"], configuration),
+        subsets[calibration],
+        subsets["test"],
+        calibration,
+    )
+
+
+def package_uncalibrated(configuration: Configuration, output: Path) -> ModelPackage:
+    """Write ``output/package`` from a run's latest checkpoints for measuring positions alone."""
+    shape = shape_of(load_cases(configuration, "train", output.parent), configuration)
+    return write_uncalibrated(output / "package", configuration, _weights(configuration, output), shape)
+
+
+def _weights(configuration: Configuration, output: Path) -> list[dict[str, Tensor]]:
+    """Averaged weights of each stage's latest checkpoint."""
+    return [averaged_weights(output / stage.name / CHECKPOINT) for stage in configuration.record.stages]

@@ -1,0 +1,84 @@
+"""Rules on which trust in a result rests."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from H3DELandmarksLib.core.geometry import Grid
+from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
+from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
+from H3DELandmarksLib.detection.calibration import Calibration
+from H3DELandmarksLib.detection.decoding import decode_peak, decode_published_anchor
+from H3DELandmarksLib.detection.detector import Detector
+from H3DELandmarksLib.detection.engine import refusal
+from H3DELandmarksLib.detection.predictions import RawPredictions
+from H3DELandmarksLib.detection.search import _agreement, refine, tiles
+
+MEAN = np.array([[5.0, 0, 0], [-5.0, 0, 0]])
+SHAPE = ShapeModel(MEAN, np.ones(2))
+POSE = Pose(np.eye(3), np.zeros(3))
+
+
+def predictions(positions, logit=5.0):
+    return RawPredictions(np.asarray(positions, float), np.full(2, logit), np.full(2, 0.9), POSE)
+
+
+def test_the_worst_crop_decides_on_half_precision():
+    assert refusal([0.0, 0.3, 0.01]) is not None
+    assert refusal([0.0, 0.2, 0.01]) is None
+
+
+def test_no_position_is_trusted_more_than_that_the_landmark_exists():
+    scheme = LandmarkScheme("two", "1", tuple(LandmarkDefinition(name, name) for name in "LR"))
+    calibration = Calibration(1.0, 0.0, np.array([10.0, 0, 0, 0]), 2.0, np.ones(2))
+    detector = SimpleNamespace(shape=SHAPE, calibration=calibration, scheme=scheme)
+    found = Detector.landmark_set(detector, predictions(MEAN, logit=0.2))
+    assert np.allclose(found.presence, 1 / (1 + np.exp(-0.2))) and np.allclose(found.confidence, found.presence)
+
+
+def test_a_group_of_which_the_search_is_half_sure_is_looked_at_again():
+    looks = []
+
+    def find(image, grid, channels, pose):
+        looks.append(grid)
+        return predictions(MEAN)
+
+    stage = SimpleNamespace(groups=[SimpleNamespace(mirrored=False)], spacing_mm=1.0, shape=(8, 8, 8))
+    network = SimpleNamespace(
+        stage=stage, groups=[np.arange(2)], mirrored_views=(False,), mirror_order=np.arange(2), find=find
+    )
+    scan = SimpleNamespace(crop=lambda grid: np.zeros((8, 8, 8), np.float32))
+    for logit, number in ((-1.0, 1), (0.0, 1), (-3.0, 0)):
+        looks.clear()
+        refine(network, scan, SHAPE, predictions(MEAN, logit), canonical_pose=False)
+        assert len(looks) == number
+
+
+def test_a_landmark_on_the_border_of_a_tile_lies_well_inside_another():
+    grid = Grid(np.eye(4), (120, 32, 32))
+    cover = list(tiles(grid, (32, 32, 32)))
+    for x in np.arange(4.0, 116.0):
+        inside = [min(ijk, 31 - ijk) for ijk in (tile.ijk_from_lps([[x, 16, 16]])[0, 0] for tile in cover)]
+        assert max(inside) >= 3
+
+
+def test_agreement_counts_points_near_the_mean_shape_and_no_others():
+    near, far = (_agreement(predictions(MEAN + [0, 0, d]), SHAPE) for d in (0.0, 20.0))
+    assert near > 1.5 and far < 1e-3 * near
+
+
+def test_half_as_hot_means_half_of_the_peak_s_heat():
+    heat = torch.full((1, 20, 12, 12), 1e-4)
+    heat[0, 3, 6, 6], heat[0, 17, 6, 6] = 0.9, 0.4  # below one half of 0.9, above one third
+    assert decode_peak(torch.logit(heat), 1, extent=4).concentration[0] == 1
+    heat[0, 17, 6, 6] = 0.5
+    assert decode_peak(torch.logit(heat), 1, extent=4).concentration[0] == 0.5
+
+
+def test_candidates_two_cells_from_the_medoid_do_not_count_as_near():
+    maps = torch.full((8, 4, 4, 4, 3 + 1), -20.0)
+    maps[..., :3] = 0
+    for x in (1, 3):
+        maps[x, 1, 1, 0, 3] = 5.0
+    assert abs(decode_published_anchor(maps, 1, candidates=2).concentration[0] - 0.5) < 1e-6

@@ -1,0 +1,90 @@
+"""How files become records: what is no JSON is refused, the sentence names file, entry and the nearest known one."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.formats import reading
+from H3DELandmarksLib.formats.reading import STRICT, FormatError, Positive, build, parse_json, read_record, to_json
+from H3DELandmarksResearch.schemas import FOLDER, schema_files
+
+
+@dataclass(frozen=True)
+class Inner:
+    spacing: Positive
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class Outer:
+    name: str
+    inner: tuple[Inner, ...] = ()
+    note: str | None = None
+    __pydantic_config__ = STRICT
+
+
+@pytest.fixture(params=["pydantic", "bare Slicer"])
+def any_python(request, monkeypatch):
+    """With pydantic and without it."""
+
+    def missing(record):
+        raise ImportError("pydantic")
+
+    if request.param == "bare Slicer":
+        monkeypatch.setattr(reading, "_adapter", missing)
+    else:
+        pytest.importorskip("pydantic")
+
+
+@given(st.text(), st.lists(st.floats(1e-3, 1e6), max_size=4), st.none() | st.text())
+def test_what_is_written_is_read(name, spacings, note):
+    record = Outer(name, tuple(Inner(spacing) for spacing in spacings), note)
+    assert build(Outer, parse_json(to_json(record))) == record
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b'{"a": NaN}', b"[" * 100_000])
+def test_what_is_no_json_is_refused(data):
+    with pytest.raises(FormatError):
+        parse_json(data)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"nam": "x"}, ("nam", "name")),
+        ({"name": "x", "inner": [{"spacing": 1.0}, {"spaceing": 1.0}]}, ("inner[1].spaceing", "spacing")),
+        ({"name": "x", "inner": [{}]}, ("inner[0].spacing",)),
+        ({"inner": []}, ("name",)),
+        ({"name": 5}, ("name",)),
+    ],
+)
+def test_the_sentence_names_file_entry_and_the_nearest_known_one(content, words, tmp_path, any_python):
+    path = tmp_path / "file.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError) as refused:
+        read_record(Outer, path, what="list")
+    assert all(word in str(refused.value) for word in ("file.json", *words))
+
+
+def test_limits_are_checked_where_pydantic_is(tmp_path):
+    pytest.importorskip("pydantic")
+    with pytest.raises(FormatError) as refused:
+        build(Outer, {"name": "x", "inner": [{"spacing": 0.0}]})
+    assert refused.value.problem.entry == "inner[0].spacing"
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match="nowhere"):
+        read_record(Outer, tmp_path / "nowhere.json", what="list")
+
+
+def test_the_schemas_in_the_repository_are_those_of_the_formats():
+    pytest.importorskip("pydantic")
+    written = schema_files()
+    assert {path.name for path in FOLDER.glob("*.json")} == set(written)
+    for name, text in written.items():
+        assert json.loads((FOLDER / name).read_text(encoding="utf-8")) == json.loads(text), name

@@ -1,5 +1,6 @@
 """One command of the library in a child process, followed by polling; a detection hands its scan over in a file."""
 
+import contextlib
 import enum
 import json
 import logging
@@ -115,10 +116,8 @@ class ChildProcess:
         """End the program and its children at once."""
         if self.isAlive:
             self._killTree()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # Slicer must not wait for a machine that hangs
             self._process.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            pass  # it has been told; Slicer must not wait for a machine that hangs
 
     def _killTree(self):
         if ON_WINDOWS:

@@ -19,7 +19,7 @@ from H3DELandmarksLib.models import find_model
 
 @pytest.fixture(scope="session")
 def trained(tiny, tmp_path_factory):
-    """A folder with a training set of heads, and two retrainings of the tiny model: a good one, a hasty one."""
+    """A folder with cases of heads, and two retrainings of the tiny model: a good one, a hasty one."""
     folder = tmp_path_factory.mktemp("trained")
     write_heads(create_project(folder / "heads", tiny.scheme), 13)
     with pytest.MonkeyPatch.context() as patch:
@@ -54,7 +54,7 @@ def trained(tiny, tmp_path_factory):
 
 @pytest.fixture
 def folder(trained, tmp_path):
-    """A copy of the training set with its retrainings."""
+    """A copy of the cases with their retrainings."""
     shutil.copytree(trained / "heads-runs", tmp_path / "heads-runs")
     return shutil.copytree(trained / "heads", tmp_path / "heads")
 

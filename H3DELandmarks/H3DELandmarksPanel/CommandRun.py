@@ -64,7 +64,8 @@ class ChildProcess:
         with self._outputPath.open("wb") as output, self._errorPath.open("wb") as errors:
             self._process = subprocess.Popen(
                 [str(argument) for argument in arguments],
-                env={**os.environ, **environment},
+                cwd=folder,  # no code of a folder that happens to be the current one
+                env={**os.environ, "PYTHONSAFEPATH": "1", **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,
@@ -399,7 +400,7 @@ class DetectionRun(CommandRun):
         self.stage = _("Preparing the scan")
         self.landmarks = None
         self._writingError = None
-        self._writer = threading.Thread(target=self._writeScan, daemon=True)  # compression takes seconds
+        self._writer = threading.Thread(target=self._writeScan, daemon=True)  # a large scan takes seconds
         self._writer.start()
 
     def poll(self):
@@ -418,7 +419,7 @@ class DetectionRun(CommandRun):
 
     def _writeScan(self):
         try:
-            write_volume(self._scan, self.volume)
+            write_volume(self._scan, self.volume, compress=False)  # it lives for seconds only
         except Exception as error:
             self._writingError = error
         if self.state is not RunState.RUNNING:  # cancelled meanwhile: remove what has been written since

@@ -18,6 +18,7 @@ they were written; `CaseProject.review` gives the newest one of a case as the ne
 """
 
 from H3DELandmarksLib.cases.store import CaseProject, create_project, open_project
-from H3DELandmarksLib.formats.case_record import CaseLandmark, ModelName, ReviewState, Revision
+from H3DELandmarksLib.core.landmarks import ReviewState
+from H3DELandmarksLib.formats.case_record import CaseLandmark, ModelName, Revision
 
 __all__ = ["CaseLandmark", "CaseProject", "ModelName", "ReviewState", "Revision", "create_project", "open_project"]

@@ -187,8 +187,9 @@ def _import_case(
     summary: ImportSummary,
 ) -> Added:
     scheme = history.newest
-    volume, *sets = case.read()
-    corrected, proposed = (None if points is None else history.renamed(points) for points in sets)
+    volume, corrected, proposed = case.read()
+    corrected = history.renamed(corrected)
+    proposed = None if proposed is None else history.renamed(proposed)
     if not set(corrected.names) & set(scheme.names):
         raise InputError(f"'{case.name}' has no point with a name of the scheme '{scheme.id}': rename its points.")
     landmarks, left_out = landmarks_from_sets(scheme, corrected, proposed, reviewed)

@@ -163,13 +163,14 @@ def draw_findings(
     history = project.history()
     scheme = history.newest
     result: list[QualityIssue] = []
-    shown, volume, points = None, None, None
+    scans: dict[str, tuple[Volume, np.ndarray]] = {}  # the case at hand; findings of one case come together
     for number, finding in enumerate(findings):
         progress(number / max(len(findings), 1), finding.case)
         if finding.kind is not IssueKind.UNREADABLE and CASE_ID.fullmatch(finding.case):
-            if shown != finding.case:
-                shown, case = finding.case, project.case(finding.case)
-                volume, points = case.volume(), history.now(case.revision()).positions(scheme)
+            if finding.case not in scans:
+                case = project.case(finding.case)
+                scans = {finding.case: (case.volume(), history.now(case.revision()).positions(scheme))}
+            volume, points = scans[finding.case]
             landmark = "" if finding.landmark is None else f"-{scheme.names.index(finding.landmark) + 1:03d}"
             path = folder / f"{finding.case}-{finding.kind.value.replace(' ', '-')}{landmark}.png"
             draw_finding(volume, points, scheme.names, finding, path)

@@ -55,7 +55,7 @@ class LeaveOneOutShape:
         self._aligned = np.full(subjects.shape, np.nan)
         for n in np.flatnonzero(usable):
             self._aligned[n] = _fit(self._shape, subjects[n]).to_model(subjects[n])
-        predictions = [self.predict(subjects[n], without=n) for n in np.flatnonzero(usable)]
+        predictions = [self.predict(subjects[n], without=int(n)) for n in np.flatnonzero(usable)]
         self.spread = _usual_length(np.stack([p.distance for p in predictions]))
 
     def predict(self, points: np.ndarray, without: int | None = None) -> Prediction:

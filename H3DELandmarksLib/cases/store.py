@@ -82,7 +82,7 @@ def content_of(volume: Volume) -> ImageContent:
     ordered = canonical(volume)
     digest = hashlib.sha256(np.array(ordered.array.shape, dtype="<i8").tobytes())
     for plane in np.moveaxis(ordered.array, -1, 0):
-        digest.update(np.ascontiguousarray(plane, dtype="<f8") + 0.0)  # adding 0 makes -0 and 0 the same
+        digest.update((np.ascontiguousarray(plane, dtype="<f8") + 0.0).data)  # adding 0 makes -0 and 0 the same
     return ImageContent(digest.hexdigest(), ordered.grid)
 
 

@@ -225,7 +225,7 @@ def add_progress(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
+def add_device(parser: argparse._ActionsContainer) -> None:
     """``--device``."""
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where networks run (default: %(default)s)")
 

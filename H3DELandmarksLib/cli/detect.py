@@ -241,7 +241,8 @@ def _found_part(detector: Detector, volume: Volume, options: argparse.Namespace,
     if places is not None:
         wanted = places.ordered_as(tuple(options.roi_points or places.names))
         try:
-            return region_around(wanted, options.roi_margin, fewest=1).crop(volume)
+            region = region_around(wanted, options.roi_margin, fewest=1)
+            return volume if region is None else region.crop(volume)
         except InputError:
             logger.info("All places lie beyond the scan.")
     logger.warning("The model '%s' finds too few points here: the whole scan is searched.", detector.package.id)

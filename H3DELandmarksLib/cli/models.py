@@ -160,7 +160,7 @@ def list_models(options: argparse.Namespace, console: Console) -> bool:
     rows = [[str(model[column]) for column in columns] for model in usable]
     console.say("\n".join(aligned([columns, *rows])) if rows else "There is no usable model.")
     for entry in unusable:
-        console.warn(entry["problem"])
+        console.warn(str(entry["problem"]))
     console.document({"ok": True, "models": usable, "unusable": unusable})
     return True
 
@@ -208,7 +208,7 @@ def verify_models(options: argparse.Namespace, console: Console) -> bool:
             if entry.package:
                 results.append(_verified(entry.package, console))
             else:
-                console.warn(entry.problem)
+                console.warn(entry.problem or "")
                 results.append({"id": entry.id, "path": entry.path, "ok": False, "error": entry.problem})
     intact = all(result["ok"] for result in results)
     console.document({"ok": intact, "models": results})
@@ -267,7 +267,7 @@ def compare_packages(options: argparse.Namespace, console: Console) -> bool:
     rule = usual_rule(comparison.tolerance_mm, **stated)
     decision = decide(comparison, rule)
     comparison = replace(comparison, rule=rule, decision=decision)
-    output = Path(options.output) if options.output else run and run.folder / COMPARISON
+    output = Path(options.output) if options.output else run.folder / COMPARISON if run else None
     if output:
         write_comparison(comparison, output)
     chart = _draw(comparison, options.chart, output, console)

@@ -178,10 +178,11 @@ class LandmarkSet:
 
     names: tuple[str, ...]
     positions: np.ndarray
-    presence: np.ndarray | None = None
-    confidence: np.ndarray | None = None
-    radius: np.ndarray | None = None
-    definitions: tuple[str, ...] | None = None
+    # None is taken from whoever makes a set, and never found in one.
+    presence: np.ndarray = None  # type: ignore[assignment]
+    confidence: np.ndarray = None  # type: ignore[assignment]
+    radius: np.ndarray = None  # type: ignore[assignment]
+    definitions: tuple[str, ...] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         count = len(self.names)

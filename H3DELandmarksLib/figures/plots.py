@@ -85,7 +85,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
         xlabel="improvement, mm (worse on the left, better on the right; 95 % interval over subjects)",
     )
     axes.set_yticklabels([row.name for row in rows], parse_math=False)
-    axes.get_yticklabels()[0].set_weight("bold")
+    axes.get_yticklabels()[0].set_fontweight("bold")
     axes.grid(axis="x", color=MUTED, linewidth=0.5)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)

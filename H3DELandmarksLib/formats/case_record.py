@@ -120,6 +120,9 @@ class RevisionRecord:
         datetime.strptime(self.time, TIME_FORMAT)
 
 
+_Side = Annotated[int, Limits(ge=1, le=2**16)]
+
+
 @dataclass(frozen=True)
 class ImageRecord:
     """``image.json``.
@@ -132,7 +135,7 @@ class ImageRecord:
 
     format_version: Literal[1]
     voxels_sha256: Sha256
-    shape: Annotated[tuple[Annotated[int, Limits(ge=1, le=2**16)], ...], Limits(min_length=3, max_length=3)]
+    shape: tuple[_Side, _Side, _Side]
     affine: Annotated[
         tuple[Annotated[tuple[Finite, ...], Limits(min_length=4, max_length=4)], ...],
         Limits(min_length=4, max_length=4),

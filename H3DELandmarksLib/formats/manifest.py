@@ -169,7 +169,7 @@ class StageDesign:
     @property
     def channels(self) -> int:
         """Landmarks that one pass of the network gives."""
-        return self.network.config.landmarks
+        return int(self.network.config.landmarks)
 
 
 @dataclass(frozen=True, kw_only=True)

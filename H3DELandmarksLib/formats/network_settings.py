@@ -146,7 +146,7 @@ class Network:
         if self.architecture not in SETTINGS:
             raise ValueError(f"there is no network '{self.architecture}': {nearest(self.architecture, SETTINGS)}")
         try:
-            config = build(SETTINGS[self.architecture], self.settings)
+            config: Any = build(SETTINGS[self.architecture], self.settings)
         except FormatError as error:
             place = f"settings.{error.problem.entry}".rstrip(".")
             raise ValueError(str(Problem(place, error.problem.reason))) from error

@@ -131,9 +131,9 @@ def build(record: type[Record], content: Any) -> Record:
         FormatError: an entry is unknown, missing, of another type, out of range or contradicts another.
     """
     try:
-        adapter = _adapter(record)
+        adapter = _adapter(typing.cast(Any, record))
     except ImportError:
-        return _built(record, content, "")
+        return typing.cast(Record, _built(record, content, ""))
     return _validated(adapter, record, content)
 
 
@@ -202,7 +202,7 @@ def json_schema(record: type) -> dict[str, Any]:
 
 
 @cache
-def _adapter(record: type) -> Any:
+def _adapter(record: Any) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(record)
@@ -213,7 +213,7 @@ def _validated(adapter: Any, record: type[Record], content: Any) -> Record:
 
     try:
         # As JSON: there a list is a list, whatever the record keeps it as.
-        return adapter.validate_json(json.dumps(content, allow_nan=False))
+        return typing.cast(Record, adapter.validate_json(json.dumps(content, allow_nan=False)))
     except ValidationError as error:
         # An entry that is not known explains one that is missing.
         found = sorted(error.errors(), key=lambda entry: entry["type"] != "unexpected_keyword_argument")[0]
@@ -272,7 +272,7 @@ def _known_at(record: Any, place: Sequence[str | int]) -> list[str]:
 def _entry_type(hint: Any, part: str | int) -> Any:
     hint = _without_extras(hint)
     if dataclasses.is_dataclass(hint):
-        return typing.get_type_hints(hint, include_extras=True).get(part)
+        return typing.get_type_hints(hint, include_extras=True).get(str(part))
     arguments = [a for a in typing.get_args(hint) if a is not Ellipsis]
     return arguments[-1] if arguments else None
 
@@ -334,7 +334,7 @@ _COMPARISONS = (
 
 
 def _built_without_limits(hint: Any, value: Any, place: str) -> Any:
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _built_record(hint, value, place)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (tuple, list):

@@ -44,8 +44,9 @@ from H3DELandmarksLib.formats.reading import (
 from H3DELandmarksLib.formats.training import TrainingStage
 
 RUN, PACKAGE, COMPARISON = "run.json", "package", "comparison.json"
-FORMAT_VERSION = 2
-RUNNING, CANCELLED, FAILED, DONE = "running", "cancelled", "failed", "done"
+FORMAT_VERSION: Literal[2] = 2
+RUNNING: Literal["running"] = "running"
+CANCELLED, FAILED, DONE = "cancelled", "failed", "done"
 TRAIN, VALIDATION, HELD_OUT = "train", "validation", "held-out"
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 SECONDS_BETWEEN_WRITES = 1.0
@@ -180,7 +181,7 @@ class RunDecision:
     @property
     def counts(self) -> dict[str, int]:
         """Number of cases by subset."""
-        subsets = [case.subset for case in self.cases]
+        subsets: list[str] = [case.subset for case in self.cases]
         return {subset: subsets.count(subset) for subset in (TRAIN, VALIDATION, HELD_OUT)}
 
     @property

@@ -25,7 +25,8 @@ from H3DELandmarksLib.formats.case_record import (
 )
 from H3DELandmarksLib.formats.reading import STRICT, FormatError, Limits, Problem, build, parse_json, to_json
 
-SCHEME_FORMAT, MIGRATION_FORMAT = "h3delandmarks-cases", "h3delandmarks-migration"
+SCHEME_FORMAT: Literal["h3delandmarks-cases"] = "h3delandmarks-cases"
+MIGRATION_FORMAT: Literal["h3delandmarks-migration"] = "h3delandmarks-migration"
 MAX_NAME, MAX_DEFINITION = 200, 4000
 
 
@@ -227,7 +228,7 @@ def _through(step: SchemeStep, old: LandmarkScheme, new: LandmarkScheme, revisio
     landmarks = []
     for name, old_name in step.old_names(old, new).items():
         before = given.get(old_name) if old_name is not None else None
-        if before is None:
+        if before is None or old_name is None:
             landmarks.append(CaseLandmark(name, ReviewState.UNKNOWN))
         elif is_redefined(name, old_name, step, old, new):
             landmarks.append(_to_look_at(name, before))

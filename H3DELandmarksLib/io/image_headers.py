@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -160,7 +160,7 @@ def check_nifti(path: Path, header: NiftiHeader, right_angle: float) -> None:
 
 def _open_nifti(path: Path) -> BinaryIO:
     """The uncompressed bytes, whatever the name says."""
-    return gzip.open(path, "rb") if _is_compressed(path) else path.open("rb")
+    return cast(BinaryIO, gzip.open(path, "rb") if _is_compressed(path) else path.open("rb"))
 
 
 def _is_compressed(path: Path) -> bool:

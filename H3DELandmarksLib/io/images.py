@@ -223,7 +223,10 @@ def _volume_from_image(image: sitk.Image) -> Volume:
 
 def _image_from_volume(volume: Volume) -> sitk.Image:
     array = np.ascontiguousarray(volume.array.T)
-    replacements = {np.dtype(bool): np.dtype(np.uint8), np.dtype(np.float16): np.dtype(np.float32)}
+    replacements: dict[np.dtype, np.dtype] = {
+        np.dtype(bool): np.dtype(np.uint8),
+        np.dtype(np.float16): np.dtype(np.float32),
+    }
     number_type = array.dtype.newbyteorder("=")
     image = sitk.GetImageFromArray(array.astype(replacements.get(number_type, number_type), copy=False))
     image.SetSpacing(volume.spacing.tolist())

@@ -116,12 +116,13 @@ def read_markups(path: str | Path) -> LandmarkSet:
     _check_points(path, names, positions, status)
     if is_ras:
         positions = positions * _FLIP_RAS
+    nobody_says = np.full(len(points), np.nan)
     return LandmarkSet(
         names,
         positions,
         presence=_presence(status, values.get("presence")),
-        confidence=values.get("confidence"),
-        radius=values.get("radius90"),
+        confidence=values.get("confidence", nobody_says),
+        radius=values.get("radius90", nobody_says),
         definitions=definitions,
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -20,7 +21,7 @@ COLUMNS = ("name", "state", *POSITION_COLUMNS, "presence", "confidence", "radius
 DECIMALS = 4
 
 
-def landmark_state(landmarks: LandmarkSet, row: int) -> str:
+def landmark_state(landmarks: LandmarkSet, row: int) -> Literal["found", "absent", "unknown"]:
     """ "found", "absent", or "unknown" where nobody has said."""
     return "unknown" if landmarks.unknown[row] else "found" if landmarks.present[row] else "absent"
 

@@ -46,7 +46,7 @@ class ModelVersion:
 
     package: ModelPackage
     is_current: bool
-    source: str
+    source: Literal["bundled", "installed", "extra"]
     date: str | None
     base: str | None
     cases: int | None

@@ -14,7 +14,7 @@ from H3DELandmarksLib.scene.cases import (
     volume_of,
     world_position_of,
 )
-from H3DELandmarksLib.scene.charts import Comparison, compare_point_lists, remove_curves, show_curves
+from H3DELandmarksLib.scene.charts import PointComparison, compare_point_lists, remove_curves, show_curves
 from H3DELandmarksLib.scene.detections import latest_detection, may_be_replaced, show_detection
 from H3DELandmarksLib.scene.point_list import (
     create_point_list,
@@ -46,7 +46,7 @@ from H3DELandmarksLib.scene.volumes import (
 )
 
 __all__ = [
-    "Comparison",
+    "PointComparison",
     "HardeningWatch",
     "Review",
     "ReviewHistory",

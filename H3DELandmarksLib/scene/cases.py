@@ -76,11 +76,13 @@ def reviewed_case(volume_node, point_list) -> ReviewedCase:
         )
     corrected = landmarks_from_point_list(point_list)
     states = {landmark.name: landmark.state for landmark in Review(point_list).landmarks()}
+    nothing = np.full((len(corrected), 3), np.nan)
+    proposed = proposed_landmarks(point_list) or LandmarkSet(corrected.names, nothing, nothing[:, 0])
     own_from_world = np.linalg.inv(world_from_own(volume_node))
     return ReviewedCase(
         own_volume_from_node(volume_node),
         _moved(corrected, own_from_world),
-        _moved(proposed_landmarks(point_list), own_from_world),
+        _moved(proposed, own_from_world),
         states,
         point_list.GetAttribute(MODEL_ATTRIBUTE) or "",
     )

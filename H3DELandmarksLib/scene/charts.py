@@ -10,8 +10,9 @@ import slicer
 import vtk
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.execution import THRESHOLDS_MM
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
-from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM, mean_radial_error, success_rates
+from H3DELandmarksLib.evaluation.metrics import mean_radial_error, success_rates
 from H3DELandmarksLib.scene.point_list import landmarks_from_point_list, place_beside
 
 ERROR_COLUMN = "Error (mm)"
@@ -27,7 +28,7 @@ _COLORS = ((0.12, 0.47, 0.71), (0.85, 0.37, 0.01), (0.17, 0.63, 0.17), (0.58, 0.
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PointComparison:
     """A point list against a reference, and the nodes that show it.
 
     Attributes:
@@ -60,7 +61,7 @@ class Comparison:
         return dict(zip(evaluation.thresholds, rates.tolist()))
 
 
-def compare_point_lists(node, reference, thresholds: Sequence[float] = THRESHOLDS_MM) -> Comparison:
+def compare_point_lists(node, reference, thresholds: Sequence[float] = THRESHOLDS_MM) -> PointComparison:
     """Compare a point list with a reference by the names of the points, and put the result into the scene.
 
     Nodes of an earlier comparison of the same name are filled anew.
@@ -86,7 +87,7 @@ def compare_point_lists(node, reference, thresholds: Sequence[float] = THRESHOLD
     chart = _chart(scene, name, f"Distance from {reference.GetName()}", errors)
     for made in (errors, summary, chart):
         place_beside(made, node)
-    return Comparison(evaluation, errors, summary, chart)
+    return PointComparison(evaluation, errors, summary, chart)
 
 
 def error_columns(evaluation: Evaluation) -> dict[str, list]:

@@ -99,7 +99,7 @@ def read_proposal(node) -> Proposal | None:
             return None
         landmarks = {
             name: ProposedLandmark(
-                tuple(map(float, entry["position"])) if entry["position"] else None,
+                _position(entry["position"]),
                 entry["presence"],
                 entry["confidence"],
                 entry["radius90"],
@@ -199,7 +199,8 @@ class HardeningWatch:
     def _local(self, world: np.ndarray) -> tuple[float, float, float]:
         local = [0.0, 0.0, 0.0]
         self._node.TransformPointFromWorld(world, local)
-        return tuple(local)
+        x, y, z = local
+        return x, y, z
 
 
 def _places(node) -> _Places:
@@ -211,3 +212,10 @@ def _places(node) -> _Places:
         np.array([node.GetNthControlPointPositionWorld(k) for k in indices]).reshape(-1, 3),
         {name: world_position(node, entry.position) for name, entry in entries if entry.position is not None},
     )
+
+
+def _position(stored: Sequence[float] | None) -> tuple[float, float, float] | None:
+    if not stored:
+        return None
+    x, y, z = map(float, stored)
+    return x, y, z

@@ -140,8 +140,10 @@ class Review:
     def swap_sides(self, name: str) -> None:
         """Exchange the positions of a landmark and its partner on the other side."""
         partner = self._proposal().partner(name)
-        indices = [self._index(name), self._index(partner)]
-        if None in indices:
+        if partner is None:
+            return
+        indices = [index for index in (self._index(name), self._index(partner)) if index is not None]
+        if len(indices) < 2:
             return
         places = [self._place(k) for k in indices]
         with slicer.util.NodeModify(self.node):

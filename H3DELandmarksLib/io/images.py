@@ -69,8 +69,8 @@ def read_volume(path: str | Path, pixel_size: PixelSize | None = None) -> Volume
     return volume
 
 
-def write_volume(path: str | Path, volume: Volume) -> None:
-    """Write a scan, compressed; a file of that name is replaced only when the new one is complete.
+def write_volume(path: str | Path, volume: Volume, compress: bool = True) -> None:
+    """Write a scan; a file of that name is replaced only when the new one is complete.
 
     Args:
         path: .nrrd, .nii, .nii.gz or .mha. NIfTI keeps positions to about seven digits, the others exactly.
@@ -87,7 +87,7 @@ def write_volume(path: str | Path, volume: Volume) -> None:
         raise InputError(f"'{path}' cannot be written, because NIfTI holds no sheared scans: choose .nrrd instead.")
     try:
         with _quiet_itk(), replaced_when_complete(path) as temporary:
-            sitk.WriteImage(_image_from_volume(volume), str(temporary), True)
+            sitk.WriteImage(_image_from_volume(volume), str(temporary), compress)
     except (RuntimeError, OSError) as error:
         raise InputError(f"'{path}' cannot be written: check that the folder exists and has space.") from error
 

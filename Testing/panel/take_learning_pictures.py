@@ -2,7 +2,7 @@
 
     python Testing/panel/take_learning_pictures.py FOLDER
 
-Everything is real: a scan is detected, reviewed and added to a training set of simulated jaws, the set is checked, the
+Everything is real: a scan is detected, reviewed and added to cases of simulated jaws, the cases are checked, the
 bundled model is retrained for a few steps, compared, and scans are ranked. Takes about a quarter of an hour.
 """
 
@@ -59,7 +59,7 @@ def curve_image(chart):
 
 
 def write_jaws(folder, scans):
-    """A training set of simulated jaws, with two points of the last one exchanged, and a folder of new scans.
+    """Cases of simulated jaws, with two points of the last one exchanged, and a folder of new scans.
 
     Simulating them takes minutes, so those of an earlier call are taken where there are any.
     """
@@ -134,7 +134,7 @@ def detect_and_accept(stage):
 
 
 def keep_and_check(stage, jaws):
-    """The case is added, and the set is checked; the first finding that names a point is looked at."""
+    """The case is added, and the cases are checked; the first finding that names a point is looked at."""
     from test_training_set import choose_finding, finding_rows
 
     learning, ui = stage.panel.learning, stage.panel.learning.ui

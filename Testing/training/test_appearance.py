@@ -1,15 +1,18 @@
 """Random changes of intensities: within the range, repeatable, and each as it is named."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
+from typed import augmentation
 
 from H3DELandmarksLib.training.augmentation import Appearance, gaussian_blur
 
-SETTINGS = {"contrast": 0.5, "brightness": 0.3, "gamma": 0.5, "noise": 0.2, "blur": 1.0}
+SETTINGS = augmentation(contrast=0.5, brightness=0.3, gamma=0.5, noise=0.2, blur=1.0)
 IMAGE = torch.from_numpy(np.random.default_rng(0).random((9, 8, 7), dtype=np.float32))
 NONE = Appearance(contrast=1, brightness=0, exponent=1, blur=0, noise=0, seed=1)
 
@@ -22,7 +25,7 @@ def test_values_stay_within_the_range_and_the_same_seed_gives_the_same_image(see
 
 
 def test_without_settings_nothing_changes():
-    torch.testing.assert_close(Appearance.draw({}, np.random.default_rng(1)).apply(IMAGE), IMAGE)
+    torch.testing.assert_close(Appearance.draw(augmentation(), np.random.default_rng(1)).apply(IMAGE), IMAGE)
 
 
 def test_each_change_is_what_its_name_says():
@@ -51,6 +54,6 @@ def test_blur_is_that_of_scipy(shape, sigma):
 
 
 def test_a_share_of_images_is_distorted():
-    drawn = [Appearance.draw({**SETTINGS, "distortion_share": 0.3}, np.random.default_rng(s)) for s in range(400)]
+    drawn = [Appearance.draw(replace(SETTINGS, distortion_share=0.3), np.random.default_rng(s)) for s in range(400)]
     for name, neutral in (("contrast", 1.0), ("brightness", 0.0), ("exponent", 1.0)):
         assert 0.2 < np.mean([getattr(a, name) != neutral for a in drawn]) < 0.4

@@ -112,9 +112,9 @@ def test_a_run_ends_with_a_package_that_verifies_and_detects(project, finished):
 
 def test_the_manifest_and_the_card_say_what_it_was_trained_on_but_not_where_it_lay(project, finished):
     package = open_package(finished / "package")
-    assert package.manifest["training"]["data"]["split"]["test"] == ["case4"]
-    assert package.manifest["accuracy"]["test"]["cases"]
-    assert str(project) not in json.dumps(package.manifest) + package.model_card()
+    assert package.manifest.training["data"]["split"]["test"] == ["case4"]
+    assert package.manifest.accuracy["test"]["cases"]
+    assert str(project) not in json.dumps(package.content) + package.model_card()
     assert "the top blob" in package.model_card() and "Not for clinical use" in package.model_card()
 
 

@@ -127,8 +127,8 @@ def test_a_cancelled_training_is_resumed_in_another_slicer(panel, open_panel, sc
     again = open_panel().learning  # as after a restart: the folder is remembered
     click(again.ui.retrainSection)
     assert again.ui.retrainLabel.text == told.removeprefix("Cancelled. ")
-    run = again.retrain._newest
-    step = run.record.step
+    run = again.retrain._newest.record
+    step = run.step
     assert step > 2 and run.state == "cancelled"
     click(again.ui.resumeButton)
     wait_until(lambda: not again.retrain.progress.isRunning or step_of(again) > step)

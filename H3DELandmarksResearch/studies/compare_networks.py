@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folds = stored_folds(configuration.record.id, configuration, options.fold_count)
     unknown = sorted(set(options.networks or ()) - set(plan.networks))
     if unknown:
-        raise InputError(f"There is no network {', '.join(unknown)}: choose from {', '.join(plan['networks'])}.")
+        raise InputError(f"There is no network {', '.join(unknown)}: choose from {', '.join(plan.networks)}.")
     names = options.networks or list(plan.networks)
     cases: dict[str, Case] = {}
     for fold in range(len(folds)) if options.folds is None else options.folds:

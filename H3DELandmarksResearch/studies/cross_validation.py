@@ -153,7 +153,7 @@ def write_table(configuration: Configuration, work: Path, count: int, output: Pa
     spread = float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
     stages = read_configuration(work / f"fold-{min(errors)}" / "configuration.json").record.stages
     lines = [
-        f"# Cross-validation of {configuration.values['id']}",
+        f"# Cross-validation of {configuration.record.id}",
         "",
         f"`{command}`; whole detection, no pose given; {len(errors)} of {count} folds done; steps: "
         + ", ".join(f"{stage.name} {stage.training.steps}" for stage in stages)

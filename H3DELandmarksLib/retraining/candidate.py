@@ -39,6 +39,14 @@ from H3DELandmarksLib.training.calibration import Evidence, fit_calibration, gat
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
 from H3DELandmarksLib.training.loop import half_precision
 
+# Errors on cases that the network learnt from are too small; this makes up for it, by guess.
+SEEN_BEFORE = 1.5
+MAX_TRAINING_CASES = 4
+DRAFT = ".draft"
+# What the card of a retrained model says begins so.
+RETRAINED = "Retrained on "
+NOT_STATED = "not stated"
+
 
 class RunDataset:
     """Cases with their images, read once.
@@ -84,11 +92,6 @@ class RunDataset:
                     f"The model reads {reads}, and the case '{case.id}' is none: keep such cases in a folder of their own."
                 )
         return loaded
-
-
-# Errors on cases that the network learnt from are too small; this makes up for it, by guess.
-SEEN_BEFORE = 1.5
-MAX_TRAINING_CASES = 4
 
 
 def neutral_calibration(record: RunRecord, base: ModelPackage | None) -> CalibrationData:
@@ -154,11 +157,6 @@ def _evidence(detector: Detector, cases: Sequence[Case], check_cancelled: Callab
         check_cancelled()
         predictions.append(detector.findings(case.volume, progress=lambda fraction, message: check_cancelled()))
     return gather_evidence(predictions, cases, detector.shape)
-
-
-DRAFT = ".draft"
-RETRAINED = "Retrained on "
-NOT_STATED = "not stated"
 
 
 def build_candidate(

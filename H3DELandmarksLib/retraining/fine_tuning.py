@@ -43,6 +43,10 @@ from H3DELandmarksLib.retraining.plan import (
 
 # How far from its middle, as a part of its half size, a crop may be asked for one more landmark.
 WITHIN = 0.8
+# The base's cases count as this many at most, so that a different population shows.
+MAX_BASE_CASES = 10.0
+# Subjects from which a calibration can be learnt; below, that of the base stays.
+ENOUGH_TO_CALIBRATE = 8
 
 
 def adapted_stages(
@@ -144,10 +148,6 @@ def _join_nearest(
             drafts[number].join(names)
 
 
-# The base's cases count as this many at most, so that a different population shows.
-MAX_BASE_CASES = 10.0
-
-
 def blended_shape(
     base: ShapeModel,
     base_names: Mapping[str, str],
@@ -228,10 +228,6 @@ def _placed(points: np.ndarray, mean: np.ndarray, alike: np.ndarray, canonical_p
     if canonical_pose:
         return rigid_fit(mean[common], points[common]).to_model(points)
     return points - (points[common] - mean[common]).mean(axis=0)
-
-
-# Subjects from which a calibration can be learnt; below, that of the base stays.
-ENOUGH_TO_CALIBRATE = 8
 
 
 def plan_fine_tuning(

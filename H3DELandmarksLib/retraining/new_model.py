@@ -39,6 +39,10 @@ MAX_VOXELS = 600_000
 FILLED_IN_SEARCH, FILLED = 0.6, 0.7
 # A closer look with voxels that are not much finer shows nothing new.
 FINER = 0.7
+FIRST_VERSION = "0.1.0"
+MODEL_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+# Degrees between the poses of two subjects from which scans count as lying in any pose.
+ANY_POSE = 35.0
 
 
 @dataclass(frozen=True)
@@ -157,12 +161,6 @@ def _stage(
         training=replace(USUAL_TRAINING, sigma=1.0, **planned),
         augmentation=augmentation,
     )
-
-
-FIRST_VERSION = "0.1.0"
-MODEL_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-# Degrees between the poses of two subjects from which scans count as lying in any pose.
-ANY_POSE = 35.0
 
 
 def plan_new_model(

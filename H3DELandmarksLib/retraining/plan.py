@@ -26,6 +26,8 @@ STRONG = {"contrast": 0.25, "brightness": 0.06, "gamma": 0.3, "noise": 0.03, "bl
 RATE, EARLY_RATE = 0.5, 0.1
 FROZEN_BELOW = 8  # cases that cannot move the layers which read the image without bending them to these scans
 CHECKPOINT_SECONDS = 30.0
+USUAL_SHARE, MAX_SHARE = 0.2, 0.5  # of the subjects, to hold out
+VALIDATION_BLOCK = 5  # subjects of which one validates
 
 
 def steps_for(cases: int, wanted: int | None = None) -> int:
@@ -78,10 +80,6 @@ def _loss_for(stage: StageDesign) -> Loss:
     """The loss that writes what the stage's decoding reads."""
     fitting = (name for name, method in LOSS_DECODING.items() if method == stage.decoding.method)
     return next(fitting, DEFAULT_LOSS)
-
-
-USUAL_SHARE, MAX_SHARE = 0.2, 0.5
-VALIDATION_BLOCK = 5
 
 
 def choose_subsets(

@@ -20,6 +20,13 @@ SHARE = 0.9
 # Extra cases with the error of all landmarks: few cases speak for each landmark.
 SHRINKAGE = 10.0
 LEVELS = np.linspace(0.8, 1.0, 81)
+# What a scan that was cut off on purpose counts for the probability of presence: such scans are rarer in practice.
+TRUNCATED_WEIGHT = 0.5
+# A scan is familiar where at least half of the points found lie within this many tolerances of the truth.
+ROUGHLY_RIGHT = 2.0
+# The share of familiar scans that must not lose trust.
+KEPT = 0.99
+TRUNCATED = "-truncated"
 
 
 def radii(error: np.ndarray, share: float = SHARE) -> np.ndarray:
@@ -73,15 +80,6 @@ def _radii_at(error: np.ndarray, levels: np.ndarray) -> np.ndarray:
     usual = (np.nansum(error, axis=0) + SHRINKAGE * np.nanmean(error)) / (count + SHRINKAGE)
     scores = (error / usual)[np.isfinite(error)]
     return np.quantile(scores, levels)[:, None] * usual
-
-
-# What a scan that was cut off on purpose counts for the probability of presence: such scans are rarer in practice.
-TRUNCATED_WEIGHT = 0.5
-# A scan is familiar where at least half of the points found lie within this many tolerances of the truth.
-ROUGHLY_RIGHT = 2.0
-# The share of familiar scans that must not lose trust.
-KEPT = 0.99
-TRUNCATED = "-truncated"
 
 
 def truncated_case(case: Case, rng: np.random.Generator) -> Case:

@@ -10,7 +10,7 @@ import torch
 
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import ShapeModel
-from H3DELandmarksLib.formats.manifest import Intensity, ModelDescription
+from H3DELandmarksLib.formats.manifest import Intensity, ModelDescription, StageDesign
 from H3DELandmarksLib.formats.reading import build
 from H3DELandmarksLib.formats.training import Augmentation, Training, TrainingStage
 from H3DELandmarksLib.training.loop import StageTrainer
@@ -31,16 +31,13 @@ TINY_NETWORK = {
 
 def training_stage(**entries: Any) -> TrainingStage:
     """A stage with a tiny network for as many landmarks as its first group names."""
-    groups = entries["groups"]
-    settings = {**TINY_NETWORK["settings"], "landmarks": len(groups[0]["landmarks"])}
-    usual = {
-        "name": "toy",
-        "network": {**TINY_NETWORK, "settings": settings},
-        "spacing_mm": 1.0,
-        "shape": [32, 32, 32],
-        "training": {"steps": 1, "learning_rate": 1e-3},
-    }
-    return build(TrainingStage, {**usual, **entries})
+    return build(TrainingStage, {**_usual_design(entries), "training": {"steps": 1, "learning_rate": 1e-3}, **entries})
+
+
+def _usual_design(entries: Mapping[str, Any]) -> dict[str, Any]:
+    settings = {**TINY_NETWORK["settings"], "landmarks": len(entries["groups"][0]["landmarks"])}
+    network = {**TINY_NETWORK, "settings": settings}
+    return {"name": "toy", "network": network, "spacing_mm": 1.0, "shape": [32, 32, 32]}
 
 
 def training(**entries: Any) -> Training:
@@ -72,8 +69,8 @@ def crop_sampler(
     stage: Mapping[str, Any], scheme: LandmarkScheme, shape: ShapeModel, changes: Mapping[str, Any]
 ) -> CropSampler:
     """A sampler from entries of a configuration."""
-    entries = {name: value for name, value in stage.items() if name not in ("decoding", "training")}
-    return CropSampler(typed_stage(entries), scheme, shape, augmentation(**changes))
+    design = {name: value for name, value in stage.items() if name != "training"}
+    return CropSampler(build(StageDesign, {**_usual_design(design), **design}), scheme, shape, augmentation(**changes))
 
 
 def stage_trainer(

@@ -13,6 +13,15 @@ import pytest
 from H3DELandmarksLib.core.errors import MissingDependencyError, ModelPackageError
 from H3DELandmarksLib.models import available_models, find_model, install_model, open_package, registry, write_package
 
+# A network of few channels, built in milliseconds.
+TINY = {
+    "stem_channels": [4, 8],
+    "dims": [8, 8, 16, 16],
+    "depths": [1, 1, 1, 1],
+    "decoder_dims": [8, 8, 8],
+    "fine_dims": [4, 4],
+    "output_stride": 2,
+}
 MANIFEST = {
     "schema_version": 1,
     "id": "toy-skull",
@@ -35,7 +44,7 @@ MANIFEST = {
     "stages": [
         {
             "name": "localizer",
-            "network": {"architecture": "toy", "settings": {"width": 4}},
+            "network": {"architecture": "h3denet", "settings": {**TINY, "landmarks": 2}},
             "weights": {"file": "localizer.safetensors"},
             "spacing_mm": 2.0,
             "shape": [64, 64, 64],
@@ -45,7 +54,7 @@ MANIFEST = {
         },
         {
             "name": "refiner",
-            "network": {"architecture": "toy", "settings": {}},
+            "network": {"architecture": "h3denet", "settings": {**TINY, "landmarks": 1}},
             "weights": {"file": "refiner.safetensors"},
             "spacing_mm": 0.5,
             "shape": [32, 32, 16],

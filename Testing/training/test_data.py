@@ -94,9 +94,7 @@ def test_an_unknown_reader_is_refused_with_the_known_ones(project):
         configuration(project, reader="telepathy")
 
 
-@pytest.mark.parametrize(
-    ("text", "message"), [("{", "no JSON"), ("{}", "missing"), (None, "does not exist")]
-)
+@pytest.mark.parametrize(("text", "message"), [("{", "no JSON"), ("{}", "missing"), (None, "does not exist")])
 def test_a_bad_configuration_is_told_in_one_sentence(tmp_path, text, message):
     path = tmp_path / "bad.json"
     if text is not None:

@@ -335,9 +335,9 @@ def test_only_what_the_manifest_names_leaves_a_zip_file(homes, package, tmp_path
     with zipfile.ZipFile(archive, "a") as file:
         for name in ("../evil.py", "/evil.py", "run.py", "sub/evil.py"):
             file.writestr(name, "boom")
-    before = {path for path in tmp_path.rglob("*")}
+    before = set(tmp_path.rglob("*"))
     installed = install_model(archive)
-    new = {path for path in tmp_path.rglob("*")} - before
+    new = set(tmp_path.rglob("*")) - before
     assert {path.name for path in new - {installed.path}} == {"manifest.json", "model-card.md", *WEIGHTS}
 
 

@@ -1,7 +1,6 @@
 """Another scheme than the base's: channels are taken over by name, groups and the mean shape follow."""
 
 from copy import deepcopy
-
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_projects import SCHEME, SHAPE, TOY_NETWORK, localizer, toy_base, toy_project, with_chin
 
-from H3DELandmarksLib.networks.arrays import to_array
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel, cube_rotations
@@ -21,6 +19,7 @@ from H3DELandmarksLib.formats.reading import build
 from H3DELandmarksLib.formats.schemes import SchemeHistory, SchemeStep
 from H3DELandmarksLib.models import ModelPackage
 from H3DELandmarksLib.networks import build_network
+from H3DELandmarksLib.networks.arrays import to_array
 from H3DELandmarksLib.retraining.fine_tuning import adapted_stages, blended_shape, names_in_base, plan_fine_tuning
 from H3DELandmarksLib.retraining.run import retrain, start_run
 from H3DELandmarksLib.training.warm_start import load_initial_weights, matching_channels

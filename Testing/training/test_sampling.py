@@ -130,5 +130,5 @@ def test_a_share_of_samples_lies_elsewhere_in_the_scan_and_a_share_holds_no_anat
         for k in np.flatnonzero(sample.presence == 1):
             assert sample.image[tuple(np.round(sample.index[k]).astype(int))] > 0.5 * BRIGHTNESS[k]
     assert all((sample.presence == 0).all() for sample in empty)
-    assert all(0 <= s.image.min() and s.image.max() <= 1 and s.image.dtype == torch.float32 for s in empty)
+    assert all(s.image.min() >= 0 and s.image.max() <= 1 and s.image.dtype == torch.float32 for s in empty)
     assert len({round(float(sample.image.std()), 6) for sample in empty}) > 40

@@ -125,7 +125,7 @@ class StageDesign:
         network: architecture and settings.
         spacing_mm: edge of a voxel of the crops.
         shape: voxels of a crop along I, J, K; one along K for radiographs, I to the right and J down.
-        poses: "scan": crops lie along the patient's axes; "cube-rotations": the anatomy is searched in all 24 turns of a
+        poses: "scan": crops lie along the patient's axes; "cube-rotations": it is searched in all 24 turns of a
             cube; "found": crops lie in the frame of the anatomy that an earlier stage has found.
         groups: landmarks of each pass of the network.
         views: 2: the mirrored crop is looked at, too.

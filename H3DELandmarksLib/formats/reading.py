@@ -2,7 +2,7 @@
 
 A format is a frozen standard-library dataclass whose fields say what a file may hold. Where pydantic is installed it
 checks types, ranges and choices; in a Slicer in which nothing has been installed yet, the same record is built from the
-same type hints, so that models can be listed there. What one entry demands of another stands in ``__post_init__`` of the
+same type hints, so that models can be listed there. What entries demand of others stands in ``__post_init__`` of the
 dataclass and raises ValueError. Entries that a format does not know are refused in either case.
 """
 

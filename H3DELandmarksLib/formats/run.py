@@ -1,6 +1,6 @@
 """``run.json``: what a retraining has decided, which cases it uses, and how far it is.
 
-`RunDecision` is what a plan decides; `RunRecord` adds how far the work is and is the whole file; `RunFolder` is a record
+`RunDecision` is what a plan decides; `RunRecord` adds how far the work is: the whole file; `RunFolder` is a record
 with the folder in which it is kept. Whoever asks about retrainings, the command line or the panel, reads them here::
 
     for run in list_runs(folder):          # the newest first; needs neither PyTorch nor pydantic

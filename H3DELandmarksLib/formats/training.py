@@ -65,7 +65,7 @@ class Training:
         early_rate: factor of the learning rate of early layers; 0 freezes them.
         validate_every, checkpoint_seconds: between two validations (steps) and two checkpoints.
         seed: of everything that is drawn.
-        loss: name of the loss; `sigma`, `radius`, `worst`, `mask_absent`, `hard_negatives` and `radii` are its settings.
+        loss: name of the loss; `sigma`, `radius`, `worst`, `mask_absent`, `hard_negatives` and `radii` its settings.
     """
 
     steps: PositiveCount
@@ -280,7 +280,7 @@ class TrainingConfiguration(ModelDescription):
         stages: in the order in which they look.
         tolerance_mm: error up to which a position counts as right.
         thresholds_mm: of success rates in the report.
-        own_frame: whether cases are turned onto the mean shape; follows from the stages' poses and must agree with them.
+        own_frame: whether cases are turned onto the mean shape; follows from the stages' poses and must agree.
         start_from: model whose weights training begins with.
         show_scans: whether the model card may show scans.
         cross_conformal: whether radii are learnt from calibration and test cases in turn.

@@ -89,7 +89,7 @@ class RunDataset:
             if is_radiograph(loaded[-1].volume) != self._record.is_2d:
                 reads = "radiographs" if self._record.is_2d else "volumes"
                 raise InputError(
-                    f"The model reads {reads}, and the case '{case.id}' is none: keep such cases in a folder of their own."
+                    f"The model reads {reads}, and the case '{case.id}' is none: keep such cases in another folder."
                 )
         return loaded
 

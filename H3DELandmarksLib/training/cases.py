@@ -61,7 +61,7 @@ def prepare_case(case: Case, model: ModelDescription, shape: ShapeModel, canonic
         case: scan and landmarks.
         model: says how stored values are read.
         shape: mean shape that defines the model frame.
-        canonical_pose: whether networks see the anatomy in the shape's frame (True) or along the patient's axes (False).
+        canonical_pose: whether networks see the anatomy in the shape's frame (True) or along the patient's (False).
     """
     volume = canonical(case.volume)
     intensity = IntensityMapping.for_volume(model.intensity, volume)

@@ -7,6 +7,15 @@ import numpy as np
 
 from H3DELandmarksLib.models import ModelPackage, write_package
 
+# A network of few channels, built in milliseconds.
+TINY = {
+    "stem_channels": [4, 8],
+    "dims": [8, 8, 16, 16],
+    "depths": [1, 1, 1, 1],
+    "decoder_dims": [8, 8, 8],
+    "fine_dims": [4, 4],
+    "output_stride": 2,
+}
 MANIFEST = {
     "schema_version": 1,
     "id": "toy",
@@ -27,7 +36,7 @@ MANIFEST = {
     "stages": [
         {
             "name": "localizer",
-            "network": {"architecture": "h3denet", "settings": {"landmarks": 2}},
+            "network": {"architecture": "h3denet", "settings": {**TINY, "landmarks": 2}},
             "weights": {"file": "a.safetensors"},
             "spacing_mm": 2.0,
             "shape": [64, 64, 64],

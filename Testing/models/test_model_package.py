@@ -11,10 +11,17 @@ import numpy as np
 import pytest
 
 from H3DELandmarksLib.core.errors import MissingDependencyError, ModelPackageError
-from H3DELandmarksLib.formats import reading
 from H3DELandmarksLib.models import available_models, find_model, install_model, open_package, registry, write_package
-from H3DELandmarksLib.models import package as package_module
 
+# A network of few channels, built in milliseconds.
+TINY = {
+    "stem_channels": [4, 8],
+    "dims": [8, 8, 16, 16],
+    "depths": [1, 1, 1, 1],
+    "decoder_dims": [8, 8, 8],
+    "fine_dims": [4, 4],
+    "output_stride": 2,
+}
 MANIFEST = {
     "schema_version": 1,
     "id": "toy-skull",
@@ -37,7 +44,7 @@ MANIFEST = {
     "stages": [
         {
             "name": "localizer",
-            "network": {"architecture": "h3denet", "settings": {"landmarks": 2}},
+            "network": {"architecture": "h3denet", "settings": {**TINY, "landmarks": 2}},
             "weights": {"file": "localizer.safetensors"},
             "spacing_mm": 2.0,
             "shape": [64, 64, 64],
@@ -47,7 +54,7 @@ MANIFEST = {
         },
         {
             "name": "refiner",
-            "network": {"architecture": "h3denet", "settings": {"landmarks": 1}},
+            "network": {"architecture": "h3denet", "settings": {**TINY, "landmarks": 1}},
             "weights": {"file": "refiner.safetensors"},
             "spacing_mm": 0.5,
             "shape": [32, 32, 16],
@@ -59,7 +66,7 @@ MANIFEST = {
     "shape_model": {"file": "shape.safetensors"},
     "calibration": {
         "presence": {"scale": 1.0, "bias": 0.0},
-        "confidence": {"weights": [0.0, 1.0, 0.0, 0.0], "tolerance_mm": 2.0},
+        "confidence": {"weights": [0.0, 1.0], "tolerance_mm": 2.0},
         "radius90_mm": [1.5, 2.5],
     },
     "training": {"date": "2026-01-01"},
@@ -152,7 +159,7 @@ def test_an_existing_folder_is_replaced_only_on_request(package):
 
 
 def test_an_invalid_manifest_is_not_written(tmp_path):
-    with pytest.raises(ModelPackageError, match="'id'"):
+    with pytest.raises(ModelPackageError, match="id"):
         write_package(tmp_path / "p", {**MANIFEST, "id": "Toy Skull"}, WEIGHTS, CARD)
     with pytest.raises(ModelPackageError, match=r"must name the same files, unlike shape\.safetensors"):
         write_package(tmp_path / "p", MANIFEST, {f: w for f, w in WEIGHTS.items() if f != "shape.safetensors"}, CARD)
@@ -162,7 +169,7 @@ def test_an_invalid_manifest_is_not_written(tmp_path):
 
 
 def test_importing_models_does_not_import_torch_or_what_slicer_lacks():
-    code = "import H3DELandmarksLib.models, sys; print({'torch', 'pydantic', 'safetensors'} & set(sys.modules))"
+    code = "import H3DELandmarksLib.models, sys; print({'torch', 'jsonschema', 'safetensors'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 
@@ -211,7 +218,7 @@ def test_a_path_without_a_package_is_named(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": NaN}'])
 def test_a_damaged_manifest_is_refused(package, text):
     (package.path / "manifest.json").write_text(text)
-    with pytest.raises(ModelPackageError, match="manifest.json"):
+    with pytest.raises(ModelPackageError, match=r"manifest\.json of .* "):
         open_package(package.path)
 
 
@@ -222,26 +229,22 @@ def set_radii(manifest):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.pop("title"), "'title'"),
-        (lambda m: m.update(max_spacing=1), "'max_spacing'.*'max_spacing_mm'"),
-        (lambda m: m.update(version="1"), "'version'"),
-        (lambda m: m["stages"][1].update(spacing_mm=0), r"'stages\[1\].spacing_mm'"),
-        (lambda m: m["stages"][0].update(poses="any"), r"'stages\[0\].poses'.*scan"),
-        (lambda m: m["stages"][1].update(shape=[8, 8]), r"'stages\[1\].shape"),
-        (lambda m: m["stages"][0]["weights"].update(file="../x.safetensors"), r"'stages\[0\].weights.file'"),
-        (lambda m: m["stages"][0]["weights"].update(sha256="0"), r"'stages\[0\].weights.sha256'"),
-        (lambda m: m["stages"][0]["network"]["settings"].update(width=4), r"'stages\[0\].network'.*width"),
-        (lambda m: m["stages"][0]["network"]["settings"].update(landmarks=3), r"'stages\[0\]'.*groups"),
-        (lambda m: m.update(intensity={"method": "percentile", "low": 1, "high": 101}), "'intensity'"),
-        (lambda m: m["intensity"].update(low=1500), "'intensity'.*low"),
+        (lambda m: m.pop("title"), "title"),
+        (lambda m: m.update(max_spacing=1), "max_spacing"),
+        (lambda m: m.update(version="1"), "version"),
+        (lambda m: m["stages"][1].update(spacing_mm=0), r"stages\[1\].spacing_mm"),
+        (lambda m: m["stages"][0].update(poses="any"), r"stages\[0\].poses"),
+        (lambda m: m["stages"][1].update(shape=[8, 8]), r"stages\[1\].shape"),
+        (lambda m: m["stages"][0]["weights"].update(file="../x.safetensors"), r"stages\[0\].weights.file"),
+        (lambda m: m["stages"][0]["weights"].update(sha256="0"), r"stages\[0\].weights.sha256"),
+        (lambda m: m["stages"][0]["decoding"].pop("method"), r"stages\[0\].decoding"),
+        (lambda m: m.update(intensity={"method": "percentile", "low": 1, "high": 101}), "intensity.high"),
+        (lambda m: m["intensity"].update(low=1500), "intensity"),
         (lambda m: m["scheme"]["pairs"].append(["L", "X"]), "scheme"),
-        (
-            lambda m: m["stages"][1]["groups"][0].update(landmarks=["X"]),
-            r"stages\[1\].groups\[0\].landmarks: 'X'",
-        ),
-        (set_radii, "calibration.radius90_mm: 1 radii"),
-        (lambda m: m["shape_model"].update(file="refiner.safetensors"), "SHA-256"),
-        (lambda m: m.update(schema_version=2), "schema_version.*update"),
+        (lambda m: m["stages"][1]["groups"][0].update(landmarks=["X"]), r"stages\[1\].groups\[0\].landmarks"),
+        (set_radii, "calibration.radius90_mm"),
+        (lambda m: m["shape_model"].update(file="refiner.safetensors"), "named with different SHA-256"),
+        (lambda m: m.update(schema_version=2), "newer"),
     ],
 )
 def test_an_invalid_manifest_is_refused_with_field_and_reason(package, change, message):
@@ -250,15 +253,13 @@ def test_an_invalid_manifest_is_refused_with_field_and_reason(package, change, m
         open_package(package.path)
 
 
-def test_without_pydantic_packages_open_but_are_not_installed(package, homes, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pydantic", None)
-    monkeypatch.setattr(package_module, "can_validate", lambda: False)
-    reading._adapter.cache_clear()
+def test_without_jsonschema_packages_open_but_are_not_installed(package, homes, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jsonschema", None)
     assert open_package(package.path).id == "toy-skull"
-    with pytest.raises(MissingDependencyError, match="pydantic"):
+    with pytest.raises(MissingDependencyError, match="jsonschema: install it"):
         install_model(package.path)
     edit_manifest(package.path, lambda m: m.pop("calibration"))
-    with pytest.raises(ModelPackageError, match="calibration"):
+    with pytest.raises(ModelPackageError, match="is not complete"):
         open_package(package.path)
 
 

@@ -1,6 +1,7 @@
 """Another scheme than the base's: channels are taken over by name, groups and the mean shape follow."""
 
 from copy import deepcopy
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ from toy_projects import SCHEME, SHAPE, TOY_NETWORK, localizer, toy_base, toy_pr
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel, cube_rotations
-from H3DELandmarksLib.formats.manifest import Group, StageDesign
+from H3DELandmarksLib.formats.manifest import Group, Stage, StageDesign
 from H3DELandmarksLib.formats.reading import build
 from H3DELandmarksLib.formats.schemes import SchemeHistory, SchemeStep
 from H3DELandmarksLib.models import ModelPackage
 from H3DELandmarksLib.networks import build_network
+from H3DELandmarksLib.networks.arrays import to_array
 from H3DELandmarksLib.retraining.fine_tuning import adapted_stages, blended_shape, names_in_base, plan_fine_tuning
 from H3DELandmarksLib.retraining.run import retrain, start_run
 from H3DELandmarksLib.training.warm_start import load_initial_weights, matching_channels
@@ -64,12 +66,19 @@ def test_known_landmarks_answer_as_before_and_new_ones_start_fresh(tmp_path, kin
 class FromMemory(ModelPackage):
     """A package whose only weights are those of a network in memory."""
 
+    class Manifest(NamedTuple):
+        """As much of a manifest as is asked for."""
+
+        id: str
+        version: str
+        stages: tuple[Stage, ...]
+
     def __init__(self, stage, network):
-        super().__init__(None, {"id": "m", "version": "1.0.0", "stages": [stage]})
+        super().__init__(None, FromMemory.Manifest("m", "1.0.0", (build(Stage, stage),)), {})
         object.__setattr__(self, "network", network)
 
     def load_weights(self, file):
-        return {name: value.numpy() for name, value in self.network.state_dict().items()}
+        return {name: to_array(value) for name, value in self.network.state_dict().items()}
 
 
 def read(kind, output, channel):
@@ -168,7 +177,8 @@ def test_without_its_counterpart_a_landmark_leaves_the_stage_of_both_sides():
 
 
 def test_a_stage_that_loses_all_its_landmarks_is_gone():
-    only = {**SIDES, "groups": [{"landmarks": ["earR"], "mirrored": False}, {"landmarks": ["earL"], "mirrored": True}]}
+    groups = [{"landmarks": ["earR"], "mirrored": False}, {"landmarks": ["earL"], "mirrored": True}]
+    only = {**SIDES, "network": {"architecture": "h3denet", "settings": {"landmarks": 1}}, "groups": groups}
     assert adapted("top", stages=(ALL, only)) == {"localizer": [["top"]]}
 
 

@@ -31,11 +31,13 @@ class SampleDataLogic:
         thumbnailFileName=None,
         loadFileTypes=None,
         loadFiles=None,
-        loadFileProperties={},
+        loadFileProperties=None,
         checksums=None,  # noqa: B006
         loadFileType=None,
     ):
         """Show a sample in a category."""
+        if loadFileProperties is None:
+            loadFileProperties = {}
         source = SampleDataSource(
             sampleName=sampleName,
             uris=uris,

@@ -17,7 +17,7 @@ from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.formats.manifest import StageDesign
 from H3DELandmarksLib.formats.training import Augmentation
 from H3DELandmarksLib.networks.arrays import to_tensor
-from H3DELandmarksLib.training.augmentation import IntensityAugmentation, FovTruncation, synthetic_negative
+from H3DELandmarksLib.training.augmentation import FovTruncation, IntensityAugmentation, synthetic_negative
 from H3DELandmarksLib.training.cases import TrainingCase
 
 # Types that are sent as they are; others become float32 before.

@@ -1,6 +1,7 @@
 """Fine-tuning from corrected cases: five suffice to learn from, only what a person decided teaches, and it is told."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -55,7 +56,7 @@ def test_the_package_verifies_and_says_what_it_comes_from(small):
     project, base, record, candidate = small
     candidate.verify()
     lineage = candidate.manifest.training["lineage"]
-    assert lineage_of(candidate.manifest).base == base.reference
+    assert replace(lineage_of(candidate.manifest).base, lineage=None) == replace(base.reference, lineage=None)
     assert (candidate.id, candidate.version) == (base.id, "1.1.0")
     assert (lineage["base"]["id"], lineage["base"]["version"]) == (base.id, "1.0.0")
     assert [(row["id"], row["revision"]) for row in lineage["cases"]] == [(case.id, 1) for case in project.cases()]

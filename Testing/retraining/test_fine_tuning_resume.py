@@ -149,7 +149,6 @@ class Short:
 
 def test_a_batch_in_parts_gives_the_gradients_of_the_whole(given, tmp_path, caplog):
     shape = ShapeModel(SHAPE - SHAPE.mean(axis=0), np.ones(3))
-    stage = {name: value for name, value in localizer().items() if name != "weights"}
     settings = {
         "batch": 4,
         "learning_rate": 1e-3,
@@ -164,9 +163,10 @@ def test_a_batch_in_parts_gives_the_gradients_of_the_whole(given, tmp_path, capl
     points = [np.array([p.position for p in corrected(seed)]) for seed in range(2)]
     presences = ([1, 1, np.nan], [1, 0, 1])
     cases = [
-        prepare_case(Case(str(n), scan_of(n), LandmarkSet(SCHEME.names, p, there)), reading(high=1000), shape, False)
+        prepare_case(Case(str(n), scan_of(n), LandmarkSet(SCHEME.names, p, there)), reading(0, 1000), shape, False)
         for n, (p, there) in enumerate(zip(points, presences))
     ]
+    stage = {name: value for name, value in localizer().items() if name != "weights"}
     trainers = []
     for name in ("whole", "parts"):
         sampler = crop_sampler(stage, SCHEME, shape, {"shift_mm": 1})

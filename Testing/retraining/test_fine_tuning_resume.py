@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from toy_projects import FIRST_DAY, SCHEME, SHAPE, corrected, localizer, scan_of, toy_base, toy_project
+from typed import crop_sampler, reading, stage_trainer
 
 from H3DELandmarksLib.core.errors import Cancelled, InputError
 from H3DELandmarksLib.core.files import atomic_write
@@ -21,8 +22,7 @@ from H3DELandmarksLib.formats.run import read_run
 from H3DELandmarksLib.retraining.fine_tuning import plan_fine_tuning
 from H3DELandmarksLib.retraining.run import retrain, start_run
 from H3DELandmarksLib.training.cases import Case, prepare_case
-from H3DELandmarksLib.training.loop import MemoryPlan, StageTrainer, averaged_weights, read_curve
-from H3DELandmarksLib.training.sampling import CropSampler
+from H3DELandmarksLib.training.loop import MemoryPlan, averaged_weights, read_curve
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 6
@@ -162,15 +162,15 @@ def test_a_batch_in_parts_gives_the_gradients_of_the_whole(given, tmp_path, capl
     }
     points = [np.array([p.position for p in corrected(seed)]) for seed in range(2)]
     presences = ([1, 1, np.nan], [1, 0, 1])
-    manifest = {"intensity": {"method": "window", "low": 0, "high": 1000}}
     cases = [
-        prepare_case(Case(str(n), scan_of(n), LandmarkSet(SCHEME.names, p, there)), manifest, shape, False)
+        prepare_case(Case(str(n), scan_of(n), LandmarkSet(SCHEME.names, p, there)), reading(0, 1000), shape, False)
         for n, (p, there) in enumerate(zip(points, presences))
     ]
+    stage = {name: value for name, value in localizer().items() if name != "weights"}
     trainers = []
     for name in ("whole", "parts"):
-        sampler = CropSampler(localizer(), SCHEME, shape, {"shift_mm": 1})
-        trainers.append(StageTrainer(localizer(), settings, sampler, tmp_path / name, torch.device("cpu")))
+        sampler = crop_sampler(stage, SCHEME, shape, {"shift_mm": 1})
+        trainers.append(stage_trainer(stage, settings, sampler, tmp_path / name, torch.device("cpu")))
     Short(trainers[1].network, 1)
     with caplog.at_level(logging.WARNING):
         losses = [trainer._train_step(cases) for trainer in trainers]

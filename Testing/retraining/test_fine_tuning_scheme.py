@@ -9,12 +9,12 @@ import torch
 from flat_cases import NETWORK as FLAT_NETWORK
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_projects import SCHEME, SHAPE, TOY_NETWORK, localizer, toy_base, toy_project, with_chin
+from toy_projects import SCHEME, SHAPE, TOY_NETWORK, toy_base, toy_project, with_chin
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel, cube_rotations
-from H3DELandmarksLib.formats.manifest import Group, Stage, StageDesign
+from H3DELandmarksLib.formats.manifest import Group, StageDesign, WeightsFile
 from H3DELandmarksLib.formats.reading import build
 from H3DELandmarksLib.formats.schemes import SchemeHistory, SchemeStep
 from H3DELandmarksLib.models import ModelPackage
@@ -46,8 +46,7 @@ def settings_of(kind: str, landmarks: int) -> dict:
 def test_known_landmarks_answer_as_before_and_new_ones_start_fresh(tmp_path, kind, channels):
     torch.manual_seed(0)
     before, after = (build_network(**settings_of(kind, n)).eval() for n in (3, len(channels)))
-    stage = {**localizer(), "network": settings_of(kind, 3)}
-    package = FromMemory(stage, before)
+    package = FromMemory(before)
     fresh = deepcopy(after)
     load_initial_weights(after, package, "localizer", channels)
     image = torch.rand(1, 1, 64, 64) if kind == "radiograph" else torch.rand(1, 1, 32, 32, 32)
@@ -66,15 +65,22 @@ def test_known_landmarks_answer_as_before_and_new_ones_start_fresh(tmp_path, kin
 class FromMemory(ModelPackage):
     """A package whose only weights are those of a network in memory."""
 
+    class Stage(NamedTuple):
+        """As much of a stage as is asked for."""
+
+        name: str
+        weights: WeightsFile
+
     class Manifest(NamedTuple):
         """As much of a manifest as is asked for."""
 
         id: str
         version: str
-        stages: tuple[Stage, ...]
+        stages: tuple["FromMemory.Stage", ...]
 
-    def __init__(self, stage, network):
-        super().__init__(None, FromMemory.Manifest("m", "1.0.0", (build(Stage, stage),)), {})
+    def __init__(self, network):
+        stage = FromMemory.Stage("localizer", WeightsFile("localizer.safetensors", "0" * 64))
+        super().__init__(None, FromMemory.Manifest("m", "1.0.0", (stage,)), {})
         object.__setattr__(self, "network", network)
 
     def load_weights(self, file):

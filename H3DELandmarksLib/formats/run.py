@@ -47,7 +47,10 @@ RUN, PACKAGE, COMPARISON = "run.json", "package", "comparison.json"
 FORMAT_VERSION: Literal[2] = 2
 RUNNING: Literal["running"] = "running"
 CANCELLED, FAILED, DONE = "cancelled", "failed", "done"
-TRAIN, VALIDATION, HELD_OUT = "train", "validation", "held-out"
+Subset = Literal["train", "validation", "held-out"]
+TRAIN: Subset = "train"
+VALIDATION: Subset = "validation"
+HELD_OUT: Subset = "held-out"
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 SECONDS_BETWEEN_WRITES = 1.0
 SECONDS_UNTIL_FORGOTTEN = 60.0  # a run that goes on says so every few seconds
@@ -91,7 +94,7 @@ class RunCase:
     id: Text
     revision: PositiveCount
     sha256: Sha256
-    subset: Literal["train", "validation", "held-out"]
+    subset: Subset
     __pydantic_config__ = STRICT
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from H3DELandmarksLib.formats.manifest import Manifest, ModelDescription, StageDesign
 from H3DELandmarksLib.formats.reading import (
@@ -25,6 +25,7 @@ CALIBRATION = "calibration"
 Loss = Literal[
     "spatial-cross-entropy", "published-heatmap", "published-anchor", "gaussian-bce", "ball-bce", "published-hyatt"
 ]
+LOSSES: tuple[Loss, ...] = get_args(Loss)
 DEFAULT_LOSS: Loss = "spatial-cross-entropy"
 # Settings that each loss takes.
 LOSS_SETTINGS: dict[str, tuple[str, ...]] = {
@@ -175,7 +176,7 @@ class TrainingStage(StageDesign):
         return StageSettings(self.training, self.augmentation)
 
     @property
-    def design(self) -> dict[str, object]:
+    def design(self) -> dict[str, Any]:
         """The stage without its training, by the names of `StageDesign`."""
         return {entry.name: getattr(self, entry.name) for entry in fields(StageDesign)}
 

@@ -235,7 +235,7 @@ def candidate_manifest(record: RunRecord, base: ModelPackage | None) -> Manifest
 
 def _lineage(record: RunRecord, base: Manifest | None, settings: dict[str, Any], made: Mapping[str, str]) -> Lineage:
     """Base and cases by hash; no path, and no other word of a user."""
-    reference = record.base and record.base.reference
+    reference = None if record.base is None else record.base.reference
     if reference is not None and base is not None:
         reference = replace(reference, lineage=lineage_of(base))
     return replace(

@@ -24,6 +24,7 @@ from H3DELandmarksLib.formats.run import (
     RunCase,
     RunDecision,
     RunPlan,
+    Subset,
 )
 from H3DELandmarksLib.formats.schemes import SchemeHistory
 from H3DELandmarksLib.formats.training import StageSettings, TrainingStage, recorded_cases, recorded_settings
@@ -143,9 +144,9 @@ def _join_nearest(
             reach = max(draft.reach(group, name, place) for group in range(draft.groups))
             offers.append((reach, number, [name] * draft.groups))
     if offers:
-        reach, number, names = min(offers, key=lambda offer: offer[0])
+        reach, number, column = min(offers, key=lambda offer: offer[0])
         if reach <= WITHIN:
-            drafts[number].join(names)
+            drafts[number].join(column)
 
 
 def blended_shape(
@@ -292,7 +293,7 @@ def trained_stage(stage: StageDesign, settings: StageSettings) -> TrainingStage:
 
 
 def described(
-    project: CaseProject, cases: Sequence[CorrectedCase], subsets: Mapping[str, str], left_out: dict[str, str]
+    project: CaseProject, cases: Sequence[CorrectedCase], subsets: Mapping[str, Subset], left_out: dict[str, str]
 ) -> dict[str, Any]:
     """The part of a decision that is the same for every kind of run: cases, their landmarks, what they lack."""
     rows = tuple(RunCase(case.id, case.revision, case.sha256, subsets[case.id]) for case in cases)
@@ -346,5 +347,5 @@ def names_in_base(history: SchemeHistory, base: LandmarkScheme) -> dict[str, str
     if start is not None:
         for number in reversed(range(start, len(history.steps))):
             before = history.steps[number].old_names(history.schemes[number], history.schemes[number + 1])
-            names = {new: before[old] for new, old in names.items() if before[old] is not None}
+            names = {new: older for new, old in names.items() if (older := before[old]) is not None}
     return {new: old for new, old in names.items() if old in base.names}

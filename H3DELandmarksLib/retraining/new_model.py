@@ -238,7 +238,7 @@ def survey(
 def shape_of_new(taught: Sequence[CorrectedCase], scheme: LandmarkScheme, canonical_pose: bool) -> ShapeModel:
     """Mean shape of the training cases; a lone landmark or one of few cases gets a tolerance above zero."""
     shape = learn_shape_model(np.stack([case.landmarks.positions for case in taught]), scheme, canonical_pose)
-    size = np.linalg.norm(np.ptp(shape.mean, axis=0))
+    size = float(np.linalg.norm(np.ptp(shape.mean, axis=0)))
     return ShapeModel(shape.mean, np.maximum(shape.tolerance, max(0.01 * size, 0.1)))
 
 

@@ -10,8 +10,16 @@ from datetime import datetime
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.formats.lineage import lineage_of
 from H3DELandmarksLib.formats.manifest import Manifest, StageDesign
-from H3DELandmarksLib.formats.run import HELD_OUT, TRAIN, VALIDATION, StartModel
-from H3DELandmarksLib.formats.training import DEFAULT_LOSS, LOSS_DECODING, Augmentation, Loss, StageSettings, Training
+from H3DELandmarksLib.formats.run import HELD_OUT, TRAIN, VALIDATION, StartModel, Subset
+from H3DELandmarksLib.formats.training import (
+    DEFAULT_LOSS,
+    LOSS_DECODING,
+    LOSSES,
+    Augmentation,
+    Loss,
+    StageSettings,
+    Training,
+)
 from H3DELandmarksLib.formats.versions import next_version as bumped_version
 from H3DELandmarksLib.formats.versions import version_order
 from H3DELandmarksLib.models import ModelPackage, available_models
@@ -78,13 +86,12 @@ def strong_augmentation(before: Augmentation | None, stage: StageDesign) -> Augm
 
 def _loss_for(stage: StageDesign) -> Loss:
     """The loss that writes what the stage's decoding reads."""
-    fitting = (name for name, method in LOSS_DECODING.items() if method == stage.decoding.method)
-    return next(fitting, DEFAULT_LOSS)
+    return next((loss for loss in LOSSES if LOSS_DECODING[loss] == stage.decoding.method), DEFAULT_LOSS)
 
 
 def choose_subsets(
     cases: Sequence[CorrectedCase], share: float = USUAL_SHARE, known: Mapping[str, str] | None = None
-) -> dict[str, str]:
+) -> dict[str, Subset]:
     """The subset of every case, by id.
 
     Args:

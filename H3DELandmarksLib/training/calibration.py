@@ -125,14 +125,14 @@ class Evidence:
     truncated: np.ndarray
 
 
-def gather_evidence(findings: Sequence[RawPredictions], cases: Sequence[Case], shape: ShapeModel) -> Evidence:
-    """Stack findings and truths of several cases."""
+def gather_evidence(predictions: Sequence[RawPredictions], cases: Sequence[Case], shape: ShapeModel) -> Evidence:
+    """Stack predictions and truths of several cases."""
     truths = [case.landmarks for case in cases]
-    residual = [np.linalg.norm(f.pose.to_lps(shape.mean) - f.positions, axis=1) / shape.tolerance for f in findings]
-    error = [np.linalg.norm(f.positions - t.positions, axis=1) for f, t in zip(findings, truths)]
+    residual = [np.linalg.norm(f.pose.to_lps(shape.mean) - f.positions, axis=1) / shape.tolerance for f in predictions]
+    error = [np.linalg.norm(f.positions - t.positions, axis=1) for f, t in zip(predictions, truths)]
     return Evidence(
-        np.stack([f.presence_logit for f in findings]),
-        np.stack([f.concentration for f in findings]),
+        np.stack([f.presence_logit for f in predictions]),
+        np.stack([f.concentration for f in predictions]),
         np.stack(residual),
         np.stack(error),
         np.stack([np.where(t.unknown, np.nan, t.present.astype(float)) for t in truths]),
@@ -140,13 +140,13 @@ def gather_evidence(findings: Sequence[RawPredictions], cases: Sequence[Case], s
     )
 
 
-def fit_calibration(evidence: Evidence, tolerance_mm: float, foreign: Evidence | None = None) -> Calibration:
+def fit_calibration(evidence: Evidence, tolerance_mm: float, ood: Evidence | None = None) -> Calibration:
     """Platt scaling of presence, logistic regression of "within tolerance", and radii that hold 90 % of errors.
 
     Args:
         evidence: calibration cases.
         tolerance_mm: error up to which a position counts as right.
-        foreign: scans that don't show the anatomy; where given, the calibration also learns which scans to doubt.
+        ood: scans that don't show the anatomy; where given, the calibration also learns which scans to doubt.
     """
     known = ~np.isnan(evidence.present)
     importance = np.broadcast_to(np.where(evidence.truncated, TRUNCATED_WEIGHT, 1.0)[:, None], known.shape)
@@ -156,9 +156,9 @@ def fit_calibration(evidence: Evidence, tolerance_mm: float, foreign: Evidence |
         right = (evidence.error <= tolerance_mm)[known]
     weights = _logistic_regression(features, right)
     calibration = Calibration(scale, bias, weights, tolerance_mm, radii(usual_errors(evidence, scale, bias)))
-    if foreign is None:
+    if ood is None:
         return calibration
-    return replace(calibration, familiarity_weights=_fit_familiarity(calibration, evidence, foreign))
+    return replace(calibration, familiarity_weights=_fit_familiarity(calibration, evidence, ood))
 
 
 def usual_errors(evidence: Evidence, presence_scale: float, presence_bias: float) -> np.ndarray:
@@ -167,13 +167,13 @@ def usual_errors(evidence: Evidence, presence_scale: float, presence_bias: float
     return np.where(found & ~evidence.truncated[:, None], evidence.error, np.nan)
 
 
-def _fit_familiarity(calibration: Calibration, evidence: Evidence, foreign: Evidence) -> np.ndarray | None:
-    """(5,) weights of "most points found in this scan are roughly right"; None where no foreign scan misleads.
+def _fit_familiarity(calibration: Calibration, evidence: Evidence, ood: Evidence) -> np.ndarray | None:
+    """(5,) weights of "most points found in this scan are roughly right"; None where no such scan misleads.
 
     Both kinds of scan count alike. The constant is then raised until nearly all familiar scans keep their trust.
     """
-    features, familiar = [], []
-    for rows in (evidence, foreign):
+    rows_of_features, are_familiar = [], []
+    for rows in (evidence, ood):
         for presence, concentration, residual, error, truth in zip(
             calibration.presence(rows.logit), rows.concentration, rows.residual, rows.error, rows.present
         ):
@@ -181,9 +181,9 @@ def _fit_familiarity(calibration: Calibration, evidence: Evidence, foreign: Evid
             if judged.any():
                 with np.errstate(invalid="ignore"):
                     right = error[judged] <= ROUGHLY_RIGHT * calibration.tolerance_mm
-                features.append(scan_features(presence, concentration, residual))
-                familiar.append(right.mean() >= 0.5)
-    features, familiar = np.array(features), np.array(familiar, dtype=bool)
+                rows_of_features.append(scan_features(presence, concentration, residual))
+                are_familiar.append(right.mean() >= 0.5)
+    features, familiar = np.array(rows_of_features), np.array(are_familiar, dtype=bool)
     if familiar.all() or not familiar.any():
         return None
     importance = np.where(familiar, 0.5 / familiar.mean(), 0.5 / (1 - familiar.mean()))

@@ -12,6 +12,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel, rigid_fit
 from H3DELandmarksLib.detection.scan import IntensityMapping
 from H3DELandmarksLib.formats.manifest import ModelDescription
+from H3DELandmarksLib.formats.run import CandidateDescription
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class TrainingCase:
     pose: Pose
 
 
-def prepare_case(case: Case, model: ModelDescription, shape: ShapeModel, canonical_pose: bool) -> TrainingCase:
+def prepare_case(
+    case: Case, model: ModelDescription | CandidateDescription, shape: ShapeModel, canonical_pose: bool
+) -> TrainingCase:
     """Attach intensity mapping and pose to a case.
 
     Args:

@@ -199,7 +199,8 @@ class StageTrainer:
         self.network = build_network(stage.network.architecture, stage.network.settings).to(device)
         self.objective = choose_objective(settings)
         self.decode = choose_decoder(stage.decoding)
-        start_at_background(self.network.head, *map(self.objective.background, self._cells()))
+        background = [self.objective.background(voxels) for voxels in self._cells()]
+        start_at_background(self.network.get_submodule("head"), *background)
         self.optimizer = torch.optim.AdamW(parameter_groups(self.network, settings), lr=settings.learning_rate)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))

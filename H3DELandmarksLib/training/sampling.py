@@ -224,7 +224,7 @@ def draw_batch(
         Images (B, 1, X, Y, Z) on the device, indices (B, C, 3), presence (B, C).
     """
     rng = np.random.default_rng(seed)
-    samples = [sampler.draw(cases[rng.integers(len(cases))], rng, device) for _ in range(size)]
+    samples = [sampler.draw(cases[int(rng.integers(len(cases)))], rng, device) for _ in range(size)]
     return (
         torch.stack([s.image for s in samples])[:, None],
         np.stack([s.index for s in samples]).astype(np.float32),

@@ -20,6 +20,7 @@ from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
 from H3DELandmarksLib.formats.lineage import Lineage, UsedCase, lineage_of
 from H3DELandmarksLib.formats.manifest import (
+    NOT_STATED,
     UNKNOWN_SHA256,
     CalibrationData,
     License,
@@ -45,7 +46,6 @@ MAX_TRAINING_CASES = 4
 DRAFT = ".draft"
 # What the card of a retrained model says begins so.
 RETRAINED = "Retrained on "
-NOT_STATED = "not stated"
 
 
 class RunDataset:

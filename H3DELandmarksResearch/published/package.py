@@ -195,6 +195,7 @@ def _stage(system: PublishedSystem, scheme: LandmarkScheme, spacing_mm: float, n
         weights=WeightsFile(WEIGHTS, UNKNOWN_SHA256),
         spacing_mm=spacing_mm,
         shape=system.shapes.get(scheme.id, system.shape),
+        poses="scan",
         groups=(Group(scheme.names),),
         views=1 if scheme.id in system.one_view else system.views,
         decoding=Decoding(system.decoding[network.settings.get("head", "")]),

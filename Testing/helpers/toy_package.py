@@ -4,18 +4,11 @@ from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
+from tiny_model import NETWORK
 
 from H3DELandmarksLib.models import ModelPackage, write_package
 
-# A network of few channels, built in milliseconds.
-TINY = {
-    "stem_channels": [4, 8],
-    "dims": [8, 8, 16, 16],
-    "depths": [1, 1, 1, 1],
-    "decoder_dims": [8, 8, 8],
-    "fine_dims": [4, 4],
-    "output_stride": 2,
-}
+TINY = {name: value for name, value in NETWORK["settings"].items() if name != "landmarks"}
 MANIFEST = {
     "schema_version": 1,
     "id": "toy",

@@ -9,50 +9,27 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
+from toy_package import MANIFEST as TOY
+from toy_package import TINY
 
 from H3DELandmarksLib.core.errors import MissingDependencyError, ModelPackageError
+from H3DELandmarksLib.formats import reading
 from H3DELandmarksLib.models import available_models, find_model, install_model, open_package, registry, write_package
+from H3DELandmarksLib.models import package as model_package
 
-# A network of few channels, built in milliseconds.
-TINY = {
-    "stem_channels": [4, 8],
-    "dims": [8, 8, 16, 16],
-    "depths": [1, 1, 1, 1],
-    "decoder_dims": [8, 8, 8],
-    "fine_dims": [4, 4],
-    "output_stride": 2,
-}
 MANIFEST = {
-    "schema_version": 1,
+    **TOY,
     "id": "toy-skull",
-    "version": "1.0.0",
-    "title": "Toy skull",
-    "description": "Two points.",
-    "modality": "CT",
-    "anatomy": "skull",
-    "intended_use": "tests",
-    "limitations": ["finds nothing"],
-    "license": {"weights": "CC0", "data": "CC0"},
-    "scheme": {
-        "id": "toy",
-        "version": "1",
-        "landmarks": [{"name": "L", "definition": "left"}, {"name": "R", "definition": "right"}],
-        "pairs": [["L", "R"]],
-    },
-    "intensity": {"method": "window", "low": -500, "high": 1500},
+    "scheme": {**TOY["scheme"], "pairs": [["L", "R"]]},
     "outside": -1000,
     "stages": [
         {
-            "name": "localizer",
-            "network": {"architecture": "h3denet", "settings": {**TINY, "landmarks": 2}},
+            **TOY["stages"][0],
             "weights": {"file": "localizer.safetensors"},
-            "spacing_mm": 2.0,
-            "shape": [64, 64, 64],
-            "poses": "scan",
-            "groups": [{"landmarks": ["L", "R"], "mirrored": False}],
             "decoding": {"method": "softmax", "radius": 2},
         },
         {
+            **TOY["stages"][0],
             "name": "refiner",
             "network": {"architecture": "h3denet", "settings": {**TINY, "landmarks": 1}},
             "weights": {"file": "refiner.safetensors"},
@@ -60,16 +37,8 @@ MANIFEST = {
             "shape": [32, 32, 16],
             "poses": "found",
             "groups": [{"landmarks": ["L"], "mirrored": False}, {"landmarks": ["R"], "mirrored": True}],
-            "decoding": {"method": "softmax"},
         },
     ],
-    "shape_model": {"file": "shape.safetensors"},
-    "calibration": {
-        "presence": {"scale": 1.0, "bias": 0.0},
-        "confidence": {"weights": [0.0, 1.0], "tolerance_mm": 2.0},
-        "radius90_mm": [1.5, 2.5],
-    },
-    "training": {"date": "2026-01-01"},
     "accuracy": {"mre_mm": 1.0},
 }
 WEIGHTS = {
@@ -237,8 +206,9 @@ def set_radii(manifest):
         (lambda m: m["stages"][1].update(shape=[8, 8]), r"stages\[1\].shape"),
         (lambda m: m["stages"][0]["weights"].update(file="../x.safetensors"), r"stages\[0\].weights.file"),
         (lambda m: m["stages"][0]["weights"].update(sha256="0"), r"stages\[0\].weights.sha256"),
-        (lambda m: m.update(intensity={"method": "percentile", "low": 1, "high": 101}), "intensity"),
-        (lambda m: m["intensity"].update(low=1500), "intensity"),
+        (lambda m: m["stages"][0]["decoding"].pop("method"), r"stages\[0\].decoding.method"),
+        (lambda m: m.update(intensity={"method": "percentile", "low": 1, "high": 101}), "intensity.*percentiles"),
+        (lambda m: m["intensity"].update(low=1500), "intensity.*low"),
         (lambda m: m["scheme"]["pairs"].append(["L", "X"]), "scheme"),
         (lambda m: m["stages"][1]["groups"][0].update(landmarks=["X"]), r"stages\[1\].groups\[0\].landmarks"),
         (set_radii, "calibration.radius90_mm"),
@@ -252,13 +222,31 @@ def test_an_invalid_manifest_is_refused_with_field_and_reason(package, change, m
         open_package(package.path)
 
 
-def test_without_jsonschema_packages_open_but_are_not_installed(package, homes, monkeypatch):
-    monkeypatch.setitem(sys.modules, "jsonschema", None)
+@pytest.mark.parametrize("name", [name for name in MANIFEST if name != "outside"])
+def test_what_a_user_must_know_of_a_model_may_not_be_left_out(package, name):
+    edit_manifest(package.path, lambda m: m.pop(name))
+    with pytest.raises(ModelPackageError, match=f"'{name}'.*missing"):
+        open_package(package.path)
+
+
+@pytest.mark.parametrize("name", MANIFEST["stages"][0])
+def test_nor_may_what_a_stage_is(package, name):
+    edit_manifest(package.path, lambda m: m["stages"][0].pop(name))
+    with pytest.raises(ModelPackageError, match=rf"'stages\[0\].{name}'.*missing"):
+        open_package(package.path)
+
+
+def test_without_pydantic_packages_open_but_are_not_installed(package, homes, monkeypatch):
+    def missing(record):
+        raise ImportError("pydantic")
+
+    monkeypatch.setattr(reading, "_adapter", missing)
+    monkeypatch.setattr(model_package, "can_validate", lambda: False)
     assert open_package(package.path).id == "toy-skull"
-    with pytest.raises(MissingDependencyError, match="jsonschema: install it"):
+    with pytest.raises(MissingDependencyError, match="pydantic: install it"):
         install_model(package.path)
     edit_manifest(package.path, lambda m: m.pop("calibration"))
-    with pytest.raises(ModelPackageError, match="is not complete"):
+    with pytest.raises(ModelPackageError, match="'calibration'.*missing"):
         open_package(package.path)
 
 

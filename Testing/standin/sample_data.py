@@ -31,13 +31,11 @@ class SampleDataLogic:
         thumbnailFileName=None,
         loadFileTypes=None,
         loadFiles=None,
-        loadFileProperties=None,
-        checksums=None,  # noqa: B006
+        loadFileProperties={},  # noqa: B006 (as in Slicer)
+        checksums=None,
         loadFileType=None,
     ):
         """Show a sample in a category."""
-        if loadFileProperties is None:
-            loadFileProperties = {}
         source = SampleDataSource(
             sampleName=sampleName,
             uris=uris,

@@ -135,7 +135,7 @@ def detect_and_accept(stage):
 
 def keep_and_check(stage, jaws):
     """The case is added, and the cases are checked; the first finding that names a point is looked at."""
-    from test_training_set import choose_finding, finding_rows
+    from test_cases_by_clicks import choose_finding, finding_rows
 
     learning, ui = stage.panel.learning, stage.panel.learning.ui
     open_only(ui, "casesSection")
@@ -152,7 +152,7 @@ def keep_and_check(stage, jaws):
     for view in stage.slices.values():
         view.node.SetFieldOfView(60.0, 60.0, view.node.GetFieldOfView()[2])
     stage.panel.ui.reviewSelector.currentNode().GetDisplayNode().SetTextScale(3.5)
-    stage.take("7-training-set")
+    stage.take("7-cases")
     click_header(stage.ui.reviewSection)
 
 

@@ -3,7 +3,7 @@
     python Testing/panel/take_learning_pictures.py FOLDER
 
 Everything is real: a scan is detected, reviewed and added to cases of simulated jaws, the cases are checked, the
-bundled model is retrained for a few steps, compared, and scans are ranked. Takes about a quarter of an hour.
+bundled model is retrained for a few steps, compared, and scans are ranked. Takes some minutes.
 """
 
 import os
@@ -180,6 +180,7 @@ def compare(stage):
     open_only(ui, "promotionSection")
     click(ui.compareModelsButton)
     wait_until(lambda: not learning.promotion.progress.isRunning, 3600)
+    choose(ui.versionsSelector, find_model(MODEL_TITLE).manifest.title)
     stage.take("10-promotion")
 
 

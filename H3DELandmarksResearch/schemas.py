@@ -1,4 +1,4 @@
-"""JSON Schemas of all files and of the results in JSON, for editors and other programs: ``python -m H3DELandmarksResearch.schemas``."""
+"""JSON Schemas of all files and results, for editors and programs: ``python -m H3DELandmarksResearch.schemas``."""
 
 from __future__ import annotations
 

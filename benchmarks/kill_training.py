@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -32,9 +32,10 @@ from toy_projects import toy_base, toy_project
 
 from H3DELandmarksLib.cases import CaseProject
 from H3DELandmarksLib.cases.store import content_of
-from H3DELandmarksLib.formats.run import RUN
+from H3DELandmarksLib.formats.run import RUN, RunDecision, read_run
 from H3DELandmarksLib.models import open_package
-from H3DELandmarksLib.retraining import plan_fine_tuning, read_record, retrain, start_run
+from H3DELandmarksLib.retraining.fine_tuning import plan_fine_tuning
+from H3DELandmarksLib.retraining.run import retrain, start_run
 
 STEPS, CHECKPOINT_SECONDS = 12, 0.05
 COMPARED = ("package/manifest.json", "package/localizer.safetensors", "package/model-card.md", "localizer/curve.csv")
@@ -63,12 +64,17 @@ def work_on(folder: Path, project: CaseProject, base_path: Path) -> None:
     """Begin a run, or go on with it, as the command line does."""
     torch.set_num_threads(1)
     if (folder / RUN).exists():
-        record = read_record(folder)
+        run = read_run(folder)
     else:
-        decided = plan_fine_tuning(project, open_package(base_path), STEPS)
-        decided["plan"]["stages"][0]["training"].update(checkpoint_seconds=CHECKPOINT_SECONDS, validate_every=3)
-        record = start_run(folder, decided)
-    retrain(record, "cpu", project=project)
+        run = start_run(folder, _with_many_checkpoints(plan_fine_tuning(project, open_package(base_path), STEPS)))
+    retrain(run, "cpu", project=project)
+
+
+def _with_many_checkpoints(decision: RunDecision) -> RunDecision:
+    first, *others = decision.plan.stages
+    training = replace(first.training, checkpoint_seconds=CHECKPOINT_SECONDS, validate_every=3)
+    plan = replace(decision.plan, stages=(replace(first, training=training), *others))
+    return replace(decision, plan=plan)
 
 
 def in_child(work: Callable[[], object]) -> int:
@@ -159,7 +165,7 @@ def run(folder: Path, rounds: int, seed: int = 0) -> Outcome:
             for file in COMPARED
             if (target / file).read_bytes() != (folder / "whole" / file).read_bytes()
         ]
-        if read_record(target).content["state"] != "done":
+        if not read_run(target).record.is_done:
             outcome.different.append(f"{target.name}: not done")
         outcome.damaged += problems(project, before)
         shutil.rmtree(target)

@@ -36,7 +36,21 @@ COMMANDS_MARK = "<!-- commands -->"
 HELP_WIDTH = "100"
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 # Rooms from the top down, as the import rules have them.
-ROOMS = "cli retraining training scene cases detection evaluation figures models networks io formats core".split()
+ROOMS = [
+    "cli",
+    "retraining",
+    "training",
+    "scene",
+    "cases",
+    "detection",
+    "evaluation",
+    "figures",
+    "models",
+    "networks",
+    "io",
+    "formats",
+    "core",
+]
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:

@@ -1,5 +1,6 @@
 """One command of the library in a child process, followed by polling; a detection hands its scan over in a file."""
 
+import contextlib
 import enum
 import json
 import logging
@@ -63,7 +64,8 @@ class ChildProcess:
         with self._outputPath.open("wb") as output, self._errorPath.open("wb") as errors:
             self._process = subprocess.Popen(
                 [str(argument) for argument in arguments],
-                env={**os.environ, **environment},
+                cwd=folder,  # no code of a folder that happens to be the current one
+                env={**os.environ, "PYTHONSAFEPATH": "1", **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,
@@ -115,10 +117,8 @@ class ChildProcess:
         """End the program and its children at once."""
         if self.isAlive:
             self._killTree()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # Slicer must not wait for a machine that hangs
             self._process.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            pass  # it has been told; Slicer must not wait for a machine that hangs
 
     def _killTree(self):
         if ON_WINDOWS:
@@ -400,7 +400,7 @@ class DetectionRun(CommandRun):
         self.stage = _("Preparing the scan")
         self.landmarks = None
         self._writingError = None
-        self._writer = threading.Thread(target=self._writeScan, daemon=True)  # compression takes seconds
+        self._writer = threading.Thread(target=self._writeScan, daemon=True)  # a large scan takes seconds
         self._writer.start()
 
     def poll(self):
@@ -419,7 +419,7 @@ class DetectionRun(CommandRun):
 
     def _writeScan(self):
         try:
-            write_volume(self._scan, self.volume)
+            write_volume(self._scan, self.volume, compress=False)  # it lives for seconds only
         except Exception as error:
             self._writingError = error
         if self.state is not RunState.RUNNING:  # cancelled meanwhile: remove what has been written since

@@ -3,6 +3,7 @@
 import importlib
 import logging
 import re
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.errors import MissingDependencyError
 
-TORCH_VERSION = ">=2.2"
+OLDEST_TORCH = (2, 2)
+TORCH_VERSION, TORCHVISION_VERSION = ">=2.2", ">=0.17"  # torchvision 0.17 belongs to PyTorch 2.2
 REQUESTER = "H3DE Landmarks"
 
 
@@ -31,6 +33,7 @@ def ensureDependencies(requirementsFile):
 def _ensureTorch():
     """PyTorch comes through the extension of that name, which knows the right build for this computer."""
     if _isImportable("torch"):
+        _checkVersionOfTorch()
         return
     try:
         from PyTorchUtils import PyTorchUtilsLogic
@@ -42,7 +45,9 @@ def _ensureTorch():
     if not slicer.util.confirmOkCancelDisplay(question, REQUESTER):
         raise MissingDependencyError(_("Nothing was detected, because PyTorch is not installed."))
     try:
-        torch = PyTorchUtilsLogic().installTorch(torchVersionRequirement=TORCH_VERSION)
+        torch = PyTorchUtilsLogic().installTorch(
+            torchVersionRequirement=TORCH_VERSION, torchvisionVersionRequirement=TORCHVISION_VERSION
+        )
     except Exception as error:
         logging.exception("installing PyTorch failed")
         raise MissingDependencyError(
@@ -50,6 +55,22 @@ def _ensureTorch():
         ) from error
     if torch is None:
         raise MissingDependencyError(_("Nothing was detected, because PyTorch is not installed."))
+
+
+def _checkVersionOfTorch():
+    """Refuse a PyTorch that is too old; one whose version nobody knows may do."""
+    try:
+        installed = version("torch")
+    except PackageNotFoundError:
+        return
+    numbers = re.match(r"(\d+)\.(\d+)", installed)
+    if numbers and tuple(map(int, numbers.groups())) < OLDEST_TORCH:
+        raise MissingDependencyError(
+            _(
+                "PyTorch {installed} is installed, but {needed} or later is needed: "
+                "uninstall it in the module PyTorch, restart Slicer and detect again."
+            ).format(installed=installed, needed=".".join(map(str, OLDEST_TORCH)))
+        )
 
 
 def _ensurePackages(requirementsFile):

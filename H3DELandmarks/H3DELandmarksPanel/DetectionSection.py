@@ -1,6 +1,7 @@
 """The part of the panel that detects landmarks: what is searched where, the run, and its result in the scene."""
 
 import slicer
+import slicer.util
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.region import FEWEST
@@ -92,9 +93,9 @@ class DetectionSection:
             self._observedVolume = volumeNode
 
     def chooseFirstVolume(self):
-        """Choose a volume where none is chosen."""
+        """Choose a volume where none is chosen: one that a slice view shows, else the first."""
         if not self._context.parameters.inputVolume:
-            self._context.parameters.inputVolume = slicer.mrmlScene.GetFirstNodeByClass(VOLUME_CLASS)
+            self._context.parameters.inputVolume = _shownVolume(slicer.mrmlScene)
 
     def onModelChosen(self, index=0):
         """Keep the user's choice with the scene."""
@@ -204,3 +205,14 @@ class DetectionSection:
     def close(self):
         """End a detection that is running."""
         self.progress.stop()
+
+
+def _shownVolume(scene):
+    """A scalar volume in the background of a slice view, else the first one of the scene, None where there is none.
+
+    Label maps and color volumes, which are of derived classes, do not count: the selector does not list them.
+    """
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode", scene)
+    shown = [scene.GetNodeByID(composite.GetBackgroundVolumeID() or "") for composite in composites]
+    candidates = [*shown, *slicer.util.getNodesByClass(VOLUME_CLASS, scene)]
+    return next((node for node in candidates if node and node.GetClassName() == VOLUME_CLASS), None)

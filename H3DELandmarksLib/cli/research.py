@@ -1,4 +1,4 @@
-"""The research package's commands: its own where it is installed, else commands that say in a sentence that it is not."""
+"""The research package's commands where it is installed, else commands that say in a sentence that it is not."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def _run(options: argparse.Namespace, project: CaseProject, output: Path) -> Run
         wanted = options.new_model or (options.base_model and find_model(options.base_model).id)
         if wanted and wanted != run.record.model.id:
             raise InputError(
-                f"The run in '{output}' trains the model '{run.record.model.id}', not '{wanted}': choose another folder."
+                f"The run in '{output}' trains the model '{run.record.model.id}', not '{wanted}': choose another."
             )
         return run
     share = USUAL_SHARE if options.held_out is None else options.held_out

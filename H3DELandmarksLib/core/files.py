@@ -8,6 +8,7 @@ where it was the only copy, and otherwise removed after a day.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -93,10 +94,8 @@ def _put_back(old: Path) -> bool:
     name = _SET_ASIDE.fullmatch(old.name)
     if name is None or old.with_name(name[1]).exists():
         return False
-    try:
+    with contextlib.suppress(OSError):  # another program was faster, or nothing may be written here: it stays
         os.rename(old, old.with_name(name[1]))
-    except OSError:
-        pass  # another program was faster, or nothing may be written here: it stays where it is
     return True
 
 

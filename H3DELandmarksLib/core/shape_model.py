@@ -110,10 +110,7 @@ def learn_shape_model(subjects: np.ndarray, scheme: LandmarkScheme, own_frame: b
     for _ in range(10 if own_frame else 0):
         aligned = np.stack([_aligned(points, mean) for points in centered])
         mean = np.nanmean(aligned, axis=0)
-    if own_frame:
-        aligned = aligned @ _anatomical_axes(mean, scheme)
-    else:
-        aligned = _centered_on_common_points(aligned)
+    aligned = aligned @ _anatomical_axes(mean, scheme) if own_frame else _centered_on_common_points(aligned)
     mean = np.nanmean(aligned, axis=0)
     center = mean.mean(axis=0)
     tolerance = np.sqrt(np.nanmean(((aligned - mean) ** 2).sum(axis=2), axis=0))

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from H3DELandmarksLib.networks.arrays import to_array, to_tensor
+
 STRIDES = (4, 2, 1)
 MIRROR_AXIS = 3
 """Axis of (batch, channels, rows, columns) that a mirror image reverses."""
@@ -43,7 +45,7 @@ def decode_deep_supervision(maps: Sequence[Tensor]) -> PlanePeaks:
     index = torch.stack([cell * stride for cell, stride in zip(cells, STRIDES)]).mean(dim=0)
     height = torch.stack(heights)
     height = height.mean(dim=0) * (height > 0).all(dim=0)
-    return PlanePeaks(index.cpu().double().numpy(), height.cpu().double().numpy())
+    return PlanePeaks(to_array(index.double()), to_array(height.double()))
 
 
 def quarter_shifted_peaks(maps: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,8 +143,8 @@ def decode_softmax(maps: Tensor, stride: int | np.ndarray, radius: int = 2) -> P
     weights = torch.softmax(logits, dim=1)
     cell = (weights[..., None] * window).sum(dim=1)
     concentration = torch.exp(torch.logsumexp(logits, dim=1) - mass.cpu())
-    index = (cell.double().numpy() + 0.5) * stride - 0.5
-    return Peaks(index, mass.cpu().double().numpy(), concentration.double().numpy())
+    index = (to_array(cell.double()) + 0.5) * stride - 0.5
+    return Peaks(index, to_array(mass.double()), to_array(concentration.double()))
 
 
 def decode_published_heatmap(maps: Tensor, stride: int | np.ndarray, voxels: int = 500) -> Peaks:
@@ -163,7 +165,7 @@ def decode_published_heatmap(maps: Tensor, stride: int | np.ndarray, voxels: int
     half = 1.5 * (3 * voxels / (4 * math.pi)) ** (1 / 3)
     cell, near, top = np.empty((len(flat), 3)), np.empty(len(flat)), np.array([float(row.max()) for row in flat])
     for k, row in enumerate(flat):
-        highest = _unravel(_above_lowered_threshold(row, top[k], min(voxels, len(row))), maps.shape[1:]).numpy()
+        highest = to_array(_unravel(_above_lowered_threshold(row, top[k], min(voxels, len(row))), maps.shape[1:]))
         cell[k] = highest.mean(axis=0)
         near[k] = (np.abs(highest - cell[k]) <= half).all(axis=1).mean()
     return Peaks((cell + 0.5) * stride - 0.5, 4 * (top - 0.5), near)
@@ -206,14 +208,14 @@ def decode_published_anchor(
     logits = flat[:, 3:].T.contiguous()
     best = logits.topk(min(candidates, len(flat)), dim=1).indices.sort(dim=1).values
     logits, offset, best = logits.gather(1, best).cpu(), torch.tanh(flat[best, :3]).cpu(), best.cpu()
-    *cell, anchor = np.unravel_index(best.numpy(), tuple(maps.shape[:4]))
-    reach = torch.tensor(radii)[torch.from_numpy(anchor)]
-    place = (torch.from_numpy(np.stack(cell, axis=2)) + (offset * reach[..., None]).double()) * ANCHOR_STRIDE
+    *cell, anchor = np.unravel_index(to_array(best), tuple(maps.shape[:4]))
+    reach = torch.tensor(radii)[to_tensor(anchor)]
+    place = (to_tensor(np.stack(cell, axis=2)) + (offset * reach[..., None]).double()) * ANCHOR_STRIDE
     distance = torch.cdist(place, place, compute_mode="donot_use_mm_for_euclid_dist")
     medoid, rows = distance.sum(dim=2).argmin(dim=1), torch.arange(len(place))
     share = torch.softmax(F.logsigmoid(logits), dim=1) * (distance[rows, medoid] <= ANCHOR_STRIDE)
-    index = (place[rows, medoid].numpy() + 0.5) * stride - 0.5
-    return Peaks(index, logits.amax(dim=1).double().numpy(), share.sum(dim=1).double().numpy())
+    index = (to_array(place[rows, medoid]) + 0.5) * stride - 0.5
+    return Peaks(index, to_array(logits.amax(dim=1).double()), to_array(share.sum(dim=1).double()))
 
 
 def decode_peak(maps: Tensor, stride: int | np.ndarray, radius: int = 1, extent: int = 8) -> Peaks:
@@ -243,8 +245,8 @@ def decode_peak(maps: Tensor, stride: int | np.ndarray, radius: int = 1, extent:
     # Map by map: PyTorch counts a whole tensor ten times as fast as along a dimension.
     hot = torch.stack([(row >= level).count_nonzero() for row, level in zip(flat, half)])
     concentration = near / hot.cpu()
-    index = (cell.double().numpy() + 0.5) * stride - 0.5
-    return Peaks(index, top[:, 0].cpu().double().numpy(), concentration.double().numpy())
+    index = (to_array(cell.double()) + 0.5) * stride - 0.5
+    return Peaks(index, to_array(top[:, 0].double()), to_array(concentration.double()))
 
 
 def decode_published_hyatt(maps: Sequence[Tensor], strides: Sequence, extent: int = 8) -> Peaks:
@@ -264,14 +266,14 @@ def decode_published_hyatt(maps: Sequence[Tensor], strides: Sequence, extent: in
     # As rows and columns, of equally high pixels the published code's first is the first here, too.
     planes = [level.float()[None, ..., 0].transpose(2, 3) for level in maps]
     peaks = decode_deep_supervision(planes)
-    fine, position = planes[-1][0].cpu(), torch.from_numpy(peaks.index[0])
+    fine, position = planes[-1][0].cpu(), to_tensor(peaks.index[0])
     top = fine.amax(dim=(1, 2), keepdim=True)
     hot = fine >= top - top.abs() / 2
     rows, columns = (
         (torch.arange(size) - position[:, axis, None]).abs() <= extent for axis, size in enumerate(fine.shape[1:])
     )
     near = hot & rows[:, :, None] & columns[:, None]
-    concentration = (near.sum(dim=(1, 2)) / hot.sum(dim=(1, 2))).double().numpy() * (peaks.height[0] > 0)
+    concentration = to_array((near.sum(dim=(1, 2)) / hot.sum(dim=(1, 2))).double()) * (peaks.height[0] > 0)
     index = np.pad(peaks.index[0, :, ::-1], ((0, 0), (0, 1)))
     return Peaks(index, 8 * (peaks.height[0] - 0.5), concentration)
 
@@ -290,7 +292,7 @@ DEEP_DECODERS: dict[str, Callable[..., Peaks]] = {"published-hyatt": decode_publ
 def _unravel(linear: Tensor, shape: Sequence[int]) -> Tensor:
     """(K, 3) voxels, on the CPU, from linear voxel numbers (K,)."""
     # numpy's unravel_index: torch's own imports for two seconds at its first call
-    return torch.from_numpy(np.stack(np.unravel_index(linear.cpu().numpy(), tuple(shape)), axis=1))
+    return to_tensor(np.stack(np.unravel_index(to_array(linear), tuple(shape)), axis=1))
 
 
 def _windows(center: Tensor, shape: Sequence[int], radius: int) -> tuple[Tensor, Tensor, Tensor]:

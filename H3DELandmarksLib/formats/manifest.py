@@ -23,6 +23,7 @@ from H3DELandmarksLib.formats.reading import (
 SCHEMA_VERSION = 1
 # Stands for the sum of a file that is not written yet.
 UNKNOWN_SHA256 = "0" * 64
+NOT_STATED = "not stated"
 Sha256 = Annotated[str, Limits(pattern=r"^[0-9a-f]{64}$")]
 ModelId = Annotated[str, Limits(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
 Version = Annotated[str, Limits(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$", max_length=32)]
@@ -90,7 +91,7 @@ class Decoding:
         candidates: how many anchors vote.
     """
 
-    method: Literal["softmax", "published-heatmap", "published-anchor", "peak", "published-hyatt"] = "softmax"
+    method: Literal["softmax", "published-heatmap", "published-anchor", "peak", "published-hyatt"]
     radius: PositiveCount | None = None
     extent: PositiveCount | None = None
     voxels: PositiveCount | None = None
@@ -125,7 +126,7 @@ class StageDesign:
         network: architecture and settings.
         spacing_mm: edge of a voxel of the crops.
         shape: voxels of a crop along I, J, K; one along K for radiographs, I to the right and J down.
-        poses: "scan": crops lie along the patient's axes; "cube-rotations": the anatomy is searched in all 24 turns of a
+        poses: "scan": crops lie along the patient's axes; "cube-rotations": it is searched in all 24 turns of a
             cube; "found": crops lie in the frame of the anatomy that an earlier stage has found.
         groups: landmarks of each pass of the network.
         views: 2: the mirrored crop is looked at, too.
@@ -139,7 +140,7 @@ class StageDesign:
     poses: Poses = "scan"
     groups: Annotated[tuple[Group, ...], Limits(min_length=1)]
     views: Literal[1, 2] = 1
-    decoding: Decoding = field(default_factory=Decoding)
+    decoding: Decoding = field(default_factory=lambda: Decoding("softmax"))
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
@@ -174,8 +175,10 @@ class StageDesign:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage(StageDesign):
-    """A stage of a model package: design and weights."""
+    """A stage of a model package: design and weights. It says what a configuration may leave to the usual."""
 
+    poses: Poses = field()
+    decoding: Decoding = field()
     weights: WeightsFile
     __pydantic_config__ = STRICT
 
@@ -197,7 +200,7 @@ class ConfidenceCalibration:
         weights: (4,) of 1, concentration, presence logit and residual to the shape.
     """
 
-    weights: tuple[Finite, ...]
+    weights: tuple[Finite, Finite, Finite, Finite]
     tolerance_mm: Positive
     __pydantic_config__ = STRICT
 
@@ -249,9 +252,10 @@ class ModelDescription:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest(ModelDescription):
-    """A model package's manifest.
+    """A model package's manifest. It says what a user must know and a configuration may leave out.
 
     Attributes:
+        description, modality, anatomy, intended_use, limitations, license: to be shown.
         scheme: the landmarks.
         outside: stored value of air, for samples outside the scan.
         max_spacing_mm: coarser scans get a warning.
@@ -264,6 +268,12 @@ class Manifest(ModelDescription):
     """
 
     schema_version: Literal[1] = 1
+    description: str = field()
+    modality: str = field()
+    anatomy: str = field()
+    intended_use: str = field()
+    limitations: tuple[str, ...] = field()
+    license: License = field()
     scheme: LandmarkScheme
     stages: Annotated[tuple[Stage, ...], Limits(min_length=1)]
     shape_model: WeightsFile
@@ -326,8 +336,10 @@ def upgraded(content: Any) -> Any:
     """A manifest of any version as today's.
 
     Raises:
-        FormatError: its version is newer than this software.
+        FormatError: its version is missing, or newer than this software.
     """
+    if isinstance(content, dict) and "schema_version" not in content:
+        raise FormatError(Problem("schema_version", "it is missing"))
     version = content.get("schema_version") if isinstance(content, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         reason = f"{version} is newer than this software, which reads {SCHEMA_VERSION}"

@@ -2,7 +2,7 @@
 
 A format is a frozen standard-library dataclass whose fields say what a file may hold. Where pydantic is installed it
 checks types, ranges and choices; in a Slicer in which nothing has been installed yet, the same record is built from the
-same type hints, so that models can be listed there. What one entry demands of another stands in ``__post_init__`` of the
+same type hints, so that models can be listed there. What entries demand of others stands in ``__post_init__`` of the
 dataclass and raises ValueError. Entries that a format does not know are refused in either case.
 """
 
@@ -229,11 +229,23 @@ def _problem(found: Mapping[str, Any], record: type) -> Problem:
     if found["type"] in ("missing", "missing_argument"):
         return Problem(place, "it is missing")
     if found["type"] in ("value_error", "assertion_error"):
-        return Problem(place, str(found["ctx"]["error"]))
+        return _refused(place, found["ctx"]["error"])
     if found["type"] == "literal_error":
         return Problem(place, _unknown_choice(found["input"], found["ctx"]["expected"]))
     reason = found["msg"].removeprefix("Input ")
     return Problem(place, f"{_shown(found['input'])} {reason[0].lower()}{reason[1:]}")
+
+
+def _refused(place: str, error: Exception) -> Problem:
+    """What a record at a place refuses of itself, where it may have named the entry first."""
+    reason = str(error).rstrip(".")
+    named = _NAMED_ENTRY.fullmatch(reason)
+    if named is None:
+        return Problem(place, reason)
+    return Problem(f"{place}.{named[1] or named[2]}".lstrip("."), named[3])
+
+
+_NAMED_ENTRY = re.compile(r"(?:entry '([^']+)'|([a-z]\w*(?:\[\d+\]|\.\w+)*)): (.*)", re.DOTALL)
 
 
 def _dotted(place: Sequence[str | int]) -> str:
@@ -398,7 +410,7 @@ def _built_record(record: type, value: Any, place: str) -> Any:
     except FormatError:
         raise
     except (ValueError, InputError) as error:
-        raise FormatError(Problem(place, str(error).rstrip("."))) from error
+        raise FormatError(_refused(place, error)) from error
 
 
 def _built_entry(hint: Any, value: Any, place: str) -> Any:

@@ -1,6 +1,6 @@
 """``run.json``: what a retraining has decided, which cases it uses, and how far it is.
 
-`RunDecision` is what a plan decides; `RunRecord` adds how far the work is and is the whole file; `RunFolder` is a record
+`RunDecision` is what a plan decides; `RunRecord` adds how far the work is: the whole file; `RunFolder` is a record
 with the folder in which it is kept. Whoever asks about retrainings, the command line or the panel, reads them here::
 
     for run in list_runs(folder):          # the newest first; needs neither PyTorch nor pydantic
@@ -47,7 +47,10 @@ RUN, PACKAGE, COMPARISON = "run.json", "package", "comparison.json"
 FORMAT_VERSION: Literal[2] = 2
 RUNNING: Literal["running"] = "running"
 CANCELLED, FAILED, DONE = "cancelled", "failed", "done"
-TRAIN, VALIDATION, HELD_OUT = "train", "validation", "held-out"
+Subset = Literal["train", "validation", "held-out"]
+TRAIN: Subset = "train"
+VALIDATION: Subset = "validation"
+HELD_OUT: Subset = "held-out"
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 SECONDS_BETWEEN_WRITES = 1.0
 SECONDS_UNTIL_FORGOTTEN = 60.0  # a run that goes on says so every few seconds
@@ -91,7 +94,7 @@ class RunCase:
     id: Text
     revision: PositiveCount
     sha256: Sha256
-    subset: Literal["train", "validation", "held-out"]
+    subset: Subset
     __pydantic_config__ = STRICT
 
 

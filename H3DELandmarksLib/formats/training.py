@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from H3DELandmarksLib.formats.manifest import Manifest, ModelDescription, StageDesign
 from H3DELandmarksLib.formats.reading import (
@@ -25,6 +25,7 @@ CALIBRATION = "calibration"
 Loss = Literal[
     "spatial-cross-entropy", "published-heatmap", "published-anchor", "gaussian-bce", "ball-bce", "published-hyatt"
 ]
+LOSSES: tuple[Loss, ...] = get_args(Loss)
 DEFAULT_LOSS: Loss = "spatial-cross-entropy"
 # Settings that each loss takes.
 LOSS_SETTINGS: dict[str, tuple[str, ...]] = {
@@ -65,7 +66,7 @@ class Training:
         early_rate: factor of the learning rate of early layers; 0 freezes them.
         validate_every, checkpoint_seconds: between two validations (steps) and two checkpoints.
         seed: of everything that is drawn.
-        loss: name of the loss; `sigma`, `radius`, `worst`, `mask_absent`, `hard_negatives` and `radii` are its settings.
+        loss: name of the loss; `sigma`, `radius`, `worst`, `mask_absent`, `hard_negatives` and `radii` its settings.
     """
 
     steps: PositiveCount
@@ -175,7 +176,7 @@ class TrainingStage(StageDesign):
         return StageSettings(self.training, self.augmentation)
 
     @property
-    def design(self) -> dict[str, object]:
+    def design(self) -> dict[str, Any]:
         """The stage without its training, by the names of `StageDesign`."""
         return {entry.name: getattr(self, entry.name) for entry in fields(StageDesign)}
 
@@ -280,7 +281,7 @@ class TrainingConfiguration(ModelDescription):
         stages: in the order in which they look.
         tolerance_mm: error up to which a position counts as right.
         thresholds_mm: of success rates in the report.
-        own_frame: whether cases are turned onto the mean shape; follows from the stages' poses and must agree with them.
+        own_frame: whether cases are turned onto the mean shape; follows from the stages' poses and must agree.
         start_from: model whose weights training begins with.
         show_scans: whether the model card may show scans.
         cross_conformal: whether radii are learnt from calibration and test cases in turn.

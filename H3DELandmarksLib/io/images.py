@@ -74,8 +74,8 @@ def _check_name(path: Path) -> None:
         raise InputError(f"The name '{shown}' is not UTF-8: rename the file or folder.") from error
 
 
-def write_volume(path: str | Path, volume: Volume) -> None:
-    """Write a scan, compressed; a file of that name is replaced only when the new one is complete.
+def write_volume(path: str | Path, volume: Volume, compress: bool = True) -> None:
+    """Write a scan; a file of that name is replaced only when the new one is complete.
 
     Args:
         path: .nrrd, .nii, .nii.gz or .mha. NIfTI keeps positions to about seven digits, the others exactly.
@@ -93,7 +93,7 @@ def write_volume(path: str | Path, volume: Volume) -> None:
         raise InputError(f"'{path}' cannot be written, because NIfTI holds no sheared scans: choose .nrrd instead.")
     try:
         with _quiet_itk(), atomic_write(path) as temporary:
-            sitk.WriteImage(_image_from_volume(volume), str(temporary), True)
+            sitk.WriteImage(_image_from_volume(volume), str(temporary), compress)
             flush(temporary)
             _check_is_written(temporary, volume)
     except (RuntimeError, OSError, InputError) as error:

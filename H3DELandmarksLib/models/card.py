@@ -224,8 +224,6 @@ def _reliability(reliability: Mapping[str, Any]) -> str:
 
 
 def _license(manifest: Manifest) -> str:
-    if manifest.license is None:
-        return "## License\n\nNot stated: ask the authors before passing this model on."
     cases = "; corrected cases belong to whoever keeps them" if lineage_of(manifest) is not None else ""
     return f"## License\n\nOf the data: {manifest.license.data}{cases}\n\nOf the weights: {manifest.license.weights}"
 

@@ -304,7 +304,8 @@ def _checksums(files: Mapping[str, bytes]) -> list[dict[str, str]]:
 def _as_array(tensor: Any) -> np.ndarray:
     """A numpy array from an array or a torch tensor on any device."""
     if hasattr(tensor, "detach"):
-        tensor = tensor.detach().cpu().numpy()
+        # Not tensor.numpy(): PyTorch 2.2, the last for Intel Macs, has none beside numpy 2.
+        tensor = np.from_dlpack(tensor.detach().cpu().contiguous())
     return np.ascontiguousarray(tensor)
 
 

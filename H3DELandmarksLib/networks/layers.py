@@ -201,4 +201,4 @@ def with_dense_gradient(x: Tensor) -> Tensor:
 
 def is_exporting() -> bool:
     """Whether the network is being traced or compiled, which should see the plain convolution."""
-    return torch.jit.is_tracing() or torch.compiler.is_compiling()
+    return torch.jit.is_tracing() or getattr(torch.compiler, "is_compiling", lambda: False)()

@@ -20,6 +20,7 @@ from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
 from H3DELandmarksLib.formats.lineage import Lineage, UsedCase, lineage_of
 from H3DELandmarksLib.formats.manifest import (
+    NOT_STATED,
     UNKNOWN_SHA256,
     CalibrationData,
     License,
@@ -38,6 +39,13 @@ from H3DELandmarksLib.retraining.fine_tuning import ENOUGH_TO_CALIBRATE
 from H3DELandmarksLib.training.calibration import Evidence, fit_calibration, gather_evidence, radii, truncated_case
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
 from H3DELandmarksLib.training.loop import half_precision
+
+# Errors on cases that the network learnt from are too small; this makes up for it, by guess.
+SEEN_BEFORE = 1.5
+MAX_TRAINING_CASES = 4
+DRAFT = ".draft"
+# What the card of a retrained model says begins so.
+RETRAINED = "Retrained on "
 
 
 class RunDataset:
@@ -81,14 +89,9 @@ class RunDataset:
             if is_radiograph(loaded[-1].volume) != self._record.is_2d:
                 reads = "radiographs" if self._record.is_2d else "volumes"
                 raise InputError(
-                    f"The model reads {reads}, and the case '{case.id}' is none: keep such cases in a folder of their own."
+                    f"The model reads {reads}, and the case '{case.id}' is none: keep such cases in another folder."
                 )
         return loaded
-
-
-# Errors on cases that the network learnt from are too small; this makes up for it, by guess.
-SEEN_BEFORE = 1.5
-MAX_TRAINING_CASES = 4
 
 
 def neutral_calibration(record: RunRecord, base: ModelPackage | None) -> CalibrationData:
@@ -154,11 +157,6 @@ def _evidence(detector: Detector, cases: Sequence[Case], check_cancelled: Callab
         check_cancelled()
         predictions.append(detector.findings(case.volume, progress=lambda fraction, message: check_cancelled()))
     return gather_evidence(predictions, cases, detector.shape)
-
-
-DRAFT = ".draft"
-RETRAINED = "Retrained on "
-NOT_STATED = "not stated"
 
 
 def build_candidate(
@@ -237,7 +235,7 @@ def candidate_manifest(record: RunRecord, base: ModelPackage | None) -> Manifest
 
 def _lineage(record: RunRecord, base: Manifest | None, settings: dict[str, Any], made: Mapping[str, str]) -> Lineage:
     """Base and cases by hash; no path, and no other word of a user."""
-    reference = record.base and record.base.reference
+    reference = None if record.base is None else record.base.reference
     if reference is not None and base is not None:
         reference = replace(reference, lineage=lineage_of(base))
     return replace(

@@ -24,6 +24,7 @@ from H3DELandmarksLib.formats.run import (
     RunCase,
     RunDecision,
     RunPlan,
+    Subset,
 )
 from H3DELandmarksLib.formats.schemes import SchemeHistory
 from H3DELandmarksLib.formats.training import StageSettings, TrainingStage, recorded_cases, recorded_settings
@@ -43,6 +44,10 @@ from H3DELandmarksLib.retraining.plan import (
 
 # How far from its middle, as a part of its half size, a crop may be asked for one more landmark.
 WITHIN = 0.8
+# The base's cases count as this many at most, so that a different population shows.
+MAX_BASE_CASES = 10.0
+# Subjects from which a calibration can be learnt; below, that of the base stays.
+ENOUGH_TO_CALIBRATE = 8
 
 
 def adapted_stages(
@@ -139,13 +144,9 @@ def _join_nearest(
             reach = max(draft.reach(group, name, place) for group in range(draft.groups))
             offers.append((reach, number, [name] * draft.groups))
     if offers:
-        reach, number, names = min(offers, key=lambda offer: offer[0])
+        reach, number, column = min(offers, key=lambda offer: offer[0])
         if reach <= WITHIN:
-            drafts[number].join(names)
-
-
-# The base's cases count as this many at most, so that a different population shows.
-MAX_BASE_CASES = 10.0
+            drafts[number].join(column)
 
 
 def blended_shape(
@@ -230,10 +231,6 @@ def _placed(points: np.ndarray, mean: np.ndarray, alike: np.ndarray, canonical_p
     return points - (points[common] - mean[common]).mean(axis=0)
 
 
-# Subjects from which a calibration can be learnt; below, that of the base stays.
-ENOUGH_TO_CALIBRATE = 8
-
-
 def plan_fine_tuning(
     project: CaseProject, base: ModelPackage, steps: int | None = None, held_out: float = USUAL_SHARE
 ) -> RunDecision:
@@ -296,7 +293,7 @@ def trained_stage(stage: StageDesign, settings: StageSettings) -> TrainingStage:
 
 
 def described(
-    project: CaseProject, cases: Sequence[CorrectedCase], subsets: Mapping[str, str], left_out: dict[str, str]
+    project: CaseProject, cases: Sequence[CorrectedCase], subsets: Mapping[str, Subset], left_out: dict[str, str]
 ) -> dict[str, Any]:
     """The part of a decision that is the same for every kind of run: cases, their landmarks, what they lack."""
     rows = tuple(RunCase(case.id, case.revision, case.sha256, subsets[case.id]) for case in cases)
@@ -350,5 +347,5 @@ def names_in_base(history: SchemeHistory, base: LandmarkScheme) -> dict[str, str
     if start is not None:
         for number in reversed(range(start, len(history.steps))):
             before = history.steps[number].old_names(history.schemes[number], history.schemes[number + 1])
-            names = {new: before[old] for new, old in names.items() if before[old] is not None}
+            names = {new: older for new, old in names.items() if (older := before[old]) is not None}
     return {new: old for new, old in names.items() if old in base.names}

@@ -39,6 +39,10 @@ MAX_VOXELS = 600_000
 FILLED_IN_SEARCH, FILLED = 0.6, 0.7
 # A closer look with voxels that are not much finer shows nothing new.
 FINER = 0.7
+FIRST_VERSION = "0.1.0"
+MODEL_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+# Degrees between the poses of two subjects from which scans count as lying in any pose.
+ANY_POSE = 35.0
 
 
 @dataclass(frozen=True)
@@ -159,12 +163,6 @@ def _stage(
     )
 
 
-FIRST_VERSION = "0.1.0"
-MODEL_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-# Degrees between the poses of two subjects from which scans count as lying in any pose.
-ANY_POSE = 35.0
-
-
 def plan_new_model(
     project: CaseProject,
     model_id: str,
@@ -240,7 +238,7 @@ def survey(
 def shape_of_new(taught: Sequence[CorrectedCase], scheme: LandmarkScheme, canonical_pose: bool) -> ShapeModel:
     """Mean shape of the training cases; a lone landmark or one of few cases gets a tolerance above zero."""
     shape = learn_shape_model(np.stack([case.landmarks.positions for case in taught]), scheme, canonical_pose)
-    size = np.linalg.norm(np.ptp(shape.mean, axis=0))
+    size = float(np.linalg.norm(np.ptp(shape.mean, axis=0)))
     return ShapeModel(shape.mean, np.maximum(shape.tolerance, max(0.01 * size, 0.1)))
 
 

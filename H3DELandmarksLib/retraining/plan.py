@@ -10,8 +10,16 @@ from datetime import datetime
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.formats.lineage import lineage_of
 from H3DELandmarksLib.formats.manifest import Manifest, StageDesign
-from H3DELandmarksLib.formats.run import HELD_OUT, TRAIN, VALIDATION, StartModel
-from H3DELandmarksLib.formats.training import DEFAULT_LOSS, LOSS_DECODING, Augmentation, Loss, StageSettings, Training
+from H3DELandmarksLib.formats.run import HELD_OUT, TRAIN, VALIDATION, StartModel, Subset
+from H3DELandmarksLib.formats.training import (
+    DEFAULT_LOSS,
+    LOSS_DECODING,
+    LOSSES,
+    Augmentation,
+    Loss,
+    StageSettings,
+    Training,
+)
 from H3DELandmarksLib.formats.versions import next_version as bumped_version
 from H3DELandmarksLib.formats.versions import version_order
 from H3DELandmarksLib.models import ModelPackage, available_models
@@ -26,6 +34,8 @@ STRONG = {"contrast": 0.25, "brightness": 0.06, "gamma": 0.3, "noise": 0.03, "bl
 RATE, EARLY_RATE = 0.5, 0.1
 FROZEN_BELOW = 8  # cases that cannot move the layers which read the image without bending them to these scans
 CHECKPOINT_SECONDS = 30.0
+USUAL_SHARE, MAX_SHARE = 0.2, 0.5  # of the subjects, to hold out
+VALIDATION_BLOCK = 5  # subjects of which one validates
 
 
 def steps_for(cases: int, wanted: int | None = None) -> int:
@@ -76,17 +86,12 @@ def strong_augmentation(before: Augmentation | None, stage: StageDesign) -> Augm
 
 def _loss_for(stage: StageDesign) -> Loss:
     """The loss that writes what the stage's decoding reads."""
-    fitting = (name for name, method in LOSS_DECODING.items() if method == stage.decoding.method)
-    return next(fitting, DEFAULT_LOSS)
-
-
-USUAL_SHARE, MAX_SHARE = 0.2, 0.5
-VALIDATION_BLOCK = 5
+    return next((loss for loss in LOSSES if LOSS_DECODING[loss] == stage.decoding.method), DEFAULT_LOSS)
 
 
 def choose_subsets(
     cases: Sequence[CorrectedCase], share: float = USUAL_SHARE, known: Mapping[str, str] | None = None
-) -> dict[str, str]:
+) -> dict[str, Subset]:
     """The subset of every case, by id.
 
     Args:

@@ -22,7 +22,7 @@ SHARE_OF_TOLERANCE = 0.25
 ROUNDING = 1e-12
 
 
-def usual_rule(tolerance_mm: float, **stated: float | int | None) -> Rule:
+def usual_rule(tolerance_mm: float, **stated: Any) -> Rule:
     """The usual rule for a tolerance, with what a user has stated; None is not stated.
 
     A landmark is clearly worse where it is so by a quarter of the tolerance: with many landmarks, some are worse by
@@ -107,13 +107,14 @@ def promote_run(folder: str | Path, comparison: str | Path | None = None, overri
     candidate = open_candidate(run)
     candidate.verify()
     compared, decision = _decided(run, candidate, comparison, overridden=reason is not None)
-    speaks_against = decision is not None and not decision.promote
-    if speaks_against and reason is None:
-        raise InputError(
-            f"The candidate is not promoted. {' '.join(decision.reasons)} Correct more cases and retrain, "
-            "or override this with a reason."
-        )
-    used_reason = reason if speaks_against else None
+    used_reason = None
+    if decision is not None and not decision.promote:
+        if reason is None:
+            raise InputError(
+                f"The candidate is not promoted. {' '.join(decision.reasons)} Correct more cases and retrain, "
+                "or override this with a reason."
+            )
+        used_reason = reason
     details = EventDetails(base=run.record.lineage.base, comparison=compared, decision=decision, override=used_reason)
     card = _card_with_comparison(candidate, compared)
     kept = add_version(candidate, _manifest_with_lineage(candidate, run), card, "promote", details)

@@ -38,8 +38,10 @@ from H3DELandmarksLib.training.loop import CHECKPOINT, StageTrainer, averaged_we
 from H3DELandmarksLib.training.sampling import CropSampler
 from H3DELandmarksLib.training.warm_start import load_early_layers, load_initial_weights, matching_channels
 
-STEPS_BEFORE_A_GUESS = 5
-RECENT = 0.95
+logger = logging.getLogger(__name__)
+TRAINING_SHARE = 0.95  # of the work; the rest is the candidate's calibration and accuracy
+STEPS_BEFORE_A_GUESS = 5  # of the time left
+KEPT_OF_RATE = 0.95  # what a step leaves of the rate of those before it
 
 
 class TimeLeft:
@@ -57,7 +59,7 @@ class TimeLeft:
         now = time.monotonic()
         if self._last is not None:
             rate = (now - self._last) / self._voxels[stage]
-            share = RECENT if self._steps else 0.0
+            share = KEPT_OF_RATE if self._steps else 0.0
             self._seconds_per_voxel = share * (self._seconds_per_voxel or 0.0) + (1 - share) * rate
             self._steps += 1
         self._last = now
@@ -71,10 +73,6 @@ class TimeLeft:
         if self._steps < STEPS_BEFORE_A_GUESS or self._seconds_per_voxel is None:
             return None
         return self._seconds_per_voxel * sum(self._voxels[name] * steps for name, steps in remaining.items())
-
-
-logger = logging.getLogger(__name__)
-TRAINING_SHARE = 0.95  # of the work; the rest is the candidate's calibration and accuracy
 
 
 @dataclass(frozen=True)

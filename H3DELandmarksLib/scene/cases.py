@@ -1,6 +1,6 @@
-"""A scan with its reviewed points as a training set keeps them, and back.
+"""A scan with its reviewed points as cases keep them, and back.
 
-A training set holds scans in their own geometry, so that a scan is recognised wherever a transform has moved it: the
+Cases hold scans in their own geometry, so that a scan is recognised wherever a transform has moved it: the
 parent transform of the volume is taken back from its points.
 """
 
@@ -125,7 +125,7 @@ def show_case(
 
 
 def remember_case(volume_node, point_list, case_id: str) -> None:
-    """Note with both nodes which case of a training set they are."""
+    """Note with both nodes which case they are."""
     volume_node.SetAttribute(CASE_ATTRIBUTE, case_id)
     point_list.SetAttribute(CASE_ATTRIBUTE, case_id)
 

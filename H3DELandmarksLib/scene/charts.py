@@ -23,8 +23,8 @@ CURVE_NAME = "Learning curve"
 CURVE_TAG = "H3DELandmarks.LearningCurve"  # attribute of every node, so that no other node of that name is touched
 STEP_COLUMN = "step"
 MEAN_COLUMN, P90_COLUMN = "mean_mm", "p90_mm"
-COLUMNS = (STEP_COLUMN, "loss", MEAN_COLUMN, "median_mm", P90_COLUMN, "presence")
-_CURVE_COLORS = ((0.12, 0.47, 0.71), (0.85, 0.37, 0.01), (0.17, 0.63, 0.17), (0.58, 0.40, 0.74), (0.55, 0.34, 0.29))
+CURVE_COLUMNS = (STEP_COLUMN, "loss", MEAN_COLUMN, "median_mm", P90_COLUMN, "presence")
+_COLORS = ((0.12, 0.47, 0.71), (0.85, 0.37, 0.01), (0.17, 0.63, 0.17), (0.58, 0.40, 0.74), (0.55, 0.34, 0.29))
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ def compare_point_lists(node, reference, thresholds: Sequence[float] = THRESHOLD
             f"The point lists '{node.GetName()}' and '{reference.GetName()}' share no name: label the points alike."
         )
     scene, name = node.GetScene(), f"{node.GetName()} against {reference.GetName()}"
-    errors = _table(scene, f"{name}: errors", error_columns(evaluation))
-    summary = _table(scene, f"{name}: summary", summary_columns(evaluation))
+    errors = _table(_node(scene, "vtkMRMLTableNode", f"{name}: errors"), error_columns(evaluation))
+    summary = _table(_node(scene, "vtkMRMLTableNode", f"{name}: summary"), summary_columns(evaluation))
     chart = _chart(scene, name, f"Distance from {reference.GetName()}", errors)
     for made in (errors, summary, chart):
         place_beside(made, node)
@@ -125,19 +125,6 @@ def summary_columns(evaluation: Evaluation) -> dict[str, list]:
     return {"Measure": [name for name, _ in rows], "Value": [value for _, value in rows]}
 
 
-def _table(scene, name: str, columns: dict[str, list]):
-    node = _node(scene, "vtkMRMLTableNode", name)
-    node.RemoveAllColumns()
-    for title, values in columns.items():
-        array = vtk.vtkStringArray() if isinstance(values[0], str) else vtk.vtkDoubleArray()
-        array.SetName(title)
-        for value in values:
-            array.InsertNextValue(value)
-        node.AddColumn(array)
-    node.SetLocked(True)
-    return node
-
-
 def _chart(scene, name: str, title: str, errors):
     series = _node(scene, "vtkMRMLPlotSeriesNode", f"{name}: series")
     series.SetAndObserveTableNodeID(errors.GetID())
@@ -155,24 +142,15 @@ def _chart(scene, name: str, title: str, errors):
     return chart
 
 
-def _node(scene, kind: str, name: str):
-    """The node of this class and name, a new one where there is none."""
-    for index in range(scene.GetNumberOfNodesByClass(kind)):
-        node = scene.GetNthNodeByClass(index, kind)
-        if node.GetName() == name:
-            return node
-    return scene.AddNewNodeByClass(kind, name)
-
-
 def show_curves(scene, title: str, curves: Mapping[str, Sequence[Mapping[str, float]]]):
     """Put the curves of a training into the scene, in place of those that are there.
 
-    The nodes are hidden from lists and not saved: they belong to a training set, not to the patient of the scene.
+    The nodes are hidden from lists and not saved: they belong to the cases, not to the patient of the scene.
 
     Args:
         scene: vtkMRMLScene.
         title: of the chart.
-        curves: for each stage the rows of its curve, each with COLUMNS; NaN where there is no figure.
+        curves: for each stage the rows of its curve, each with CURVE_COLUMNS; NaN where there is no figure.
 
     Returns:
         vtkMRMLPlotChartNode with two lines for each stage that has rows: mean error, and what nine of ten are below.
@@ -181,8 +159,9 @@ def show_curves(scene, title: str, curves: Mapping[str, Sequence[Mapping[str, fl
     wanted = []
     for number, (stage, rows) in enumerate(curves.items()):
         if rows:
-            table = _curve_table(scene, f"{CURVE_NAME}: {stage}", rows)
-            color = _CURVE_COLORS[number % len(_CURVE_COLORS)]
+            columns = {name: [row[name] for row in rows] for name in CURVE_COLUMNS}
+            table = _table(_curve_node(scene, "vtkMRMLTableNode", f"{CURVE_NAME}: {stage}"), columns)
+            color = _COLORS[number % len(_COLORS)]
             wanted.append(_series(scene, f"{stage}, mean", table, MEAN_COLUMN, color, dashed=False))
             wanted.append(_series(scene, f"{stage}, 9 of 10 below", table, P90_COLUMN, color, dashed=True))
     _set_series(chart, wanted)
@@ -195,23 +174,8 @@ def show_curves(scene, title: str, curves: Mapping[str, Sequence[Mapping[str, fl
 
 def remove_curves(scene) -> None:
     """Take the chart with its tables out of the scene."""
-    for node in _own_nodes(scene, "vtkMRMLNode"):
+    for node in _curve_nodes(scene, "vtkMRMLNode"):
         scene.RemoveNode(node)
-
-
-def _curve_table(scene, name: str, rows: Sequence[Mapping[str, float]]):
-    node = _curve_node(scene, "vtkMRMLTableNode", name)
-    wasModifying = node.StartModify()
-    node.RemoveAllColumns()
-    for title in COLUMNS:
-        array = vtk.vtkDoubleArray()
-        array.SetName(title)
-        for row in rows:
-            array.InsertNextValue(row[title])
-        node.AddColumn(array)
-    node.SetLocked(True)
-    node.EndModify(wasModifying)
-    return node
 
 
 def _series(scene, name: str, table, column: str, color: tuple[float, float, float], dashed: bool):
@@ -237,9 +201,30 @@ def _set_series(chart, wanted: Sequence) -> None:
             chart.AddAndObservePlotSeriesNodeID(node_id)
 
 
+def _table(node, columns: Mapping[str, Sequence]):
+    """Fill a vtkMRMLTableNode with columns of texts or numbers."""
+    was_modifying = node.StartModify()
+    node.RemoveAllColumns()
+    for title, values in columns.items():
+        array = vtk.vtkStringArray() if isinstance(values[0], str) else vtk.vtkDoubleArray()
+        array.SetName(title)
+        for value in values:
+            array.InsertNextValue(value)
+        node.AddColumn(array)
+    node.SetLocked(True)
+    node.EndModify(was_modifying)
+    return node
+
+
+def _node(scene, kind: str, name: str):
+    """The node of this class and name, a new one where there is none."""
+    found = next((node for node in _nodes(scene, kind) if node.GetName() == name), None)
+    return found if found is not None else scene.AddNewNodeByClass(kind, name)
+
+
 def _curve_node(scene, kind: str, name: str):
-    """The own node of this class and name, a new one where there is none."""
-    found = next((node for node in _own_nodes(scene, kind) if node.GetName() == name), None)
+    """The node of a learning curve of this class and name, a new one, hidden and not saved, where there is none."""
+    found = next((node for node in _curve_nodes(scene, kind) if node.GetName() == name), None)
     if found is not None:
         return found
     node = scene.CreateNodeByClass(kind)
@@ -251,6 +236,9 @@ def _curve_node(scene, kind: str, name: str):
     return scene.AddNode(node)
 
 
-def _own_nodes(scene, kind: str) -> list:
-    nodes = [scene.GetNthNodeByClass(k, kind) for k in range(scene.GetNumberOfNodesByClass(kind))]
-    return [node for node in nodes if node.GetAttribute(CURVE_TAG)]
+def _curve_nodes(scene, kind: str) -> list:
+    return [node for node in _nodes(scene, kind) if node.GetAttribute(CURVE_TAG)]
+
+
+def _nodes(scene, kind: str) -> list:
+    return [scene.GetNthNodeByClass(k, kind) for k in range(scene.GetNumberOfNodesByClass(kind))]

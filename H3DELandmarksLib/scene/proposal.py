@@ -99,10 +99,7 @@ def read_proposal(node) -> Proposal | None:
             return None
         landmarks = {
             name: ProposedLandmark(
-                _position(entry["position"]),
-                entry["presence"],
-                entry["confidence"],
-                entry["radius90"],
+                _position(entry["position"]), entry["presence"], entry["confidence"], entry["radius90"]
             )
             for name, entry in content["landmarks"].items()
         }

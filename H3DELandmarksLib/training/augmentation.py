@@ -1,4 +1,4 @@
-"""Crops that hold nothing to be found: what keeps a network from seeing its anatomy in everything."""
+"""Changes of training samples beside their geometry: intensities, scans that end early, images without anatomy."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from H3DELandmarksLib.formats.training import Augmentation
 
 # A Gaussian kernel ends after so many standard deviations, as in scipy.ndimage.
 KERNEL_DEVIATIONS = 4.0
+# Share of images without anatomy that are blank outside a box.
+BOXED_SHARE = 0.6
 
 
 @dataclass(frozen=True)
-class Appearance:
+class IntensityAugmentation:
     """How the intensities of an image are changed: contrast, brightness, gamma, blur, noise, in this order.
 
     Attributes:
@@ -38,7 +40,7 @@ class Appearance:
     seed: int
 
     @classmethod
-    def draw(cls, settings: Augmentation, rng: np.random.Generator) -> Appearance:
+    def draw(cls, settings: Augmentation, rng: np.random.Generator) -> IntensityAugmentation:
         """Draw one.
 
         Args:
@@ -86,7 +88,7 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class EndOfScan:
+class FovTruncation:
     """A plane in a crop, beyond which nothing was scanned; in a radiograph a line.
 
     Attributes:
@@ -100,7 +102,9 @@ class EndOfScan:
     offset: float
 
     @classmethod
-    def draw(cls, shape: tuple[int, ...], index: np.ndarray, rng: np.random.Generator, near: float = 0.0) -> EndOfScan:
+    def draw(
+        cls, shape: tuple[int, ...], index: np.ndarray, rng: np.random.Generator, near: float = 0.0
+    ) -> FovTruncation:
         """Draw a plane.
 
         Args:
@@ -147,10 +151,7 @@ def _plane_near(
     return normal, offset * rng.uniform(-1, 1)
 
 
-GAP = 0.6
-
-
-def nothing_to_find(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+def synthetic_negative(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """An image without anatomy: noise, a smooth texture, or solids of several brightnesses, partly blanked.
 
     Args:
@@ -168,7 +169,7 @@ def nothing_to_find(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndar
     else:
         image = _solids(shape, rng)
     image = np.clip(image, 0, 1).astype(np.float32)
-    if rng.random() < GAP:
+    if rng.random() < BOXED_SHARE:
         image = _within_a_box(image, rng)
     return image
 

@@ -20,6 +20,13 @@ SHARE = 0.9
 # Extra cases with the error of all landmarks: few cases speak for each landmark.
 SHRINKAGE = 10.0
 LEVELS = np.linspace(0.8, 1.0, 81)
+# What a scan that was cut off on purpose counts for the probability of presence: such scans are rarer in practice.
+TRUNCATED_WEIGHT = 0.5
+# A scan is familiar where at least half of the points found lie within this many tolerances of the truth.
+ROUGHLY_RIGHT = 2.0
+# The share of familiar scans that must not lose trust.
+KEPT = 0.99
+TRUNCATED = "-truncated"
 
 
 def radii(error: np.ndarray, share: float = SHARE) -> np.ndarray:
@@ -75,15 +82,6 @@ def _radii_at(error: np.ndarray, levels: np.ndarray) -> np.ndarray:
     return np.quantile(scores, levels)[:, None] * usual
 
 
-# What a scan that was cut off on purpose counts for the probability of presence: such scans are rarer in practice.
-TRUNCATED_WEIGHT = 0.5
-# A scan is familiar where at least half of the points found lie within this many tolerances of the truth.
-ROUGHLY_RIGHT = 2.0
-# The share of familiar scans that must not lose trust.
-KEPT = 0.99
-TRUNCATED = "-truncated"
-
-
 def truncated_case(case: Case, rng: np.random.Generator) -> Case:
     """The case with one end of its scan cut off, so that 20 to 60 % of the landmarks are outside and thus absent."""
     index = case.volume.grid.ijk_from_lps(case.landmarks.positions)
@@ -127,14 +125,14 @@ class Evidence:
     truncated: np.ndarray
 
 
-def gather_evidence(findings: Sequence[RawPredictions], cases: Sequence[Case], shape: ShapeModel) -> Evidence:
-    """Stack findings and truths of several cases."""
+def gather_evidence(predictions: Sequence[RawPredictions], cases: Sequence[Case], shape: ShapeModel) -> Evidence:
+    """Stack predictions and truths of several cases."""
     truths = [case.landmarks for case in cases]
-    residual = [np.linalg.norm(f.pose.to_lps(shape.mean) - f.positions, axis=1) / shape.tolerance for f in findings]
-    error = [np.linalg.norm(f.positions - t.positions, axis=1) for f, t in zip(findings, truths)]
+    residual = [np.linalg.norm(f.pose.to_lps(shape.mean) - f.positions, axis=1) / shape.tolerance for f in predictions]
+    error = [np.linalg.norm(f.positions - t.positions, axis=1) for f, t in zip(predictions, truths)]
     return Evidence(
-        np.stack([f.presence_logit for f in findings]),
-        np.stack([f.concentration for f in findings]),
+        np.stack([f.presence_logit for f in predictions]),
+        np.stack([f.concentration for f in predictions]),
         np.stack(residual),
         np.stack(error),
         np.stack([np.where(t.unknown, np.nan, t.present.astype(float)) for t in truths]),
@@ -142,13 +140,13 @@ def gather_evidence(findings: Sequence[RawPredictions], cases: Sequence[Case], s
     )
 
 
-def fit_calibration(evidence: Evidence, tolerance_mm: float, foreign: Evidence | None = None) -> Calibration:
+def fit_calibration(evidence: Evidence, tolerance_mm: float, ood: Evidence | None = None) -> Calibration:
     """Platt scaling of presence, logistic regression of "within tolerance", and radii that hold 90 % of errors.
 
     Args:
         evidence: calibration cases.
         tolerance_mm: error up to which a position counts as right.
-        foreign: scans that don't show the anatomy; where given, the calibration also learns which scans to doubt.
+        ood: scans that don't show the anatomy; where given, the calibration also learns which scans to doubt.
     """
     known = ~np.isnan(evidence.present)
     importance = np.broadcast_to(np.where(evidence.truncated, TRUNCATED_WEIGHT, 1.0)[:, None], known.shape)
@@ -158,9 +156,9 @@ def fit_calibration(evidence: Evidence, tolerance_mm: float, foreign: Evidence |
         right = (evidence.error <= tolerance_mm)[known]
     weights = _logistic_regression(features, right)
     calibration = Calibration(scale, bias, weights, tolerance_mm, radii(usual_errors(evidence, scale, bias)))
-    if foreign is None:
+    if ood is None:
         return calibration
-    return replace(calibration, familiarity_weights=_fit_familiarity(calibration, evidence, foreign))
+    return replace(calibration, familiarity_weights=_fit_familiarity(calibration, evidence, ood))
 
 
 def usual_errors(evidence: Evidence, presence_scale: float, presence_bias: float) -> np.ndarray:
@@ -169,13 +167,13 @@ def usual_errors(evidence: Evidence, presence_scale: float, presence_bias: float
     return np.where(found & ~evidence.truncated[:, None], evidence.error, np.nan)
 
 
-def _fit_familiarity(calibration: Calibration, evidence: Evidence, foreign: Evidence) -> np.ndarray | None:
-    """(5,) weights of "most points found in this scan are roughly right"; None where no foreign scan misleads.
+def _fit_familiarity(calibration: Calibration, evidence: Evidence, ood: Evidence) -> np.ndarray | None:
+    """(5,) weights of "most points found in this scan are roughly right"; None where no such scan misleads.
 
     Both kinds of scan count alike. The constant is then raised until nearly all familiar scans keep their trust.
     """
-    features, familiar = [], []
-    for rows in (evidence, foreign):
+    rows_of_features, are_familiar = [], []
+    for rows in (evidence, ood):
         for presence, concentration, residual, error, truth in zip(
             calibration.presence(rows.logit), rows.concentration, rows.residual, rows.error, rows.present
         ):
@@ -183,9 +181,9 @@ def _fit_familiarity(calibration: Calibration, evidence: Evidence, foreign: Evid
             if judged.any():
                 with np.errstate(invalid="ignore"):
                     right = error[judged] <= ROUGHLY_RIGHT * calibration.tolerance_mm
-                features.append(scan_features(presence, concentration, residual))
-                familiar.append(right.mean() >= 0.5)
-    features, familiar = np.array(features), np.array(familiar, dtype=bool)
+                rows_of_features.append(scan_features(presence, concentration, residual))
+                are_familiar.append(right.mean() >= 0.5)
+    features, familiar = np.array(rows_of_features), np.array(are_familiar, dtype=bool)
     if familiar.all() or not familiar.any():
         return None
     importance = np.where(familiar, 0.5 / familiar.mean(), 0.5 / (1 - familiar.mean()))

@@ -12,6 +12,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel, rigid_fit
 from H3DELandmarksLib.detection.scan import IntensityMapping
 from H3DELandmarksLib.formats.manifest import ModelDescription
+from H3DELandmarksLib.formats.run import CandidateDescription
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,16 @@ class TrainingCase:
     pose: Pose
 
 
-def prepare_case(case: Case, model: ModelDescription, shape: ShapeModel, canonical_pose: bool) -> TrainingCase:
+def prepare_case(
+    case: Case, model: ModelDescription | CandidateDescription, shape: ShapeModel, canonical_pose: bool
+) -> TrainingCase:
     """Attach intensity mapping and pose to a case.
 
     Args:
         case: scan and landmarks.
         model: says how stored values are read.
         shape: mean shape that defines the model frame.
-        canonical_pose: whether networks see the anatomy in the shape's frame (True) or along the patient's axes (False).
+        canonical_pose: whether networks see the anatomy in the shape's frame (True) or along the patient's (False).
     """
     volume = canonical(case.volume)
     intensity = IntensityMapping.for_volume(model.intensity, volume)

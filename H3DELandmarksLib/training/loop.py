@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from H3DELandmarksLib.core.errors import Cancelled, InputError, MissingDependencyError
-from H3DELandmarksLib.core.files import replaced_when_complete, write_watched
+from H3DELandmarksLib.core.execution import Progress
+from H3DELandmarksLib.core.files import atomic_write, write_watched
 from H3DELandmarksLib.detection.stage import NetworkIO, choose_decoder
 from H3DELandmarksLib.figures.plots import draw_training_curve
 from H3DELandmarksLib.formats.training import Training, TrainingStage
@@ -26,6 +27,13 @@ from H3DELandmarksLib.networks.arrays import to_array, to_tensor
 from H3DELandmarksLib.training.cases import TrainingCase
 from H3DELandmarksLib.training.losses import choose_objective, start_at_background
 from H3DELandmarksLib.training.sampling import CropSampler, draw_batch
+
+logger = logging.getLogger(__name__)
+CHECKPOINT, CURVE = "checkpoint.pt", "curve.csv"
+# What the networks call the layers that read the image.
+EARLY = ("encoder.", "backbone.")
+# What PyTorch says where memory is short, on CUDA and MPS, and on CPUs.
+OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
@@ -46,14 +54,9 @@ def load_checkpoint(path: Path) -> dict:
         raise InputError(f"The checkpoint '{path}' cannot be read: delete it to start this stage again.") from error
 
 
-logger = logging.getLogger(__name__)
-# What PyTorch says on CUDA and MPS, and on CPUs.
-SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
-
-
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory is short; PyTorch has no class of errors for all devices."""
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in SIGNS)
+    return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY_WORDS)
 
 
 class MemoryPlan:
@@ -128,7 +131,7 @@ def draw_curve(path: Path) -> None:
         picture = draw_training_curve(rows)
     except MissingDependencyError:
         return
-    with replaced_when_complete(path.with_suffix(".png")) as partial:
+    with atomic_write(path.with_suffix(".png")) as partial:
         partial.write_bytes(picture)
 
 
@@ -139,10 +142,6 @@ def _write(path: Path, rows: list[dict[str, str]]) -> None:
         writer.writeheader()
         writer.writerows(rows)
     write_watched(path, text.getvalue())
-
-
-# What the networks call the layers that read the image.
-EARLY = ("encoder.", "backbone.")
 
 
 def parameter_groups(network: nn.Module, settings: Training) -> list[dict]:
@@ -173,11 +172,6 @@ def _by_decay(parameters: list[nn.Parameter], weight_decay: float) -> list[dict]
     ]
 
 
-logger = logging.getLogger(__name__)
-Progress = Callable[[float, str], None]
-CHECKPOINT, CURVE = "checkpoint.pt", "curve.csv"
-
-
 class StageTrainer:
     """Trains the network of one stage.
 
@@ -205,7 +199,8 @@ class StageTrainer:
         self.network = build_network(stage.network.architecture, stage.network.settings).to(device)
         self.objective = choose_objective(settings)
         self.decode = choose_decoder(stage.decoding)
-        start_at_background(self.network.head, *map(self.objective.background, self._cells()))
+        background = [self.objective.background(voxels) for voxels in self._cells()]
+        start_at_background(self.network.get_submodule("head"), *background)
         self.optimizer = torch.optim.AdamW(parameter_groups(self.network, settings), lr=settings.learning_rate)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))

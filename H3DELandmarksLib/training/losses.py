@@ -158,11 +158,15 @@ def start_at_background(head: nn.Module, *background: float) -> None:
         background: one value for each resolution of its maps.
     """
     if isinstance(head, CorrectionHead):  # its weights are close to zero from the beginning
-        for layers, value in zip((head.quarter_maps, head.half_maps, head.correction), background):
-            nn.init.constant_(layers[-1].bias, value)
+        for maps, value in zip((head.quarter_maps, head.half_maps, head.correction), background):
+            nn.init.constant_(_bias(maps[-1]), value)
         return
     layer = head.conv if isinstance(head, AnchorHead) else head
-    nn.init.constant_(layer.bias, background[0])
+    nn.init.constant_(_bias(layer), background[0])
     if isinstance(head, AnchorHead):
-        nn.init.zeros_(layer.bias.detach().view(head.anchors, -1)[:, :3])
-    nn.init.normal_(layer.weight, std=0.01)
+        nn.init.zeros_(_bias(layer).detach().view(head.anchors, -1)[:, :3])
+    nn.init.normal_(layer.get_parameter("weight"), std=0.01)
+
+
+def _bias(layer: nn.Module) -> Tensor:
+    return layer.get_parameter("bias")

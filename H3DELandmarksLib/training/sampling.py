@@ -17,7 +17,7 @@ from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.formats.manifest import StageDesign
 from H3DELandmarksLib.formats.training import Augmentation
 from H3DELandmarksLib.networks.arrays import to_tensor
-from H3DELandmarksLib.training.augmentation import Appearance, EndOfScan, nothing_to_find
+from H3DELandmarksLib.training.augmentation import FovTruncation, IntensityAugmentation, synthetic_negative
 from H3DELandmarksLib.training.cases import TrainingCase
 
 # Types that are sent as they are; others become float32 before.
@@ -139,8 +139,8 @@ class CropSampler:
         """Draw one augmented sample; `rng` decides everything, so that training can resume exactly."""
         channels, mirrored = self.groups[rng.integers(len(self.groups))]
         if _chosen(self.augmentation.nothing, rng):
-            image = to_tensor(nothing_to_find(self.stage.shape, rng)).to(device)
-            image = Appearance.draw(self.augmentation, rng).apply(image)
+            image = to_tensor(synthetic_negative(self.stage.shape, rng)).to(device)
+            image = IntensityAugmentation.draw(self.augmentation, rng).apply(image)
             return Sample(image, np.zeros((len(channels), 3)), np.zeros(len(channels)))
         flip = rng.random() < self.augmentation.mirror
         order = self.mirror_order[channels] if flip else channels
@@ -176,7 +176,7 @@ class CropSampler:
     ) -> Sample:
         image = case.intensity.scaled(resample_on(case.case.volume, grid, case.outside, device))
         if rng is not None:
-            image = Appearance.draw(self.augmentation, rng).apply(image)
+            image = IntensityAugmentation.draw(self.augmentation, rng).apply(image)
         landmarks = case.case.landmarks
         positions = np.where((order >= 0)[:, None], landmarks.positions[order], np.nan)
         presence = np.where(order >= 0, landmarks.presence[order], np.nan)
@@ -186,7 +186,7 @@ class CropSampler:
         presence = np.where((presence == 1) & ~inside, 0.0, presence)
         if rng is not None and rng.random() < self.augmentation.truncate:
             near = self.augmentation.truncate_near_mm / self.stage.spacing_mm
-            end = EndOfScan.draw(grid.shape, index, rng, near)
+            end = FovTruncation.draw(grid.shape, index, rng, near)
             image = end.blanked(image)
             presence = np.where((presence == 1) & end.beyond(index), 0.0, presence)
         return Sample(image, np.nan_to_num(index), presence)
@@ -224,7 +224,7 @@ def draw_batch(
         Images (B, 1, X, Y, Z) on the device, indices (B, C, 3), presence (B, C).
     """
     rng = np.random.default_rng(seed)
-    samples = [sampler.draw(cases[rng.integers(len(cases))], rng, device) for _ in range(size)]
+    samples = [sampler.draw(cases[int(rng.integers(len(cases)))], rng, device) for _ in range(size)]
     return (
         torch.stack([s.image for s in samples])[:, None],
         np.stack([s.index for s in samples]).astype(np.float32),

@@ -91,7 +91,7 @@ def matching_channels(
         groups, base_groups: of both stages.
         base_names: name in the base's scheme of each landmark that it knows.
     """
-    found = {}
+    found: dict[str, int] = {}
     for group in base_groups:
         for channel, name in enumerate(group.landmarks):
             found.setdefault(name, channel)

@@ -34,7 +34,8 @@ def add_action(actions: argparse._SubParsersAction) -> None:
         "--landmarks",
         metavar="NAMES",
         required=True,
-        help="mml, isbi2015, cepha29, hand, cephadoadu, pelvis, or a file: one name a line, or a scheme in JSON",
+        help="mml, isbi2015, cepha29, hand, cephadoadu, pelvis (which also says how images are shown to the network), "
+        "or a file: one name a line, or a scheme in JSON",
     )
     parser.add_argument("--architecture", choices=ARCHITECTURES, help="default: by the checkpoint's names")
     parser.add_argument(

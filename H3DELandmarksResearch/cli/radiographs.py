@@ -72,8 +72,8 @@ def run(options: argparse.Namespace, console: Console) -> bool:
 
 def _subsets(configuration: Configuration, wanted: list[str] | None) -> list[str]:
     """The subsets asked for, once each; all that the configuration has where none is."""
-    data = configuration.values["data"]
-    there = [subset for subset in SUBSETS if subset in (data.get("seeds") or configuration.split())]
+    subsets = configuration.record.data.seeds or configuration.split()
+    there = [subset for subset in SUBSETS if subset in subsets]
     for subset in wanted or ():
         if subset not in there:
             raise InputError(f"'{configuration.path.stem}' has no subset '{subset}': choose among {', '.join(there)}.")
@@ -87,9 +87,9 @@ def _subjects(
     from H3DELandmarksResearch.radiographs.subjects import phantom_subject, specimen_subject
     from H3DELandmarksResearch.training.configuration import load_cases
 
-    data = configuration.values["data"]
-    if data["reader"] == "phantom":
-        first, last = data["seeds"][subset]
+    seeds = configuration.record.data.seeds
+    if seeds is not None:
+        first, last = seeds[subset]
         return {f"phantom-{seed}": partial(phantom_subject, seed) for seed in range(first, last)[:most]}
     cases = load_cases(configuration, subset, configuration.path.parent)[:most]
     axes, scheme = recipe.values.get("axes"), configuration.scheme

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING
@@ -137,10 +138,8 @@ def _draw_body(axes: Axes, where: np.ndarray, names: Sequence[str], pairs: Seque
     """The outline of all points, and lines that join pairs."""
     from scipy.spatial import ConvexHull, QhullError
 
-    try:
+    with suppress(QhullError, ValueError):  # too few points, or all on a line
         axes.fill(*where[ConvexHull(where).vertices].T, color=BODY, zorder=0)
-    except (QhullError, ValueError):
-        pass  # too few points, or all on a line
     index = {name: k for k, name in enumerate(names)}
     for left, right in pairs:
         axes.plot(*where[[index[left], index[right]]].T, color="#cfd6dd", linewidth=0.8, zorder=1)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.formats.network_settings import SETTINGS
 from H3DELandmarksLib.formats.reading import STRICT
+from H3DELandmarksLib.models.card import NETWORKS
 from H3DELandmarksLib.networks import ARCHITECTURES
 from H3DELandmarksLib.networks.h3denet import NetworkOutput
 
@@ -109,3 +110,4 @@ class ResidualUNet(nn.Module):
 
 SETTINGS["residual-encoder-unet"] = ResidualUNetConfig
 ARCHITECTURES["residual-encoder-unet"] = ResidualUNet
+NETWORKS["residual-encoder-unet"] = "residual encoder U-Net of nnU-Net (arXiv 2404.09556)"

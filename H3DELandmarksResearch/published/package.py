@@ -5,17 +5,31 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
-from H3DELandmarksLib.models.package import ModelPackage, write_package
+from H3DELandmarksLib.detection.calibration import Calibration
+from H3DELandmarksLib.formats.manifest import (
+    UNKNOWN_SHA256,
+    Decoding,
+    Group,
+    Intensity,
+    License,
+    Manifest,
+    Stage,
+    WeightsFile,
+)
+from H3DELandmarksLib.formats.network_settings import Network
+from H3DELandmarksLib.formats.reading import to_plain
+from H3DELandmarksLib.models.card import model_card
+from H3DELandmarksLib.models.package import SHAPE_FILE, ModelPackage, write_package
 from H3DELandmarksResearch.published.checkpoints import Checkpoint, read_checkpoint
 
 if TYPE_CHECKING:
@@ -24,7 +38,9 @@ if TYPE_CHECKING:
 # ImageNet's means and deviations, which the published pipeline of HYATT-Net applies to values from 0 to 255.
 MEANS, DEVIATIONS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGE_LAYERS = ("backbone.layers.0.0.projection", "keypoint_head_global.w1_conv.0")
-NEUTRAL = {"presence": {"scale": 1.0, "bias": 0.0}, "confidence": {"weights": [0.0] * 4, "tolerance_mm": 2.0}}
+DecodingMethod = Literal["published-heatmap", "published-anchor", "published-hyatt"]
+TOLERANCE_MM = 2.0
+WEIGHTS, NOTHING_MEASURED = "network.safetensors", "The accuracy of this checkpoint was not measured here."
 NOT_CALIBRATED = (
     "Not calibrated: the confidence of every point is 0.5, presence is the network's raw evidence, and the radius "
     "shown for each point is only half the longest side of the network's field, not a measured error."
@@ -40,13 +56,19 @@ class PublishedSystem:
         title: name and paper.
         shape: voxels of its input along I, J, K.
         decoding: method that reads its maps, by head.
+        views: 2 where its authors also look at the mirrored image.
+        shapes: input of landmark sets for which it differs, by the set's name.
+        one_view: sets whose mirrored images its authors do not look at.
         preparation: what its authors do to an image, for the model card.
     """
 
     title: str
     shape: tuple[int, int, int]
-    decoding: dict[str, str]
+    decoding: dict[str, DecodingMethod]
     preparation: str
+    views: Literal[1, 2] = 1
+    shapes: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    one_view: tuple[str, ...] = ()
 
 
 H3DENET = PublishedSystem(
@@ -63,6 +85,9 @@ HYATT = PublishedSystem(
     {"": "published-hyatt"},
     "Gray values of 0 to 255 in three equal channels; the authors' normalization is part of the first layers' weights "
     "here, which is exact but for the outermost pixels (less than 0.2 % of the range of gray values).",
+    views=2,
+    shapes={"pelvis": (512, 512, 1), "cephadoadu": (1024, 1024, 1)},
+    one_view=("pelvis",),
 )
 SYSTEMS = {"h3denet": H3DENET, "hyatt": HYATT, "han": HYATT}
 
@@ -103,8 +128,8 @@ def import_published(
             f"The checkpoint's network finds {found} landmarks, but {len(scheme)} are named: name all, in order."
         )
     manifest = _manifest(checkpoint, folder, scheme, spacing_mm, window, network, content)
-    weights = {"network.safetensors": network.weights, "shape.safetensors": _no_shape(len(scheme))}
-    return write_package(folder, manifest, weights, _card(manifest, network))
+    weights = {WEIGHTS: network.weights, SHAPE_FILE: _no_shape(len(scheme))}
+    return write_package(folder, manifest, weights, model_card(manifest, notes=_notes(manifest, network)))
 
 
 def with_normalization(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -129,51 +154,52 @@ def _manifest(
     window: tuple[float, float],
     network: PublishedWeights,
     content: Checkpoint,
-) -> dict[str, Any]:
+) -> Manifest:
     system = SYSTEMS[network.architecture]
-    flat = system.shape[2] == 1
     title = system.title.replace("HYATT-Net", "HAN") if network.architecture == "han" else system.title
-    stage = {
-        "name": "network",
-        "network": {"architecture": network.architecture, "settings": _plain(network.settings)},
-        "weights": {"file": "network.safetensors"},
-        "spacing_mm": spacing_mm,
-        "shape": list(system.shape),
-        "poses": "scan",
-        "groups": [{"landmarks": list(scheme.names), "mirrored": False}],
-        "decoding": {"method": system.decoding[network.settings.get("head", "")]},
-    }
-    radius = max(system.shape) * spacing_mm / 2
-    return {
-        "schema_version": 1,
-        "id": re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")[:64].strip("-") or "imported",
-        "version": "1.0.0",
-        "title": f"{title}, imported",
-        "description": f"Weights of a checkpoint of {title}, imported from {checkpoint.name}.",
-        "modality": "radiograph" if flat else "CT",
-        "anatomy": "not stated",
-        "intended_use": "Comparison with the published network. Not for clinical use.",
-        "limitations": [NOT_CALIBRATED, "The accuracy of this checkpoint was not measured here."],
-        "license": {"weights": UNKNOWN_LICENSE, "data": UNKNOWN_LICENSE},
-        "scheme": scheme.to_dict(),
-        "intensity": {"method": "window", "low": float(window[0]), "high": float(window[1])},
-        "outside": float(window[0]),
-        "stages": [stage],
-        "shape_model": {"file": "shape.safetensors"},
-        "calibration": NEUTRAL | {"radius90_mm": [radius] * len(scheme)},
-        "training": {
+    stage = _stage(system, scheme, spacing_mm, network)
+    radius = max(stage.shape) * spacing_mm / 2
+    calibration = Calibration.neutral(len(scheme), TOLERANCE_MM).to_manifest()
+    return Manifest(
+        id=re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")[:64].strip("-") or "imported",
+        version="1.0.0",
+        title=f"{title}, imported",
+        description=f"Weights of a checkpoint of {title}, imported from {checkpoint.name}.",
+        modality="radiograph" if stage.is_2d else "CT",
+        anatomy="not stated",
+        intended_use="Comparison with the published network. Not for clinical use.",
+        limitations=(NOT_CALIBRATED, NOTHING_MEASURED),
+        license=License(weights=UNKNOWN_LICENSE, data=UNKNOWN_LICENSE),
+        scheme=scheme,
+        intensity=Intensity("window", float(window[0]), float(window[1])),
+        outside=float(window[0]),
+        stages=(stage,),
+        shape_model=WeightsFile(SHAPE_FILE, UNKNOWN_SHA256),
+        calibration=replace(calibration, radius90_mm=(radius,) * len(scheme)),
+        training={
             "checkpoint": checkpoint.name,
             "checkpoint_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
             "arguments": {k: v for k, v in content.arguments.items() if not isinstance(v, str) or v.isidentifier()},
             "imported": date.today().isoformat(),
             "software": f"H3DELandmarksLib {__version__}",
         },
-        "accuracy": {},
-    }
+        accuracy={},
+    )
 
 
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+def _stage(system: PublishedSystem, scheme: LandmarkScheme, spacing_mm: float, network: PublishedWeights) -> Stage:
+    """The network as its authors run it on the data set whose landmarks are named."""
+    return Stage(
+        name="network",
+        network=Network(network.architecture, to_plain(network.settings)),
+        weights=WeightsFile(WEIGHTS, UNKNOWN_SHA256),
+        spacing_mm=spacing_mm,
+        shape=system.shapes.get(scheme.id, system.shape),
+        poses="scan",
+        groups=(Group(scheme.names),),
+        views=1 if scheme.id in system.one_view else system.views,
+        decoding=Decoding(system.decoding[network.settings.get("head", "")]),
+    )
 
 
 def _no_shape(landmarks: int) -> dict[str, np.ndarray]:
@@ -181,27 +207,13 @@ def _no_shape(landmarks: int) -> dict[str, np.ndarray]:
     return {"mean": np.zeros((landmarks, 3)), "tolerance": np.ones(landmarks)}
 
 
-def _card(manifest: Mapping[str, Any], network: PublishedWeights) -> str:
-    stage, window = manifest["stages"][0], manifest["intensity"]
-    shape, names = " x ".join(map(str, stage["shape"])), ", ".join(f"`{name}`" for name in network.unused) or "none"
-    return f"""# {manifest["title"]}
-
-{manifest["description"]}
-
-**Not for clinical use.**
-
-## What to know
-
-- {NOT_CALIBRATED}
-- The accuracy of this checkpoint was not measured here.
-- License of the weights: {UNKNOWN_LICENSE}
-
-## Method
-
-Input of {shape} voxels of {stage["spacing_mm"]} mm. Stored values {window["low"]:g} to {window["high"]:g} become
-0 to 1. Positions are read by `{stage["decoding"]["method"]}`. {SYSTEMS[network.architecture].preparation}
-
-Layers of the checkpoint that the published network never uses, left out here: {names}.
-
-SHA-256 of the checkpoint: {manifest["training"]["checkpoint_sha256"]}
-"""
+def _notes(manifest: Manifest, network: PublishedWeights) -> tuple[str, ...]:
+    """What the card says of the import beside the manifest."""
+    unused = ", ".join(f"`{name}`" for name in network.unused) or "none"
+    looks = "The mirrored image is looked at, too. " if manifest.stages[0].views == 2 else ""
+    return (
+        f"Stored values {manifest.intensity.low:g} to {manifest.intensity.high:g} become 0 to 1. Positions are read by "
+        f"`{manifest.stages[0].decoding.method}`. {looks}{SYSTEMS[network.architecture].preparation}",
+        f"Layers of the checkpoint that the published network never uses, left out here: {unused}.",
+        f"SHA-256 of the checkpoint: {manifest.training['checkpoint_sha256']}",
+    )

@@ -15,7 +15,6 @@ import argparse
 import json
 import time
 from collections.abc import Iterable, Iterator
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +22,12 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from H3DELandmarksLib.cli.train import find_configuration
+from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
+from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM
 from H3DELandmarksLib.evaluation.reliability import compare_statements
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.cases import Case
@@ -66,7 +67,7 @@ def stored_poses(case: Case, count: int, axes_only: bool) -> Iterator[Case]:
 
 def phantoms_with_missing_molars(configuration: Configuration) -> Iterator[Case]:
     """Test seeds at 0.5 mm, each with one to four molars missing."""
-    for seed in range(*configuration.values["data"]["seeds"]["test"]):
+    for seed in range(*_seeds(configuration)["test"]):
         rng = np.random.default_rng(seed)
         missing = tuple(rng.choice(MOLARS, size=1 + seed % 4, replace=False))
         made = generate_phantom(seed, missing=missing, spacing=0.5)
@@ -75,9 +76,21 @@ def phantoms_with_missing_molars(configuration: Configuration) -> Iterator[Case]
 
 def other_phantoms(configuration: Configuration, cache: Path, first: int, last: int) -> list[Case]:
     """Phantoms of other seeds than the configuration's, up to but without the last, at its spacings."""
-    values = deepcopy(dict(configuration.values))
-    values["data"]["seeds"]["other"] = [first, last]
-    return load_cases(replace(configuration, values=values), "other", cache)
+    record = configuration.record
+    data = replace(record.data, seeds={**_seeds(configuration), "other": (first, last)})
+    return load_cases(replace(configuration, record=replace(record, data=data)), "other", cache)
+
+
+def _seeds(configuration: Configuration) -> dict[str, tuple[int, int]]:
+    """First and last (excluded) seed of each subset.
+
+    Raises:
+        InputError: the cases are not phantoms.
+    """
+    seeds = configuration.record.data.seeds
+    if seeds is None:
+        raise InputError(f"The cases of '{configuration.path}' are not phantoms: leave out the options for phantoms.")
+    return seeds
 
 
 def main() -> None:
@@ -94,11 +107,11 @@ def main() -> None:
         predictions[case.name] = detector.detect(case.volume)
         seconds.append(time.perf_counter() - start)
         references[case.name] = case.landmarks
-    thresholds = configuration.values.get("thresholds_mm", (2, 2.5, 3, 4))
+    thresholds = configuration.record.thresholds_mm or THRESHOLDS_MM
     evaluation = evaluate_sets(predictions, references, thresholds)
     print(f"{package.id} {package.version}: {options.subset} cases of {options.configuration}")
     print(evaluation.text())
-    reliability = compare_statements(predictions, references, configuration.values["tolerance_mm"]).summary()
+    reliability = compare_statements(predictions, references, configuration.record.tolerance_mm).summary()
     for name, part in reliability.items():
         print(f"{name}: ECE {part['ece']}, with bins of equal mass {part['ece_equal_mass']}")
     print(_case_lines(evaluation))

@@ -10,7 +10,6 @@ all sides are exchanged.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -28,9 +27,10 @@ from H3DELandmarksLib.cases.quality import (
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
-from H3DELandmarksLib.core.shape_model import Pose
+from H3DELandmarksLib.formats.reading import read_record
 from H3DELandmarksLib.io.case_folder import case_names, read_case
 from H3DELandmarksResearch.studies import run_study
+from H3DELandmarksResearch.training.configuration import read_motions
 
 CONFIGURATIONS = Path(__file__).resolve().parents[1] / "configurations"
 ERRORS = ("pair exchanged", "point moved", "case shifted", "sides exchanged")
@@ -45,14 +45,13 @@ SEEN = {
 
 def load(folder: Path, scheme: LandmarkScheme) -> tuple[list[str], list[Volume], np.ndarray]:
     """Names, scans and (N, K, 3) points in the pose of the scans."""
-    poses = json.loads((CONFIGURATIONS / "mouse-skull-poses.json").read_text(encoding="utf-8"))
+    poses = read_motions(CONFIGURATIONS / "mouse-skull-poses.json")
     names, volumes, points = case_names(folder), [], []
     for name in names:
         volume, landmarks = read_case(folder, name, scheme.names)
         positions = landmarks.positions
         if name in poses:
-            pose = Pose(np.array(poses[name]["rotation"]), np.array(poses[name]["translation"]))
-            positions = pose.to_lps(positions)
+            positions = poses[name].to_lps(positions)
         volumes.append(volume)
         points.append(positions)
     return names, volumes, np.stack(points)
@@ -102,8 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
-    scheme_data = json.loads((CONFIGURATIONS / "mouse-skull-45.json").read_text(encoding="utf-8"))
-    scheme = LandmarkScheme.from_dict(scheme_data)
+    scheme = read_record(LandmarkScheme, CONFIGURATIONS / "mouse-skull-45.json", what="landmark scheme")
     if not os.environ.get("H3DE_DATA"):
         raise InputError("Set the environment variable H3DE_DATA to the folder of the data sets.")
     names, volumes, points = load(Path(os.environ["H3DE_DATA"]) / "mouse-skull", scheme)

@@ -13,14 +13,14 @@ checkpoint. Table, figures and picture are written anew after each run.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,32 +35,46 @@ from H3DELandmarksLib.detection.predictions import RawPredictions
 from H3DELandmarksLib.detection.scan import Scan
 from H3DELandmarksLib.detection.search import refine
 from H3DELandmarksLib.detection.stage import StageNetwork
+from H3DELandmarksLib.formats.reading import STRICT, FormatError, Positive, build, read_record, to_json, to_plain
+from H3DELandmarksLib.formats.training import EVERY_LOSS_SETTING, LOSS_SETTINGS, Training, TrainingStage
+from H3DELandmarksLib.networks.arrays import to_array
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
 from H3DELandmarksLib.training.loop import StageTrainer
-from H3DELandmarksLib.training.losses import check_objective
 from H3DELandmarksLib.training.sampling import CropSampler
 from H3DELandmarksResearch.studies import RESULTS, run_study
-from H3DELandmarksResearch.studies.comparison_report import write_report
+from H3DELandmarksResearch.studies.comparison_report import ComparisonPlan, write_report
 from H3DELandmarksResearch.studies.folds import FOLDER, all_names, of_subset, stored_folds
 from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
 from H3DELandmarksResearch.training.run import shape_of
 
 logger = logging.getLogger(__name__)
 TIMED_STEPS = 5
-MERGED = ("network", "training", "augmentation")
+NEVER = 10**9  # steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetedTraining(Training):
+    """``settings.json`` of a run: how a network is trained, with the steps that fit into its budget.
+
+    Attributes:
+        budget_seconds: of computing time.
+    """
+
+    budget_seconds: Positive
+    __pydantic_config__ = STRICT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train and measure whatever is missing, then write the figures."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
-    plan = json.loads(options.plan.read_text(encoding="utf-8"))
-    configuration = read_configuration(find_configuration(options.configuration or plan["configuration"]))
-    folds = stored_folds(configuration.values["id"], configuration, options.fold_count)
-    unknown = sorted(set(options.networks or ()) - set(plan["networks"]))
+    plan = read_record(ComparisonPlan, options.plan, what="plan")
+    configuration = read_configuration(find_configuration(options.configuration or plan.configuration))
+    folds = stored_folds(configuration.record.id, configuration, options.fold_count)
+    unknown = sorted(set(options.networks or ()) - set(plan.networks))
     if unknown:
-        raise InputError(f"There is no network {', '.join(unknown)}: choose from {', '.join(plan['networks'])}.")
-    names = options.networks or list(plan["networks"])
+        raise InputError(f"There is no network {', '.join(unknown)}: choose from {', '.join(plan.networks)}.")
+    names = options.networks or list(plan.networks)
     cases: dict[str, Case] = {}
     for fold in range(len(folds)) if options.folds is None else options.folds:
         for name in names:
@@ -70,9 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 held_out = [cases[n] for n in folds[fold]]
                 learnt = [cases[n] for n in sorted(set(cases) - set(folds[fold]))]
                 stage = stage_of(configuration, plan, name)
-                logger.info("fold %d, %s", fold, plan["networks"][name]["title"])
+                logger.info("fold %d, %s", fold, plan.networks[name].title)
                 result = train_and_measure(configuration, stage, learnt, held_out, folder, options.seconds)
-                _write(folder / "result.json", {"network": name, "fold": fold, **result})
+                _write(folder / "result.json", to_json({"network": name, "fold": fold, **result}))
                 write_report(options.work, plan, configuration, folds, options.output, _command(arguments))
     if not any(options.work.glob("fold-*/*/result.json")):
         raise InputError(f"There is nothing to report on in '{options.work}' yet: leave --report out.")
@@ -108,91 +122,119 @@ def _load_all(configuration: Configuration, cache: Path) -> dict[str, Case]:
     return {case.name: case for case in load_cases(whole, "train", cache)}
 
 
-def _write(path: Path, values: Mapping) -> None:
+def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_when_complete(path) as partial:
-        partial.write_text(json.dumps(values, indent=1), encoding="utf-8")
+        partial.write_bytes(data)
 
 
-def stage_of(configuration: Configuration, plan: Mapping, name: str) -> dict:
-    """The configuration's stage with what an entry of the plan changes in it; all are measured by a single look."""
-    names = [stage["name"] for stage in configuration.values["stages"]]
-    stage = deepcopy(dict(configuration.values["stages"][names.index(plan["stage"])])) | {"views": 1}
-    stage |= plan.get("stage_settings", {})
-    entry = plan["networks"][name]
-    for key in MERGED:
-        stage[key] = {**stage[key], **entry.get(key, {})}
-    if "settings" in entry:
-        stage["network"]["settings"] = {**stage["network"]["settings"], **entry["settings"]}
-    stage["decoding"] = entry.get("decoding", stage.get("decoding", {"method": "softmax"}))
-    check_objective(stage)
-    return stage
+def stage_of(configuration: Configuration, plan: ComparisonPlan, name: str) -> TrainingStage:
+    """The configuration's stage with what an entry of the plan changes in it; all are measured by a single look.
+
+    Raises:
+        InputError: the configuration has no such stage, or network, loss and decoding do not fit together.
+    """
+    stages = {stage.name: stage for stage in configuration.record.stages}
+    if plan.stage not in stages:
+        raise InputError(f"'{configuration.path}' has no stage '{plan.stage}': choose from {', '.join(stages)}.")
+    stage, entry = stages[plan.stage], plan.networks[name]
+    network = entry.network or stage.network
+    changed = {
+        **to_plain(stage),
+        "views": 1,
+        **plan.stage_settings,
+        "network": {"architecture": network.architecture, "settings": {**network.settings, **entry.settings}},
+        "decoding": to_plain(entry.decoding or stage.decoding),
+        "training": _changed_training(stage.training, entry.training),
+        "augmentation": {**to_plain(stage.augmentation), **entry.augmentation},
+    }
+    try:
+        return build(TrainingStage, changed)
+    except FormatError as error:
+        raise InputError(f"The network '{name}' of the plan cannot be trained, {error.problem}: correct it.") from error
+
+
+def _changed_training(training: Training, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Training with changes; another loss leaves behind the settings that it does not take."""
+    taken = LOSS_SETTINGS.get(changes.get("loss", training.loss), ())
+    kept = {k: v for k, v in to_plain(training).items() if k in taken or k not in EVERY_LOSS_SETTING}
+    return {**kept, **changes}
 
 
 def train_and_measure(
     configuration: Configuration,
-    stage: Mapping,
+    stage: TrainingStage,
     learnt: Sequence[Case],
     held_out: Sequence[Case],
     folder: Path,
     seconds: float,
-) -> dict:
+) -> dict[str, Any]:
     """Train a stage within a budget, or go on with it, and measure it on the specimens that it never saw."""
     shape = shape_of(learnt, configuration)
-    prepare = lambda case: prepare_case(case, configuration.values, shape, configuration.own_frame)  # noqa: E731
+    prepare = lambda case: prepare_case(case, configuration.record, shape, configuration.canonical_pose)  # noqa: E731
     training = [prepare(case) for case in learnt]
-    sampler = CropSampler(stage, configuration.scheme, shape, stage["augmentation"])
+    sampler = CropSampler(stage, configuration.scheme, shape, stage.augmentation)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     settings = _within_budget(stage, sampler, training, folder, device, clock, seconds)
-    trainer = StageTrainer(stage, settings, sampler, folder, device)
+    trainer = StageTrainer(replace(stage, training=settings), sampler, folder, device)
     trainer.resume()
     marks = [clock()]
     trainer.run(training, (), watch=lambda step: marks.append(clock()))
-    result = {
+    return {
         "parameters": sum(p.numel() for p in trainer.network.parameters()),
         "steps": trainer.step,
         "seconds_a_step": float(np.mean(np.diff(marks))) if len(marks) > 1 else None,
         "budget_seconds": seconds,
+        "errors_mm": measure(trainer, configuration, shape, [prepare(case) for case in held_out]),
     }
-    return result | {"errors_mm": measure(trainer, configuration, shape, [prepare(case) for case in held_out])}
 
 
 def _within_budget(
-    stage: Mapping,
+    stage: TrainingStage,
     sampler: CropSampler,
     cases: Sequence[TrainingCase],
     folder: Path,
     device: torch.device,
     clock: Callable[[], float],
     seconds: float,
-) -> dict:
-    """Settings with as many steps as fit into the budget; they are measured once and kept with the run."""
-    kept = folder / "settings.json"
-    if kept.exists():
-        settings = json.loads(kept.read_text(encoding="utf-8"))
-        if settings["budget_seconds"] != seconds:
-            was = settings["budget_seconds"]
+) -> BudgetedTraining:
+    """Settings with as many steps as fit into the budget; they are measured once and kept with the run.
+
+    Raises:
+        InputError: the run was begun with another budget.
+    """
+    path = folder / "settings.json"
+    if path.exists():
+        kept = read_record(BudgetedTraining, path, what="settings", advice="begin the run in another folder")
+        if kept.budget_seconds != seconds:
+            was = kept.budget_seconds
             raise InputError(f"'{folder}' was begun with a budget of {was:g} s: use that, or another folder.")
-        return settings
-    settings = {**stage["training"], "validate_every": 10**9}
+        return kept
+    training = replace(stage.training, validate_every=NEVER)
     marks: list[float] = []
     with tempfile.TemporaryDirectory() as trial:
-        trainer = StageTrainer(stage, {**settings, "steps": TIMED_STEPS}, sampler, Path(trial), device)
-        trainer.run(cases, (), watch=lambda step: marks.append(clock()))
+        timed = replace(stage, training=replace(training, steps=TIMED_STEPS))
+        StageTrainer(timed, sampler, Path(trial), device).run(cases, (), watch=lambda step: marks.append(clock()))
     steps = max(1, round(seconds / float(np.median(np.diff(marks)))))
-    settings |= {"steps": steps, "warmup": min(settings["warmup"], -(-steps // 10)), "budget_seconds": seconds}
-    # Averaged weights of a short training shouldn't still hold the first ones.
-    settings["ema"] = min(settings["ema"], 1 - 5 / max(steps, 10))
-    _write(kept, settings)
-    return settings
+    settings = {
+        **to_plain(training),
+        "steps": steps,
+        "warmup": min(training.warmup, -(-steps // 10)),
+        # Averaged weights of a short training shouldn't still hold the first ones.
+        "ema": min(training.ema, 1 - 5 / max(steps, 10)),
+        "budget_seconds": seconds,
+    }
+    result = build(BudgetedTraining, settings)
+    _write(path, to_json(result))
+    return result
 
 
 def measure(
     trainer: StageTrainer, configuration: Configuration, shape: ShapeModel, cases: Sequence[TrainingCase]
 ) -> dict[str, list[float | None]]:
     """Errors in mm of each case's landmarks, None where there is none, in crops that lie as the truth says."""
-    weights = {name: value.numpy() for name, value in trainer.weights().items()}
+    weights = {name: to_array(value) for name, value in trainer.weights().items()}
     settings = EngineSettings.choose(device=trainer.device.type, backend="torch", precision="fp32")
     network = StageNetwork(trainer.stage, weights, configuration.scheme, settings)
     errors = {}
@@ -201,7 +243,7 @@ def measure(
         count = len(truth.positions)
         start = RawPredictions(np.full((count, 3), np.nan), np.zeros(count), np.zeros(count), case.pose)
         scan = Scan(case.case.volume, case.intensity, case.outside)
-        found = refine(network, scan, shape, start, own_frame=configuration.own_frame)
+        found = refine(network, scan, shape, start, canonical_pose=configuration.canonical_pose)
         distance = np.linalg.norm(found.positions - truth.positions, axis=1)
         errors[case.case.name] = [float(d) if there else None for d, there in zip(distance, truth.present)]
     return errors

@@ -21,7 +21,13 @@ from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.files import replaced_when_complete
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
-from H3DELandmarksLib.evaluation.metrics import error_summary, mean_radial_error, radius_coverage, success_rates
+from H3DELandmarksLib.evaluation.metrics import (
+    THRESHOLDS_MM,
+    error_summary,
+    mean_radial_error,
+    radius_coverage,
+    success_rates,
+)
 from H3DELandmarksLib.evaluation.paired import Improvement, counted_errors, improvement, subject_means
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.cases import Case
@@ -40,11 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     packages = [find_model(model) for model in options.models]
     configuration = read_configuration(find_configuration(options.configuration or packages[0].id))
     cases = load_cases(configuration, "test", options.cache)
-    thresholds = tuple(configuration.values["thresholds_mm"])
+    thresholds = configuration.record.thresholds_mm or THRESHOLDS_MM
     measured = {f"{p.id} {p.version}": measure(Detector(p).detect, cases, thresholds) for p in packages}
     command = " ".join(["python -m H3DELandmarksResearch.studies.compare_radiographs", *(arguments or sys.argv[1:])])
     figures = {"command": command, "thresholds_mm": thresholds}
-    figures |= compare(measured, configuration.values["tolerance_mm"])
+    figures |= compare(measured, configuration.record.tolerance_mm)
     output = options.output or RESULTS / f"radiographs-{packages[0].id}"
     for suffix, text in ((".json", json.dumps(figures, indent=1)), (".md", as_text(figures))):
         with replaced_when_complete(output.with_name(output.name + suffix)) as partial:

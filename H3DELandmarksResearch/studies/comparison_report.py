@@ -5,17 +5,66 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 
 from H3DELandmarksLib.core.files import replaced_when_complete
-from H3DELandmarksLib.evaluation.metrics import case_means, mean_radial_error, success_rates
+from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM, case_means, mean_radial_error, success_rates
+from H3DELandmarksLib.formats.manifest import Decoding
+from H3DELandmarksLib.formats.network_settings import Network
+from H3DELandmarksLib.formats.reading import STRICT, Limits, Text
 from H3DELandmarksResearch.training.configuration import Configuration
 
 
+@dataclass(frozen=True, kw_only=True)
+class ComparedNetwork:
+    """What a network of the comparison changes in the stage.
+
+    Attributes:
+        title: in the table.
+        network: in place of the stage's.
+        settings: of the stage's network that differ.
+        decoding: in place of the stage's.
+        training, augmentation: entries that differ.
+    """
+
+    title: Text
+    network: Network | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    decoding: Decoding | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+    augmentation: dict[str, Any] = field(default_factory=dict)
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonPlan:
+    """``configurations/compare-networks.json``: which networks learn which stage.
+
+    Attributes:
+        configuration: path or bundled name of the training configuration.
+        stage: name of the stage.
+        stage_settings: entries of the stage that differ for all networks.
+        networks: by name.
+    """
+
+    configuration: Text
+    stage: Text
+    stage_settings: dict[str, Any] = field(default_factory=dict)
+    networks: Annotated[dict[str, ComparedNetwork], Limits(min_length=1)]
+    __pydantic_config__ = STRICT
+
+
 def write_report(
-    work: Path, plan: Mapping, configuration: Configuration, folds: Sequence[Sequence[str]], output: Path, command: str
+    work: Path,
+    plan: ComparisonPlan,
+    configuration: Configuration,
+    folds: Sequence[Sequence[str]],
+    output: Path,
+    command: str,
 ) -> dict:
     """Write ``output`` .json, .md and .png from all results in `work`; returns the figures.
 
@@ -28,18 +77,18 @@ def write_report(
         command: what was called.
     """
     results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(work.glob("fold-*/*/result.json"))]
-    thresholds = list(configuration.values.get("thresholds_mm", (2.0, 2.5, 3.0, 4.0)))
+    thresholds = list(configuration.record.thresholds_mm or THRESHOLDS_MM)
     rows = {
-        name: {"title": entry["title"], **summary([r for r in results if r["network"] == name], thresholds)}
-        for name, entry in plan["networks"].items()
+        name: {"title": entry.title, **summary([r for r in results if r["network"] == name], thresholds)}
+        for name, entry in plan.networks.items()
         if any(r["network"] == name for r in results)
     }
     figures = {
         "command": command,
         "commit": _commit(),
         "configuration": configuration.path.stem,
-        "stage": plan["stage"],
-        "stage_settings": plan.get("stage_settings", {}),
+        "stage": plan.stage,
+        "stage_settings": plan.stage_settings,
         "folds": [list(fold) for fold in folds],
         "thresholds_mm": thresholds,
         "networks": rows,

@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,9 @@ from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import replaced_when_complete
 from H3DELandmarksLib.detection import Detector
-from H3DELandmarksLib.evaluation.metrics import mean_radial_error, success_rates
+from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM, mean_radial_error, success_rates
+from H3DELandmarksLib.formats.reading import to_json
+from H3DELandmarksLib.formats.training import TrainingStage
 from H3DELandmarksLib.models import open_package
 from H3DELandmarksResearch.studies import RESULTS, RUNS, run_study
 from H3DELandmarksResearch.studies.accuracy import stored_poses
@@ -38,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train and measure whatever is missing, then write the table of the folds that are done."""
     options = _parser().parse_args(arguments)
     configuration = read_configuration(find_configuration(options.configuration))
-    folds = stored_folds(configuration.values["id"], configuration, options.folds)
+    folds = stored_folds(configuration.record.id, configuration, options.folds)
     work = options.work or RUNS / f"cross-validation-{configuration.path.stem}"
     output = options.output or RESULTS / f"cross_validation-{configuration.path.stem}"
     for number in range(len(folds)) if options.only is None else options.only:
@@ -86,16 +89,21 @@ def _fold(
     """
     path = folder / "configuration.json"
     fold = read_configuration(write_fold(configuration, folds, number, folder / "planned.json"))
-    for stage in fold.values["stages"]:
-        stage["training"]["steps"] = max(1, round(stage["training"]["steps"] * share))
+    stages = tuple(_with_share_of_steps(stage, share) for stage in fold.record.stages)
+    fold = replace(fold, record=replace(fold.record, stages=stages))
     if path.exists():
         kept = read_configuration(path)
-        if kept.values["stages"] != fold.values["stages"] or kept.split() != fold.split():
+        if kept.record.stages != fold.record.stages or kept.split() != fold.split():
             raise InputError(f"'{folder}' was begun with other settings: use those, or another folder with --work.")
         return kept
     with replaced_when_complete(path) as partial:
-        partial.write_text(json.dumps(fold.values, indent=1), encoding="utf-8")
+        partial.write_bytes(to_json(fold.record))
     return read_configuration(path)
+
+
+def _with_share_of_steps(stage: TrainingStage, share: float) -> TrainingStage:
+    steps = max(1, round(stage.training.steps * share))
+    return replace(stage, training=replace(stage.training, steps=steps))
 
 
 def measure(fold: Configuration, folder: Path, poses: int) -> None:
@@ -135,7 +143,7 @@ def figures_of(errors: Mapping[str, Sequence[float | str | None]], thresholds: S
 
 def write_table(configuration: Configuration, work: Path, count: int, output: Path, command: str) -> str:
     """Write ``output`` .json and .md of all folds that are measured; returns the table."""
-    thresholds = list(configuration.values.get("thresholds_mm", (2.0, 2.5, 3.0, 4.0)))
+    thresholds = list(configuration.record.thresholds_mm or THRESHOLDS_MM)
     measured = {n: work / f"fold-{n}" / "errors.json" for n in range(count)}
     errors = {n: json.loads(path.read_text(encoding="utf-8")) for n, path in measured.items() if path.exists()}
     rows = {f"fold {n}": figures_of(found, thresholds) for n, found in errors.items()}
@@ -143,12 +151,12 @@ def write_table(configuration: Configuration, work: Path, count: int, output: Pa
     rows["all"] = figures_of(every, thresholds)
     means = [rows[f"fold {n}"]["mre_mm"] for n in errors]
     spread = float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
-    steps = json.loads((work / f"fold-{min(errors)}" / "configuration.json").read_text(encoding="utf-8"))["stages"]
+    stages = read_configuration(work / f"fold-{min(errors)}" / "configuration.json").record.stages
     lines = [
-        f"# Cross-validation of {configuration.values['id']}",
+        f"# Cross-validation of {configuration.record.id}",
         "",
         f"`{command}`; whole detection, no pose given; {len(errors)} of {count} folds done; steps: "
-        + ", ".join(f"{stage['name']} {stage['training']['steps']}" for stage in steps)
+        + ", ".join(f"{stage.name} {stage.training.steps}" for stage in stages)
         + ".",
         "",
         "| | scans | MRE +- SD, mm | worst scan, mm |" + "".join(f" SDR {t:g} mm |" for t in thresholds) + " missed |",

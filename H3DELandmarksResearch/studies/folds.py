@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.formats.reading import STRICT, Count, read_record, to_json
 from H3DELandmarksResearch.training.configuration import Configuration
 
 FOLDER = Path(__file__).resolve().parent / "configurations"
 SEED = 1
+
+
+@dataclass(frozen=True)
+class FoldFile:
+    """``MODEL-folds.json``: names of the cases of each fold, and the seed that they were drawn with."""
+
+    seed: Count
+    folds: tuple[tuple[str, ...], ...]
+    __pydantic_config__ = STRICT
 
 
 def all_names(configuration: Configuration) -> list[str]:
@@ -33,7 +41,7 @@ def stored_folds(model: str, configuration: Configuration, count: int) -> list[l
     path = FOLDER / f"{model}-folds.json"
     names = all_names(configuration)
     if path.exists():
-        folds = json.loads(path.read_text(encoding="utf-8"))["folds"]
+        folds = [list(fold) for fold in read_record(FoldFile, path, what="file of folds").folds]
         if len(folds) == count and sorted(name for fold in folds for name in fold) == names:
             return folds
     return make_folds(names, count)
@@ -41,8 +49,12 @@ def stored_folds(model: str, configuration: Configuration, count: int) -> list[l
 
 def of_subset(configuration: Configuration, names: Sequence[str]) -> Configuration:
     """The configuration with these cases for training and no others."""
-    values = dict(configuration.values)
-    return replace(configuration, values={**values, "data": {**values["data"], "split": {"train": list(names)}}})
+    return _with_split(configuration, {"train": tuple(names), "validation": (), "test": ()})
+
+
+def _with_split(configuration: Configuration, split: dict[str, tuple[str, ...]]) -> Configuration:
+    record = configuration.record
+    return replace(configuration, record=replace(record, data=replace(record.data, split=split)))
 
 
 def write_fold(configuration: Configuration, folds: Sequence[Sequence[str]], number: int, path: Path) -> Path:
@@ -54,16 +66,16 @@ def write_fold(configuration: Configuration, folds: Sequence[Sequence[str]], num
         number: of the fold to test on.
         path: file to write.
     """
-    values = deepcopy(dict(configuration.values))
     following = (number + 1) % len(folds)
-    learnt = [name for k, fold in enumerate(folds) if k not in (number, following) for name in fold]
-    values["data"]["split"] = {"train": learnt, "validation": list(folds[following]), "test": list(folds[number])}
+    learnt = tuple(name for k, fold in enumerate(folds) if k not in (number, following) for name in fold)
+    split = {"train": learnt, "validation": tuple(folds[following]), "test": tuple(folds[number])}
+    record = _with_split(configuration, split).record
     beside = configuration.path.resolve().parent
-    if "scheme" in values:
-        values["scheme"] = str(beside / values["scheme"])
-    if "poses" in values["data"]:
-        values["data"]["poses"] = str(beside / values["data"]["poses"])
+    if record.data.poses is not None:
+        record = replace(record, data=replace(record.data, poses=str(beside / record.data.poses)))
+    if record.scheme is not None:
+        record = replace(record, scheme=str(beside / record.scheme))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_when_complete(path) as partial:
-        partial.write_text(json.dumps(values, indent=1), encoding="utf-8")
+        partial.write_bytes(to_json(record))
     return path

@@ -25,9 +25,10 @@ from H3DELandmarksLib.cases import CaseProject, open_project
 from H3DELandmarksLib.core.files import replaced_when_complete
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.evaluation.metrics import case_means, success_rates
-from H3DELandmarksLib.formats.run import RUN
+from H3DELandmarksLib.formats.run import RUN, read_run
 from H3DELandmarksLib.models import ModelPackage, find_model
-from H3DELandmarksLib.retraining import Status, plan_fine_tuning, read_record, retrain, start_run
+from H3DELandmarksLib.retraining.fine_tuning import plan_fine_tuning
+from H3DELandmarksLib.retraining.run import RunStatus, retrain, start_run
 from H3DELandmarksResearch.studies import RESULTS, RUNS, run_study
 from H3DELandmarksResearch.studies.learning_figures import write_figures
 from H3DELandmarksResearch.studies.learning_studies import Study, add_corrected, definition_study, mouse_study
@@ -105,20 +106,21 @@ def _exactly(project: CaseProject, count: int) -> CaseProject:
 
 def retrained(work: Path, count: int) -> tuple[ModelPackage, float]:
     """The candidate of a run, gone on with if it is not done, and the processor's seconds that it took."""
-    record, start, last = read_record(work / f"run-{count}"), time.process_time(), 0.0
+    run, start, last = read_run(work / f"run-{count}"), time.process_time(), 0.0
 
-    def tell(status: Status) -> None:
+    def tell(status: RunStatus) -> None:
         nonlocal last
         if time.monotonic() - last > 30:
             last = time.monotonic()
             left = "" if status.seconds_left is None else f", {status.seconds_left:.0f} s left"
             print(f"{count} corrections: {status.message}{left}", flush=True)
 
-    was_done = record.content["state"] == "done"
-    candidate = retrain(record, watcher=tell)
+    was_done = run.record.is_done
+    candidate = retrain(run, watcher=tell)
     if not was_done:
-        record.update(cpu_seconds=record.content.get("cpu_seconds", 0.0) + time.process_time() - start)
-    return candidate, record.content.get("cpu_seconds", float("nan"))
+        run.update(cpu_seconds=(run.record.cpu_seconds or 0.0) + time.process_time() - start)
+    seconds = run.record.cpu_seconds
+    return candidate, float("nan") if seconds is None else seconds
 
 
 def measured(path: Path, study: Study, model: ModelPackage, test: Sequence[str]) -> dict:

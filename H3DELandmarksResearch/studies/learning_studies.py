@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.models import ModelPackage
 from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksResearch.studies.folds import of_subset
 from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
 
 HERE = Path(__file__).resolve().parent
@@ -116,9 +117,7 @@ def add_corrected(project: CaseProject, case: Case, day: int) -> None:
 
 
 def _load(configuration: Configuration, name: str) -> Case:
-    data = {**configuration.values["data"], "split": {"one": [name]}}
-    one = replace(configuration, values={**configuration.values, "data": data})
-    return load_cases(one, "one", HERE)[0]
+    return load_cases(of_subset(configuration, [name]), "train", HERE)[0]
 
 
 def _migrated_project(folder: Path, base: ModelPackage) -> CaseProject:

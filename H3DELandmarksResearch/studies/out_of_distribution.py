@@ -70,7 +70,7 @@ def report(model: str, volumes: list[ForeignVolume]) -> list[dict]:
         except NotHere as reason:
             print(f"  left out: {foreign.name}: {reason}", file=sys.stderr)
             continue
-        volume = projected(volume) if detector.flat else volume
+        volume = projected(volume) if detector.is_2d else volume
         own = detector.package.id in foreign.own_for
         row = {"volume": foreign.name, "points": len(detector.scheme), "own_anatomy": own}
         row["as_it_is"] = try_volume(detector, volume)

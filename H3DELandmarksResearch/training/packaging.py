@@ -15,7 +15,15 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.calibration import Calibration
-from H3DELandmarksLib.formats.manifest import UNKNOWN_SHA256, Manifest, ModelDescription, Stage, WeightsFile
+from H3DELandmarksLib.formats.manifest import (
+    NOT_STATED,
+    UNKNOWN_SHA256,
+    License,
+    Manifest,
+    ModelDescription,
+    Stage,
+    WeightsFile,
+)
 from H3DELandmarksLib.formats.reading import to_plain
 from H3DELandmarksLib.formats.training import TrainingConfiguration
 from H3DELandmarksLib.models import ModelPackage, write_package
@@ -144,8 +152,9 @@ def new_manifest(configuration: Configuration) -> Manifest:
         Stage(**stage.design, weights=WeightsFile(f"{stage.name}.safetensors", UNKNOWN_SHA256))
         for stage in record.stages
     )
+    described = {entry.name: getattr(record, entry.name) for entry in fields(ModelDescription)}
     return Manifest(
-        **{entry.name: getattr(record, entry.name) for entry in fields(ModelDescription)},
+        **{**described, "license": record.license or License(NOT_STATED, NOT_STATED)},
         scheme=configuration.scheme,
         stages=tuple(stages),
         shape_model=WeightsFile(SHAPE_FILE, UNKNOWN_SHA256),

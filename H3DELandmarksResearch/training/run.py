@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.image_plane import is_radiograph
 from H3DELandmarksLib.core.shape_model import ShapeModel, learn_shape_model
 from H3DELandmarksLib.formats.training import TrainingStage
@@ -23,7 +24,6 @@ from H3DELandmarksResearch.training.configuration import Configuration, load_cas
 from H3DELandmarksResearch.training.packaging import build_package, write_uncalibrated
 
 logger = logging.getLogger(__name__)
-Progress = Callable[[float, str], None]
 
 
 def shape_of(cases: Sequence[Case], configuration: Configuration) -> ShapeModel:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.speed import floor, measure, published_training
 from benchmarks.speed.contestants import build_literal, build_ours, build_published, crop, settings_of
 from benchmarks.speed.goals import GOALS, Goal
+from benchmarks.speed.machine import ROOT
 from benchmarks.speed.networks import exponent
 from benchmarks.speed.plan import full_plan, quick_plan
 from benchmarks.speed.published_form import PublishedForm
@@ -198,3 +200,12 @@ def test_time_in_functions_that_call_one_another_counts_once():
     outer = seconds_in(profile, "canonical", "geometry.py")
     assert outer > 0 and seconds_in(profile, "canonical|_closest_axes", "geometry.py") == pytest.approx(outer)
     assert seconds_in(profile, "canonical", "detection/") == 0
+
+
+def test_every_row_of_the_profile_is_a_function_of_the_library():
+    from benchmarks.speed.detection import PARTS, STAGES
+
+    files = list((ROOT / "H3DELandmarksLib").rglob("*.py"))
+    for function, place in (STAGES | PARTS).values():
+        sources = [path.read_text(encoding="utf-8") for path in files if re.search(place, path.as_posix())]
+        assert any(re.search(rf"def {function}\(", source) for source in sources), function

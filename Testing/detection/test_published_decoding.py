@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typed import training_stage
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.detection.decoding import DECODERS, decode_peak, decode_published_anchor, decode_published_heatmap
@@ -203,7 +204,8 @@ def test_a_stage_names_its_decoder_and_the_settings():
 
 def test_a_stage_without_an_entry_is_decoded_by_softmax():
     maps = blob_logits((8.3, 7.6, 6.5))
-    assert np.array_equal(choose_decoder(Decoding())([maps], [1]).index, DECODERS["softmax"](maps, 1).index)
+    stage = training_stage(groups=[{"landmarks": ["A"]}])
+    assert np.array_equal(choose_decoder(stage.decoding)([maps], [1]).index, DECODERS["softmax"](maps, 1).index)
 
 
 @pytest.mark.parametrize(("decoding", "words"), [({"method": "peak", "voxels": 3}, "radius, extent")])

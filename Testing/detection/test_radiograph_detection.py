@@ -14,10 +14,13 @@ from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.decoding import decode_published_hyatt
 from H3DELandmarksLib.detection.stage import NetworkIO
+from H3DELandmarksLib.formats.manifest import StageDesign
+from H3DELandmarksLib.formats.reading import FormatError, build
 from H3DELandmarksResearch.training.published_losses import cells_of, gaussian_maps
 
 HAN = {"architecture": "han", "settings": {**NETWORK["settings"], "in_channels": 3}}
 PUBLISHED = {"decoding": {"method": "published-hyatt"}}
+VOLUME_NETWORK = {"architecture": "h3denet", "settings": {"landmarks": 3}}
 REFINER_GROUPS = [
     {"landmarks": ["Left", "Right", "Top"], "mirrored": False},
     {"landmarks": ["Right", "Left", "Top"], "mirrored": True},
@@ -37,6 +40,13 @@ MODELS = {
     ),
     "HAN, three channels": (flat_stage("localizer", network=HAN, **PUBLISHED),),
 }
+
+
+def stage_design(**changes) -> StageDesign:
+    """The design of a stage as a package's manifest says it."""
+    stage = flat_stage("localizer", **changes)
+    del stage["weights"]
+    return build(StageDesign, stage)
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -158,25 +168,25 @@ def test_a_radiograph_is_refused_by_a_model_for_volumes(tmp_path, shape):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"shape": [64, 64, 32]}, "'hyatt' reads radiographs: its crops need one slice, not 64 x 64 x 32"),
-        ({"network": {"architecture": "h3denet", "settings": {}}}, "'h3denet' reads volumes.*more than one slice"),
-        ({"network": {"architecture": "magic", "settings": {}}}, "no network 'magic': choose one of h3denet, han"),
+        ({"shape": [64, 64, 32]}, "shape.*'hyatt' reads radiographs.*one slice"),
+        ({"network": VOLUME_NETWORK}, "shape.*'h3denet' reads volumes.*more than one slice"),
+        ({"network": {"architecture": "magic", "settings": {}}}, "network.*magic.*h3denet"),
     ],
 )
 def test_a_network_that_does_not_fit_its_crops_is_named(change, words):
-    with pytest.raises(InputError, match=words):
-        NetworkIO.of(flat_stage("localizer", **change))
+    with pytest.raises(FormatError, match=words):
+        stage_design(**change)
 
 
 def test_a_package_is_for_radiographs_or_for_volumes(tmp_path):
-    with pytest.raises(ModelPackageError, match="some have crops of one slice"):
+    with pytest.raises(ModelPackageError, match=r"stages\[1\].shape.*one slice"):
         write_tiny_radiograph_package(
             tmp_path / "tiny", flat_stage("localizer"), flat_stage("refiner", shape=[32, 32, 32])
         )
 
 
 def test_networks_see_rows_and_columns_and_their_maps_come_back_the_other_way_round():
-    layout = NetworkIO.of(flat_stage("localizer"))
+    layout = NetworkIO.of(stage_design())
     crop = np.arange(12, dtype=np.float32).reshape(1, 1, 4, 3, 1)
     image = layout.to_network(crop)
     assert image.shape == (1, 1, 3, 4) and image[0, 0, 2, 1] == crop[0, 0, 1, 2, 0]

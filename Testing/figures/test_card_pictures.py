@@ -2,11 +2,11 @@
 
 import re
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from H3DELandmarksLib.training.model_card import NETWORKS, model_card
-from tiny_model import MANIFEST, NAMES
+from tiny_model import NAMES, write_tiny_package
 
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
@@ -14,10 +14,12 @@ from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.evaluation import evaluate_sets
 from H3DELandmarksLib.evaluation.reliability import compare_statements
+from H3DELandmarksLib.formats.manifest import Manifest
+from H3DELandmarksLib.models.card import NETWORKS, model_card
 from H3DELandmarksLib.networks import ARCHITECTURES
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksResearch.training.card_pictures import card_pictures, worst_cases
-from H3DELandmarksResearch.training.evaluation import CUT, WHOLE, Verdict
+from H3DELandmarksResearch.training.evaluation import CUT, WHOLE, ModelEvaluation
 
 SHAPE = ShapeModel(np.array([[12.0, 0, 3], [0, 6, 0], [-12, 0, 3]]), np.ones(3))
 OFFSETS = {"near": 0.2, "far": 3.0, "middle": 1.0, "missed": 0.3}
@@ -40,7 +42,7 @@ def test() -> list[Case]:
 
 
 @pytest.fixture(scope="module")
-def verdict(test) -> Verdict:
+def verdict(test) -> ModelEvaluation:
     found = {}
     for case in test:
         presence = np.array([0.9, 0.8, 0.2 if case.name == "missed" else 0.95])
@@ -49,16 +51,16 @@ def verdict(test) -> Verdict:
     truth = {case.name: case.landmarks for case in test}
     calibration = Calibration(1.0, 0.0, np.zeros(4), 2.0, np.array([1.5, 1.5, 2.0]))
     summary = dict.fromkeys((WHOLE, CUT), compare_statements(found, truth, 2.0).summary())
-    return Verdict(calibration, evaluate_sets(found, truth), found, summary, None, SHAPE)
+    return ModelEvaluation(calibration, evaluate_sets(found, truth), found, summary, None, SHAPE)
 
 
 @pytest.fixture(scope="module")
-def manifest(verdict) -> dict:
+def manifest(verdict, tmp_path_factory) -> Manifest:
     split = {"train": [f"t{k}" for k in range(40)], "test": list(OFFSETS)}
-    calibration = verdict.calibration.to_manifest()
-    calibration["cases"] = {"subset": "validation", "scans": 7, "radii": verdict.radii_from}
+    calibration = verdict.calibration.to_manifest({"subset": "validation", "scans": 7, "radii": verdict.radii_from})
     training = {"data": {"split": split}, "date": "2026-01-01", "software": "H3DELandmarksLib"}
-    return {**MANIFEST, "training": training, "calibration": calibration, "accuracy": verdict.accuracy()}
+    tiny = write_tiny_package(tmp_path_factory.mktemp("tiny") / "model").manifest
+    return replace(tiny, training=training, calibration=calibration, accuracy=verdict.accuracy())
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def pictures(manifest, verdict, test) -> list:
 
 @pytest.fixture(scope="module")
 def card(manifest, verdict, pictures) -> str:
-    return model_card(manifest, verdict.evaluation, pictures)
+    return model_card(manifest, accuracy=verdict.evaluation.text(), pictures=pictures)
 
 
 def test_pictures_are_what_their_names_say_and_small(manifest, verdict, test, pictures):
@@ -136,7 +138,7 @@ def test_long_lists_of_cases_are_left_to_the_manifest(card):
 
 def test_own_calibration_cases_are_named_as_such(manifest, verdict):
     cases = {"subset": "calibration", "scans": 40, "radii": "split conformal"}
-    text = model_card({**manifest, "calibration": {**manifest["calibration"], "cases": cases}}, verdict.evaluation)
+    text = model_card(replace(manifest, calibration=replace(manifest.calibration, cases=cases)))
     assert "Calibrated on 40 cases of its own" in text and "too hopeful" not in text
 
 
@@ -144,7 +146,7 @@ def test_without_matplotlib_the_card_has_its_tables_alone(manifest, verdict, tes
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert card_pictures(manifest, verdict, test, show_scans=True) == []
     assert "matplotlib" in caplog.text
-    assert "![" not in model_card(manifest, verdict.evaluation, [])
+    assert "![" not in model_card(manifest)
 
 
 def test_a_card_names_every_network_that_can_be_trained():

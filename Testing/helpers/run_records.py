@@ -38,6 +38,15 @@ def run_record(scheme: LandmarkScheme, **changes: Any) -> dict[str, Any]:
     }
 
 
+def as_version_1(content: dict[str, Any]) -> dict[str, Any]:
+    """The same record as it was written before today's version, with what followed from other entries."""
+    stages = content["stages"]
+    missing = dict.fromkeys(("base", "encoder_from", "message", "device", "seconds_left"))
+    derived = {name: sum(stage[name] for stage in stages) for name in ("step", "steps")}
+    poses = {stage.get("poses", "scan") for stage in content["plan"]["stages"]}
+    return {**missing, **content, **derived, "own_frame": poses != {"scan"}, "format_version": 1}
+
+
 def write_run_record(folder: Path, scheme: LandmarkScheme, **changes: Any) -> Path:
     """A folder with such a record; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)

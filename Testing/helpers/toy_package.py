@@ -4,9 +4,11 @@ from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
+from tiny_model import NETWORK
 
 from H3DELandmarksLib.models import ModelPackage, write_package
 
+TINY = {name: value for name, value in NETWORK["settings"].items() if name != "landmarks"}
 MANIFEST = {
     "schema_version": 1,
     "id": "toy",
@@ -27,7 +29,7 @@ MANIFEST = {
     "stages": [
         {
             "name": "localizer",
-            "network": {"architecture": "h3denet", "settings": {"landmarks": 2}},
+            "network": {"architecture": "h3denet", "settings": {**TINY, "landmarks": 2}},
             "weights": {"file": "a.safetensors"},
             "spacing_mm": 2.0,
             "shape": [64, 64, 64],

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from tiny_model import MANIFEST, NAMES
+from typed import crop_sampler, stage_trainer
 
 from H3DELandmarksLib.cases import CaseLandmark, CaseProject, ReviewState, create_project
 from H3DELandmarksLib.core.geometry import Volume
@@ -18,9 +19,7 @@ from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.models import ModelPackage, write_package
 from H3DELandmarksLib.networks import build_network
 from H3DELandmarksLib.training.cases import Case, prepare_case
-from H3DELandmarksLib.training.loop import StageTrainer
 from H3DELandmarksLib.training.losses import start_at_background
-from H3DELandmarksLib.training.sampling import CropSampler
 
 SCHEME = LandmarkScheme.from_dict(MANIFEST["scheme"])
 SIZE = 32
@@ -117,7 +116,7 @@ def localizer(**changes) -> dict:
 def learnt_base(folder: Path, seeds: Sequence[int] = range(100, 108), steps: int = 120) -> ModelPackage:
     """A base model that has learnt the points of another convention: all of them lie `OFFSET` from the project's."""
     base = toy_base(folder / "untrained")
-    stage, shape = base.manifest["stages"][0], ShapeModel(SHAPE - SHAPE.mean(axis=0), np.ones(3))
+    shape = ShapeModel(SHAPE - SHAPE.mean(axis=0), np.ones(3))
     settings = {
         "batch": 1,
         "learning_rate": 6e-3,
@@ -130,9 +129,10 @@ def learnt_base(folder: Path, seeds: Sequence[int] = range(100, 108), steps: int
         "validate_every": steps,
         "checkpoint_seconds": 3600,
     }
-    sampler = CropSampler(stage, SCHEME, shape, {"shift_mm": 2, "rotation_degrees": 5})
-    trainer = StageTrainer(stage, settings, sampler, folder / "stage", torch.device("cpu"))
-    cases = [prepare_case(_other_convention(seed), base.manifest, shape, own_frame=False) for seed in seeds]
+    stage = {name: value for name, value in base.content["stages"][0].items() if name != "weights"}
+    sampler = crop_sampler(stage, SCHEME, shape, {"shift_mm": 2, "rotation_degrees": 5})
+    trainer = stage_trainer(stage, settings, sampler, folder / "stage", torch.device("cpu"))
+    cases = [prepare_case(_other_convention(seed), base.manifest, shape, canonical_pose=False) for seed in seeds]
     trainer.run(cases, [])
     contents = {"localizer.safetensors": trainer.weights(), "shape.safetensors": base.load_weights("shape.safetensors")}
     return write_package(folder / "base", base.manifest, contents, "# Toy\n")

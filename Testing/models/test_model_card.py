@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 
 import pytest
 from toy_package import MANIFEST
@@ -85,10 +84,6 @@ def test_pictures_stand_in_their_sections_in_order():
     card = model_card(manifest(), pictures=made)
     assert re.findall(r"!\[[^]]*]\(([^)]*)\)", card) == ["definitions.png", "failures.png"]
     assert "Failure cases" in titles(card)
-
-
-def test_a_model_without_a_license_says_so():
-    assert "ask the authors" in model_card(replace(manifest(), license=None))
 
 
 @pytest.mark.parametrize("model", BUNDLED)

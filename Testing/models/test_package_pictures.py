@@ -64,7 +64,7 @@ def test_models_info_says_where_the_pictures_of_the_card_lie(package, capsys):
 
 def test_a_package_written_again_has_the_pictures_given_and_no_others(package, weights):
     again = write_package(package.path, package.manifest, weights, "# Tiny\n", replace=True)
-    assert "pictures" not in again.manifest
+    assert again.manifest.pictures == ()
     assert not (again.path / "accuracy.png").exists()
 
 

@@ -39,7 +39,7 @@ def networks(config: HyattConfig, dtype: torch.dtype) -> tuple[HyattNet, Literal
     for name, tensor in ours.state_dict().items():
         if name.endswith("running_var"):
             tensor.uniform_(0.5, 2)
-        elif name.endswith("bias") or name.endswith("running_mean"):
+        elif name.endswith(("bias", "running_mean")):
             tensor.normal_(std=0.2)
         elif "maps" in name or "correction" in name:
             tensor.normal_(std=0.1)

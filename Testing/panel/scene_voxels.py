@@ -31,7 +31,7 @@ def head(seed):
 
 
 def write_heads(project, count, astray=None):
-    """Add reviewed heads to a training set; the cases in the order of their seeds.
+    """Add reviewed heads to a folder of cases; the cases in the order of their seeds.
 
     Args:
         project: CaseProject.

@@ -2,8 +2,8 @@
 
     python Testing/panel/take_learning_pictures.py FOLDER
 
-Everything is real: a scan is detected, reviewed and added to a training set of simulated jaws, the set is checked, the
-bundled model is retrained for a few steps, compared, and scans are ranked. Takes about a quarter of an hour.
+Everything is real: a scan is detected, reviewed and added to cases of simulated jaws, the cases are checked, the
+bundled model is retrained for a few steps, compared, and scans are ranked. Takes some minutes.
 """
 
 import os
@@ -59,7 +59,7 @@ def curve_image(chart):
 
 
 def write_jaws(folder, scans):
-    """A training set of simulated jaws, with two points of the last one exchanged, and a folder of new scans.
+    """Cases of simulated jaws, with two points of the last one exchanged, and a folder of new scans.
 
     Simulating them takes minutes, so those of an earlier call are taken where there are any.
     """
@@ -134,8 +134,8 @@ def detect_and_accept(stage):
 
 
 def keep_and_check(stage, jaws):
-    """The case is added, and the set is checked; the first finding that names a point is looked at."""
-    from test_training_set import choose_finding, finding_rows
+    """The case is added, and the cases are checked; the first finding that names a point is looked at."""
+    from test_cases_by_clicks import choose_finding, finding_rows
 
     learning, ui = stage.panel.learning, stage.panel.learning.ui
     open_only(ui, "casesSection")
@@ -152,7 +152,7 @@ def keep_and_check(stage, jaws):
     for view in stage.slices.values():
         view.node.SetFieldOfView(60.0, 60.0, view.node.GetFieldOfView()[2])
     stage.panel.ui.reviewSelector.currentNode().GetDisplayNode().SetTextScale(3.5)
-    stage.take("7-training-set")
+    stage.take("7-cases")
     click_header(stage.ui.reviewSection)
 
 
@@ -180,6 +180,7 @@ def compare(stage):
     open_only(ui, "promotionSection")
     click(ui.compareModelsButton)
     wait_until(lambda: not learning.promotion.progress.isRunning, 3600)
+    choose(ui.versionsSelector, find_model(MODEL_TITLE).manifest.title)
     stage.take("10-promotion")
 
 

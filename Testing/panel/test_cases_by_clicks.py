@@ -1,5 +1,7 @@
 """Keeping corrected cases and checking them, by clicks in the panel."""
 
+import re
+
 import numpy as np
 import pytest
 import qt
@@ -39,17 +41,17 @@ def panel(open_panel, tiny_model, points):
 
 @pytest.fixture
 def folder(tmp_path):
-    """The folder of a training set that does not exist yet."""
-    return tmp_path / "training set é"
+    """The folder of cases, which does not exist yet."""
+    return tmp_path / "cases é"
 
 
 def type_folder(panel, folder):
-    """Type the path of the training set."""
+    """Type the path of the cases."""
     type_path(panel.learning.ui.casesPath, folder)
 
 
 def add(panel):
-    """Click "Add to training set" and wait; what the panel says."""
+    """Click "Add this case" and wait; what the panel says."""
     ui = panel.learning.ui
     click(ui.addCaseButton)
     longest = wait_until(lambda: not panel.learning.cases.progress.isRunning)
@@ -70,7 +72,7 @@ def test_the_section_is_closed_at_first_and_says_what_is_missing(open_panel, tin
     assert ui.casesSection.collapsed and not ui.addCaseButton.visible
     click(ui.casesSection)
     assert ui.addCaseButton.visible and not ui.addCaseButton.enabled and not ui.addProgressBar.visible
-    assert ui.addCaseButton.toolTip == ui.casesLabel.text == "Choose a folder for the cases first."
+    assert ui.addCaseButton.toolTip == ui.casesLabel.text and ui.casesLabel.text.startswith("Choose a folder")
     assert not ui.checkButton.enabled and not ui.cancelCheckButton.enabled and not ui.findingsTable.visible
 
 
@@ -79,18 +81,16 @@ def test_what_is_wrong_with_a_folder_is_told_while_it_is_typed(panel, folder, tm
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").touch()
     for path, reason in (
-        ("relative", "Give the whole path of the folder, or choose it."),
-        (tmp_path / "no" / "such", "There is no such folder: choose one, or type the name of a new one."),
-        (tmp_path / "other" / "letter.txt", "There is no such folder: choose one, or type the name of a new one."),
-        (
-            tmp_path / "other",
-            "This folder holds other files: choose one that holds cases, or an empty one for new cases.",
-        ),
+        ("relative", "whole path"),
+        (tmp_path / "no" / "such", "no such folder"),
+        (tmp_path / "other" / "letter.txt", "no such folder"),
+        (tmp_path / "other", "holds other files"),
     ):
         type_folder(panel, path)
-        assert not ui.addCaseButton.enabled and ui.addCaseButton.toolTip == ui.casesLabel.text == reason
+        assert not ui.addCaseButton.enabled and ui.addCaseButton.toolTip == ui.casesLabel.text
+        assert reason in ui.casesLabel.text
     type_folder(panel, folder)
-    assert ui.casesLabel.text == "No cases are here yet: add the first one."
+    assert ui.casesLabel.text.startswith("No cases are here yet")
     assert ui.addCaseButton.enabled and "'CBCT 7' with the points 'points'" in ui.addCaseButton.toolTip
     assert not folder.exists(), "nothing is made before a case is added"
 
@@ -112,7 +112,7 @@ def test_the_folder_is_remembered_for_other_scenes_and_days(panel, folder, open_
     assert panel.learning.ui.casesPath.currentPath == str(folder)
     again = open_panel()
     assert again.learning.ui.casesPath.currentPath == str(folder)
-    assert again.learning.ui.casesLabel.text == "The folder holds 1 case, reviewed completely."
+    assert "1 case, reviewed completely" in again.learning.ui.casesLabel.text
 
 
 # Adding
@@ -123,7 +123,8 @@ def test_a_corrected_case_is_kept_with_what_was_proposed_and_decided(panel, fold
     accept_all(panel)
     points.SetNthControlPointPosition(1, 1, 0, 3)
     points.SetNthControlPointPositionMissing(2)
-    assert add(panel) == "Added as a new case. The folder holds 1 case, reviewed completely."
+    text = add(panel)
+    assert text.startswith("Added as a new case.") and "1 case, reviewed completely" in text
     (case,) = open_project(folder).cases()
     kept, revision = case.volume(), case.revision()
     own = own_volume_from_node(volume)
@@ -145,9 +146,9 @@ def test_adding_again_makes_a_revision_only_where_something_has_changed(panel, f
     type_folder(panel, folder)
     accept_all(panel)
     add(panel)
-    assert add(panel).startswith("Nothing new: the case says the same already.")
+    assert add(panel).startswith("Nothing new")
     points.SetNthControlPointPosition(1, 1, 0, 3)
-    assert add(panel).startswith("This scan was kept already: your corrections are its revision 2.")
+    assert "revision 2" in add(panel)
     (case,) = open_project(folder).cases()
     assert case.revision_numbers() == [1, 2] and case.revision(1).landmarks[1].state is ReviewState.ACCEPTED
 
@@ -175,7 +176,7 @@ def test_points_that_nobody_has_looked_at_are_not_added_alone(panel, folder):
     click(panel.ui.nextButton)
     click(panel.ui.acceptButton)
     assert "nobody has decided about: 2" in add(panel)
-    assert panel.learning.ui.casesLabel.text.endswith("The folder holds 1 case to finish.")
+    assert panel.learning.ui.casesLabel.text.endswith("1 case to finish.")
 
 
 def test_a_set_of_other_landmarks_is_told(panel, folder, tmp_path):
@@ -183,11 +184,11 @@ def test_a_set_of_other_landmarks_is_told(panel, folder, tmp_path):
     create_project(folder, scheme)
     type_folder(panel, folder)
     accept_all(panel)
-    assert add(panel).startswith("No point is named as in the cases of this folder")
+    assert add(panel).startswith("No point is named")
     partly = tmp_path / "partly"
     create_project(partly, LandmarkScheme("p", "1", tuple(LandmarkDefinition(n, "") for n in NAMES[:2])))
     type_folder(panel, partly)
-    assert "Left out, because the cases have no such landmark: Right." in add(panel)
+    assert re.search("Left out.*: Right[.]", add(panel))
 
 
 def test_points_of_the_user_s_own_start_a_set_of_their_names(panel, folder, scene):
@@ -244,7 +245,7 @@ def test_no_name_of_the_scene_is_kept(panel, folder, volume, points):
 
 @pytest.fixture
 def heads(folder, tiny):
-    """A training set of three heads; a point of the last one lies in air."""
+    """Three heads; a point of the last one lies in air."""
     return write_heads(create_project(folder, tiny.scheme), 3, astray=2)
 
 
@@ -296,7 +297,7 @@ def test_a_finding_leads_to_its_point_and_the_correction_becomes_a_revision(pane
     click(panel.ui.backButton)
     click(panel.ui.acceptButton)
     assert "revision 2" in add(panel)
-    assert ui.checkLabel.text == "The cases have changed since they were checked: check them again."
+    assert "check them again" in ui.checkLabel.text
     check(panel)
     assert finding_rows(panel) == [] and ui.checkLabel.text == "Nothing to look at in 3 cases."
     assert not ui.findingsTable.visible and not ui.findingPicture.visible and ui.findingLabel.text == ""

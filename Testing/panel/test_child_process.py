@@ -143,6 +143,16 @@ def test_asking_leaves_time_to_a_child_of_a_launcher_that_is_gone(start, tmp_pat
     wait(lambda: not any(map(is_running, family)), 2)
 
 
+def test_no_code_of_the_current_folder_runs(start, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "json.py").write_text("raise SystemExit(5)", encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    child = start("import json, os, sys; print(json.dumps({'event': os.getcwd(), 'path': sys.path}))")
+    (event,) = all_events(child)
+    assert event["event"] == str(tmp_path / "output0") and str(tmp_path / "elsewhere") not in event["path"]
+    assert sys.version_info < (3, 11) or str(tmp_path) not in event["path"]
+
+
 def test_a_program_that_does_not_exist_raises(module, tmp_path):
     from H3DELandmarksPanel.CommandRun import ChildProcess
 

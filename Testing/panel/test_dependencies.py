@@ -1,5 +1,6 @@
 """Missing Python packages: the question, the installation, and the sentence when there is none."""
 
+import os
 import subprocess
 import sys
 import types
@@ -11,6 +12,8 @@ import slicer
 from operating import add_volume, click
 from PySide6.QtCore import QTimer
 from PySide6.QtWidgets import QApplication, QMessageBox
+
+from H3DELandmarksLib.core.errors import InputError
 
 
 @pytest.fixture
@@ -37,6 +40,7 @@ def pytorch_extension(missing, monkeypatch):
 
     class PyTorchUtilsLogic:
         succeeds = True
+        while_installing = staticmethod(lambda: None)  # what happens as Slicer handles events
 
         def installTorch(
             self,
@@ -45,7 +49,8 @@ def pytorch_extension(missing, monkeypatch):
             torchVersionRequirement=None,
             torchvisionVersionRequirement=None,
         ):
-            calls.append(torchVersionRequirement)
+            calls.append((torchVersionRequirement, torchvisionVersionRequirement))
+            self.while_installing()
             if not self.succeeds:
                 raise subprocess.CalledProcessError(1, "pip")
             missing.discard("torch")
@@ -101,7 +106,7 @@ def test_torch_is_installed_after_consent(panel, missing, pytorch_extension, ans
     questions = answer(QMessageBox.StandardButton.Ok)
     assert status_after_click(panel) == "started"
     assert len(questions) == 1 and "3 GB" in questions[0]
-    assert pytorch_extension.calls == [">=2.2"]
+    assert pytorch_extension.calls == [(">=2.2", ">=0.17")]
 
 
 def test_torch_is_not_installed_without_consent(panel, missing, pytorch_extension, answer):
@@ -165,3 +170,55 @@ def test_slicer_5_12_installs_packages_itself(panel, monkeypatch, error):
     text = status_after_click(panel)
     assert calls == [(["from requirements.txt"], "H3DE Landmarks")]
     assert text == "started" if error is None else "Python packages are missing" in text
+
+
+def while_torch_is_installed(pytorch_extension, act):
+    """Do something each time pip prints a line; Slicer handles clicks then."""
+
+    def handle_events():
+        QTimer.singleShot(0, act)
+        for _ in range(3):
+            slicer.app.processEvents()
+
+    pytorch_extension.PyTorchUtilsLogic.while_installing = staticmethod(handle_events)
+
+
+def test_clicking_again_while_torch_is_installed_starts_nothing(panel, missing, pytorch_extension, answer, module):
+    missing.add("torch")
+    answer(QMessageBox.StandardButton.Ok)
+    seen, buttons = [], (panel.ui.applyButton, panel.learning.ui.addPackageButton)
+
+    def click_again():
+        seen.append((panel.ui.statusLabel.text, [button.enabled for button in buttons]))
+        for button in buttons:
+            button.click()
+        with pytest.raises(InputError, match="being installed"):
+            panel.context.ensureDependencies(panel.ui.statusLabel)
+
+    while_torch_is_installed(pytorch_extension, click_again)
+    click(panel.ui.applyButton)
+    ((text, enabled),) = seen
+    assert "Installing" in text and enabled == [False, False]
+    assert len(pytorch_extension.calls) == 1 and len(os.listdir(slicer.app.temporaryPath)) == 1, "one run"
+    click(panel.ui.cancelButton)
+    assert panel.ui.applyButton.enabled and panel.learning.ui.addPackageButton.enabled
+
+
+def test_a_scene_that_is_closed_while_torch_is_installed_is_told(panel, missing, pytorch_extension, answer, scene):
+    missing.add("torch")
+    answer(QMessageBox.StandardButton.Ok)
+    while_torch_is_installed(pytorch_extension, lambda: scene.Clear(False))
+    click(panel.ui.applyButton)
+    assert panel.detection.run is None and panel.ui.statusLabel.text == "Load and choose a volume first."
+    assert os.listdir(slicer.app.temporaryPath) == []
+
+
+def test_torch_that_is_too_old_is_told(panel, pytorch_extension, monkeypatch):
+    from H3DELandmarksPanel import Dependencies
+
+    monkeypatch.setattr(Dependencies, "version", lambda name: "2.1.2+cu118")
+    text = status_after_click(panel)
+    assert "2.1.2" in text and "2.2" in text and pytorch_extension.calls == []
+    for fine in ("2.2.0", "2.14.1+cpu", "3.0", "2.10.0a0+git1234"):
+        monkeypatch.setattr(Dependencies, "version", lambda name, fine=fine: fine)
+        assert status_after_click(panel) == "started"

@@ -243,6 +243,28 @@ def test_the_button_says_why_it_cannot_be_clicked(open_panel, scene, models, tin
     assert button.enabled
 
 
+def test_an_error_that_nobody_expects_is_told(panel, scene, caplog):
+    os.rmdir(slicer.app.temporaryPath)
+    click(panel.ui.applyButton)
+    assert "FileNotFoundError" in panel.ui.statusLabel.text and "application log" in panel.ui.statusLabel.text
+    assert "Traceback" in caplog.text and panel.detection.run is None and panel.ui.applyButton.enabled
+
+
+def test_only_what_the_selector_shows_is_searched(open_panel, tiny_model, scene, red):
+    scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+    panel = open_panel()
+    assert panel.parameterNode.inputVolume is None and panel.ui.volumeSelector.currentNode() is None
+    assert panel.ui.applyButton.toolTip == "Load and choose a volume first."
+
+
+def test_the_volume_that_is_shown_is_searched_first(open_panel, tiny_model, red):
+    add_volume("first")
+    shown = add_volume("shown")
+    slicer.util.setSliceViewerLayers(background=shown)
+    panel = open_panel()
+    assert panel.ui.volumeSelector.currentNode() is shown is panel.parameterNode.inputVolume
+
+
 def test_the_button_follows_the_transform_of_the_volume(panel, scene):
     volume = panel.ui.volumeSelector.currentNode()
     volume.SetAndObserveTransformNodeID(add_nonlinear_transform(scene).GetID())
@@ -318,8 +340,9 @@ def test_the_module_imports_nothing_heavy_and_finds_the_library_from_a_checkout(
     code = (
         "import sys, application; application.start()\n"
         f"application.load_module({str(root / 'H3DELandmarks' / 'H3DELandmarks.py')!r})\n"
+        "own = ('H3DELandmarksPanel', 'H3DELandmarksLib')\n"
+        "print([n for n in sys.modules if n.partition('.')[0] in (*own, 'torch', 'scipy', 'SimpleITK')])\n"
         "import H3DELandmarksLib\n"
-        "print([n for n in ('torch', 'matplotlib', 'safetensors', 'tqdm') if n in sys.modules])\n"
     )
     script = tmp_path / "load.py"
     script.write_text(code, encoding="utf-8")
@@ -327,3 +350,18 @@ def test_the_module_imports_nothing_heavy_and_finds_the_library_from_a_checkout(
     done = subprocess.run([sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+def test_reloading_reads_the_parts_again(module, open_panel, tiny_model, scene):
+    panel = open_panel()
+    before = sys.modules["H3DELandmarksPanel.PanelContext"]
+    kept = {name: part for name, part in sys.modules.items() if name.partition(".")[0] in module.OWN_PACKAGES}
+    try:
+        panel.onReload()
+        from H3DELandmarksPanel import PanelContext
+
+        assert PanelContext is not before
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] in module.OWN_PACKAGES]:
+            del sys.modules[name]
+        sys.modules.update(kept)

@@ -14,12 +14,13 @@ from scene_voxels import write_heads
 
 from H3DELandmarksLib.cases import create_project
 from H3DELandmarksLib.cli.main import main
+from H3DELandmarksLib.core.errors import MissingDependencyError
 from H3DELandmarksLib.models import find_model
 
 
 @pytest.fixture(scope="session")
 def trained(tiny, tmp_path_factory):
-    """A folder with a training set of heads, and two retrainings of the tiny model: a good one, a hasty one."""
+    """A folder with cases of heads, and two retrainings of the tiny model: a good one, a hasty one."""
     folder = tmp_path_factory.mktemp("trained")
     write_heads(create_project(folder / "heads", tiny.scheme), 13)
     with pytest.MonkeyPatch.context() as patch:
@@ -54,7 +55,7 @@ def trained(tiny, tmp_path_factory):
 
 @pytest.fixture
 def folder(trained, tmp_path):
-    """A copy of the training set with its retrainings."""
+    """A copy of the cases with their retrainings."""
     shutil.copytree(trained / "heads-runs", tmp_path / "heads-runs")
     return shutil.copytree(trained / "heads", tmp_path / "heads")
 
@@ -197,6 +198,25 @@ def test_a_model_is_shared_as_a_file(panel, tmp_path):
         assert json.loads(content.read("manifest.json"))["id"] == "tiny"
     in_dialog(ui.shareButton, tmp_path / "no" / "such" / "folder.zip")
     assert "Traceback" not in ui.versionsStatusLabel.text and ui.versionsStatusLabel.text
+
+
+def test_packages_that_are_missing_are_installed_first(panel, tmp_path, monkeypatch):
+    from H3DELandmarksPanel import PanelContext
+
+    def decline(path):
+        raise MissingDependencyError("declined")
+
+    monkeypatch.setattr(PanelContext, "ensureDependencies", decline)
+    ui = panel.learning.ui
+    QTest.keyClicks(qt.unwrapped(ui.overrideReasonEdit), "A trial")
+    click(ui.overrideButton)
+    assert ui.promotionLabel.text == "declined" and versions(panel) == [("1.0.0", "yes")]
+    in_dialog(ui.shareButton, tmp_path / "new.zip")
+    assert ui.versionsStatusLabel.text == "declined" and not (tmp_path / "new.zip").exists()
+    ui.versionsStatusLabel.text = ""
+    (tmp_path / "other.zip").write_bytes(b"PK")
+    in_dialog(ui.addPackageButton, tmp_path / "other.zip")
+    assert ui.versionsStatusLabel.text == "declined"
 
 
 def test_a_model_of_another_site_is_added_and_can_be_used(panel, tmp_path, tiny_model):

@@ -21,7 +21,7 @@ NOT_RESUMABLE = "There is no interrupted training."
 
 @pytest.fixture(scope="session")
 def six_heads(tiny, tmp_path_factory):
-    """A training set of six heads, to be copied."""
+    """Cases of six heads, to be copied."""
     folder = tmp_path_factory.mktemp("heads") / "heads"
     write_heads(create_project(folder, tiny.scheme), 6)
     return folder
@@ -29,7 +29,7 @@ def six_heads(tiny, tmp_path_factory):
 
 @pytest.fixture
 def folder(six_heads, tmp_path):
-    """A training set of six heads."""
+    """Cases of six heads."""
     return shutil.copytree(six_heads, tmp_path / "heads é")
 
 
@@ -105,7 +105,7 @@ def test_a_model_is_retrained_while_the_curve_is_shown(panel, scene, folder, tmp
         "cases",
         "index.json",
         "schemes",
-    ], "nothing but cases is kept in the training set"
+    ], "nothing but cases is kept in their folder"
     assert not training_processes()
 
 
@@ -127,7 +127,7 @@ def test_a_cancelled_training_is_resumed_in_another_slicer(panel, open_panel, sc
     again = open_panel().learning  # as after a restart: the folder is remembered
     click(again.ui.retrainSection)
     assert again.ui.retrainLabel.text == told.removeprefix("Cancelled. ")
-    run = again.retrain._newest
+    run = again.retrain._newest.record
     step = run.step
     assert step > 2 and run.state == "cancelled"
     click(again.ui.resumeButton)

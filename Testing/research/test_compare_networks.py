@@ -9,7 +9,9 @@ from tiny_study import write_study
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.research import research_configurations
+from H3DELandmarksLib.formats.reading import read_record
 from H3DELandmarksResearch.studies import compare_networks
+from H3DELandmarksResearch.studies.comparison_report import ComparisonPlan
 from H3DELandmarksResearch.studies.folds import FOLDER, all_names, make_folds, stored_folds, write_fold
 from H3DELandmarksResearch.training.configuration import read_configuration
 
@@ -94,14 +96,32 @@ def test_an_unknown_network_is_named(study):
 
 @pytest.mark.parametrize("name", PLANS)
 def test_all_networks_of_the_plans_fit_the_mouse_skull(name):
-    plan, configuration = json.loads((FOLDER / name).read_text()), read_configuration(MOUSE)
-    stages = {network: compare_networks.stage_of(configuration, plan, network) for network in plan["networks"]}
+    plan, configuration = read_record(ComparisonPlan, FOLDER / name, what="plan"), read_configuration(MOUSE)
+    stages = {network: compare_networks.stage_of(configuration, plan, network) for network in plan.networks}
     for stage in stages.values():
-        assert stage["network"]["settings"]["landmarks"] == len(configuration.scheme)
-        assert stage["views"] == 1
-    assert {tuple(stage["shape"]) for stage in stages.values()} == {tuple(stages["h3denet-softmax"]["shape"])}
+        assert stage.channels == len(configuration.scheme)
+        assert stage.views == 1
+    assert {stage.shape for stage in stages.values()} == {stages["h3denet-softmax"].shape}
     # nnLandmark never mirrors, the others do with names swapped.
-    assert stages["residual-unet-nnlandmark"]["augmentation"]["mirror"] == 0
+    assert stages["residual-unet-nnlandmark"].augmentation.mirror == 0
+
+
+def test_a_change_of_the_plan_that_no_network_takes_is_named(study):
+    folder, call = study
+    plan = json.loads((folder / "plan.json").read_text())
+    plan["networks"]["ours"]["training"] = {"learning_rat": 1e-3}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(InputError, match="'ours'.*learning_rate"):
+        call("--networks", "ours")
+
+
+def test_a_misspelt_entry_of_the_plan_is_named(study):
+    folder, call = study
+    plan = json.loads((folder / "plan.json").read_text())
+    plan["stag"] = plan.pop("stage")
+    (folder / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(InputError, match="plan.json.*'stage'"):
+        call("--networks", "ours")
 
 
 def test_folds_are_those_of_their_seed_and_hold_every_specimen_once(monkeypatch):
@@ -119,6 +139,6 @@ def test_a_fold_is_a_configuration_of_its_own(tmp_path):
     folds = make_folds(all_names(configuration), 5)
     fold = read_configuration(write_fold(configuration, folds, 4, tmp_path / "elsewhere" / "fold.json"))
     split = fold.split()
-    assert (split["test"], split["validation"]) == (folds[4], folds[0])
+    assert (list(split["test"]), list(split["validation"])) == (folds[4], folds[0])
     assert sorted(split["train"]) == sorted(folds[1] + folds[2] + folds[3])
     assert fold.scheme == configuration.scheme

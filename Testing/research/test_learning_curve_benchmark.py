@@ -10,7 +10,7 @@ from toy_projects import NAMES, points_of, scan_of, toy_base
 from H3DELandmarksLib.cases import create_project, open_project
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.retraining import read_record
+from H3DELandmarksLib.formats.run import read_run
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksResearch.studies.learning_curve import _figures, measured, prepare, retrained, summary
 from H3DELandmarksResearch.studies.learning_figures import write_figures
@@ -49,9 +49,9 @@ def worked(tmp_path_factory):
 def test_every_point_is_retrained_from_the_base_on_its_number_of_corrected_cases(worked):
     work, base, _ = worked
     for count in (5, 6):
-        content = read_record(work / f"run-{count}").content
-        assert len(content["cases"]) == count and content["base"]["version"] == base.version
-        assert "held-out" not in {row["subset"] for row in content["cases"]}
+        record = read_run(work / f"run-{count}").record
+        assert len(record.cases) == count and record.base.version == base.version
+        assert "held-out" not in {row.subset for row in record.cases}
     for case in open_project(work / "cases").cases():
         seed = next(n for n in range(6) if np.array_equal(scan_of(n).array, case.volume().array))
         assert {p.name: p.position.tolist() for p in case.revision().landmarks} == {

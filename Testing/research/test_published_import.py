@@ -16,6 +16,7 @@ from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.models import open_package
+from H3DELandmarksResearch.converters.radiograph_sets import RADIOGRAPH_SETS
 
 MOLARS = ("L0", "La", "Lb", "Lc", "Ld", "Le", "Lf", "R0", "Ra", "Rb", "Rc", "Rd", "Re", "Rf")
 
@@ -24,8 +25,9 @@ def h3denet(landmarks: int = 14) -> nn.Module:
     return randomize(PublishedH3DENet(landmarks, anchors=4, dims=(8, 16, 32, 64), depths=(1, 1, 2, 1)))
 
 
-def hyatt() -> nn.Module:
-    return randomize(PublishedHyattNet(19, dims=(32, 32, 80, 64, 64), mlp_ratios=(1, 1, 1, 1, 1), neck=16, image_dim=8))
+def hyatt(landmarks: int = 19) -> nn.Module:
+    sizes = {"dims": (32, 32, 80, 64, 64), "mlp_ratios": (1, 1, 1, 1, 1), "neck": 16, "image_dim": 8}
+    return randomize(PublishedHyattNet(landmarks, **sizes))
 
 
 def run(network: nn.Module, folder: Path, *words: str) -> int:
@@ -45,7 +47,8 @@ def test_an_imported_network_is_a_model_like_any_other(tmp_path: Path, capsys: p
     assert main(["models", "info", answer["path"]]) == 0
     shown = capsys.readouterr().out
     assert "Not calibrated" in shown and "final_conv.weight" in shown
-    assert package.manifest["training"]["arguments"] == {"n_class": 14, "model_name": "PBiFormer_Unet"}
+    assert package.manifest.training["checkpoint_sha256"] in shown and package.manifest.stages[0].views == 1
+    assert package.manifest.training["arguments"] == {"n_class": 14, "model_name": "PBiFormer_Unet"}
 
 
 def test_an_imported_network_finds_what_the_published_decoding_says(tmp_path: Path) -> None:
@@ -75,6 +78,25 @@ def test_an_imported_radiograph_network_finds_points_in_the_plane(tmp_path: Path
     found = Detector(open_package(tmp_path / "MML anchors")).detect(Volume(values, np.diag([2.0, 2, 1, 1])))
     assert found.names[:3] == ("sella", "nasion", "orbitale") and len(found) == 19
     assert np.isfinite(found.positions).all() and (found.positions[:, 2] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("landmarks", "shape", "views"),
+    [
+        ("isbi2015", (1024, 1216, 1), 2),
+        ("cepha29", (1024, 1216, 1), 2),
+        ("hand", (1024, 1216, 1), 2),
+        ("cephadoadu", (1024, 1024, 1), 2),
+        ("pelvis", (512, 512, 1), 1),
+    ],
+)
+def test_a_radiograph_network_sees_images_of_its_set_as_its_authors_show_them(
+    tmp_path: Path, landmarks: str, shape: tuple[int, int, int], views: int
+) -> None:
+    network = hyatt(len(RADIOGRAPH_SETS[landmarks].names))
+    assert run(network, tmp_path, "--landmarks", landmarks, "--spacing", "2") == 0
+    (stage,) = open_package(tmp_path / "MML anchors").manifest.stages
+    assert (stage.shape, stage.views) == (shape, views)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.research import research_configurations
+from H3DELandmarksLib.formats.network_settings import Network
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.networks import build_network
 from H3DELandmarksLib.training.warm_start import load_initial_weights
@@ -78,14 +79,14 @@ def write_cephalograms(folder: Path) -> None:
 def test_every_radiograph_set_has_a_configuration_with_its_points(name):
     configured = read_configuration(CONFIGURATIONS / f"{name}.json")
     names = RADIOGRAPH_SETS[name].names
-    (stage,) = configured.values["stages"]
-    assert configured.scheme.names == names == tuple(stage["groups"][0]["landmarks"])
-    assert stage["network"] == {"architecture": "hyatt", "settings": {"landmarks": len(names), "mask_padding": False}}
-    assert stage["shape"] == ([512, 512, 1] if name == "pelvis" else [1024, 1216, 1])
-    assert stage["augmentation"].get("mirror", 0) == 0
-    assert (stage["training"]["loss"], stage["training"]["learning_rate"]) == ("published-hyatt", 3e-4)
+    (stage,) = configured.record.stages
+    assert configured.scheme.names == names == stage.groups[0].landmarks
+    assert stage.network == Network("hyatt", {"landmarks": len(names), "mask_padding": False})
+    assert stage.shape == ((512, 512, 1) if name == "pelvis" else (1024, 1216, 1))
+    assert stage.augmentation.mirror == 0
+    assert (stage.training.loss, stage.training.learning_rate) == ("published-hyatt", 3e-4)
     assert all(point.definition for point in configured.scheme.landmarks)
-    assert configured.values["data"]["folder"] == f"${{H3DE_DATA}}/{name}"
+    assert configured.record.data.folder == f"${{H3DE_DATA}}/{name}"
 
 
 def test_isbi2015_trains_from_what_convert_writes(tmp_path):

@@ -18,11 +18,11 @@ LIMIT = 3e6  # bytes of half-precision weights
 @pytest.mark.parametrize("data", ["mouse", "molar"])
 def test_networks_are_small_and_cover_the_scheme(data, architecture):
     configuration = read_configuration(FOLDER / f"{data}-radiograph-{architecture}.json")
-    (stage,) = configuration.values["stages"]
-    assert stage["groups"][0]["landmarks"] == list(configuration.scheme.names)
-    network = build_network(**stage["network"])
+    (stage,) = configuration.record.stages
+    assert stage.groups[0].landmarks == configuration.scheme.names
+    network = build_network(stage.network.architecture, stage.network.settings)
     assert sum(value.numel() for value in network.state_dict().values()) * 2 < LIMIT
-    maps = network(torch.zeros(1, 1, *stage["shape"][:2]))
+    maps = network(torch.zeros(1, 1, *stage.shape[:2]))
     assert [tuple(level.shape[1:]) for level in maps] == [(len(configuration.scheme), n, n) for n in (48, 96, 192)]
 
 
@@ -41,6 +41,6 @@ def test_the_two_architectures_are_trained_alike(data):
 @pytest.mark.parametrize(("data", "recipe"), [("mouse", "mouse-skull"), ("molar", "mandibular-molar")])
 def test_one_crop_covers_the_largest_view_of_the_recipe(data, recipe):
     configuration = read_configuration(FOLDER / f"{data}-radiograph-hyatt.json")
-    stage, beam = configuration.values["stages"][0], read_recipe(recipe).values["beam"]
+    stage, beam = configuration.record.stages[0], read_recipe(recipe).values["beam"]
     largest = beam["field_mm"][1] * beam["magnification"][1]
-    assert stage["spacing_mm"] * stage["shape"][0] > 0.85 * largest
+    assert stage.spacing_mm * stage.shape[0] > 0.85 * largest

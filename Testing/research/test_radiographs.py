@@ -164,6 +164,18 @@ def test_a_recipe_that_cannot_be_used_is_named(tmp_path, content, sentence):
         read_recipe(str(path))
 
 
+def toy_stage() -> dict:
+    """A stage that nothing is trained by here; a configuration needs one."""
+    return {
+        "name": "refiner",
+        "network": {"architecture": "h3denet", "settings": {"landmarks": len(NAMES)}},
+        "spacing_mm": 1.0,
+        "shape": [32, 32, 32],
+        "groups": [{"landmarks": list(NAMES)}],
+        "training": {"steps": 1, "learning_rate": 1e-3},
+    }
+
+
 @pytest.fixture
 def toy_recipe_file(tmp_path, monkeypatch):
     """A recipe with a configuration of three specimens on disk, one in each subset."""
@@ -176,10 +188,10 @@ def toy_recipe_file(tmp_path, monkeypatch):
     split = {"train": ["one"], "validation": ["two"], "test": ["three"]}
     configuration = {
         "id": "toy",
-        "version": "1",
+        "version": "1.0.0",
         "title": "Toy",
-        "intensity": {},
-        "stages": [],
+        "intensity": {"method": "window", "low": 0, "high": 1000},
+        "stages": [toy_stage()],
         "tolerance_mm": 1,
         "scheme": "scheme.json",
         "data": {"reader": "case-folder", "folder": str(data), "split": split},

@@ -1,6 +1,7 @@
 """Fine-tuning from corrected cases: five suffice to learn from, only what a person decided teaches, and it is told."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -14,9 +15,11 @@ from toy_projects import FIRST_DAY, NAMES, corrected, learnt_base, points_of, sc
 from H3DELandmarksLib.cases import CaseLandmark, ReviewState, create_project
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.detection import Detector
-from H3DELandmarksLib.formats.lineage import ModelReference, lineage_of
+from H3DELandmarksLib.formats.lineage import lineage_of
+from H3DELandmarksLib.formats.run import StageProgress, read_run
 from H3DELandmarksLib.models import open_package
-from H3DELandmarksLib.retraining import plan_fine_tuning, read_record, retrain, start_run
+from H3DELandmarksLib.retraining.fine_tuning import plan_fine_tuning
+from H3DELandmarksLib.retraining.run import retrain, start_run
 from H3DELandmarksLib.training.loop import averaged_weights
 
 
@@ -52,37 +55,37 @@ def test_five_corrected_cases_lower_the_error_on_scans_that_nobody_corrected(tmp
 def test_the_package_verifies_and_says_what_it_comes_from(small):
     project, base, record, candidate = small
     candidate.verify()
-    lineage = candidate.manifest["training"]["lineage"]
-    assert lineage_of(candidate.manifest).base == ModelReference.to(base)
+    lineage = candidate.manifest.training["lineage"]
+    assert replace(lineage_of(candidate.manifest).base, lineage=None) == replace(base.reference, lineage=None)
     assert (candidate.id, candidate.version) == (base.id, "1.1.0")
     assert (lineage["base"]["id"], lineage["base"]["version"]) == (base.id, "1.0.0")
     assert [(row["id"], row["revision"]) for row in lineage["cases"]] == [(case.id, 1) for case in project.cases()]
     assert all(row["sha256"] == project.case(row["id"]).content().digest for row in lineage["cases"])
     assert lineage["base"]["digest"] in candidate.model_card()
-    assert str(project.folder) not in json.dumps(candidate.manifest) + candidate.model_card()
+    assert str(project.folder) not in json.dumps(candidate.content) + candidate.model_card()
 
 
 def test_the_record_tells_states_subsets_and_steps(small):
     _, base, record, _ = small
-    told = read_record(record.folder).content
-    assert told["state"] == "done" and (told["step"], told["steps"]) == (2, 2)
-    assert told["base"]["digest"] and told["base"]["version"] == base.version
-    assert {row["subset"] for row in told["cases"]} == {"train", "held-out"}
-    assert told["stages"] == [{"name": "localizer", "step": 2, "steps": 2}] and told["device"] == "cpu"
-    assert any("too few cases for a calibration" in note for note in told["notes"])
+    told = read_run(record.folder).record
+    assert told.state == "done" and (told.step, told.steps) == (2, 2)
+    assert told.base.digest and told.base.version == base.version
+    assert {row.subset for row in told.cases} == {"train", "held-out"}
+    assert told.stages == (StageProgress("localizer", 2, 2),) and told.device == "cpu"
+    assert any("too few cases for a calibration" in note for note in told.notes)
 
 
 def test_accuracy_is_that_of_the_held_out_cases_alone(small):
     _, _, record, candidate = small
-    held_out = [row["id"] for row in record.content["cases"] if row["subset"] == "held-out"]
-    assert [row["case"] for row in candidate.manifest["accuracy"]["held-out"]["per_case"]] == held_out
+    held_out = [row.id for row in record.record.cases if row.subset == "held-out"]
+    assert [row["case"] for row in candidate.manifest.accuracy["held-out"]["per_case"]] == held_out
 
 
 def test_with_few_cases_no_radius_becomes_smaller_and_presence_stays_calibrated_as_it_was(small):
     _, base, _, candidate = small
-    before, after = base.manifest["calibration"], candidate.manifest["calibration"]
-    assert after["presence"] == before["presence"] and after["confidence"] == before["confidence"]
-    assert (np.array(after["radius90_mm"]) >= before["radius90_mm"]).all()
+    before, after = base.manifest.calibration, candidate.manifest.calibration
+    assert after.presence == before.presence and after.confidence == before.confidence
+    assert (np.array(after.radius90_mm) >= before.radius90_mm).all()
 
 
 def test_layers_that_read_the_image_stay_as_they_are_with_few_cases(small):
@@ -133,10 +136,10 @@ def test_a_wrong_point_that_nobody_reviewed_changes_no_weight(tmp_path):
 
 def test_only_the_newest_review_of_a_case_teaches(tmp_path):
     project, base = toy_project(tmp_path / "project"), toy_base(tmp_path / "base")
-    before = {row["id"]: row["revision"] for row in plan_fine_tuning(project, base)["cases"]}
+    before = {row.id: row.revision for row in plan_fine_tuning(project, base).cases}
     again = [CaseLandmark(p.name, ReviewState.MOVED, p.position + 1) for p in corrected(3)]
     changed = project.add(scan_of(3), again).case
-    after = {row["id"]: row["revision"] for row in plan_fine_tuning(project, base)["cases"]}
+    after = {row.id: row.revision for row in plan_fine_tuning(project, base).cases}
     assert after == {**before, changed: 2}
 
 
@@ -145,8 +148,8 @@ def test_cases_that_nobody_reviewed_are_left_out_with_the_reason(tmp_path):
     proposed = [CaseLandmark(p.name, ReviewState.PROPOSED, p.position, p.position) for p in corrected(9)]
     unreviewed = project.add(scan_of(9), proposed).case
     decided = plan_fine_tuning(project, base)
-    assert decided["left_out"] == {unreviewed: "nobody has reviewed a point"}
-    assert unreviewed not in {row["id"] for row in decided["cases"]}
+    assert decided.left_out == {unreviewed: "nobody has reviewed a point"}
+    assert unreviewed not in {row.id for row in decided.cases}
 
 
 def test_four_cases_are_too_few(tmp_path):
@@ -176,18 +179,18 @@ def test_a_run_is_never_begun_where_something_lies(small, tmp_path):
 def test_a_candidate_can_be_retrained_and_keeps_the_whole_lineage(small, tmp_path):
     project, base, record, candidate = small
     _, again = finished(tmp_path / "run", project, candidate)
-    lineage = again.manifest["training"]["lineage"]
-    assert lineage["base"]["lineage"]["base"]["digest"] == record.content["base"]["digest"]
+    lineage = again.manifest.training["lineage"]
+    assert lineage["base"]["lineage"]["base"]["digest"] == record.record.base.digest
     subsets = [{row["id"]: row["subset"] for row in x["cases"]} for x in (lineage, lineage["base"]["lineage"])]
     assert subsets[0] == subsets[1]
-    rates = [p.manifest["training"]["stages"]["localizer"]["training"]["learning_rate"] for p in (base, again)]
+    rates = [p.manifest.training["stages"]["localizer"]["training"]["learning_rate"] for p in (base, again)]
     assert rates[0] == rates[1], "rates must not become smaller with every retraining"
 
 
 def test_a_finished_run_is_left_as_it_is(small):
     _, _, record, candidate = small
     manifest = (candidate.path / "manifest.json").stat().st_mtime_ns
-    assert retrain(read_record(record.folder), "cpu").version == candidate.version
+    assert retrain(read_run(record.folder), "cpu").version == candidate.version
     assert (candidate.path / "manifest.json").stat().st_mtime_ns == manifest
     assert open_package(candidate.path).id == "tiny"
 
@@ -201,7 +204,7 @@ def test_a_model_for_radiographs_is_retrained_on_radiographs_in_any_plane(tmp_pa
     _, candidate = finished(tmp_path / "run", project, base, steps=1)
     scan, points = radiograph(7, plane="coronal")
     found = Detector(candidate, "cpu", "torch").detect(scan)
-    assert found.names == points.names and candidate.manifest["stages"][0]["shape"][2] == 1
+    assert found.names == points.names and candidate.is_2d
 
 
 def test_a_volume_among_radiographs_is_told(tmp_path):

@@ -1,5 +1,7 @@
 """A scheme of a user's own: sizes and stages follow from the cases, and the same loop trains them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,8 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.networks import build_network
-from H3DELandmarksLib.retraining import plan_new_model, retrain, start_run
-from H3DELandmarksLib.retraining.new_model import MOST_VOXELS, Anatomy, new_stages
+from H3DELandmarksLib.retraining.new_model import MAX_VOXELS, Anatomy, new_stages, plan_new_model
+from H3DELandmarksLib.retraining.run import retrain, start_run
 from H3DELandmarksLib.training.loop import averaged_weights
 
 OWN = LandmarkScheme(
@@ -25,8 +27,8 @@ def project(tmp_path_factory):
     return toy_project(tmp_path_factory.mktemp("own") / "project", 5, OWN)
 
 
-def anatomy(extent, voxel, field_of_view, own_frame=False):
-    return Anatomy(np.array(extent, float), voxel, voxel, np.array(field_of_view, float), own_frame)
+def anatomy(extent, voxel, field_of_view, canonical_pose=False):
+    return Anatomy(np.array(extent, float), voxel, voxel, np.array(field_of_view, float), canonical_pose)
 
 
 @pytest.mark.parametrize(
@@ -40,14 +42,14 @@ def anatomy(extent, voxel, field_of_view, own_frame=False):
 )
 def test_crops_hold_all_points_and_are_small_enough_to_train_on(extent, voxel, field_of_view):
     stages = new_stages(anatomy(extent, voxel, field_of_view), OWN, 10, None, None)
-    assert [stage["name"] for stage in stages] in (["localizer"], ["localizer", "refiner"])
+    assert [stage.name for stage in stages] in (["localizer"], ["localizer", "refiner"])
     for stage in stages:
-        size = np.array(stage["shape"]) * stage["spacing_mm"]
+        size = np.array(stage.shape) * stage.spacing_mm
         assert (size >= np.minimum(extent, field_of_view)).all()
-        assert np.prod(stage["shape"]) <= MOST_VOXELS and min(stage["shape"]) >= 32
-        assert stage["spacing_mm"] >= 0.99 * voxel
+        assert np.prod(stage.shape) <= MAX_VOXELS and min(stage.shape) >= 32
+        assert stage.spacing_mm >= 0.99 * voxel
     if len(stages) == 2:
-        assert stages[1]["spacing_mm"] < stages[0]["spacing_mm"]
+        assert stages[1].spacing_mm < stages[0].spacing_mm
 
 
 def test_no_closer_look_where_it_would_show_nothing_finer():
@@ -59,11 +61,11 @@ def test_only_a_scheme_with_pairs_is_mirrored():
     lone = LandmarkScheme("heart", "1", OWN.landmarks)
     for scheme, share in ((OWN, 0.5), (lone, 0.0)):
         (stage, *_) = new_stages(anatomy((8, 8, 8), 1.0, (32, 32, 32)), scheme, 5, None, None)
-        assert stage["augmentation"]["mirror"] == share
+        assert stage.augmentation.mirror == share
 
 
 def test_scans_that_lie_alike_are_searched_as_they_lie_and_others_in_every_pose(project, tmp_path):
-    assert plan_new_model(project, "clinic", steps=2)["plan"]["stages"][0]["poses"] == "scan"
+    assert plan_new_model(project, "clinic", steps=2).plan.stages[0].poses == "scan"
     turned = create_project(tmp_path / "turned", OWN)
     quarter = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
     for seed in range(5):
@@ -73,7 +75,7 @@ def test_scans_that_lie_alike_are_searched_as_they_lie_and_others_in_every_pose(
         points = [CaseLandmark(p.name, p.state, turn @ p.position) for p in corrected(seed, OWN)]
         turned.add(Volume(scan_of(seed).array, affine), points)
     decided = plan_new_model(turned, "clinic", steps=2)
-    assert decided["own_frame"] and decided["plan"]["stages"][0]["poses"] == "cube-rotations"
+    assert decided.sees_canonical_pose and decided.plan.stages[0].poses == "cube-rotations"
 
 
 def test_a_new_scheme_trains_to_a_package_that_detects(project, tmp_path):
@@ -82,8 +84,8 @@ def test_a_new_scheme_trains_to_a_package_that_detects(project, tmp_path):
     assert (candidate.id, candidate.version, candidate.scheme) == ("clinic", "0.1.0", OWN)
     found = Detector(candidate, "cpu", "torch").detect(scan_of(9))
     assert found.names == OWN.names and np.isfinite(found.radius).all()
-    lineage = candidate.manifest["training"]["lineage"]
-    assert lineage["base"] is None and len(lineage["cases"]) == 5
+    lineage = candidate.manifest.training["lineage"]
+    assert "base" not in lineage and len(lineage["cases"]) == 5
     assert "Started from random weights" in candidate.model_card()
 
 
@@ -102,19 +104,21 @@ def test_a_new_scheme_is_learnt(project, tmp_path):
 def test_an_encoder_is_taken_over_with_its_networks_settings_and_nothing_else(project, tmp_path):
     donor = toy_base(tmp_path / "donor")
     decided = plan_new_model(project, "clinic", donor, steps=1)
-    settings = decided["plan"]["stages"][0]["network"]["settings"]
-    assert settings["dims"] == donor.manifest["stages"][0]["network"]["settings"]["dims"]
-    decided["plan"]["stages"][0]["training"]["learning_rate"] = 1e-9
+    settings = decided.plan.stages[0].network.settings
+    assert settings["dims"] == donor.manifest.stages[0].network.settings["dims"]
+    (stage,) = decided.plan.stages[:1]
+    slow = replace(stage, training=replace(stage.training, learning_rate=1e-9))
+    decided = replace(decided, plan=replace(decided.plan, stages=(slow, *decided.plan.stages[1:])))
     record = start_run(tmp_path / "run", decided)
     candidate = retrain(record, "cpu")
     given = donor.load_weights("localizer.safetensors")
     weights = averaged_weights(tmp_path / "run" / "localizer" / "checkpoint.pt")
-    torch.manual_seed(decided["plan"]["stages"][0]["training"]["seed"])
-    fresh = build_network(**decided["plan"]["stages"][0]["network"]).state_dict()
+    torch.manual_seed(slow.training.seed)
+    fresh = build_network(slow.network.architecture, slow.network.settings).state_dict()
     for name, value in weights.items():
         expected = given[name] if name.startswith("encoder.") else fresh[name].numpy()
         assert name.startswith("head.") or np.allclose(value.numpy(), expected, atol=1e-5), name
-    assert candidate.manifest["training"]["lineage"]["encoder_from"]["id"] == donor.id
+    assert candidate.manifest.training["lineage"]["encoder_from"]["id"] == donor.id
 
 
 @pytest.mark.parametrize(("model_id", "sentence"), [("mouse-skull", "already"), ("My Model", "small letters")])

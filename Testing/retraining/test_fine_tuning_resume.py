@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,15 +12,17 @@ import numpy as np
 import pytest
 import torch
 from toy_projects import FIRST_DAY, SCHEME, SHAPE, corrected, localizer, scan_of, toy_base, toy_project
+from typed import crop_sampler, reading, stage_trainer
 
 from H3DELandmarksLib.core.errors import Cancelled, InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import ShapeModel
-from H3DELandmarksLib.retraining import plan_fine_tuning, read_record, retrain, start_run
+from H3DELandmarksLib.formats.run import read_run
+from H3DELandmarksLib.retraining.fine_tuning import plan_fine_tuning
+from H3DELandmarksLib.retraining.run import retrain, start_run
 from H3DELandmarksLib.training.cases import Case, prepare_case
-from H3DELandmarksLib.training.loop import MemoryPlan, StageTrainer, averaged_weights, read_curve
-from H3DELandmarksLib.training.sampling import CropSampler
+from H3DELandmarksLib.training.loop import MemoryPlan, averaged_weights, read_curve
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 6
@@ -37,7 +40,9 @@ def given(tmp_path_factory):
 
 def begun(folder, project, base, **training):
     decided = plan_fine_tuning(project, base, STEPS)
-    decided["plan"]["stages"][0]["training"].update(validate_every=2, **training)
+    (stage,) = decided.plan.stages
+    stage = replace(stage, training=replace(stage.training, validate_every=2, **training))
+    decided = replace(decided, plan=replace(decided.plan, stages=(stage,)))
     return start_run(folder, decided)
 
 
@@ -60,9 +65,9 @@ def test_a_cancelled_run_can_be_gone_on_with_to_the_same_result(given, tmp_path,
     record = begun(tmp_path, project, base)
     with pytest.raises(Cancelled):
         retrain(record, "cpu", cancelled=stopped_at(step))
-    assert read_record(tmp_path).content["state"] == "cancelled"
-    retrain(read_record(tmp_path), "cpu")
-    assert read_record(tmp_path).content["state"] == "done"
+    assert read_run(tmp_path).record.state == "cancelled"
+    retrain(read_run(tmp_path), "cpu")
+    assert read_run(tmp_path).record.state == "done"
     assert_same_result(tmp_path, whole)
 
 
@@ -74,7 +79,7 @@ def test_cases_that_come_while_a_run_pauses_do_not_change_it(given, tmp_path):
         retrain(record, "cpu", cancelled=stopped_at(9))
     project.add(scan_of(7), corrected(7), time=FIRST_DAY + timedelta(days=7))
     project.add(scan_of(1), [type(p)(p.name, p.state, p.position + 5) for p in corrected(1)])
-    retrain(read_record(tmp_path / "run"), "cpu")
+    retrain(read_run(tmp_path / "run"), "cpu")
     assert_same_result(tmp_path / "run", whole)
 
 
@@ -95,7 +100,7 @@ def test_lines_of_the_curve_beyond_the_checkpoint_are_not_there_twice(given, tmp
         retrain(record, "cpu", cancelled=stopped_at(8))
     with (tmp_path / "localizer" / "curve.csv").open("a") as stream:
         stream.write("6,9,9,9,9,0\n8,9,9,9,9,0\n")
-    retrain(read_record(tmp_path), "cpu")
+    retrain(read_run(tmp_path), "cpu")
     assert [row["step"] for row in read_curve(tmp_path / "localizer" / "curve.csv")] == ["2", "4", "6"]
 
 
@@ -117,14 +122,14 @@ def test_a_base_that_was_changed_meanwhile_is_noticed(given, tmp_path):
     (base.path / "manifest.json").write_text(json.dumps({**manifest, "outside": -7.0}))
     with pytest.raises(InputError, match="not the one that this run began with"):
         retrain(record, "cpu")
-    assert read_record(tmp_path / "run").content["state"] == "failed"
-    assert "began with" in read_record(tmp_path / "run").content["message"]
+    assert read_run(tmp_path / "run").record.state == "failed"
+    assert "began with" in read_run(tmp_path / "run").record.message
 
 
 def test_a_damaged_record_is_named(tmp_path):
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(InputError, match="damaged"):
-        read_record(tmp_path)
+        read_run(tmp_path)
 
 
 # Memory
@@ -157,15 +162,15 @@ def test_a_batch_in_parts_gives_the_gradients_of_the_whole(given, tmp_path, capl
     }
     points = [np.array([p.position for p in corrected(seed)]) for seed in range(2)]
     presences = ([1, 1, np.nan], [1, 0, 1])
-    manifest = {"intensity": {"method": "window", "low": 0, "high": 1000}}
     cases = [
-        prepare_case(Case(str(n), scan_of(n), LandmarkSet(SCHEME.names, p, there)), manifest, shape, False)
+        prepare_case(Case(str(n), scan_of(n), LandmarkSet(SCHEME.names, p, there)), reading(0, 1000), shape, False)
         for n, (p, there) in enumerate(zip(points, presences))
     ]
+    stage = {name: value for name, value in localizer().items() if name != "weights"}
     trainers = []
     for name in ("whole", "parts"):
-        sampler = CropSampler(localizer(), SCHEME, shape, {"shift_mm": 1})
-        trainers.append(StageTrainer(localizer(), settings, sampler, tmp_path / name, torch.device("cpu")))
+        sampler = crop_sampler(stage, SCHEME, shape, {"shift_mm": 1})
+        trainers.append(stage_trainer(stage, settings, sampler, tmp_path / name, torch.device("cpu")))
     Short(trainers[1].network, 1)
     with caplog.at_level(logging.WARNING):
         losses = [trainer._train_step(cases) for trainer in trainers]
@@ -236,8 +241,8 @@ def test_terminated_the_command_line_keeps_a_checkpoint_and_goes_on_from_it(give
     assert process.returncode == 130
     assert {"stage", "step", "steps", "seconds_left"} <= set(told) and told["event"] == "progress"
     assert '"event": "result"' not in rest
-    content = read_record(tmp_path / "run").content
-    assert content["state"] == "cancelled" and 1 <= content["step"] < 5000
+    content = read_run(tmp_path / "run").record
+    assert content.state == "cancelled" and 1 <= content.step < 5000
     assert (tmp_path / "run" / "localizer" / "checkpoint.pt").exists()
 
 

@@ -1,6 +1,7 @@
 """Another scheme than the base's: channels are taken over by name, groups and the mean shape follow."""
 
 from copy import deepcopy
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -8,16 +9,19 @@ import torch
 from flat_cases import NETWORK as FLAT_NETWORK
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_projects import SCHEME, SHAPE, TOY_NETWORK, localizer, toy_base, toy_project, with_chin
+from toy_projects import SCHEME, SHAPE, TOY_NETWORK, toy_base, toy_project, with_chin
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel, cube_rotations
+from H3DELandmarksLib.formats.manifest import Group, StageDesign, WeightsFile
+from H3DELandmarksLib.formats.reading import build
 from H3DELandmarksLib.formats.schemes import SchemeHistory, SchemeStep
 from H3DELandmarksLib.models import ModelPackage
 from H3DELandmarksLib.networks import build_network
-from H3DELandmarksLib.retraining import plan_fine_tuning, retrain, start_run
-from H3DELandmarksLib.retraining.fine_tuning import adapted_stages, blended_shape, names_in_base
+from H3DELandmarksLib.networks.arrays import to_array
+from H3DELandmarksLib.retraining.fine_tuning import adapted_stages, blended_shape, names_in_base, plan_fine_tuning
+from H3DELandmarksLib.retraining.run import retrain, start_run
 from H3DELandmarksLib.training.warm_start import load_initial_weights, matching_channels
 
 ALIKE = {name: name for name in SCHEME.names}
@@ -42,8 +46,7 @@ def settings_of(kind: str, landmarks: int) -> dict:
 def test_known_landmarks_answer_as_before_and_new_ones_start_fresh(tmp_path, kind, channels):
     torch.manual_seed(0)
     before, after = (build_network(**settings_of(kind, n)).eval() for n in (3, len(channels)))
-    stage = {**localizer(), "network": settings_of(kind, 3)}
-    package = FromMemory(stage, before)
+    package = FromMemory(before)
     fresh = deepcopy(after)
     load_initial_weights(after, package, "localizer", channels)
     image = torch.rand(1, 1, 64, 64) if kind == "radiograph" else torch.rand(1, 1, 32, 32, 32)
@@ -62,12 +65,26 @@ def test_known_landmarks_answer_as_before_and_new_ones_start_fresh(tmp_path, kin
 class FromMemory(ModelPackage):
     """A package whose only weights are those of a network in memory."""
 
-    def __init__(self, stage, network):
-        super().__init__(None, {"id": "m", "version": "1.0.0", "stages": [stage]})
+    class Stage(NamedTuple):
+        """As much of a stage as is asked for."""
+
+        name: str
+        weights: WeightsFile
+
+    class Manifest(NamedTuple):
+        """As much of a manifest as is asked for."""
+
+        id: str
+        version: str
+        stages: tuple["FromMemory.Stage", ...]
+
+    def __init__(self, network):
+        stage = FromMemory.Stage("localizer", WeightsFile("localizer.safetensors", "0" * 64))
+        super().__init__(None, FromMemory.Manifest("m", "1.0.0", (stage,)), {})
         object.__setattr__(self, "network", network)
 
     def load_weights(self, file):
-        return {name: value.numpy() for name, value in self.network.state_dict().items()}
+        return {name: to_array(value) for name, value in self.network.state_dict().items()}
 
 
 def read(kind, output, channel):
@@ -80,8 +97,8 @@ def read(kind, output, channel):
 
 
 def test_channels_are_found_by_name_in_every_group():
-    base = [{"landmarks": ["chin", "earR"]}, {"landmarks": ["chin", "earL"]}]
-    now = [{"landmarks": ["auricleR", "nose"]}, {"landmarks": ["auricleL", "nose"]}]
+    base = [Group(("chin", "earR")), Group(("chin", "earL"))]
+    now = [Group(("auricleR", "nose")), Group(("auricleL", "nose"))]
     names = {"auricleR": "earR", "auricleL": "earL"}
     assert matching_channels(now, base, names) == [1, -1]
 
@@ -99,18 +116,16 @@ def test_names_are_followed_through_renamings_and_a_name_that_came_back_is_new()
 
 SIDES = {
     "name": "sides",
-    "network": {"settings": {"landmarks": 2}},
+    "network": {"architecture": "h3denet", "settings": {"landmarks": 2}},
     "spacing_mm": 1.0,
     "shape": [40, 40, 40],
-    "weights": {},
     "groups": [{"landmarks": ["top", "earR"], "mirrored": False}, {"landmarks": ["top", "earL"], "mirrored": True}],
 }
 ALL = {
     "name": "localizer",
-    "network": {"settings": {"landmarks": 3}},
+    "network": {"architecture": "h3denet", "settings": {"landmarks": 3}},
     "spacing_mm": 4.0,
     "shape": [64, 64, 64],
-    "weights": {},
     "groups": [{"landmarks": ["top", "earL", "earR"], "mirrored": False}],
 }
 PLACES = {
@@ -127,12 +142,12 @@ PLACES = {
 def adapted(*names, pairs=(), lateral=(), base=("top", "earL", "earR"), stages=(ALL, SIDES)):
     shape = ShapeModel(np.array([PLACES[name] for name in names], float), np.ones(len(names)))
     known = {name: name for name in names if name in base}
-    result = adapted_stages(stages, known, scheme_of(*names, pairs=pairs, lateral=lateral), shape)
+    designs = [build(StageDesign, stage) for stage in stages]
+    result = adapted_stages(designs, known, scheme_of(*names, pairs=pairs, lateral=lateral), shape)
     for stage in result:
-        counts = {len(group["landmarks"]) for group in stage["groups"]}
-        assert counts == {stage["network"]["settings"]["landmarks"]}
-    assert set(result[0]["groups"][0]["landmarks"]) == set(names)
-    return {stage["name"]: [group["landmarks"] for group in stage["groups"]] for stage in result}
+        assert {len(group.landmarks) for group in stage.groups} == {stage.channels}
+    assert set(result[0].groups[0].landmarks) == set(names)
+    return {stage.name: [list(group.landmarks) for group in stage.groups] for stage in result}
 
 
 def test_an_unchanged_scheme_keeps_the_stages():
@@ -168,7 +183,8 @@ def test_without_its_counterpart_a_landmark_leaves_the_stage_of_both_sides():
 
 
 def test_a_stage_that_loses_all_its_landmarks_is_gone():
-    only = {**SIDES, "groups": [{"landmarks": ["earR"], "mirrored": False}, {"landmarks": ["earL"], "mirrored": True}]}
+    groups = [{"landmarks": ["earR"], "mirrored": False}, {"landmarks": ["earL"], "mirrored": True}]
+    only = {**SIDES, "network": {"architecture": "h3denet", "settings": {"landmarks": 1}}, "groups": groups}
     assert adapted("top", stages=(ALL, only)) == {"localizer": [["top"]]}
 
 
@@ -181,7 +197,7 @@ def test_cases_of_the_bases_own_shape_leave_it_where_it_is_in_its_frame(seed):
     base = ShapeModel(SHAPE - SHAPE.mean(axis=0), np.ones(3))
     turn, shift = cube_rotations()[rng.integers(24)], rng.uniform(-100, 100, 3)
     cases = [LandmarkSet(SCHEME.names, Pose(turn, shift).to_lps(base.mean)) for _ in range(3)]
-    blended = blended_shape(base, ALIKE, SCHEME, SCHEME, cases, own_frame=True)
+    blended = blended_shape(base, ALIKE, SCHEME, SCHEME, cases, canonical_pose=True)
     assert np.allclose(blended.mean, base.mean, atol=1e-9) and (blended.tolerance <= 1 + 1e-9).all()
 
 
@@ -191,7 +207,7 @@ def test_more_cases_of_another_shape_move_the_mean_farther():
 
     def lift(count):
         cases = [LandmarkSet(SCHEME.names, other)] * count
-        mean = blended_shape(base, ALIKE, SCHEME, SCHEME, cases, own_frame=False).mean
+        mean = blended_shape(base, ALIKE, SCHEME, SCHEME, cases, canonical_pose=False).mean
         return (mean - mean[1])[0, 2] - (base.mean - base.mean[1])[0, 2]
 
     assert 0 < lift(2) < lift(5) < lift(50) < 4 + 1e-9
@@ -203,7 +219,7 @@ def test_a_landmark_with_another_definition_lies_where_the_cases_say():
     redefined = (LandmarkDefinition("Left", "another point"), *SCHEME.landmarks[1:])
     scheme = LandmarkScheme("tiny-3", "2", redefined, SCHEME.pairs)
     other = base.mean + np.array([[0, 0, 4.0], [0, 0, 0], [0, 0, 0]])
-    mean = blended_shape(base, ALIKE, SCHEME, scheme, [LandmarkSet(SCHEME.names, other)], own_frame=False).mean
+    mean = blended_shape(base, ALIKE, SCHEME, scheme, [LandmarkSet(SCHEME.names, other)], canonical_pose=False).mean
     assert np.allclose(mean - mean[1], other - other[1])
 
 
@@ -212,7 +228,7 @@ def test_a_new_landmark_that_nobody_placed_is_named():
     scheme = scheme_of("Left", "Middle", "Right", "Chin")
     case = LandmarkSet(scheme.names, np.concatenate([SHAPE, [[np.nan] * 3]]), [1, 1, 1, np.nan])
     with pytest.raises(InputError, match="does not know Chin"):
-        blended_shape(base, ALIKE, SCHEME, scheme, [case], own_frame=False)
+        blended_shape(base, ALIKE, SCHEME, scheme, [case], canonical_pose=False)
 
 
 # The whole
@@ -223,7 +239,7 @@ def test_a_run_with_one_landmark_more_and_one_less_ends_with_a_package_of_the_ne
     project, base = toy_project(tmp_path / "project", 5, scheme), toy_base(tmp_path / "base")
     candidate = retrain(start_run(tmp_path / "run", plan_fine_tuning(project, base, 2)), "cpu")
     assert candidate.scheme == scheme
-    assert candidate.manifest["stages"][0]["groups"][0]["landmarks"] == ["Left", "Right", "Chin"]
+    assert candidate.manifest.stages[0].groups[0].landmarks == ("Left", "Right", "Chin")
     before, after = (p.load_weights("localizer.safetensors")["head.weight"] for p in (base, candidate))
     assert np.abs(after[0] - before[0]).max() < 0.05 and np.abs(after[1] - before[2]).max() < 0.05
 

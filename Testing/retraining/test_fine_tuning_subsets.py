@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_package import toy_package
 from toy_projects import FIRST_DAY, corrected, scan_of, toy_base, toy_project
 
 from H3DELandmarksLib.cases.store import CaseFiles
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.retraining import plan_fine_tuning
+from H3DELandmarksLib.formats.lineage import Lineage, ModelReference, UsedCase
+from H3DELandmarksLib.formats.reading import to_plain
 from H3DELandmarksLib.retraining.cases import CorrectedCase
+from H3DELandmarksLib.retraining.fine_tuning import plan_fine_tuning
 from H3DELandmarksLib.retraining.plan import HELD_OUT, TRAIN, VALIDATION, choose_subsets, known_subsets, subjects_of
 
 POINT = LandmarkSet(("a",), np.zeros((1, 3)))
@@ -67,14 +70,14 @@ def test_the_same_voxels_in_two_places_are_of_one_subject(tmp_path):
     points = [type(p)(p.name, p.state, p.position + 40) for p in corrected(0)]
     project.add(Volume(scan.array, moved), points, time=FIRST_DAY + timedelta(days=30))
     decided = plan_fine_tuning(project, toy_base(tmp_path / "base"))
-    same = [row["subset"] for row in decided["cases"] if row["sha256"] == project.find(scan).content().digest]
+    same = [row.subset for row in decided.cases if row.sha256 == project.find(scan).content().digest]
     assert len(same) == 2 and len(set(same)) == 1
 
 
 def test_without_a_share_nothing_is_held_out_and_that_is_said(tmp_path):
     decided = plan_fine_tuning(toy_project(tmp_path / "project"), toy_base(tmp_path / "base"), held_out=0)
-    assert {row["subset"] for row in decided["cases"]} == {"train"}
-    assert any("must be measured on other cases" in note for note in decided["notes"])
+    assert {row.subset for row in decided.cases} == {"train"}
+    assert any("must be measured on other cases" in note for note in decided.notes)
 
 
 def test_what_a_base_learnt_from_is_never_held_out_and_what_it_held_out_never_learnt_from():
@@ -85,12 +88,14 @@ def test_what_a_base_learnt_from_is_never_held_out_and_what_it_held_out_never_le
     assert chosen == turned
 
 
-def test_the_oldest_model_of_a_lineage_decides():
-    older = {"cases": [{"sha256": "a", "subset": HELD_OUT}, {"sha256": "b", "subset": TRAIN}], "base": None}
-    newer = {
-        "cases": [{"sha256": "a", "subset": TRAIN}, {"sha256": "c", "subset": HELD_OUT}],
-        "earlier": ["d"],
-        "base": {"lineage": older},
-    }
-    assert known_subsets({"training": {"lineage": newer}}) == {"a": HELD_OUT, "b": TRAIN, "c": HELD_OUT, "d": TRAIN}
-    assert known_subsets({"training": {}}) == {}
+def test_the_oldest_model_of_a_lineage_decides(tmp_path):
+    a, b, c, d = (letter * 64 for letter in "abcd")
+    older = Lineage(cases=(UsedCase(a, 1, HELD_OUT), UsedCase(b, 1, TRAIN)))
+    newer = Lineage(
+        base=ModelReference("toy", "1.0.0", d, older),
+        cases=(UsedCase(a, 1, TRAIN), UsedCase(c, 1, HELD_OUT)),
+        earlier=(d,),
+    )
+    package = toy_package(tmp_path / "toy", training={"lineage": to_plain(newer)})
+    assert known_subsets(package.manifest) == {a: HELD_OUT, b: TRAIN, c: HELD_OUT, d: TRAIN}
+    assert known_subsets(toy_package(tmp_path / "plain", training={}).manifest) == {}

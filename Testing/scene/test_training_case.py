@@ -1,4 +1,4 @@
-"""Scans and reviews as a training set keeps them: in the scan's own geometry, whatever transforms the scene has."""
+"""Scans and reviews as cases keep them: in the scan's own geometry, whatever transforms the scene has."""
 
 import numpy as np
 import pytest

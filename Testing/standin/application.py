@@ -178,6 +178,10 @@ class ScriptedLoadableModuleWidget:
     def setup(self):
         """Nothing to set up here."""
 
+    def onReload(self):
+        """Read the module's file again, as `slicer.util.reloadScriptedModule` does first; the panel stays."""
+        load_module(slicer.util.modulePath(self.moduleName))
+
 
 class ScriptedLoadableModuleLogic:
     """Base class of a logic."""

@@ -31,8 +31,8 @@ class SampleDataLogic:
         thumbnailFileName=None,
         loadFileTypes=None,
         loadFiles=None,
-        loadFileProperties={},
-        checksums=None,  # noqa: B006
+        loadFileProperties={},  # noqa: B006 (as in Slicer)
+        checksums=None,
         loadFileType=None,
     ):
         """Show a sample in a category."""

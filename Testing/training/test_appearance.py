@@ -1,28 +1,31 @@
 """Random changes of intensities: within the range, repeatable, and each as it is named."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
+from typed import augmentation
 
-from H3DELandmarksLib.training.augmentation import Appearance, gaussian_blur
+from H3DELandmarksLib.training.augmentation import IntensityAugmentation, gaussian_blur
 
-SETTINGS = {"contrast": 0.5, "brightness": 0.3, "gamma": 0.5, "noise": 0.2, "blur": 1.0}
+SETTINGS = augmentation(contrast=0.5, brightness=0.3, gamma=0.5, noise=0.2, blur=1.0)
 IMAGE = torch.from_numpy(np.random.default_rng(0).random((9, 8, 7), dtype=np.float32))
-NONE = Appearance(contrast=1, brightness=0, exponent=1, blur=0, noise=0, seed=1)
+NONE = IntensityAugmentation(contrast=1, brightness=0, exponent=1, blur=0, noise=0, seed=1)
 
 
 @given(st.integers(0, 1000))
 def test_values_stay_within_the_range_and_the_same_seed_gives_the_same_image(seed):
-    once, again = (Appearance.draw(SETTINGS, np.random.default_rng(seed)).apply(IMAGE) for _ in range(2))
+    once, again = (IntensityAugmentation.draw(SETTINGS, np.random.default_rng(seed)).apply(IMAGE) for _ in range(2))
     assert once.min() >= 0 and once.max() <= 1 and once.dtype == torch.float32
     assert torch.equal(once, again) and not torch.allclose(once, IMAGE)
 
 
 def test_without_settings_nothing_changes():
-    torch.testing.assert_close(Appearance.draw({}, np.random.default_rng(1)).apply(IMAGE), IMAGE)
+    torch.testing.assert_close(IntensityAugmentation.draw(augmentation(), np.random.default_rng(1)).apply(IMAGE), IMAGE)
 
 
 def test_each_change_is_what_its_name_says():
@@ -30,14 +33,14 @@ def test_each_change_is_what_its_name_says():
     changes = {"contrast": 1.2, "brightness": 0.1, "exponent": 2.0}
     expected = ((image - 0.5) * 1.2 + 0.5, image + 0.1, image**2)
     for (name, value), changed in zip(changes.items(), expected):
-        torch.testing.assert_close(Appearance(**{**vars(NONE), name: value}).apply(image), changed)
+        torch.testing.assert_close(IntensityAugmentation(**{**vars(NONE), name: value}).apply(image), changed)
 
 
 def test_noise_has_the_deviation_that_was_drawn_and_its_own_stream():
     gray = torch.full((40, 40, 40), 0.5)
     torch.manual_seed(5)
     state = torch.random.get_rng_state()
-    noisy = Appearance(**{**vars(NONE), "noise": 0.1}).apply(gray)
+    noisy = IntensityAugmentation(**{**vars(NONE), "noise": 0.1}).apply(gray)
     assert float(noisy.std()) == pytest.approx(0.1, rel=0.02)
     assert torch.equal(state, torch.random.get_rng_state())
 
@@ -51,6 +54,9 @@ def test_blur_is_that_of_scipy(shape, sigma):
 
 
 def test_a_share_of_images_is_distorted():
-    drawn = [Appearance.draw({**SETTINGS, "distortion_share": 0.3}, np.random.default_rng(s)) for s in range(400)]
+    drawn = [
+        IntensityAugmentation.draw(replace(SETTINGS, distortion_share=0.3), np.random.default_rng(s))
+        for s in range(400)
+    ]
     for name, neutral in (("contrast", 1.0), ("brightness", 0.0), ("exponent", 1.0)):
         assert 0.2 < np.mean([getattr(a, name) != neutral for a in drawn]) < 0.4

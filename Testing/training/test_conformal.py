@@ -45,6 +45,19 @@ def test_harder_landmarks_get_larger_radii_and_larger_shares_larger_ones():
     assert (radii(error, 0.95) > radii(error, 0.85)).all()
 
 
+@pytest.mark.parametrize(("cases", "low", "high"), [(2, 1.2, 2.0), (200, 10.0, 19.0)])
+def test_few_cases_hardly_tell_landmarks_apart_and_many_do(cases, low, high):
+    error = np.tile([0.1, 1.9], (cases, 1))
+    easy, hard = radii(error)
+    assert low < hard / easy < high
+
+
+def test_a_landmark_weighs_as_ten_more_cases_with_the_error_of_all():
+    error = np.tile([0.1, 1.9], (2, 1))
+    easy, hard = radii(error)
+    assert hard / easy == pytest.approx((2 * 1.9 + 10) / (2 * 0.1 + 10))
+
+
 def test_radii_scale_with_the_errors():
     error = errors_of(10, 2)
     assert np.allclose(radii(3 * error), 3 * radii(error))

@@ -1,14 +1,19 @@
 """Configurations and the cases that they name."""
 
 import json
+import re
+from copy import deepcopy
 
 import numpy as np
 import pytest
+from typed import training_stage
 
+from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.research import research_configurations
+from H3DELandmarksLib.formats.reading import to_plain
 from H3DELandmarksLib.io.case_folder import case_names, read_case
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import write_markups
@@ -29,19 +34,29 @@ def project(tmp_path):
     return tmp_path
 
 
-def configuration(project, **data):
-    values = {
+def values_of(project, **data) -> dict:
+    """A whole configuration; all cases teach."""
+    stage = to_plain(training_stage(groups=[{"landmarks": ["a", "b"]}]))
+    split = {"train": ["one", "two"], "validation": [], "test": []}
+    return {
         "id": "toy",
         "version": "0.1.0",
         "title": "Toy",
-        "intensity": {},
-        "stages": [],
+        "intensity": {"method": "window", "low": 0, "high": 1},
+        "stages": [stage],
         "tolerance_mm": 1.0,
         "scheme": "scheme.json",
-        "data": {"reader": "case-folder", "folder": str(project / "cases"), "split": {"train": ["one", "two"]}} | data,
+        "data": {"reader": "case-folder", "folder": str(project / "cases"), "split": split} | data,
     }
+
+
+def written(project, values):
     (project / "toy.json").write_text(json.dumps(values))
-    return read_configuration(project / "toy.json")
+    return project / "toy.json"
+
+
+def configuration(project, **data):
+    return read_configuration(written(project, values_of(project, **data)))
 
 
 def test_cases_come_with_landmarks_in_the_order_of_the_scheme(project):
@@ -75,13 +90,11 @@ def test_a_case_needs_exactly_one_scan(project):
 
 
 def test_an_unknown_reader_is_refused_with_the_known_ones(project):
-    with pytest.raises(InputError, match="case-folder, phantom"):
-        load_cases(configuration(project, reader="telepathy"), "train", project)
+    with pytest.raises(InputError, match="data.reader"):
+        configuration(project, reader="telepathy")
 
 
-@pytest.mark.parametrize(
-    ("text", "message"), [("{", "not readable JSON"), ("{}", "lacks the entries id, version"), (None, "does not exist")]
-)
+@pytest.mark.parametrize(("text", "message"), [("{", "no JSON"), ("{}", "missing"), (None, "does not exist")])
 def test_a_bad_configuration_is_told_in_one_sentence(tmp_path, text, message):
     path = tmp_path / "bad.json"
     if text is not None:
@@ -100,17 +113,12 @@ def test_the_data_folder_may_name_an_environment_variable(project, monkeypatch):
 
 
 def test_generated_phantoms_are_kept_and_read_back_equal(tmp_path):
-    values = {
-        "id": "p",
-        "version": "0.1.0",
-        "title": "P",
-        "intensity": {},
-        "stages": [],
-        "tolerance_mm": 1.0,
-        "data": {"reader": "phantom", "spacings_mm": [1.2], "seeds": {"train": [3, 4]}},
-    }
-    (tmp_path / "p.json").write_text(json.dumps(values))
-    configured = read_configuration(tmp_path / "p.json")
+    stage = to_plain(training_stage(groups=[{"landmarks": list(MOLAR_SCHEME.names)}]))
+    seeds = {"train": [3, 4], "validation": [5, 5], "test": [6, 6]}
+    data = {"reader": "phantom", "spacings_mm": [1.2], "seeds": seeds}
+    values = {**values_of(tmp_path), "stages": [stage], "data": data}
+    del values["scheme"]
+    configured = read_configuration(written(tmp_path, values))
     assert configured.scheme == MOLAR_SCHEME
     (made,), (kept,) = (load_cases(configured, "train", tmp_path) for _ in range(2))
     assert np.array_equal(made.volume.array, kept.volume.array)
@@ -122,13 +130,65 @@ def test_generated_phantoms_are_kept_and_read_back_equal(tmp_path):
 def test_bundled_configurations_are_complete_and_never_share_cases_between_subsets(name):
 
     configured = read_configuration(research_configurations() / f"{name}.json")
-    data = configured.values["data"]
-    if "split" in data:
-        subsets = [set(data["split"][s]) for s in ("train", "validation", "test")]
+    data = configured.record.data
+    if data.seeds is None:
+        subsets = [set(data.split[s]) for s in ("train", "validation", "test")]
     else:
-        subsets = [set(range(*data["seeds"][s])) for s in ("train", "validation", "test")]
+        subsets = [set(range(*data.seeds[s])) for s in ("train", "validation", "test")]
     assert all(subsets) and sum(map(len, subsets)) == len(set.union(*subsets))
-    for stage in configured.values["stages"]:
-        channels = {len(group["landmarks"]) for group in stage["groups"]}
-        assert channels == {stage["network"]["settings"]["landmarks"]}
-        assert {n for g in stage["groups"] for n in g["landmarks"]} == set(configured.scheme.names)
+    for stage in configured.record.stages:
+        assert {len(group.landmarks) for group in stage.groups} == {stage.channels}
+        assert {name for group in stage.groups for name in group.landmarks} == set(configured.scheme.names)
+
+
+def changed(values: dict, path: str, value) -> dict:
+    """A copy with one entry changed, or without it where the value is None."""
+    values = deepcopy(values)
+    *places, last = path.split(".")
+    entry = values
+    for place in places:
+        entry = entry[int(place) if place.isdigit() else place]
+    if value is None:
+        del entry[last]
+    else:
+        entry[last] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("stages.0.training.learningrate", 1e-3, "stages[0].training.learningrate.*learning_rate"),
+        ("stages.0.training.sigmaa", 1.0, "stages[0].training.sigmaa.*sigma"),
+        ("stages.0.augmentation.rotation_degree", 3, "augmentation.rotation_degree.*rotation_degrees"),
+        ("stages.0.poses", "scna", "stages[0].poses.*scan"),
+        ("stages.0.spacing_mm", -1.5, "stages[0].spacing_mm"),
+        ("stages.0.groups", None, "stages[0].groups"),
+        ("stages.0.groups", [{"landmarks": ["a", "c"]}], "stages[0].groups[0].landmarks.*'c'"),
+        ("stages.0.groups", [{"landmarks": ["a"]}], "stages[0].groups[0].landmarks'"),
+        ("stages.0.training.loss", "ball-bce", "stages[0].decoding.method'"),
+        ("stages.0.network.settings.head", "anchor", "stages[0].network.settings'.*output_stride"),
+        ("stages.0.decoding.method", "peak", "stages[0].decoding.method'.*softmax"),
+        ("stages.0.augmentation.mirorr", 0.5, "stages[0].augmentation.mirorr.*mirror"),
+        ("stages.0.network.settings.dimms", [8, 8, 8, 8], "stages[0].network.settings.dimms'.*dims"),
+        ("stages.0.network.settings.landmarks", 3, "stages[0].groups[0].landmarks'.*network.settings.landmarks"),
+        ("stages.0.shape", [32, 32, 1], "stages[0].shape'"),
+        ("stages.0.augmentation.rotation_share", 0.5, "stages[0].augmentation.rotation_share'"),
+        ("stages.0.training.steps", 0, "stages[0].training.steps"),
+        ("stages.0.augmentation.mirror", 1.5, "stages[0].augmentation.mirror"),
+        ("own_frame", True, "'own_frame'.*poses"),
+        ("intensity.low", 2, "intensity.*low"),
+        ("intensity.method", "windwo", "intensity.method.*window"),
+        ("data.split", {"train": ["one"], "validation": ["one"], "test": []}, "'one'"),
+        ("data.split", {"train": ["one"], "test": []}, "data.split.validation'"),
+        ("data.readr", "phantom", "data.readr.*reader"),
+        ("scheme", "other.json", "other.json"),
+        ("titel", "Toy", "titel.*title"),
+    ],
+)
+def test_a_broken_entry_is_named_before_anything_is_computed(project, capsys, path, value, words):
+    file = written(project, changed(values_of(project), path, value))
+    assert main(["train", str(file), "--output", str(project / "run"), "--stage", "toy"]) == 2
+    told = capsys.readouterr().err
+    assert re.search(words.replace("[", r"\[").replace("]", r"\]"), told), told
+    assert not list(project.glob("run/toy*"))

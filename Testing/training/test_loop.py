@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from typed import crop_sampler, reading, stage_trainer
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
@@ -11,7 +12,7 @@ from H3DELandmarksLib.core.shape_model import learn_shape_model
 from H3DELandmarksLib.training import loop, sampling
 from H3DELandmarksLib.training.cases import Case, prepare_case
 from H3DELandmarksLib.training.loop import StageTrainer, load_checkpoint, save_checkpoint
-from H3DELandmarksLib.training.sampling import CropSampler, draw_batch, resample_by_torch
+from H3DELandmarksLib.training.sampling import draw_batch, resample_by_torch
 
 NAMES = ("bright", "dim")
 SCHEME = LandmarkScheme("toy", "1", tuple(LandmarkDefinition(n, n) for n in NAMES))
@@ -57,8 +58,7 @@ def blob_cases(count: int) -> list:
         case = Case(f"case{number}", Volume(array.astype(np.float32), np.eye(4)), LandmarkSet(NAMES, points))
         cases.append(case)
     shape = learn_shape_model(np.stack([c.landmarks.positions for c in cases]), SCHEME, own_frame=False)
-    manifest = {"intensity": {"method": "window", "low": 0, "high": 1}}
-    return [prepare_case(case, manifest, shape, own_frame=False) for case in cases], shape
+    return [prepare_case(case, reading(), shape, canonical_pose=False) for case in cases], shape
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,8 @@ def data():
 
 
 def trainer(folder, data, **changes) -> StageTrainer:
-    sampler = CropSampler(STAGE, SCHEME, data[1], {"shift_mm": 4, "noise": 0.02})
-    return StageTrainer(STAGE, {**SETTINGS, **changes}, sampler, folder, torch.device("cpu"))
+    sampler = crop_sampler(STAGE, SCHEME, data[1], {"shift_mm": 4, "noise": 0.02})
+    return stage_trainer(STAGE, {**SETTINGS, **changes}, sampler, folder, torch.device("cpu"))
 
 
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path, data):

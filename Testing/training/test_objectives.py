@@ -1,21 +1,19 @@
 """Losses chosen by name: what a configuration may say, how training starts, and that each one learns."""
 
-import json
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 from test_loop import NETWORK, SCHEME, SETTINGS, STAGE, blob_cases
+from typed import crop_sampler, stage_trainer, training, typed_stage
 
-from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.detection.decoding import DECODERS, DEEP_DECODERS
-from H3DELandmarksLib.models.package import SCHEMA_FILE
+from H3DELandmarksLib.formats.reading import FormatError
+from H3DELandmarksLib.formats.training import LOSS_DECODING
 from H3DELandmarksLib.networks import build_network
-from H3DELandmarksLib.training.loop import StageTrainer
 from H3DELandmarksLib.training.losses import LOSSES, choose_objective, start_at_background
-from H3DELandmarksLib.training.sampling import CropSampler
-from H3DELandmarksResearch.training.configuration import read_configuration
 
 LOSS_SETTINGS = {
     "spatial-cross-entropy": {"sigma": 1.0},
@@ -29,65 +27,43 @@ VOLUME_LOSSES = tuple(LOSS_SETTINGS)
 
 def stage_for(loss: str) -> dict:
     """The toy stage of the loop's tests with the head and the decoder that a loss needs."""
-    objective = LOSSES[loss]
-    anchor = {"head": "anchor", "output_stride": 1} if objective.head == "anchor" else {}
-    decoding = {"method": objective.decoding, **({"voxels": 30} if loss == "published-heatmap" else {})}
+    anchor = {"head": "anchor", "output_stride": 1} if loss == "published-anchor" else {}
+    decoding = {"method": LOSS_DECODING[loss], **({"voxels": 30} if loss == "published-heatmap" else {})}
     network = {**NETWORK, "settings": {**NETWORK["settings"], **anchor}}
     return {**STAGE, "network": network, "decoding": decoding, "training": {"loss": loss}}
 
 
-def configuration_file(folder, stage):
-    values = {
-        "id": "toy",
-        "version": "0.1.0",
-        "title": "Toy",
-        "intensity": {},
-        "tolerance_mm": 1.0,
-        "stages": [stage],
-        "data": {"reader": "phantom"},
-    }
-    path = folder / "toy.json"
-    path.write_text(json.dumps(values))
-    return path
-
-
 def test_a_configuration_without_a_loss_means_the_spatial_cross_entropy():
-    objective = choose_objective({"sigma": 1.5, "steps": 3})
-    assert objective.loss.func is LOSSES["spatial-cross-entropy"].loss and objective.loss.keywords == {"sigma": 1.5}
+    objective = choose_objective(training(sigma=1.5))
+    assert objective.loss.func is LOSSES["spatial-cross-entropy"].loss
+    assert objective.loss.keywords == {"sigma": 1.5}
 
 
 @pytest.mark.parametrize("loss", VOLUME_LOSSES)
-def test_every_loss_with_its_decoder_and_head_is_accepted(tmp_path, loss):
-    assert read_configuration(configuration_file(tmp_path, stage_for(loss)))
+def test_every_loss_with_its_decoder_and_head_is_accepted(loss):
+    assert typed_stage(stage_for(loss)).training.loss == loss
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "entry"),
     [
-        ({"training": {"loss": "magic"}}, "'toy'.*no loss 'magic'.*spatial-cross-entropy, published-heatmap"),
-        ({"decoding": {"method": "magic"}}, "'toy'.*no decoding method 'magic'.*softmax"),
-        ({"training": {"loss": "ball-bce"}}, "'ball-bce' needs the decoding method 'peak', not 'softmax'"),
-        (
-            {"training": {"loss": "published-anchor"}, "decoding": {"method": "published-anchor"}},
-            "needs the network head 'anchor', not 'heatmap'",
-        ),
-        (
-            {"network": {"architecture": "h3denet", "settings": {"landmarks": 2, "stem_channels": [32], "dims": [24]}}},
-            "Stage 'toy'",
-        ),
-        ({"network": {"architecture": "magic", "settings": {"landmarks": 2}}}, "'toy'.*'magic'.*h3denet"),
+        ({"training": {"loss": "magic"}}, "training.loss"),
+        ({"training": {"sigmaa": 1.0}}, "training.sigmaa"),
+        ({"training": {"loss": "ball-bce", "sigma": 1.0}}, "sigma"),
+        ({"decoding": {"method": "magic"}}, "decoding.method"),
+        ({"training": {"loss": "ball-bce"}}, "decoding.method"),
+        ({"training": {"loss": "published-anchor"}, "decoding": {"method": "published-anchor"}}, "training.loss"),
+        ({"network": {"architecture": "h3denet", "settings": {"landmarks": 2, "dims": [24]}}}, "settings.dims"),
+        ({"network": {"architecture": "magic", "settings": {"landmarks": 2}}}, "magic"),
     ],
 )
-def test_what_does_not_exist_or_fit_is_refused_when_the_configuration_is_read(tmp_path, change, words):
-    path = configuration_file(tmp_path, {**stage_for("spatial-cross-entropy"), **change})
-    with pytest.raises(InputError, match=words):
-        read_configuration(path)
+def test_what_does_not_exist_or_fit_is_refused_by_the_name_of_the_entry(change, entry):
+    with pytest.raises(FormatError, match=re.escape(entry)):
+        typed_stage({**stage_for("spatial-cross-entropy"), **change})
 
 
-def test_the_manifest_s_schema_knows_the_decoders():
-    schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
-    decoding = schema["$defs"]["stage"]["properties"]["decoding"]
-    assert decoding["properties"]["method"]["enum"] == [*DECODERS, *DEEP_DECODERS]
+def test_every_loss_has_a_decoder():
+    assert set(LOSS_DECODING.values()) <= {*DECODERS, *DEEP_DECODERS}
 
 
 def test_the_softmax_head_starts_as_it_always_did():
@@ -111,10 +87,11 @@ def test_an_anchor_head_starts_with_rare_classes_and_no_offset():
 def test_a_small_network_learns_with_it(tmp_path, loss):
     cases, shape = blob_cases(4)
     stage = stage_for(loss)
+    without_sigma = {name: value for name, value in SETTINGS.items() if name != "sigma"}
     changes = {"loss": loss, "steps": 60, "validate_every": 20, "warmup": 5, "ema": 0.8, "learning_rate": 1e-2}
-    sampler = CropSampler(stage, SCHEME, shape, {"shift_mm": 4, "noise": 0.02})
-    trainer = StageTrainer(
-        stage, {**SETTINGS, **changes, **LOSS_SETTINGS[loss]}, sampler, tmp_path, torch.device("cpu")
+    sampler = crop_sampler(stage, SCHEME, shape, {"shift_mm": 4, "noise": 0.02})
+    trainer = stage_trainer(
+        stage, {**without_sigma, **changes, **LOSS_SETTINGS[loss]}, sampler, tmp_path, torch.device("cpu")
     )
     trainer.run(cases[:3], cases[3:])
     curve = np.genfromtxt(tmp_path / "curve.csv", delimiter=",", names=True)

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 from flat_cases import BRIGHTNESS, NAMES, NETWORK, PLANES, SCHEME, distance_to_plane, radiograph, stored_otherwise
+from typed import crop_sampler, reading, stage_trainer, training, typed_stage
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import learn_shape_model
 from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.formats.reading import FormatError
+from H3DELandmarksLib.formats.training import DEFAULT_LOSS
 from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import write_markups
 from H3DELandmarksLib.models import open_package
@@ -19,8 +22,8 @@ from H3DELandmarksLib.networks import build_network
 from H3DELandmarksLib.training.calibration import truncated_case
 from H3DELandmarksLib.training.cases import Case, prepare_case
 from H3DELandmarksLib.training.loop import StageTrainer
-from H3DELandmarksLib.training.losses import LOSSES, check_objective, start_at_background
-from H3DELandmarksLib.training.sampling import CropSampler, draw_batch
+from H3DELandmarksLib.training.losses import choose_objective, start_at_background
+from H3DELandmarksLib.training.sampling import draw_batch
 from H3DELandmarksResearch.training.configuration import read_configuration
 from H3DELandmarksResearch.training.run import run_training, train_stage
 
@@ -69,8 +72,7 @@ STRONG = {
 def prepare(cases: list[Case]) -> tuple[list, object]:
     cases = [case.laid_flat() for case in cases]
     shape = learn_shape_model(np.stack([case.landmarks.positions for case in cases]), SCHEME, own_frame=False)
-    manifest = {"intensity": {"method": "window", "low": 0, "high": 1000}}
-    return [prepare_case(case, manifest, shape, own_frame=False) for case in cases], shape
+    return [prepare_case(case, reading(0, 1000), shape, canonical_pose=False) for case in cases], shape
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +82,11 @@ def data():
 
 
 def trainer(folder, data, stage=STAGE, augmentation=STRONG, **changes) -> StageTrainer:
-    sampler = CropSampler(stage, SCHEME, data[1], augmentation)
-    return StageTrainer(stage, {**SETTINGS, **changes}, sampler, folder, torch.device("cpu"))
+    sampler = crop_sampler(stage, SCHEME, data[1], augmentation)
+    settings = {**SETTINGS, **changes}
+    if settings.get("loss", DEFAULT_LOSS) not in ("spatial-cross-entropy", "gaussian-bce"):
+        settings.pop("sigma", None)
+    return stage_trainer(stage, settings, sampler, folder, torch.device("cpu"))
 
 
 # Samples
@@ -89,7 +94,7 @@ def trainer(folder, data, stage=STAGE, augmentation=STRONG, **changes) -> StageT
 
 def test_the_image_is_bright_where_the_landmarks_are_said_to_be_and_all_lies_in_the_plane():
     cases, shape = prepare([Case(plane, *radiograph(1, plane=plane, width=4.0)) for plane in PLANES])
-    sampler = CropSampler(STAGE, SCHEME, shape, {**STRONG, "noise": 0, "contrast": 0})
+    sampler = crop_sampler(STAGE, SCHEME, shape, {**STRONG, "noise": 0, "contrast": 0})
     seen = 0
     for seed in range(40):
         sample = sampler.draw(cases[seed % len(cases)], np.random.default_rng(seed))
@@ -106,7 +111,7 @@ def test_the_image_is_bright_where_the_landmarks_are_said_to_be_and_all_lies_in_
 
 def test_the_turn_is_clipped_and_only_a_share_of_samples_is_turned(data):
     settings = {key: STRONG[key] for key in ("rotation_degrees", "rotation_deviation_degrees", "rotation_share")}
-    sampler, turns = CropSampler(STAGE, SCHEME, data[1], settings), []
+    sampler, turns = crop_sampler(STAGE, SCHEME, data[1], settings), []
     for seed in range(200):
         grid = sampler._grid(data[0][0], np.arange(3), False, np.random.default_rng(seed))
         axes = grid.affine[:3, :3] / grid.spacing
@@ -117,7 +122,7 @@ def test_the_turn_is_clipped_and_only_a_share_of_samples_is_turned(data):
 
 
 def test_the_same_seed_gives_the_same_batch(data):
-    sampler = CropSampler(STAGE, SCHEME, data[1], STRONG)
+    sampler = crop_sampler(STAGE, SCHEME, data[1], STRONG)
     first, again = (draw_batch(sampler, data[0], 2, (3, 1)) for _ in range(2))
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(first, again))
     assert first[0].shape == (2, 1, 64, 64, 1) and first[1].shape == (2, 3, 3)
@@ -173,27 +178,27 @@ def test_statistics_of_a_batch_normalized_network_reach_the_averaged_weights(tmp
 
 @pytest.mark.parametrize("loss", DECODING)
 def test_every_loss_for_heat_maps_goes_with_a_network_for_radiographs(loss):
-    check_objective({**STAGE, "decoding": DECODING[loss], "training": {"loss": loss}})
+    assert typed_stage({**STAGE, "decoding": DECODING[loss], "training": {"loss": loss}}).is_2d
 
 
 def test_the_anchor_loss_and_the_published_loss_need_their_heads():
     anchor = {**STAGE, "decoding": {"method": "published-anchor"}, "training": {"loss": "published-anchor"}}
-    with pytest.raises(InputError, match="needs the network head 'anchor', not 'deep-supervision'"):
-        check_objective(anchor)
+    with pytest.raises(FormatError, match="anchor"):
+        typed_stage(anchor)
     volumes = {
         "shape": [32, 32, 32],
-        "network": {"architecture": "h3denet", "settings": {}},
+        "groups": STAGE["groups"],
         "decoding": {"method": "published-hyatt"},
         "training": {"loss": "published-hyatt"},
     }
-    with pytest.raises(InputError, match="needs the network head 'deep-supervision', not 'heatmap'"):
-        check_objective(volumes)
+    with pytest.raises(FormatError, match="deep-supervision"):
+        typed_stage(volumes)
 
 
 @pytest.mark.parametrize("loss", ["spatial-cross-entropy", "published-hyatt"])
 def test_training_starts_with_maps_close_to_their_background(loss):
     network = build_network(**NETWORK)
-    background = [LOSSES[loss].background(64.0 * 64 / stride**2) for stride in (4, 2, 1)]
+    background = [choose_objective(training(loss=loss)).background(64.0 * 64 / stride**2) for stride in (4, 2, 1)]
     start_at_background(network.head, *background)
     maps = network.eval()(torch.rand(1, 1, 64, 64))
     for level, value in zip(maps, background):
@@ -261,6 +266,7 @@ def test_a_run_of_two_stages_ends_with_a_package_that_detects_and_can_be_resumed
     second = stage("refiner", 40, poses="found" if own_frame else "scan", spacing_mm=0.75)
     for each in (first, second):
         each["decoding"], each["training"]["loss"] = {"method": "published-hyatt"}, "published-hyatt"
+        each["training"].pop("sigma", None)
     write_project(tmp_path, [first, second], own_frame)
     run_training(tmp_path / "spots.json", tmp_path / "run")
     run_training(tmp_path / "spots.json", tmp_path / "run", resume=True)

@@ -51,7 +51,7 @@ def write_configuration(path: Path, data: Path, split: dict, **changes) -> None:
         "poses": "scan",
         "groups": [{"landmarks": list(NAMES), "mirrored": False}],
         "decoding": {"method": "softmax"},
-        "training": {},
+        "training": {"steps": 1, "learning_rate": 1e-3},
         "augmentation": {},
     }
     values = {
@@ -91,12 +91,12 @@ def package(project) -> ModelPackage:
 
 
 def test_a_package_is_calibrated_on_cases_of_its_own_where_there_are_some(package):
-    assert package.manifest["calibration"]["cases"] == {"subset": "calibration", "scans": 3, "radii": "split conformal"}
+    assert package.manifest.calibration.cases == {"subset": "calibration", "scans": 3, "radii": "split conformal"}
     assert "Calibrated on 3 cases of its own" in package.model_card()
 
 
 def test_the_manifest_states_coverage_and_calibration_errors(package):
-    accuracy = package.manifest["accuracy"]
+    accuracy = package.manifest.accuracy
     assert 0 <= accuracy["test"]["coverage"] <= 1
     for scans, count in (("whole", len(SPLIT["test"])), ("whole_and_cut_off", 2 * len(SPLIT["test"]))):
         stated = accuracy["reliability"][scans]
@@ -125,18 +125,18 @@ def test_weights_stay_the_same_to_the_byte(package, again):
     assert {name: again.read(name) for name in again.weight_files} == {
         name: package.read(name) for name in package.weight_files
     }
-    assert again.version == "0.1.1" and again.manifest["training"]["date"] == package.manifest["training"]["date"]
+    assert again.version == "0.1.1" and again.manifest.training["date"] == package.manifest.training["date"]
 
 
 def test_validation_cases_stand_in_for_calibration_cases_and_the_card_admits_it(again):
-    assert again.manifest["calibration"]["cases"]["subset"] == "validation"
+    assert again.manifest.calibration.cases["subset"] == "validation"
     assert "Calibrated on the 1 validation cases" in again.model_card() and "too hopeful" in again.model_card()
 
 
 def test_cross_conformal_radii_are_measured_without_the_case_that_they_are_measured_on(again):
-    cross = again.manifest["accuracy"]["cross_conformal"]
+    cross = again.manifest.accuracy["cross_conformal"]
     assert cross["cases"] == 3 and 0 <= cross["coverage"] <= 1
-    assert again.manifest["calibration"]["cases"]["radii"] == "cross-conformal"
+    assert again.manifest.calibration.cases["radii"] == "cross-conformal"
     assert "cross-conformal" in again.model_card()
 
 
@@ -156,6 +156,6 @@ def test_the_command_writes_a_new_package_and_never_replaces_one(project, packag
     assert main([*arguments, "--output", str(project / "made" / "spots")]) == 0
     made = open_package(project / "made" / "spots")
     assert made.weight_files == package.weight_files
-    assert made.manifest["calibration"] == package.manifest["calibration"]
+    assert made.manifest.calibration == package.manifest.calibration
     assert main([*arguments, "--output", str(made.path)]) != 0
     assert "exists" in capsys.readouterr().err

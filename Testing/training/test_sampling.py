@@ -4,20 +4,21 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
+from typed import crop_sampler, reading
 
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.core.shape_model import learn_shape_model
 from H3DELandmarksLib.training import sampling
 from H3DELandmarksLib.training.cases import Case, prepare_case
-from H3DELandmarksLib.training.sampling import CropSampler, draw_batch, resample_by_torch
+from H3DELandmarksLib.training.sampling import draw_batch, resample_by_torch
 
 NAMES = ("L", "R", "M", "lone")
 SCHEME = LandmarkScheme("toy", "1", tuple(LandmarkDefinition(n, n) for n in NAMES), (("L", "R"),), ("lone",))
 POINTS = np.array([[12.0, 3, 2], [-12.0, 2, -3], [1.0, 14, 6], [9.0, -12, -5]])
 BRIGHTNESS = np.array([1.0, 0.8, 0.6, 0.4])
 STAGE = {"shape": [48, 48, 48], "spacing_mm": 1.0, "groups": [{"landmarks": list(NAMES), "mirrored": False}]}
-MANIFEST = {"intensity": {"method": "window", "low": 0, "high": 1}}
+MODEL = reading()
 STRONG = {"mirror": 0.5, "scale": 0.1, "stretch": 0.05, "rotation_degrees": 180, "shift_mm": 2}
 
 
@@ -38,12 +39,12 @@ def blob_case(turn: float = 0.4) -> Case:
 def prepared():
     case = blob_case()
     shape = learn_shape_model(POINTS[None], SCHEME, own_frame=True)
-    return prepare_case(case, MANIFEST, shape, own_frame=True), shape
+    return prepare_case(case, MODEL, shape, canonical_pose=True), shape
 
 
 def test_the_image_is_bright_where_the_landmarks_are_said_to_be(prepared):
     case, shape = prepared
-    sampler = CropSampler(STAGE, SCHEME, shape, STRONG)
+    sampler = crop_sampler(STAGE, SCHEME, shape, STRONG)
     seen = 0
     for seed in range(20):
         sample = sampler.draw(case, np.random.default_rng(seed))
@@ -58,7 +59,7 @@ def test_the_image_is_bright_where_the_landmarks_are_said_to_be(prepared):
 
 def test_mirrored_samples_exchange_left_and_right_and_forget_points_without_a_counterpart(prepared):
     case, shape = prepared
-    sampler = CropSampler(STAGE, SCHEME, shape, {"mirror": 1.0})
+    sampler = crop_sampler(STAGE, SCHEME, shape, {"mirror": 1.0})
     sample = sampler.draw(case, np.random.default_rng(0))
     assert np.isnan(sample.presence[3])
     assert sample.image[tuple(np.round(sample.index[0]).astype(int))] == pytest.approx(BRIGHTNESS[1], abs=0.15)
@@ -67,7 +68,7 @@ def test_mirrored_samples_exchange_left_and_right_and_forget_points_without_a_co
 
 def test_the_same_seed_gives_the_same_batch_and_another_seed_another(prepared):
     case, shape = prepared
-    sampler = CropSampler(STAGE, SCHEME, shape, {**STRONG, "noise": 0.1, "truncate": 0.5})
+    sampler = crop_sampler(STAGE, SCHEME, shape, {**STRONG, "noise": 0.1, "truncate": 0.5})
     first, again, other = (draw_batch(sampler, [case], 2, seed) for seed in ((1, 7), (1, 7), (1, 8)))
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(first, again))
     assert not np.array_equal(first[0], other[0])
@@ -78,9 +79,9 @@ def test_landmarks_outside_the_crop_are_absent_and_unknown_ones_stay_unknown(pre
     case, shape = prepared
     presence = np.array([1.0, 1.0, np.nan, 0.0])
     marked = LandmarkSet(NAMES, POINTS, presence)
-    partly = prepare_case(Case("partly", case.case.volume, marked), MANIFEST, shape, own_frame=False)
+    partly = prepare_case(Case("partly", case.case.volume, marked), MODEL, shape, canonical_pose=False)
     small = {**STAGE, "shape": [12, 12, 12]}
-    sample = CropSampler(small, SCHEME, shape, {}).plain(partly)
+    sample = crop_sampler(small, SCHEME, shape, {}).plain(partly)
     assert np.array_equal(sample.presence, [0.0, 0.0, np.nan, 0.0], equal_nan=True)
 
 
@@ -95,8 +96,8 @@ def test_a_mirrored_group_looks_like_its_counterpart(prepared):
     groups = [{"landmarks": ["R"], "mirrored": False}, {"landmarks": ["L"], "mirrored": True}]
     stage = {"shape": [16, 16, 16], "spacing_mm": 1.0, "groups": groups}
     patient = learn_shape_model(symmetric[None], SCHEME, own_frame=False)
-    sampler = CropSampler(stage, SCHEME, patient, {})
-    right, left = (sampler.plain(prepare_case(scan, MANIFEST, patient, own_frame=False), g) for g in (0, 1))
+    sampler = crop_sampler(stage, SCHEME, patient, {})
+    right, left = (sampler.plain(prepare_case(scan, MODEL, patient, canonical_pose=False), g) for g in (0, 1))
     assert np.allclose(right.index, left.index, atol=1e-9)
     assert (right.image - left.image).abs().max() < 0.05
 
@@ -104,7 +105,7 @@ def test_a_mirrored_group_looks_like_its_counterpart(prepared):
 def test_samples_made_as_on_a_gpu_are_those_made_on_the_processor(prepared, monkeypatch):
     case, shape = prepared
     settings = {**STRONG, "truncate": 0.5, "elsewhere": 0.2, "nothing": 0.2, "blur": 1.0, "noise": 0.1, "contrast": 0.3}
-    sampler = CropSampler(STAGE, SCHEME, shape, settings)
+    sampler = crop_sampler(STAGE, SCHEME, shape, settings)
     expected = draw_batch(sampler, [case], 12, (3, 5))
     calls = []
     monkeypatch.setattr(sampling, "resample_on", lambda *a: calls.append(a) or resample_by_torch(*a))
@@ -119,7 +120,7 @@ def test_a_share_of_samples_lies_elsewhere_in_the_scan_and_a_share_holds_no_anat
     small = {**STAGE, "shape": [16, 16, 16]}
     seeds = range(60)
     plain, moved, empty = (
-        [CropSampler(small, SCHEME, shape, settings).draw(case, np.random.default_rng(s)) for s in seeds]
+        [crop_sampler(small, SCHEME, shape, settings).draw(case, np.random.default_rng(s)) for s in seeds]
         for settings in ({}, {"elsewhere": 1.0}, {"nothing": 1.0})
     )
     assert all(np.array_equal(sample.index, plain[0].index) for sample in plain)
@@ -129,5 +130,5 @@ def test_a_share_of_samples_lies_elsewhere_in_the_scan_and_a_share_holds_no_anat
         for k in np.flatnonzero(sample.presence == 1):
             assert sample.image[tuple(np.round(sample.index[k]).astype(int))] > 0.5 * BRIGHTNESS[k]
     assert all((sample.presence == 0).all() for sample in empty)
-    assert all(0 <= s.image.min() and s.image.max() <= 1 and s.image.dtype == torch.float32 for s in empty)
+    assert all(s.image.min() >= 0 and s.image.max() <= 1 and s.image.dtype == torch.float32 for s in empty)
     assert len({round(float(sample.image.std()), 6) for sample in empty}) > 40

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from H3DELandmarksLib.training.augmentation import EndOfScan
+from H3DELandmarksLib.training.augmentation import FovTruncation
 
 SHAPE = (32, 32, 32)
 
@@ -11,7 +11,7 @@ SHAPE = (32, 32, 32)
 def test_image_and_landmarks_disappear_on_the_same_side():
     rng = np.random.default_rng(3)
     index = rng.integers(0, 32, (300, 3))
-    end = EndOfScan.draw(SHAPE, index.astype(float), rng)
+    end = FovTruncation.draw(SHAPE, index.astype(float), rng)
     image, beyond = end.blanked(torch.ones(SHAPE)).numpy(), end.beyond(index.astype(float))
     assert 0 < beyond.sum() < 300
     assert np.array_equal(image[tuple(index.T)] == 0, beyond)
@@ -19,7 +19,7 @@ def test_image_and_landmarks_disappear_on_the_same_side():
 
 def test_a_radiograph_ends_at_a_line():
     for seed in range(20):
-        end = EndOfScan.draw((40, 30, 1), np.full((1, 3), np.nan), np.random.default_rng(seed), near=3.0)
+        end = FovTruncation.draw((40, 30, 1), np.full((1, 3), np.nan), np.random.default_rng(seed), near=3.0)
         assert end.normal[2] == 0 and np.isclose(np.linalg.norm(end.normal), 1)
 
 
@@ -27,7 +27,7 @@ def test_planes_near_landmarks_leave_some_just_inside_and_some_just_outside():
     index = np.array([[10.0, 16, 16], [20.0, 15, 14], [np.nan] * 3])
     just_inside = just_outside = everything = 0
     for seed in range(300):
-        end = EndOfScan.draw(SHAPE, index, np.random.default_rng(seed), near=2.0)
+        end = FovTruncation.draw(SHAPE, index, np.random.default_rng(seed), near=2.0)
         image, beyond = end.blanked(torch.ones(SHAPE)).numpy(), end.beyond(index)
         assert not beyond[2]
         assert np.array_equal(image[tuple(index[:2].astype(int).T)] == 0, beyond[:2])

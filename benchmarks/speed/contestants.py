@@ -55,7 +55,7 @@ def build_published(head: str, tiny: bool = False, **options: bool) -> Published
 
 def build_literal(head: str, tiny: bool = False) -> nn.Module:
     """The literal transcription that the tests use, with the same weights as ours."""
-    folder = str(ROOT / "Testing" / "library" / "networks")
+    folder = str(ROOT / "Testing" / "helpers")
     if folder not in sys.path:
         sys.path.append(folder)
     from literal_h3denet import LiteralH3DENet

@@ -25,11 +25,11 @@ from H3DELandmarksLib.models import find_model
 MODEL = "mandibular-molar-phantom"
 # Rows of the table: how functions are called, and the path that they are defined in, as patterns.
 STAGES = {
-    "reading the file": ("read_volume", "volume_io.py"),
+    "reading the file": ("read_volume", "io/images.py"),
     "axis order": ("canonical", "geometry.py"),
-    "intensity range": ("for_volume", "intensity.py"),
-    "search of the whole scan": ("localize", "localizer.py"),
-    "refinement": ("refine", "refiner.py"),
+    "intensity range": ("for_volume", "detection/scan.py"),
+    "search of the whole scan": ("localize", "detection/search.py"),
+    "refinement": ("refine", "detection/search.py"),
 }
 PARTS = {"of these, resampling": ("resample", "geometry.py"), "of these, decoding": ("decode_.*", "detection/decoding")}
 

@@ -155,4 +155,4 @@ def _device_memory(call: Callable[[], Tensor], device: str) -> float | None:
 
 
 def _half_type(device: str) -> torch.dtype:
-    return HALF_TYPES[torch.device(device).type]
+    return HALF_TYPES.get(torch.device(device).type, torch.bfloat16)

@@ -1,6 +1,6 @@
 """H3DE-Net computed the way its published code computes it: the fair denominator of the speed ratios.
 
-The transcription in Testing/library/networks/literal_h3denet.py says what is computed and spells everything out; this
+The transcription in Testing/helpers/literal_h3denet.py says what is computed and spells everything out; this
 says at what cost: windows cut by permuting, keys and values gathered from an expanded view, attention as two products
 with a softmax between, PyTorch's own layers, channels-first memory, and image features that the anchor network computes
 and then drops. Parameter names are those of H3DELandmarksLib.networks.H3DENet.

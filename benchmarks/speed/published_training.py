@@ -1,6 +1,6 @@
 """H3DE-Net's losses, targets and decoders at the cost of the published code: loops over landmarks and anchors.
 
-What they compute is defined in Testing/library; what they cost follows from how the published code goes about it: every
+What they compute is defined in Testing/helpers; what they cost follows from how the published code goes about it: every
 positive anchor is sliced out of the maps of the whole batch by itself (so that its gradient is as large as they are),
 heat-map targets are dense, and negatives are sorted out of all voxels of each map.
 """

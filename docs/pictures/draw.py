@@ -109,63 +109,66 @@ def key(x: float, y: float, entries: Sequence[tuple[str, str]]) -> list[str]:
     return parts
 
 
+# What happens in each flow, step by step: name, two lines of words, kind.
+FLOWS = (
+    (
+        "Detect",
+        (
+            ("Scan", ("file, DICOM series", "or volume in Slicer"), "disk"),
+            ("Read", ("io: grid, voxels", "in LPS mm"), "library"),
+            ("Search", ("detection: whole field", "of view, coarse"), "torch"),
+            ("Refine", ("detection: crops,", "fine voxels"), "torch"),
+            ("Calibrate", ("presence, confidence,", "90 % radius"), "library"),
+            ("Landmark set", ("found, absent,", "not examined"), "library"),
+            ("Point list", ("scene, or files", ".mrk.json and .csv"), "panel"),
+        ),
+    ),
+    (
+        "Correct",
+        (
+            ("Point list", ("most doubtful", "landmark first"), "panel"),
+            ("Clinician", ("accepts, moves, places,", "marks absent"), "panel"),
+            ("Review", ("scene: state of every", "landmark, with undo"), "library"),
+            ("Case", ("cases: one more revision,", "no patient data"), "disk"),
+        ),
+    ),
+    (
+        "Learn",
+        (
+            ("Cases", ("append-only folder", "on disk"), "disk"),
+            ("Check", ("sides, air, shape,", "near copies"), "library"),
+            ("Retrain", ("a copy learns; some", "subjects held out"), "torch"),
+            ("Candidate", ("a model package", "beside the old one"), "disk"),
+            ("Compare", ("both on held-out", "subjects, 95 % interval"), "torch"),
+            ("Decide", ("promoted,", "or kept aside"), "panel"),
+            ("Versions", ("all kept; one click", "goes back"), "disk"),
+        ),
+    ),
+    (
+        "Export",
+        (
+            ("Reviewed set", ("states, model", "and version"), "library"),
+            ("Point lists, tables", (".mrk.json, .csv,", "picture"), "disk"),
+            ("Cases", ("folder, zip, MML,", "nnLandmark"), "disk"),
+            ("Report", ("measurements, report:", "not there yet"), "later"),
+        ),
+    ),
+    (
+        "Serve many",
+        (
+            ("Scans", ("any number", "in one command"), "disk"),
+            ("Detect", ("one after the other,", "model loaded once"), "torch"),
+            ("Results", ("one sentence for each", "scan that fails"), "disk"),
+            ("Workers, report", ("queue, resume, report:", "not there yet"), "later"),
+        ),
+    ),
+)
+
+
 def flows() -> str:
     """The five flows."""
-    rows = (
-        (
-            "Detect",
-            (
-                ("Scan", ("file, DICOM series", "or volume in Slicer"), "disk"),
-                ("Read", ("io: grid, voxels", "in LPS mm"), "library"),
-                ("Search", ("detection: whole field", "of view, coarse"), "torch"),
-                ("Refine", ("detection: crops,", "fine voxels"), "torch"),
-                ("Calibrate", ("presence, confidence,", "90 % radius"), "library"),
-                ("Landmark set", ("found, absent,", "not examined"), "library"),
-                ("Point list", ("scene, or files", ".mrk.json and .csv"), "panel"),
-            ),
-        ),
-        (
-            "Correct",
-            (
-                ("Point list", ("most doubtful", "landmark first"), "panel"),
-                ("Clinician", ("accepts, moves, places,", "marks absent"), "panel"),
-                ("Review", ("scene: state of every", "landmark, with undo"), "library"),
-                ("Case", ("cases: one more revision,", "no patient data"), "disk"),
-            ),
-        ),
-        (
-            "Learn",
-            (
-                ("Cases", ("append-only folder", "on disk"), "disk"),
-                ("Check", ("sides, air, shape,", "near copies"), "library"),
-                ("Retrain", ("a copy learns; some", "subjects held out"), "torch"),
-                ("Candidate", ("a model package", "beside the old one"), "disk"),
-                ("Compare", ("both on held-out", "subjects, 95 % interval"), "torch"),
-                ("Decide", ("promoted,", "or kept aside"), "panel"),
-                ("Versions", ("all kept; one click", "goes back"), "disk"),
-            ),
-        ),
-        (
-            "Export",
-            (
-                ("Reviewed set", ("states, model", "and version"), "library"),
-                ("Point lists, tables", (".mrk.json, .csv,", "picture"), "disk"),
-                ("Cases", ("folder, zip, MML,", "nnLandmark"), "disk"),
-                ("Report", ("measurements, report:", "not there yet"), "later"),
-            ),
-        ),
-        (
-            "Serve many",
-            (
-                ("Scans", ("any number", "in one command"), "disk"),
-                ("Detect", ("one after the other,", "model loaded once"), "torch"),
-                ("Results", ("one sentence for each", "scan that fails"), "disk"),
-                ("Workers, report", ("queue, resume, report:", "not there yet"), "later"),
-            ),
-        ),
-    )
     parts: list[str] = []
-    for i, (name, steps) in enumerate(rows):
+    for i, (name, steps) in enumerate(FLOWS):
         parts += flow(20 + i * 112, name, steps)
     # What is corrected is what is learnt from, and what is promoted is what detects.
     parts.append(bent_arrow([(799, 206), (799, 225), (223, 225), (223, 242)]))

@@ -35,22 +35,6 @@ SHOWN = (
 COMMANDS_MARK = "<!-- commands -->"
 HELP_WIDTH = "100"
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
-# Rooms from the top down, as the import rules have them.
-ROOMS = [
-    "cli",
-    "retraining",
-    "training",
-    "scene",
-    "cases",
-    "detection",
-    "evaluation",
-    "figures",
-    "models",
-    "networks",
-    "io",
-    "formats",
-    "core",
-]
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -101,9 +85,11 @@ def site_link(link: str, page: str, config: MkDocsConfig, files: Files) -> str:
 
 
 def rooms() -> list[str]:
-    """The packages of the library; one that ROOMS does not have comes last."""
+    """The packages of the library, from the top down as the import rules have them; others come last."""
+    rules = re.search(r"^layers = \[(.*?)\]", (ROOT / "pyproject.toml").read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    order = re.findall(r"\w+", rules[1]) if rules else []
     found = [path.parent.name for path in sorted((ROOT / "H3DELandmarksLib").glob("*/__init__.py"))]
-    return sorted(found, key=lambda room: ROOMS.index(room) if room in ROOMS else len(ROOMS))
+    return sorted(found, key=lambda room: order.index(room) if room in order else len(order))
 
 
 def modules(room: str) -> list[str]:

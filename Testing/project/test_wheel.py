@@ -25,10 +25,10 @@ def installed(tmp_path_factory):
         check=True,
     ).stdout
     for name in names.split("\0"):
-        if name.startswith(("H3DELandmarksLib/", "H3DELandmarksResearch/", "Resources/")) or "/" not in name:
-            if (ROOT / name).is_file():
-                (source / name).parent.mkdir(parents=True, exist_ok=True)
-                (source / name).write_bytes((ROOT / name).read_bytes())
+        is_packed = name.startswith(("H3DELandmarksLib/", "H3DELandmarksResearch/", "Resources/")) or "/" not in name
+        if is_packed and (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "wheel", "--no-build-isolation", "--no-deps", "-w", folder, source], check=True)
     (wheel,) = folder.glob("*.whl")

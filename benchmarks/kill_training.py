@@ -1,9 +1,9 @@
-"""Retraining, killed with SIGKILL at random moments: does it end as an uninterrupted one, and is every case intact?
+"""Retraining, killed with SIGKILL at chosen file operations: does it end as an uninterrupted one, is every case intact?
 
-A tiny model is retrained from a project's cases as the command line does it, in a child process that is killed after a
-random time and started again, which resumes the run. When it is done, weights, calibration and curve are compared with
-those of an uninterrupted run, and every case of the project with what it was; then the next run begins, until there
-were enough kills. Linux only. Run: ``python -m benchmarks.kill_training [--rounds 100]``.
+A tiny model is retrained from a project's cases as the command line does it, in a child process. It is killed at file
+operations spread evenly over a whole run, a new run for each, and started again, which resumes it. When it is done,
+weights, calibration and curve are compared with those of an uninterrupted run, and every case with what it was.
+Run on Linux or macOS: ``python -m benchmarks.kill_training [--rounds 100]``.
 """
 
 from __future__ import annotations
@@ -11,25 +11,20 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
-import random
 import shutil
-import signal
 import sys
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "Testing" / "helpers"))
 
 from toy_projects import toy_base, toy_project
 
+from benchmarks.killing import count_operations, kill_at
 from H3DELandmarksLib.cases import CaseProject
 from H3DELandmarksLib.cases.store import content_of
 from H3DELandmarksLib.formats.run import RUN, RunDecision, read_run
@@ -37,7 +32,7 @@ from H3DELandmarksLib.models import open_package
 from H3DELandmarksLib.retraining.fine_tuning import plan_fine_tuning
 from H3DELandmarksLib.retraining.run import retrain, start_run
 
-STEPS, CHECKPOINT_SECONDS = 12, 0.05
+STEPS, CHECKPOINT_SECONDS = 6, 1e-6  # a checkpoint after every step
 COMPARED = ("package/manifest.json", "package/localizer.safetensors", "package/model-card.md", "localizer/curve.csv")
 
 
@@ -77,46 +72,6 @@ def _with_many_checkpoints(decision: RunDecision) -> RunDecision:
     return replace(decision, plan=plan)
 
 
-def in_child(work: Callable[[], object]) -> int:
-    """Process id of a child that does the work; it imports nothing anew, so that its time is spent on the work.
-
-    This process must not compute with PyTorch itself, whose threads no child would have.
-    """
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        work()
-        code = 0
-    finally:
-        os._exit(code)
-
-
-def kill_after(child: int, seconds: float) -> bool:
-    """Kill a child after so many seconds of processor time; False where it was done before.
-
-    Raises:
-        RuntimeError: the child failed by itself.
-    """
-    while processor_seconds(child) < seconds:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            if status:
-                raise RuntimeError(f"The training failed with status {status}.")
-            return False
-        time.sleep(0.002)
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status)
-
-
-def processor_seconds(process: int) -> float:
-    """What a process has used so far, which does not depend on what else the computer does."""
-    fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def fingerprint(project: CaseProject) -> dict[str, str]:
     """SHA-256 of every file of every case."""
     files = sorted(path for path in (project.folder / "cases").rglob("*") if path.is_file())
@@ -139,45 +94,37 @@ def newest(folder: Path) -> str:
     return max(files, key=lambda p: p.stat().st_mtime_ns).name.split("-")[-1] if files else "nothing"
 
 
-def run(folder: Path, rounds: int, seed: int = 0) -> Outcome:
-    """Kill so many times, and finish every run."""
-    random.seed(seed)
+def run(folder: Path, rounds: int) -> Outcome:
+    """Kill so many runs, each at another file operation, and finish every one.
+
+    This process must not compute with PyTorch itself, whose threads no child would have.
+    """
     project, base = toy_project(folder / "project"), folder / "base"
     before, outcome = fingerprint(project), Outcome()
-    _finish(in_child(lambda: toy_base(base)))
-    usual = _finish(in_child(lambda: work_on(folder / "whole", project, base)))
-    number = 0
-    while outcome.kills < rounds:
-        number += 1
+    count_operations(base, lambda _: toy_base(base))
+    whole = folder / "whole"
+    operations = count_operations(whole, lambda _: work_on(whole, project, base))
+    for number in range(rounds):
         target = folder / f"run-{number}"
-        killed = True
-        while killed:
-            child = in_child(lambda target=target: work_on(target, project, base))
-            seconds = random.uniform(0, 1.3 * usual) if outcome.kills < rounds else 3600.0
-            killed = kill_after(child, seconds)
-            if killed:
-                outcome.kills += 1
-                print(f"kill {outcome.kills}, run {number}, newest file {newest(target)}", file=sys.stderr, flush=True)
-                outcome.moments[newest(target)] += 1
+        work = lambda _, target=target: work_on(target, project, base)  # noqa: E731
+        operation = 1 + operations * number // rounds
+        try:
+            kill_at(operation, target, work)
+            outcome.kills += 1
+            outcome.moments[newest(target)] += 1
+            print(f"killed at {operation} of {operations}, newest file {newest(target)}", file=sys.stderr, flush=True)
+        except RuntimeError:
+            pass  # how often progress is noted depends on the time: this run was shorter
+        count_operations(target, work)
         outcome.runs += 1
         outcome.different += [
-            f"{target.name}/{file}"
-            for file in COMPARED
-            if (target / file).read_bytes() != (folder / "whole" / file).read_bytes()
+            f"{target.name}/{file}" for file in COMPARED if (target / file).read_bytes() != (whole / file).read_bytes()
         ]
-        if not read_run(target).record.is_done:
+        if read_run(target).record.state != "done":
             outcome.different.append(f"{target.name}: not done")
         outcome.damaged += problems(project, before)
         shutil.rmtree(target)
     return outcome
-
-
-def _finish(child: int) -> float:
-    """Processor time of a child that must succeed, in seconds."""
-    _, status, used = os.wait4(child, 0)
-    if status:
-        raise RuntimeError("The uninterrupted run failed.")
-    return used.ru_utime + used.ru_stime
 
 
 def main() -> int:

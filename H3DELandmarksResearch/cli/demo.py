@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from H3DELandmarksLib.core.landmarks import LandmarkSet
 
 MODEL = "mandibular-molar-phantom"
-SAMPLE = Path(__file__).resolve().parents[2] / "Resources" / "SampleData" / "mandibular-molar-phantom.nrrd"
+PLACE = Path(__file__).resolve().parents[2]
+# Beside the library in a checkout, inside it where pip installed it.
+SAMPLES = [
+    folder / "Resources" / "SampleData" / "mandibular-molar-phantom.nrrd"
+    for folder in (PLACE, PLACE / "H3DELandmarksLib")
+]
+SAMPLE = next(filter(Path.is_file, SAMPLES), SAMPLES[0])
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from H3DELandmarksLib.core.landmarks import LandmarkScheme
 
 ARCHITECTURES = ("h3denet", "hyatt", "han")
-# The radiographs' presets are the names in datasets.radiograph_sets.
+# The radiographs' presets are the names in converters.radiograph_sets.
 MOLARS = "mml"
 
 

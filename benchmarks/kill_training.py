@@ -120,7 +120,7 @@ def run(folder: Path, rounds: int) -> Outcome:
         outcome.different += [
             f"{target.name}/{file}" for file in COMPARED if (target / file).read_bytes() != (whole / file).read_bytes()
         ]
-        if read_run(target).record.state != "done":
+        if not read_run(target).record.is_done:
             outcome.different.append(f"{target.name}: not done")
         outcome.damaged += problems(project, before)
         shutil.rmtree(target)

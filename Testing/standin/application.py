@@ -130,18 +130,25 @@ class IOManager:
     def __init__(self, app):
         self._app = app
 
-    def loadNodes(self, fileType, parameters, loadedNodes, userMessages):
+    def loadNodes(self, fileType, parameters, loadedNodes=None, userMessages=None):
         """Load a file; returns whether that went well."""
-        if fileType != "VolumeFile" or not set(parameters) <= {"fileName", "name", "show", "singleFile"}:
+        loaders = {"VolumeFile": self._load_volume, "MarkupsFile": self._load_markups}
+        if fileType not in loaders or not set(parameters) <= {"fileName", "name", "show", "singleFile"}:
             raise ValueError(f"the stand-in loads no {fileType} with {sorted(parameters)}")
         path = parameters["fileName"]
-        node = self._app.logics["Volumes"].AddArchetypeVolume(path, parameters.get("name") or Path(path).stem)
-        if node is None:
-            return False
-        loadedNodes.AddItem(node)
-        if parameters.get("show", True):
+        node = loaders[fileType](path, parameters.get("name") or Path(path).stem, parameters)
+        if node is not None and loadedNodes is not None:
+            loadedNodes.AddItem(node)
+        return node is not None
+
+    def _load_volume(self, path, name, parameters):
+        node = self._app.logics["Volumes"].AddArchetypeVolume(path, name)
+        if node is not None and parameters.get("show", True):
             slicer.util.setSliceViewerLayers(background=node, fit=True)
-        return True
+        return node
+
+    def _load_markups(self, path, name, parameters):
+        return slicer.mrmlScene.GetNodeByID(self._app.logics["Markups"].LoadMarkups(path, name) or "")
 
 
 class LayoutManager:

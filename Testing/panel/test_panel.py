@@ -352,7 +352,9 @@ def test_the_module_imports_nothing_heavy_and_finds_the_library_from_a_checkout(
     assert done.stdout.strip() == "[]"
 
 
-def test_reloading_reads_the_parts_again(module, open_panel, tiny_model, scene):
+def test_reloading_reads_the_parts_again(module, open_panel, tiny_model, scene, monkeypatch):
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # put back afterwards
+    add_volume()
     panel = open_panel()
     before = sys.modules["H3DELandmarksPanel.PanelContext"]
     kept = {name: part for name, part in sys.modules.items() if name.partition(".")[0] in module.OWN_PACKAGES}
@@ -361,6 +363,12 @@ def test_reloading_reads_the_parts_again(module, open_panel, tiny_model, scene):
         from H3DELandmarksPanel import PanelContext
 
         assert PanelContext is not before
+        again = panel.parent.self()
+        assert again is not panel and again is slicer.modules.H3DELandmarksWidget
+        assert again.ui.applyButton.enabled and type(again).__module__ == module.__name__
+        slicer.app.processEvents()
+        click(again.ui.landmarksButton)
+        assert again.ui.landmarksList.visible and not panel.ui.landmarksList.visible
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] in module.OWN_PACKAGES]:
             del sys.modules[name]

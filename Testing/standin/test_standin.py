@@ -351,6 +351,56 @@ def test_the_application_has_one_signal():
         slicer.app.connect("startupComplete()", print)
 
 
+def test_modules_are_selected_entered_and_left(app, tmp_path):
+    file = tmp_path / "Probe.py"
+    file.write_text(
+        "from slicer.ScriptedLoadableModule import *\n"
+        "class Probe(ScriptedLoadableModule):\n"
+        "    def __init__(self, parent):\n"
+        "        super().__init__(parent)\n"
+        "        parent.helpText = self.getDefaultModuleDocumentationLink()\n"
+        "class ProbeWidget(ScriptedLoadableModuleWidget):\n"
+        "    def setup(self): self.seen = ['setup']; self.ui = None\n"
+        "    def enter(self): self.seen.append('enter')\n"
+        "    def exit(self): self.seen.append('exit')\n"
+        "    def cleanup(self): self.seen.append('cleanup')\n"
+        "class ProbeTest(ScriptedLoadableModuleTest):\n"
+        "    def runTest(self, **options): self.delayDisplay(f'played {self.messageDelay}')\n",
+        encoding="utf-8",
+    )
+    application.load_module(file)
+    with pytest.raises(AttributeError):
+        slicer.util.selectModule("Prob")
+    slicer.util.selectModule("Probe")
+    host = slicer.modules.probe.widgetRepresentation()
+    panel = host.self()
+    slicer.util.selectModule("Probe")
+    assert panel.seen == ["setup", "enter"] and host.isEntered and slicer.util.selectedModule() == "Probe"
+    file.write_text(file.read_text(encoding="utf-8").replace("played", "replayed"), encoding="utf-8")
+    panel.onReload()
+    assert panel.seen[-1] == "cleanup" and host.self().seen == ["setup"] and host.self() is slicer.modules.ProbeWidget
+    application.close_panel(panel)
+
+
+def test_the_self_test_of_a_module_logs(caplog):
+    import logging
+
+    from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
+
+    with caplog.at_level(logging.INFO):
+        ScriptedLoadableModuleTest().delayDisplay("seen by people")
+    assert "seen by people" in caplog.text
+
+
+def test_events_are_handled_while_pip_prints():
+    from PySide6.QtCore import QTimer
+
+    seen = []
+    QTimer.singleShot(0, lambda: seen.append("clicked"))
+    slicer.util.pip_install("a package")
+    assert seen == ["clicked"]
+
+
 def test_a_sample_needs_one_entry_per_file_and_the_right_checksum(tmp_path):
     import SampleData
 

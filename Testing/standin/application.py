@@ -349,8 +349,8 @@ def load_module(path):
     if str(Path(path).parent) not in sys.path:
         sys.path.append(str(Path(path).parent))
     module = importlib.import_module(name)
-    description = types.SimpleNamespace(path=str(path), name=name)
-    description.widgetRepresentation = lambda: getattr(description, "host", None) or _make_host(module)
+    description = types.SimpleNamespace(path=str(path), name=name, host=None)
+    description.widgetRepresentation = lambda: description.host or _make_host(module)
     setattr(slicer.modules, name.lower(), description)
     getattr(module, name)(description)
     return module

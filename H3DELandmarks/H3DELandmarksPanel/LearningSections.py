@@ -32,6 +32,7 @@ class LearningSections:
         self.versions = VersionsSection(self.ui, context, self.onModelsChanged)
         self.nextCase = NextCaseSection(self.ui, context, folder)
         self._sections = [self.cases, self.check, self.retrain, self.promotion, self.versions, self.nextCase]
+        self.ui.runSelector.connect("currentIndexChanged(int)", self.showVersions)
         self.onCasesChanged()
 
     def refresh(self):
@@ -43,12 +44,19 @@ class LearningSections:
         """The folder is another one, or has a case more."""
         for section in (self.check, self.retrain, self.promotion):
             section.onCasesChanged()
+        self.showVersions()
         self.refresh()
 
     def onRetrained(self):
         """A retraining has begun or ended."""
         self.promotion.onCasesChanged()
+        self.showVersions()
         self.refresh()
+
+    def showVersions(self):
+        """List the versions of the model that the chosen retraining belongs to."""
+        if self.promotion.modelId:
+            self.versions.onModelsChanged(self.promotion.modelId)
 
     def onModelsChanged(self):
         """Another version of a model is in use."""

@@ -70,6 +70,11 @@ class PromotionSection:
         index = self._ui.runSelector.currentIndex
         return self._runs[index] if 0 <= index < len(self._runs) else None
 
+    @property
+    def modelId(self):
+        """Id of the model that the chosen retraining has made a version of, None where none is chosen."""
+        return self._run.record.model.id if self._run else None
+
     # What can be done
 
     def refresh(self):

@@ -121,6 +121,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneStartClose(self, caller, event):
         """The volume goes away, and the detection with it."""
         self.detection.close()
+        self.context.releaseWorker()
         self.detection.say("")
         self.setParameterNode(None)
 

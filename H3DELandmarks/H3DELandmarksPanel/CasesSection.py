@@ -1,7 +1,5 @@
 """The part of the panel that keeps corrected cases, and checks them: the section "Cases"."""
 
-import shutil
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from H3DELandmarksPanel.CasesFolder import AddingRun, CasesFolder, bringCase, sh
 from H3DELandmarksPanel.PanelContext import onClick, sentenceAbout
 from H3DELandmarksPanel.RunProgress import RunProgress
 from H3DELandmarksPanel.Tables import TextTable
+from H3DELandmarksPanel.Worker import newRunFolder, removeRunFolder
 
 PICTURE_WIDTH = 360
 
@@ -161,7 +160,7 @@ class CheckSection:
     def onCheck(self):
         """Start the check."""
         self._clear()
-        self._pictures = Path(tempfile.mkdtemp(prefix="H3DELandmarks-pictures-", dir=slicer.app.temporaryPath))
+        self._pictures = newRunFolder(slicer.app.temporaryPath)
         # Pictures need matplotlib, which Slicer does not ship; the views show the place in any case.
         pictures = ["--pictures", self._pictures] if find_spec("matplotlib") else []
         self._project = self._folder.project()
@@ -200,7 +199,7 @@ class CheckSection:
     def _clear(self):
         """Forget the last check."""
         if self._pictures is not None:
-            shutil.rmtree(self._pictures, ignore_errors=True)
+            removeRunFolder(self._pictures)
         self._pictures = self._project = None
         self._show([])
         self._ui.checkLabel.text = self._ui.findingLabel.text = ""

@@ -83,7 +83,7 @@ class NextCaseSection:
         def arguments(files):
             return ["cases", "rank", folder, *model, *cases, "--output", files / RANKING]
 
-        self.progress.start(self._context.command(arguments, _("ranking"), acceptsUnfinished=True))
+        self.progress.start(self._context.command(arguments, _("ranking"), acceptsUnfinished=True, isLent=True))
 
     def _onRanked(self, run):
         self._scans = run.result["scans"]

@@ -8,9 +8,10 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
 from H3DELandmarksLib.scene import center_views, show_points_of, volume_of
-from H3DELandmarksPanel.CommandRun import CommandRun, newRunFolder, pythonExecutable
+from H3DELandmarksPanel.CommandRun import CommandRun
 from H3DELandmarksPanel.Dependencies import ensureDependencies
 from H3DELandmarksPanel.Parameters import Device
+from H3DELandmarksPanel.Worker import newRunFolder, pythonExecutable, removeLeftovers, workers
 
 
 def onClick(button, slot, label):
@@ -153,6 +154,11 @@ class PanelContext:
     def close(self):
         """The panel goes away."""
         self._isClosed = True
+        workers.close()
+
+    def releaseWorker(self):
+        """End the program that waits for another detection."""
+        workers.close()
 
 
 def _isShown(volumeNode):

@@ -14,11 +14,12 @@ from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.formats.run import SECONDS_UNTIL_FORGOTTEN, read_run
 from H3DELandmarksLib.models import available_models
 from H3DELandmarksLib.scene import remove_curves, show_curves
-from H3DELandmarksPanel.CommandRun import CommandRun, RunState, newRunFolder, pythonExecutable
+from H3DELandmarksPanel.CommandRun import CommandRun, RunState
 from H3DELandmarksPanel.ModelChoice import modelKey
 from H3DELandmarksPanel.PanelContext import onClick
 from H3DELandmarksPanel.Parameters import Device
 from H3DELandmarksPanel.RunProgress import RunProgress
+from H3DELandmarksPanel.Worker import newRunFolder, pythonExecutable
 
 SECONDS_TO_FINISH = 60.0
 SECONDS_TO_CLOSE = 3.0
@@ -265,7 +266,7 @@ class TrainingRun(CommandRun):
         """The program that was started has ended; where it was told to, its children may still keep their work."""
         if self._stopAsked is None or (self.result and self.result.get("ok")):
             super().conclude()
-        elif self.error or not self.child.isAlive:
+        elif self.error or self._code is not None or not self.child.isAlive:
             self.stage = _("Cancelled.")
             self.close(RunState.CANCELLED)
 
@@ -273,7 +274,7 @@ class TrainingRun(CommandRun):
         """End the child process; a moment is left to it to keep what it has learnt."""
         if self.state is RunState.RUNNING and self.child is not None and self.child.askToEnd():
             end = time.monotonic() + SECONDS_TO_CLOSE
-            while not self.error and self.child.isAlive and time.monotonic() < end:
+            while not (self.error or self._code is not None) and self.child.isAlive and time.monotonic() < end:
                 time.sleep(0.05)
                 self.note()
         super().cancel()

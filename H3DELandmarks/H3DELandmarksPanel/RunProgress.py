@@ -6,7 +6,7 @@ from slicer.i18n import tr as _
 from H3DELandmarksPanel.CommandRun import RunState, remainingText
 from H3DELandmarksPanel.PanelContext import sentenceAbout
 
-MILLISECONDS_BETWEEN_POLLS = 100
+MILLISECONDS_BETWEEN_POLLS = 50
 
 
 class RunProgress:
@@ -53,6 +53,7 @@ class RunProgress:
         self._timer.start()
         self._show()
         self._changed()
+        self._look()
 
     def onCancel(self):
         """End the run because the user wants it."""

@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.scene import remember_case, reviewed_case
 from H3DELandmarksPanel.CasesFolder import AddingRun, CasesFolder, bringCase, shortCaseName
-from H3DELandmarksPanel.PanelContext import onClick, sentenceAbout
+from H3DELandmarksPanel.PanelContext import onClick, onSignal, sentenceAbout
 from H3DELandmarksPanel.RunProgress import RunProgress
 from H3DELandmarksPanel.Tables import TextTable
 from H3DELandmarksPanel.Worker import newRunFolder, removeRunFolder
@@ -36,7 +36,7 @@ class CasesSection:
         ui.casesPath.currentPath = self.folder.folder
         ui.casesLabel.text = self.folder.summary()
         self.progress = RunProgress(ui.addProgressBar, ui.casesLabel, None, self._onAdded, self._onRunChanged)
-        ui.casesPath.connect("currentPathChanged(QString)", self.onFolderChosen)
+        onSignal(ui.casesPath, "currentPathChanged(QString)", self.onFolderChosen, ui.casesLabel)
         onClick(ui.addCaseButton, self.onAdd, ui.casesLabel)
 
     def onFolderChosen(self, folder):
@@ -133,8 +133,8 @@ class CheckSection:
             ui.checkProgressBar, ui.checkLabel, ui.cancelCheckButton, self._onChecked, self.refresh
         )
         onClick(ui.checkButton, self.onCheck, ui.checkLabel)
-        ui.findingsTable.connect("itemSelectionChanged()", self.onChosen)
-        ui.findingsTable.connect("cellClicked(int,int)", lambda row, column: self.onChosen())
+        onSignal(ui.findingsTable, "itemSelectionChanged()", self.onChosen, ui.findingLabel)
+        onSignal(ui.findingsTable, "cellClicked(int,int)", self.onChosen, ui.findingLabel)
         self._clear()
 
     def onCasesChanged(self):
@@ -151,7 +151,7 @@ class CheckSection:
         if self.progress.isRunning:
             reason = _("A check is running.")
         else:
-            reason = "" if self._folder.exists() else _("Add a case first.")
+            reason = self._context.whyBusy() or ("" if self._folder.exists() else _("Add a case first."))
         self._ui.checkButton.enabled = not reason
         self._ui.checkButton.toolTip = reason or _(
             "Look for swapped sides, points outside the anatomy, unusual places, duplicates and points not reviewed"

@@ -4,7 +4,7 @@ import qt
 from slicer.i18n import tr as _
 
 from H3DELandmarksPanel.CommandRun import RunState, remainingText
-from H3DELandmarksPanel.PanelContext import sentenceAbout
+from H3DELandmarksPanel.PanelContext import onClick, onSignal, sentenceAbout
 
 MILLISECONDS_BETWEEN_POLLS = 50
 
@@ -36,10 +36,10 @@ class RunProgress:
         self.cancelText = _("Cancelled.")
         self._timer = qt.QTimer()
         self._timer.interval = MILLISECONDS_BETWEEN_POLLS
-        self._timer.connect("timeout()", self._look)
+        onSignal(self._timer, "timeout()", self._look, label)
         progressBar.visible = False
         if cancelButton is not None:
-            cancelButton.connect("clicked(bool)", self.onCancel)
+            onClick(cancelButton, self.onCancel, label)
             cancelButton.enabled = False
 
     @property

@@ -4,9 +4,9 @@ import qt
 from slicer.i18n import tr as _
 
 from H3DELandmarksPanel.CommandRun import RunState, remainingText
-from H3DELandmarksPanel.PanelContext import sentenceAbout
+from H3DELandmarksPanel.PanelContext import onClick, onSignal, sentenceAbout
 
-MILLISECONDS_BETWEEN_POLLS = 100
+MILLISECONDS_BETWEEN_POLLS = 50
 
 
 class RunProgress:
@@ -36,10 +36,10 @@ class RunProgress:
         self.cancelText = _("Cancelled.")
         self._timer = qt.QTimer()
         self._timer.interval = MILLISECONDS_BETWEEN_POLLS
-        self._timer.connect("timeout()", self._look)
+        onSignal(self._timer, "timeout()", self._look, label)
         progressBar.visible = False
         if cancelButton is not None:
-            cancelButton.connect("clicked(bool)", self.onCancel)
+            onClick(cancelButton, self.onCancel, label)
             cancelButton.enabled = False
 
     @property
@@ -53,6 +53,7 @@ class RunProgress:
         self._timer.start()
         self._show()
         self._changed()
+        self._look()
 
     def onCancel(self):
         """End the run because the user wants it."""

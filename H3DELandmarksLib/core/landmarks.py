@@ -170,10 +170,10 @@ class LandmarkSet:
     Attributes:
         names: (K) labels.
         positions: (K, 3) LPS mm; NaN where the landmark is absent or unknown.
-        presence: (K,) probability that the landmark exists in the scan: 1 or 0 for a human's statement, NaN for
-            unknown.
-        confidence: (K,) from 0 to 1, how far the position can be trusted; NaN where nobody says.
-        radius: (K,) mm within which 90 % of errors of this landmark fall; NaN where nobody says.
+        presence: (K,) probability that the landmark is in the scan: 1 or 0 for a human's statement, NaN for unknown.
+        confidence: (K,) probability that the stated position is within the model's tolerance of the true one; NaN
+            where nobody says.
+        radius: (K,) mm around the stated position that hold the true one in 90 % of scans; NaN where nobody says.
         definitions: (K) texts, empty where unknown.
         causes: (K) why nothing is known of a landmark; None where it is known, or where nobody says why not.
     """

@@ -1,11 +1,13 @@
 """The command line: results, sentences and exit codes, with a real but tiny model."""
 
+import csv
 import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +17,24 @@ from tiny_model import NAMES, write_tiny_package
 
 import H3DELandmarksLib.detection.detector as detector_module
 import H3DELandmarksResearch.cli.demo as demo_command
+from H3DELandmarksLib import __version__
+from H3DELandmarksLib.cases.store import content_of
 from H3DELandmarksLib.cli.console import Console
 from H3DELandmarksLib.cli.main import main, make_parser
 from H3DELandmarksLib.cli.result_files import plan_results
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.statements import Recognition
+from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.formats.case_record import TIME_FORMAT
+from H3DELandmarksLib.formats.provenance import read_provenance
 from H3DELandmarksLib.formats.reading import build
 from H3DELandmarksLib.formats.results import DetectionResult
-from H3DELandmarksLib.io.images import write_volume
+from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_markups
 from H3DELandmarksLib.io.tables import COLUMNS, read_table_positions
+from H3DELandmarksLib.models import open_package
+from H3DELandmarksLib.models.package import package_digest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,6 +88,56 @@ def test_detect_writes_point_list_and_table_that_agree(tiny, scan, tmp_path, cap
         assert entry["landmarks"][k]["position_lps_mm"] == points.positions[k].tolist()
     assert Path(entry["table"]).read_text(encoding="utf-8").splitlines()[0] == ",".join(COLUMNS)
     assert not (tmp_path / "out" / "good.png").exists()
+
+
+def test_every_output_says_which_model_and_which_scan_and_who_has_looked(tiny, scan, tmp_path, capsys):
+    before = datetime.now(timezone.utc).replace(microsecond=0)
+    assert detect(tiny, tmp_path / "out", scan, "--device", "cpu", "--landmarks", "Left", "Right", "--json") == 0
+    (entry,) = json.loads(capsys.readouterr().out)["scans"]
+    origin = read_provenance(Path(entry["provenance"]))
+    content, package = content_of(read_volume(scan)), open_package(tiny)
+    assert (origin.model.id, origin.model.version, origin.model.sha256) == ("tiny", "1.0.0", package_digest(package))
+    assert origin.model.confidence_within_mm == package.manifest.calibration.confidence.tolerance_mm
+    assert (origin.scan.file, origin.scan.voxels_sha256) == (scan.name, content.digest)
+    assert origin.scan.shape == content.grid.shape and origin.scan.spacing_mm == tuple(content.grid.spacing)
+    assert (origin.settings.device, origin.settings.backend, origin.settings.precision) == ("cpu", "torch", "fp32")
+    assert origin.settings.landmarks == ("Left", "Right") and origin.software == __version__
+    assert datetime.strptime(origin.time, TIME_FORMAT).replace(tzinfo=timezone.utc) >= before
+    assert [(p.name, p.state, p.by, p.cause) for p in origin.points] == [
+        ("Left", "proposed", "program", None),
+        ("Middle", "not examined", "program", "not asked for"),
+        ("Right", "proposed", "program", None),
+    ]
+    assert [(p["state"], p["cause"]) for p in entry["landmarks"]] == [
+        ("found", None),
+        ("not examined", "not asked for"),
+        ("found", None),
+    ]
+    with Path(entry["table"]).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ["Left", "Right"]
+    for row in rows:
+        assert (row["review"], row["stated_by"], row["scan"], row["time"]) == (
+            *("proposed", "program", scan.name),
+            origin.time,
+        )
+        assert (row["model"], row["model_sha256"]) == ("tiny@1.0.0", origin.model.sha256)
+        assert (row["scan_sha256"], row["device"]) == (content.digest, "cpu torch fp32")
+    said = "".join(path.read_text(encoding="utf-8") for path in (tmp_path / "out").iterdir())
+    assert str(scan.parent) not in said
+
+
+def test_of_a_scan_that_is_not_recognised_the_first_sentence_says_so(tiny, scan, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Detector, "recognition", lambda self, found: Recognition(0.01, 0.05))
+    assert detect(tiny, tmp_path / "out", scan) == 0
+    assert capsys.readouterr().out.startswith(f"{scan}: This does not look like")
+    assert read_markups(tmp_path / "out" / "good.mrk.json").unknown.all()
+    assert detect(tiny, tmp_path / "out", scan, "--json", "--show-doubtful") == 0
+    (entry,) = json.loads(capsys.readouterr().out)["scans"]
+    assert entry["summary"].startswith("This does not look like") and "3 of 3 landmarks found" in entry["summary"]
+    assert entry["recognition"] == {"recognised": False, "p_value": 0.01, "false_alarm_rate": 0.05}
+    assert read_provenance(Path(entry["provenance"])).settings.show_doubtful
+    assert read_markups(tmp_path / "out" / "good.mrk.json").present.all()
 
 
 def test_the_document_of_detect_is_of_its_format(tiny, scan, tmp_path, capsys):

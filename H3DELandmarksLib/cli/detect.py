@@ -11,8 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cli.console import Console, add_command, add_engine, add_json, add_model, add_progress
 from H3DELandmarksLib.core.errors import InputError
@@ -315,7 +313,7 @@ def _examine(
     if region:
         landmarks = region.limit(landmarks)
     asked_for = _asked_for(landmarks.names, options)
-    others = np.array([name not in asked_for for name in landmarks.names])
+    others = [name not in asked_for for name in landmarks.names]
     return landmarks.unknown_where(others, Cause.NOT_ASKED_FOR), examined.recognition
 
 

@@ -20,8 +20,8 @@ from H3DELandmarksLib.formats.provenance import Provenance
 POSITION_COLUMNS = ("left_mm", "posterior_mm", "superior_mm")
 ORIGIN_COLUMNS = ("model", "model_sha256", "confidence_within_mm", "scan", "scan_sha256", "time", "software", "device")
 COLUMNS = (
-    *("name", "state", "cause", *POSITION_COLUMNS, "presence", "confidence", "radius90_mm", "definition"),
-    *("review", "stated_by", *ORIGIN_COLUMNS),
+    *("name", "state", *POSITION_COLUMNS, "presence", "confidence", "radius90_mm", "definition"),
+    *("cause", "review", "stated_by", *ORIGIN_COLUMNS),
 )
 DECIMALS = 4
 
@@ -41,10 +41,12 @@ def write_table(path: str | Path, landmarks: LandmarkSet, provenance: Provenance
         for k, name in enumerate(landmarks.names):
             values = (*landmarks.positions[k], landmarks.presence[k], landmarks.confidence[k], landmarks.radius[k])
             cause = landmarks.causes[k]
-            said = (landmarks.statements[k].value, cause.value if cause else "")
-            row = [name, *said, *map(_cell, values), landmarks.definitions[k]]
-            stated = [points[name].state, points[name].by or ""] if points else ["", ""]
-            writer.writerow([*row, *stated, *(origin.get(column, "") for column in ORIGIN_COLUMNS)])
+            row = [name, landmarks.statements[k].value, *map(_cell, values), landmarks.definitions[k]]
+            row += [
+                cause.value if cause else "",
+                *([points[name].state, points[name].by or ""] if points else ["", ""]),
+            ]
+            writer.writerow([*row, *(origin.get(column, "") for column in ORIGIN_COLUMNS)])
 
 
 def _cell(value: float) -> str:

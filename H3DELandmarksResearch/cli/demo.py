@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from H3DELandmarksLib.cli.console import Console, add_command, add_device, add_json, add_model, add_progress
 from H3DELandmarksLib.cli.detect import load_detector, result_paths
-from H3DELandmarksLib.cli.origin import describe, landmark_results, provenance_of, recognition_result
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.statements import Statement
 
@@ -46,6 +45,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Detect in the sample, write all results and print the errors."""
+    from H3DELandmarksLib.cli.origin import describe, landmark_results, provenance_of, recognition_result
     from H3DELandmarksLib.cli.result_files import ResultFiles, make_folder, scan_name
     from H3DELandmarksLib.core.text import plain
     from H3DELandmarksLib.evaluation.metrics import radial_errors

@@ -26,6 +26,7 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.statements import Recognition
 from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.detection.predictions import Detection
 from H3DELandmarksLib.formats.case_record import TIME_FORMAT
 from H3DELandmarksLib.formats.provenance import read_provenance
 from H3DELandmarksLib.formats.reading import build
@@ -37,6 +38,7 @@ from H3DELandmarksLib.models import open_package
 from H3DELandmarksLib.models.package import package_digest
 
 ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ["good.csv", "good.mrk.json", "good.provenance.json"]
 
 
 @pytest.fixture(scope="module")
@@ -167,11 +169,12 @@ def test_the_help_of_a_command_ends_with_an_example_that_can_be_read(command):
 
 
 def test_absent_landmarks_have_no_position_in_any_result(tiny, scan, tmp_path, capsys, monkeypatch):
-    def find(self, volume, progress=None, cancelled=None):
+    def find(self, volume, progress=None, cancelled=None, beyond=None):
         positions = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
-        return LandmarkSet(NAMES, positions, presence=[0.9, 0.1, 0.8], confidence=[0.5, 0.5, np.nan])
+        found = LandmarkSet(NAMES, positions, presence=[0.9, 0.1, 0.8], confidence=[0.5, 0.5, np.nan])
+        return Detection(found, None, found)
 
-    monkeypatch.setattr(detector_module.Detector, "detect", find)
+    monkeypatch.setattr(detector_module.Detector, "examine", find)
     assert detect(tiny, tmp_path, scan, "--json") == 0
     middle, right = json.loads(capsys.readouterr().out)["scans"][0]["landmarks"][1:]
     assert middle["state"] == "absent" and middle["position_lps_mm"] is None and middle["presence"] == 0.1
@@ -295,7 +298,7 @@ def test_bad_scan_gets_one_sentence_and_the_others_still_run(kind, tiny, scan, t
     assert len(err.splitlines()) == 1 and str(bad) in err and err.rstrip().endswith(".")
     assert report["ok"] is False and [entry["ok"] for entry in report["scans"]] == [False, True]
     assert report["scans"][0]["error"] == err.strip()
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good.csv", "good.mrk.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == RESULTS
 
 
 def single_sentence(capfd):
@@ -344,13 +347,13 @@ def test_missing_dependency(package, words, tiny, scan, tmp_path):
 
 
 def test_unexpected_error_goes_to_the_log_and_the_others_still_run(tiny, scan, tmp_path, capfd, monkeypatch):
-    original = detector_module.Detector.detect
+    original = detector_module.Detector.examine
 
-    def fail_once(self, volume, progress=None, cancelled=None):
-        monkeypatch.setattr(detector_module.Detector, "detect", original)
+    def fail_once(self, volume, **options):
+        monkeypatch.setattr(detector_module.Detector, "examine", original)
         raise RuntimeError("a detail for developers")
 
-    monkeypatch.setattr(detector_module.Detector, "detect", fail_once)
+    monkeypatch.setattr(detector_module.Detector, "examine", fail_once)
     first = make_scan(tmp_path / "scans" / "first.nrrd")
     assert detect(tiny, tmp_path / "out", first, scan) == 2
     sentence = single_sentence(capfd)
@@ -364,7 +367,7 @@ def test_stopping(tiny, scan, tmp_path, capfd, monkeypatch):
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(detector_module.Detector, "detect", stop)
+    monkeypatch.setattr(detector_module.Detector, "examine", stop)
     assert detect(tiny, tmp_path, scan) == 130
     assert single_sentence(capfd).strip() == "Stopped."
 
@@ -503,12 +506,13 @@ def test_demo_prints_the_error_against_the_truth(tiny, scan, tmp_path, capsys, m
     truth = LandmarkSet(NAMES, [[0, 0, 0], [0, 0, 3], [0, 0, 0]], presence=[1, 1, 0])
     found = truth.with_positions(np.array([[1.0, 0, 0], [0, 0, 0], [np.nan] * 3]))
     write_markups(scan.with_name("good.mrk.json"), truth)
-    monkeypatch.setattr(detector_module.Detector, "detect", lambda self, volume, **options: found)
+    result = Detection(found, None, found)
+    monkeypatch.setattr(detector_module.Detector, "examine", lambda self, volume, **options: result)
     words = ["demo", "--sample", str(scan), "--model", str(tiny), "--output", str(tmp_path / "out")]
     assert main(words) == 0
     printed = capsys.readouterr().out
     assert "mean error 2.00 mm, largest 3.00 mm" in printed and "absent, as in the truth" in printed
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good.csv", "good.mrk.json", "good.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([*RESULTS, "good.png"])
     assert main([*words, "--json"]) == 0
     assert [entry["error_mm"] for entry in json.loads(capsys.readouterr().out)["landmarks"]] == [1.0, 3.0, None]
 

@@ -51,7 +51,11 @@ class ModelChoice:
 
     def chosenPackage(self):
         """The chosen ModelPackage, None if there is none."""
-        return self._packages.get(self.chosenKey())
+        return self.package(self.chosenKey())
+
+    def package(self, key):
+        """The ModelPackage of a key, None if there is none."""
+        return self._packages.get(key)
 
     def whyNone(self):
         """One sentence about why no model can be chosen."""

@@ -7,6 +7,7 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.scene import ReviewState
+from H3DELandmarksLib.scene.review_display import ACCEPTED, CORRECTED, TO_CHECK
 
 ROW_HEIGHT = 22
 
@@ -87,6 +88,17 @@ def causeText(cause):
     }[cause]
 
 
+def legendText():
+    """The marks of the states in the views, as rich text."""
+    shown = ((TO_CHECK, "&#9679;", _("to check")), (ACCEPTED, "&#9632;", _("accepted")))
+    shown += ((CORRECTED, "&#9670;", _("moved or placed")),)
+    return " ".join(f'<span style="color:{_hex(m.color)}">{sign}</span> {text}&nbsp;' for m, sign, text in shown)
+
+
+def _hex(color):
+    return "#" + "".join(f"{round(255 * part):02x}" for part in color)
+
+
 def percentText(value):
     """A probability for people, empty where there is none."""
     return f"{100 * value:.0f} %" if math.isfinite(value) else ""
@@ -116,12 +128,13 @@ class ReviewTable:
         for column, tip in enumerate(tips):
             tableWidget.horizontalHeaderItem(column).setToolTip(tip)
 
-    def show(self, landmarks, chosen):
+    def show(self, landmarks, chosen, seen):
         """Show landmarks in this order.
 
         Args:
             landmarks: ReviewedLandmark objects.
             chosen: name of the landmark whose row is marked, None for no row.
+            seen: names of landmarks that were looked at; the names of others are bold.
         """
         wasBlocked = self._table.blockSignals(True)
         names = [landmark.name for landmark in landmarks]
@@ -132,6 +145,8 @@ class ReviewTable:
             for row, landmark in enumerate(landmarks)
             for column, text in enumerate(self._texts(landmark))
         ]
+        for row, landmark in enumerate(landmarks):
+            self._setBold(row, landmark.state.is_waiting and landmark.name not in seen)
         if any(changes):
             _fitColumns(self._table)
         if chosen in names:
@@ -159,6 +174,13 @@ class ReviewTable:
         item.setText(text)
         item.setToolTip(toolTip)
         return True
+
+    def _setBold(self, row, isBold):
+        item = self._table.item(row, 0)
+        font = item.font()
+        if font.bold() != isBold:
+            font.setBold(isBold)
+            item.setFont(font)
 
     @staticmethod
     def _texts(landmark):

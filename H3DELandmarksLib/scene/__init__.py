@@ -10,7 +10,6 @@ from H3DELandmarksLib.scene.cases import (
     remember_case,
     reviewed_case,
     show_case,
-    show_points_of,
     volume_of,
     world_position_of,
 )
@@ -23,13 +22,14 @@ from H3DELandmarksLib.scene.point_list import (
     update_point_list,
 )
 from H3DELandmarksLib.scene.proposal import HardeningWatch, proposed_landmarks
-from H3DELandmarksLib.scene.review import Review, ReviewedLandmark, ReviewState
+from H3DELandmarksLib.scene.review import Review, ReviewedLandmark, ReviewState, expected_position
 from H3DELandmarksLib.scene.review_display import ReviewDisplay, review_field_of_view
 from H3DELandmarksLib.scene.review_history import ReviewHistory
 from H3DELandmarksLib.scene.views import (
     begin_placing,
     center_views,
     end_placing,
+    follow_point,
     hide_radius,
     interaction_node,
     is_placing,
@@ -41,10 +41,12 @@ from H3DELandmarksLib.scene.volumes import (
     fit_to_volume,
     own_volume_from_node,
     region_from_node,
+    select_frame,
     volume_from_node,
     why_not_for_model,
     why_unusable,
 )
+from H3DELandmarksLib.scene.windows import hide_surface, show_surface, show_window
 
 __all__ = [
     "PointComparison",
@@ -63,8 +65,11 @@ __all__ = [
     "end_placing",
     "find_case",
     "fit_to_points",
+    "expected_position",
+    "follow_point",
     "fit_to_volume",
     "hide_radius",
+    "hide_surface",
     "interaction_node",
     "is_placing",
     "landmarks_from_point_list",
@@ -78,11 +83,13 @@ __all__ = [
     "remove_curves",
     "review_field_of_view",
     "reviewed_case",
+    "select_frame",
     "show_case",
     "show_curves",
     "show_detection",
-    "show_points_of",
     "show_radius",
+    "show_surface",
+    "show_window",
     "update_point_list",
     "volume_from_node",
     "volume_of",

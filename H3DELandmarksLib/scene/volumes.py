@@ -28,9 +28,24 @@ def current_frame(volume_node) -> str:
         browser = scene.GetNthNodeByClass(index, BROWSER_CLASS)
         sequence, item = browser.GetSequenceNode(volume_node), browser.GetSelectedItemNumber()
         if sequence is not None and 0 <= item < sequence.GetNumberOfDataNodes():
-            words = (sequence.GetIndexName(), sequence.GetNthIndexValue(item), sequence.GetIndexUnit())
-            return " ".join(word for word in words if word)
+            return _frame_name(sequence, item)
     return ""
+
+
+def select_frame(volume_node, frame: str) -> None:
+    """Let a volume show a frame of its sequence again, named as `current_frame` does; another name changes nothing."""
+    scene = volume_node.GetScene()
+    for index in range(scene.GetNumberOfNodesByClass(BROWSER_CLASS)):
+        browser = scene.GetNthNodeByClass(index, BROWSER_CLASS)
+        sequence = browser.GetSequenceNode(volume_node)
+        for item in range(sequence.GetNumberOfDataNodes() if sequence is not None else 0):
+            if _frame_name(sequence, item) == frame:
+                browser.SetSelectedItemNumber(item)
+
+
+def _frame_name(sequence, item: int) -> str:
+    words = (sequence.GetIndexName(), sequence.GetNthIndexValue(item), sequence.GetIndexUnit())
+    return " ".join(word for word in words if word)
 
 
 def volume_from_node(node) -> Volume:

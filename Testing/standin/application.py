@@ -59,6 +59,7 @@ class Application:
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self._scene, True)
         self._at_startup = []
         self._window = qSlicerMainWindow()
+        self._viewport = qt.wrapped(QWidget())
 
     def _let_scene_be_loaded(self):
         """What `ReadFromMRB` needs."""
@@ -97,7 +98,7 @@ class Application:
 
     def layoutManager(self):
         """What `slicer.util.setSliceViewerLayers` asks."""
-        return LayoutManager(self._logic)
+        return LayoutManager(self._logic, self._viewport)
 
     def connect(self, signal, slot):
         """Call a function when the application has started; no other signal is in use."""
@@ -211,8 +212,12 @@ class IOManager:
 class LayoutManager:
     """Knows the slice views."""
 
-    def __init__(self, logic):
-        self._logic = logic
+    def __init__(self, logic, viewport):
+        self._logic, self._viewport = logic, viewport
+
+    def viewport(self):
+        """The widget that holds all views."""
+        return self._viewport
 
     def mrmlSliceLogics(self):
         """The vtkCollection of their logics."""
@@ -235,7 +240,9 @@ class ScriptedLoadableModule:
 
     def getDefaultModuleDocumentationLink(self, docPage=None):
         """A paragraph with a link to the documentation."""
-        url = slicer.app.documentationBaseUrl + docPage if docPage else slicer.app.moduleDocumentationUrl(self.moduleName)
+        url = (
+            slicer.app.documentationBaseUrl + docPage if docPage else slicer.app.moduleDocumentationUrl(self.moduleName)
+        )
         return f'<p>For more information, see the <a href="{url}">online documentation</a>.</p>'
 
     def runTest(self, msec=100, **options):

@@ -75,8 +75,11 @@ class DetectionSection:
         choice = self._currentChoice()
         self._observe(choice[0])
         if choice != self._choiceOfResult:
+            isOtherVolume = choice[0] is not self._choiceOfResult[0]
             self._choiceOfResult = choice
             parameters.pointList = detections.latest_detection(*choice) if all(choice[:2]) else None
+            if isOtherVolume and choice[0]:
+                self._context.follow(choice[0])
 
     def _currentChoice(self):
         """Volume, model and frame that a result belongs to."""

@@ -113,14 +113,24 @@ class PanelContext:
         if landmark is not None:
             self._panel.review.choose(landmark)
 
+    def follow(self, volumeNode):
+        """Bring a volume that was chosen into the views, and its newest points under review, none where it has none.
+
+        Args:
+            volumeNode: vtkMRMLScalarVolumeNode.
+        """
+        if self.pointList is None or volume_of(self.pointList) not in (None, volumeNode):
+            self.parameters.reviewList = detections.newest_list(volumeNode)
+        self.show(volumeNode)
+
     def goOnWith(self, volumeNode):
-        """Choose a volume for detection and its newest point list for review, none where it has none.
+        """Choose a volume for detection, with its newest points for review.
 
         Args:
             volumeNode: vtkMRMLScalarVolumeNode.
         """
         self.parameters.inputVolume = volumeNode
-        self.parameters.reviewList = detections.newest_list(volumeNode)
+        self.follow(volumeNode)
 
     def packageOf(self, pointList):
         """The ModelPackage that has found the points of a list, None where it is unknown or not installed."""

@@ -38,9 +38,13 @@ def click(widget):
 
 
 def bring_tab(widget):
-    """Click the tab that a widget lies on, where another one is open."""
+    """Click the tab that a widget lies on, where another one is open, and the header of its section, where closed."""
     while widget.parentWidget() is not None:
         page, widget = widget, widget.parentWidget()
+        if widget.metaObject().className() == "ctkCollapsibleButton" and widget.property("collapsed"):
+            bring_tab(widget)
+            QTest.mouseClick(widget, Qt.MouseButton.LeftButton)
+            slicer.app.processEvents()
         tabs = widget.parentWidget() if isinstance(widget, QStackedWidget) else None
         if isinstance(tabs, QTabWidget) and tabs.currentWidget() is not page:
             bar = tabs.tabBar()

@@ -145,9 +145,10 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.review.pause()
 
     def onDetected(self):
-        """Review what was found, the most doubtful landmark first."""
+        """Review what was found, the most doubtful landmark first; choices of the detection make room for it."""
         self.review.restart()
         self.review.begin()
+        self.ui.detectSection.collapsed = self.review.isWaiting
 
     @told
     def onSceneStartSave(self, caller, event):

@@ -16,7 +16,7 @@ from H3DELandmarksLib.scene import (
 )
 from H3DELandmarksPanel.CommandRun import summary
 from H3DELandmarksPanel.ModelChoice import LandmarkChoice, ModelChoice
-from H3DELandmarksPanel.PanelContext import guarded, onClick, onSignal
+from H3DELandmarksPanel.PanelContext import guarded, onClick, onSignal, showReason
 from H3DELandmarksPanel.RunProgress import RunProgress
 
 VOLUME_CLASS = "vtkMRMLScalarVolumeNode"
@@ -145,6 +145,7 @@ class DetectionSection:
         ui, isFree = self._ui, not (self.progress.isRunning or self._context.whyBusy())
         reason = self._whyNot()
         ui.applyButton.enabled = not reason
+        showReason(ui.applyWhy, "" if self.progress.isRunning else reason)
         ui.applyButton.toolTip = reason or _("Find the landmarks of the model in the volume")
         ui.regionAroundPointsButton.enabled = isFree and self._context.pointList is not None
         inputs = (ui.volumeSelector, ui.modelSelector, ui.landmarksChoice, ui.regionSelector, ui.deviceSelector)

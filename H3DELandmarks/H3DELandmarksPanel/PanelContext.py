@@ -48,6 +48,12 @@ def onClick(button, slot, label):
     onSignal(button, "clicked(bool)", slot if button.checkable else lambda: slot(), label)
 
 
+def showReason(label, reason):
+    """Say below a button why it cannot be pressed; a QLabel without a reason takes no room."""
+    label.text = reason
+    label.visible = bool(reason)
+
+
 def sentenceAbout(error):
     """One sentence about an exception that is being handled; what nobody expected goes to the application log, too."""
     if isinstance(error, H3DELandmarksError):

@@ -16,7 +16,7 @@ from H3DELandmarksLib.models import available_models
 from H3DELandmarksLib.scene import remove_curves, show_curves
 from H3DELandmarksPanel.CommandRun import CommandRun, RunState
 from H3DELandmarksPanel.ModelChoice import modelKey
-from H3DELandmarksPanel.PanelContext import onClick, onSignal
+from H3DELandmarksPanel.PanelContext import onClick, onSignal, showReason
 from H3DELandmarksPanel.Parameters import Device
 from H3DELandmarksPanel.RunProgress import RunProgress
 from H3DELandmarksPanel.Worker import newRunFolder, pythonExecutable
@@ -80,6 +80,7 @@ class RetrainSection:
         ui, run = self._ui, self._newest
         reason = self._whyBusy() or self._whyNot()
         ui.retrainButton.enabled = not reason
+        showReason(ui.retrainWhy, reason)
         ui.retrainButton.toolTip = reason or _("Teach a copy of the model with your cases; Slicer stays usable")
         reason = self._whyBusy() or self._whyNotResume(run)
         ui.resumeButton.enabled = not reason
@@ -100,6 +101,11 @@ class RetrainSection:
     def _whyNot(self):
         if not self._folder.exists():
             return _("Add cases first.")
+        count = self._folder.count()
+        if count < MIN_TRAINING_CASES:
+            return _("Teaching needs at least {needed} corrected cases; there are {count}.").format(
+                needed=MIN_TRAINING_CASES, count=count
+            )
         return "" if self._starts else _("The cases cannot be read: choose their folder again.")
 
     def _whyNotResume(self, run):

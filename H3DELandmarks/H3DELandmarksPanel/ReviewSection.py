@@ -160,6 +160,7 @@ class ReviewSection:
         if node is (self._review.node if self._review else None):
             return
         self._forget()
+        self.ui.reviewSection.collapsed = node is None
         if node is not None:
             try:
                 self._review = Review(node)
@@ -194,6 +195,11 @@ class ReviewSection:
             if self._review:
                 self.views.begin(self._review.node)
             self.refresh()
+
+    @property
+    def isWaiting(self):
+        """Whether a landmark waits for a decision."""
+        return self._review is not None and any(landmark.state.is_waiting for landmark in self._review.landmarks())
 
     def begin(self):
         """Choose the most doubtful landmark that waits for a decision and look at it."""

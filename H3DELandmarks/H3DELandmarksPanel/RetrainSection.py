@@ -10,6 +10,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from H3DELandmarksLib.cases.store import MIN_TRAINING_CASES
 from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.formats.run import SECONDS_UNTIL_FORGOTTEN, read_run
 from H3DELandmarksLib.models import available_models

@@ -91,7 +91,7 @@ def causeText(cause):
 def legendText():
     """The marks of the states in the views, as rich text."""
     shown = ((TO_CHECK, "&#9679;", _("to check")), (ACCEPTED, "&#9632;", _("accepted")))
-    shown += ((CORRECTED, "&#9670;", _("moved or placed")),)
+    shown += ((CORRECTED, "&#9670;", _("corrected")),)
     return " ".join(f'<span style="color:{_hex(m.color)}">{sign}</span> {text}&nbsp;' for m, sign, text in shown)
 
 

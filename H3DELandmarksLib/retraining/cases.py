@@ -93,8 +93,8 @@ def check_enough(cases: Sequence[CorrectedCase], project: CaseProject) -> None:
     missing = MIN_TRAINING_CASES - len(cases)
     if missing > 0:
         raise InputError(
-            f"Training needs at least {MIN_TRAINING_CASES} corrected cases, but only {len(cases)} in '{project.folder}' can "
-            f"be used: correct {missing} more."
+            f"Training needs at least {MIN_TRAINING_CASES} corrected cases, but only {len(cases)} in "
+            f"'{project.folder}' can be used: correct {missing} more."
         )
 
 

@@ -36,19 +36,25 @@ from H3DELandmarksLib.scene.views import (
     show_radius,
 )
 from H3DELandmarksLib.scene.volumes import (
+    bind_region,
     current_frame,
     fit_to_points,
     fit_to_volume,
+    is_region_of_other,
     own_volume_from_node,
     region_from_node,
     select_frame,
     volume_from_node,
     why_not_for_model,
+    why_region_misses,
     why_unusable,
 )
 from H3DELandmarksLib.scene.windows import hide_surface, show_surface, show_window
 
 __all__ = [
+    "bind_region",
+    "is_region_of_other",
+    "why_region_misses",
     "PointComparison",
     "HardeningWatch",
     "Review",

@@ -14,6 +14,7 @@ from H3DELandmarksLib.core.region import Region, region_around
 from H3DELandmarksLib.models import ModelPackage
 from H3DELandmarksLib.scene.point_list import LPS_FROM_RAS, landmarks_from_point_list
 
+REGION_VOLUME = "H3DELandmarks.RegionVolume"
 BROWSER_CLASS = "vtkMRMLSequenceBrowserNode"
 
 
@@ -168,6 +169,31 @@ def fit_to_points(node, point_list, margin_mm: float) -> bool:
     node.SetCenter(*region.affine[:3, 3])
     node.SetSize(*np.diag(region.affine)[:3])
     return True
+
+
+def bind_region(node, volume_node) -> None:
+    """Let a vtkMRMLMarkupsROINode belong to a volume, drawn as an outline that hides nothing of it."""
+    node.SetNodeReferenceID(REGION_VOLUME, volume_node.GetID())
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    display.SetFillVisibility(False)
+    display.SetPropertiesLabelVisibility(False)
+    display.SetVisibility(True)
+
+
+def is_region_of_other(node, volume_node) -> bool:
+    """Whether a vtkMRMLMarkupsROINode was laid in another volume than this one."""
+    bound = node.GetNodeReference(REGION_VOLUME)
+    return bound is not None and bound is not volume_node
+
+
+def why_region_misses(node, volume_node) -> str:
+    """One sentence about why nothing can be searched in a region of a volume, empty where it can."""
+    try:
+        region_from_node(node).crop(volume_from_node(volume_node))
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _in_node(node, point: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from operating import add_volume, click, content, create_node, wait_until
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import read_markups
-from H3DELandmarksLib.scene import landmarks_from_point_list, region_from_node, volume_from_node
+from H3DELandmarksLib.scene import fit_to_volume, landmarks_from_point_list, region_from_node, volume_from_node
 
 
 @pytest.fixture
@@ -161,6 +161,25 @@ def test_too_few_points_for_a_region_are_told_and_nothing_is_made(panel, scene):
     click(panel.ui.regionAroundPointsButton)
     assert "needs three points or more" in panel.ui.statusLabel.text
     assert content(scene) == before and panel.ui.regionSelector.currentNode() is None
+
+
+def test_a_region_is_an_outline_that_belongs_to_its_volume(panel, scene):
+    region = create_node(panel.ui.regionSelector)
+    display = region.GetDisplayNode()
+    assert not display.GetFillVisibility() and display.GetOutlineVisibility() and display.GetVisibility()
+    first, other = panel.ui.volumeSelector.currentNode(), add_volume("other")
+    panel.ui.volumeSelector.setCurrentNode(other)
+    assert panel.ui.regionSelector.currentNode() is None and not region.GetDisplayVisibility()
+    panel.ui.volumeSelector.setCurrentNode(first)
+    panel.ui.regionSelector.setCurrentNode(region)
+    assert panel.parameterNode.region is region
+
+
+def test_a_region_that_misses_the_volume_is_warned_of_until_it_lies_well(panel, scene):
+    region = add_region(panel, (900, 900, 900), (10, 10, 10))
+    assert "outside the scan" in panel.ui.applyWhy.text and panel.ui.applyButton.enabled
+    fit_to_volume(region, panel.ui.volumeSelector.currentNode())
+    assert panel.ui.applyWhy.text == ""
 
 
 def test_a_region_beside_the_volume_is_told(panel, scene):

@@ -6,6 +6,7 @@ import qt
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.models import available_models
+from H3DELandmarksPanel.SafeText import plainTip, safeCard
 
 SEPARATOR = "\n"  # no landmark has it in its name
 
@@ -61,8 +62,8 @@ class ModelChoice:
     def showCard(self):
         """Show the card of the chosen model."""
         package = self.chosenPackage()
-        self._comboBox.toolTip = self._toolTip(package) if package else self.whyNone()
-        card = package.model_card() if package else ""
+        self._comboBox.toolTip = self._toolTip(package) if package else plainTip(self.whyNone())
+        card = safeCard(package) if package else ""
         self._cardBrowser.setMarkdown(re.sub("^#", "###", card, flags=re.MULTILINE))  # headings that fit into a panel
 
     def _label(self, package):
@@ -73,7 +74,7 @@ class ModelChoice:
 
     @staticmethod
     def _toolTip(package):
-        return f"{package.manifest.title}: {package.manifest.intended_use}"
+        return plainTip(f"{package.manifest.title}: {package.manifest.intended_use}")
 
 
 class LandmarkChoice:
@@ -99,7 +100,7 @@ class LandmarkChoice:
         self._list.clear()
         for landmark in package.scheme.landmarks if package else ():
             item = qt.QListWidgetItem(landmark.name)
-            item.setToolTip(landmark.definition)
+            item.setToolTip(plainTip(landmark.definition))
             item.setFlags(qt.Qt.ItemIsUserCheckable | qt.Qt.ItemIsEnabled)
             item.setCheckState(qt.Qt.Unchecked if landmark.name in names else qt.Qt.Checked)
             self._list.addItem(item)

@@ -203,6 +203,7 @@ def _put_case(archive: zipfile.ZipFile, files: dict[str, PackedFile], case: Case
     _put(archive, files, f"{place}/{CONTENT}", to_json(case.content().to_record()))
     for number in case.revision_numbers():
         _put(archive, files, f"{place}/{numbered(number)}/{REVISION}", to_json(case.revision(number).to_record()))
+    case.volume()  # compared with its SHA-256
     _put(archive, files, f"{place}/{IMAGE}", case.image.read_bytes())
 
 

@@ -115,12 +115,18 @@ class CaseFiles:
         return ImageContent.from_record(self._read(ImageRecord, self.folder / CONTENT))
 
     def volume(self) -> Volume:
-        """The scan.
+        """The scan, compared with its recorded SHA-256.
 
         Raises:
             InputError: it is damaged.
         """
-        return read_volume(self.image, as_stored=True)
+        volume = read_volume(self.image, as_stored=True)
+        if not content_of(volume).same_image(self.content()):
+            raise InputError(
+                f"The scan of the case '{self.folder}' was changed or damaged (SHA-256 differs): restore it from a "
+                "backup, or move the case away."
+            )
+        return volume
 
     def revision_numbers(self) -> list[int]:
         """Numbers of all reviews, the oldest first."""

@@ -9,7 +9,6 @@ import re
 
 from H3DELandmarksLib.core.errors import ModelPackageError
 
-
 # What makes a picture of the brackets behind it, and the name of the picture where it is one of the package.
 _PICTURE = re.compile(r"!+(?=\[)(?P<link>(?P<words>\[[^\]\n]*\])\((?P<name>[\w.-]+)\))?")
 

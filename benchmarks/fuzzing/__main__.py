@@ -29,7 +29,8 @@ def main() -> int:
     if options.work:
         work(options.work)
         return 0
-    return run_campaign(options.readers, options.inputs, options.seed, options.workers, options.output)
+    given = options.readers, options.inputs, options.seed, options.workers, options.output, options.minutes
+    return run_campaign(*given)
 
 
 if __name__ == "__main__":

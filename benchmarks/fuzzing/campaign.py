@@ -19,7 +19,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.fuzzing.readers import READERS
@@ -33,8 +33,22 @@ HANG_SECONDS = 60.0  # by the clock, on a computer that others use, too
 EXPECTED = (H3DELandmarksError, FormatError)
 
 
-def run_campaign(readers: Sequence[str], inputs: int, seed: int, workers: int, output: Path) -> int:
-    """Try so many inputs, tell how many were read, refused or found a fault; returns 1 where there was a fault."""
+def run_campaign(
+    readers: Sequence[str], inputs: int, seed: int, workers: int, output: Path, minutes: float | None = None
+) -> int:
+    """Try so many inputs, and tell how many were read, refused or found a fault.
+
+    Args:
+        readers: names.
+        inputs: for all readers together, in turn.
+        seed: number of the first input of each reader.
+        workers: child processes at once.
+        output: where inputs go that found a fault, with the reason beside them.
+        minutes: after which no further input begins.
+
+    Returns:
+        1 where there was a fault, else 0.
+    """
     jobs: queue.SimpleQueue = queue.SimpleQueue()
     for number in range(inputs):
         jobs.put((readers[number % len(readers)], seed + number // len(readers)))
@@ -42,7 +56,9 @@ def run_campaign(readers: Sequence[str], inputs: int, seed: int, workers: int, o
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="h3de-fuzz-") as folder:
         make_seeds(Path(folder) / "seeds")
-        crew = [threading.Thread(target=_oversee, args=(jobs, Path(folder), output, results)) for _ in range(workers)]
+        end = begin + 60 * minutes if minutes is not None else float("inf")
+        job = (jobs, end, Path(folder), output, results)
+        crew = [threading.Thread(target=_oversee, args=job) for _ in range(workers)]
         for member in crew:
             member.start()
         for member in crew:
@@ -60,10 +76,10 @@ def run_campaign(readers: Sequence[str], inputs: int, seed: int, workers: int, o
     return int(any(outcome == "fault" for _, outcome in results))
 
 
-def _oversee(jobs: queue.SimpleQueue, folder: Path, output: Path, results: Counter) -> None:
+def _oversee(jobs: queue.SimpleQueue, end: float, folder: Path, output: Path, results: Counter) -> None:
     """Hand jobs to a child process, and start another one where it did not survive."""
     child = None
-    while True:
+    while time.monotonic() < end:
         try:
             reader, number = jobs.get_nowait()
         except queue.Empty:
@@ -75,6 +91,7 @@ def _oversee(jobs: queue.SimpleQueue, folder: Path, output: Path, results: Count
             answer = {"outcome": "fault", "reason": f"the process ended or hung (code {child.wait()})"}
         elif answer["outcome"] == "fault":
             child.kill()  # what it has in memory by now is unknown
+            child.wait()
         results[reader, answer["outcome"]] += 1
         if answer["outcome"] == "fault":
             _keep(output, folder, reader, number, answer["reason"])
@@ -139,10 +156,10 @@ def _try(folder: Path, reader: str, number: int) -> dict[str, str]:
     place.mkdir(exist_ok=True)
     path = place / name
     path.write_bytes(data)
-    seconds, memory = _spent(), _memory()
+    _forget_peak()
+    seconds, memory = _spent(), _peak()
     try:
-        with _measured_peak():
-            READERS[reader].read(path)
+        READERS[reader].read(path)
         answer = {"outcome": "read"}
     except EXPECTED as error:
         answer = {"outcome": "refused"}
@@ -150,22 +167,20 @@ def _try(folder: Path, reader: str, number: int) -> dict[str, str]:
             answer = {"outcome": "fault", "reason": f"more than a line: {error}"}
     except BaseException:
         answer = {"outcome": "fault", "reason": traceback.format_exc()}
-    spent, grown = _spent() - seconds, _memory() - memory
+    spent, grown = _spent() - seconds, _peak() - memory
     if spent > MAX_SECONDS or grown > MAX_BYTES:
         answer = {"outcome": "fault", "reason": f"it took {spent:.1f} s and {grown / 2**20:.0f} MB"}
     shutil.rmtree(place, ignore_errors=True)
     return answer
 
 
-@contextlib.contextmanager
-def _measured_peak() -> Iterator[None]:
-    """Forget the peak of the process before, where the system can."""
+def _forget_peak() -> None:
+    """Let the peak of the process be what it uses now, where the system can."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    yield
 
 
-def _memory() -> int:
+def _peak() -> int:
     """Peak of the process in bytes."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():

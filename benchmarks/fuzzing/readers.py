@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import shutil
 import tempfile
@@ -81,7 +82,7 @@ def _coco(path: Path) -> object:
 
     with tempfile.TemporaryDirectory() as target:
         shutil.copy(path.parents[1] / "seeds" / "scan" / "c.png", path.with_name("a.png"))
-        return convert(path.parent, Path(target) / "out", {"spacing": "0.1"}, lambda *_: None)
+        return convert(path.parent, Path(target), {"spacing": "0.1"}, lambda *_: None)
 
 
 def _run(path: Path) -> object:
@@ -137,8 +138,6 @@ def _weights(path: Path) -> object:
         shutil.copy(path, copy / "a.safetensors")
         text = (copy / "manifest.json").read_text(encoding="utf-8")
         old = open_package(copy).weight_files["a.safetensors"]
-        import hashlib
-
         (copy / "manifest.json").write_text(text.replace(old, hashlib.sha256(path.read_bytes()).hexdigest()))
         return open_package(copy).verify()
 
@@ -162,6 +161,9 @@ def _cases(path: Path) -> object:
 
 
 def _events(path: Path) -> object:
+    import application
+
+    application.start()
     from H3DELandmarksPanel.CommandRun import ChildProcess, CommandRun
 
     run = CommandRun([], "python", path.parent, "detection")

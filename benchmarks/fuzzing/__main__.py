@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument(
         "--output", type=Path, default=Path("fuzz-output"), help="where the files go that found a fault"
     )
+    parser.add_argument("--minutes", type=float, help="begin no further input after so long")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)  # what a child process does
     options = parser.parse_args()
     if options.work:

@@ -107,7 +107,7 @@ def tree(rng: random.Random, data: bytes) -> bytes:
     """JSON in which entries are missing, doubled, of another kind, or nested without end."""
     try:
         content = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return some_bytes(rng, data)
     if rng.random() < 0.02:
         return rng.choice(

@@ -18,6 +18,7 @@ from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.formats.versions import read_history
 from H3DELandmarksLib.models import open_package
 from H3DELandmarksLib.models.registry import available_models
+from H3DELandmarksLib.networks import checking
 
 LOCALIZER, SHAPE = "localizer.safetensors", "shape.safetensors"
 
@@ -121,6 +122,7 @@ MANIFESTS = {
 WEIGHTS = {
     "not numbers": every(np.nan),
     "infinite": every(np.inf),
+    "beyond all numbers": every(3e38),
     "missing": lambda t: t[LOCALIZER].pop(next(iter(t[LOCALIZER]))),
     "more": lambda t: t[LOCALIZER].update(more=np.zeros(3, np.float32)),
     "of another shape": lambda t: t[LOCALIZER].update({n: a[..., :1] for n, a in t[LOCALIZER].items()}),
@@ -148,7 +150,8 @@ def test_weights_that_cannot_run_are_refused_before_and_at_detection(changed, ch
         Detector(package, device="cpu")
 
 
-def test_weights_that_lead_beyond_all_numbers_name_the_model(changed):
+def test_weights_that_lead_beyond_all_numbers_name_the_model(changed, monkeypatch):
+    monkeypatch.setattr(checking, "LARGEST_WEIGHT", np.inf)
     detector = Detector(open_package(changed(weights=every(3e38))), device="cpu")
     volume = Volume(np.random.default_rng(0).normal(500, 300, (32, 32, 32)).astype(np.float32), np.diag([2, 2, 2, 1.0]))
     with pytest.raises(ModelPackageError, match="'odd'"):

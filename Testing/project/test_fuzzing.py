@@ -62,7 +62,7 @@ def test_too_much_time_or_memory_is_a_fault(tmp_path, monkeypatch):
     (tmp_path / "seeds" / "odd").mkdir(parents=True)
     (tmp_path / "seeds" / "odd" / "a.txt").write_text("text")
     monkeypatch.setattr(campaign, "MAX_BYTES", 20 * 2**20)
-    monkeypatch.setitem(READERS, "odd", Reader(lambda path: bytes(2**26).count(1), [lambda rng, data: data]))
+    monkeypatch.setitem(READERS, "odd", Reader(lambda path: len(b"x" * 2**26), [lambda rng, data: data]))
     assert "MB" in campaign._try(tmp_path, "odd", 0)["reason"]
     monkeypatch.setattr(campaign, "MAX_SECONDS", -1.0)
     assert campaign._try(tmp_path, "odd", 0)["outcome"] == "fault"

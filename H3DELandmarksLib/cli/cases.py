@@ -220,7 +220,7 @@ def _write_ranking(path: Path, ranking: Ranking) -> None:
         writer = csv.writer(file)
         writer.writerow(RANKING_COLUMNS)
         for place, entry in enumerate(ranking.ranked, 1):
-            writer.writerow([place, csv_text(entry.scan), csv_text(entry.reason)])
+            writer.writerow([place, csv_text(str(entry.scan)), csv_text(entry.reason)])
 
 
 FORMS = ("folder", "mml", "nnlandmark", "zip")

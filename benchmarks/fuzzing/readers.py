@@ -121,12 +121,19 @@ def _model(path: Path) -> None:
 
 def _manifest(path: Path) -> None:
     from H3DELandmarksLib.models import open_package
+    from H3DELandmarksLib.models.card import model_card
+    from H3DELandmarksLib.models.package import package_digest
+    from H3DELandmarksLib.models.sharing import shared_manifest
 
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "toy"
         shutil.copytree(path.parents[1] / "seeds" / "toy", copy)
         shutil.copy(path, copy / "manifest.json")
-        open_package(copy).verify()
+        package = open_package(copy)
+        package.verify()
+        shared_manifest(package)
+        package_digest(package)
+        model_card(package.manifest)
 
 
 def _weights(path: Path) -> object:

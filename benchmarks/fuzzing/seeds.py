@@ -126,8 +126,8 @@ def _write_cases(folder: Path) -> None:
 
 def _write_training(folder: Path) -> None:
     configurations = Path(str(H3DELandmarksResearch.__file__)).parent / "configurations"
-    for name in ("mandibular-molar-phantom", "mouse-skull"):
-        _place(folder, "configuration", f"{name}.json").write_bytes((configurations / f"{name}.json").read_bytes())
+    source = configurations / "mandibular-molar-phantom.json"
+    _place(folder, "configuration", "a.json").write_bytes(source.read_bytes())
     _place(folder, "split", "a.json").write_text('{"train": ["a", "b"], "validation": ["c"], "test": []}')
     from H3DELandmarksLib.training.checkpoints import CHECKPOINT, Checkpoint, TrainingProgress, save_checkpoint
 

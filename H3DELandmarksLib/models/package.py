@@ -25,7 +25,7 @@ from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.formats.lineage import ModelReference
 from H3DELandmarksLib.formats.manifest import Manifest, Stage, upgraded
 from H3DELandmarksLib.formats.reading import FormatError, build, can_validate, parse_json, to_plain
-from H3DELandmarksLib.formats.untrusted_zip import DAMAGED, HARMLESS_BYTES
+from H3DELandmarksLib.formats.untrusted_zip import COMPRESSIONS, DAMAGED, HARMLESS_BYTES
 
 MANIFEST = "manifest.json"
 MODEL_CARD = "model-card.md"
@@ -350,8 +350,7 @@ def _safetensors() -> tuple[Callable, Callable, type[Exception]]:
 
 # How much larger than in a zip file weights may be; random numbers hardly shrink.
 MAX_GROWTH = 20
-# What reading a damaged or hostile folder or zip file raises: UnicodeDecodeError is a ValueError.
-_DAMAGED = (OSError, ValueError, *DAMAGED)
+_DAMAGED = (OSError, *DAMAGED)
 
 
 def _read_member(path: Path, name: str, limit: int) -> bytes:
@@ -377,6 +376,8 @@ def _read_member(path: Path, name: str, limit: int) -> bytes:
             return file.read_bytes()
         with zipfile.ZipFile(path) as archive:
             member = archive.getinfo(_zip_folder(archive) + name)
+            if member.compress_type not in COMPRESSIONS:
+                raise ValueError("it is packed in an unusual way")
             _check_size(path, name, member.file_size, min(limit, HARMLESS_BYTES + MAX_GROWTH * member.compress_size))
             return archive.read(member)
     except (FileNotFoundError, KeyError) as error:

@@ -12,12 +12,16 @@ import pytest
 from safetensors.numpy import load, save
 from tiny_model import write_tiny_package
 
-from H3DELandmarksLib.core.errors import ModelPackageError
+from H3DELandmarksLib.cases import create_project
+from H3DELandmarksLib.cases.archive import add_archive
+from H3DELandmarksLib.core.errors import InputError, ModelPackageError
 from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.formats.versions import read_history
 from H3DELandmarksLib.models import open_package
 from H3DELandmarksLib.models.registry import available_models
+from H3DELandmarksLib.models.sharing import add_shared
 from H3DELandmarksLib.networks import checking
 
 LOCALIZER, SHAPE = "localizer.safetensors", "shape.safetensors"
@@ -194,8 +198,25 @@ def wrong_name(path):
     path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xff"))
 
 
+def unusual(path):
+    """A zip file that is packed as few are."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("manifest.json", "{}")
+
+
+@pytest.mark.parametrize("make", [wrong_name, unusual])
+def test_a_shared_model_and_an_archive_of_cases_are_refused_likewise(tmp_path, make):
+    make(tmp_path / "odd.zip")
+    with pytest.raises(InputError, match="refused"):
+        add_shared(tmp_path / "odd.zip")
+    scheme = LandmarkScheme("s", "1", (LandmarkDefinition("a", ""),))
+    with pytest.raises(InputError, match="refused"):
+        add_archive(create_project(tmp_path / "project", scheme), tmp_path / "odd.zip", lambda *_: None)
+
+
 DAMAGED = {
     "name.zip": wrong_name,
+    "lzma.zip": unusual,
     "empty.zip": lambda path: path.touch(),
     "folder.zip": lambda path: path.mkdir(),
     "torn.zip": lambda path: path.write_bytes(b"PK\x03\x04" + bytes(range(200))),

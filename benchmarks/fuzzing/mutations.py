@@ -162,7 +162,7 @@ def members(rng: random.Random, data: bytes) -> bytes:
         change = tree if content[:1] in (b"{", b"[") else rng.choice((some_bytes, words))
         files[number] = (name, change(rng, content))
     packed = io.BytesIO()
-    with warnings.catch_warnings(), zipfile.ZipFile(packed, "w", rng.choice((0, 8, 8, 12))) as archive:
+    with warnings.catch_warnings(), zipfile.ZipFile(packed, "w", rng.choice((0, 8, 8, 12, 14))) as archive:
         warnings.simplefilter("ignore")
         for name, content in files:
             archive.writestr(name, content)

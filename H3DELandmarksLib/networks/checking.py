@@ -50,11 +50,11 @@ def _check_weights(network: Network, weights: Mapping[str, np.ndarray]) -> None:
     if missing := sorted(expected.keys() - weights.keys()):
         raise ValueError(f"the weights '{missing[0]}' are missing")
     for name, array in weights.items():
-        if array.shape != expected.get(name):
+        if (array.shape or (1,)) != (expected.get(name, (0,)) or (1,)):  # numpy has kept single numbers as lists of one
             raise ValueError(f"the weights '{name[:100]}' are not of the network that the manifest describes")
         largest = np.inf if ".running_" in name else LARGEST_WEIGHT
         # NaN and infinity fail both comparisons, and neither end needs an array of answers.
-        if array.size and not (-largest < array.min() and array.max() < largest):
+        if array.size and not (-largest < float(array.min()) and float(array.max()) < largest):
             raise ValueError(f"the weights '{name}' hold values that cannot be")
 
 

@@ -40,6 +40,8 @@ def unwrapped(value):
     """What Qt sees of a value that comes from Python code."""
     if isinstance(value, Wrapper):
         return value._object
+    if isinstance(value, WrapperClass):
+        return value._class
     if isinstance(value, (list, tuple)):
         return [unwrapped(item) for item in value]
     return value

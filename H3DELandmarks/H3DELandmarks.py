@@ -1,4 +1,4 @@
-"""The Slicer module H3DE Landmarks: finds anatomical landmarks in the volumes of a scene.
+"""The Slicer module Anatomical Landmarks (H3DE): finds anatomical landmarks in the volumes of a scene.
 
 This file wires widgets, parameters and the parts in H3DELandmarksPanel together; H3DELandmarksLib computes. Both are
 imported when they are used first, so that Slicer starts without them.
@@ -22,6 +22,7 @@ from slicer.util import VTKObservationMixin
 
 OWN_PACKAGES = ("H3DELandmarksPanel", "H3DELandmarksLib")
 SECONDS_BETWEEN_POLLS = 0.1
+DOCUMENTATION = "https://github.com/SlicerH3DELandmarks/SlicerH3DELandmarks/blob/main/docs/clinicians.md"
 
 # In a checkout the library lies beside this folder, and Slicer knows this folder only; once packaged they lie together.
 _checkout = Path(__file__).resolve().parent.parent
@@ -34,14 +35,16 @@ class H3DELandmarks(ScriptedLoadableModule):
 
     def __init__(self, parent):
         ScriptedLoadableModule.__init__(self, parent)
-        parent.title = _("H3DE Landmarks")
-        parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        parent.title = _("Anatomical Landmarks (H3DE)")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Quantification")]
         parent.dependencies = []
-        parent.contributors = ["The SlicerH3DELandmarks contributors"]
+        parent.contributors = ["SlicerH3DELandmarks contributors (SlicerH3DELandmarks project)"]
         parent.helpText = _(
-            "Finds anatomical landmarks in CT, cone-beam CT and micro-CT volumes and says how certain each is. "
-            "Results are proposals for an expert to check, not a basis for treatment."
-        )
+            "Finds anatomical landmarks in CT, cone-beam CT and micro-CT volumes and in radiographs, says how certain "
+            "each is, and learns from your corrections. Results are proposals for an expert to check, not a basis for "
+            "treatment: this is not a medical device. For a tutorial by clicks, see the {link_start}documentation"
+            "{link_end}."
+        ).format(link_start=f'<a href="{DOCUMENTATION}">', link_end="</a>")
         parent.acknowledgementText = _("The networks follow H3DE-Net (arXiv:2502.14221).")
         slicer.app.connect("startupCompleted()", self.registerSampleData)
 

@@ -20,7 +20,7 @@ class LearningSections:
             layout: QVBoxLayout that they are put into.
             position: where in the layout.
         """
-        widget = slicer.util.loadUI(panel.resourcePath("UI/Learning.ui"))
+        widget = slicer.util.loadUI(panel.resourcePath("UI/H3DELandmarksLearning.ui"))
         layout.insertWidget(position, widget)
         self.ui = slicer.util.childWidgetVariables(widget)
         context = panel.context

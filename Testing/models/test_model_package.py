@@ -356,7 +356,7 @@ def test_the_user_folder_follows_the_operating_system(tmp_path, monkeypatch, pla
 @pytest.mark.parametrize("is_installed", [False, True], ids=["checkout", "installed beside other extensions"])
 def test_bundled_models_lie_beside_the_library_or_inside_it(tmp_path, is_installed):
     library = tmp_path / "qt-scripted-modules" / "H3DELandmarksLib"
-    shutil.copytree(registry.H3DELandmarksLib.__path__[0], library, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(registry.__file__).parents[1], library, ignore=shutil.ignore_patterns("__pycache__"))
     (library.parent / "Resources" / "Models").mkdir(parents=True)
     if is_installed:
         (library / "Resources" / "Models").mkdir(parents=True)

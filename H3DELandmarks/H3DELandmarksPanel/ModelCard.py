@@ -10,9 +10,9 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.errors import ModelPackageError
 
-PICTURE_WIDTH = 640  # pixels
+PICTURE_WIDTH = 780  # pixels, as wide as the tables of accuracy
 WINDOW_SIZE = (PICTURE_WIDTH + 80, 720)
-LONGEST_LINE = 200  # characters
+LONGEST_LINE = 130  # characters
 SUBSETS = ("test", "held-out")  # cases that a model was measured on
 
 

@@ -74,7 +74,7 @@ def test_an_error_that_nobody_has_measured_is_not_made_up(open_panel, change, ac
     change("# Card", accuracy=accuracy, intended_use="x" * 1000, limitations=["<b>bold</b>\n\n" * 100])
     lines = open_panel().ui.modelFactsLabel.text.splitlines()
     assert lines[1] == "Measured error: not stated." and len(lines) == 3
-    assert all(len(line) < 210 for line in lines) and "<b>bold</b>" in lines[2]
+    assert all(len(line) < 140 for line in lines) and "<b>bold</b>" in lines[2]
 
 
 def test_without_a_model_the_button_is_off(open_panel, models, scene):

@@ -14,6 +14,6 @@ def install():
     return manager.installExtensionFromServer(NAME, False)
 
 
-isThere = install()
-print(f"Extension {NAME}: {'installed' if isThere else 'could not be installed'}", flush=True)
-slicer.util.exit(0 if isThere else 1)
+is_there = install()
+print(f"Extension {NAME}: {'installed' if is_there else 'could not be installed'}", flush=True)
+slicer.util.exit(0 if is_there else 1)

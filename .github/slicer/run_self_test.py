@@ -4,8 +4,8 @@
 
 The open scene is closed. The module may be installed, or lie in the unpacked download beside this file. Detection is
 tried, too; if PyTorch is missing, Slicer asks before it is installed. The report and pictures of the window are written
-into the current folder, or into that of the variable H3DE_SELF_TEST_FOLDER; where H3DE_SELF_TEST_CONSENT is 1, questions
-are answered with yes. Slicer ends with 0 if everything passed.
+into the current folder, or into that of the variable H3DE_SELF_TEST_FOLDER; where H3DE_SELF_TEST_CONSENT is 1,
+questions are answered with yes. Slicer ends with 0 if everything passed.
 """
 
 import logging
@@ -98,8 +98,9 @@ def answer_questions(report):
 
 def play(report):
     """The self-test of the module; then a detection by a click, which installs what is missing."""
-    from H3DELandmarks import H3DELandmarksTest
     from H3DELandmarksPanel import SelfTest
+
+    from H3DELandmarks import H3DELandmarksTest
 
     class Played(H3DELandmarksTest):
         def delayDisplay(self, message, *arguments, **options):

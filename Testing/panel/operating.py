@@ -95,7 +95,9 @@ def activate_row(combo, text):
         combo.view().setCurrentIndex(index)
         QTest.keyClick(combo.view(), Qt.Key.Key_Return)
     else:
-        QTest.mouseClick(combo.view().viewport(), Qt.MouseButton.LeftButton, pos=combo.view().visualRect(index).center())
+        QTest.mouseClick(
+            combo.view().viewport(), Qt.MouseButton.LeftButton, pos=combo.view().visualRect(index).center()
+        )
     slicer.app.processEvents()
 
 

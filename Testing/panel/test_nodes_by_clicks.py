@@ -225,9 +225,7 @@ def test_the_versions_are_those_of_the_chosen_retraining(open_panel, models, tin
         SimpleNamespace(
             folder=tmp_path / model_id,
             record=SimpleNamespace(
-                is_done=True,
-                updated="2026-01-02T03:04:05Z",
-                model=SimpleNamespace(id=model_id, version="2.0.0"),
+                is_done=True, updated="2026-01-02T03:04:05Z", model=SimpleNamespace(id=model_id, version="2.0.0")
             ),
         )
         for model_id in ("beta", "alpha")

@@ -24,6 +24,7 @@ class LearningSections:
         layout.insertWidget(position, widget)
         self.ui = slicer.util.childWidgetVariables(widget)
         context = panel.context
+        self._runOfVersions = None  # folder of the retraining whose model's versions were listed last
         self.cases = CasesSection(self.ui, context, self.onCasesChanged)
         folder = self.cases.folder
         self.check = CheckSection(self.ui, context, folder)
@@ -54,9 +55,11 @@ class LearningSections:
         self.refresh()
 
     def showVersions(self):
-        """List the versions of the model that the chosen retraining belongs to."""
-        if self.promotion.modelId:
-            self.versions.onModelsChanged(self.promotion.modelId)
+        """List the versions of the model that another retraining belongs to, once that one is chosen."""
+        run, before = self.promotion.chosenRun, self._runOfVersions
+        self._runOfVersions = run.folder if run else None
+        if run and run.folder != before:
+            self.versions.onModelsChanged(run.record.model.id)
 
     def onModelsChanged(self):
         """Another version of a model is in use."""

@@ -71,9 +71,9 @@ class PromotionSection:
         return self._runs[index] if 0 <= index < len(self._runs) else None
 
     @property
-    def modelId(self):
-        """Id of the model that the chosen retraining has made a version of, None where none is chosen."""
-        return self._run.record.model.id if self._run else None
+    def chosenRun(self):
+        """The RunFolder of the chosen retraining, None where none is chosen."""
+        return self._run
 
     # What can be done
 

@@ -60,7 +60,8 @@ class CardWindow:
         layout = qt.QVBoxLayout(self._window)
         layout.setContentsMargins(0, 0, 0, 0)
         self.browser = qt.QTextBrowser(self._window)
-        self.browser.openExternalLinks = True
+        self.browser.openLinks = False
+        self.browser.connect("anchorClicked(QUrl)", self._onLink)
         layout.addWidget(self.browser)
         self._window.resize(*WINDOW_SIZE)
 
@@ -78,6 +79,12 @@ class CardWindow:
         self.browser.setHtml(text)
         self._window.show()
         self._window.raise_()
+
+    @staticmethod
+    def _onLink(url):
+        """Open pages of the web; a card of another site can start nothing else."""
+        if url.scheme() in ("http", "https"):
+            qt.QDesktopServices.openUrl(url)
 
 
 def _picture(package, tag):

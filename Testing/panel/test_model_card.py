@@ -4,11 +4,12 @@ import hashlib
 import json
 import shutil
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 import qt
 from operating import add_volume, click
-from PySide6.QtCore import QPoint
+from PySide6.QtCore import QPoint, QUrl
 from PySide6.QtGui import QColor, QImage, QTextDocument
 
 from H3DELandmarksLib.models.registry import bundled_folder
@@ -109,6 +110,17 @@ def test_other_pictures_are_not_shown(open_panel, change, card):
     browser = shown_card(open_panel())
     assert red_pixels(browser) == 0 and "<img" not in browser.html
     assert ("changed or damaged" in browser.plainText) == ("damaged" in card)
+
+
+def test_links_open_pages_of_the_web_only(open_panel, change, monkeypatch):
+    opened = []
+    monkeypatch.setattr(qt, "QDesktopServices", SimpleNamespace(openUrl=opened.append), raising=False)
+    change("[a](https://example.org/a) [b](file:///etc/passwd) [c](ms-settings:x)")
+    browser = shown_card(open_panel())
+    for url in ("https://example.org/a", "file:///etc/passwd", "ms-settings:x"):
+        qt.unwrapped(browser).anchorClicked.emit(QUrl(url))
+    assert [url.toString() for url in opened] == ["https://example.org/a"]
+    assert "passwd" not in browser.plainText and "[b]" not in browser.plainText
 
 
 def test_a_card_that_is_gone_is_told(open_panel, tiny_model):

@@ -32,13 +32,15 @@ from typing import IO, Any
 
 import numpy as np
 
-from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.io.checks import Spacing
+from H3DELandmarksLib.io.scan_folders import FoundScans
 
 log = logging.getLogger(__name__)
 
 READ_VOLUME = "H3DELandmarksLib.io.images:read_volume"
+FIND_SCANS = "H3DELandmarksLib.io.scan_folders:find_scans"
 PATIENCE_S = 20.0
 START_S = 120.0
 _TICK_S = 0.25
@@ -57,9 +59,26 @@ def read_volume(
     """Read a scan in the reader process; arguments, result and errors as of `io.images.read_volume`.
 
     Raises:
-        InputError: also where reading crashed, made no progress or needed too much memory.
+        InputError: also where reading crashed, made no progress, needed too much memory or met an error of another
+            kind.
     """
-    return _SHARED.call(READ_VOLUME, path, spacing, series, as_stored)
+    try:
+        return _SHARED.call(READ_VOLUME, path, spacing, series, as_stored)
+    except (H3DELandmarksError, ImportError):
+        raise
+    except MemoryError as error:
+        raise _too_large(path) from error
+    except Exception as error:
+        raise InputError(f"'{_shown(path)}' cannot be read ({type(error).__name__}): export or copy it again.") from error
+
+
+def find_scans(folder: str | Path, radiographs: bool = False, series: str | None = None) -> FoundScans:
+    """Look through a folder in the reader process; arguments and result as of `io.scan_folders.find_scans`.
+
+    Raises:
+        InputError: looking crashed, made no progress or needed too much memory.
+    """
+    return _SHARED.call(FIND_SCANS, folder, radiographs, series)
 
 
 def start_reader() -> None:
@@ -219,8 +238,12 @@ def _stopped(path: str | Path, seconds: float) -> InputError:
 
 def _crashed(path: str | Path, status: int) -> InputError:
     if hasattr(signal, "SIGKILL") and status == -signal.SIGKILL:  # of the system, when memory runs out
-        return InputError(f"'{_shown(path)}' needs more memory than there is: close other programs or crop the scan.")
+        return _too_large(path)
     return InputError(f"'{_shown(path)}' made reading crash, so it is damaged: export or copy it again.")
+
+
+def _too_large(path: str | Path) -> InputError:
+    return InputError(f"'{_shown(path)}' needs more memory than there is: close other programs or crop the scan.")
 
 
 def _shown(path: str | Path) -> str:

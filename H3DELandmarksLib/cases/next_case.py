@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from H3DELandmarksLib.cases.store import CaseFiles, CaseProject, content_of
-from H3DELandmarksLib.core.errors import Cancelled, H3DELandmarksError, InputError
+from H3DELandmarksLib.core.errors import Cancelled, H3DELandmarksError
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.image_plane import lay_flat, points_on_sheet
 from H3DELandmarksLib.core.landmarks import LandmarkScheme

@@ -192,8 +192,8 @@ class _Given:
         self.series.update((scan.path, scan.series or series) for scan in found.scans)
         self.passed_over += passed_over(found)
         for folder, reason in found.unreadable:
-            error = InputError(f"'{shown(folder)}' {reason}: check the permission to read it.")
-            self.failed.append(ScanResult(scan=shown(folder), ok=False, error=console.failure(error)))
+            locked = InputError(f"'{shown(folder)}' {reason}: check the permission to read it.")
+            self.failed.append(ScanResult(scan=shown(folder), ok=False, error=console.failure(locked)))
 
 
 def _is_folder(path: Path) -> bool:

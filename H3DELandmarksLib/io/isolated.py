@@ -69,7 +69,9 @@ def read_volume(
     except MemoryError as error:
         raise _too_large(path) from error
     except Exception as error:
-        raise InputError(f"'{_shown(path)}' cannot be read ({type(error).__name__}): export or copy it again.") from error
+        raise InputError(
+            f"'{_shown(path)}' cannot be read ({type(error).__name__}): export or copy it again."
+        ) from error
 
 
 def find_scans(folder: str | Path, radiographs: bool = False, series: str | None = None) -> FoundScans:
@@ -93,15 +95,13 @@ class IsolatedReader:
         """Args: seconds without progress after which a small file is given up."""
         self._patience_s = patience_s
         self._lock = threading.Lock()
-        self._process: subprocess.Popen | None = None
-        self._messages: queue.SimpleQueue = queue.SimpleQueue()
+        self._process: _Process | None = None
         self._owner = os.getpid()
-        self._is_ready = False
 
     def start(self, function: str) -> None:
         """Start the process and have it import a function's module, without waiting for it."""
         with self._lock:
-            self._ensure_process(function)
+            self._running(function)
 
     def call(self, function: str, path: str | Path, *arguments: Any) -> Any:
         """Call a function there.
@@ -119,11 +119,12 @@ class IsolatedReader:
             Exception: what the function raises.
         """
         with self._lock:
-            if not self._ensure_process(function):
+            process = self._running(function)
+            if process is None:
                 return _function(function)(path, *arguments)
             try:
-                self._ask((function, os.fsencode(path), arguments, _folder_at_hand(), _level()))
-                kind, value = self._answer(path)
+                process.ask((function, os.fsencode(path), arguments, _folder_at_hand(), _level()))
+                kind, value = process.answer(path, self._patience_s)
             except BaseException:  # also Ctrl-C: what the process is doing is not wanted any more
                 self._end()
                 raise
@@ -136,39 +137,56 @@ class IsolatedReader:
         with self._lock:
             self._end()
 
-    def _ensure_process(self, function: str) -> bool:
-        """Whether there is a process, which is started where there is none; False where this program cannot."""
+    def _running(self, function: str) -> _Process | None:
+        """The process, which is started where there is none; None where this program cannot start one."""
         if self._owner != os.getpid():  # this is the child of a fork, and the process belongs to its parent
             self._process, self._owner = None, os.getpid()
-        if self._process is not None and self._process.poll() is None:
-            return True
+        if self._process is not None and self._process.is_running():
+            return self._process
         self._end()
         if "python" not in Path(sys.executable or "").name.lower():  # embedded, so that it would start another program
-            return False
-        boot = _BOOT.format(path=ascii(sys.path), module=function.partition(":")[0])
+            return None
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", boot],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                pipesize=_PIPE_BYTES,
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-            )
+            self._process = _Process(function.partition(":")[0])
         except OSError as error:
             log.info("No process can be started to read scans (%s).", error)
-            return False
-        self._is_ready, self._messages = False, queue.SimpleQueue()
-        threading.Thread(target=_pump, args=(self._process.stdout, self._messages), daemon=True).start()
-        return True
+        return self._process
 
-    def _ask(self, request: tuple) -> None:
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.end()
+
+
+class _Process:
+    """The other process, and the messages that come from it."""
+
+    def __init__(self, module: str) -> None:
+        """Args: module that it imports at once. Raises OSError where it cannot be started."""
+        self._popen = subprocess.Popen(
+            [sys.executable, "-c", _BOOT.format(path=ascii(sys.path), module=module)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            pipesize=_PIPE_BYTES,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+        assert self._popen.stdin is not None and self._popen.stdout is not None
+        self._requests = self._popen.stdin
+        self._messages: queue.SimpleQueue = queue.SimpleQueue()
+        self._is_ready = False
+        threading.Thread(target=_pump, args=(self._popen.stdout, self._messages), daemon=True).start()
+
+    def is_running(self) -> bool:
+        return self._popen.poll() is None
+
+    def ask(self, request: tuple) -> None:
         with contextlib.suppress(OSError):  # it has ended, which the answer tells
-            _send(self._process.stdin, request)
+            _send(self._requests, request)
 
-    def _answer(self, path: str | Path) -> tuple[str, Any]:
+    def answer(self, path: str | Path, patience_s: float) -> tuple[str, Any]:
         """The kind "returned" or "failed", and the result or the error."""
-        watch = _Watch(self._process.pid, START_S if not self._is_ready else self._patience_s)
+        watch: _Watch | None = _Watch(self._popen.pid, patience_s if self._is_ready else START_S)
         while True:
             try:
                 message = self._messages.get(timeout=_TICK_S)
@@ -177,7 +195,7 @@ class IsolatedReader:
                     raise _stopped(path, watch.limit_s) from None
                 continue
             if message is None:
-                raise _crashed(path, self._process.wait())
+                raise _crashed(path, self._popen.wait())
             kind, value = message
             if kind in ("returned", "failed"):
                 return kind, value
@@ -185,17 +203,15 @@ class IsolatedReader:
                 logging.getLogger(value.name).handle(value)
             elif kind == "size":
                 self._is_ready = True
-                watch = _Watch(self._process.pid, self._patience_s, value)
+                watch = _Watch(self._popen.pid, patience_s, value)
             else:  # "done": what remains is to hand the result over
                 watch = None
 
-    def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-            with contextlib.suppress(OSError):
-                process.stdin.close()
+    def end(self) -> None:
+        self._popen.kill()
+        self._popen.wait()
+        with contextlib.suppress(OSError):
+            self._requests.close()
 
 
 class _Watch:
@@ -283,7 +299,7 @@ def _receive(stream: IO[bytes]) -> Any:
 
 
 def _exactly(stream: IO[bytes], size: int) -> memoryview:
-    data = memoryview(np.empty(size, np.uint8))
+    data = np.empty(size, np.uint8).data
     filled = 0
     while filled < size:
         count = stream.readinto(data[filled:])  # type: ignore[attr-defined]
@@ -346,7 +362,7 @@ def _answered(
         size = sum(_sizes(path))
         _send(answers, ("size", size))
         _limit_memory(size)
-        faulthandler.dump_traceback_later(_ORPHAN_S + size / _READ_PER_S, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(_ORPHAN_S + size / _READ_PER_S, exit=True, file=2)
         result = _function(function)(path, *arguments)
         faulthandler.cancel_dump_traceback_later()
         _send(answers, ("done", None))

@@ -72,7 +72,7 @@ def find_scans(folder: str | Path, radiographs: bool = False, series: str | None
         series: UID, number or description; of DICOM studies only those that have such a series are found, if any has.
 
     Raises:
-        InputError: there is no such folder, or it cannot be looked into.
+        InputError: there is no such folder, or it cannot be read.
     """
     search = _Search(Path(folder), radiographs)
     search.look(search.root, (os.path.realpath(search.root),))
@@ -115,7 +115,7 @@ class _Search:
         try:
             entries = sorted(folder.iterdir())
         except OSError as error:
-            self.unreadable.append((folder, f"cannot be looked into ({error.strerror})"))
+            self.unreadable.append((folder, f"cannot be read ({error.strerror})"))
             return
         for path in entries:
             if path.name.startswith("."):

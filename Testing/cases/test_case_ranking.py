@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -20,7 +19,6 @@ from H3DELandmarksLib.cases.next_case import (
     shape_distances,
 )
 from H3DELandmarksLib.cases.store import content_of
-from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.shape_model import ShapeModel
 

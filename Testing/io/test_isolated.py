@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile_reader import READ_VOLUME
+from hostile_reader import READ_VOLUME, ends, is_running
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
@@ -24,7 +24,7 @@ AFFINE = np.diag([0.5, 0.6, 0.7, 1.0])
 
 @pytest.fixture(scope="module")
 def reader():
-    reader = IsolatedReader(patience_s=1.0)
+    reader = IsolatedReader(patience_s=2.0)
     yield reader
     reader.close()
 
@@ -34,21 +34,6 @@ def scan(tmp_path):
     path = tmp_path / "scan.nrrd"
     write_volume(path, Volume(np.arange(60, dtype=np.int16).reshape(3, 4, 5), AFFINE))
     return path
-
-
-def is_running(pid):
-    """Whether a process is there and has not ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def ends(pid, seconds=5.0):
-    until = time.monotonic() + seconds
-    while is_running(pid) and time.monotonic() < until:
-        time.sleep(0.02)
-    return not is_running(pid)
 
 
 # The same results
@@ -155,7 +140,7 @@ def test_one_process_reads_everything_and_another_follows_when_it_has_ended(read
     first = reader.call(READ_VOLUME, "process")
     assert first != os.getpid() and reader.call(READ_VOLUME, "process") == first
     os.kill(first, signal.SIGTERM)
-    reader._process.wait()
+    assert ends(first)
     assert reader.call(READ_VOLUME, "process") not in (first, os.getpid())
 
 
@@ -184,7 +169,7 @@ def test_the_child_of_a_fork_has_a_process_of_its_own(reader):
 
 PARENT = """
 import sys
-from hostile_reader import READ_VOLUME
+from hostile_reader import READ_VOLUME, ends, is_running
 from H3DELandmarksLib.io.isolated import IsolatedReader
 reader = IsolatedReader()
 print(reader.call(READ_VOLUME, "process"), flush=True)

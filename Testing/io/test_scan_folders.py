@@ -6,25 +6,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pydicom
 import pytest
-from test_dicom import CT, VALUES, image, write_enhanced, write_series
+from dicom_studies import VALUES, image, write_study
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.io.images import read_volume
 from H3DELandmarksLib.io.scan_folders import NO_SCAN, FoundScan, find_scans
 
 links = pytest.mark.skipif(os.name == "nt", reason="links need a privilege")
-
-
-def study(folder: Path, number: int, series: str = "", name="{k:03}.dcm", slices=VALUES) -> Path:
-    """A series of a study of its own, with values of its own."""
-
-    def edit(data, k):
-        data.StudyInstanceUID, data.PatientID, data.SeriesNumber = f"1.2.{number}", f"P{number}", 1
-        data.SeriesDescription = series
-
-    return write_series(folder, slices + number, edit=edit, name=name, series=f"1.2.{number}.{len(series) + 3}")
 
 
 def found(folder, **options):
@@ -49,7 +38,9 @@ def test_files_of_every_kind_in_order_of_their_paths(tmp_path):
 
 
 def test_what_is_no_scan_is_listed_with_the_reason(tmp_path):
-    touch(*(tmp_path / name for name in ("a.nrrd", "part.seg.nrrd", ".hidden.nrrd", ".git/x.nrrd", "notes.txt", "p.png")))
+    touch(
+        *(tmp_path / name for name in ("a.nrrd", "part.seg.nrrd", ".hidden.nrrd", ".git/x.nrrd", "notes.txt", "p.png"))
+    )
     touch(tmp_path / "a.mrk.json", tmp_path / "DICOMDIR")
     assert found(tmp_path) == ["a.nrrd"]
     told = reasons(tmp_path)
@@ -70,9 +61,9 @@ def test_pictures_are_scans_of_models_for_radiographs_unless_detection_drew_them
 
 
 def test_patients_are_told_apart_and_named_after_their_folders(tmp_path):
-    study(tmp_path / "sub-01" / "dicom", 1)
-    study(tmp_path / "sub-02" / "dicom" / "deep", 2, name="IM{k}")
-    study(tmp_path / "sub-03", 3, name="DIR{part}/IM{k}")
+    write_study(tmp_path / "sub-01" / "dicom", 1)
+    write_study(tmp_path / "sub-02" / "dicom" / "deep", 2, name="IM{k}")
+    write_study(tmp_path / "sub-03", 3, name="DIR{part}/IM{k}")
     touch(tmp_path / "sub-04" / "ct.nrrd")
     assert found(tmp_path) == ["sub-01", "sub-02", "sub-03", "sub-04/ct.nrrd"]
     for number in (1, 2, 3):
@@ -84,35 +75,32 @@ def test_patients_are_told_apart_and_named_after_their_folders(tmp_path):
 @pytest.mark.parametrize("name", ["{k}", "DIR{part}/{k}"])
 def test_copies_are_scans_of_their_own(tmp_path, name):
     for folder in ("one", "two"):
-        shutil.copytree(study(tmp_path / "x" / "one", 1, name=name), tmp_path / folder)
+        shutil.copytree(write_study(tmp_path / "x" / "one", 1, name=name), tmp_path / folder)
     assert found(tmp_path) == ["one", "two", "x"]
 
 
 @pytest.mark.parametrize("name", ["{k:03}.dcm", "DIR{part}/{k}", "a/b/{k}"])
 def test_a_folder_with_one_study_is_one_scan(tmp_path, name):
-    study(tmp_path / "patient", 1, name=name)
+    write_study(tmp_path / "patient", 1, name=name)
     assert find_scans(tmp_path / "patient").scans == (FoundScan(tmp_path / "patient"),)
     assert found(tmp_path) == ["."]
 
 
 def test_series_of_one_study_are_one_scan_from_which_reading_chooses(tmp_path):
-    study(tmp_path / "kernel", 1, "kernel")
-    study(tmp_path / "soft", 1, "soft", slices=VALUES[:4])
+    write_study(tmp_path / "kernel", 1, "1", kind="kernel")
+    write_study(tmp_path / "soft", 1, "2", kind="soft", slices=VALUES[:4])
     assert found(tmp_path) == ["."]
 
 
 def test_frames_of_one_file_are_a_scan_of_their_own(tmp_path):
     for number in range(3):
-        path = write_enhanced(tmp_path / f"{number}.dcm", range(len(VALUES)))
-        data = pydicom.dcmread(path)
-        data.StudyInstanceUID = f"1.2.{number}"
-        data.save_as(path)
+        image(VALUES, number).save_as(tmp_path / f"{number}.dcm")
     assert found(tmp_path) == ["0.dcm", "1.dcm", "2.dcm"]
 
 
 def test_a_study_among_others_is_read_by_its_series(tmp_path):
-    study(tmp_path, 1, name="x{part}/A{k}")
-    study(tmp_path / "x0", 2, name="B{k}")
+    write_study(tmp_path, 1, name="x{part}/A{k}")
+    write_study(tmp_path / "x0", 2, name="B{k}")
     touch(tmp_path / "y" / "ct.nrrd")
     scans = find_scans(tmp_path).scans
     assert [scan.path.relative_to(tmp_path).as_posix() for scan in scans] == [".", "x0", "y/ct.nrrd"]
@@ -122,23 +110,23 @@ def test_a_study_among_others_is_read_by_its_series(tmp_path):
 
 
 def test_a_study_that_cannot_be_told_apart_is_named(tmp_path):
-    study(tmp_path, 1, name="A{k}")
-    study(tmp_path, 2, name="B{k}", slices=VALUES[:5])
-    assert find_scans(tmp_path).scans == (FoundScan(tmp_path, "1.2.1.3"),)
-    assert "1.2.2.3" in reasons(tmp_path)["B0"] and "--series" in reasons(tmp_path)["B0"]
+    write_study(tmp_path, 1, name="A{k}")
+    write_study(tmp_path, 2, name="B{k}", slices=VALUES[:5])
+    assert find_scans(tmp_path).scans == (FoundScan(tmp_path, "1.2.1.1"),)
+    assert "1.2.2.1" in reasons(tmp_path)["B0"] and "--series" in reasons(tmp_path)["B0"]
 
 
 def test_a_series_that_is_asked_for_chooses_studies(tmp_path):
-    study(tmp_path / "one", 1, "kernel")
-    study(tmp_path / "one", 1, "soft", name="s{k}")
-    study(tmp_path / "two", 2, "soft")
+    write_study(tmp_path / "one", 1, "1", kind="kernel")
+    write_study(tmp_path / "one", 1, "2", kind="soft", name="s{k}")
+    write_study(tmp_path / "two", 2, "1", kind="soft")
     assert found(tmp_path, series="kernel") == ["one"] and "two" in reasons(tmp_path, series="kernel")
     assert found(tmp_path, series="soft") == ["one", "two"] == found(tmp_path, series="none")
 
 
 def test_every_dicom_file_is_a_radiograph(tmp_path):
     for number in range(3):
-        image(VALUES[0], CT).save_as(tmp_path / f"IM{number}")
+        image(VALUES[0]).save_as(tmp_path / f"IM{number}")
     assert found(tmp_path, radiographs=True) == ["IM0", "IM1", "IM2"]
     for number in range(2):
         (tmp_path / f"IM{number}").unlink()
@@ -146,22 +134,22 @@ def test_every_dicom_file_is_a_radiograph(tmp_path):
 
 
 def test_dicom_without_an_image_is_passed_over(tmp_path):
-    study(tmp_path / "ct", 1)
-    report = image(VALUES[0], CT)
+    write_study(tmp_path / "ct", 1)
+    report = image(VALUES[0])
     del report.Rows, report.Columns, report.PixelData
     report.save_as(tmp_path / "report.dcm")
     assert found(tmp_path) == ["."] and "without an image" in reasons(tmp_path)["report.dcm"]
 
 
 def test_damaged_dicom_files_are_scans_that_fail_unless_they_lie_in_a_series(tmp_path):
-    study(tmp_path / "ct", 1)
+    write_study(tmp_path / "ct", 1)
     touch(tmp_path / "ct" / "bad.dcm", tmp_path / "alone" / "bad.dcm")
     assert found(tmp_path) == ["alone/bad.dcm", "ct"] and "damaged" in reasons(tmp_path)["ct/bad.dcm"]
 
 
 @links
 def test_links_keep_the_names_that_the_user_gave(tmp_path):
-    study(tmp_path / "store" / "0a1b", 1)
+    write_study(tmp_path / "store" / "0a1b", 1)
     touch(tmp_path / "store" / "MD5E-s1--0123.nrrd")
     data = tmp_path / "data"
     for subject in ("sub-01", "sub-02"):

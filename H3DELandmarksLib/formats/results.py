@@ -99,7 +99,8 @@ class DetectionResult:
     Attributes:
         ok: whether every scan succeeded.
         model: that looked for landmarks.
-        scans: in the order in which they were given; those of a folder in the order of their paths.
+        scans: in the order in which they were given; those of a folder in the order of their paths, and
+            folders that cannot be read or hold none last.
         passed_over: what else lies in folders that were given.
     """
 

@@ -24,6 +24,7 @@ DRAWN = b"tEXtSoftware\0H3DELandmarks"
 """In pictures that detection has drawn."""
 
 _MOST_LINKS = 3  # to folders, one within the other
+_DEEPEST = 100
 _TAGS = [
     "SOPInstanceUID",
     "StudyInstanceUID",
@@ -127,8 +128,8 @@ class _Search:
 
     def _look_below(self, folder: Path, places: tuple[str, ...], links: int) -> None:
         real = os.path.realpath(folder)
-        if real in places or links > _MOST_LINKS:
-            self.passed_over.append((folder, "a link that leads in a circle"))
+        if real in places or links > _MOST_LINKS or len(places) > _DEEPEST:
+            self.passed_over.append((folder, "a link in a circle" if len(places) <= _DEEPEST else "too deep"))
             return
         before = self._count()
         self.look(folder, (*places, real), links)
@@ -146,7 +147,7 @@ class _Search:
             self.passed_over.append((path, "a list of DICOM files"))
         elif name.endswith(SEGMENTATIONS):
             self.passed_over.append((path, "a segmentation"))
-        elif path.is_file() and (is_named_dicom or _begins_as_dicom(path)):
+        elif _is_file(path) and (is_named_dicom or _begins_as_dicom(path)):
             self._sort_dicom(path)
         elif name.endswith(PICTURE_EXTENSIONS) and (reason := self._why_no_radiograph(path)):
             self.passed_over.append((path, reason))
@@ -158,7 +159,7 @@ class _Search:
     def _why_no_radiograph(self, path: Path) -> str:
         if not self.radiographs:
             return "a picture, while the model reads volumes"
-        return "drawn by detection" if path.is_file() and DRAWN in _start(path, 1024) else ""
+        return "drawn by detection" if _is_file(path) and DRAWN in _start(path, 1024) else ""
 
     def _sort_dicom(self, path: Path) -> None:
         import pydicom
@@ -181,6 +182,13 @@ class _Search:
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
+    except OSError:
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
     except OSError:
         return False
 

@@ -175,6 +175,12 @@ def test_circles_of_links_end(tmp_path):
     assert "circle" in reasons(tmp_path)["a/up"]
 
 
+def test_folders_may_be_deep_but_not_without_end(tmp_path):
+    touch(tmp_path / Path(*"a" * 50) / "ct.nrrd", tmp_path / Path(*"b" * 600) / "ct.nrrd")
+    assert found(tmp_path) == ["a/" * 50 + "ct.nrrd"]
+    assert list(reasons(tmp_path).values()) == ["too deep"]
+
+
 @pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="Linux")
 def test_odd_things_with_names_of_scans_are_scans_that_fail(tmp_path):
     os.mkfifo(tmp_path / "pipe.nrrd")

@@ -332,8 +332,8 @@ def _serve(module: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both processes; the other one decides
     _die_with_parent()
     importlib.import_module(module)
-    handler = _Forward(answers)
-    logging.getLogger().addHandler(handler)
+    logging.getLogger(_PACKAGE).addHandler(_Forward(answers))  # what other packages warn about says nothing to users
+    logging.getLogger().addHandler(logging.NullHandler())
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             _send(answers, _answered(answers, *_receive(requests)))

@@ -60,6 +60,7 @@ def print_much(path):
     os.write(1, b"more noise")
     os.write(2, b"and more")
     warnings.warn("noise of a library", stacklevel=1)
+    logging.getLogger("pydicom").warning("noise of another library")
     logging.getLogger("H3DELandmarksLib.io.images").warning("'%s' is odd.", path)
     return Volume(np.zeros((2, 2, 2)), np.eye(4))
 

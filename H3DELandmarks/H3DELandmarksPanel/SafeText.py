@@ -3,11 +3,8 @@
 Qt opens what HTML and Markdown name: files, and on Windows other computers.
 """
 
-import base64
 import html
 import re
-
-from H3DELandmarksLib.core.errors import ModelPackageError
 
 # What makes a picture of the brackets behind it, and the name of the picture where it is one of the package.
 _PICTURE = re.compile(r"!+(?=\[)(?P<link>(?P<words>\[[^\]\n]*\])\((?P<name>[\w.-]+)\))?")
@@ -19,21 +16,9 @@ def plainTip(text):
 
 
 def safeCard(package):
-    """The Markdown of a model's card without HTML, and with no pictures but the package's own.
+    """The Markdown of a ModelPackage's card without HTML, and with no pictures but those that its manifest names."""
 
-    Args:
-        package: ModelPackage; its pictures are shown where they have the SHA-256 that the manifest says.
-    """
+    def kept(found):
+        return f"!{found['link']}" if found["name"] in package.picture_files else found["link"] or ""
 
-    def shown(found):
-        name = found["name"]
-        try:
-            data = package.read(name) if name in package.picture_files else None
-        except ModelPackageError:
-            data = None
-        if data is None:
-            return found["link"] or ""
-        kind = "png" if name.endswith(".png") else "jpeg"
-        return f"!{found['words']}(data:image/{kind};base64,{base64.b64encode(data).decode()})"
-
-    return _PICTURE.sub(shown, package.model_card().replace("<", "&lt;"))
+    return _PICTURE.sub(kept, package.model_card().replace("<", "&lt;"))

@@ -8,10 +8,10 @@ file of the user.
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 import stat
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,26 +20,16 @@ import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.io.checks import Spacing, check_scalar_volume, check_spacing, damaged, numbers, unpack
-
-log = logging.getLogger(__name__)
+from H3DELandmarksLib.io.checks import Spacing, check_scalar_volume, check_spacing, damaged, numbers, unpack, warn
 
 _HEADER_BYTES = 2**20
 _MOST_AXES = 10
-_MM = {
-    "mm": 1.0,
-    "millimeter": 1.0,
-    "um": 1e-3,
-    "µm": 1e-3,
-    "μm": 1e-3,
-    "micron": 1e-3,
-    "micrometer": 1e-3,
-    "nm": 1e-6,
-    "nanometer": 1e-6,
-    "cm": 10.0,
-    "centimeter": 10.0,
-    "m": 1000.0,
-    "meter": 1000.0,
+_UNITS = {
+    1.0: "mm millimeter",
+    1e-3: "um µm μm micron micrometer",
+    1e-6: "nm nanometer",
+    10.0: "cm centimeter",
+    1000.0: "m meter",
 }
 
 
@@ -86,13 +76,13 @@ def _head(path: Path) -> bytes:
 
 def _unit_mm(path: Path, unit: str) -> float:
     """How many mm a unit of length is; an empty one is taken for mm."""
-    word = unit.strip().lower().replace("metre", "meter")
-    word = word if word in _MM else word.removesuffix("s")
+    word = unit.strip().lower().replace("metre", "meter").removesuffix("s")
     if not word:
         return 1.0
-    if word not in _MM:
+    mm = next((mm for mm, names in _UNITS.items() if word in names.split()), None)
+    if mm is None:
         raise InputError(f"'{path}' states lengths in the unknown unit '{unit[:20]}': convert it to mm.")
-    return _MM[word]
+    return mm
 
 
 def _beside(path: Path, name: str, detached_extension: str) -> Path:
@@ -105,7 +95,9 @@ def _beside(path: Path, name: str, detached_extension: str) -> Path:
         raise InputError(
             f"'{path}' names another file for its voxels, as only {detached_extension} files may: export it again."
         )
-    beside = path.with_name(Path(name).name) if name and "\0" not in name else path
+    if name.split()[:1] == ["LIST"] or "%" in name:
+        raise InputError(f"'{path}' names several files for its voxels: save it as one file.")
+    beside = path.with_name(Path(name).name) if Path(name).name and "\0" not in name else path
     if Path(name).name != name or "\\" in name or beside == path:
         raise InputError(f"'{path}' names voxels in another folder ('{name[:60]}'): put both files into one folder.")
     try:
@@ -121,18 +113,15 @@ def _beside(path: Path, name: str, detached_extension: str) -> Path:
 def _affine(path: Path, geometry: _Geometry, spacing: Spacing | None) -> np.ndarray:
     """(4, 4) IJK -> LPS mm of what is stated, by the file or by the user."""
     dimension = len(geometry.origin)
-    if geometry.spacing is None and spacing is None:
+    stated = geometry.spacing if spacing is None else np.array(spacing)
+    if stated is None:
         raise InputError(
             f"'{path}' does not state its voxel spacing: give it in mm (command line: --spacing 0.3x0.3x0.5)."
         )
-    lengths = geometry.spacing if spacing is None else np.array(spacing[:dimension])
+    lengths = stated[:dimension]
     check_spacing(path, lengths)
-    if (lengths < 0).any():
-        raise InputError(f"'{path}' has a negative voxel spacing: correct the spacing in the file's header.")
-    if geometry.directions is None:
-        log.warning(
-            "'%s' does not state the directions of its axes: they are taken for left, posterior and superior.", path
-        )
+    if geometry.directions is None and dimension == 3:
+        warn(path, "does not state the directions of its axes: they are taken for left, posterior and superior.")
     affine = np.eye(4)
     directions = np.eye(dimension) if geometry.directions is None else geometry.directions
     with np.errstate(all="ignore"):
@@ -175,13 +164,7 @@ def _decoded(path: Path, voxels: _Voxels, count: int) -> np.ndarray:
             return np.frombuffer(unpacked, voxels.number_type, count, voxels.skipped)
         data: bytes = file.read()
     if voxels.encoding == "text":
-        try:
-            values = np.array(data.replace(b",", b" ").split()[:count], dtype=np.float64)
-        except ValueError as error:
-            raise damaged(path) from error
-        if len(values) < count:
-            raise damaged(path)
-        return values.astype(voxels.number_type)
+        return _of_text(path, data, count).astype(voxels.number_type)
     if voxels.encoding == "hex":
         try:
             data = bytes.fromhex(data.decode("ascii"))
@@ -190,6 +173,19 @@ def _decoded(path: Path, voxels: _Voxels, count: int) -> np.ndarray:
     if len(data) < size:
         raise damaged(path)
     return np.frombuffer(data, voxels.number_type, count, voxels.skipped)
+
+
+def _of_text(path: Path, data: bytes, count: int) -> np.ndarray:
+    """`count` numbers of a text."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)  # NumPy's word for text that is no number
+            values = np.fromstring(data.replace(b",", b" "), np.float64, count, sep=" ")
+    except (ValueError, DeprecationWarning) as error:
+        raise damaged(path) from error
+    if len(values) < count:
+        raise damaged(path)
+    return values
 
 
 def _volume(path: Path, voxels: _Voxels, sizes: Sequence[int], affine: np.ndarray) -> Volume:
@@ -315,10 +311,10 @@ def _nrrd_geometry(path: Path, fields: dict[str, str], spatial: list[int], dimen
     signs = np.array(_NRRD_SPACES.get(space, (1, 1, 1)), float)[:count]
     vectors = _vectors(fields.get("space directions", ""))
     if len(vectors) == dimension:
-        axes = [vectors[k] for k in spatial]
-        if any(axis is None or len(axis) < count for axis in axes):
+        axes = [axis[:count] for k in spatial if (axis := vectors[k]) is not None and len(axis) >= count]
+        if len(axes) < count:
             raise damaged(path)
-        rows = np.array([axis[:count] for axis in axes])
+        rows = np.array(axes)
         units = _quoted(fields.get("space units", ""))
         mm = np.array([_unit_mm(path, unit) for unit in (units + [""] * count)[:count]])
         columns = (rows * signs * mm).T
@@ -329,11 +325,15 @@ def _nrrd_geometry(path: Path, fields: dict[str, str], spatial: list[int], dimen
         if origin is None or len(origin) < count:
             raise damaged(path)
         if space not in _NRRD_SPACES and count == 3:
-            log.warning(
-                "'%s' does not state how its axes lie in the patient: they are taken for left, posterior and superior.",
-                path,
+            warn(
+                path, "does not state how its axes lie in the patient: they are taken for left, posterior and superior."
             )
         return _Geometry(lengths, columns / lengths, np.array(origin[:count]) * signs * mm)
+    if any(name in fields for name in ("axis mins", "axismins", "space origin")):
+        raise InputError(
+            f"'{path}' states its position without the directions of its axes, so that programs place it differently: "
+            "save it again with Slicer."
+        )
     stated = numbers(fields.get("spacings", ""))
     units = _quoted(fields.get("units", ""))
     mm = np.array([_unit_mm(path, (units + [""] * dimension)[k]) for k in spatial])
@@ -429,7 +429,7 @@ def _meta_geometry(path: Path, fields: dict[str, str], dimension: int) -> _Geome
             raise damaged(path)
         return None if text is None else values
 
-    spacing = stated(dimension, "elementspacing")
+    spacing = stated(dimension, "elementspacing", "elementsize")
     origin = stated(dimension, "offset", "position", "origin")
     matrix = stated(dimension**2, "transformmatrix", "rotation", "orientation")
     directions = None

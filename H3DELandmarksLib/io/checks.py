@@ -166,8 +166,16 @@ def _unpacked_by_itk(path: Path, file: BinaryIO, size: int) -> np.ndarray | None
             is_right = (zlib.crc32(view.data), size % 2**32) == struct.unpack("<II", sums)
         else:
             is_right = zlib.adler32(view.data) == struct.unpack(">I", sums[4:])[0]
-        return view.copy() if is_right else None
+        return np.asarray(_Held(image, view)) if is_right else None
     return None
+
+
+class _Held:
+    """The voxels of an image for NumPy, without a copy; the image lives as long as the array."""
+
+    def __init__(self, image: sitk.Image, view: np.ndarray) -> None:
+        self.image = image
+        self.__array_interface__ = {**view.__array_interface__, "data": (view.ctypes.data, False)}
 
 
 def shear(axes: np.ndarray) -> float:

@@ -201,7 +201,7 @@ def _dataset(path: Path, pixels: bool = False) -> Any:
     """A file's attributes, without its pixels unless they are asked for."""
     pydicom = _pydicom()
     try:
-        _check_deflated(path, pydicom)
+        _check_deflated(path)
         return pydicom.dcmread(path, stop_before_pixels=not pixels, force=True)
     except H3DELandmarksError:
         raise
@@ -209,14 +209,19 @@ def _dataset(path: Path, pixels: bool = False) -> Any:
         raise damaged(path) from error
 
 
-def _check_deflated(path: Path, pydicom: Any) -> None:
+def _check_deflated(path: Path) -> None:
+    """Refuse a deflated file that grows without end; the elements before its deflated part say whether it is one."""
     with path.open("rb") as file:
-        if file.read(132)[128:] != b"DICM":
+        file.seek(132)
+        is_deflated = False
+        while (head := file.read(8))[:2] == b"\2\0":
+            length = int.from_bytes(file.read(4) if head[4:6] == b"OB" else head[6:], "little")
+            end = file.tell() + length
+            is_deflated |= head[2:4] == b"\x10\0" and file.read(22) == _DEFLATED.encode()
+            file.seek(end)
+        if not is_deflated:
             return
-        meta = pydicom.filereader.read_file_meta_info(path)
-        if meta.get("TransferSyntaxUID") != _DEFLATED:
-            return
-        file.seek(144 + int(meta.get("FileMetaInformationGroupLength", 0)))
+        file.seek(-len(head), os.SEEK_CUR)
         data = file.read()
     stream, packed, total = zlib.decompressobj(-15), len(data), 0
     while data and not stream.eof:
@@ -282,8 +287,8 @@ def _frame(path: Path, data: Any, shared: list[Any], index: int, count: int) -> 
         check_spacing(path, pixel)
     thickness = one("SliceThickness", 0)
     slope, intercept = one("RescaleSlope", 1), one("RescaleIntercept", 0)
-    if not (math.isfinite(slope) and slope != 0 and math.isfinite(intercept)):
-        raise InputError(f"'{path}' states a rescale slope of {slope:g}: export the series again.")
+    if not (0 < abs(slope) < 1e9 and abs(intercept) < 1e9):
+        raise InputError(f"'{path}' states the rescale {slope:g} and {intercept:g}: export the series again.")
     kinds = {str(word).upper() for word in np.atleast_1d(data.get("ImageType", ""))}
     return Frame(
         path=path,
@@ -555,7 +560,8 @@ def _stored(path: Path, data: Any) -> np.ndarray:
     try:
         syntax = data.file_meta.get("TransferSyntaxUID", _NATIVE[0])
         data.file_meta.TransferSyntaxUID = syntax
-        array = data.pixel_array if syntax in _NATIVE else _decoded(data)
+        array = None if syntax in _NATIVE else _decoded(data)
+        array = data.pixel_array if array is None else array
         array = np.reshape(array, (int(data.get("NumberOfFrames") or 1), int(data.Rows), int(data.Columns)))
         return _used_bits(data, array) if syntax in _NATIVE else array
     except Exception as error:  # of any kind, since files are hostile
@@ -572,8 +578,8 @@ def _used_bits(data: Any, array: np.ndarray) -> np.ndarray:
     return (array << (bits - 1 - high)) >> (bits - stored)
 
 
-def _decoded(data: Any) -> np.ndarray:
-    """Stored values of a compressed file: ITK decodes a copy without rescale, which it would apply."""
+def _decoded(data: Any) -> np.ndarray | None:
+    """Stored values of a compressed file; ITK decodes a copy without rescale, which it would apply. None if it can't."""
     pydicom = _pydicom()
     copy = pydicom.dataset.FileDataset("", {}, file_meta=data.file_meta, preamble=b"\0" * 128)
     copy.update(data.group_dataset(0x0028))
@@ -584,4 +590,7 @@ def _decoded(data: Any) -> np.ndarray:
     with tempfile.TemporaryDirectory(prefix="h3de-") as folder:
         path = Path(folder, "slice.dcm")
         copy.save_as(path)
-        return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+        try:
+            return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+        except RuntimeError:
+            return None

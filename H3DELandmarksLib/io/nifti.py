@@ -181,8 +181,11 @@ def _scaled(array: np.ndarray, header: NiftiHeader) -> np.ndarray:
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
     if (header.slope, header.intercept) == (1.0, 0.0):
         return native
-    wide = np.float32 if native.dtype.itemsize <= 2 or native.dtype == np.float32 else np.float64
-    return native.astype(wide) * header.slope + header.intercept
+    wide = "f4" if native.dtype.itemsize <= 2 or native.dtype == np.float32 else "f8"
+    scaled: np.ndarray = native.astype(wide)
+    scaled *= header.slope
+    scaled += header.intercept
+    return scaled
 
 
 def _affine(path: Path, header: NiftiHeader, spacing: Spacing | None) -> np.ndarray:

@@ -21,7 +21,9 @@ from H3DELandmarksLib.core.image_plane import lay_flat, points_on_sheet
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.formats.case_record import ImageContent
-from H3DELandmarksLib.io.images import DICOM_EXTENSIONS, READABLE_EXTENSIONS, read_volume
+from H3DELandmarksLib.io.checks import Spacing
+from H3DELandmarksLib.io.dicom import is_dicom
+from H3DELandmarksLib.io.images import READABLE_EXTENSIONS, read_volume
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.core.geometry import Volume
@@ -52,12 +54,12 @@ def scans_in(folder: Path, radiographs: bool = False) -> list[Path]:
     except OSError as error:
         raise InputError(f"The folder '{folder}' cannot be read ({error.strerror}): check the path.") from error
     files = [path for path in entries if path.is_file() and _may_be_scan(path)]
-    found = files if radiographs else [path for path in files if not _is_dicom(path)]
+    found = files if radiographs else [path for path in files if not is_dicom(path)]
     if len(found) < len(files):
         found.append(folder)
     for path in entries:
         if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.is_file() and _is_dicom(file))
+            inside = sorted(file for file in path.iterdir() if file.is_file() and is_dicom(file))
             found += inside if radiographs else [path] if inside else []
     if not found:
         raise InputError(
@@ -68,17 +70,7 @@ def scans_in(folder: Path, radiographs: bool = False) -> list[Path]:
 
 def _may_be_scan(path: Path) -> bool:
     name = path.name.lower()
-    return not name.endswith(SEGMENTATIONS) and (name.endswith(READABLE_EXTENSIONS) or _is_dicom(path))
-
-
-def _is_dicom(path: Path) -> bool:
-    if path.name.lower().endswith(DICOM_EXTENSIONS):
-        return True
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
+    return not name.endswith(SEGMENTATIONS) and (name.endswith(READABLE_EXTENSIONS) or is_dicom(path))
 
 
 @dataclass(frozen=True)
@@ -152,7 +144,8 @@ def rank_scans(
     project: CaseProject | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
-    pixel_size: tuple[float, float] | None = None,
+    spacing: Spacing | None = None,
+    series: str | None = None,
 ) -> Ranking:
     """Put scans in order.
 
@@ -162,7 +155,7 @@ def rank_scans(
         project: whose scans are left out, and whose cases count as known.
         progress: receives the fraction done and the name of the scan at hand.
         cancelled: asked between steps; True ends the work.
-        pixel_size: mm, of radiographs that do not state it.
+        spacing, series: as for `io.images.read_volume`, where files do not state it and folders hold several series.
 
     Raises:
         Cancelled: `cancelled` said so.
@@ -174,7 +167,7 @@ def rank_scans(
     for number, scan in enumerate(scans):
         report(number / len(scans), scan.name)
         try:
-            volume = read_volume(scan, pixel_size)
+            volume = read_volume(scan, spacing, series)
             case = None if project is None else project.find(volume)
             if case is None:
                 within = _progress_within(report, number, len(scans), scan.name)

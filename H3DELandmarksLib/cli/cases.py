@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from H3DELandmarksLib.cli.console import Console, add_engine, add_json, add_progress
-from H3DELandmarksLib.cli.detect import load_detector, pixel_size
+from H3DELandmarksLib.cli.detect import add_reading, load_detector
 from H3DELandmarksLib.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -150,12 +150,7 @@ def add_next_case_action(actions: argparse._SubParsersAction) -> None:
     )
     action.add_argument("--cases", metavar="PROJECT", help="leave out its scans, and count its cases as known")
     action.add_argument("--output", required=True, metavar="FILE", help="table (.csv), the first scan first")
-    action.add_argument(
-        "--spacing",
-        type=pixel_size,
-        metavar="MM",
-        help="width and height of a pixel in mm, where the radiographs' files do not state it",
-    )
+    add_reading(action)
     action.set_defaults(run=rank)
     add_engine(action)
     add_json(action)
@@ -173,7 +168,7 @@ def rank(options: argparse.Namespace, console: Console) -> bool:
     detector = load_detector(options.model, options.device, options.backend, options.precision)
     scans = scans_in(Path(options.folder), detector.is_2d)
     with console.task("rank") as progress:
-        ranking = rank_scans(scans, detector, project, progress, None, options.spacing)
+        ranking = rank_scans(scans, detector, project, progress, None, options.spacing, options.series)
     _write_ranking(output, ranking)
     for scan, sentence in ranking.unreadable:
         console.warn(sentence if str(scan) in sentence else f"{scan}: {sentence}")
@@ -253,6 +248,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="points that lie as proposed were looked at and accepted; else they count as not reviewed",
     )
     add.add_argument("--subject", metavar="CASE", help="id of another case of the same subject")
+    add_reading(add)
     _add_origin(add)
 
     listing = add_action(actions, "list", "cases with their states", list_cases)
@@ -313,7 +309,8 @@ def add_case(options: argparse.Namespace, console: Console) -> bool:
     landmarks, left_out = landmarks_from_sets(project.scheme, corrected, proposed, reviewed)
     if left_out:
         console.warn(f"{left_out} points were left out, because the scheme has no landmarks of their names.")
-    added = project.add(read_volume(options.scan), landmarks, _model(options), options.subject)
+    volume = read_volume(options.scan, options.spacing, options.series)
+    added = project.add(volume, landmarks, _model(options), options.subject)
     read_index(project)
     what = "new" if added.is_new_case else "reviewed again" if added.is_new_revision else "known already"
     console.say(f"{added.case} (revision {added.revision}): {what}")

@@ -44,6 +44,7 @@ class Console:
         self._for_programs = json_wanted or self._as_lines
         self._bar = progress == "auto" and sys.stderr.isatty()
         self._current: str | None = None
+        self._warnings: list[dict[str, str | None]] = []
         self.log_folder = Path(tempfile.gettempdir())
 
     def say(self, text: str) -> None:
@@ -52,14 +53,16 @@ class Console:
             print(text)
 
     def document(self, content: dict[str, Any]) -> None:
-        """Print the result for programs; nothing where a person reads. NaN becomes null."""
+        """Print the result for programs, with all warnings so far; nothing where a person reads. NaN becomes null."""
+        content = {**content, "warnings": self._warnings} if self._warnings else content
         if self._as_lines:
             self._line(event="result", **content)
         elif self._for_programs:
             print(json.dumps(plain(content), indent=2, allow_nan=False))
 
     def warn(self, message: str) -> None:
-        """Tell about something that does not stop the work."""
+        """Tell about something that does not stop the work; `document` lists it again."""
+        self._warnings.append({"scan": self._current, "message": message})
         print(message, file=sys.stderr)
         if self._as_lines:
             self._line(event="warning", scan=self._current, message=message)

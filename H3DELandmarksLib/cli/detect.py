@@ -38,10 +38,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("scans", metavar="SCAN", nargs="+", help="NRRD, NIfTI, MetaImage, picture, DICOM or folder")
     add_model(parser, "--model", required=True)
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
-    add_spacing(parser)
-    parser.add_argument(
-        "--series", metavar="UID", help="UID, number or description of the series to read, where a folder holds several"
-    )
+    add_reading(parser)
     parser.add_argument("--picture", action="store_true", help="also draw each result")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace point lists even where a person has edited them"
@@ -53,14 +50,17 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
-def add_spacing(parser: argparse.ArgumentParser) -> None:
-    """``--spacing``."""
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """``--spacing`` and ``--series``: what reading scans needs to be told."""
     parser.add_argument(
         "--spacing",
         type=spacing_mm,
         metavar="MM",
         help="where files state it wrongly or not at all: width and height of a pixel in mm, as 0.1 or 0.1x0.12, and "
         "for scans the distance of slices, as 0.4x0.4x0.8",
+    )
+    parser.add_argument(
+        "--series", metavar="UID", help="UID, number or description of the series to read, where a folder holds several"
     )
 
 

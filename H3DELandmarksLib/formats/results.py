@@ -2,7 +2,8 @@
 
 `DetectionResult` is printed by ``detect``, one `ScanResult` of `MeasuredLandmark` by ``demo``, a list of
 `VersionResult` by ``models versions``, a `formats.comparison.Comparison` by ``models compare``. Every document also has
-``ok``, false where something could not be done, and then ``error`` or ``errors``, one sentence each. Positions are LPS
+``ok``, false where something could not be done, and then ``error`` or ``errors``, one sentence each; where something
+is to be looked at, ``warnings`` of `Warned`. Positions are LPS
 mm; what nobody states is null.
 """
 
@@ -83,6 +84,20 @@ class ModelName:
     __pydantic_config__ = STRICT
 
 
+@dataclass(frozen=True)
+class Warned:
+    """What a user should know of a result.
+
+    Attributes:
+        scan: name of its results; None where it is about something else.
+        message: one sentence.
+    """
+
+    scan: str | None
+    message: str
+    __pydantic_config__ = STRICT
+
+
 @dataclass(frozen=True, kw_only=True)
 class DetectionResult:
     """The document of ``detect --json``.
@@ -91,6 +106,7 @@ class DetectionResult:
         ok: whether every scan succeeded.
         model: that looked for landmarks.
         scans: in the order in which they were given.
+        warnings: in the order in which they were told.
     """
 
     format: Literal["h3delandmarks-detection"] = "h3delandmarks-detection"
@@ -98,6 +114,7 @@ class DetectionResult:
     ok: bool
     model: ModelName
     scans: tuple[ScanResult, ...]
+    warnings: tuple[Warned, ...] = ()
     __pydantic_config__ = STRICT
 
 

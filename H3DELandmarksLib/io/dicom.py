@@ -95,13 +95,14 @@ class Frame:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file begins, or is called, as DICOM files are; a DICOMDIR is none of them."""
+    """Whether a file is called, or begins, as DICOM files are; a DICOMDIR is none of them."""
+    if path.name.lower().endswith(DICOM_EXTENSIONS):
+        return True
     try:
         with path.open("rb") as file:
-            begins = file.read(132)[128:] == b"DICM"
+            return file.read(132)[128:] == b"DICM" and path.name.upper() != "DICOMDIR"
     except OSError:
         return False
-    return (begins or path.name.lower().endswith(DICOM_EXTENSIONS)) and path.name.upper() != "DICOMDIR"
 
 
 def read_file(path: Path, spacing: Spacing | None = None) -> Volume:
@@ -579,7 +580,7 @@ def _used_bits(data: Any, array: np.ndarray) -> np.ndarray:
 
 
 def _decoded(data: Any) -> np.ndarray | None:
-    """Stored values of a compressed file; ITK decodes a copy without rescale, which it would apply. None if it can't."""
+    """Stored values of a compressed file: ITK decodes a copy without rescale, which it would apply, or gives None."""
     pydicom = _pydicom()
     copy = pydicom.dataset.FileDataset("", {}, file_meta=data.file_meta, preamble=b"\0" * 128)
     copy.update(data.group_dataset(0x0028))

@@ -63,7 +63,7 @@ class IntensityMapping:
 
 AT_MOST_AIR = -500
 """A window that begins below is one of Hounsfield units: those of air and water are -1000 and 0."""
-_LEAST_SHARE, _LEAST_TISSUE = 0.02, 3.0
+_LEAST_SHARE, _LEAST_TISSUE = 0.02, 2.0
 _NARROWEST, _HIGHEST = 256, 10_000
 
 
@@ -74,9 +74,10 @@ def _offset_of(sample: np.ndarray) -> float:
     def share(low: float, high: float) -> float:
         return np.count_nonzero((sample >= low) & (sample < high)) / sample.size
 
-    air, between, tissue = share(0, 200), share(350, 850), share(900, 1200)
+    air, between, tissue = share(0, 200), share(350, 750), share(900, 1200)
     if lowest >= 0 and min(air, tissue) >= _LEAST_SHARE and tissue >= _LEAST_TISSUE * between:
-        offset = 1024.0 if np.median(sample[sample < 200]) >= 12 else 1000.0
+        above = sample[(sample > lowest) & (sample < 200)]
+        offset = 1000.0 if above.size and np.median(above) < 12 else 1024.0
         logger.warning("The scan's values are those of a CT with %g added: %g is subtracted.", offset, offset)
         return offset
     if lowest >= 0 or highest - lowest < _NARROWEST or np.percentile(sample, 99) > _HIGHEST:

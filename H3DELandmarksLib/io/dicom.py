@@ -58,7 +58,7 @@ class Frame:
         axes: (3, 2) unit vectors along a row and along a column, None where they are not stated.
         pixel: width and height in mm, None where they are not stated.
         thickness: mm, None where it is not stated.
-        slope, intercept: value = slope * stored + intercept.
+        rescale: slope and intercept of value = slope * stored + intercept, None where they are not stated.
         is_scout: whether the file calls itself one.
     """
 
@@ -74,8 +74,7 @@ class Frame:
     axes: np.ndarray | None
     pixel: tuple[float, float] | None
     thickness: float | None
-    slope: float
-    intercept: float
+    rescale: tuple[float, float] | None
     is_scout: bool
 
     def fits(self, other: Frame) -> bool:
@@ -89,6 +88,7 @@ class Frame:
         return (
             self.shape == other.shape
             and (self.position is None) == (other.position is None)
+            and (self.rescale is None) == (other.rescale is None)
             and same(self.axes, other.axes, _SAME_AXIS)
             and same(self.pixel, other.pixel, _SAME_SIZE * (self.pixel or (0.0,))[0])
         )
@@ -249,7 +249,9 @@ def _frames(path: Path, data: Any) -> list[Frame]:
         count = int(data.get("NumberOfFrames") or 1)
         if not 1 <= count <= 65536:
             raise damaged(path)
-        check_scalar_volume(path, (int(data.Columns), int(data.Rows), count), int(data.get("SamplesPerPixel", 1)))
+        is_palette = str(data.get("PhotometricInterpretation", "")).startswith("PALETTE")
+        components = 3 if is_palette else int(data.get("SamplesPerPixel", 1))
+        check_scalar_volume(path, (int(data.Columns), int(data.Rows), count), components)
         bits = int(data.get("BitsAllocated", 16))
         check_unpacked_size(path, path.stat().st_size, int(data.Columns) * int(data.Rows) * count * bits // 8)
         shared = _items(data.get("SharedFunctionalGroupsSequence"), 0)
@@ -274,9 +276,6 @@ def _frame(path: Path, data: Any, shared: list[Any], index: int, count: int) -> 
     def stated(name: str, length: int) -> list[float] | None:
         return next((v for place in places if (v := _numbers(place.get(name), length)) is not None), None)
 
-    def one(name: str, default: float) -> float:
-        return (stated(name, 1) or [default])[0]
-
     orientation = stated("ImageOrientationPatient", 6)
     axes = None if orientation is None else _axes(path, orientation)
     position = stated("ImagePositionPatient", 3)
@@ -286,10 +285,11 @@ def _frame(path: Path, data: Any, shared: list[Any], index: int, count: int) -> 
     pixel = next((v for name in names if (v := stated(name, 2)) is not None), None)
     if pixel is not None:
         check_spacing(path, pixel)
-    thickness = one("SliceThickness", 0)
-    slope, intercept = one("RescaleSlope", 1), one("RescaleIntercept", 0)
-    if not (0 < abs(slope) < 1e9 and abs(intercept) < 1e9):
-        raise InputError(f"'{path}' states the rescale {slope:g} and {intercept:g}: export the series again.")
+    (thickness,) = stated("SliceThickness", 1) or [0.0]
+    slope, intercept = stated("RescaleSlope", 1), stated("RescaleIntercept", 1)
+    rescale = None if slope is None and intercept is None else ((slope or [1.0])[0], (intercept or [0.0])[0])
+    if rescale is not None and not (0 < abs(rescale[0]) < 1e9 and abs(rescale[1]) < 1e9):
+        raise InputError(f"'{path}' states the rescale {rescale}, which cannot be: export the series again.")
     kinds = {str(word).upper() for word in np.atleast_1d(data.get("ImageType", ""))}
     return Frame(
         path=path,
@@ -304,8 +304,7 @@ def _frame(path: Path, data: Any, shared: list[Any], index: int, count: int) -> 
         axes=axes,
         pixel=None if pixel is None else (pixel[1], pixel[0]),
         thickness=thickness if 0 < thickness < math.inf else None,
-        slope=slope,
-        intercept=intercept,
+        rescale=rescale,
         is_scout=bool(kinds & {"LOCALIZER", "SCOUT"}),
     )
 
@@ -505,17 +504,17 @@ def _values(source: Path, frames: Sequence[Frame]) -> np.ndarray:
 
 def _rescaled(planes: Sequence[np.ndarray], frames: Sequence[Frame]) -> np.ndarray:
     """(slices, rows, columns); whole numbers stay whole."""
-    rescales = {(frame.slope, frame.intercept) for frame in frames}
-    if rescales == {(1.0, 0.0)}:
+    rescales = [frame.rescale or (1.0, 0.0) for frame in frames]
+    if set(rescales) == {(1.0, 0.0)}:
         return np.stack(planes)
     kind: type[np.generic] = np.float32
     wide: type[np.generic] = np.float64
     if all(float(x).is_integer() for pair in rescales for x in pair) and all(p.dtype.kind in "iu" for p in planes):
-        ends = [e * f.slope + f.intercept for p, f in zip(planes, frames) for e in (int(p.min()), int(p.max()))]
+        ends = [end * slope + b for p, (slope, b) in zip(planes, rescales) for end in (int(p.min()), int(p.max()))]
         kind, wide = np.int16 if min(ends) >= -(2**15) and max(ends) < 2**15 else np.int32, np.int64
     result = np.empty((len(planes), *planes[0].shape), kind)
-    for k, (plane, frame) in enumerate(zip(planes, frames)):
-        result[k] = plane.astype(wide) * frame.slope + frame.intercept
+    for k, (plane, (slope, intercept)) in enumerate(zip(planes, rescales)):
+        result[k] = plane.astype(wide) * slope + intercept
     return result
 
 
@@ -563,6 +562,7 @@ def _stored(path: Path, data: Any) -> np.ndarray:
         data.file_meta.TransferSyntaxUID = syntax
         array = None if syntax in _NATIVE else _decoded(data)
         array = data.pixel_array if array is None else array
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
         array = np.reshape(array, (int(data.get("NumberOfFrames") or 1), int(data.Rows), int(data.Columns)))
         return _used_bits(data, array) if syntax in _NATIVE else array
     except Exception as error:  # of any kind, since files are hostile

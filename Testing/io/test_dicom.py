@@ -414,6 +414,43 @@ def test_every_transfer_syntax_gives_the_plain_series(tmp_path, syntax):
     assert_is_plain(read_volume(write_series(tmp_path, edit=edit)))
 
 
+def test_big_endian_values_are_native_once_read(tmp_path):
+    for k, path in enumerate(sorted(write_series(tmp_path).iterdir())):
+        little = pydicom.dcmread(path)
+        little.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRBigEndian
+        meta = {"file_meta": little.file_meta, "preamble": b"\0" * 128}
+        big = FileDataset("", Dataset(), is_implicit_VR=False, is_little_endian=False, **meta)
+        big.update(little)
+        big.add_new("PixelData", "OW", VALUES[k].astype(">i2").tobytes())
+        big.save_as(path)
+    volume = read_volume(tmp_path)
+    assert_is_plain(volume)
+    assert volume.array.dtype == np.int16 and volume.array.dtype.isnative
+
+
+def test_indices_of_a_palette_are_no_values(tmp_path):
+    def edit(data, k):
+        data.PhotometricInterpretation = "PALETTE COLOR"
+
+    with pytest.raises(InputError, match="color"):
+        read_volume(write_series(tmp_path, edit=edit))
+
+
+def test_a_rescale_that_only_some_slices_state_is_never_assumed_for_the_others(tmp_path, caplog):
+    def stated_from(first):
+        def edit(data, k):
+            if k >= first:
+                data.RescaleSlope, data.RescaleIntercept = 1, -1024
+
+        return edit
+
+    volume = read_volume(write_series(tmp_path / "a", edit=stated_from(1)))
+    np.testing.assert_array_equal(volume.array, VALUES[1:].transpose(2, 1, 0) - 1024)
+    assert "000.dcm" in caplog.text
+    with pytest.raises(InputError, match="do not all state"):
+        read_volume(write_series(tmp_path / "b", edit=stated_from(4)))
+
+
 def test_slices_without_a_preamble_are_read(tmp_path):
     write_series(tmp_path)
     for path in tmp_path.iterdir():

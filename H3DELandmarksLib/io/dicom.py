@@ -41,6 +41,7 @@ _MOST_MISSING = 3
 _MOST_STRAY = 3
 _MOST_KINDS = 16
 _MOST_FILES = 200_000
+_MOST_FRAMES = 8192  # of a file
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", _DEFLATED)
 
@@ -247,7 +248,7 @@ def _frames(path: Path, data: Any) -> list[Frame]:
                 raise damaged(path)
             return []
         count = int(data.get("NumberOfFrames") or 1)
-        if not 1 <= count <= 65536:
+        if not 1 <= count <= _MOST_FRAMES:
             raise damaged(path)
         is_palette = str(data.get("PhotometricInterpretation", "")).startswith("PALETTE")
         components = 3 if is_palette else int(data.get("SamplesPerPixel", 1))
@@ -298,7 +299,7 @@ def _frame(path: Path, data: Any, shared: list[Any], index: int, count: int) -> 
         number=str(data.get("SeriesNumber", "") or ""),
         description=str(data.get("SeriesDescription", "") or ""),
         instance=f"{data.get('SOPInstanceUID', path)}/{index}/{position}",
-        order=int(data.get("InstanceNumber") or 0) * 65536 + index,
+        order=int(data.get("InstanceNumber") or 0) * _MOST_FRAMES + index,
         shape=(int(data.Rows), int(data.Columns)),
         position=None if position is None else np.array(position),
         axes=axes,

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -31,6 +32,9 @@ _UNITS = {
     10.0: "cm centimeter",
     1000.0: "m meter",
 }
+
+
+Key = TypeVar("Key", float, str)
 
 
 @dataclass(frozen=True)
@@ -74,12 +78,17 @@ def _head(path: Path) -> bytes:
         return file.read(_HEADER_BYTES)
 
 
+def _key_of(names: dict[Key, str], word: str) -> Key | None:
+    """The key whose names hold a word."""
+    return next((key for key, words in names.items() if word in words.split()), None)
+
+
 def _unit_mm(path: Path, unit: str) -> float:
     """How many mm a unit of length is; an empty one is taken for mm."""
     word = unit.strip().lower().replace("metre", "meter").removesuffix("s")
     if not word:
         return 1.0
-    mm = next((mm for mm, names in _UNITS.items() if word in names.split()), None)
+    mm = _key_of(_UNITS, word)
     if mm is None:
         raise InputError(f"'{path}' states lengths in the unknown unit '{unit[:20]}': convert it to mm.")
     return mm
@@ -132,15 +141,13 @@ def _affine(path: Path, geometry: _Geometry, spacing: Spacing | None) -> np.ndar
     return affine
 
 
-def _read_voxels(path: Path, voxels: _Voxels, shape: tuple[int, ...]) -> np.ndarray:
-    """Values of `shape`, the first index fastest."""
+def _read_voxels(path: Path, voxels: _Voxels, sizes: Sequence[int]) -> np.ndarray:
+    """Values of three axes, the first index fastest; the sizes may be fewer, or more than three where they are 1."""
+    shape = (*sizes, 1, 1)[:3]
     count = math.prod(shape)
     size = count * voxels.number_type.itemsize
     length = voxels.file.stat().st_size
-    if voxels.encoding in ("text", "hex"):
-        if length - voxels.offset < count:
-            raise damaged(path)
-    elif voxels.encoding == "raw" and length - max(voxels.offset, 0) < size:
+    if voxels.encoding in ("text", "hex") and length - voxels.offset < count:
         raise damaged(path)
     if voxels.encoding == "raw" and not voxels.lines:
         offset = length - size if min(voxels.offset, voxels.skipped) < 0 else voxels.offset + voxels.skipped
@@ -188,10 +195,6 @@ def _of_text(path: Path, data: bytes, count: int) -> np.ndarray:
     return values
 
 
-def _volume(path: Path, voxels: _Voxels, sizes: Sequence[int], affine: np.ndarray) -> Volume:
-    return Volume(_read_voxels(path, voxels, (*sizes, 1, 1)[:3]), affine)
-
-
 def _integers(path: Path, text: str | None, count: int) -> list[int]:
     """`count` whole numbers."""
     words = (text or "").replace(",", " ").split()
@@ -218,17 +221,7 @@ _NRRD_TYPES = {
     "f4": ("float",),
     "f8": ("double",),
 }
-_NRRD_ENCODINGS = {
-    "raw": "raw",
-    "txt": "text",
-    "text": "text",
-    "ascii": "text",
-    "hex": "hex",
-    "gz": "deflate",
-    "gzip": "deflate",
-    "bz2": "bzip2",
-    "bzip2": "bzip2",
-}
+_NRRD_ENCODINGS = {"raw": "raw", "text": "txt text ascii", "hex": "hex", "deflate": "gz gzip", "bzip2": "bz2 bzip2"}
 _VECTOR_KINDS = ("vector", "color", "list", "matrix", "complex", "normal", "gradient", "quaternion", "point", "scalar")
 # Signs that turn world coordinates into LPS; spaces without a relation to the patient are taken as LPS.
 _NRRD_SPACES = {
@@ -260,7 +253,7 @@ def read_nrrd(path: Path, spacing: Spacing | None = None) -> Volume:
     geometry = _nrrd_geometry(path, fields, spatial, dimension)
     voxels = _nrrd_voxels(path, fields, offset)
     affine = _affine(path, geometry, spacing)
-    return _volume(path, voxels, [sizes[axis] for axis in spatial], affine)
+    return Volume(_read_voxels(path, voxels, [sizes[axis] for axis in spatial]), affine)
 
 
 def _nrrd_fields(path: Path) -> tuple[dict[str, str], int]:
@@ -348,7 +341,7 @@ def _quoted(text: str) -> list[str]:
 
 
 def _nrrd_voxels(path: Path, fields: dict[str, str], offset: int) -> _Voxels:
-    encoding = _NRRD_ENCODINGS.get(fields.get("encoding", "").lower())
+    encoding = _key_of(_NRRD_ENCODINGS, fields.get("encoding", "").lower())
     number_type = next((code for code, names in _NRRD_TYPES.items() if fields.get("type", "").lower() in names), None)
     endian = {"little": "<", "big": ">"}.get(fields.get("endian", "little").lower())
     if encoding is None or number_type is None or endian is None:
@@ -400,7 +393,7 @@ def read_metaimage(path: Path, spacing: Spacing | None = None) -> Volume:
     components = _optional_integer(path, fields.get("elementnumberofchannels", "1"))
     check_scalar_volume(path, sizes, components)
     affine = _affine(path, _meta_geometry(path, fields, dimension), spacing)
-    return _volume(path, _meta_voxels(path, fields, offset), sizes, affine)
+    return Volume(_read_voxels(path, _meta_voxels(path, fields, offset), sizes), affine)
 
 
 def _meta_fields(path: Path) -> tuple[dict[str, str], int]:

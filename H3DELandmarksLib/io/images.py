@@ -132,7 +132,7 @@ def _read_file(path: Path, spacing: Spacing | None, series: str | None) -> Volum
     if path.stat().st_size == 0:
         raise InputError(f"'{path}' is empty: export or copy it again.")
     if extension in PICTURE_EXTENSIONS:
-        return _volume_from_image(read_picture(path, spacing))
+        return read_picture(path, spacing)
     if extension in DICOM_EXTENSIONS:
         return read_file(path, spacing)
     if spacing is not None and len(spacing) < 3:
@@ -158,31 +158,10 @@ def _supported_extension(path: Path) -> str:
     )
 
 
-def _volume_from_image(image: sitk.Image) -> Volume:
-    """The voxels of an image, indexed [i, j, k], with the affine of its origin, spacing and direction (LPS)."""
-    dimension = image.GetDimension()
-    while dimension > 3:
-        image, dimension = image[(slice(None),) * (dimension - 1) + (0,)], dimension - 1
-    array = sitk.GetArrayFromImage(image).T
-    directions = np.eye(3)
-    directions[:dimension, :dimension] = np.reshape(image.GetDirection(), (dimension, dimension))
-    affine = np.eye(4)
-    affine[:dimension, 3] = image.GetOrigin()
-    if dimension == 2:
-        array = array[:, :, np.newaxis]
-        directions[:, 2] = np.cross(directions[:, 0], directions[:, 1])
-    affine[:3, :3] = directions * (*image.GetSpacing(), 1.0)[:3]
-    return Volume(array, affine)
-
-
 def _image_from_volume(volume: Volume) -> sitk.Image:
     array = np.ascontiguousarray(volume.array.T)
-    replacements: dict[np.dtype, np.dtype] = {
-        np.dtype(bool): np.dtype(np.uint8),
-        np.dtype(np.float16): np.dtype(np.float32),
-    }
-    number_type = array.dtype.newbyteorder("=")
-    image = sitk.GetImageFromArray(array.astype(replacements.get(number_type, number_type), copy=False))
+    number_type = {"b1": "u1", "f2": "f4"}.get(array.dtype.str[1:], array.dtype.newbyteorder("="))
+    image = sitk.GetImageFromArray(array.astype(number_type, copy=False))
     image.SetSpacing(volume.spacing.tolist())
     image.SetOrigin(volume.affine[:3, 3].tolist())
     image.SetDirection((volume.affine[:3, :3] / volume.spacing).ravel().tolist())

@@ -6,6 +6,7 @@ measured: it is not believed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.io.checks import Spacing, damaged, times, warn
 from H3DELandmarksLib.io.picture_headers import check_picture
 
@@ -23,8 +25,8 @@ _SCREENS = (72, 96)
 """Dots per inch that programs write where they know nothing."""
 
 
-def read_picture(path: Path, spacing: Spacing | None) -> sitk.Image:
-    """Read a picture as a gray image with the pixel size in mm.
+def read_picture(path: Path, spacing: Spacing | None) -> Volume:
+    """Read the gray values of a picture as one slice, i to the right and j down.
 
     Args:
         path: PNG, JPEG, BMP or TIFF file.
@@ -40,10 +42,9 @@ def read_picture(path: Path, spacing: Spacing | None) -> sitk.Image:
         raise damaged(path) from error
     while image.GetDimension() > 2:  # a TIFF of one page
         image = image[..., 0]
-    stated = image.GetSpacing()
-    gray = sitk.GetImageFromArray(_gray(path, sitk.GetArrayFromImage(image)))
-    gray.SetSpacing(_believed(path, stated) if spacing is None else spacing[:2])
-    return gray
+    gray = _gray(path, sitk.GetArrayFromImage(image))
+    width, height = _believed(path, image.GetSpacing()) if spacing is None else spacing[:2]
+    return Volume(gray.T[:, :, np.newaxis], np.diag([width, height, 1.0, 1.0]))
 
 
 def _gray(path: Path, array: np.ndarray) -> np.ndarray:
@@ -58,7 +59,8 @@ def _gray(path: Path, array: np.ndarray) -> np.ndarray:
 
 def _believed(path: Path, stated: Sequence[float]) -> Spacing:
     width, height = stated
-    if (width, height) == (1, 1) or any(abs(25.4 / edge - dots) < 0.5 for dots in _SCREENS for edge in stated):
+    is_size = min(stated) > 0 and max(stated) < math.inf and (width, height) != (1, 1)
+    if not is_size or any(abs(25.4 / edge - dots) < 0.5 for dots in _SCREENS for edge in stated):
         raise InputError(
             f"'{path}' does not state how large its pixels are: load the original DICOM file, or give "
             "their size in mm (command line: --spacing)."

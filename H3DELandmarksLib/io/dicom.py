@@ -583,7 +583,7 @@ def _used_bits(data: Any, array: np.ndarray) -> np.ndarray:
 def _decoded(data: Any) -> np.ndarray | None:
     """Stored values of a compressed file: ITK decodes a copy without rescale, which it would apply, or gives None."""
     pydicom = _pydicom()
-    copy = pydicom.dataset.FileDataset("", {}, file_meta=data.file_meta, preamble=b"\0" * 128)
+    copy = pydicom.dataset.FileDataset("", {}, b"\0" * 128, data.file_meta, is_implicit_VR=False)
     copy.update(data.group_dataset(0x0028))
     for name in ("RescaleSlope", "RescaleIntercept"):
         copy.pop(name, None)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 import os
+import re
+import struct
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -31,6 +33,7 @@ from H3DELandmarksLib.io.checks import (
     damaged,
     warn,
 )
+from H3DELandmarksLib.io.picture_headers import jpeg_size
 
 DICOM_EXTENSIONS = (".dcm", ".dicom", ".ima")
 _SAME_AXIS = 2e-3  # largest difference of a direction's components within a scan
@@ -43,6 +46,7 @@ _MOST_KINDS = 16
 _MOST_FILES = 200_000
 _MOST_FRAMES = 8192  # of a file
 _DEFLATED = "1.2.840.10008.1.2.1.99"
+_JPEG = "1.2.840.10008.1.2.4."
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", _DEFLATED)
 
 
@@ -433,7 +437,7 @@ def _even(
     """
     heights = (positions - positions[0]) @ normal
     gaps = np.diff(heights)
-    usual = float(np.median(gaps))
+    usual = float(np.quantile(gaps, 0.5, method="lower"))
     whole = positions[-1] - positions[0]
 
     def refused(why: str) -> InputError:
@@ -580,9 +584,34 @@ def _used_bits(data: Any, array: np.ndarray) -> np.ndarray:
     return (array << (bits - 1 - high)) >> (bits - stored)
 
 
+def _check_codestreams(data: Any) -> None:
+    """Refuse JPEG and JPEG 2000 images that are of another size than the file says: decoders believe theirs."""
+    packed, place = data.PixelData, 0
+    items = []
+    while place + 8 <= len(packed):
+        (length,) = struct.unpack_from("<I", packed, place + 4)
+        items.append(packed[place + 8 : place + 8 + length])
+        place += 8 + length
+    stream = b"".join(items[1:])  # the first one is a table
+    starts = [match.start() for match in re.finditer(rb"\xff\xd8\xff|\xff\x4f\xff\x51", stream)]
+    for start, end in zip(starts, [*starts[1:], len(stream)]):
+        if stream[start + 1] == 0xD8:
+            found = jpeg_size(stream[start:end])
+            size = (0, 0, 0) if found is None else (found.height, found.width, 1 + (found.bits - 1) // 16)
+        else:
+            width, height, left, top = struct.unpack_from(">4I", stream, start + 8)
+            size = (height - top, width - left, struct.unpack_from(">H", stream, start + 40)[0])
+        if size != (int(data.Rows), int(data.Columns), 1):
+            raise ValueError("codestream of another size")
+    if len(starts) < int(data.get("NumberOfFrames") or 1):
+        raise ValueError("frames are missing")
+
+
 def _decoded(data: Any) -> np.ndarray | None:
     """Stored values of a compressed file: ITK decodes a copy without rescale, which it would apply, or gives None."""
     pydicom = _pydicom()
+    if data.file_meta.TransferSyntaxUID.startswith(_JPEG):
+        _check_codestreams(data)
     copy = pydicom.dataset.FileDataset("", {}, b"\0" * 128, data.file_meta, is_implicit_VR=False)
     copy.update(data.group_dataset(0x0028))
     for name in ("RescaleSlope", "RescaleIntercept"):

@@ -14,12 +14,12 @@ from pathlib import Path
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.io.checks import check_unpacked_size, damaged
 
-Mapped = mmap.mmap
+Mapped = mmap.mmap | bytes
 MAX_PIXELS = 2**27
 """More than twice what the largest detectors for radiographs have."""
 _MAX_PAGES = 1000
 _LARGEST_TILE = 4096
-_FRAME_MARKERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # F7 is that of JPEG-LS
 _MARKERS_ALONE = {0x01, *range(0xD0, 0xD9)}
 
 
@@ -39,7 +39,7 @@ def check_picture(path: Path) -> None:
     Raises:
         InputError: with the reason.
     """
-    parsers = {b"\x89P": _png, b"\xff\xd8": _jpeg, b"BM": _bmp, b"II": _tiff, b"MM": _tiff}
+    parsers = {b"\x89P": _png, b"\xff\xd8": jpeg_size, b"BM": _bmp, b"II": _tiff, b"MM": _tiff}
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             packed, parser = len(data), parsers.get(data[:2])
@@ -61,7 +61,7 @@ def _png(data: Mapped) -> PictureSize:
     return PictureSize(width, height, bits * {2: 3, 4: 2, 6: 4}.get(color, 1))
 
 
-def _jpeg(data: Mapped) -> PictureSize | None:
+def jpeg_size(data: Mapped) -> PictureSize | None:
     """None for a file without the marker that ends its pixels: inside them no marker can occur."""
     if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         return None

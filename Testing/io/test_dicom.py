@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import struct
 import zlib
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pydicom.sequence import Sequence as Items
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.io.images import read_volume
+from H3DELandmarksLib.io.picture_headers import jpeg_size
 
 CT, ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1"
 VALUES = np.random.default_rng(5).integers(-900, 1200, (8, 5, 6)).astype(np.int16)  # slices, rows, columns
@@ -168,10 +170,10 @@ def test_missing_slices_are_interpolated_with_a_warning(tmp_path, caplog, missin
     assert "gap" in caplog.text
 
 
-def test_a_hole_is_refused_with_its_size(tmp_path):
-    heights = [0, 1, 2, 3, 9, 10, 11, 12]
+@pytest.mark.parametrize("heights", [[0, 1, 2, 3, 9, 10, 11, 12], [0, 1, 7]])
+def test_a_hole_is_refused_with_its_size(tmp_path, heights):
     with pytest.raises(InputError, match="gap of 6 mm"):
-        read_volume(write_series(tmp_path, heights=heights))
+        read_volume(write_series(tmp_path, VALUES[: len(heights)], heights=heights))
 
 
 def _no_place(data, k):
@@ -553,3 +555,32 @@ def test_pipes_and_devices_are_no_files(tmp_path):
     for name in ("pipe.dcm", "endless.dcm"):
         with pytest.raises(InputError, match="no plain file"):
             read_volume(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG2000"])
+@pytest.mark.parametrize("rows", [40, 60000])
+def test_a_codestream_of_another_size_than_the_header_is_refused(tmp_path, kind, rows):
+    values = np.random.default_rng(0).integers(0, 1500, (1, 40, 32)).astype(np.uint16)
+    writer = sitk.ImageFileWriter()
+    writer.SetFileName(str(tmp_path / "a.dcm"))
+    writer.UseCompressionOn()
+    writer.SetCompressor(kind)
+    writer.Execute(sitk.GetImageFromArray(values))
+    data = bytearray((tmp_path / "a.dcm").read_bytes())
+    if kind == "JPEG":
+        struct.pack_into(">H", data, data.index(b"\xff\xc3") + 5, rows)
+    else:
+        struct.pack_into(">I", data, data.index(b"\xff\x4f\xff\x51") + 12, rows)
+    (tmp_path / "a.dcm").write_bytes(data)
+    if rows == 40:
+        np.testing.assert_array_equal(read_volume(tmp_path / "a.dcm", (1, 1)).array, values.T)
+    else:
+        with pytest.raises(InputError, match="damaged"):
+            read_volume(tmp_path / "a.dcm", (1, 1))
+
+
+def test_the_size_of_a_jpeg_ls_image_is_known():
+    header = b"\xff\xd8\xff\xf7\0\x0b\x10\0\x20\0\x28\1\1\x11\0" + b"\xff\xda\0\x08\1\1\0\0\0\0"
+    size = jpeg_size(header + b"\1\2\3\xff\xd9")
+    assert (size.height, size.width, size.bits) == (32, 40, 16)
+    assert jpeg_size(header + b"\1\2\3") is None

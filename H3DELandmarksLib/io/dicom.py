@@ -584,15 +584,20 @@ def _used_bits(data: Any, array: np.ndarray) -> np.ndarray:
     return (array << (bits - 1 - high)) >> (bits - stored)
 
 
-def _check_codestreams(data: Any) -> None:
-    """Refuse JPEG and JPEG 2000 images that are of another size than the file says: decoders believe theirs."""
-    packed, place = data.PixelData, 0
-    items = []
-    while place + 8 <= len(packed):
+def _encapsulated(packed: bytes) -> bytes:
+    """The content of items that follow each other without a gap; behind others ITK may look for minutes."""
+    items, place = [], 0
+    while packed[place : place + 4] == b"\xfe\xff\x00\xe0":
         (length,) = struct.unpack_from("<I", packed, place + 4)
         items.append(packed[place + 8 : place + 8 + length])
         place += 8 + length
-    stream = b"".join(items[1:])  # the first one is a table
+    if place != len(packed):
+        raise ValueError("what is no item lies between items")
+    return b"".join(items[1:])  # the first one is a table
+
+
+def _check_codestreams(data: Any, stream: bytes) -> None:
+    """Refuse JPEG and JPEG 2000 images that are of another size than the file says: decoders believe theirs."""
     starts = [match.start() for match in re.finditer(rb"\xff\xd8\xff|\xff\x4f\xff\x51", stream)]
     for start, end in zip(starts, [*starts[1:], len(stream)]):
         if stream[start + 1] == 0xD8:
@@ -610,8 +615,9 @@ def _check_codestreams(data: Any) -> None:
 def _decoded(data: Any) -> np.ndarray | None:
     """Stored values of a compressed file: ITK decodes a copy without rescale, which it would apply, or gives None."""
     pydicom = _pydicom()
+    stream = _encapsulated(data.PixelData)
     if data.file_meta.TransferSyntaxUID.startswith(_JPEG):
-        _check_codestreams(data)
+        _check_codestreams(data, stream)
     copy = pydicom.dataset.FileDataset("", {}, b"\0" * 128, data.file_meta, is_implicit_VR=False)
     copy.update(data.group_dataset(0x0028))
     for name in ("RescaleSlope", "RescaleIntercept"):

@@ -98,6 +98,15 @@ class Warned:
     __pydantic_config__ = STRICT
 
 
+@dataclass(frozen=True)
+class PassedOver:
+    """What lies in a folder that was given, and is no scan; `reason` says why."""
+
+    path: Text
+    reason: Text
+    __pydantic_config__ = STRICT
+
+
 @dataclass(frozen=True, kw_only=True)
 class DetectionResult:
     """The document of ``detect --json``.
@@ -105,7 +114,9 @@ class DetectionResult:
     Attributes:
         ok: whether every scan succeeded.
         model: that looked for landmarks.
-        scans: in the order in which they were given.
+        scans: in the order in which they were given; those of a folder in the order of their paths, and
+            folders that cannot be read or hold none last.
+        passed_over: what else lies in folders that were given.
         warnings: in the order in which they were told.
     """
 
@@ -114,6 +125,7 @@ class DetectionResult:
     ok: bool
     model: ModelName
     scans: tuple[ScanResult, ...]
+    passed_over: tuple[PassedOver, ...] = ()
     warnings: tuple[Warned, ...] = ()
     __pydantic_config__ = STRICT
 

@@ -245,7 +245,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
     add = add_action(actions, "add", "add a corrected case", add_case)
     add.add_argument("scan", metavar="SCAN", help="file or DICOM folder as it was loaded")
-    add.add_argument("points", metavar="POINTS", help="corrected point list (.mrk.json)")
+    add.add_argument("points", metavar="POINTS", help="corrected point list (.mrk.json, .fcsv)")
     add.add_argument("--proposed", metavar="FILE", help="point list as the model had proposed it")
     add.add_argument(
         "--accept",
@@ -267,6 +267,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     hand = add_action(actions, "export", "write all cases in another form", hand_out)
     hand.add_argument("target", metavar="TARGET", help="new folder, or zip file")
     hand.add_argument("--form", choices=FORMS, help="form of TARGET (default: zip for a .zip file, else folder)")
+    hand.add_argument("--overwrite", action="store_true", help="replace an earlier export even where it was changed")
     add_progress(hand)
 
     check = add_action(actions, "check", "find what should be looked at before training", check_cases)
@@ -296,7 +297,7 @@ def start(options: argparse.Namespace, console: Console) -> bool:
 def add_case(options: argparse.Namespace, console: Console) -> bool:
     """Add one case."""
     from H3DELandmarksLib.cases import open_project
-    from H3DELandmarksLib.cases.exchange import landmarks_from_sets
+    from H3DELandmarksLib.cases.exchange import landmarks_from_sets, names_beyond
     from H3DELandmarksLib.cases.store import read_index
     from H3DELandmarksLib.io.images import read_volume
     from H3DELandmarksLib.io.markups import read_markups
@@ -305,14 +306,15 @@ def add_case(options: argparse.Namespace, console: Console) -> bool:
         raise InputError("Only what was proposed and looked at can be accepted: give --proposed, not --unreviewed.")
     project = open_project(options.project)
     history = project.history()
-    corrected = history.renamed(read_markups(options.points))
-    proposed = None if options.proposed is None else history.renamed(read_markups(options.proposed))
+    corrected = history.renamed(read_markups(options.points, history.all_names))
+    proposed = options.proposed and history.renamed(read_markups(options.proposed, history.all_names))
     if not set(corrected.names) & set(project.scheme.names):
         raise InputError(f"'{options.points}' has no point of the scheme '{project.scheme.id}': rename its points.")
     reviewed = not options.unreviewed if proposed is None else options.accept
     landmarks, left_out = landmarks_from_sets(project.scheme, corrected, proposed, reviewed)
     if left_out:
-        console.warn(f"{left_out} points were left out, because the scheme has no landmarks of their names.")
+        others = names_beyond(corrected, project.scheme)
+        console.warn(f"{left_out} points were left out, because the scheme has no landmarks of their names: {others}.")
     added = project.add(read_volume(options.scan), landmarks, _model(options), options.subject)
     read_index(project)
     what = "new" if added.is_new_case else "reviewed again" if added.is_new_revision else "known already"
@@ -360,7 +362,7 @@ def bring_in(options: argparse.Namespace, console: Console) -> bool:
 
 
 def hand_out(options: argparse.Namespace, console: Console) -> bool:
-    """Export."""
+    """Export; returns whether no case was left out."""
     from H3DELandmarksLib.cases import open_project
     from H3DELandmarksLib.cases.archive import write_archive
     from H3DELandmarksLib.cases.exchange import export_cases
@@ -369,12 +371,13 @@ def hand_out(options: argparse.Namespace, console: Console) -> bool:
     form = _form(options.form, target)
     with console.task("export") as progress:
         if form == "zip":
-            count = write_archive(project, target, progress)
+            summary = write_archive(project, target, progress, options.overwrite)
         else:
-            count = export_cases(project, form, target, progress)
-    console.say(f"{count} cases written: {target}")
-    console.document({"ok": True, "form": form, "target": target, "cases": count})
-    return True
+            summary = export_cases(project, form, target, progress, options.overwrite)
+    console.say(summary.text())
+    content = {"form": form, "target": target, "cases": len(summary.written), "skipped": summary.skipped}
+    console.document({"ok": not summary.skipped, **content})
+    return not summary.skipped
 
 
 def check_cases(options: argparse.Namespace, console: Console) -> bool:

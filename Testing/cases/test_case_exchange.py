@@ -43,7 +43,7 @@ def corrected_of(project):
 
 @pytest.mark.parametrize("form", ["folder", "nnlandmark"])
 def test_scans_and_points_come_back(project, tmp_path, form):
-    assert export_cases(project, form, tmp_path / "out", quiet) == 3
+    assert len(export_cases(project, form, tmp_path / "out", quiet).written) == 3
     other = create_project(tmp_path / "other", SCHEME)
     assert len(import_cases(other, form, tmp_path / "out", quiet).new) == 3
     before, after = corrected_of(project), corrected_of(other)

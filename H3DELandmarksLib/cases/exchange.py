@@ -20,7 +20,7 @@ from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cases.store import Added, CaseFiles, CaseProject
 from H3DELandmarksLib.core.errors import InputError, OutputError
 from H3DELandmarksLib.core.execution import Progress
-from H3DELandmarksLib.core.files import atomic_write, cannot_write, shown
+from H3DELandmarksLib.core.files import TEMPORARY_PREFIX, atomic_write, cannot_write, remove_forgotten, restore_interrupted, shown
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet, review_state
 from H3DELandmarksLib.core.research import module_of_either
@@ -319,6 +319,7 @@ def _new_export(target: Path, overwrite: bool) -> Iterator[Path]:
         InputError: something is there that no export has left so.
         OutputError: it cannot be written.
     """
+    restore_interrupted(target.parent)  # what a killed export has left aside
     before = recorded_bytes(target)
 
     def may_replace(old: Path) -> bool:
@@ -337,6 +338,7 @@ def _new_export(target: Path, overwrite: bool) -> Iterator[Path]:
                 "choose another target."
             )
         target.parent.mkdir(parents=True, exist_ok=True)
+        remove_forgotten(path for path in target.parent.glob(f"{TEMPORARY_PREFIX}*") if path.name.endswith(target.name))
     except OSError as error:
         raise error if isinstance(error, InputError) else cannot_write(target, error) from error
     with atomic_write(target, may_replace=may_replace) as folder:

@@ -6,7 +6,7 @@ import argparse
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +44,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--picture", action="store_true", help="also draw each result")
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace point lists even where a person has edited them"
+        "--overwrite", action="store_true", help="replace files of these names even where a person has made or edited them"
     )
     _add_selection(parser)
     add_engine(parser)
@@ -207,12 +207,12 @@ def _detect_scan(
         with console.task(files.name) as progress:
             files.check_replaceable(options.overwrite, options.picture)
             volume = read_volume(files.scan, options.spacing, options.series)
+            digest = files.check_same_scan(volume, options.overwrite)
             landmarks = _detect_selected(detector, volume, options, progress, region_detector)
-            files.write(landmarks)
             result = replace(result, markups=str(files.markups), table=str(files.table))
-            if options.picture:
-                files.draw(volume, landmarks, f"{files.name}: {detector.package.id} {detector.package.version}")
-                result = replace(result, picture=str(files.picture))
+            draw = _picture_of(volume, landmarks, files, detector) if options.picture else None
+            files.write(landmarks, digest, draw, options.overwrite)
+            result = replace(result, picture=str(files.picture) if draw else None)
     except BrokenPipeError:
         raise
     except Exception as error:
@@ -220,6 +220,16 @@ def _detect_scan(
     seconds = time.monotonic() - start
     console.say(f"{files.scan}: {describe(landmarks)} in {seconds:.1f} s, written to {files.markups}")
     return replace(result, ok=True, seconds=round(seconds, 2), landmarks=landmark_results(landmarks))
+
+
+def _picture_of(
+    volume: Volume, landmarks: LandmarkSet, files: ResultFiles, detector: Detector
+) -> Callable[[Path], None]:
+    """What draws the picture of a result."""
+    from H3DELandmarksLib.cli.result_files import drawing
+
+    title = f"{files.name}: {detector.package.id} {detector.package.version}"
+    return lambda path: drawing().draw_detection(volume, landmarks, path, title=title)
 
 
 def _detect_selected(

@@ -8,11 +8,12 @@ keeps presence, confidence and the 90 % radius of each landmark as Slicer's "sta
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 EXTENSION = ".mrk.json"
 POINT_EXTENSIONS = (EXTENSION, fcsv.EXTENSION)
 NOT_STATED = -1.0
+STAMP, DIGEST = "H3DELandmarks", "sha256"  # entries that this software adds to its own results
 SCHEMA = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
     "markups-schema-v1.0.3.json#"
@@ -44,7 +46,7 @@ _FLIP_RAS = np.array([-1.0, -1.0, 1.0])
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
 
 
-def write_markups(path: str | Path, landmarks: LandmarkSet) -> None:
+def write_markups(path: str | Path, landmarks: LandmarkSet, stamp: Mapping[str, str] | None = None) -> None:
     """Write a landmark set as one point list; a file of that name is replaced only when the new one is complete.
 
     Present landmarks are defined control points, absent ones missing, unknown ones undefined. Positions and values are
@@ -53,6 +55,7 @@ def write_markups(path: str | Path, landmarks: LandmarkSet) -> None:
     Args:
         path: where to write; the name should end with .mrk.json for Slicer to know it.
         landmarks: positions in LPS mm.
+        stamp: what `read_stamp` shall find as long as nobody changes the file; Slicer takes no notice of it.
 
     Raises:
         OutputError: the folder does not exist or cannot be written to.
@@ -69,7 +72,18 @@ def write_markups(path: str | Path, landmarks: LandmarkSet) -> None:
         "controlPoints": [_control_point(landmarks, k) for k in range(count)],
         "measurements": _measurements(landmarks),
     }
-    _write_markup(Path(path), markup)
+    _write_markup(Path(path), markup, stamp)
+
+
+def read_stamp(path: str | Path) -> dict[str, str] | None:
+    """What `write_markups` was given as stamp; None where there is none, or the file was changed since."""
+    try:
+        data = parse_json(_content(Path(path)))
+        stamp = data.pop(STAMP)
+        is_as_written = stamp.pop(DIGEST) == _digest({**data, STAMP: stamp})
+    except (InputError, FormatError, RecursionError, *_MALFORMED):
+        return None
+    return stamp if is_as_written and all(isinstance(value, str) for value in stamp.values()) else None
 
 
 def write_region(path: str | Path, region: Region) -> None:
@@ -250,10 +264,21 @@ def _fcsv_points(path: Path) -> _Points:
     )
 
 
-def _write_markup(path: Path, markup: dict) -> None:
-    text = json.dumps({"@schema": SCHEMA, "markups": [markup]}, indent=4, ensure_ascii=False, allow_nan=False)
+def _write_markup(path: Path, markup: dict, stamp: Mapping[str, str] | None = None) -> None:
+    content: dict = {"@schema": SCHEMA, "markups": [markup]}
+    if stamp is not None:
+        content[STAMP] = dict(stamp)
+        content[STAMP][DIGEST] = _digest(content)
     with atomic_write(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(_as_text(content), encoding="utf-8")
+
+
+def _as_text(content: dict) -> str:
+    return json.dumps(content, indent=4, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _digest(content: dict) -> str:
+    return hashlib.sha256(_as_text(content).encode()).hexdigest()
 
 
 def _control_point(landmarks: LandmarkSet, k: int) -> dict:

@@ -44,10 +44,15 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Compare; returns whether every file could be read and every reference has a prediction."""
     from H3DELandmarksLib.evaluation import evaluate_sets
+    from H3DELandmarksLib.io.markups import named_as_expected
 
     errors: list[str] = []
-    references = _read_folder(Path(options.reference), console, errors, {})
-    predictions = _read_folder(Path(options.predictions), console, errors, references)
+    predictions = _read_folder(Path(options.predictions), console, errors)
+    references = _read_folder(Path(options.reference), console, errors)
+    predictions = {
+        name: named_as_expected(found, references[name].names, name) if name in references else found
+        for name, found in predictions.items()
+    }
     if not predictions.keys() & references.keys():
         raise InputError(
             f"No point list in '{options.predictions}' has the name of one in '{options.reference}': "
@@ -63,10 +68,8 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     return not errors
 
 
-def _read_folder(
-    folder: Path, console: Console, errors: list[str], expected: Mapping[str, LandmarkSet]
-) -> Mapping[str, LandmarkSet]:
-    """Point lists by name, labels as in those `expected`; unreadable ones are told and added to `errors`."""
+def _read_folder(folder: Path, console: Console, errors: list[str]) -> Mapping[str, LandmarkSet]:
+    """Point lists by name; unreadable ones are told and added to `errors`."""
     from H3DELandmarksLib.io.case_folder import points_of_case
     from H3DELandmarksLib.io.markups import point_lists_in, read_markups
 
@@ -78,8 +81,7 @@ def _read_folder(
     sets = {}
     for name in names:
         try:
-            labels = expected[name].names if name in expected else ()
-            sets[name] = read_markups(points_of_case(folder, name), labels)
+            sets[name] = read_markups(points_of_case(folder, name))
         except InputError as error:
             errors.append(console.failure(error))
     return sets

@@ -126,7 +126,9 @@ def outputs(folder: Path) -> dict[str, Output]:
         project = create_project(path, SCHEME)
         for seed in range(2):
             project.add(scan_of(seed + number), placed(points_of(seed + number)))
-    forms = {form: Output(partial(write_export, form, projects), restore_interrupted) for form in ("folder", "nnlandmark")}
+    forms = {
+        form: Output(partial(write_export, form, projects), restore_interrupted) for form in ("folder", "nnlandmark")
+    }
     return {
         "results": Output(write_results, settle_results),
         "zip": Output(partial(write_zip, projects)),

@@ -1,4 +1,4 @@
-"""Work in a child process that is killed, or meets a full disk, at a chosen file operation: every moment is met once."""
+"""Work in a child process that is killed, or meets a full disk, at a chosen file operation, so that all are met."""
 
 from __future__ import annotations
 

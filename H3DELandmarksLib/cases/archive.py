@@ -171,12 +171,11 @@ def write_archive(project: CaseProject, path: Path, progress: Progress, overwrit
     if not cases:
         raise InputError(f"The project '{project.folder}' has no cases yet: add some first.")
     if os.path.lexists(path) and (path.is_dir() or not overwrite):
-        raise InputError(f"'{shown(path)}' is there already: add --overwrite to replace a file, or choose another name.")
+        raise InputError(
+            f"'{shown(path)}' is there already: add --overwrite to replace a file, or choose another name."
+        )
     files: dict[str, PackedFile] = {}
-    with (
-        atomic_write(path, may_replace=lambda old: overwrite) as temporary,
-        zipfile.ZipFile(temporary, "w") as archive,
-    ):
+    with atomic_write(path, may_replace=lambda old: overwrite) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, content in scheme_files(project.history()).items():
             _put(archive, files, name, content)
         for number, case in enumerate(cases):

@@ -20,13 +20,21 @@ from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cases.store import Added, CaseFiles, CaseProject
 from H3DELandmarksLib.core.errors import InputError, OutputError
 from H3DELandmarksLib.core.execution import Progress
-from H3DELandmarksLib.core.files import TEMPORARY_PREFIX, atomic_write, cannot_write, remove_forgotten, restore_interrupted, shown
+from H3DELandmarksLib.core.files import (
+    TEMPORARY_PREFIX,
+    atomic_write,
+    cannot_write,
+    remove_forgotten,
+    restore_interrupted,
+    shown,
+)
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet, review_state
 from H3DELandmarksLib.core.research import module_of_either
 from H3DELandmarksLib.formats.case_record import TIME_FORMAT, CaseLandmark, ModelName
 from H3DELandmarksLib.formats.export import (
     EXPORT,
+    Coordinates,
     ExportedCase,
     ExportedLandmark,
     ExportRecord,
@@ -94,7 +102,7 @@ class FormWriter(Protocol):
         absent: how it writes that a landmark is absent or undecided.
     """
 
-    coordinates: str
+    coordinates: Coordinates
     absent: str
 
     def add(self, case: OutgoingCase) -> None:
@@ -220,12 +228,7 @@ def import_cases(
 
 
 def export_cases(
-    project: CaseProject,
-    form: str,
-    target: Path,
-    progress: Progress,
-    overwrite: bool = False,
-    is_ras: bool = False,
+    project: CaseProject, form: str, target: Path, progress: Progress, overwrite: bool = False, is_ras: bool = False
 ) -> ExportSummary:
     """Hand out every case with its newest review; one that cannot be exported is left out with its reason.
 
@@ -440,7 +443,7 @@ def sources(folder: Path, scheme: LandmarkScheme) -> Sequence[ExternalCase]:
 class Writer:
     """Plain files; points that nobody has decided about are undefined."""
 
-    coordinates: ClassVar[str] = "LPS"
+    coordinates: ClassVar[Coordinates] = "LPS"
     absent: ClassVar[str] = "positionStatus 'missing'; undecided: 'undefined'"
 
     def __init__(self, names: Sequence[str], target: Path, is_ras: bool = False) -> None:

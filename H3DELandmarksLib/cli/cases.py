@@ -9,9 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from H3DELandmarksLib.cli.console import Console, add_engine, add_json, add_progress
+from H3DELandmarksLib.cli.console import Console, add_engine, add_json, add_overwrite, add_progress
 from H3DELandmarksLib.cli.detect import load_detector, pixel_size
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.files import refuse_existing
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.cases import CaseProject
@@ -156,6 +157,7 @@ def add_next_case_action(actions: argparse._SubParsersAction) -> None:
         metavar="MM",
         help="width and height of a pixel in mm, where the radiographs' files do not state it",
     )
+    add_overwrite(action)
     action.set_defaults(run=rank)
     add_engine(action)
     add_json(action)
@@ -168,7 +170,7 @@ def rank(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.cases.next_case import rank_scans, scans_in
 
     output = Path(options.output)
-    _check_replaceable(output)
+    _check_replaceable(output, options.overwrite)
     project = None if options.cases is None else open_project(options.cases)
     detector = load_detector(options.model, options.device, options.backend, options.precision)
     scans = scans_in(Path(options.folder), detector.is_2d)
@@ -196,19 +198,13 @@ def rank(options: argparse.Namespace, console: Console) -> bool:
     return not ranking.unreadable
 
 
-def _check_replaceable(path: Path) -> None:
-    """Refuse, before the work begins, to replace a file that is no ranking."""
+def _check_replaceable(path: Path, overwrite: bool) -> None:
+    """Refuse, before the work begins, a name that is no table, or to replace a file."""
     if path.suffix.lower() != ".csv":
         raise InputError(f"'{path}' is no table: give a name that ends with .csv.")
     if not path.parent.is_dir():
         raise InputError(f"The folder '{path.parent}' does not exist: make it, or choose another.")
-    if path.exists():
-        try:
-            header = path.read_text(encoding="utf-8").partition("\n")[0].strip()
-        except (OSError, UnicodeDecodeError):
-            header = ""
-        if not header.startswith("rank,scan,"):  # rankings of before had other columns behind these
-            raise InputError(f"'{path}' is there and no ranking, and is kept: choose another name.")
+    refuse_existing(path, overwrite=overwrite)
 
 
 def _write_ranking(path: Path, ranking: Ranking) -> None:
@@ -272,6 +268,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
     check = add_action(actions, "check", "find what should be looked at before training", check_cases)
     check.add_argument("--pictures", metavar="DIR", help="draw every finding")
+    add_overwrite(check)
     add_progress(check)
 
     add_scheme_actions(actions)
@@ -388,6 +385,8 @@ def check_cases(options: argparse.Namespace, console: Console) -> bool:
 
     project = open_project(options.project)
     pictures = None if options.pictures is None else make_folder(Path(options.pictures))
+    if pictures is not None:
+        refuse_existing(*pictures.glob("*.png"), overwrite=options.overwrite)
     with console.task("check") as progress:
         findings = check_project(project, progress)
         if pictures is not None:

@@ -44,7 +44,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--picture", action="store_true", help="also draw each result")
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace files of these names even where a person has made or edited them"
+        "--overwrite",
+        action="store_true",
+        help="replace files of these names even where a person has made or edited them",
     )
     _add_selection(parser)
     add_engine(parser)

@@ -179,9 +179,7 @@ class ResultFiles:
         stamp, going = self._stamp(), []
         if os.path.lexists(self.table):
             going.append(self.table)
-        if os.path.lexists(self.picture) and (
-            self._is_own(self.picture, PICTURE, stamp) or (overwrite and picture)
-        ):
+        if os.path.lexists(self.picture) and (self._is_own(self.picture, PICTURE, stamp) or (overwrite and picture)):
             going.append(self.picture)
         return going
 
@@ -240,9 +238,7 @@ class _Preparation:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.lock.close()
 
-    def fill(
-        self, landmarks: LandmarkSet, scan: str | None, draw: Callable[[Path], None] | None
-    ) -> Exception | None:
+    def fill(self, landmarks: LandmarkSet, scan: str | None, draw: Callable[[Path], None] | None) -> Exception | None:
         """Write everything and read it back; returns why there is no picture, where there shall be one."""
         not_drawn = None
         try:

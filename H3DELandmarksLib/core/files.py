@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from H3DELandmarksLib.core.errors import OutputError
+from H3DELandmarksLib.core.errors import InputError, OutputError
 
 TEMPORARY_PREFIX = ".h3de-"
 FORGOTTEN_AFTER_S = 24 * 3600.0
@@ -114,9 +114,26 @@ def reason_of(error: OSError) -> str:
     return known or f"{error.strerror or type(error).__name__}: check the permission and the free space"
 
 
-def shown(path: Path) -> str:
+def shown(path: Path | str) -> str:
     """A path for messages; bytes that are no UTF-8 become question marks."""
     return str(path).encode("utf-8", "replace").decode()
+
+
+def refuse_existing(*paths: Path | str | None, overwrite: bool) -> None:
+    """Refuse, before the work begins, to replace files of which nobody knows what has been done with them.
+
+    Raises:
+        InputError: one is there, or cannot be.
+    """
+    for path in (Path(path) for path in paths if path is not None):
+        if shown(path) != str(path):
+            raise InputError(f"The name '{shown(path)}' is not UTF-8: choose another name.")
+        if path.is_dir():
+            raise InputError(f"'{path}' is a folder: choose the name of a file.")
+        if os.path.lexists(path) and not overwrite:
+            raise InputError(
+                f"'{path}' is there already and is kept: add --overwrite to replace it, or choose another name."
+            )
 
 
 def _place_file(new: Path, target: Path, may_replace: Callable[[Path], bool]) -> None:

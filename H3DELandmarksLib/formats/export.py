@@ -6,7 +6,6 @@ It holds no names, paths or dates of scans. The digests of the files tell whethe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,6 +15,7 @@ from H3DELandmarksLib.formats.case_record import LandmarkName, Sha256, Time
 from H3DELandmarksLib.formats.reading import STRICT, Finite, FormatError, Limits, PositiveCount, Text, build, parse_json
 
 EXPORT = "export.json"
+Coordinates = Literal["LPS", "RAS", "voxels"]
 FORMAT: Literal["h3delandmarks-export"] = "h3delandmarks-export"
 
 
@@ -37,7 +37,9 @@ class ExportedLandmark:
     @classmethod
     def reviewed(cls, name: str, state: ReviewState) -> ExportedLandmark:
         """A landmark of a review."""
-        by = "person" if state.is_decided else None if state is ReviewState.UNKNOWN else "program"
+        by: Literal["person", "program"] | None = (
+            "person" if state.is_decided else None if state is ReviewState.UNKNOWN else "program"
+        )
         return cls(name, state.value, by)
 
 
@@ -86,7 +88,7 @@ class ExportRecord:
     software: Text
     time: Time
     form: Text
-    coordinates: Literal["LPS", "RAS", "voxels"]
+    coordinates: Coordinates
     absent: str
     scheme: str | None
     cases: tuple[ExportedCase, ...]
@@ -107,13 +109,9 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        for part in _parts(file):
+        for part in iter(lambda: file.read(2**20), b""):
             digest.update(part)
     return digest.hexdigest()
-
-
-def _parts(file) -> Iterable[bytes]:
-    return iter(lambda: file.read(2**20), b"")
 
 
 def recorded_bytes(folder: Path) -> bytes | None:

@@ -1,8 +1,8 @@
 """Slicer's older point lists (.fcsv): comments that describe the file, and one line of values per point.
 
-Versions differ in their header: the coordinate system is a number (0 RAS, 1 LPS), a word or not stated, which means RAS;
-columns are named or known; Slicer 5 adds the status of the position behind the named ones. Spreadsheet programs put
-quotes around comments, commas or semicolons behind them, and semicolons between values.
+Versions differ in their header: the coordinate system is a number (0 RAS, 1 LPS), a word or not stated, which means
+RAS; columns are named or known; Slicer 5 adds the status of the position behind the named ones. Spreadsheet programs
+put quotes around comments, commas or semicolons behind them, and semicolons between values.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def fcsv_text(landmarks: LandmarkSet, is_ras: bool = False) -> str:
     """
     out = io.StringIO(newline="")
     system = "RAS" if is_ras else "LPS"
-    out.write(f"# Markups fiducial file version = 5.0\n# CoordinateSystem = {system}\n# columns = {','.join(COLUMNS)}\n")
+    out.write(
+        f"# Markups fiducial file version = 5.0\n# CoordinateSystem = {system}\n# columns = {','.join(COLUMNS)}\n"
+    )
     table = csv.writer(out, lineterminator="\n")
     for k, name in enumerate(landmarks.names):
         status = "0" if landmarks.unknown[k] else "2" if landmarks.present[k] else "3"

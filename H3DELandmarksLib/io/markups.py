@@ -1,8 +1,9 @@
 """Point lists (.mrk.json, .fcsv) and regions of interest (.mrk.json), as Slicer itself saves and loads them.
 
-Files may be in LPS or RAS; in the library everything is LPS mm. Every point list that a user gives is read here. Beside name, position and definition, a point list
-keeps presence, confidence and the 90 % radius of each landmark as Slicer's "static measurements". JSON has no word for
-"not a number", and Slicer drops a whole measurement that holds `null`: -1 stands for values that nobody has stated.
+Files may be in LPS or RAS; in the library everything is LPS mm. Every point list that a user gives is read here. Beside
+name, position and definition, a point list keeps presence, confidence and the 90 % radius of each landmark as Slicer's
+"static measurements". JSON has no word for "not a number", and Slicer drops a whole measurement that holds `null`: -1
+stands for values that nobody has stated.
 """
 
 from __future__ import annotations
@@ -130,7 +131,9 @@ def read_markups(path: str | Path, names: Collection[str] = ()) -> LandmarkSet:
     _check_points(path, points)
     if points.previews:
         count = points.previews
-        log.warning("'%s': points that are called 'preview' and have a position count as placed: %d.", shown(path), count)
+        log.warning(
+            "'%s': points that are called 'preview' and have a position count as placed: %d.", shown(path), count
+        )
     positions = points.positions * (_FLIP_RAS if points.is_ras else 1.0)
     nobody_says = np.full(len(points.names), np.nan)
     landmarks = LandmarkSet(
@@ -330,7 +333,9 @@ def _only_markup(path: Path, kind: str, called: str) -> dict:
     try:
         data = parse_json(_content(path), allow_nan=True)
     except FormatError as error:
-        raise InputError(f"'{shown(path)}' is damaged or not a {called} (.mrk.json): save it again in Slicer.") from error
+        raise InputError(
+            f"'{shown(path)}' is damaged or not a {called} (.mrk.json): save it again in Slicer."
+        ) from error
     markups = data.get("markups") if isinstance(data, dict) else None
     if not isinstance(markups, list) or not all(isinstance(markup, dict) for markup in markups):
         raise InputError(f"'{shown(path)}' is not a Slicer {called}: choose a file that Slicer saved as .mrk.json.")
@@ -412,7 +417,9 @@ def _check_points(path: Path, points: _Points) -> None:
         raise InputError(f"'{shown(path)}' has a control point without a label: name every landmark.")
     repeated, count = Counter(names).most_common(1)[0] if names else ("", 0)
     if count > 1:
-        raise InputError(f"'{shown(path)}' uses the label '{repeated}' more than once: give each landmark its own name.")
+        raise InputError(
+            f"'{shown(path)}' uses the label '{repeated}' more than once: give each landmark its own name."
+        )
     for name, position, state in zip(names, points.positions, points.status):
         if state == "defined" and not np.isfinite(position).all():
             raise InputError(f"'{shown(path)}' has no finite position for '{name}': place that point again.")

@@ -20,6 +20,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import replaced_when_complete
 from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
+from H3DELandmarksLib.formats.export import Coordinates
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksResearch.converters.mml import LABEL, SPACING, VOLUME, convert
 from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
@@ -40,7 +41,7 @@ def sources(folder: Path, scheme: LandmarkScheme) -> Sequence[ExternalCase]:
 class Writer:
     """Writes cases into the folder ``train``."""
 
-    coordinates: ClassVar[str] = "voxels"
+    coordinates: ClassVar[Coordinates] = "voxels"
     absent: ClassVar[str] = f"{MISSING:g} in all coordinates; undecided: the same"
 
     def __init__(self, names: Sequence[str], target: Path, is_ras: bool = False) -> None:

@@ -22,6 +22,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
+from H3DELandmarksLib.formats.export import Coordinates
 from H3DELandmarksLib.formats.reading import FormatError, parse_json
 from H3DELandmarksLib.io.images import read_volume, write_volume
 
@@ -53,7 +54,7 @@ def sources(folder: Path, scheme: LandmarkScheme) -> Sequence[ExternalCase]:
 class Writer:
     """Writes a data set; points that are absent or that nobody has decided about are left out."""
 
-    coordinates: ClassVar[str] = "voxels"
+    coordinates: ClassVar[Coordinates] = "voxels"
     absent: ClassVar[str] = "left out; undecided: the same"
 
     def __init__(self, names: Sequence[str], target: Path, is_ras: bool = False) -> None:

@@ -208,7 +208,7 @@ def test_nothing_but_a_ranking_is_replaced(folder, tmp_path, capsys):
     output.write_text("a,b\n1,2\n")
     words = ("rank", folder, "--model", tmp_path / "tiny", "--output")
     for path, sentence in (
-        (output, "no ranking"),
+        (output, "--overwrite"),
         (tmp_path / "x" / "y.csv", "does not exist"),
         (tmp_path / "x.txt", ".csv"),
     ):

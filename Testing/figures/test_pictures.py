@@ -21,12 +21,7 @@ from H3DELandmarksLib.figures.layout import (
     shown_name,
     spread,
 )
-from H3DELandmarksResearch.figures.detection import (
-    REFERENCE_COLOR,
-    RING_AREA,
-    confidence_colors,
-    draw_detection,
-)
+from H3DELandmarksResearch.figures.detection import REFERENCE_COLOR, RING_AREA, confidence_colors, draw_detection
 
 image = pytest.importorskip("matplotlib.image", reason="pictures need matplotlib")
 to_rgb = pytest.importorskip("matplotlib.colors").to_rgb

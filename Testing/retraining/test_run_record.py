@@ -77,7 +77,9 @@ def test_runs_are_listed_newest_name_first_without_what_cannot_be_read(tmp_path)
 LONG_AGO, NOW = "2026-01-01T00:00:00Z", datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-@pytest.mark.parametrize(("updated", "is_locked", "state"), [(LONG_AGO, False, "cancelled"), (LONG_AGO, True, "running")])
+@pytest.mark.parametrize(
+    ("updated", "is_locked", "state"), [(LONG_AGO, False, "cancelled"), (LONG_AGO, True, "running")]
+)
 def test_a_killed_run_is_not_running_for_ever(tmp_path, updated, is_locked, state):
     folder = write_run_record(tmp_path / "run", SCHEME, state="running", updated=updated)
     with held(folder / LOCK) if is_locked else nullcontext():

@@ -84,7 +84,7 @@ def write_results(folder: Path, number: int) -> None:
     """Point list, table and picture of a scan."""
     files = ResultFiles(folder.parent / "scan.nrrd", folder, "scan")
     files.check_replaceable(picture=True)
-    files.write(points(number), "0" * 64, lambda path: _write_bytes(path, f"picture {number}".encode()))
+    files.write(points(number), {"scan": "0" * 64}, lambda path: _write_bytes(path, f"picture {number}".encode()))
 
 
 def _write_bytes(path: Path, content: bytes) -> None:

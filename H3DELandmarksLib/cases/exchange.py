@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from H3DELandmarksLib import __version__
+from H3DELandmarksLib.cases.point_forms import POINT_FORMS
 from H3DELandmarksLib.cases.store import Added, CaseFiles, CaseProject
 from H3DELandmarksLib.core.errors import InputError, OutputError
 from H3DELandmarksLib.core.execution import Progress
@@ -237,7 +238,7 @@ def export_cases(
 
     Args:
         project: whose cases.
-        form: a key of `FORMS`.
+        form: a key of `FORMS` or `POINT_FORMS`.
         target: folder, which is empty or does not exist, or holds an earlier export.
         progress: receives the fraction done and the id of the case at hand.
         overwrite: whether an earlier export may be replaced even where somebody has changed it.
@@ -250,7 +251,7 @@ def export_cases(
     history, cases = project.history(), project.cases()
     if not cases:
         raise InputError(f"The project '{project.folder}' has no cases yet: add some first.")
-    writer_of = partial(_module(form).Writer, history.newest.names, is_ras=is_ras)
+    writer_of = _writer_of(form, history.newest.names, is_ras)
     scheme = f"{history.newest.id}@{history.newest.version}"
 
     def outgoing() -> Iterator[tuple[str, Callable[[], OutgoingCase]]]:
@@ -261,6 +262,41 @@ def export_cases(
     summary = export_sets(outgoing(), writer_of, form, target, scheme, overwrite)
     progress(1.0, "done")
     return summary
+
+
+def export_points(
+    cases: Sequence[OutgoingCase],
+    names: Sequence[str],
+    form: str,
+    target: Path,
+    scheme: str | None = None,
+    overwrite: bool = False,
+    is_ras: bool = False,
+) -> ExportSummary:
+    """Hand out landmarks that are in memory, such as those of a scene; see `export_cases`.
+
+    Args:
+        cases: with ids that can be names of files.
+        names: of the landmarks, in the order of the files.
+        form: a key of `POINT_FORMS`.
+        target, overwrite, is_ras: as for `export_cases`.
+        scheme: id@version of the landmarks, where they follow one.
+
+    Raises:
+        InputError, OutputError: as for `export_cases`.
+    """
+    given = ((case.id, partial(_given, case)) for case in cases)
+    return export_sets(given, _writer_of(form, names, is_ras), form, target, scheme, overwrite)
+
+
+def _given(case: OutgoingCase) -> OutgoingCase:
+    return case
+
+
+def _writer_of(form: str, names: Sequence[str], is_ras: bool) -> Callable[[Path], FormWriter]:
+    """What makes the writer of a form for a folder."""
+    writer = POINT_FORMS[form] if form in POINT_FORMS else _module(form).Writer
+    return partial(writer, names, is_ras=is_ras)
 
 
 def export_sets(

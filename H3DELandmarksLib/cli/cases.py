@@ -219,6 +219,7 @@ def _write_ranking(path: Path, ranking: Ranking) -> None:
 
 
 FORMS = ("folder", "mml", "nnlandmark", "zip")
+POINT_FORMS = ("mrk.json", "fcsv", "table-long", "table-wide", "tps", "nts", "morphologika")  # without scans
 DESCRIPTION = (
     "Keeps corrected landmarks with their scans for training. Nothing is stored but voxels, geometry, positions, "
     "states, the model, the software's version and the time: no DICOM tags, names, paths or descriptions. Voxels stay "
@@ -262,7 +263,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
     hand = add_action(actions, "export", "write all cases in another form", hand_out)
     hand.add_argument("target", metavar="TARGET", help="new folder, or zip file")
-    hand.add_argument("--form", choices=FORMS, help="form of TARGET (default: zip for a .zip file, else folder)")
+    hand.add_argument(
+        "--form", choices=(*FORMS, *POINT_FORMS), help="form of TARGET (default: zip for a .zip file, else folder)"
+    )
+    add_ras(hand)
     hand.add_argument("--overwrite", action="store_true", help="replace an earlier export even where it was changed")
     add_progress(hand)
 
@@ -273,6 +277,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
     add_scheme_actions(actions)
     add_next_case_action(actions)
+
+
+def add_ras(parser: argparse.ArgumentParser) -> None:
+    """``--ras``."""
+    parser.add_argument("--ras", action="store_true", help="write positions of point forms in RAS mm (default: LPS)")
 
 
 def _add_origin(action: argparse.ArgumentParser) -> None:
@@ -370,7 +379,7 @@ def hand_out(options: argparse.Namespace, console: Console) -> bool:
         if form == "zip":
             summary = write_archive(project, target, progress, options.overwrite)
         else:
-            summary = export_cases(project, form, target, progress, options.overwrite)
+            summary = export_cases(project, form, target, progress, options.overwrite, options.ras)
     console.say(summary.text())
     content = {"form": form, "target": target, "cases": len(summary.written), "skipped": summary.skipped}
     console.document({"ok": not summary.skipped, **content})

@@ -200,6 +200,7 @@ def _detect_scan(
     region_detector: Detector | None,
 ) -> ScanResult:
     """Detect in one scan and write its results; an error is told and ends this scan only."""
+    from H3DELandmarksLib.cli.result_files import MODEL, SCAN
     from H3DELandmarksLib.formats.results import ScanResult
     from H3DELandmarksLib.io.images import read_volume
 
@@ -213,7 +214,8 @@ def _detect_scan(
             landmarks = _detect_selected(detector, volume, options, progress, region_detector)
             result = replace(result, markups=str(files.markups), table=str(files.table))
             draw = _picture_of(volume, landmarks, files, detector) if options.picture else None
-            files.write(landmarks, digest, draw, options.overwrite)
+            origin = {SCAN: digest, MODEL: f"{detector.package.id}@{detector.package.version}"}
+            files.write(landmarks, origin, draw, options.overwrite)
             result = replace(result, picture=str(files.picture) if draw else None)
     except BrokenPipeError:
         raise

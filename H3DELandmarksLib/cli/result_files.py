@@ -14,7 +14,7 @@ import os
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -41,7 +41,7 @@ from H3DELandmarksLib.io.images import READABLE_EXTENSIONS
 from H3DELandmarksLib.io.markups import EXTENSION, read_markups, read_stamp, write_markups
 from H3DELandmarksLib.io.tables import write_table
 
-TABLE, PICTURE, SCAN = "table", "picture", "scan"  # entries of the stamp
+TABLE, PICTURE, SCAN, MODEL = "table", "picture", "scan", "model"  # entries of the stamp
 PREPARED, OLD, LOCK = ".results", "old", "lock"
 
 
@@ -128,7 +128,7 @@ class ResultFiles:
     def write(
         self,
         landmarks: LandmarkSet,
-        scan: str | None = None,
+        origin: Mapping[str, str] | None = None,
         draw: Callable[[Path], None] | None = None,
         overwrite: bool = False,
     ) -> None:
@@ -138,7 +138,7 @@ class ResultFiles:
 
         Args:
             landmarks: what was found, LPS mm.
-            scan: digest of the scan, see `check_same_scan`.
+            origin: what the point list shall say of it beside: the digest of the scan (`SCAN`), the model (`MODEL`).
             draw: writes the picture to a path.
             overwrite: as for `check_replaceable`, which is asked again: somebody may have changed a file meanwhile.
 
@@ -147,7 +147,7 @@ class ResultFiles:
             InputError: as for `check_replaceable`.
         """
         with _Preparation(self) as prepared:
-            not_drawn = prepared.fill(landmarks, scan, draw)
+            not_drawn = prepared.fill(landmarks, origin or {}, draw)
             is_drawn = draw is not None and not_drawn is None
             self._check_replaceable(overwrite, is_drawn)
             prepared.take_place(self._own(overwrite, is_drawn))
@@ -238,7 +238,9 @@ class _Preparation:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.lock.close()
 
-    def fill(self, landmarks: LandmarkSet, scan: str | None, draw: Callable[[Path], None] | None) -> Exception | None:
+    def fill(
+        self, landmarks: LandmarkSet, origin: Mapping[str, str], draw: Callable[[Path], None] | None
+    ) -> Exception | None:
         """Write everything and read it back; returns why there is no picture, where there shall be one."""
         not_drawn = None
         try:
@@ -251,7 +253,7 @@ class _Preparation:
             write_table(self.table, landmarks)
             written = {TABLE: self.table, PICTURE: self.picture}
             stamp = {entry: sha256_of(path) for entry, path in written.items() if path.exists()}
-            write_markups(self.markups, landmarks, {**stamp, **({SCAN: scan} if scan else {})})
+            write_markups(self.markups, landmarks, {**stamp, **origin})
             if read_stamp(self.markups) is None or read_markups(self.markups).names != landmarks.names:
                 raise OSError("it is not what was written")
             flush_tree(self.folder)

@@ -37,10 +37,9 @@ class ExportedLandmark:
     @classmethod
     def reviewed(cls, name: str, state: ReviewState) -> ExportedLandmark:
         """A landmark of a review."""
-        by: Literal["person", "program"] | None = (
-            "person" if state.is_decided else None if state is ReviewState.UNKNOWN else "program"
-        )
-        return cls(name, state.value, by)
+        if state is ReviewState.UNKNOWN:
+            return cls(name, state.value, None)
+        return cls(name, state.value, "person" if state.is_decided else "program")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""Folders that hold one scan and one point list per case: ``NAME.nii.gz`` (or .nrrd, .mha) beside ``NAME.mrk.json`` or ``NAME.fcsv``."""
+"""Folders that hold one scan and one point list per case.
+
+``NAME.nii.gz`` (or .nrrd, .mha) lies beside ``NAME.mrk.json`` or ``NAME.fcsv``.
+"""
 
 from __future__ import annotations
 

@@ -47,7 +47,9 @@ _FLIP_RAS = np.array([-1.0, -1.0, 1.0])
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
 
 
-def write_markups(path: str | Path, landmarks: LandmarkSet, stamp: Mapping[str, str] | None = None) -> None:
+def write_markups(
+    path: str | Path, landmarks: LandmarkSet, stamp: Mapping[str, str] | None = None, is_ras: bool = False
+) -> None:
     """Write a landmark set as one point list; a file of that name is replaced only when the new one is complete.
 
     Present landmarks are defined control points, absent ones missing, unknown ones undefined. Positions and values are
@@ -57,14 +59,17 @@ def write_markups(path: str | Path, landmarks: LandmarkSet, stamp: Mapping[str, 
         path: where to write; the name should end with .mrk.json for Slicer to know it.
         landmarks: positions in LPS mm.
         stamp: what `read_stamp` shall find as long as nobody changes the file; Slicer takes no notice of it.
+        is_ras: whether the file is written in RAS, and not in LPS.
 
     Raises:
         OutputError: the folder does not exist or cannot be written to.
     """
     count = len(landmarks)
+    if is_ras:
+        landmarks = landmarks.with_positions(landmarks.positions * _FLIP_RAS)
     markup = {
         "type": "Fiducial",
-        "coordinateSystem": "LPS",
+        "coordinateSystem": "RAS" if is_ras else "LPS",
         "coordinateUnits": "mm",
         "locked": False,
         "fixedNumberOfControlPoints": False,

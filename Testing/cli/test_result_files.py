@@ -1,4 +1,4 @@
-"""The files of a result: all old or all new, never those of a person or of another scan, and named after what was typed."""
+"""The files of a result: all old or all new, none of a person or of another scan, named after what was typed."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from H3DELandmarksLib.cli.result_files import ResultFiles, make_folder, plan_results
+from H3DELandmarksLib.cli.result_files import SCAN, ResultFiles, make_folder, plan_results
 from H3DELandmarksLib.core.errors import InputError, OutputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
@@ -142,14 +142,14 @@ def volume(seed):
 
 
 def test_the_results_of_another_scan_of_the_same_name_are_kept(files):
-    files.write(FIRST, files.check_same_scan(volume(0)))
+    files.write(FIRST, {SCAN: files.check_same_scan(volume(0))})
     assert files.check_same_scan(volume(0)) == files.check_same_scan(
         Volume(volume(0).array.astype(np.float32), np.eye(4))
     )
     with pytest.raises(InputError, match=r"another scan.*--overwrite"):
         files.check_same_scan(volume(1))
-    files.write(SECOND, files.check_same_scan(volume(1), overwrite=True))
-    assert read_stamp(files.markups)["scan"] == files.check_same_scan(volume(1))
+    files.write(SECOND, {SCAN: files.check_same_scan(volume(1), overwrite=True)})
+    assert read_stamp(files.markups)[SCAN] == files.check_same_scan(volume(1))
 
 
 def test_a_picture_that_cannot_be_drawn_costs_no_points(files):
@@ -227,9 +227,8 @@ def test_results_are_named_after_links_and_two_subjects_stay_two(tmp_path):
         (tmp_path / subject).mkdir()
         (tmp_path / subject / "ct.nrrd").symlink_to(tmp_path / "annex" / "MD5E-s1--0.nrrd")
     scans = [tmp_path / subject / "ct.nrrd" for subject in ("sub-01", "sub-02")]
-    planned = plan_results(
-        [*scans, tmp_path / "sub-01" / "." / "ct.nrrd", scans[0].parent / ".." / "sub-02/ct.nrrd"], tmp_path
-    )
+    again = scans[0].parent / ".." / "sub-02" / "ct.nrrd"
+    planned = plan_results([*scans, again], tmp_path)
     assert [(f.scan.name, f.name) for f in planned] == [("ct.nrrd", "sub-01_ct"), ("ct.nrrd", "sub-02_ct")]
 
 

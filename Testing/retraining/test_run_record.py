@@ -74,7 +74,7 @@ def test_runs_are_listed_newest_name_first_without_what_cannot_be_read(tmp_path)
     assert [run.folder.name for run in list_runs(tmp_path)] == ["2026-02-01", "2026-01-01"]
 
 
-LONG_AGO, NOW = "2026-01-01T00:00:00Z", datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+LONG_AGO = "2026-01-01T00:00:00Z"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,8 @@ def test_a_killed_run_is_not_running_for_ever(tmp_path, updated, is_locked, stat
     with held(folder / LOCK) if is_locked else nullcontext():
         record = read_run(folder).record
     assert record.state == state and (record.message is None) == is_locked
-    assert read_run(write_run_record(tmp_path / "new", SCHEME, state="running", updated=NOW)).record.state == "running"
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert read_run(write_run_record(tmp_path / "new", SCHEME, state="running", updated=now)).record.state == "running"
 
 
 def test_the_second_of_two_programs_in_a_run_is_told(tmp_path):

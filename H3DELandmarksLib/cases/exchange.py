@@ -97,14 +97,15 @@ class FormWriter(Protocol):
     """Writes cases in a form into a new folder, one after the other.
 
     It is made from the names of the landmarks, in their order, the folder, and whether positions shall be RAS.
-
-    Attributes:
-        coordinates: of what it writes: "LPS", "RAS" or "voxels".
-        absent: how it writes that a landmark is absent or undecided.
     """
 
-    coordinates: Coordinates
-    absent: str
+    @property
+    def coordinates(self) -> Coordinates:
+        """Of what it writes."""
+
+    @property
+    def absent(self) -> str:
+        """How it writes that a landmark is absent or undecided."""
 
     def add(self, case: OutgoingCase) -> None:
         """Write a case, or raise InputError before anything of it is written."""

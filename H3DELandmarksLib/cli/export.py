@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from H3DELandmarksLib.cli.cases import POINT_FORMS, add_ras
 from H3DELandmarksLib.cli.console import Console, add_command, add_json, add_overwrite
@@ -27,9 +27,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "programs, into a new folder with a record of where they come from (export.json).",
         example="results --form tps --output for-geomorph",
     )
-    parser.add_argument(
-        "points", metavar="POINTS", nargs="+", help="point list (.mrk.json, .fcsv), or a folder of such"
-    )
+    parser.add_argument("points", metavar="POINTS", nargs="+", help="point list (.mrk.json, .fcsv) or folder of such")
     parser.add_argument("--form", choices=POINT_FORMS, required=True, help="what to write")
     parser.add_argument("--output", required=True, metavar="DIR", help="new folder")
     add_ras(parser)
@@ -109,7 +107,10 @@ def _described(record: ExportedCase, landmarks: LandmarkSet) -> ExportedCase:
     from H3DELandmarksLib.formats.export import ExportedLandmark
     from H3DELandmarksLib.io.tables import landmark_state
 
-    by = "program" if record.model else None
+    by: Literal["program"] | None = "program" if record.model else None
     states = [landmark_state(landmarks, row) for row in range(len(landmarks))]
-    said = (ExportedLandmark(name, state, by) for name, state in zip(landmarks.names, states))
+    said = (
+        ExportedLandmark(name, state, None if state == "unknown" else by)
+        for name, state in zip(landmarks.names, states)
+    )
     return replace(record, landmarks=tuple(said))

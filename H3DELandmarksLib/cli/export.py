@@ -78,13 +78,13 @@ def _named(points: Sequence[str]) -> dict[str, Path]:
 
 def _case(name: str, path: Path) -> OutgoingCase:
     from H3DELandmarksLib.cases.exchange import OutgoingCase
-    from H3DELandmarksLib.cli.result_files import MODEL, SCAN
+    from H3DELandmarksLib.cli.result_files import MODEL
     from H3DELandmarksLib.formats.export import ExportedCase
     from H3DELandmarksLib.io.markups import read_markups, read_stamp
 
     landmarks = read_markups(path)
     stamp = read_stamp(path) or {}
-    record = ExportedCase(name, (), scan_sha256=stamp.get(SCAN), model=stamp.get(MODEL))
+    record = ExportedCase(name, (), model=stamp.get(MODEL))
     return OutgoingCase(name, _no_scan, landmarks, landmarks.ordered_as(()), record)
 
 

@@ -10,6 +10,8 @@ were changed since.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import math
 import os
 import shutil
 import unicodedata
@@ -32,7 +34,7 @@ from H3DELandmarksLib.core.files import (
     shown,
     temporary_name,
 )
-from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.locks import held
 from H3DELandmarksLib.core.research import research_module
@@ -42,6 +44,7 @@ from H3DELandmarksLib.io.markups import EXTENSION, read_markups, read_stamp, wri
 from H3DELandmarksLib.io.tables import write_table
 
 TABLE, PICTURE, SCAN, MODEL = "table", "picture", "scan", "model"  # entries of the stamp
+HASHED_VOXELS = 2**19  # a moment
 PREPARED, OLD, LOCK = ".results", "old", "lock"
 
 
@@ -112,18 +115,18 @@ class ResultFiles:
                 )
 
     def check_same_scan(self, volume: Volume, overwrite: bool = False) -> str:
-        """Refuse to replace the results of another scan of the same name; returns the digest of this one.
+        """Refuse to replace the results of another scan of the same name; returns the fingerprint of this one.
 
         Raises:
             InputError: the results that are there are of another scan.
         """
-        digest, stamp = content_of(volume).digest, self._stamp()
-        if stamp is not None and stamp.get(SCAN, digest) != digest and not overwrite:
+        found, stamp = _fingerprint(volume), self._stamp()
+        if stamp is not None and stamp.get(SCAN, found) != found and not overwrite:
             raise InputError(
                 f"'{shown(self.markups)}' is the result of another scan and is kept: choose another output folder, or "
                 "add --overwrite to replace it."
             )
-        return digest
+        return found
 
     def write(
         self,
@@ -138,7 +141,7 @@ class ResultFiles:
 
         Args:
             landmarks: what was found, LPS mm.
-            origin: what the point list shall say of it beside: the digest of the scan (`SCAN`), the model (`MODEL`).
+            origin: what the point list shall say beside: fingerprint of the scan (`SCAN`), and the model (`MODEL`).
             draw: writes the picture to a path.
             overwrite: as for `check_replaceable`, which is asked again: somebody may have changed a file meanwhile.
 
@@ -182,6 +185,14 @@ class ResultFiles:
         if os.path.lexists(self.picture) and (self._is_own(self.picture, PICTURE, stamp) or (overwrite and picture)):
             going.append(self.picture)
         return going
+
+
+def _fingerprint(volume: Volume) -> str:
+    """SHA-256 of a part of a scan that no other scan has in common; the same for copies in other forms."""
+    ordered = canonical(volume)
+    step = math.ceil((ordered.array.size / HASHED_VOXELS) ** (1 / 3))
+    part = content_of(Volume(ordered.array[::step, ::step, ::step], ordered.affine))
+    return hashlib.sha256(f"{ordered.array.shape} {part.digest}".encode()).hexdigest()
 
 
 class _Preparation:

@@ -200,7 +200,8 @@ def read_region(path: str | Path) -> Region:
     affine = np.eye(4)
     try:
         axes = np.array(_numbers(markup["orientation"], 9)).reshape(3, 3)
-        affine[:3, :3] = axes * np.array(_numbers(markup["size"], 3))
+        with np.errstate(over="ignore", invalid="ignore"):
+            affine[:3, :3] = axes * np.array(_numbers(markup["size"], 3))
         affine[:3, 3] = _numbers(markup["center"], 3)
         if not (np.abs(affine) <= MAX_COORDINATE_MM).all():
             raise ValueError("a number is out of range")
@@ -410,7 +411,7 @@ def _values_by_name(path: Path, markup: dict, count: int) -> dict[str, np.ndarra
         if len(stored) != count:
             log.warning("'%s': the measurement '%s' does not fit the points any more and is ignored.", path, name)
             continue
-        array = np.array([math.nan if value is None else value for value in stored], dtype=np.float64)
+        array = np.array(_numbers([math.nan if value is None else value for value in stored], count))
         stated = np.isfinite(array) & (array >= 0) & (array <= MEASUREMENT_LIMIT[name])
         values[name] = np.where(stated, array, np.nan)
     return values

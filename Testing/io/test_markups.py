@@ -226,6 +226,9 @@ def test_labels_that_could_mean_two_landmarks_are_left(written):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda m: m["measurements"][0].update(controlPointValues=[[1], [2], [3]]), "complete"),
+        (lambda m: m["measurements"][0].update(controlPointValues=["1", "2", "3"]), "complete"),
+        (lambda m: m["measurements"][0].update(controlPointValues=[10**400, 1, 1]), "complete"),
         (lambda m: m["controlPoints"][0].update(label=None), "complete"),
         (lambda m: m["controlPoints"][0].update(label="\ud800"), "complete"),
         (lambda m: m["controlPoints"][0].update(label="  "), "without a label"),

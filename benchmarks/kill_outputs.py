@@ -99,7 +99,7 @@ def settle_results(folder: Path) -> None:
 
 def write_export(form: str, projects: tuple[Path, Path], folder: Path, number: int) -> None:
     """The cases of one of two projects."""
-    export_cases(CaseProject(projects[number]), form, folder / "export", lambda fraction, text: None)
+    export_cases(CaseProject(projects[number]), form, folder / "export", lambda fraction, text: None, overwrite=True)
 
 
 def write_zip(projects: tuple[Path, Path], folder: Path, number: int) -> None:

@@ -40,7 +40,7 @@ from H3DELandmarksLib.formats.export import (
     ExportedLandmark,
     ExportRecord,
     digests,
-    is_unchanged,
+    is_incomplete,
     recorded_bytes,
 )
 from H3DELandmarksLib.formats.reading import to_json
@@ -234,15 +234,15 @@ def export_cases(
 ) -> ExportSummary:
     """Hand out every case with its newest review; one that cannot be exported is left out with its reason.
 
-    Everything is written aside and appears, with a record of it (`formats.export`), when it is complete. A folder that
-    is just as an earlier export left it is replaced, so that an export can be repeated.
+    Everything is written aside and appears, with a record of it (`formats.export`), when it is complete. An export
+    that had to leave out cases is replaced, so that it can be repeated when they are mended.
 
     Args:
         project: whose cases.
         form: a key of `FORMS` or `POINT_FORMS`.
         target: folder, which is empty or does not exist, or holds an earlier export.
         progress: receives the fraction done and the id of the case at hand.
-        overwrite: whether an earlier export may be replaced even where somebody has changed it.
+        overwrite: whether a complete or changed earlier export may be replaced.
         is_ras: whether positions shall be RAS, in forms that have a choice.
 
     Raises:
@@ -365,7 +365,7 @@ def _new_export(target: Path, overwrite: bool) -> Iterator[Path]:
     def may_replace(old: Path) -> bool:
         if old.is_dir() and not any(old.iterdir()):
             return True
-        return before is not None and recorded_bytes(old) == before and (overwrite or is_unchanged(old))
+        return before is not None and recorded_bytes(old) == before and (overwrite or is_incomplete(old))
 
     try:
         if target.is_symlink() or (target.exists() and not target.is_dir()):
@@ -374,8 +374,8 @@ def _new_export(target: Path, overwrite: bool) -> Iterator[Path]:
             raise InputError(f"'{shown(target)}' is there and not an empty folder: choose another target.")
         if target.exists() and not may_replace(target):
             raise InputError(
-                f"'{shown(target)}' was changed since it was exported, and is kept: add --overwrite to replace it, or "
-                "choose another target."
+                f"'{shown(target)}' holds an earlier export, or what somebody has made of it, and is kept: add "
+                "--overwrite to replace it, or choose another target."
             )
         target.parent.mkdir(parents=True, exist_ok=True)
         remove_forgotten(path for path in target.parent.glob(f"{TEMPORARY_PREFIX}*") if path.name.endswith(target.name))

@@ -267,7 +267,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--form", choices=(*FORMS, *POINT_FORMS), help="form of TARGET (default: zip for a .zip file, else folder)"
     )
     add_ras(hand)
-    hand.add_argument("--overwrite", action="store_true", help="replace an earlier export even where it was changed")
+    hand.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     add_progress(hand)
 
     check = add_action(actions, "check", "find what should be looked at before training", check_cases)

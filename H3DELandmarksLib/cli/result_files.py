@@ -155,7 +155,10 @@ class ResultFiles:
             self._check_replaceable(overwrite, is_drawn)
             prepared.take_place(self._own(overwrite, is_drawn))
         if isinstance(not_drawn, OSError):
-            raise cannot_write(self.picture, not_drawn) from not_drawn
+            reason = reason_of(not_drawn)
+            raise OutputError(
+                f"'{shown(self.picture)}' cannot be written: {reason}; point list and table are complete.", not_drawn
+            ) from not_drawn
         if not_drawn is not None:
             raise not_drawn
 
@@ -217,10 +220,12 @@ class _Preparation:
         folders = list(files.folder.glob(f"{TEMPORARY_PREFIX}*-{PREPARED}"))
         for left in (cls(files, folder) for folder in folders):
             if left.is_about_these_files:
+                is_left = False
                 with contextlib.suppress(OSError), held(left.folder / LOCK) as is_left:
                     if is_left:
                         left._settle()
-                        shutil.rmtree(left.folder, ignore_errors=True)
+                if is_left:
+                    shutil.rmtree(left.folder, ignore_errors=True)
         remove_forgotten(folder for folder in folders if not cls(files, folder).names)
 
     @property
@@ -246,8 +251,8 @@ class _Preparation:
     def __exit__(self, *error: object) -> None:
         with contextlib.suppress(OSError):
             self._settle()
+        self.lock.close()  # first: Windows removes no open file
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.lock.close()
 
     def fill(
         self, landmarks: LandmarkSet, origin: Mapping[str, str], draw: Callable[[Path], None] | None

@@ -202,7 +202,8 @@ def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it may never have been there, on a disk that is read-only
+            path.unlink()
 
 
 def atomic_move(prepared: Path, target: Path) -> bool:

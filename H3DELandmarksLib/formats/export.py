@@ -121,10 +121,11 @@ def recorded_bytes(folder: Path) -> bytes | None:
         return None
 
 
-def is_unchanged(folder: Path) -> bool:
-    """Whether a folder is exactly as it was exported."""
+def is_incomplete(folder: Path) -> bool:
+    """Whether an export had to leave out cases, and nobody has changed it since."""
     content = recorded_bytes(folder)
     try:
-        return content is not None and build(ExportRecord, parse_json(content)).files == digests(folder)
+        record = None if content is None else build(ExportRecord, parse_json(content))
+        return record is not None and bool(record.skipped) and record.files == digests(folder)
     except (FormatError, OSError):
         return False

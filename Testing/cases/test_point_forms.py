@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -227,20 +228,49 @@ def test_good_cases_are_exported_and_bad_ones_named(damaged, tmp_path, form, cap
         assert import_cases(other, form, target, quiet).new == ids[:1]
 
 
-def test_an_export_can_be_repeated_until_somebody_changes_it(project, tmp_path):
+def test_an_export_that_left_out_cases_can_be_repeated(damaged, tmp_path):
+    project, ids = damaged
     target = tmp_path / "out"
-    for _ in range(2):
-        export_cases(project, "tps", target, quiet)
-    export_cases(project, "nts", target, quiet)
-    assert sorted(path.name for path in target.iterdir()) == ["export.json", "landmarks.nts"]
-    (target / "landmarks.nts").write_text("changed")
-    with pytest.raises(InputError, match="--overwrite"):
-        export_cases(project, "tps", target, quiet)
-    assert (target / "landmarks.nts").read_text() == "changed"
-    export_cases(project, "tps", target, quiet, overwrite=True)
+    assert export_cases(project, "folder", target, quiet).written == ids[:1]
+    assert export_cases(project, "folder", target, quiet).written == ids[:1]
+    write_volume(project.case(ids[1]).image, scan_of(1))
+    summary = export_cases(project, "folder", target, quiet)
+    assert (set(summary.written), list(summary.skipped)) == (set(ids[:2]), ids[2:])
     (target / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="--overwrite"):
+        export_cases(project, "folder", target, quiet)
+    assert (target / "notes.txt").exists()
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_a_complete_export_is_replaced_on_wish_only(project, tmp_path, is_changed):
+    target = tmp_path / "out"
+    export_cases(project, "nts", target, quiet)
+    if is_changed:
+        (target / "landmarks.nts").write_text("changed")
+    before = (target / "landmarks.nts").read_bytes()
+    with pytest.raises(InputError, match="--overwrite"):
         export_cases(project, "tps", target, quiet)
+    assert (target / "landmarks.nts").read_bytes() == before
+    export_cases(project, "tps", target, quiet, overwrite=True)
+    assert sorted(path.name for path in target.iterdir()) == ["export.json", "landmarks.tps"]
+
+
+@pytest.mark.parametrize("form", ["zip", "folder", "tps"])
+def test_of_five_exports_at_once_one_wins(project, tmp_path, form):
+    target = tmp_path / ("out.zip" if form == "zip" else "out")
+    codes = []
+
+    def run():
+        codes.append(main(["cases", "export", str(project.folder), str(target), "--form", form]))
+
+    threads = [threading.Thread(target=run) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(codes) == [0, 2, 2, 2, 2]
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -137,6 +137,17 @@ def test_an_exchange_survives_a_look_in_its_middle(tmp_path, monkeypatch):
     assert content(target) == "new" and list(tmp_path.iterdir()) == [target]
 
 
+def test_a_disk_that_refuses_even_to_remove_is_told(tmp_path, monkeypatch):
+    """Read-only disks say so of files that were never there."""
+
+    def refuse(self, missing_ok=False):
+        raise OSError(errno.EROFS, "x")
+
+    monkeypatch.setattr(type(tmp_path), "unlink", refuse)
+    with pytest.raises(OutputError, match=r"/a\.txt' cannot.*read-only"), atomic_write(tmp_path / "a.txt"):
+        raise OSError(errno.EROFS, "x")
+
+
 class Killed(BaseException):
     """Nothing that code expects."""
 

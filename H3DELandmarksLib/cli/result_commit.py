@@ -2,8 +2,8 @@
 
 They are prepared in a hidden folder beside. Its folder ``old`` is made when everything new is complete; old tables and
 pictures step aside into it, the point list takes its place, and the new table and picture follow. A point list that is
-still in the hidden folder means that nothing has changed yet, and none that the new one has taken its place: so the next
-program knows whether to take back or to complete what a killed one has begun.
+still in the hidden folder means that nothing has changed yet, and none that the new one has taken its place. So the
+next program knows whether to take back or to complete what a killed one has begun.
 """
 
 from __future__ import annotations

@@ -115,16 +115,16 @@ class CaseFiles:
         return ImageContent.from_record(self._read(ImageRecord, self.folder / CONTENT))
 
     def volume(self) -> Volume:
-        """The scan, compared with its recorded SHA-256.
+        """The scan.
 
         Raises:
-            InputError: it is damaged.
+            InputError: it is damaged, or another one than the case's record says.
         """
         volume = read_volume(self.image, as_stored=True)
         if not content_of(volume).same_image(self.content()):
             raise InputError(
-                f"The scan of the case '{self.folder}' was changed or damaged (SHA-256 differs): restore it from a "
-                "backup, or move the case away."
+                f"The scan of the case '{self.id}' is not what it was when the case was added ('{self.image}'): "
+                "restore it from a backup, or move the case away."
             )
         return volume
 

@@ -167,7 +167,7 @@ class Detector:
     def _scan(self, volume: Volume) -> Scan:
         manifest = self.package.manifest
         intensity = IntensityMapping.for_volume(manifest.intensity, volume)
-        return Scan(volume, intensity, intensity.low if manifest.outside is None else manifest.outside)
+        return Scan(volume, intensity, intensity.outside(manifest.outside))
 
     def _too_coarse(self, volume: Volume) -> bool:
         """Whether the voxels cannot show the landmarks at all; warn where they are coarser than the model's limit."""

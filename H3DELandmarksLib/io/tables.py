@@ -7,6 +7,8 @@ the patient's left, ``posterior_mm`` toward the back, ``superior_mm`` toward the
 from __future__ import annotations
 
 import csv
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -18,8 +20,10 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.text import csv_text, from_csv
 
 POSITION_COLUMNS = ("left_mm", "posterior_mm", "superior_mm")
+AXES = {"LPS": POSITION_COLUMNS, "RAS": ("right_mm", "anterior_mm", "superior_mm")}
 COLUMNS = ("name", "state", *POSITION_COLUMNS, "presence", "confidence", "radius90_mm", "definition")
 DECIMALS = 4
+_NUMBER = re.compile(r"-?[0-9.]+")
 
 
 def landmark_state(landmarks: LandmarkSet, row: int) -> Literal["found", "absent", "unknown"]:
@@ -34,14 +38,23 @@ def write_table(path: str | Path, landmarks: LandmarkSet) -> None:
         path: .csv file.
         landmarks: positions in LPS mm.
     """
+    rows = []
+    for k, name in enumerate(landmarks.names):
+        values = (*landmarks.positions[k], landmarks.presence[k], landmarks.confidence[k], landmarks.radius[k])
+        rows.append([name, landmark_state(landmarks, k), *map(_cell, values), landmarks.definitions[k]])
+    write_rows(path, COLUMNS, rows)
+
+
+def write_rows(path: str | Path, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Write any table, without formulas of spreadsheets; a file of that name is replaced only when the new one is complete.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     with atomic_write(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for k, name in enumerate(landmarks.names):
-            values = (*landmarks.positions[k], landmarks.presence[k], landmarks.confidence[k], landmarks.radius[k])
-            writer.writerow(
-                [csv_text(name), landmark_state(landmarks, k), *map(_cell, values), csv_text(landmarks.definitions[k])]
-            )
+        writer.writerow(columns)
+        writer.writerows([c if _NUMBER.fullmatch(str(c)) else csv_text(str(c)) for c in row] for row in rows)
 
 
 def _cell(value: float) -> str:

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Make or refresh .venv with everything that a target of the Makefile needs: requirements/set_up.sh demo|test|bench|docs
+# Make or refresh .venv with everything that a target of the Makefile needs: requirements/set_up.sh demo|test|bench|docs|audit
 # Only this step uses a network. PyTorch comes from TORCH_INDEX, which has builds without CUDA (2 GB less), where that
 # server answers, and else from wherever pip is told to look; an empty TORCH_INDEX means the latter.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-purpose=${1:?"say what for: demo, test, bench or docs"}
+purpose=${1:?"say what for: demo, test, bench, docs or audit"}
 constraints=requirements/constraints.txt
 torch_index=${TORCH_INDEX-https://download.pytorch.org/whl/cpu}
 venv_python=.venv/bin/python
@@ -109,5 +109,12 @@ docs)
     install_packages docs
     touch .venv/ready-for-docs
     ;;
-*) fail "set_up.sh knows demo, test, bench and docs, not '$purpose'." ;;
+audit)
+    # In an environment of its own: what looks at the packages must not be among them.
+    [ -x .venv-audit/bin/pip-audit ] || "$venv_python" -m venv --clear .venv-audit
+    .venv-audit/bin/python -m pip install -qq --disable-pip-version-check --constraint "$constraints" cyclonedx-bom pip-audit ||
+        fail "Installing the audit's packages failed (see the lines above): check the network connection or proxy."
+    touch .venv/ready-for-audit
+    ;;
+*) fail "set_up.sh knows demo, test, bench, docs and audit, not '$purpose'." ;;
 esac

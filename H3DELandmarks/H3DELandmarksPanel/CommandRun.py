@@ -2,7 +2,6 @@
 
 import contextlib
 import enum
-import json
 import logging
 import os
 import shutil
@@ -18,6 +17,7 @@ from slicer.i18n import tr as _
 
 import H3DELandmarksLib
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
+from H3DELandmarksLib.formats.reading import FormatError, parse_json
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_region
 
@@ -144,8 +144,8 @@ class ChildProcess:
     @staticmethod
     def _parsed(line):
         try:
-            event = json.loads(line)
-        except ValueError:
+            event = parse_json(line)
+        except FormatError:
             return None
         return event if isinstance(event, dict) and "event" in event else None
 
@@ -180,6 +180,11 @@ def remainingText(seconds):
     if seconds < 5400:
         return _("about {minutes} min left").format(minutes=round(seconds / 60))
     return _("about {hours} h left").format(hours=round(seconds / 3600))
+
+
+def _number(value):
+    """A finite number, None for all else."""
+    return float(value) if type(value) in (int, float) and abs(value) < 1e300 else None
 
 
 def newRunFolder(temporaryFolder):
@@ -230,7 +235,7 @@ class CommandRun:
     def remaining(self):
         """Seconds that the rest will take, None while too little is known."""
         if "seconds_left" in self.progress:
-            return self.progress["seconds_left"]
+            return _number(self.progress["seconds_left"])
         if self._firstReport is None:
             return None
         return remainingSeconds(time.monotonic() - self._firstReport, self.fraction)
@@ -297,7 +302,7 @@ class CommandRun:
         kind, message = event["event"], self._forPeople(str(event.get("message", "")))
         if kind == "progress":
             self._firstReport = self._firstReport or time.monotonic()
-            self.stage, self.fraction, self.progress = message, float(event.get("fraction") or 0), event
+            self.stage, self.fraction, self.progress = message, _number(event.get("fraction")) or 0.0, event
         elif kind == "warning":
             self.warnings = [*self.warnings, message][-3:]
         elif kind == "error":

@@ -215,12 +215,13 @@ def _check_replaceable(path: Path, overwrite: bool) -> None:
 def _write_ranking(path: Path, ranking: Ranking) -> None:
     """The table; scans that could not be ranked are not in it."""
     from H3DELandmarksLib.core.files import atomic_write
+    from H3DELandmarksLib.core.text import csv_text
 
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(RANKING_COLUMNS)
         for place, entry in enumerate(ranking.ranked, 1):
-            writer.writerow([place, entry.scan, entry.reason])
+            writer.writerow([place, csv_text(str(entry.scan)), csv_text(entry.reason)])
 
 
 FORMS = ("folder", "mml", "nnlandmark", "zip")

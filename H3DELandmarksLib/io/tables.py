@@ -16,6 +16,7 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.text import csv_text, from_csv
 
 POSITION_COLUMNS = ("left_mm", "posterior_mm", "superior_mm")
 AXES = {"LPS": POSITION_COLUMNS, "RAS": ("right_mm", "anterior_mm", "superior_mm")}
@@ -38,7 +39,9 @@ def write_table(path: str | Path, landmarks: LandmarkSet) -> None:
     rows = []
     for k, name in enumerate(landmarks.names):
         values = (*landmarks.positions[k], landmarks.presence[k], landmarks.confidence[k], landmarks.radius[k])
-        rows.append([name, landmark_state(landmarks, k), *map(_cell, values), landmarks.definitions[k]])
+        rows.append(
+            [csv_text(name), landmark_state(landmarks, k), *map(_cell, values), csv_text(landmarks.definitions[k])]
+        )
     write_rows(path, COLUMNS, rows)
 
 
@@ -70,6 +73,6 @@ def read_table_positions(path: str | Path) -> dict[str, np.ndarray]:
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        return {row["name"]: np.array([float(row[c] or "nan") for c in POSITION_COLUMNS]) for row in rows}
+        return {from_csv(row["name"]): np.array([float(row[c] or "nan") for c in POSITION_COLUMNS]) for row in rows}
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"'{path}' is not a table of landmarks: choose a .csv file written by detection.") from error

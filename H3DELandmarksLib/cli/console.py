@@ -19,7 +19,7 @@ from typing import Any
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.core.execution import BACKENDS, DEVICES, PRECISIONS
-from H3DELandmarksLib.core.files import reason_of, shown
+from H3DELandmarksLib.core.files import reason_of
 from H3DELandmarksLib.core.research import PACKAGE as RESEARCH_PACKAGE
 from H3DELandmarksLib.core.text import plain, printable
 
@@ -65,7 +65,7 @@ class Console:
     def warn(self, message: str) -> None:
         """Tell about something that does not stop the work; `document` lists it again."""
         self._warnings.append({"scan": self._current, "message": message})
-        print(printable(message), file=sys.stderr)
+        print(shown(message), file=sys.stderr)
         if self._as_lines:
             self._line(event="warning", scan=self._current, message=message)
 
@@ -179,7 +179,7 @@ def _sentence(error: Exception) -> str | None:
     if isinstance(error, MemoryError):
         return "This computer's memory is too small for the scan: close other programs, or crop the scan."
     if isinstance(error, OSError) and error.strerror:
-        what = f"'{shown(error.filename)}'" if isinstance(error.filename, (str, Path)) else "A file"
+        what = f"'{shown(str(error.filename))}'" if isinstance(error.filename, (str, Path)) else "A file"
         return f"{what} cannot be used: {reason_of(error)}."
     return None
 

@@ -41,7 +41,9 @@ def write_table(path: str | Path, landmarks: LandmarkSet) -> None:
     rows = []
     for k, name in enumerate(landmarks.names):
         values = (*landmarks.positions[k], landmarks.presence[k], landmarks.confidence[k], landmarks.radius[k])
-        rows.append([name, landmark_state(landmarks, k), *map(_cell, values), landmarks.definitions[k]])
+        rows.append(
+            [csv_text(name), landmark_state(landmarks, k), *map(_cell, values), csv_text(landmarks.definitions[k])]
+        )
     write_rows(path, COLUMNS, rows)
 
 
@@ -54,7 +56,7 @@ def write_rows(path: str | Path, columns: Iterable[str], rows: Iterable[Iterable
     with atomic_write(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
-        writer.writerows([c if _NUMBER.fullmatch(str(c)) else csv_text(str(c)) for c in row] for row in rows)
+        writer.writerows(rows)
 
 
 def _cell(value: float) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from H3DELandmarksLib.core.errors import InputError, MissingDependencyError
@@ -75,8 +75,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     # A copy of its own for each: safetensors refuses tensors that share memory.
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     progress = to_json(plain(to_plain(checkpoint.progress))).decode()
+    content = save(tensors, {PROGRESS: progress})  # safetensors tells of a full disk by an error of its own
     with atomic_write(path) as partial:
-        save_file(tensors, partial, {PROGRESS: progress})
+        partial.write_bytes(content)
     path.with_name(OLDER_NAME).unlink(missing_ok=True)
 
 

@@ -21,7 +21,7 @@ from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.core.execution import BACKENDS, DEVICES, PRECISIONS
 from H3DELandmarksLib.core.files import reason_of
 from H3DELandmarksLib.core.research import PACKAGE as RESEARCH_PACKAGE
-from H3DELandmarksLib.core.text import plain, printable
+from H3DELandmarksLib.core.text import plain, shown
 
 # Receives the fraction done, what is being done, and what else a command tells programs, by name.
 Report = Callable[..., None]
@@ -52,7 +52,7 @@ class Console:
     def say(self, text: str) -> None:
         """Print a result for people; nothing where a program reads."""
         if not self._for_programs:
-            print(printable(text))
+            print(shown(text))
 
     def document(self, content: dict[str, Any]) -> None:
         """Print the result for programs, with all warnings so far; nothing where a person reads. NaN becomes null."""
@@ -82,7 +82,7 @@ class Console:
         message = _sentence(error) or self._logged(error)
         if subject and subject not in message:
             message = f"{subject}: {message}"
-        print(printable(message), file=sys.stderr)
+        print(shown(message), file=sys.stderr)
         if self._as_lines:
             self._line(event="error", scan=subject or None, message=message)
         return message
@@ -189,10 +189,10 @@ def _progress_bar(name: str) -> Iterator[Report]:
     from tqdm import tqdm
 
     layout = "{desc} {percentage:3.0f}%|{bar}| {postfix}"
-    with tqdm(total=1.0, desc=printable(name), bar_format=layout, leave=False, file=sys.stderr) as bar:
+    with tqdm(total=1.0, desc=shown(name), bar_format=layout, leave=False, file=sys.stderr) as bar:
 
         def report(fraction: float, message: str, **more: Any) -> None:
-            bar.set_postfix_str(printable(message), refresh=False)
+            bar.set_postfix_str(shown(message), refresh=False)
             bar.update(min(fraction, 1.0) - bar.n)
 
         yield report

@@ -24,7 +24,7 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def printable(text: str) -> str:
+def shown(text: str) -> str:
     """A text for terminals: what steers them, turns the writing or cannot be written is an escape."""
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 

@@ -7,7 +7,6 @@ the patient's left, ``posterior_mm`` toward the back, ``superior_mm`` toward the
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -23,7 +22,6 @@ POSITION_COLUMNS = ("left_mm", "posterior_mm", "superior_mm")
 AXES = {"LPS": POSITION_COLUMNS, "RAS": ("right_mm", "anterior_mm", "superior_mm")}
 COLUMNS = ("name", "state", *POSITION_COLUMNS, "presence", "confidence", "radius90_mm", "definition")
 DECIMALS = 4
-_NUMBER = re.compile(r"-?[0-9.]+")
 
 
 def landmark_state(landmarks: LandmarkSet, row: int) -> Literal["found", "absent", "unknown"]:
@@ -48,7 +46,7 @@ def write_table(path: str | Path, landmarks: LandmarkSet) -> None:
 
 
 def write_rows(path: str | Path, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """Write any table, without formulas of spreadsheets; a file of that name is replaced only when the new one is complete.
+    """Write any table; a file of that name is replaced only when the new one is complete.
 
     Raises:
         OutputError: it cannot be written.

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from H3DELandmarksLib.core.text import csv_text, from_csv, printable
+from H3DELandmarksLib.core.text import csv_text, from_csv, shown
 
 
 @given(st.text())
 def test_nothing_that_steers_a_terminal_is_left(text):
-    assert all(c.isprintable() or c in "\n\t" for c in printable(text))
+    assert all(c.isprintable() or c in "\n\t" for c in shown(text))
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_nothing_that_steers_a_terminal_is_left(text):
     ],
 )
 def test_what_a_terminal_shows(text, seen):
-    assert printable(text) == seen
+    assert shown(text) == seen
 
 
 @given(st.text() | st.text("='+-@\t\r a", max_size=6))

@@ -13,7 +13,7 @@ from H3DELandmarksLib.scene import center_views, show_points_of, volume_of
 from H3DELandmarksPanel.CommandRun import CommandRun
 from H3DELandmarksPanel.Dependencies import ensureDependencies
 from H3DELandmarksPanel.Parameters import Device
-from H3DELandmarksPanel.Worker import newRunFolder, pythonExecutable, workers
+from H3DELandmarksPanel.Worker import newRunFolder, pythonExecutable, removeLeftovers, workers
 
 logger = logging.getLogger("H3DELandmarks")
 
@@ -65,6 +65,7 @@ class PanelContext:
         """Args: the H3DELandmarksWidget."""
         self._panel = panel
         self._isPreparing = self._isClosed = False
+        removeLeftovers(slicer.app.temporaryPath)  # a scan that a crash has left there is somebody's
 
     @property
     def parameters(self):

@@ -32,7 +32,7 @@ class RunProgress:
         """
         self._bar, self._label, self._cancelButton = progressBar, label, cancelButton
         self._onSuccess, self._onChange, self._onPoll = onSuccess, onChange, onPoll
-        self.run = None
+        self.run = self._unshown = None  # the run, and one of which onPoll could not show more
         self.cancelText = _("Cancelled.")
         self._timer = qt.QTimer()
         self._timer.interval = MILLISECONDS_BETWEEN_POLLS
@@ -75,9 +75,12 @@ class RunProgress:
         run = self.run
         if run is None:
             return
-        run.poll()
-        if self._onPoll is not None:
-            self._onPoll(run)
+        try:
+            run.poll()
+            self._showMore(run)
+        except Exception as error:  # the next look would meet it again
+            self.stop(sentenceAbout(error))
+            return
         if run is not self.run:  # somebody has ended it meanwhile
             return
         if run.state is RunState.RUNNING:
@@ -87,6 +90,16 @@ class RunProgress:
             self._end(self._result(run))
         else:
             self._end(run.stage)
+
+    def _showMore(self, run):
+        """Let the section show more of a run, which goes on where that fails."""
+        if self._onPoll is None or run is self._unshown:
+            return
+        try:
+            self._onPoll(run)
+        except Exception as error:
+            self._unshown = run
+            sentenceAbout(error)
 
     def _result(self, run):
         try:

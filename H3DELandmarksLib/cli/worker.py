@@ -51,8 +51,8 @@ class Worker:
             while (command := self._commands.get(timeout=seconds_idle)) is not None:
                 self._is_busy = True
                 code = self._run(command)
-                print(json.dumps({"event": DONE, "code": code}), file=self._events, flush=True)
                 self._is_busy = False
+                print(json.dumps({"event": DONE, "code": code}), file=self._events, flush=True)
                 self._tidy()
         except queue.Empty:
             pass

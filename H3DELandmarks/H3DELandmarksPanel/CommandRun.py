@@ -269,6 +269,7 @@ class DetectionRun(CommandRun):
         folder = newRunFolder(slicer.app.temporaryPath)
         self._scan, results = folder / "scan.nrrd", folder / "results"
         arguments = ["detect", self._scan, "--model", modelPath, "--output", results, "--device", device]
+        arguments.append("--hand-over")
         arguments += _choice(folder, landmarkNames, region)
         super().__init__(arguments, python, folder, _("detection"), {str(self._scan): volumeName}, results, isLent=True)
         self.volume = volume

@@ -29,6 +29,9 @@ PACKAGE_INDEX = "https://pypi.org/simple/pip/"
 SECONDS_FOR_INDEX = 8
 
 
+_met = set()  # keys of requirements that were met: reading a version takes some 10 ms
+
+
 @dataclass(frozen=True)
 class Requirement:
     """A line of requirements.txt: a package and its oldest version, with the size of the download as a comment.
@@ -53,6 +56,13 @@ class Requirement:
         return f"{self.name}>={self.oldest}"
 
     @property
+    def key(self):
+        """The requirement and where its package lies; None as place where it cannot be imported."""
+        importlib.invalidate_caches()
+        spec = find_spec(self.name)
+        return self, spec.origin if spec else None  # no place: an uninstallation has left a folder without code
+
+    @property
     def title(self):
         """What people call it."""
         return "PyTorch" if self.name == "torch" else self.name
@@ -60,9 +70,7 @@ class Requirement:
     @property
     def installed(self):
         """The version that is installed, empty where nobody knows, None where the package cannot be imported."""
-        importlib.invalidate_caches()
-        spec = find_spec(self.name)
-        if spec is None or spec.origin is None:  # an uninstallation has left a folder without code
+        if self.key[1] is None:
             return None
         try:
             return version(self.name)
@@ -109,8 +117,10 @@ def ensureDependencies(requirementsFile, tell):
     Raises:
         MissingDependencyError: one sentence about what is missing and what to do.
     """
-    missing = [requirement for requirement in readRequirements(requirementsFile) if not requirement.isMet]
+    required = [requirement for requirement in readRequirements(requirementsFile) if requirement.key not in _met]
+    missing = [requirement for requirement in required if not requirement.isMet]
     if not missing:
+        _met.update(requirement.key for requirement in required)
         return False
     torch = next((requirement for requirement in missing if requirement.name == "torch"), None)
     installTorch = None if torch is None else _installerOf(torch)

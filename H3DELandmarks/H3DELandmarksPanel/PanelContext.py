@@ -143,7 +143,10 @@ class PanelContext:
         if self._isPreparing:
             raise InputError(self.whyBusy())
 
+        told = []
+
         def tell(sentence):
+            told.append(sentence)
             label.text = sentence
             self._panel.refresh()
             slicer.app.processEvents()  # show that before pip says its first line
@@ -153,7 +156,7 @@ class PanelContext:
             wasInstalled = ensureDependencies(self._panel.resourcePath("requirements.txt"), tell)
         finally:
             self._isPreparing = False
-            if not self._isClosed:
+            if told and not self._isClosed:
                 self._panel.refresh()
         if self._isClosed:
             raise InputError(_("The panel was closed while Python packages were being installed."))

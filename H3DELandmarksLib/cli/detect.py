@@ -50,6 +50,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace point lists even where a person has edited them"
     )
+    # For a program that reads the point list at once and removes it: without a table, and not kept through a power cut.
+    parser.add_argument("--hand-over", action="store_true", help=argparse.SUPPRESS)
     _add_selection(parser)
     add_engine(parser)
     add_json(parser)
@@ -234,8 +236,9 @@ def _detect_scan(
             files.check_replaceable(options.overwrite, options.picture)
             volume = read_volume(files.scan, options.spacing, options.series)
             landmarks = _detect_selected(detector, volume, options, progress, region_detector)
-            files.write(landmarks)
-            result = replace(result, markups=str(files.markups), table=str(files.table))
+            files.write(landmarks, options.hand_over)
+            table = None if options.hand_over else str(files.table)
+            result = replace(result, markups=str(files.markups), table=table)
             if options.picture:
                 files.draw(volume, landmarks, f"{files.name}: {detector.package.id} {detector.package.version}")
                 result = replace(result, picture=str(files.picture))

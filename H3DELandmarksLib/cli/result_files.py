@@ -83,10 +83,11 @@ class ResultFiles:
         rounding = 0.51 * 10.0**-DECIMALS
         return np.allclose(list(table.values()), markups.positions, rtol=0, atol=rounding, equal_nan=True)
 
-    def write(self, landmarks: LandmarkSet) -> None:
-        """Write the point list and the table, each replaced only when complete."""
-        write_table(self.table, landmarks)
-        write_markups(self.markups, landmarks)
+    def write(self, landmarks: LandmarkSet, handed_over: bool = False) -> None:
+        """Write the point list and the table, each replaced only when complete; what is handed over lives for a moment."""
+        if not handed_over:
+            write_table(self.table, landmarks)
+        write_markups(self.markups, landmarks, durable=not handed_over)
 
     def draw(self, volume: Volume, landmarks: LandmarkSet, title: str, reference: LandmarkSet | None = None) -> None:
         """Draw the picture."""

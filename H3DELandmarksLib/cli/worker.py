@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import _thread
 import argparse
-import gc
 import json
 import os
 import queue
@@ -68,8 +67,7 @@ class Worker:
             return error.code if isinstance(error.code, int) else FAILED
 
     def _tidy(self) -> None:
-        """Give back what the command needed and the next one may not."""
-        gc.collect()
+        """Let other programs have the GPU's memory."""
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -38,7 +38,7 @@ _FLIP_RAS = np.array([-1.0, -1.0, 1.0])
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
 
 
-def write_markups(path: str | Path, landmarks: LandmarkSet) -> None:
+def write_markups(path: str | Path, landmarks: LandmarkSet, durable: bool = True) -> None:
     """Write a landmark set as one point list; a file of that name is replaced only when the new one is complete.
 
     Present landmarks are defined control points, absent ones missing, unknown ones undefined. Positions and values are
@@ -47,6 +47,7 @@ def write_markups(path: str | Path, landmarks: LandmarkSet) -> None:
     Args:
         path: where to write; the name should end with .mrk.json for Slicer to know it.
         landmarks: positions in LPS mm.
+        durable: whether the file must survive a loss of power; costs some milliseconds.
 
     Raises:
         OutputError: the folder does not exist or cannot be written to.
@@ -63,7 +64,7 @@ def write_markups(path: str | Path, landmarks: LandmarkSet) -> None:
         "controlPoints": [_control_point(landmarks, k) for k in range(count)],
         "measurements": _measurements(landmarks),
     }
-    _write_markup(Path(path), markup)
+    _write_markup(Path(path), markup, durable)
 
 
 def write_region(path: str | Path, region: Region) -> None:
@@ -150,9 +151,9 @@ def read_region(path: str | Path) -> Region:
     return Region(affine)
 
 
-def _write_markup(path: Path, markup: dict) -> None:
+def _write_markup(path: Path, markup: dict, durable: bool = True) -> None:
     text = json.dumps({"@schema": SCHEMA, "markups": [markup]}, indent=4, ensure_ascii=False, allow_nan=False)
-    with atomic_write(path) as temporary:
+    with atomic_write(path, durable=durable) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 

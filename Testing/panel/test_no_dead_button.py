@@ -5,7 +5,7 @@ import os
 import pytest
 import qt
 import slicer
-from operating import add_volume, click, files_of_runs, type_path, wait_until
+from operating import add_nonlinear_transform, add_volume, click, files_of_runs, type_path, wait_until
 
 POINT_LIST = "vtkMRMLMarkupsFiducialNode"
 
@@ -47,12 +47,12 @@ def test_every_observer_of_the_panel_tells_what_went_wrong(panel, scene, broken,
     assert len(unexpected) >= 1 and "Traceback" in caplog.text
 
 
-def test_an_observed_volume_tells_what_went_wrong(panel, unexpected, monkeypatch):
+def test_an_observed_volume_tells_what_went_wrong(panel, scene, unexpected, monkeypatch):
     volume = panel.ui.volumeSelector.currentNode()
     with monkeypatch.context() as patch:
         patch.setattr(panel.detection, "_whyNot", lambda: open("/no folder/at all"))
-        slicer.util.arrayFromVolumeModified(volume)
-    assert "FileNotFoundError" in panel.ui.statusLabel.text and len(unexpected) == 1
+        volume.SetAndObserveTransformNodeID(add_nonlinear_transform(scene).GetID())
+    assert "FileNotFoundError" in panel.ui.statusLabel.text and unexpected
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="h3de-clicks-") as folder:
         panel = open_panel(Path(folder))
         first = click(panel)
-        with computing() as compute:
+        with Computing() as compute:
             turns = [(click(panel), compute()) for _ in range(options.clicks)]
         panel.cleanup()
     later, alone = (statistics.median(times) for times in zip(*turns))
@@ -95,7 +95,7 @@ def click(panel) -> float:
     return seconds
 
 
-class computing:
+class Computing:
     """A program that computes when it is asked, and waits otherwise; entering it gives what asks."""
 
     def __enter__(self):

@@ -174,10 +174,7 @@ def _installerOf(torch):
 
     def install():
         logic = PyTorchUtilsLogic()
-        wanted = {
-            "torchVersionRequirement": f">={torch.oldest}",
-            "torchvisionVersionRequirement": TORCHVISION_VERSION,
-        }
+        wanted = {"torchVersionRequirement": f">={torch.oldest}", "torchvisionVersionRequirement": TORCHVISION_VERSION}
         known = inspect.signature(logic.installTorch).parameters  # early versions of the extension know fewer
         if logic.installTorch(**{name: value for name, value in wanted.items() if name in known}) is None:
             raise RuntimeError("the extension PyTorch has installed nothing")

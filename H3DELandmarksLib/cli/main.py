@@ -35,9 +35,7 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     return parser
 
 
-def main(
-    arguments: Sequence[str] | None = None, program: str = "h3delandmarks", stream: TextIO | None = None
-) -> int:
+def main(arguments: Sequence[str] | None = None, program: str = "h3delandmarks", stream: TextIO | None = None) -> int:
     """Run one command.
 
     Args:

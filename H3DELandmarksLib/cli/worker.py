@@ -2,8 +2,8 @@
 
 ``python -m H3DELandmarksLib.cli.worker FOLDER`` reads a JSON object from each line of stdin: ``arguments``, those of a
 command, and ``folder``, where the files of that command lie. On stdout it says what the command says with ``--progress
-json``, and then ``{"event": "done", "code": N}`` with the exit code; whatever else prints, prints on stderr. Models stay
-loaded. It ends when stdin does, or after minutes without a command.
+json``, and then ``{"event": "done", "code": N}`` with the exit code; whatever else prints, prints on stderr. Models
+stay loaded. It ends when stdin does, or after minutes without a command.
 
 When stdin ends during a command, the program at the other end is gone: a command that listens to SIGTERM is given a
 moment to keep its work, others end at once, and both folders, which may hold somebody's scan, are removed.

@@ -233,5 +233,3 @@ def test_a_detector_whose_gpu_has_failed_is_loaded_again(kept, tiny):
 def test_one_command_loads_its_own_detector(tiny):
     assert detect._kept is None
     assert detect.load_detector(str(tiny), "cpu") is not detect.load_detector(str(tiny), "cpu")
-
-

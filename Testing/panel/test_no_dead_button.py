@@ -50,7 +50,7 @@ def test_every_observer_of_the_panel_tells_what_went_wrong(panel, scene, broken,
 def test_an_observed_volume_tells_what_went_wrong(panel, scene, unexpected, monkeypatch):
     volume = panel.ui.volumeSelector.currentNode()
     with monkeypatch.context() as patch:
-        patch.setattr(panel.detection, "_whyNot", lambda: open("/no folder/at all"))
+        patch.setattr(panel.detection, "_whyNot", lambda: os.listdir("/no folder"))
         volume.SetAndObserveTransformNodeID(add_nonlinear_transform(scene).GetID())
     assert "FileNotFoundError" in panel.ui.statusLabel.text and unexpected
 

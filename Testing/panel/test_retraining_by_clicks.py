@@ -42,8 +42,6 @@ def panel(open_panel, tiny_model, scene):
     return panel
 
 
-
-
 def begin(panel, steps):
     ui = panel.learning.ui
     ui.stepsSpinBox.value = steps

@@ -84,7 +84,7 @@ class ResultFiles:
         return np.allclose(list(table.values()), markups.positions, rtol=0, atol=rounding, equal_nan=True)
 
     def write(self, landmarks: LandmarkSet, handed_over: bool = False) -> None:
-        """Write the point list and the table, each replaced only when complete; the list alone where it is handed over."""
+        """Write the point list and the table, each replaced only when complete; only the list if handed over."""
         if not handed_over:
             write_table(self.table, landmarks)
         write_markups(self.markups, landmarks, durable=not handed_over)

@@ -23,7 +23,7 @@ def guarded(slot, label):
 
     Args:
         slot: function that takes as many of the arguments as it wants.
-        label: QLabel for the sentence.
+        label: QLabel for the sentence, None where there is no room for one.
     """
     count = len(inspect.signature(slot).parameters)
 
@@ -153,7 +153,7 @@ class PanelContext:
 
         self._isPreparing = True
         try:
-            wasInstalled = ensureDependencies(self._panel.resourcePath("requirements.txt"), tell)
+            wasInstalled = ensureDependencies(self._panel.resourcePath("H3DELandmarks/requirements.txt"), tell)
         finally:
             self._isPreparing = False
             if told and not self._isClosed:

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from H3DELandmarksLib.core.geometry import Volume
     from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
     from H3DELandmarksLib.detection import Detector
-    from H3DELandmarksLib.formats.results import LandmarkResult, ScanResult
+    from H3DELandmarksLib.formats.results import LandmarkResult, PassedOver, ScanResult
+    from H3DELandmarksLib.io.scan_folders import FoundScans
     from H3DELandmarksLib.models import ModelPackage
 
 logger = logging.getLogger(__name__)
+MOST_NAMED = 10
 # Detectors by what they were made of, the one used last at the end; None where each command is a process of its own.
 _kept: dict[tuple[object, ...], Detector] | None = None
 MOST_KEPT = 2  # one that finds where to search, and one that searches there
@@ -39,7 +41,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         description="Writes NAME.mrk.json (Slicer point list), NAME.csv (table) and on request NAME.png for each scan.",
         example="scan.nrrd --model mouse-skull --output results",
     )
-    parser.add_argument("scans", metavar="SCAN", nargs="+", help="NRRD, NIfTI, MetaImage, picture, DICOM or folder")
+    parser.add_argument(
+        "scans", metavar="SCAN", nargs="+", help="NRRD, NIfTI, MetaImage, picture or DICOM file, or a folder of such"
+    )
     add_model(parser, "--model", required=True)
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
     add_spacing(parser)
@@ -140,21 +144,110 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.cli.result_files import make_folder, plan_results
     from H3DELandmarksLib.formats.reading import to_plain
     from H3DELandmarksLib.formats.results import DetectionResult, ModelName
+    from H3DELandmarksLib.io.isolated import start_reader
 
     console.log_folder = folder = make_folder(Path(options.output))
+    start_reader()  # it is ready once PyTorch is
     detector = load_detector(options.model, options.device, options.backend, options.precision)
     _check_names(options.landmarks, detector.scheme)
     region_detector = _load_region_detector(options)
+    given = _Given()
+    for path in map(Path, options.scans):
+        given.add(path, detector.is_2d, options.series, console)
     scans = tuple(
-        _detect_scan(detector, files, options, console, region_detector)
-        for files in plan_results(options.scans, folder)
+        _detect_scan(detector, files, given.series.get(files.scan), options, console, region_detector)
+        for files in plan_results(list(given.series), folder)
     )
     package = detector.package
     result = DetectionResult(
-        ok=all(scan.ok for scan in scans), model=ModelName(package.id, package.version), scans=scans
+        ok=not given.failed and all(scan.ok for scan in scans),
+        model=ModelName(package.id, package.version),
+        scans=(*scans, *given.failed),
+        passed_over=tuple(given.passed_over),
     )
     console.document(to_plain(result))
     return result.ok
+
+
+@dataclass
+class _Given:
+    """What the user gave, with the scans of folders in place of them.
+
+    Attributes:
+        series: of each scan, by its path; None where the folder has but one, or reading chooses.
+        failed: folders that cannot be looked into or hold no scan.
+        passed_over: what else lies in folders.
+    """
+
+    series: dict[Path, str | None] = field(default_factory=dict)
+    failed: list[ScanResult] = field(default_factory=list)
+    passed_over: list[PassedOver] = field(default_factory=list)
+
+    def add(self, path: Path, radiographs: bool, series: str | None, console: Console) -> None:
+        """Add a file or folder; what is wrong with a folder is told."""
+        from H3DELandmarksLib.formats.results import ScanResult
+
+        if not _is_folder(path):
+            self.series[path] = series
+            return
+        try:
+            found = scans_of_folder(path, radiographs, series, console)
+        except Exception as error:
+            self.failed.append(ScanResult(scan=shown(path), ok=False, error=console.failure(error, shown(path))))
+            return
+        self.series.update((scan.path, scan.series or series) for scan in found.scans)
+        self.passed_over += passed_over(found)
+        for folder, reason in found.unreadable:
+            locked = InputError(f"'{shown(folder)}' {reason}: check the permission to read it.")
+            self.failed.append(ScanResult(scan=shown(folder), ok=False, error=console.failure(locked)))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # reading tells
+        return False
+
+
+def scans_of_folder(folder: Path, radiographs: bool, series: str | None, console: Console) -> FoundScans:
+    """The scans of a folder; what was passed over is told.
+
+    Args:
+        folder: where to look.
+        radiographs, series: as for `io.scan_folders.find_scans`.
+        console: for the listing.
+
+    Raises:
+        InputError: it cannot be looked into, or nothing in it can be a scan.
+    """
+    from H3DELandmarksLib.io.isolated import find_scans
+    from H3DELandmarksLib.io.scan_folders import NO_SCAN
+
+    found = find_scans(folder, radiographs, series)
+    unknown = [path.name for path, reason in found.passed_over if reason == NO_SCAN]
+    for path, reason in found.passed_over:
+        if reason != NO_SCAN:
+            console.warn(f"'{shown(path)}' was passed over: {reason}.")
+    if unknown:
+        names = ", ".join(unknown[:MOST_NAMED]) + (" ..." if len(unknown) > MOST_NAMED else "")
+        console.warn(shown(f"'{folder}' holds {len(unknown)} files that are no scans by their names: {names}."))
+    if not (found.scans or found.unreadable):
+        raise InputError(
+            f"'{shown(folder)}' holds no scans: give the folder with the files, or with one folder for each DICOM scan."
+        )
+    return found
+
+
+def passed_over(found: FoundScans) -> list[PassedOver]:
+    """What was passed over, as programs read it."""
+    from H3DELandmarksLib.formats.results import PassedOver
+
+    return [PassedOver(shown(path), reason) for path, reason in found.passed_over]
+
+
+def shown(path: str | Path) -> str:
+    """A path as text; bytes that are no UTF-8 become question marks."""
+    return str(path).encode("utf-8", "replace").decode()
 
 
 def load_detector(
@@ -221,20 +314,21 @@ def _check_names(chosen: Sequence[str] | None, scheme: LandmarkScheme) -> None:
 def _detect_scan(
     detector: Detector,
     files: ResultFiles,
+    series: str | None,
     options: argparse.Namespace,
     console: Console,
     region_detector: Detector | None,
 ) -> ScanResult:
     """Detect in one scan and write its results; an error is told and ends this scan only."""
     from H3DELandmarksLib.formats.results import ScanResult
-    from H3DELandmarksLib.io.images import read_volume
+    from H3DELandmarksLib.io.isolated import read_volume
 
     start = time.monotonic()
-    result = ScanResult(scan=str(files.scan), ok=False)
+    result = ScanResult(scan=shown(files.scan), ok=False)
     try:
         with console.task(files.name) as progress:
             files.check_replaceable(options.overwrite, options.picture)
-            volume = read_volume(files.scan, options.spacing, options.series)
+            volume = read_volume(files.scan, options.spacing, series)
             landmarks = _detect_selected(detector, volume, options, progress, region_detector)
             files.write(landmarks, options.hand_over)
             table = None if options.hand_over else str(files.table)
@@ -245,7 +339,7 @@ def _detect_scan(
     except BrokenPipeError:
         raise
     except Exception as error:
-        return replace(result, error=console.failure(error, str(files.scan)))
+        return replace(result, error=console.failure(error, shown(files.scan)))
     seconds = time.monotonic() - start
     console.say(f"{files.scan}: {describe(landmarks)} in {seconds:.1f} s, written to {files.markups}")
     return replace(result, ok=True, seconds=round(seconds, 2), landmarks=landmark_results(landmarks))

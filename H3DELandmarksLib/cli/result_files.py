@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -118,13 +119,13 @@ def plan_results(scans: Sequence[str | Path], folder: Path) -> list[ResultFiles]
     Scans of the same name are told apart by the folders they lie in (``a/ct.nrrd`` and ``b/ct.nrrd`` give ``a_ct`` and
     ``b_ct``), in one folder by their extensions (``ct.nii`` and ``ct.nrrd`` give ``ct_nii`` and ``ct_nrrd``).
     """
-    unique = list({Path(scan).resolve(): Path(scan) for scan in scans}.values())
+    unique = list({Path(os.path.abspath(scan)): Path(scan) for scan in scans}.values())
     return [ResultFiles(scan, folder, name) for scan, name in zip(unique, _unique_names(unique))]
 
 
 def scan_name(scan: Path) -> str:
     """A scan's name without the extension of its format; folders and unknown extensions keep theirs."""
-    name = scan.resolve().name
+    name = Path(os.path.abspath(scan)).name
     lower = name.lower()
     suffix = max((e for e in READABLE_EXTENSIONS if lower.endswith(e)), key=len, default="")
     return name if scan.is_dir() or lower == suffix else name[: len(name) - len(suffix)]
@@ -132,7 +133,7 @@ def scan_name(scan: Path) -> str:
 
 def _unique_names(scans: Sequence[Path]) -> list[str]:
     """Names that differ even where a file system ignores case."""
-    scans = [scan.resolve() for scan in scans]
+    scans = [Path(os.path.abspath(scan)) for scan in scans]
     places = Counter((scan.parent, scan_name(scan).casefold()) for scan in scans)
     bases = [
         scan_name(scan) if places[scan.parent, scan_name(scan).casefold()] == 1 else scan.name.replace(".", "_")

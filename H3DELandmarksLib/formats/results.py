@@ -83,6 +83,15 @@ class ModelName:
     __pydantic_config__ = STRICT
 
 
+@dataclass(frozen=True)
+class PassedOver:
+    """What lies in a folder that was given, and is no scan; `reason` says why."""
+
+    path: Text
+    reason: Text
+    __pydantic_config__ = STRICT
+
+
 @dataclass(frozen=True, kw_only=True)
 class DetectionResult:
     """The document of ``detect --json``.
@@ -90,7 +99,9 @@ class DetectionResult:
     Attributes:
         ok: whether every scan succeeded.
         model: that looked for landmarks.
-        scans: in the order in which they were given.
+        scans: in the order in which they were given; those of a folder in the order of their paths, and
+            folders that cannot be read or hold none last.
+        passed_over: what else lies in folders that were given.
     """
 
     format: Literal["h3delandmarks-detection"] = "h3delandmarks-detection"
@@ -98,6 +109,7 @@ class DetectionResult:
     ok: bool
     model: ModelName
     scans: tuple[ScanResult, ...]
+    passed_over: tuple[PassedOver, ...] = ()
     __pydantic_config__ = STRICT
 
 

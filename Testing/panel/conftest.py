@@ -120,15 +120,9 @@ def open_panel(request, module, scene, models, python_slicer, unexpected):
     """Opens the panel; what fails in its slots fails the test."""
     import application
 
-    panels = []
-
-    def make():
-        panels.append(application.open_panel(module))
-        return panels[-1]
-
     with application.failing_on_errors():
-        yield make
-        for panel in panels:
-            application.close_panel(panel)
+        yield lambda: application.open_panel(module)
+        for host in list(application.hosts):
+            application.close_panel(host.self())
         if unexpected and "unexpected" not in inspect.signature(request.function).parameters:
             raise AssertionError(f"an action of the panel failed: {unexpected[0]!r}") from unexpected[0]

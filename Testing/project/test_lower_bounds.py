@@ -31,7 +31,11 @@ def test_lower_bounds_are_those_that_are_tested():
 
 
 def test_the_panel_asks_for_the_same():
-    lines = (ROOT / "H3DELandmarks" / "Resources" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    lines = (
+        (ROOT / "H3DELandmarks" / "Resources" / "H3DELandmarks" / "requirements.txt")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    )
     asked = bounds(line.partition("#")[0].strip() for line in lines if not line.startswith("#"))
     assert asked and asked.items() <= pins("bounds.txt").items()
 

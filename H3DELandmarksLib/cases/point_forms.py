@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from H3DELandmarksLib.core.files import atomic_write
+from H3DELandmarksLib.core.text import csv_text
 from H3DELandmarksLib.formats.export import Coordinates
 from H3DELandmarksLib.io.fcsv import EXTENSION as FCSV
 from H3DELandmarksLib.io.fcsv import fcsv_text

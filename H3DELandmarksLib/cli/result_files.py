@@ -172,6 +172,10 @@ class ResultFiles:
             going.append(self.picture)
         return going
 
+    def hand_over(self, landmarks: LandmarkSet) -> None:
+        """Write the point list alone, for a program that reads it at once and removes it."""
+        write_markups(self.markups, landmarks, durable=False)
+
 
 def _fingerprint(volume: Volume) -> str:
     """SHA-256 of a part of a scan that no other scan has in common; the same for copies in other forms."""

@@ -25,7 +25,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.research import research_module
 from H3DELandmarksLib.formats.export import sha256_of
 from H3DELandmarksLib.io.images import READABLE_EXTENSIONS
-from H3DELandmarksLib.io.markups import EXTENSION, read_stamp
+from H3DELandmarksLib.io.markups import EXTENSION, read_stamp, write_markups
 
 SCAN, MODEL = "scan", "model"  # entries of the stamp, beside the digests
 HASHED_VOXELS = 2**19  # a moment

@@ -16,7 +16,7 @@ from H3DELandmarksLib.scene import (
 )
 from H3DELandmarksPanel.CommandRun import summary
 from H3DELandmarksPanel.ModelChoice import LandmarkChoice, ModelChoice
-from H3DELandmarksPanel.PanelContext import onClick
+from H3DELandmarksPanel.PanelContext import guarded, onClick, onSignal
 from H3DELandmarksPanel.RunProgress import RunProgress
 from H3DELandmarksPanel.SafeText import plainTip
 
@@ -53,8 +53,8 @@ class DetectionSection:
         self.progress = RunProgress(ui.progressBar, ui.statusLabel, ui.cancelButton, self._takeResult, self.refresh)
         self.progress.cancelText = _("Cancelled. The scene is as it was.")
         ui.pointListSelector.addAttribute(detections.POINT_LIST_CLASS, detections.MODEL_ATTRIBUTE)
-        ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
-        ui.regionSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self._onRegionAdded)
+        onSignal(ui.modelSelector, "currentIndexChanged(int)", self.onModelChosen, ui.statusLabel)
+        onSignal(ui.regionSelector, "nodeAddedByUser(vtkMRMLNode*)", self._onRegionAdded, ui.statusLabel)
         onClick(ui.regionAroundPointsButton, self.onRegionAroundPoints, ui.statusLabel)
         onClick(ui.applyButton, self.onApply, ui.statusLabel)
 
@@ -90,7 +90,8 @@ class DetectionSection:
             for tag in self._volumeTags:
                 self._observedVolume.RemoveObserver(tag)
             events = (slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent, slicer.vtkMRMLVolumeNode.TransformModifiedEvent)
-            self._volumeTags = [volumeNode.AddObserver(e, self.refresh) for e in events] if volumeNode else []
+            refresh = guarded(self.refresh, self._ui.statusLabel)
+            self._volumeTags = [volumeNode.AddObserver(e, refresh) for e in events] if volumeNode else []
             self._observedVolume = volumeNode
 
     def chooseFirstVolume(self):

@@ -9,6 +9,7 @@ import qt
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.errors import ModelPackageError
+from H3DELandmarksPanel.PanelContext import onSignal
 from H3DELandmarksPanel.SafeText import safeCard
 
 PICTURE_WIDTH = 780  # pixels, as wide as the tables of accuracy
@@ -62,7 +63,7 @@ class CardWindow:
         layout.setContentsMargins(0, 0, 0, 0)
         self.browser = qt.QTextBrowser(self._window)
         self.browser.openLinks = False
-        self.browser.connect("anchorClicked(QUrl)", self._onLink)
+        onSignal(self.browser, "anchorClicked(QUrl)", self._onLink, None)
         layout.addWidget(self.browser)
         self._window.resize(*WINDOW_SIZE)
 

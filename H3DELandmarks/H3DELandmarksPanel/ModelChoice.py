@@ -5,7 +5,7 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.models import available_models
 from H3DELandmarksPanel.ModelCard import CardWindow, factsAbout
-from H3DELandmarksPanel.PanelContext import onClick
+from H3DELandmarksPanel.PanelContext import onClick, onSignal
 from H3DELandmarksPanel.SafeText import plainTip
 
 SEPARATOR = "\n"  # no landmark has it in its name
@@ -85,9 +85,9 @@ class LandmarkChoice:
         """Args: the widgets of the panel by name, and what to call after the user has changed the choice."""
         self._list, self._button = ui.landmarksList, ui.landmarksButton
         self._onChanged = onChanged
-        self._list.connect("itemChanged(QListWidgetItem*)", self._onItemChanged)
-        ui.allLandmarksButton.connect("clicked(bool)", lambda: self._checkAll(True))
-        ui.noLandmarksButton.connect("clicked(bool)", lambda: self._checkAll(False))
+        onSignal(self._list, "itemChanged(QListWidgetItem*)", self._onItemChanged, ui.statusLabel)
+        onClick(ui.allLandmarksButton, lambda: self._checkAll(True), ui.statusLabel)
+        onClick(ui.noLandmarksButton, lambda: self._checkAll(False), ui.statusLabel)
 
     def show(self, package, excluded):
         """Show the landmarks of a model.

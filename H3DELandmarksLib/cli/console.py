@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.core.errors import H3DELandmarksError
@@ -40,8 +40,15 @@ class Console:
         log_folder: where details of unexpected errors go.
     """
 
-    def __init__(self, json_wanted: bool = False, progress: str = "auto") -> None:
-        """Args: whether a JSON document is wanted on stdout, and the mode of progress: auto, none or json."""
+    def __init__(self, json_wanted: bool = False, progress: str = "auto", stream: TextIO | None = None) -> None:
+        """Make the output.
+
+        Args:
+            json_wanted: whether a JSON document is wanted on stdout.
+            progress: its mode: auto, none or json.
+            stream: in place of stdout, for what programs read.
+        """
+        self._stream = stream
         self._as_lines = progress == "json"
         self._for_programs = json_wanted or self._as_lines
         self._bar = progress == "auto" and sys.stderr.isatty()
@@ -60,7 +67,7 @@ class Console:
         if self._as_lines:
             self._line(event="result", **content)
         elif self._for_programs:
-            print(json.dumps(plain(content), indent=2, allow_nan=False))
+            print(json.dumps(plain(content), indent=2, allow_nan=False), file=self._stream)
 
     def warn(self, message: str) -> None:
         """Tell about something that does not stop the work; `document` lists it again."""
@@ -137,7 +144,7 @@ class Console:
         return report
 
     def _line(self, **content: Any) -> None:
-        print(json.dumps(plain(content), allow_nan=False), flush=True)
+        print(json.dumps(plain(content), allow_nan=False), file=self._stream, flush=True)
 
     def _logged(self, error: Exception) -> str:
         details = "".join(traceback.format_exception(error))

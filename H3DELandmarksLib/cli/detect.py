@@ -23,9 +23,13 @@ if TYPE_CHECKING:
     from H3DELandmarksLib.detection import Detector
     from H3DELandmarksLib.formats.results import LandmarkResult, PassedOver, ScanResult
     from H3DELandmarksLib.io.scan_folders import FoundScans
+    from H3DELandmarksLib.models import ModelPackage
 
 logger = logging.getLogger(__name__)
 MOST_NAMED = 10
+# Detectors by what they were made of, the one used last at the end; None where each command is a process of its own.
+_kept: dict[tuple[object, ...], Detector] | None = None
+MOST_KEPT = 2  # one that finds where to search, and one that searches there
 SEARCH_SHARE = 0.5  # of the work, where another model finds first where to search
 
 
@@ -50,6 +54,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="replace files of these names even where a person has made or edited them",
     )
+    # For a program that reads the point list at once and removes it: without a table, and not kept through a power cut.
+    parser.add_argument("--hand-over", action="store_true", help=argparse.SUPPRESS)
     _add_selection(parser)
     add_engine(parser)
     add_json(parser)
@@ -258,7 +264,29 @@ def load_detector(
     _check_names(landmarks, package.scheme)
     from H3DELandmarksLib.detection import Detector
 
-    return Detector(package, device, backend, precision)
+    if _kept is None:
+        return Detector(package, device, backend, precision)
+    key = (package.path, _state(package), device, backend, precision)
+    detector = _kept.pop(key, None)
+    if detector is None or detector.has_fallen_back:  # its GPU may have memory again
+        detector = Detector(package, device, backend, precision)
+    _kept[key] = detector
+    while len(_kept) > MOST_KEPT:
+        del _kept[next(iter(_kept))]
+    return detector
+
+
+def keep_detectors() -> None:
+    """From now on keep the detectors that were used last in memory, for programs that run many commands."""
+    global _kept
+    _kept = {}
+
+
+def _state(package: ModelPackage) -> tuple[tuple[int, int] | None, ...]:
+    """Size and time of every file of a package: a detector stands for the files that it was made of."""
+    folder = package.path if package.path.is_dir() else None
+    paths = [folder / name for name in package.files] if folder else [package.path]
+    return tuple((path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else None for path in paths)
 
 
 def _load_region_detector(options: argparse.Namespace) -> Detector | None:
@@ -302,11 +330,14 @@ def _detect_scan(
             volume = read_volume(files.scan, options.spacing, series)
             digest = files.check_same_scan(volume, options.overwrite)
             landmarks = _detect_selected(detector, volume, options, progress, region_detector)
-            result = replace(result, markups=str(files.markups), table=str(files.table))
-            draw = _picture_of(volume, landmarks, files, detector) if options.picture else None
-            origin = {SCAN: digest, MODEL: f"{detector.package.id}@{detector.package.version}"}
-            files.write(landmarks, origin, draw, options.overwrite)
-            result = replace(result, picture=str(files.picture) if draw else None)
+            result = replace(result, markups=str(files.markups))
+            if options.hand_over:
+                files.hand_over(landmarks)
+            else:
+                draw = _picture_of(volume, landmarks, files, detector) if options.picture else None
+                origin = {SCAN: digest, MODEL: f"{detector.package.id}@{detector.package.version}"}
+                files.write(landmarks, origin, draw, options.overwrite)
+                result = replace(result, table=str(files.table), picture=str(files.picture) if draw else None)
     except BrokenPipeError:
         raise
     except Exception as error:

@@ -25,7 +25,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.research import research_module
 from H3DELandmarksLib.formats.export import sha256_of
 from H3DELandmarksLib.io.images import READABLE_EXTENSIONS
-from H3DELandmarksLib.io.markups import EXTENSION, read_stamp
+from H3DELandmarksLib.io.markups import EXTENSION, read_stamp, write_markups
 
 SCAN, MODEL = "scan", "model"  # entries of the stamp, beside the digests
 HASHED_VOXELS = 2**19  # a moment
@@ -171,6 +171,10 @@ class ResultFiles:
         if os.path.lexists(self.picture) and (self._is_own(self.picture, PICTURE, stamp) or (overwrite and picture)):
             going.append(self.picture)
         return going
+
+    def hand_over(self, landmarks: LandmarkSet) -> None:
+        """Write the point list alone, for a program that reads it at once and removes it."""
+        write_markups(self.markups, landmarks, durable=False)
 
 
 def _fingerprint(volume: Volume) -> str:

@@ -58,6 +58,11 @@ class Detector:
         self.shape = ShapeModel(shape.mean * (1, 1, 0 if self.is_2d else 1), shape.tolerance)
         self.calibration = Calibration.from_manifest(manifest.calibration)
 
+    @property
+    def has_fallen_back(self) -> bool:
+        """Whether a network runs on the CPU because the chosen device has failed."""
+        return any(getattr(network.engine, "has_fallen_back", False) for network in self.networks)
+
     def detect(
         self, volume: Volume, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None
     ) -> LandmarkSet:

@@ -74,12 +74,14 @@ def _check_name(path: Path) -> None:
         raise InputError(f"The name '{shown}' is not UTF-8: rename the file or folder.") from error
 
 
-def write_volume(path: str | Path, volume: Volume, compress: bool = True) -> None:
+def write_volume(path: str | Path, volume: Volume, compress: bool = True, durable: bool = True) -> None:
     """Write a scan; a file of that name is replaced only when the new one is complete.
 
     Args:
         path: .nrrd, .nii, .nii.gz or .mha. NIfTI keeps positions to about seven digits, the others exactly.
         volume: values and IJK -> LPS mm affine. Booleans are stored as 0 and 1, half precision as single.
+        compress: whether a smaller file is worth seconds.
+        durable: whether it is read back and must survive a loss of power; not needed by what lives for seconds.
 
     Raises:
         InputError: unsupported extension, or a sheared volume in NIfTI.
@@ -93,10 +95,11 @@ def write_volume(path: str | Path, volume: Volume, compress: bool = True) -> Non
     if extension.startswith(".nii") and shear(volume.affine[:3, :3]) > RIGHT_ANGLE:
         raise InputError(f"'{path}' cannot be written, because NIfTI holds no sheared scans: choose .nrrd instead.")
     try:
-        with _quiet_itk(), atomic_write(path) as temporary:
+        with _quiet_itk(), atomic_write(path, durable=durable) as temporary:
             sitk.WriteImage(_image_from_volume(volume), str(temporary), compress)
-            flush(temporary)
-            _check_is_written(temporary, volume)
+            if durable:
+                flush(temporary)
+                _check_is_written(temporary, volume)
     except OutputError:
         raise
     except (RuntimeError, OSError, InputError) as error:

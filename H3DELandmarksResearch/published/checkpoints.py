@@ -24,6 +24,7 @@ import torch
 from torch.torch_version import TorchVersion
 
 from H3DELandmarksLib.core.errors import InputError, MissingDependencyError
+from H3DELandmarksLib.networks.arrays import to_array
 from H3DELandmarksResearch.published.pickle_survey import Survey, UnsafePickleError, survey
 
 SAFE_VERSION = TorchVersion("2.6")  # CVE-2025-32434
@@ -213,7 +214,7 @@ def _check_sizes(tensors: Mapping[str, torch.Tensor], file_bytes: int) -> None:
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
     tensor = tensor.detach()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return to_array(tensor.float() if tensor.dtype == torch.bfloat16 else tensor)
 
 
 def _arguments(content: Any) -> dict[str, Any]:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 from H3DELandmarksLib.cli.console import Console, add_json
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.formats.reading import LARGEST_BYTES
-from H3DELandmarksLib.formats.schemes import scheme_of_file
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.core.landmarks import LandmarkScheme
@@ -86,6 +84,9 @@ def chosen_scheme(choice: str) -> LandmarkScheme:
 
 
 def _scheme_of_file(path: Path) -> LandmarkScheme:
+    from H3DELandmarksLib.formats.reading import LARGEST_BYTES
+    from H3DELandmarksLib.formats.schemes import scheme_of_file
+
     if path.suffix.lower() == ".json":
         return scheme_of_file(path)
     try:

@@ -71,12 +71,17 @@ def words_of(tmp_path):
     return words
 
 
+def overwriting(command: str) -> list[str]:
+    """What lets a command replace its own results of before."""
+    return [] if command == "add" else ["--overwrite"]
+
+
 @pytest.mark.parametrize("command", ["detect", "add", "rank"])
 def test_a_spacing_can_be_stated_and_doubts_reach_people_and_programs(words_of, tmp_path, capsys, command):
     words = words_of(command, write_bare(tmp_path / "scans" / "bare.nrrd"))
     assert main(words) == 2
     assert "--spacing" in capsys.readouterr().err
-    assert main([*words, "--spacing", "2x2x2"]) == 0
+    assert main([*words, "--spacing", "2x2x2", *overwriting(command)]) == 0
     told = capsys.readouterr()
     warnings = json.loads(told.out)["warnings"]
     assert "directions" in told.err and any("directions" in warning["message"] for warning in warnings)
@@ -90,8 +95,8 @@ def test_the_choice_of_a_series_is_told_and_can_be_changed(words_of, tmp_path, c
     words = words_of(command, write_two_series(tmp_path / "patients" / "ct"))
     assert main(words) == 0
     assert any("--series" in warning["message"] for warning in json.loads(capsys.readouterr().out)["warnings"])
-    assert main([*words, "--series", "4"]) == 0
+    assert main([*words, "--series", "4", *overwriting(command)]) == 0
     warnings = json.loads(capsys.readouterr().out).get("warnings", [])
     assert not any("--series" in warning["message"] for warning in warnings)
-    assert main([*words, "--series", "5"]) == 2
+    assert main([*words, "--series", "5", *overwriting(command)]) == 2
     assert "series '5'" in capsys.readouterr().err

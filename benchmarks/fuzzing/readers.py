@@ -201,7 +201,7 @@ READERS = {
     "scan": Reader(_scan, BINARY),
     "markups": Reader(_library("H3DELandmarksLib.io.markups.read_markups"), JSON),
     "region": Reader(_library("H3DELandmarksLib.io.markups.read_region"), JSON),
-    "fcsv": Reader(_library("H3DELandmarksResearch.converters.fcsv.read_fcsv"), TEXT),
+    "fcsv": Reader(_library("H3DELandmarksLib.io.markups.read_markups"), TEXT),
     "table": Reader(_library("H3DELandmarksLib.io.tables.read_table_positions"), TEXT),
     "names": Reader(_names, TEXT),
     "scheme": Reader(_library("H3DELandmarksLib.formats.schemes.scheme_of_file"), JSON),

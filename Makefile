@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 SET_UP := requirements/set_up.sh
 REQUIREMENTS := pyproject.toml requirements/constraints.txt $(SET_UP)
 
-.PHONY: help demo test test-oldest lint bench docs clean
+.PHONY: help demo test test-oldest lint bench docs fuzz sbom audit clean
 
 help:
 	@echo "make demo   find the landmarks of the bundled sample volume; results go to demo-output/"
@@ -13,6 +13,9 @@ help:
 	@echo "make lint   check style, layout, types and the direction of imports"
 	@echo "make bench  measure the speed; the tables go to benchmarks/SPEED.md (BENCH_ARGUMENTS=--quick: see that it runs)"
 	@echo "make docs   build the site of docs/ into site/, strictly: open site/index.html"
+	@echo "make fuzz   give every reader damaged and hostile files (FUZZ_ARGUMENTS='--inputs 100000 --workers 4')"
+	@echo "make sbom   list what is installed in .venv as sbom.json (CycloneDX)"
+	@echo "make audit  compare the pinned packages with the known vulnerabilities; needs the network"
 	@echo "make clean  remove results and caches (the environments .venv* stay)"
 
 demo: .venv/ready-for-demo
@@ -43,6 +46,16 @@ bench: .venv/ready-for-bench
 docs: .venv/ready-for-docs
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --clean
 
+fuzz: .venv/ready-for-test
+	OMP_NUM_THREADS=1 $(PYTHON) -m benchmarks.fuzzing $(FUZZ_ARGUMENTS)
+
+sbom: .venv/ready-for-demo .venv/ready-for-audit
+	.venv-audit/bin/cyclonedx-py environment .venv --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.json
+
+# Strict: a package that could not be looked up is a failure, not a clean bill.
+audit: .venv/ready-for-audit
+	.venv-audit/bin/pip-audit --requirement requirements/constraints.txt --no-deps --disable-pip --strict
+
 .venv-bounds/ready: $(REQUIREMENTS) requirements/slicer.txt requirements/bounds.txt
 	@$(SET_UP) oldest
 
@@ -50,5 +63,5 @@ docs: .venv/ready-for-docs
 	@$(SET_UP) $*
 
 clean:
-	rm -rf demo-output site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf demo-output fuzz-output sbom.json site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path "./.venv*" -prune -exec rm -rf {} +

@@ -54,6 +54,11 @@ def remainingText(seconds):
     return _("about {hours} h left").format(hours=round(seconds / 3600))
 
 
+def _number(value):
+    """A finite number, None for all else."""
+    return float(value) if type(value) in (int, float) and abs(value) < 1e300 else None
+
+
 class CommandRun:
     """A command that goes on while somebody calls `poll`.
 
@@ -101,7 +106,7 @@ class CommandRun:
     def remaining(self):
         """Seconds that the rest will take, None while too little is known."""
         if "seconds_left" in self.progress:
-            return self.progress["seconds_left"]
+            return _number(self.progress["seconds_left"])
         if self._firstReport is None:
             return None
         return remainingSeconds(time.monotonic() - self._firstReport, self.fraction)
@@ -168,7 +173,7 @@ class CommandRun:
         kind, message = event["event"], self._forPeople(str(event.get("message", "")))
         if kind == "progress":
             self._firstReport = self._firstReport or time.monotonic()
-            self.stage, self.fraction, self.progress = message, float(event.get("fraction") or 0), event
+            self.stage, self.fraction, self.progress = message, _number(event.get("fraction")) or 0.0, event
         elif kind == "warning":
             self.warnings = [*self.warnings, message][-3:]
         elif kind == "error":

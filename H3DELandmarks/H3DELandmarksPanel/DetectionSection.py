@@ -18,6 +18,7 @@ from H3DELandmarksPanel.CommandRun import summary
 from H3DELandmarksPanel.ModelChoice import LandmarkChoice, ModelChoice
 from H3DELandmarksPanel.PanelContext import guarded, onClick, onSignal
 from H3DELandmarksPanel.RunProgress import RunProgress
+from H3DELandmarksPanel.SafeText import plainTip
 
 VOLUME_CLASS = "vtkMRMLScalarVolumeNode"
 # How far around the points under review a region is laid: room for what a coarser model's points only lead to.
@@ -142,7 +143,7 @@ class DetectionSection:
         ui, isFree = self._ui, not (self.progress.isRunning or self._context.whyBusy())
         reason = self._whyNot()
         ui.applyButton.enabled = not reason
-        ui.applyButton.toolTip = reason or _("Find the landmarks of the model in the volume")
+        ui.applyButton.toolTip = plainTip(reason) or _("Find the landmarks of the model in the volume")
         ui.regionAroundPointsButton.enabled = isFree and self._context.pointList is not None
         inputs = (ui.volumeSelector, ui.modelSelector, ui.landmarksChoice, ui.regionSelector, ui.deviceSelector)
         for widget in (*inputs, ui.pointListSelector):

@@ -6,6 +6,7 @@ from slicer.i18n import tr as _
 from H3DELandmarksLib.models import available_models
 from H3DELandmarksPanel.ModelCard import CardWindow, factsAbout
 from H3DELandmarksPanel.PanelContext import onClick, onSignal
+from H3DELandmarksPanel.SafeText import plainTip
 
 SEPARATOR = "\n"  # no landmark has it in its name
 
@@ -62,7 +63,7 @@ class ModelChoice:
     def showFacts(self):
         """Say what the chosen model is for, how accurate it is and what it is not for."""
         package = self.chosenPackage()
-        self._comboBox.toolTip = self._toolTip(package) if package else self.whyNone()
+        self._comboBox.toolTip = self._toolTip(package) if package else plainTip(self.whyNone())
         self._facts.text = factsAbout(package) if package else self.whyNone()
         self._cardButton.enabled = package is not None
 
@@ -74,7 +75,7 @@ class ModelChoice:
 
     @staticmethod
     def _toolTip(package):
-        return f"{package.manifest.title}: {package.manifest.intended_use}"
+        return plainTip(f"{package.manifest.title}: {package.manifest.intended_use}")
 
 
 class LandmarkChoice:
@@ -100,7 +101,7 @@ class LandmarkChoice:
         self._list.clear()
         for landmark in package.scheme.landmarks if package else ():
             item = qt.QListWidgetItem(landmark.name)
-            item.setToolTip(landmark.definition)
+            item.setToolTip(plainTip(landmark.definition))
             item.setFlags(qt.Qt.ItemIsUserCheckable | qt.Qt.ItemIsEnabled)
             item.setCheckState(qt.Qt.Unchecked if landmark.name in names else qt.Qt.Checked)
             self._list.addItem(item)

@@ -13,6 +13,7 @@ from H3DELandmarksLib.retraining.promote import promote_run
 from H3DELandmarksPanel.ModelChoice import modelKey
 from H3DELandmarksPanel.PanelContext import onClick, onSignal
 from H3DELandmarksPanel.RunProgress import RunProgress
+from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.Tables import TextTable
 
 COARSE_MM = 1.0  # where a tolerance is no less, hundredths of a millimeter are told, else thousandths
@@ -82,14 +83,18 @@ class PromotionSection:
         ui, run, busy = self._ui, self._run, self._whyBusy()
         reason = self._whyNotCompare(run, busy)
         ui.compareModelsButton.enabled = not reason
-        ui.compareModelsButton.toolTip = reason or _("Let both models look at the cases that neither has learnt from")
+        ui.compareModelsButton.toolTip = plainTip(reason) or _(
+            "Let both models look at the cases that neither has learnt from"
+        )
         reason = self._whyNotPromote(run, busy)
         ui.promoteButton.enabled = not reason
-        ui.promoteButton.toolTip = reason or _("Use the new model from now on; you can go back to the old one")
+        ui.promoteButton.toolTip = plainTip(reason) or _(
+            "Use the new model from now on; you can go back to the old one"
+        )
         reason = self._whyNotOverride(run, busy)
         ui.overrideReasonEdit.enabled = not reason
         ui.overrideButton.enabled = not reason and bool(ui.overrideReasonEdit.text.strip())
-        ui.overrideButton.toolTip = reason or (
+        ui.overrideButton.toolTip = plainTip(reason) or (
             _("Use the new model against the advice; your reason is kept with it")
             if ui.overrideButton.enabled
             else _("Write down your reason first.")

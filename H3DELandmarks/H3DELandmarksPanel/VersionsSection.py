@@ -9,6 +9,7 @@ from H3DELandmarksLib.models.sharing import add_shared, share_model
 from H3DELandmarksLib.models.versions import revert, versions_of
 from H3DELandmarksPanel.ModelChoice import modelKey
 from H3DELandmarksPanel.PanelContext import onClick, onSignal
+from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.Tables import TextTable
 
 
@@ -77,7 +78,7 @@ class VersionsSection:
         busy = self._context.whyBusy()
         reason = busy or reason
         ui.revertButton.enabled = not reason
-        ui.revertButton.toolTip = reason or _("No version is deleted; choose one in the list to use that one")
+        ui.revertButton.toolTip = plainTip(reason) or _("No version is deleted; choose one in the list to use that one")
         ui.shareButton.enabled = current is not None and not busy
         ui.addPackageButton.enabled = not busy
         ui.shareButton.toolTip = (

@@ -20,6 +20,7 @@ from slicer.i18n import tr as _
 
 import H3DELandmarksLib
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.formats.reading import FormatError, parse_json
 
 BYTES_PER_READ = 2**16
 ON_WINDOWS = os.name == "nt"
@@ -226,8 +227,8 @@ class ChildProcess:
     @staticmethod
     def _parsed(line):
         try:
-            event = json.loads(line)
-        except ValueError:
+            event = parse_json(line)
+        except FormatError:
             return None
         return event if isinstance(event, dict) and "event" in event else None
 

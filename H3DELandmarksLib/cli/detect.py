@@ -6,7 +6,7 @@ import argparse
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from H3DELandmarksLib.cli.console import Console, add_command, add_engine, add_json, add_model, add_progress
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress, part_of
+from H3DELandmarksLib.core.files import shown
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.cli.result_files import ResultFiles
@@ -46,13 +47,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     add_model(parser, "--model", required=True)
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
-    add_spacing(parser)
-    parser.add_argument(
-        "--series", metavar="UID", help="UID, number or description of the series to read, where a folder holds several"
-    )
+    add_reading(parser)
     parser.add_argument("--picture", action="store_true", help="also draw each result")
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace point lists even where a person has edited them"
+        "--overwrite",
+        action="store_true",
+        help="replace files of these names even where a person has made or edited them",
     )
     # For a program that reads the point list at once and removes it: without a table, and not kept through a power cut.
     parser.add_argument("--hand-over", action="store_true", help=argparse.SUPPRESS)
@@ -63,14 +63,17 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
-def add_spacing(parser: argparse.ArgumentParser) -> None:
-    """``--spacing``."""
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """``--spacing`` and ``--series``: what reading scans needs to be told."""
     parser.add_argument(
         "--spacing",
         type=spacing_mm,
         metavar="MM",
         help="where files state it wrongly or not at all: width and height of a pixel in mm, as 0.1 or 0.1x0.12, and "
         "for scans the distance of slices, as 0.4x0.4x0.8",
+    )
+    parser.add_argument(
+        "--series", metavar="UID", help="UID, number or description of the series to read, where a folder holds several"
     )
 
 
@@ -245,11 +248,6 @@ def passed_over(found: FoundScans) -> list[PassedOver]:
     return [PassedOver(shown(path), reason) for path, reason in found.passed_over]
 
 
-def shown(path: str | Path) -> str:
-    """A path as text; bytes that are no UTF-8 become question marks."""
-    return str(path).encode("utf-8", "replace").decode()
-
-
 def load_detector(
     model: str, device: str, backend: str = "auto", precision: str = "auto", landmarks: Sequence[str] | None = None
 ) -> Detector:
@@ -320,6 +318,7 @@ def _detect_scan(
     region_detector: Detector | None,
 ) -> ScanResult:
     """Detect in one scan and write its results; an error is told and ends this scan only."""
+    from H3DELandmarksLib.cli.result_files import MODEL, SCAN
     from H3DELandmarksLib.formats.results import ScanResult
     from H3DELandmarksLib.io.isolated import read_volume
 
@@ -329,13 +328,16 @@ def _detect_scan(
         with console.task(files.name) as progress:
             files.check_replaceable(options.overwrite, options.picture)
             volume = read_volume(files.scan, options.spacing, series)
+            digest = files.check_same_scan(volume, options.overwrite)
             landmarks = _detect_selected(detector, volume, options, progress, region_detector)
-            files.write(landmarks, options.hand_over)
-            table = None if options.hand_over else str(files.table)
-            result = replace(result, markups=str(files.markups), table=table)
-            if options.picture:
-                files.draw(volume, landmarks, f"{files.name}: {detector.package.id} {detector.package.version}")
-                result = replace(result, picture=str(files.picture))
+            result = replace(result, markups=str(files.markups))
+            if options.hand_over:
+                files.hand_over(landmarks)
+            else:
+                draw = _picture_of(volume, landmarks, files, detector) if options.picture else None
+                origin = {SCAN: digest, MODEL: f"{detector.package.id}@{detector.package.version}"}
+                files.write(landmarks, origin, draw, options.overwrite)
+                result = replace(result, table=str(files.table), picture=str(files.picture) if draw else None)
     except BrokenPipeError:
         raise
     except Exception as error:
@@ -343,6 +345,16 @@ def _detect_scan(
     seconds = time.monotonic() - start
     console.say(f"{files.scan}: {describe(landmarks)} in {seconds:.1f} s, written to {files.markups}")
     return replace(result, ok=True, seconds=round(seconds, 2), landmarks=landmark_results(landmarks))
+
+
+def _picture_of(
+    volume: Volume, landmarks: LandmarkSet, files: ResultFiles, detector: Detector
+) -> Callable[[Path], None]:
+    """What draws the picture of a result."""
+    from H3DELandmarksLib.cli.result_files import drawing
+
+    title = f"{files.name}: {detector.package.id} {detector.package.version}"
+    return lambda path: drawing().draw_detection(volume, landmarks, path, title=title)
 
 
 def _detect_selected(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from H3DELandmarksLib.core.errors import Cancelled, InputError
+from H3DELandmarksLib.core.errors import Cancelled, InputError, ModelPackageError
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.image_plane import lay_flat, why_other_kind
@@ -51,8 +51,7 @@ class Detector:
         self.scheme = package.scheme
         chosen = EngineSettings.choose(device, backend, precision)
         self.networks = [
-            StageNetwork(stage, package.load_weights(stage.weights.file), self.scheme, chosen)
-            for stage in manifest.stages
+            StageNetwork(stage, package.load_stage(stage), self.scheme, chosen) for stage in manifest.stages
         ]
         shape = package.load_shape()
         self.is_2d = manifest.is_2d
@@ -125,6 +124,14 @@ class Detector:
 
     def _search(self, scan: Scan, step: Callable[[int, str], Callable[[float], None]]) -> RawPredictions:
         """All stages one after the other."""
+        try:
+            return self._all_stages(scan, step)
+        except FloatingPointError as error:
+            raise ModelPackageError(
+                f"The model '{self.package.id}' cannot be used, since {error}: get it again from its source."
+            ) from error
+
+    def _all_stages(self, scan: Scan, step: Callable[[int, str], Callable[[float], None]]) -> RawPredictions:
         if self._too_coarse(scan.volume):
             return RawPredictions.nothing(len(self.scheme), Pose(np.eye(3), scan.volume.grid.center))
         found = localize(self.networks[0], scan, self.shape, step(0, SEARCHING))
@@ -165,7 +172,7 @@ class Detector:
     def _scan(self, volume: Volume) -> Scan:
         manifest = self.package.manifest
         intensity = IntensityMapping.for_volume(manifest.intensity, volume)
-        return Scan(volume, intensity, intensity.low if manifest.outside is None else manifest.outside)
+        return Scan(volume, intensity, intensity.outside(manifest.outside))
 
     def _too_coarse(self, volume: Volume) -> bool:
         """Whether the voxels cannot show the landmarks at all; warn where they are coarser than the model's limit."""

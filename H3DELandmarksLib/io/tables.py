@@ -7,6 +7,7 @@ the patient's left, ``posterior_mm`` toward the back, ``superior_mm`` toward the
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -15,8 +16,10 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.text import csv_text, from_csv
 
 POSITION_COLUMNS = ("left_mm", "posterior_mm", "superior_mm")
+AXES = {"LPS": POSITION_COLUMNS, "RAS": ("right_mm", "anterior_mm", "superior_mm")}
 COLUMNS = ("name", "state", *POSITION_COLUMNS, "presence", "confidence", "radius90_mm", "definition")
 DECIMALS = 4
 
@@ -33,12 +36,25 @@ def write_table(path: str | Path, landmarks: LandmarkSet) -> None:
         path: .csv file.
         landmarks: positions in LPS mm.
     """
+    rows = []
+    for k, name in enumerate(landmarks.names):
+        values = (*landmarks.positions[k], landmarks.presence[k], landmarks.confidence[k], landmarks.radius[k])
+        rows.append(
+            [csv_text(name), landmark_state(landmarks, k), *map(_cell, values), csv_text(landmarks.definitions[k])]
+        )
+    write_rows(path, COLUMNS, rows)
+
+
+def write_rows(path: str | Path, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Write any table; a file of that name is replaced only when the new one is complete.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     with atomic_write(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for k, name in enumerate(landmarks.names):
-            values = (*landmarks.positions[k], landmarks.presence[k], landmarks.confidence[k], landmarks.radius[k])
-            writer.writerow([name, landmark_state(landmarks, k), *map(_cell, values), landmarks.definitions[k]])
+        writer.writerow(columns)
+        writer.writerows(rows)
 
 
 def _cell(value: float) -> str:
@@ -57,6 +73,6 @@ def read_table_positions(path: str | Path) -> dict[str, np.ndarray]:
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        return {row["name"]: np.array([float(row[c] or "nan") for c in POSITION_COLUMNS]) for row in rows}
+        return {from_csv(row["name"]): np.array([float(row[c] or "nan") for c in POSITION_COLUMNS]) for row in rows}
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"'{path}' is not a table of landmarks: choose a .csv file written by detection.") from error

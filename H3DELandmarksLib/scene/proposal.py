@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.formats.case_record import Coordinate
+from H3DELandmarksLib.formats.reading import STRICT, Finite, FormatError, build, parse_json
 from H3DELandmarksLib.scene.point_list import landmarks_from_point_list, lps_from_ras
 
 ATTRIBUTE = "H3DELandmarks.Review"
@@ -59,6 +62,28 @@ class Proposal:
         return partners.get(name)
 
 
+@dataclass(frozen=True)
+class _StoredLandmark:
+    """A landmark in the attribute; the names are those of files."""
+
+    position: tuple[Coordinate, Coordinate, Coordinate] | None
+    presence: Finite | None
+    confidence: Finite | None
+    radius90: Finite | None
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The attribute."""
+
+    version: Literal[1]
+    landmarks: dict[str, _StoredLandmark]
+    accepted: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
+    __pydantic_config__ = STRICT
+
+
 def proposal_of(node, pairs: Sequence[tuple[str, str]] = ()) -> Proposal:
     """The points of a list as they are now as a proposal, with nothing accepted; nothing is written.
 
@@ -97,18 +122,14 @@ def write_proposal(node, proposal: Proposal) -> None:
 def read_proposal(node) -> Proposal | None:
     """The proposal that is kept with a point list; None if there is none, or none that this version can read."""
     try:
-        content = json.loads(node.GetAttribute(ATTRIBUTE) or "")
-        if content["version"] != _VERSION:
-            return None
-        landmarks = {
-            name: ProposedLandmark(
-                _position(entry["position"]), entry["presence"], entry["confidence"], entry["radius90"]
-            )
-            for name, entry in content["landmarks"].items()
-        }
-        return Proposal(landmarks, frozenset(content["accepted"]), tuple(map(tuple, content["pairs"])))
-    except (ValueError, TypeError, KeyError):
+        stored = build(_Stored, parse_json((node.GetAttribute(ATTRIBUTE) or "").encode("utf-8", "replace")))
+    except FormatError:
         return None
+    landmarks = {
+        name: ProposedLandmark(entry.position, entry.presence, entry.confidence, entry.radius90)
+        for name, entry in stored.landmarks.items()
+    }
+    return Proposal(landmarks, frozenset(stored.accepted), stored.pairs)
 
 
 def proposed_landmarks(node, proposal: Proposal | None = None) -> LandmarkSet | None:
@@ -217,10 +238,3 @@ def _places(node) -> _Places:
         np.array([node.GetNthControlPointPositionWorld(k) for k in indices]).reshape(-1, 3),
         {name: world_position(node, entry.position) for name, entry in entries if entry.position is not None},
     )
-
-
-def _position(stored: Sequence[float] | None) -> tuple[float, float, float] | None:
-    if not stored:
-        return None
-    x, y, z = map(float, stored)
-    return x, y, z

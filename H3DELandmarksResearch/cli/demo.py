@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.formats.reading import to_plain
     from H3DELandmarksLib.formats.results import MeasuredLandmark, ScanResult
     from H3DELandmarksLib.io.images import read_volume
+    from H3DELandmarksResearch.figures.detection import draw_detection
 
     sample = Path(options.sample)
     name = scan_name(sample)
@@ -52,13 +54,13 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     console.log_folder = folder = make_folder(Path(options.output))
     detector = load_detector(options.model, options.device)
     files = ResultFiles(sample, folder, name)
-    files.check_replaceable()
+    files.check_replaceable(picture=True)
     with console.task(name) as progress:
         volume = read_volume(sample)
         landmarks = detector.detect(volume, progress=progress)
-    files.write(landmarks)
     truth = truth.ordered_as(landmarks.names)
-    files.draw(volume, landmarks, f"{name}: {detector.package.id} {detector.package.version}", reference=truth)
+    title = f"{name}: {detector.package.id} {detector.package.version}"
+    files.write(landmarks, draw=partial(draw_detection, volume, landmarks, reference=truth, title=title))
     errors = radial_errors(landmarks.positions, truth.positions)
     console.say("\n".join(_lines(landmarks, truth, errors)))
     console.say(f"Written: {files.markups}, {files.table}, {files.picture}")

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typed import training_stage
 
-from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.detection.decoding import DECODERS, decode_peak, decode_published_anchor, decode_published_heatmap
 from H3DELandmarksLib.detection.stage import choose_decoder
 from H3DELandmarksLib.formats.manifest import Decoding
@@ -211,5 +210,5 @@ def test_a_stage_without_an_entry_is_decoded_by_softmax():
 
 @pytest.mark.parametrize(("decoding", "words"), [({"method": "peak", "voxels": 3}, "radius, extent")])
 def test_what_does_not_exist_is_refused_with_the_choices(decoding, words):
-    with pytest.raises(InputError, match=words):
-        choose_decoder(Decoding(**decoding))
+    with pytest.raises(ValueError, match=words):
+        Decoding(**decoding)

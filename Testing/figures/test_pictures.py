@@ -21,13 +21,7 @@ from H3DELandmarksLib.figures.layout import (
     shown_name,
     spread,
 )
-from H3DELandmarksResearch.figures.detection import (
-    REFERENCE_COLOR,
-    RING_AREA,
-    confidence_colors,
-    draw_detection,
-    is_drawing,
-)
+from H3DELandmarksResearch.figures.detection import REFERENCE_COLOR, RING_AREA, confidence_colors, draw_detection
 
 image = pytest.importorskip("matplotlib.image", reason="pictures need matplotlib")
 to_rgb = pytest.importorskip("matplotlib.colors").to_rgb
@@ -173,13 +167,6 @@ def test_landmarks_of_a_radiograph_are_drawn_on_their_spots_in_any_plane(plane, 
     np.testing.assert_allclose(values, 1000 * BRIGHTNESS, rtol=0.2)
     color = confidence_colors(np.array([np.nan]))[0]
     assert all(has_color(drawn(tmp_path / "a.png"), place, color) for place in places)
-
-
-def test_pictures_that_were_drawn_are_told_from_others(tmp_path):
-    scan = volume()
-    draw_detection(scan, points(scan), tmp_path / "a.png")
-    image.imsave(tmp_path / "b.png", np.zeros((9, 9)))
-    assert is_drawing(tmp_path / "a.png") and not is_drawing(tmp_path / "b.png")
 
 
 @pytest.mark.parametrize("count", [1, 45])

@@ -100,7 +100,7 @@ def test_the_image_is_bright_where_the_landmarks_are_said_to_be_and_all_lies_in_
         sample = sampler.draw(cases[seed % len(cases)], np.random.default_rng(seed))
         assert sample.image.shape == (64, 64, 1) and np.abs(sample.index[:, 2]).max() < 1e-9
         place = np.rint(sample.index).astype(int)
-        values = [sample.image[tuple(place[k])] for k in np.flatnonzero(sample.presence == 1)]
+        values = [float(sample.image[tuple(place[k])]) for k in np.flatnonzero(sample.presence == 1)]
         mirrored = values and min(values) >= 0 and abs(values[0] - BRIGHTNESS[1]) < abs(values[0] - BRIGHTNESS[0])
         expected = BRIGHTNESS[[1, 0, 2]] if mirrored else BRIGHTNESS
         if len(values) == 3:

@@ -51,7 +51,7 @@ def test_the_image_is_bright_where_the_landmarks_are_said_to_be(prepared):
         mirrored = np.isnan(sample.presence[3])
         expected = BRIGHTNESS[[1, 0, 2, 3]] if mirrored else BRIGHTNESS
         for k in np.flatnonzero(sample.presence == 1):
-            value = sample.image[tuple(np.round(sample.index[k]).astype(int))]
+            value = float(sample.image[tuple(np.round(sample.index[k]).astype(int))])
             assert value == pytest.approx(expected[k], abs=0.2 * expected[k] + 0.03)
             seen += 1
     assert seen > 40
@@ -62,7 +62,7 @@ def test_mirrored_samples_exchange_left_and_right_and_forget_points_without_a_co
     sampler = crop_sampler(STAGE, SCHEME, shape, {"mirror": 1.0})
     sample = sampler.draw(case, np.random.default_rng(0))
     assert np.isnan(sample.presence[3])
-    assert sample.image[tuple(np.round(sample.index[0]).astype(int))] == pytest.approx(BRIGHTNESS[1], abs=0.15)
+    assert float(sample.image[tuple(np.round(sample.index[0]).astype(int))]) == pytest.approx(BRIGHTNESS[1], abs=0.15)
     assert sample.index[0, 0] > sample.index[1, 0]
 
 

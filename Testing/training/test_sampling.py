@@ -71,7 +71,8 @@ def test_the_same_seed_gives_the_same_batch_and_another_seed_another(prepared):
     case, shape = prepared
     sampler = crop_sampler(STAGE, SCHEME, shape, {**STRONG, "noise": 0.1, "truncate": 0.5})
     first, again, other = (draw_batch(sampler, [case], 2, seed) for seed in ((1, 7), (1, 7), (1, 8)))
-    assert all(np.array_equal(to_array(a), to_array(b), equal_nan=True) for a, b in zip(first, again))
+    assert np.array_equal(to_array(first[0]), to_array(again[0]))
+    assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(first[1:], again[1:]))
     assert not np.array_equal(to_array(first[0]), to_array(other[0]))
     assert first[0].shape == (2, 1, 48, 48, 48) and first[1].shape == (2, 4, 3)
 

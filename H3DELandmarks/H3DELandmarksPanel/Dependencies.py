@@ -90,6 +90,9 @@ class Requirement:
         return text if not installed else _("{text}, in place of {installed}").format(text=text, installed=installed)
 
 
+TORCH = Requirement("torch", "2.2.2", "0.2 to 3 GB")
+
+
 def _numbers(text):
     """The leading numbers of a version, of which three decide."""
     found = re.match(r"\d+(\.\d+)*", text)
@@ -97,9 +100,9 @@ def _numbers(text):
 
 
 def readRequirements(path):
-    """The Requirements of a requirements.txt."""
+    """PyTorch and the Requirements of a requirements.txt."""
     lines = Path(path).read_text(encoding="utf-8").splitlines()
-    return [Requirement.parse(line) for line in lines if line.strip() and not line.startswith("#")]
+    return [TORCH, *(Requirement.parse(line) for line in lines if line.strip() and not line.startswith("#"))]
 
 
 def ensureDependencies(requirementsFile, tell):
@@ -108,7 +111,7 @@ def ensureDependencies(requirementsFile, tell):
     Slicer handles clicks and everything else meanwhile.
 
     Args:
-        requirementsFile: path of a requirements.txt.
+        requirementsFile: path of a requirements.txt, without PyTorch.
         tell: called with a sentence when the installation begins.
 
     Returns:
@@ -122,13 +125,12 @@ def ensureDependencies(requirementsFile, tell):
     if not missing:
         _met.update(requirement.key for requirement in required)
         return False
-    torch = next((requirement for requirement in missing if requirement.name == "torch"), None)
-    installTorch = None if torch is None else _installerOf(torch)
+    installTorch = _installerOfTorch() if TORCH in missing else None
     _ask(missing)
     titles = ", ".join(requirement.title for requirement in missing)
     tell(_("Installing {packages}, this takes some minutes.").format(packages=titles))
     with _keepingWhatIsInstalled({requirement.name for requirement in missing}):
-        _install([requirement for requirement in missing if requirement is not torch], installTorch)
+        _install([requirement for requirement in missing if requirement is not TORCH], installTorch)
     for requirement in missing:
         if not requirement.isMet:
             raise MissingDependencyError(
@@ -152,18 +154,19 @@ def _ask(missing):
         )
 
 
-def _installerOf(torch):
+def _installerOfTorch():
     """A function that installs PyTorch.
 
     Raises:
         MissingDependencyError: the extension is missing, or another PyTorch is in the way.
     """
-    if torch.installed:
+    installed = TORCH.installed
+    if installed:
         raise MissingDependencyError(
             _(
                 "PyTorch {installed} is installed, but {needed} or later is needed: "
                 "uninstall it in the module PyTorch, restart Slicer and start again."
-            ).format(installed=torch.installed, needed=torch.oldest)
+            ).format(installed=installed, needed=TORCH.oldest)
         )
     try:
         from PyTorchUtils import PyTorchUtilsLogic
@@ -174,7 +177,7 @@ def _installerOf(torch):
 
     def install():
         logic = PyTorchUtilsLogic()
-        wanted = {"torchVersionRequirement": f">={torch.oldest}", "torchvisionVersionRequirement": TORCHVISION_VERSION}
+        wanted = {"torchVersionRequirement": f">={TORCH.oldest}", "torchvisionVersionRequirement": TORCHVISION_VERSION}
         known = inspect.signature(logic.installTorch).parameters  # early versions of the extension know fewer
         if logic.installTorch(**{name: value for name, value in wanted.items() if name in known}) is None:
             raise RuntimeError("the extension PyTorch has installed nothing")

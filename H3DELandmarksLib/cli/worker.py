@@ -55,8 +55,7 @@ class Worker:
                 self._tidy()
         except queue.Empty:
             pass
-        finally:
-            self._remove_folders()
+        self._remove_folders()
         return 0
 
     def _run(self, command: dict[str, Any]) -> int:

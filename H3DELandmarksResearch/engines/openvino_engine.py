@@ -52,12 +52,22 @@ def load_openvino() -> ModuleType | None:
     return openvino
 
 
+def reads_this_torch() -> bool:
+    """Whether OpenVINO converts what the installed PyTorch traces; it fails with 2.2."""
+    return tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 3)
+
+
 def require_openvino() -> None:
-    """Raise InputError where the package is not there."""
+    """Raise InputError where the package is not there, or PyTorch is too old for it."""
     if load_openvino() is None:
         raise InputError(
             "The backend 'openvino' needs the package openvino: install it ('pip install openvino'), or choose the "
             "backend 'torch'."
+        )
+    if not reads_this_torch():
+        raise InputError(
+            f"OpenVINO does not read the networks of PyTorch {torch.__version__}: install PyTorch 2.3 or later, or "
+            "choose the backend 'torch'."
         )
 
 

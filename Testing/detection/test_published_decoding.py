@@ -90,7 +90,7 @@ def test_a_map_with_next_to_nothing_above_0_is_decoded_in_no_time():
     maps[0, 3, 4, 5] = 1e-9
     lowest = maps.flatten().sort(descending=True).values[499]
     expected = (maps[0] >= lowest).nonzero().double().mean(dim=0)
-    assert np.allclose(decode_published_heatmap(maps, 1).index[0], expected)
+    assert np.allclose(decode_published_heatmap(maps, 1).index[0], to_array(expected))
 
 
 def test_a_map_smaller_than_the_number_of_voxels_is_averaged_whole():

@@ -31,13 +31,12 @@ def test_lower_bounds_are_those_that_are_tested():
 
 
 def test_the_panel_asks_for_the_same():
-    lines = (
-        (ROOT / "H3DELandmarks" / "Resources" / "H3DELandmarks" / "requirements.txt")
-        .read_text(encoding="utf-8")
-        .splitlines()
-    )
+    folder = ROOT / "H3DELandmarks"
+    lines = (folder / "Resources" / "H3DELandmarks" / "requirements.txt").read_text(encoding="utf-8").splitlines()
     asked = bounds(line.partition("#")[0].strip() for line in lines if not line.startswith("#"))
-    assert asked and asked.items() <= pins("bounds.txt").items()
+    code = (folder / "H3DELandmarksPanel" / "Dependencies.py").read_text(encoding="utf-8")
+    asked |= dict(re.findall(r'Requirement\("(torch)", "([\d.]+)"', code))
+    assert "torch" in asked and asked.items() <= pins("bounds.txt").items()
 
 
 def test_the_oldest_pytorch_is_tested_beside_what_slicer_ships():

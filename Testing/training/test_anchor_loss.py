@@ -155,4 +155,4 @@ def test_minimizing_it_moves_the_decoded_point_to_the_landmark_and_tells_absence
     for b in range(2):
         assert ((peaks[b].presence_logit > 0) == to_array(presence[b] == 1)).all()
         error = np.abs(peaks[b].index - to_array(index[b])).max(axis=1)
-        assert (error[presence[b] == 1] < 0.3).all()
+        assert (error[to_array(presence[b] == 1)] < 0.3).all()

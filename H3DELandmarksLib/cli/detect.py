@@ -147,6 +147,9 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     console.log_folder = folder = make_folder(Path(options.output))
     detector = load_detector(options.model, options.device, options.backend, options.precision)
     _check_names(options.landmarks, detector.scheme)
+    measured = detector.package.manifest.measured
+    if measured and measured.caution():
+        console.warn(measured.caution())
     region_detector = _load_region_detector(options)
     scans = tuple(
         _detect_scan(detector, files, options, console, region_detector)

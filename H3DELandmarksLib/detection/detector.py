@@ -103,7 +103,10 @@ class Detector:
         elif recognition is not None and not recognition.recognised:
             landmarks = doubtful.unknown_where(everything, Cause.UNLIKE)
         else:
-            landmarks = doubtful.unknown_where(np.isneginf(found.presence_logit), Cause.UNLIKE)
+            unseen = np.isneginf(found.presence_logit)
+            if recognition is None and not doubtful.present.any():
+                unseen = everything  # that all of it is absent is less likely than that it is something else
+            landmarks = doubtful.unknown_where(unseen, Cause.UNLIKE)
             landmarks = landmarks.unknown_where(self._expected_beyond(volume, landmarks, found.pose), beyond)
             if beyond in landmarks.causes or self._exceeds(volume, 1.0) or not self._radii_hold:
                 landmarks = replace(landmarks, radius=np.full(len(landmarks), np.nan))

@@ -257,6 +257,8 @@ def _draw_legend(axes: Axes, sheet: Sheet, landmarks: LandmarkSet, reference: La
 
 def _summary(landmarks: LandmarkSet, reference: LandmarkSet | None) -> str:
     """One line: how many were found, how far from the reference, which are not there."""
+    if len(set(landmarks.causes)) == 1 and (cause := landmarks.causes[0]):
+        return f"No landmark: {cause.statement.value}, {cause.value}"
     words = [f"{int(landmarks.present.sum())} of {len(landmarks)} landmarks found"]
     if reference is not None:
         errors = np.linalg.norm(landmarks.positions - reference.positions, axis=1)

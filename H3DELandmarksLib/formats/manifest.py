@@ -353,7 +353,8 @@ class Manifest(ModelDescription):
             figures = self.accuracy.get(subset)
             values = [figures.get(n) for n in ("cases", "median_mm", "coverage")] if isinstance(figures, dict) else []
             if values and all(isinstance(value, (int, float)) for value in values):
-                return MeasuredAccuracy(subset, *values, tolerance_mm=self.calibration.confidence.tolerance_mm)
+                cases, median, coverage = (float(value) for value in values if value is not None)
+                return MeasuredAccuracy(subset, int(cases), median, coverage, self.calibration.confidence.tolerance_mm)
         return None
 
     def stage(self, name: str) -> Stage:

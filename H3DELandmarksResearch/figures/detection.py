@@ -95,12 +95,6 @@ def detection_figure(
     return figure
 
 
-def is_drawing(path: Path) -> bool:
-    """Whether a file is a picture that `draw_detection` has drawn, and not an image of somebody's own."""
-    with path.open("rb") as file:
-        return b"tEXtSoftware\0" + SIGNATURE.encode() in file.read(1024)
-
-
 def confidence_colors(confidence: np.ndarray) -> np.ndarray:
     """(K, 4) RGBA colors from 0 to 1 of (K,) confidences; NaN has a color of its own."""
     from matplotlib.colors import to_rgba

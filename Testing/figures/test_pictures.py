@@ -29,7 +29,6 @@ from H3DELandmarksResearch.figures.detection import (
     confidence_colors,
     detection_figure,
     draw_detection,
-    is_drawing,
 )
 
 image = pytest.importorskip("matplotlib.image", reason="pictures need matplotlib")
@@ -189,13 +188,6 @@ def test_landmarks_of_a_radiograph_are_drawn_on_their_spots_in_any_plane(plane, 
     np.testing.assert_allclose(values, 1000 * BRIGHTNESS, rtol=0.2)
     color = confidence_colors(np.array([np.nan]))[0]
     assert all(has_color(drawn(tmp_path / "a.png"), place, color) for place in places)
-
-
-def test_pictures_that_were_drawn_are_told_from_others(tmp_path):
-    scan = volume()
-    draw_detection(scan, points(scan), tmp_path / "a.png")
-    image.imsave(tmp_path / "b.png", np.zeros((9, 9)))
-    assert is_drawing(tmp_path / "a.png") and not is_drawing(tmp_path / "b.png")
 
 
 @pytest.mark.parametrize("count", [1, 45])

@@ -229,14 +229,8 @@ class _Preparation:
         """Complete or take back what killed programs have left of these results."""
         folders = list(files.folder.glob(f"{TEMPORARY_PREFIX}*-{PREPARED}"))
         for left in (cls(files, folder) for folder in folders):
-            if left.is_about_these_files:
-                may_go = False
-                with contextlib.suppress(OSError), held(left.folder / LOCK) as is_left:
-                    may_go = is_left
-                    if is_left:
-                        left._settle()
-                if may_go:
-                    shutil.rmtree(left.folder, ignore_errors=True)
+            if left.is_about_these_files and left._settle_if_left():
+                shutil.rmtree(left.folder, ignore_errors=True)
         remove_forgotten(folder for folder in folders if not cls(files, folder).names)
 
     @property
@@ -314,6 +308,16 @@ class _Preparation:
             flush(files.folder)
         except OSError as error:
             raise _about(files, error) from error
+
+    def _settle_if_left(self) -> bool:
+        """Settle what nobody works on any more; returns whether that is so."""
+        try:
+            with held(self.folder / LOCK) as is_left:
+                if is_left:
+                    self._settle()
+                return is_left
+        except OSError:
+            return False
 
     def _settle(self) -> None:
         """Finish what was begun, or take it back; may be repeated."""

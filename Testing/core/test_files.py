@@ -137,6 +137,26 @@ def test_an_exchange_survives_a_look_in_its_middle(tmp_path, monkeypatch):
     assert content(target) == "new" and list(tmp_path.iterdir()) == [target]
 
 
+def test_several_writers_of_one_file_do_not_meet(tmp_path):
+    failed = []
+
+    def run(number):
+        try:
+            for _ in range(10):
+                with atomic_write(tmp_path / "checkpoint", durable=False) as temporary:
+                    temporary.write_text(str(number) * 1000)
+        except OSError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == [] and len(set((tmp_path / "checkpoint").read_text())) == 1
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_a_disk_that_refuses_even_to_remove_is_told(tmp_path, monkeypatch):
     """Read-only disks say so of files that were never there."""
 

@@ -235,7 +235,7 @@ def _detect_scan(
             told = result_paths(files)
             draw = _picture_of(volume, landmarks, files, origin) if options.picture else None
             stamp = {SCAN: digest, MODEL: f"{detector.package.id}@{detector.package.version}"}
-            files.write(landmarks, origin, stamp, draw, options.overwrite)
+            files.write(landmarks, stamp, draw, options.overwrite, origin)
             if draw:
                 told["picture"] = str(files.picture)
     except BrokenPipeError:

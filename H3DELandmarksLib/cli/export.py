@@ -108,7 +108,7 @@ def _described(record: ExportedCase, landmarks: LandmarkSet) -> ExportedCase:
 
     by: Literal["program"] | None = "program" if record.model else None
     said = (
-        ExportedLandmark(name, statement.value, by if statement.is_known else None)
+        ExportedLandmark(name, *((statement.value, by) if statement.is_known else ("unknown", None)))
         for name, statement in zip(landmarks.names, landmarks.statements)
     )
     return replace(record, landmarks=tuple(said))

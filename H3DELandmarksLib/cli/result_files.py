@@ -140,10 +140,10 @@ class ResultFiles:
     def write(
         self,
         landmarks: LandmarkSet,
-        provenance: Provenance,
         origin: Mapping[str, str] | None = None,
         draw: Callable[[Path], None] | None = None,
         overwrite: bool = False,
+        provenance: Provenance | None = None,
     ) -> None:
         """Write point list, table, provenance and picture; all of them take the place of older ones, or none does.
 
@@ -151,17 +151,17 @@ class ResultFiles:
 
         Args:
             landmarks: what was found, LPS mm.
-            provenance: where it comes from.
             origin: what the point list shall say beside: fingerprint of the scan (`SCAN`), and the model (`MODEL`).
             draw: writes the picture to a path.
             overwrite: as for `check_replaceable`, which is asked again: somebody may have changed a file meanwhile.
+            provenance: where the landmarks come from.
 
         Raises:
             OutputError: they cannot be written.
             InputError: as for `check_replaceable`.
         """
         with _Preparation(self) as prepared:
-            not_drawn = prepared.fill(landmarks, provenance, origin or {}, draw)
+            not_drawn = prepared.fill(landmarks, origin or {}, draw, provenance)
             is_drawn = draw is not None and not_drawn is None
             self._check_replaceable(overwrite, is_drawn)
             prepared.take_place(self._own(overwrite, is_drawn))
@@ -177,7 +177,7 @@ class ResultFiles:
         """Refuse names that no file can have."""
         if shown(self.markups) != str(self.markups):
             raise InputError(f"The name '{shown(self.markups)}' is not UTF-8: rename the file or folder.")
-        if len(os.fsencode(self.markups.name)) > LONGEST_NAME:
+        if len(os.fsencode(self.provenance.name)) > LONGEST_NAME:  # the longest of all
             raise InputError(f"The name '{self.name}' is too long for results to be named after it: rename the scan.")
 
     def _stamp(self) -> dict[str, str] | None:
@@ -267,9 +267,9 @@ class _Preparation:
     def fill(
         self,
         landmarks: LandmarkSet,
-        provenance: Provenance,
         origin: Mapping[str, str],
         draw: Callable[[Path], None] | None,
+        provenance: Provenance | None,
     ) -> Exception | None:
         """Write everything and read it back; returns why there is no picture, where there shall be one."""
         not_drawn = None
@@ -281,7 +281,8 @@ class _Preparation:
                     not_drawn = error
                     self.picture.unlink(missing_ok=True)
             write_table(self.table, landmarks, provenance)
-            write_provenance(self.provenance, provenance)
+            if provenance is not None:
+                write_provenance(self.provenance, provenance)
             written = dict(zip(FOLLOWING, self.others))
             stamp = {entry: sha256_of(path) for entry, path in written.items() if path.exists()}
             write_markups(self.markups, landmarks, {**stamp, **origin})

@@ -69,7 +69,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     truth = truth.ordered_as(landmarks.names)
     origin = provenance_of(detector, volume, sample.name, landmarks, examined.recognition)
     drawn = {"reference": truth, "title": f"{name}: {origin.cells()['model']}", "origin": origin.line()}
-    files.write(landmarks, origin, draw=partial(draw_detection, volume, landmarks, **drawn))
+    files.write(landmarks, draw=partial(draw_detection, volume, landmarks, **drawn), provenance=origin)
     errors = radial_errors(landmarks.positions, truth.positions)
     summary = describe(landmarks, detector.package.manifest)
     console.say("\n".join(_lines(landmarks, truth, errors, summary)))

@@ -47,7 +47,7 @@ class DetectionSection:
         self._observedVolume = None
         self._volumeTags = []
         self._runInputs = None  # (volume node, package, point list or None, frame) of the run
-        self.models = ModelChoice(ui.modelSelector, ui.modelCard)
+        self.models = ModelChoice(ui)
         self.landmarks = LandmarkChoice(ui, self._onLandmarksChosen)
         self.progress = RunProgress(ui.progressBar, ui.statusLabel, ui.cancelButton, self._takeResult, self.refresh)
         self.progress.cancelText = _("Cancelled. The scene is as it was.")
@@ -99,7 +99,7 @@ class DetectionSection:
 
     def onModelChosen(self, index=0):
         """Keep the user's choice with the scene."""
-        self.models.showCard()
+        self.models.showFacts()
         if self._context.parameters:
             self._context.parameters.model = self.models.chosenKey()
         self.showLandmarks()

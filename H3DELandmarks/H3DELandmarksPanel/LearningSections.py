@@ -20,10 +20,11 @@ class LearningSections:
             layout: QVBoxLayout that they are put into.
             position: where in the layout.
         """
-        widget = slicer.util.loadUI(panel.resourcePath("UI/Learning.ui"))
+        widget = slicer.util.loadUI(panel.resourcePath("UI/H3DELandmarksLearning.ui"))
         layout.insertWidget(position, widget)
         self.ui = slicer.util.childWidgetVariables(widget)
         context = panel.context
+        self._runOfVersions = None  # folder of the retraining whose model's versions were listed last
         self.cases = CasesSection(self.ui, context, self.onCasesChanged)
         folder = self.cases.folder
         self.check = CheckSection(self.ui, context, folder)
@@ -32,6 +33,7 @@ class LearningSections:
         self.versions = VersionsSection(self.ui, context, self.onModelsChanged)
         self.nextCase = NextCaseSection(self.ui, context, folder)
         self._sections = [self.cases, self.check, self.retrain, self.promotion, self.versions, self.nextCase]
+        self.ui.runSelector.connect("currentIndexChanged(int)", self.showVersions)
         self.onCasesChanged()
 
     def refresh(self):
@@ -43,12 +45,21 @@ class LearningSections:
         """The folder is another one, or has a case more."""
         for section in (self.check, self.retrain, self.promotion):
             section.onCasesChanged()
+        self.showVersions()
         self.refresh()
 
     def onRetrained(self):
         """A retraining has begun or ended."""
         self.promotion.onCasesChanged()
+        self.showVersions()
         self.refresh()
+
+    def showVersions(self):
+        """List the versions of the model that another retraining belongs to, once that one is chosen."""
+        run, before = self.promotion.chosenRun, self._runOfVersions
+        self._runOfVersions = run.folder if run else None
+        if run and run.folder != before:
+            self.versions.onModelsChanged(run.record.model.id)
 
     def onModelsChanged(self):
         """Another version of a model is in use."""

@@ -1,11 +1,11 @@
-"""What to detect with and what to look for: the list of models with the card of the chosen one, and its landmarks."""
-
-import re
+"""What to detect with and what to look for: the list of models with the facts about the chosen one, its landmarks."""
 
 import qt
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.models import available_models
+from H3DELandmarksPanel.ModelCard import CardWindow, factsAbout
+from H3DELandmarksPanel.PanelContext import onClick
 
 SEPARATOR = "\n"  # no landmark has it in its name
 
@@ -18,10 +18,11 @@ def modelKey(package):
 class ModelChoice:
     """Fills a combo box with the model packages on this computer."""
 
-    def __init__(self, comboBox, cardBrowser):
-        """Args: the QComboBox to fill, and the QTextBrowser that shows the card of the chosen model."""
-        self._comboBox = comboBox
-        self._cardBrowser = cardBrowser
+    def __init__(self, ui):
+        """Args: the widgets of the panel by name."""
+        self._comboBox, self._facts, self._cardButton = ui.modelSelector, ui.modelFactsLabel, ui.modelCardButton
+        self.card = CardWindow(ui.modelCardButton)
+        onClick(ui.modelCardButton, lambda: self.card.show(self.chosenPackage()), ui.statusLabel)
         self._packages = {}
         self._problems = []
 
@@ -42,7 +43,7 @@ class ModelChoice:
     def choose(self, key):
         """Choose a model by its key; one that is not there leaves the first one chosen."""
         self._comboBox.setCurrentIndex(max(self._comboBox.findData(key), 0))
-        self.showCard()
+        self.showFacts()
 
     def chosenKey(self):
         """The key of the chosen model, empty if there is none."""
@@ -58,12 +59,12 @@ class ModelChoice:
             return self._problems[0]
         return _("No model is installed: put a model package into the folder of installed models.")
 
-    def showCard(self):
-        """Show the card of the chosen model."""
+    def showFacts(self):
+        """Say what the chosen model is for, how accurate it is and what it is not for."""
         package = self.chosenPackage()
         self._comboBox.toolTip = self._toolTip(package) if package else self.whyNone()
-        card = package.model_card() if package else ""
-        self._cardBrowser.setMarkdown(re.sub("^#", "###", card, flags=re.MULTILINE))  # headings that fit into a panel
+        self._facts.text = factsAbout(package) if package else self.whyNone()
+        self._cardButton.enabled = package is not None
 
     def _label(self, package):
         """The title, with the version where several are there."""

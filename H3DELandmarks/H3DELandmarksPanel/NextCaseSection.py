@@ -9,6 +9,7 @@ import ctk
 import qt
 import slicer
 import slicer.util
+import vtk
 from slicer.i18n import tr as _
 
 from H3DELandmarksPanel.CasesFolder import loadScan
@@ -27,7 +28,7 @@ class NextCaseSection:
         """Args: the widgets by name, the PanelContext, the CasesFolder."""
         self._ui, self._context, self._cases = ui, context, casesFolder
         self._scans = []
-        self._loaded = {}  # id of the volume node by path
+        self._loaded = {}  # vtkWeakReference of the volume node by path
         self._table = TextTable(ui.rankTable, ["", _("Scan"), _("Why")])
         self.progress = RunProgress(ui.rankProgressBar, ui.rankLabel, ui.cancelRankButton, self._onRanked, self.refresh)
         ui.scansPath.filters = ctk.ctkPathLineEdit.Dirs
@@ -109,10 +110,18 @@ class NextCaseSection:
         if row is None:
             return
         path = Path(self._scans[row]["scan"])
-        node = slicer.mrmlScene.GetNodeByID(self._loaded.get(path, ""))
-        node = node or loadScan(path, path.name.partition(".")[0])
-        self._loaded[path] = node.GetID()
-        self._context.show(node)
+        self._context.show(self._loadedNode(path) or self._load(path))
+
+    def _loadedNode(self, path):
+        """The volume of a scan that was loaded before, None where it is gone."""
+        node = self._loaded[path].Get() if path in self._loaded else None
+        return node if node is not None and slicer.mrmlScene.IsNodePresent(node) else None
+
+    def _load(self, path):
+        node = loadScan(path, path.name.partition(".")[0])
+        self._loaded[path] = vtk.vtkWeakReference()  # the next scene gives its nodes the same ids
+        self._loaded[path].Set(node)
+        return node
 
     def onDoubleClick(self, row, column):
         """As the button."""

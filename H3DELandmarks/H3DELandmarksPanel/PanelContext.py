@@ -127,7 +127,7 @@ class PanelContext:
         self._isPreparing, label.text = True, _("Installing missing Python packages; this may take some minutes.")
         self._panel.refresh()
         try:
-            ensureDependencies(self._panel.resourcePath("requirements.txt"))
+            ensureDependencies(self._panel.resourcePath("H3DELandmarks/requirements.txt"))
             label.text = ""
         finally:
             self._isPreparing = False

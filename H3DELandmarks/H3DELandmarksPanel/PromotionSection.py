@@ -70,6 +70,11 @@ class PromotionSection:
         index = self._ui.runSelector.currentIndex
         return self._runs[index] if 0 <= index < len(self._runs) else None
 
+    @property
+    def chosenRun(self):
+        """The RunFolder of the chosen retraining, None where none is chosen."""
+        return self._run
+
     # What can be done
 
     def refresh(self):

@@ -196,7 +196,9 @@ class ReviewSection:
         """Remember what has changed as a step, and show the points as they are now."""
         if self._review and not self._isDragging and not self.placing.isActive():
             if self._hardening.follow():  # steps of before are positions in a frame that is gone
-                self._history = ReviewHistory(self._review.node)
+                self._review, self._history = Review(self._review.node), ReviewHistory(self._review.node)
+            if self._history.has_changed:
+                self._review.keep()
             self._history.note()
         landmarks = self._review.by_doubt() if self._review else []
         if self._chosen not in [landmark.name for landmark in landmarks]:

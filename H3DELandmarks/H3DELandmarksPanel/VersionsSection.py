@@ -32,19 +32,21 @@ class VersionsSection:
         """Look again which models there are.
 
         Args:
-            chosen: id of the model to list; the one that is listed, else that of the panel, by default.
+            chosen: id of the model to list; by default, or where it is not there, the one that is listed, else that of
+                the panel.
         """
         selector = self._ui.versionsSelector
         package = self._context.package
-        chosen = chosen or self._id or (package.id if package else None)
+        wanted = [chosen, self._id, package.id if package else None]
         titles = {entry.package.id: entry.package.manifest.title for entry in available_models() if entry.package}
         self._ids = list(titles)
         wasBlocked = selector.blockSignals(True)
         selector.clear()
         for title in titles.values():
             selector.addItem(title)
-        if chosen in self._ids:
-            selector.setCurrentIndex(self._ids.index(chosen))
+        there = [model for model in wanted if model in self._ids]
+        if there:
+            selector.setCurrentIndex(self._ids.index(there[0]))
         selector.blockSignals(wasBlocked)
         self.onModelChosen(0)
 

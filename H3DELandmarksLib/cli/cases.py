@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from H3DELandmarksLib.cli.console import Console, add_engine, add_json, add_overwrite, add_progress
-from H3DELandmarksLib.cli.detect import load_detector, pixel_size
+from H3DELandmarksLib.cli.detect import load_detector, passed_over, pixel_size, scans_of_folder, shown
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import refuse_existing
 
@@ -167,35 +167,45 @@ def add_next_case_action(actions: argparse._SubParsersAction) -> None:
 def rank(options: argparse.Namespace, console: Console) -> bool:
     """Rank; returns whether every scan could be read."""
     from H3DELandmarksLib.cases import open_project
-    from H3DELandmarksLib.cases.next_case import rank_scans, scans_in
+    from H3DELandmarksLib.cases.next_case import rank_scans
+    from H3DELandmarksLib.io.isolated import start_reader
 
     output = Path(options.output)
     _check_replaceable(output, options.overwrite)
     project = None if options.cases is None else open_project(options.cases)
+    start_reader()  # it is ready once PyTorch is
     detector = load_detector(options.model, options.device, options.backend, options.precision)
-    scans = scans_in(Path(options.folder), detector.is_2d)
+    folder = Path(options.folder)
+    found = scans_of_folder(folder, detector.is_2d, None, console)
     with console.task("rank") as progress:
-        ranking = rank_scans(scans, detector, project, progress, None, options.spacing)
+        ranking = rank_scans(found.scans, detector, project, progress, None, options.spacing)
     _write_ranking(output, ranking)
-    for scan, sentence in ranking.unreadable:
-        console.warn(sentence if str(scan) in sentence else f"{scan}: {sentence}")
+    unreadable = [*found.unreadable, *ranking.unreadable]
+    for scan, sentence in unreadable:
+        console.warn(sentence if shown(scan) in sentence else f"{shown(scan)}: {sentence}")
     for place, entry in enumerate(ranking.ranked, 1):
-        console.say(f"{place:3d}  {entry.scan.name}  {entry.reason}")
+        console.say(f"{place:3d}  {_below(folder, entry.scan)}  {entry.reason}")
     console.say(
         f"{len(ranking.ranked)} scans ranked, {len(ranking.known)} in the project already, "
-        f"{len(ranking.unreadable)} left out: {output}"
+        f"{len(unreadable)} left out: {output}"
     )
     console.document(
         {
-            "ok": not ranking.unreadable,
+            "ok": not unreadable,
             "output": output,
             "model": {"id": detector.package.id, "version": detector.package.version},
             "scans": [{"rank": place, **entry.to_dict()} for place, entry in enumerate(ranking.ranked, 1)],
             "known": [{"scan": scan, "case": case} for scan, case in ranking.known],
-            "unreadable": [{"scan": scan, "error": sentence} for scan, sentence in ranking.unreadable],
+            "unreadable": [{"scan": shown(scan), "error": sentence} for scan, sentence in unreadable],
+            "passed_over": [asdict(entry) for entry in passed_over(found)],
         }
     )
-    return not ranking.unreadable
+    return not unreadable
+
+
+def _below(folder: Path, scan: Path) -> Path | str:
+    """The path of a scan in the folder that the user gave."""
+    return scan.name if scan == folder else scan.relative_to(folder)
 
 
 def _check_replaceable(path: Path, overwrite: bool) -> None:
@@ -305,7 +315,7 @@ def add_case(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.cases import open_project
     from H3DELandmarksLib.cases.exchange import landmarks_from_sets, names_beyond
     from H3DELandmarksLib.cases.store import read_index
-    from H3DELandmarksLib.io.images import read_volume
+    from H3DELandmarksLib.io.isolated import read_volume
     from H3DELandmarksLib.io.markups import read_markups
 
     if options.accept and (options.proposed is None or options.unreviewed):

@@ -109,6 +109,15 @@ class ModelName:
     __pydantic_config__ = STRICT
 
 
+@dataclass(frozen=True)
+class PassedOver:
+    """What lies in a folder that was given, and is no scan; `reason` says why."""
+
+    path: Text
+    reason: Text
+    __pydantic_config__ = STRICT
+
+
 @dataclass(frozen=True, kw_only=True)
 class DetectionResult:
     """The document of ``detect --json``.
@@ -119,7 +128,9 @@ class DetectionResult:
         model: that looked for landmarks.
         confidence_within_mm: the confidence of a point is the probability that it lies within this distance of the
             right place.
-        scans: in the order in which they were given.
+        scans: in the order in which they were given; those of a folder in the order of their paths, and
+            folders that cannot be read or hold none last.
+        passed_over: what else lies in folders that were given.
     """
 
     format: Literal["h3delandmarks-detection"] = "h3delandmarks-detection"
@@ -129,6 +140,7 @@ class DetectionResult:
     model: ModelName
     confidence_within_mm: Positive
     scans: tuple[ScanResult, ...]
+    passed_over: tuple[PassedOver, ...] = ()
     __pydantic_config__ = STRICT
 
 

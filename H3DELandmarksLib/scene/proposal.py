@@ -69,10 +69,10 @@ class Proposal:
         return partners.get(name)
 
 
-def keep_proposal(
+def proposal_of(
     node, pairs: Sequence[tuple[str, str]] = (), causes: Mapping[str, Cause | None] | None = None
 ) -> Proposal:
-    """Remember the points of a list as they are now as a model's proposal, with nothing accepted.
+    """The points of a list as they are now as a proposal, with nothing accepted; nothing is written.
 
     Args:
         node: vtkMRMLMarkupsFiducialNode.
@@ -86,9 +86,14 @@ def keep_proposal(
     found = replace(found, causes=tuple((causes or {}).get(name) for name in found.names))
     names = set(found.names)
     kept = tuple((left, right) for left, right in pairs if {left, right} <= names)
-    proposal = Proposal({name: _proposed(node, found, k) for k, name in enumerate(found.names)}, pairs=kept)
-    write_proposal(node, proposal)
-    return proposal
+    return Proposal({name: _proposed(node, found, k) for k, name in enumerate(found.names)}, pairs=kept)
+
+
+def keep_proposal(
+    node, pairs: Sequence[tuple[str, str]] = (), causes: Mapping[str, Cause | None] | None = None
+) -> None:
+    """Remember the points of a list as they are now as a model's proposal; arguments and errors of `proposal_of`."""
+    write_proposal(node, proposal_of(node, pairs, causes))
 
 
 def write_proposal(node, proposal: Proposal) -> None:
@@ -134,9 +139,14 @@ def read_proposal(node) -> Proposal | None:
         return None
 
 
-def proposed_landmarks(node) -> LandmarkSet | None:
-    """The proposal of a point list as a landmark set in LPS world mm, in the order of the points; None without one."""
-    proposal = read_proposal(node)
+def proposed_landmarks(node, proposal: Proposal | None = None) -> LandmarkSet | None:
+    """A proposal as a landmark set in LPS world mm, in the order of a list's points.
+
+    Args:
+        node: vtkMRMLMarkupsFiducialNode.
+        proposal: of this list; by default the one that is kept with it, and None comes back where none is.
+    """
+    proposal = proposal or read_proposal(node)
     if proposal is None:
         return None
     count = node.GetNumberOfControlPoints()

@@ -9,7 +9,7 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.io.images import read_volume
+from H3DELandmarksLib.io.isolated import read_volume
 from H3DELandmarksLib.io.radiograph_files import PICTURE_EXTENSIONS, PixelSize
 
 

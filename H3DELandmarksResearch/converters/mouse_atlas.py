@@ -19,7 +19,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose
-from H3DELandmarksLib.io.images import read_volume
+from H3DELandmarksLib.io.isolated import read_volume
 from H3DELandmarksLib.io.markups import POINT_EXTENSIONS, read_markups
 from H3DELandmarksResearch.converters.conversion import Progress, SourceCase, Summary, case_name, convert_cases
 

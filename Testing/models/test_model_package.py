@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -353,9 +354,13 @@ def test_the_user_folder_follows_the_operating_system(tmp_path, monkeypatch, pla
     assert registry.user_folder() == tmp_path / folder / "H3DELandmarks" / "models"
 
 
-def test_bundled_models_lie_beside_the_library(tmp_path):
+@pytest.mark.parametrize("is_installed", [False, True], ids=["checkout", "installed beside other extensions"])
+def test_bundled_models_lie_beside_the_library_or_inside_it(tmp_path, is_installed):
     library = tmp_path / "qt-scripted-modules" / "H3DELandmarksLib"
-    shutil.copytree(registry.H3DELandmarksLib.__path__[0], library, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(registry.__file__).parents[1], library, ignore=shutil.ignore_patterns("__pycache__"))
+    (library.parent / "Resources" / "Models").mkdir(parents=True)
+    if is_installed:
+        (library / "Resources" / "Models").mkdir(parents=True)
     code = "from H3DELandmarksLib.models.registry import bundled_folder; print(bundled_folder())"
     found = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=library.parent).strip()
-    assert found == str(library.parent / "Resources" / "Models")
+    assert found == str((library if is_installed else library.parent) / "Resources" / "Models")

@@ -103,13 +103,7 @@ def open_panel(module, scene, models, python_slicer):
     """Opens the panel; what fails in its slots fails the test."""
     import application
 
-    panels = []
-
-    def make():
-        panels.append(application.open_panel(module))
-        return panels[-1]
-
     with application.failing_on_errors():
-        yield make
-        for panel in panels:
-            application.close_panel(panel)
+        yield lambda: application.open_panel(module)
+        for host in list(application.hosts):
+            application.close_panel(host.self())

@@ -64,7 +64,7 @@ def test_without_a_pixel_size_the_sentence_says_what_to_do(tiny, film, tmp_path,
     assert detect(tiny, tmp_path / "out", film, "--spacing", "0.2") == 0
 
 
-@pytest.mark.parametrize("words", ["wide", "0", "-1", "0.1x", "0.1x0.2x0.3", "nan"])
+@pytest.mark.parametrize("words", ["wide", "0", "-1", "0.1x", "0.1x0.2x0.3x0.4", "nan"])
 def test_what_is_no_pixel_size_is_wrong_usage(tiny, film, tmp_path, capsys, words):
     with pytest.raises(SystemExit, match="2"):
         detect(tiny, tmp_path / "out", film, f"--spacing={words}")

@@ -260,7 +260,14 @@ def test_the_proposal_stays_what_it_was(node, review):
 def test_a_point_list_from_a_file_is_its_own_proposal(scene):
     node = create_point_list(scene, FOUND, "from a file")
     assert proposed_landmarks(node) is None
-    assert states(Review(node)) == STATES
+    review = Review(node)
+    assert states(review) == STATES
+    assert_same_set(review.proposed(), FOUND)
+    assert proposed_landmarks(node) is None, "nothing is written before a decision"
+    drag(node, 0, 1, 0, 0)
+    review.accept("R")
+    assert states(review)[:3] == ["moved", "proposed", "accepted"]
+    assert states(Review(node)) == states(review)
     assert_same_set(proposed_landmarks(node), FOUND)
 
 

@@ -4,12 +4,12 @@ This file wires widgets, parameters and the parts in H3DELandmarksPanel together
 imported when they are used first, so that Slicer starts without them.
 """
 
+import functools
 import sys
 import time
 from pathlib import Path
 
 import slicer
-import vtk
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -28,6 +28,21 @@ DOCUMENTATION = "https://github.com/SlicerH3DELandmarks/SlicerH3DELandmarks/blob
 _checkout = Path(__file__).resolve().parent.parent
 if (_checkout / "H3DELandmarksLib").is_dir() and str(_checkout) not in sys.path:
     sys.path.append(str(_checkout))
+
+
+def told(method):
+    """Decorator of a panel's observer: an error becomes a sentence in the panel, and details a log entry."""
+
+    @functools.wraps(method)
+    def call(self, caller=None, event=None, *more):
+        try:
+            method(self, caller, event, *more)
+        except Exception as error:
+            from H3DELandmarksPanel.PanelContext import sentenceAbout
+
+            self.detection.say(sentenceAbout(error))
+
+    return call
 
 
 class H3DELandmarks(ScriptedLoadableModule):
@@ -74,6 +89,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def setup(self):
         """Called when the panel is opened for the first time."""
+        import vtk
         from H3DELandmarksPanel.CompareSection import CompareSection
         from H3DELandmarksPanel.DetectionSection import DetectionSection
         from H3DELandmarksPanel.LearningSections import LearningSections
@@ -97,6 +113,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.StartImportEvent, self.onSceneStartImport)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        type(self).onNodeAboutToBeRemoved.CallDataType = vtk.VTK_OBJECT
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
         self.initializeParameterNode()
@@ -125,34 +142,40 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.review.placing.stop()
         self.review.hideSphere()
 
+    @told
     def onSceneStartClose(self, caller, event):
         """The volume goes away, and the detection with it."""
         self.detection.close()
+        self.context.releaseWorker()
         self.detection.say("")
         self.setParameterNode(None)
 
+    @told
     def onSceneEndClose(self, caller, event):
         """Take up the parameters of the new scene."""
         if self.parent.isEntered:
             self.initializeParameterNode()
 
+    @told
     def onSceneStartImport(self, caller, event):
         """Let the parameters alone: the node selectors are emptied and filled again while a scene is added."""
         self._isImporting = self.parameterNode is not None
         self.setParameterNode(None)
 
+    @told
     def onSceneEndImport(self, caller, event):
         """Take up the parameters again, or those that were loaded; loading does not tell that they have changed."""
         if self._isImporting:
             self._isImporting = False
             self.initializeParameterNode()
 
-    @vtk.calldata_type(vtk.VTK_OBJECT)
+    @told
     def onNodeAboutToBeRemoved(self, caller, event, node):
         """Choose none before the node selectors choose a neighbor: the points of an expert, or of another patient."""
         if self.parameterNode:
             self.parameterNode.forget(node)
 
+    @told
     def onNodeRemoved(self, caller, event):
         """A volume or points may be gone."""
         if self.parameterNode:
@@ -181,6 +204,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         else:
             self.showChoices()
 
+    @told
     def onParametersModified(self, caller=None, event=None):
         """Follow the choices of the user, or of the scene."""
         self.detection.onParametersModified()

@@ -4,6 +4,7 @@ import slicer.util
 
 from H3DELandmarksPanel.CasesSection import CasesSection, CheckSection
 from H3DELandmarksPanel.NextCaseSection import NextCaseSection
+from H3DELandmarksPanel.PanelContext import onSignal
 from H3DELandmarksPanel.PromotionSection import PromotionSection
 from H3DELandmarksPanel.RetrainSection import RetrainSection
 from H3DELandmarksPanel.VersionsSection import VersionsSection
@@ -33,7 +34,7 @@ class LearningSections:
         self.versions = VersionsSection(self.ui, context, self.onModelsChanged)
         self.nextCase = NextCaseSection(self.ui, context, folder)
         self._sections = [self.cases, self.check, self.retrain, self.promotion, self.versions, self.nextCase]
-        self.ui.runSelector.connect("currentIndexChanged(int)", self.showVersions)
+        onSignal(self.ui.runSelector, "currentIndexChanged(int)", self.showVersions, self.ui.promotionLabel)
         self.onCasesChanged()
 
     def refresh(self):

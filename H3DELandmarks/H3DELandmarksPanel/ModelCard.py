@@ -9,6 +9,8 @@ import qt
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.errors import ModelPackageError
+from H3DELandmarksPanel.PanelContext import onSignal
+from H3DELandmarksPanel.SafeText import safeCard
 
 PICTURE_WIDTH = 780  # pixels, as wide as the tables of accuracy
 WINDOW_SIZE = (PICTURE_WIDTH + 80, 720)
@@ -61,7 +63,7 @@ class CardWindow:
         layout.setContentsMargins(0, 0, 0, 0)
         self.browser = qt.QTextBrowser(self._window)
         self.browser.openLinks = False
-        self.browser.connect("anchorClicked(QUrl)", self._onLink)
+        onSignal(self.browser, "anchorClicked(QUrl)", self._onLink, None)
         layout.addWidget(self.browser)
         self._window.resize(*WINDOW_SIZE)
 
@@ -74,7 +76,7 @@ class CardWindow:
         self._window.windowTitle = _("Model card: {title} {version}").format(
             title=package.manifest.title, version=package.version
         )
-        self.browser.setMarkdown(package.model_card())
+        self.browser.setMarkdown(safeCard(package))
         text = re.sub(r"<img\b[^>]*>", lambda match: _picture(package, match.group()), self.browser.html)
         self.browser.setHtml(text)
         self._window.show()

@@ -5,7 +5,8 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.models import available_models
 from H3DELandmarksPanel.ModelCard import CardWindow, factsAbout
-from H3DELandmarksPanel.PanelContext import onClick
+from H3DELandmarksPanel.PanelContext import onClick, onSignal
+from H3DELandmarksPanel.SafeText import plainTip
 
 SEPARATOR = "\n"  # no landmark has it in its name
 
@@ -62,7 +63,7 @@ class ModelChoice:
     def showFacts(self):
         """Say what the chosen model is for, how accurate it is and what it is not for."""
         package = self.chosenPackage()
-        self._comboBox.toolTip = self._toolTip(package) if package else self.whyNone()
+        self._comboBox.toolTip = self._toolTip(package) if package else plainTip(self.whyNone())
         self._facts.text = factsAbout(package) if package else self.whyNone()
         self._cardButton.enabled = package is not None
 
@@ -76,7 +77,7 @@ class ModelChoice:
     def _toolTip(package):
         measured = package.manifest.measured
         caution = f" {measured.caution()}" if measured and measured.caution() else ""
-        return f"{package.manifest.title}: {package.manifest.intended_use}{caution}"
+        return plainTip(f"{package.manifest.title}: {package.manifest.intended_use}{caution}")
 
 
 class LandmarkChoice:
@@ -86,9 +87,9 @@ class LandmarkChoice:
         """Args: the widgets of the panel by name, and what to call after the user has changed the choice."""
         self._list, self._button = ui.landmarksList, ui.landmarksButton
         self._onChanged = onChanged
-        self._list.connect("itemChanged(QListWidgetItem*)", self._onItemChanged)
-        ui.allLandmarksButton.connect("clicked(bool)", lambda: self._checkAll(True))
-        ui.noLandmarksButton.connect("clicked(bool)", lambda: self._checkAll(False))
+        onSignal(self._list, "itemChanged(QListWidgetItem*)", self._onItemChanged, ui.statusLabel)
+        onClick(ui.allLandmarksButton, lambda: self._checkAll(True), ui.statusLabel)
+        onClick(ui.noLandmarksButton, lambda: self._checkAll(False), ui.statusLabel)
 
     def show(self, package, excluded):
         """Show the landmarks of a model.
@@ -102,7 +103,7 @@ class LandmarkChoice:
         self._list.clear()
         for landmark in package.scheme.landmarks if package else ():
             item = qt.QListWidgetItem(landmark.name)
-            item.setToolTip(landmark.definition)
+            item.setToolTip(plainTip(landmark.definition))
             item.setFlags(qt.Qt.ItemIsUserCheckable | qt.Qt.ItemIsEnabled)
             item.setCheckState(qt.Qt.Unchecked if landmark.name in names else qt.Qt.Checked)
             self._list.addItem(item)

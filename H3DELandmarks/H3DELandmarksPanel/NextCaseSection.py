@@ -13,8 +13,9 @@ import vtk
 from slicer.i18n import tr as _
 
 from H3DELandmarksPanel.CasesFolder import loadScan
-from H3DELandmarksPanel.PanelContext import onClick
+from H3DELandmarksPanel.PanelContext import onClick, onSignal
 from H3DELandmarksPanel.RunProgress import RunProgress
+from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.Tables import TextTable
 
 SETTING = "H3DELandmarks/ScansFolder"
@@ -33,10 +34,10 @@ class NextCaseSection:
         self.progress = RunProgress(ui.rankProgressBar, ui.rankLabel, ui.cancelRankButton, self._onRanked, self.refresh)
         ui.scansPath.filters = ctk.ctkPathLineEdit.Dirs
         ui.scansPath.currentPath = slicer.util.settingsValue(SETTING, "")
-        ui.scansPath.connect("currentPathChanged(QString)", self.refresh)
+        onSignal(ui.scansPath, "currentPathChanged(QString)", self.refresh, ui.rankLabel)
         onClick(ui.rankButton, self.onRank, ui.rankLabel)
-        ui.rankTable.connect("itemSelectionChanged()", self.refresh)
-        ui.rankTable.connect("cellDoubleClicked(int,int)", self.onDoubleClick)
+        onSignal(ui.rankTable, "itemSelectionChanged()", self.refresh, ui.rankLabel)
+        onSignal(ui.rankTable, "cellDoubleClicked(int,int)", self.onDoubleClick, ui.rankLabel)
         onClick(ui.loadScanButton, self.onLoad, ui.rankLabel)
         self._table.show([])
 
@@ -45,7 +46,7 @@ class NextCaseSection:
         ui = self._ui
         reason = self._whyNot()
         ui.rankButton.enabled = not reason
-        ui.rankButton.toolTip = reason or _(
+        ui.rankButton.toolTip = plainTip(reason) or _(
             "Put the scans in random order, those last whose points, as '{title}' finds them, nearly repeat others"
         ).format(title=self._context.package.manifest.title)
         chosen = self._table.chosenRow() is not None
@@ -84,7 +85,7 @@ class NextCaseSection:
         def arguments(files):
             return ["cases", "rank", folder, *model, *cases, "--output", files / RANKING]
 
-        self.progress.start(self._context.command(arguments, _("ranking"), acceptsUnfinished=True))
+        self.progress.start(self._context.command(arguments, _("ranking"), acceptsUnfinished=True, isLent=True))
 
     def _onRanked(self, run):
         self._scans = run.result["scans"]

@@ -22,6 +22,7 @@ from H3DELandmarksLib.core.image_plane import lay_flat, points_on_sheet
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.formats.case_record import ImageContent
+from H3DELandmarksLib.io.checks import Spacing
 from H3DELandmarksLib.io.isolated import read_volume
 from H3DELandmarksLib.io.scan_folders import FoundScan
 
@@ -109,7 +110,8 @@ def rank_scans(
     project: CaseProject | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
-    pixel_size: tuple[float, float] | None = None,
+    spacing: Spacing | None = None,
+    series: str | None = None,
 ) -> Ranking:
     """Put scans in order.
 
@@ -119,7 +121,7 @@ def rank_scans(
         project: whose scans are left out, and whose cases count as known.
         progress: receives the fraction done and the name of the scan at hand.
         cancelled: asked between steps; True ends the work.
-        pixel_size: mm, of radiographs that do not state it.
+        spacing, series: as for `io.images.read_volume`, where files do not state it and folders hold several series.
 
     Raises:
         Cancelled: `cancelled` said so.
@@ -128,10 +130,10 @@ def rank_scans(
     report = progress or (lambda fraction, message: None)
     found: list[FoundShape] = []
     known, unreadable = [], []
-    for number, (scan, series) in enumerate((entry.path, entry.series) for entry in scans):
+    for number, (scan, own_series) in enumerate((entry.path, entry.series) for entry in scans):
         report(number / len(scans), scan.name)
         try:
-            volume = read_volume(scan, pixel_size, series)
+            volume = read_volume(scan, spacing, own_series or series)
             case = None if project is None else project.find(volume)
             if case is None:
                 within = _progress_within(report, number, len(scans), scan.name)

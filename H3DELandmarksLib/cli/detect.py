@@ -15,6 +15,7 @@ from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cli.console import Console, add_command, add_engine, add_json, add_model, add_progress
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress, part_of
+from H3DELandmarksLib.core.files import shown
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.cli.result_files import ResultFiles
@@ -25,9 +26,13 @@ if TYPE_CHECKING:
     from H3DELandmarksLib.formats.provenance import Provenance, RunSettings
     from H3DELandmarksLib.formats.results import PassedOver, ScanResult
     from H3DELandmarksLib.io.scan_folders import FoundScans
+    from H3DELandmarksLib.models import ModelPackage
 
 logger = logging.getLogger(__name__)
 MOST_NAMED = 10
+# Detectors by what they were made of, the one used last at the end; None where each command is a process of its own.
+_kept: dict[tuple[object, ...], Detector] | None = None
+MOST_KEPT = 2  # one that finds where to search, and one that searches there
 SEARCH_SHARE = 0.5  # of the work, where another model finds first where to search
 
 
@@ -46,10 +51,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     add_model(parser, "--model", required=True)
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
-    add_spacing(parser)
-    parser.add_argument(
-        "--series", metavar="UID", help="UID, number or description of the series to read, where a folder holds several"
-    )
+    add_reading(parser)
     parser.add_argument("--picture", action="store_true", help="also draw each result")
     parser.add_argument(
         "--show-doubtful",
@@ -61,6 +63,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="replace files of these names even where a person has made or edited them",
     )
+    # For a program that reads the point list at once and removes it: without a table, and not kept through a power cut.
+    parser.add_argument("--hand-over", action="store_true", help=argparse.SUPPRESS)
     _add_selection(parser)
     add_engine(parser)
     add_json(parser)
@@ -68,14 +72,17 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
-def add_spacing(parser: argparse.ArgumentParser) -> None:
-    """``--spacing``."""
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """``--spacing`` and ``--series``: what reading scans needs to be told."""
     parser.add_argument(
         "--spacing",
         type=spacing_mm,
         metavar="MM",
         help="where files state it wrongly or not at all: width and height of a pixel in mm, as 0.1 or 0.1x0.12, and "
         "for scans the distance of slices, as 0.4x0.4x0.8",
+    )
+    parser.add_argument(
+        "--series", metavar="UID", help="UID, number or description of the series to read, where a folder holds several"
     )
 
 
@@ -255,11 +262,6 @@ def passed_over(found: FoundScans) -> list[PassedOver]:
     return [PassedOver(shown(path), reason) for path, reason in found.passed_over]
 
 
-def shown(path: str | Path) -> str:
-    """A path as text; bytes that are no UTF-8 become question marks."""
-    return str(path).encode("utf-8", "replace").decode()
-
-
 def load_detector(
     model: str, device: str, backend: str = "auto", precision: str = "auto", landmarks: Sequence[str] | None = None
 ) -> Detector:
@@ -276,7 +278,29 @@ def load_detector(
     _check_names(landmarks, package.scheme)
     from H3DELandmarksLib.detection import Detector
 
-    return Detector(package, device, backend, precision)
+    if _kept is None:
+        return Detector(package, device, backend, precision)
+    key = (package.path, _state(package), device, backend, precision)
+    detector = _kept.pop(key, None)
+    if detector is None or detector.has_fallen_back:  # its GPU may have memory again
+        detector = Detector(package, device, backend, precision)
+    _kept[key] = detector
+    while len(_kept) > MOST_KEPT:
+        del _kept[next(iter(_kept))]
+    return detector
+
+
+def keep_detectors() -> None:
+    """From now on keep the detectors that were used last in memory, for programs that run many commands."""
+    global _kept
+    _kept = {}
+
+
+def _state(package: ModelPackage) -> tuple[tuple[int, int] | None, ...]:
+    """Size and time of every file of a package: a detector stands for the files that it was made of."""
+    folder = package.path if package.path.is_dir() else None
+    paths = [folder / name for name in package.files] if folder else [package.path]
+    return tuple((path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else None for path in paths)
 
 
 def _load_region_detector(options: argparse.Namespace) -> Detector | None:
@@ -325,11 +349,14 @@ def _detect_scan(
             settings = _settings(detector, options, region_detector)
             origin = provenance_of(detector, volume, files.scan.name, everything, recognition, settings)
             told = result_paths(files)
-            draw = _picture_of(volume, landmarks, files, origin) if options.picture else None
-            stamp = {SCAN: digest, MODEL: f"{detector.package.id}@{detector.package.version}"}
-            files.write(landmarks, stamp, draw, options.overwrite, origin)
-            if draw:
-                told["picture"] = str(files.picture)
+            if options.hand_over:
+                files.hand_over(landmarks, origin)
+                del told["table"]
+            else:
+                draw = _picture_of(volume, landmarks, files, origin) if options.picture else None
+                stamp = {SCAN: digest, MODEL: f"{detector.package.id}@{detector.package.version}"}
+                files.write(landmarks, stamp, draw, options.overwrite, origin)
+                told |= {"picture": str(files.picture)} if draw else {}
     except BrokenPipeError:
         raise
     except Exception as error:

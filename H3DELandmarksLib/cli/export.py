@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -73,7 +74,12 @@ def _named(points: Sequence[str]) -> dict[str, Path]:
             raise InputError(f"The folder '{given}' holds no point list (.mrk.json, .fcsv): choose another folder.")
         paths += found
     planned = plan_results(paths, Path())
-    return {point_list_name(Path(files.name)) or files.name: files.scan for files in planned}
+    short = [point_list_name(Path(files.name)) or files.name for files in planned]
+    count = Counter(name.casefold() for name in short)
+    return {
+        name if count[name.casefold()] == 1 else files.name.replace(".", "_"): files.scan
+        for name, files in zip(short, planned)
+    }
 
 
 def _case(name: str, path: Path) -> OutgoingCase:

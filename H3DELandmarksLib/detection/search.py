@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -138,13 +139,18 @@ def localize(network: StageNetwork, scan: Scan, shape: ShapeModel, step: Step) -
 def tiles(grid: Grid, shape: tuple[int, int, int]) -> Iterator[Grid]:
     """Overlapping grids of one shape that together cover `grid`; a single centered one where it fits."""
     starts = []
-    for size, tile in zip(grid.shape, shape):
-        count = 1 if size <= tile else int(np.ceil((size - OVERLAP * tile) / ((1 - OVERLAP) * tile)))
+    for size, tile, count in zip(grid.shape, shape, _counts(grid, shape)):
         starts.append(np.linspace(0, size - tile, count) if count > 1 else np.array([(size - tile) / 2]))
     axes = grid.affine[:3, :3] / grid.spacing
     for start in np.array(np.meshgrid(*starts, indexing="ij")).reshape(3, -1).T:
         center = grid.lps_from_ijk(start + (np.array(shape) - 1) / 2)
         yield crop_grid(center, axes, grid.spacing, shape)
+
+
+def _counts(grid: Grid, shape: tuple[int, int, int]) -> list[int]:
+    """How many tiles there are along each axis."""
+    sizes = zip(grid.shape, shape)
+    return [1 if n <= tile else math.ceil((n - OVERLAP * tile) / ((1 - OVERLAP) * tile)) for n, tile in sizes]
 
 
 def _starting_poses(network: StageNetwork, scan: Scan) -> np.ndarray:
@@ -162,7 +168,7 @@ def _starting_poses(network: StageNetwork, scan: Scan) -> np.ndarray:
 
 def _check_size(network: StageNetwork, scan: Scan, rotations: np.ndarray) -> None:
     cover = field_of_view_grid(scan.volume.grid, network.stage.spacing_mm, rotations[0])
-    if len(rotations) * sum(1 for _ in tiles(cover, network.stage.shape)) > MAX_CROPS:
+    if len(rotations) * math.prod(_counts(cover, network.stage.shape)) > MAX_CROPS:
         size = " x ".join(f"{length:.0f}" for length in scan.volume.grid.extent)
         raise InputError(
             f"The scan covers {size} mm, much more than this model was made for: crop it around the anatomy, "

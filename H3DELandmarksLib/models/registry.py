@@ -145,11 +145,12 @@ def _installed(history: Sequence[HistoryEntry], package: ModelPackage) -> Histor
 
 def _package_paths(folder: Path) -> list[Path]:
     """Folders and zip files in a folder of models, without hidden ones and unfinished installations."""
-    if not folder.is_dir():
+    try:
+        restore_interrupted(folder)
+        visible = [path for path in folder.iterdir() if not path.name.startswith((".", "_", TEMPORARY_PREFIX))]
+        return sorted(path for path in visible if path.is_dir() or path.suffix.lower() == ".zip")
+    except OSError:
         return []
-    restore_interrupted(folder)
-    visible = [path for path in folder.iterdir() if not path.name.startswith((".", "_", TEMPORARY_PREFIX))]
-    return sorted(path for path in visible if path.is_dir() or path.suffix.lower() == ".zip")
 
 
 def _entry(path: Path) -> ModelEntry:
@@ -157,6 +158,8 @@ def _entry(path: Path) -> ModelEntry:
         return ModelEntry(path, open_package(path))
     except ModelPackageError as error:
         return ModelEntry(path, None, str(error))
+    except Exception as error:  # whatever one package is, the others are listed
+        return ModelEntry(path, None, f"'{path}' cannot be read as a model ({type(error).__name__}): move it away.")
 
 
 def _not_found(wanted: str, ids: list[str]) -> str:

@@ -178,6 +178,13 @@ def is_running(pid):
         return False
 
 
-def detection_processes():
+def worker_processes():
     """The launcher and the Python that it has started, once both are there."""
-    return [pid for pid, command in descendants().items() if "-m H3DELandmarksLib detect" in command]
+    return [pid for pid, command in descendants().items() if "-m H3DELandmarksLib.cli.worker" in command]
+
+
+def files_of_runs():
+    """Names of everything in Slicer's temporary folder but what a worker that waits for the next detection keeps."""
+    kept = {"in-use.lock", "output.jsonl", "messages.txt"}
+    folder = Path(slicer.app.temporaryPath)
+    return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name not in kept]

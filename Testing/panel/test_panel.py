@@ -20,9 +20,10 @@ from operating import (
     choose,
     click,
     content,
-    detection_processes,
+    files_of_runs,
     is_running,
     wait_until,
+    worker_processes,
 )
 
 from H3DELandmarksLib.cli.main import main
@@ -44,16 +45,15 @@ def panel(open_panel, tiny_model):
 def start(panel):
     """Click "Detect landmarks" and wait for the launcher and the Python that it starts."""
     click(panel.ui.applyButton)
-    wait_until(lambda: len(detection_processes()) >= 2)
-    return detection_processes()
+    wait_until(lambda: len(worker_processes()) >= 2)
+    return worker_processes()
 
 
 def assert_ready_again(panel, scene, before):
     """Nothing runs, the scene is as it was, and the next detection can start."""
     assert content(scene) == before
-    assert detection_processes() == []
     assert panel.ui.applyButton.enabled and not panel.ui.cancelButton.enabled and not panel.ui.progressBar.visible
-    assert os.listdir(slicer.app.temporaryPath) == []
+    assert files_of_runs() == []
 
 
 def point_lists(scene):
@@ -83,7 +83,7 @@ def test_detection_finds_what_the_command_line_finds(open_panel, scene, tiny, ti
     assert node.GetName() == "CBCT 7 Tiny model landmarks" and not node.GetLocked()
     assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == study
     assert panel.ui.pointListSelector.currentNode() is node
-    assert os.listdir(slicer.app.temporaryPath) == [] and detection_processes() == []
+    assert files_of_runs() == []
 
     write_volume(tmp_path / "scan.nrrd", volume_from_node(volume))
     assert main(["detect", str(tmp_path / "scan.nrrd"), "--model", str(tiny.path), "--output", str(tmp_path)]) == 0

@@ -109,11 +109,14 @@ def _whatHappened(run):
         )
     else:
         said = _("Nothing new: the case says the same already.")
-    waiting = sum(not state.is_decided for name, state in run.case.states.items() if name not in run.leftOut)
+    waiting = sum(state.is_waiting for name, state in run.case.states.items() if name not in run.leftOut)
     if waiting:
         said += " " + _("Landmarks that nobody has decided about: {count}; they are not learned from.").format(
             count=waiting
         )
+    inBulk = sum(state.in_bulk for name, state in run.case.states.items() if name not in run.leftOut)
+    if inBulk:
+        said += " " + _("Accepted in bulk, without a look at each: {count}.").format(count=inBulk)
     if run.leftOut:
         said += " " + _("Left out, because the cases have no such landmark: {names}.").format(
             names=", ".join(run.leftOut)

@@ -75,7 +75,9 @@ class ModelChoice:
 
     @staticmethod
     def _toolTip(package):
-        return plainTip(f"{package.manifest.title}: {package.manifest.intended_use}")
+        measured = package.manifest.measured
+        caution = f" {measured.caution()}" if measured and measured.caution() else ""
+        return plainTip(f"{package.manifest.title}: {package.manifest.intended_use}{caution}")
 
 
 class LandmarkChoice:

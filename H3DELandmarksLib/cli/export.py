@@ -111,12 +111,10 @@ def _described(record: ExportedCase, landmarks: LandmarkSet) -> ExportedCase:
     from dataclasses import replace
 
     from H3DELandmarksLib.formats.export import ExportedLandmark
-    from H3DELandmarksLib.io.tables import landmark_state
 
     by: Literal["program"] | None = "program" if record.model else None
-    states = [landmark_state(landmarks, row) for row in range(len(landmarks))]
     said = (
-        ExportedLandmark(name, state, None if state == "unknown" else by)
-        for name, state in zip(landmarks.names, states)
+        ExportedLandmark(name, *((statement.value, by) if statement.is_known else ("unknown", None)))
+        for name, statement in zip(landmarks.names, landmarks.statements)
     )
     return replace(record, landmarks=tuple(said))

@@ -185,6 +185,7 @@ def _summary(package: ModelPackage) -> dict[str, Any]:
         "anatomy": manifest.anatomy,
         "landmarks": len(package.scheme),
         "path": package.path,
+        "caution": manifest.measured.caution() if manifest.measured else "",
     }
 
 

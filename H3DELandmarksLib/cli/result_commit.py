@@ -27,13 +27,14 @@ from H3DELandmarksLib.core.files import (
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.locks import held
 from H3DELandmarksLib.formats.export import sha256_of
+from H3DELandmarksLib.formats.provenance import Provenance, write_provenance
 from H3DELandmarksLib.io.markups import read_markups, read_stamp, write_markups
 from H3DELandmarksLib.io.tables import write_table
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.cli.result_files import ResultFiles
 
-TABLE, PICTURE = "table", "picture"  # entries of the stamp: digests
+TABLE, PROVENANCE, PICTURE = FOLLOWING = ("table", "provenance", "picture")  # entries of the stamp: digests
 PREPARED, OLD, LOCK = ".results", "old", "lock"
 
 
@@ -44,8 +45,8 @@ class Preparation:
         """Args: whose results, and the folder that a killed program has left."""
         self.files = files
         self.folder = folder or files.folder / temporary_name(PREPARED)
-        self.markups, self.table, self.picture = (
-            self.folder / path.name for path in (files.markups, files.table, files.picture)
+        self.markups, self.table, self.provenance, self.picture = (
+            self.folder / path.name for path in (files.markups, files.table, files.provenance, files.picture)
         )
         self.lock = contextlib.ExitStack()
 
@@ -65,9 +66,14 @@ class Preparation:
         return {path.name for path in there} - {LOCK, OLD}
 
     @property
+    def others(self) -> tuple[Path, Path, Path]:
+        """The files that follow the point list, in the order of `FOLLOWING`."""
+        return self.table, self.provenance, self.picture
+
+    @property
     def is_about_these_files(self) -> bool:
         """Whether the folder holds files of these results."""
-        return bool(self.names & {path.name for path in (self.markups, self.table, self.picture)})
+        return bool(self.names & {path.name for path in (self.markups, *self.others)})
 
     def __enter__(self) -> Preparation:
         try:
@@ -85,7 +91,11 @@ class Preparation:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def fill(
-        self, landmarks: LandmarkSet, origin: Mapping[str, str], draw: Callable[[Path], None] | None
+        self,
+        landmarks: LandmarkSet,
+        origin: Mapping[str, str],
+        draw: Callable[[Path], None] | None,
+        provenance: Provenance | None = None,
     ) -> Exception | None:
         """Write everything and read it back; returns why there is no picture, where there shall be one."""
         not_drawn = None
@@ -96,8 +106,10 @@ class Preparation:
                 except Exception as error:
                     not_drawn = error
                     self.picture.unlink(missing_ok=True)
-            write_table(self.table, landmarks)
-            written = {TABLE: self.table, PICTURE: self.picture}
+            write_table(self.table, landmarks, provenance)
+            if provenance is not None:
+                write_provenance(self.provenance, provenance)
+            written = dict(zip(FOLLOWING, self.others))
             stamp = {entry: sha256_of(path) for entry, path in written.items() if path.exists()}
             write_markups(self.markups, landmarks, {**stamp, **origin})
             if read_stamp(self.markups) is None or read_markups(self.markups).names != landmarks.names:
@@ -140,12 +152,13 @@ class Preparation:
         if not old.is_dir():
             return
         if self.markups.exists():
-            for path in (files.table, files.picture):
+            for path in (files.table, files.provenance, files.picture):
                 if (old / path.name).exists() and not os.path.lexists(path):
                     os.replace(old / path.name, path)
             return
         stamp = read_stamp(files.markups) or {}
-        for new, path, entry in ((self.table, files.table, TABLE), (self.picture, files.picture, PICTURE)):
+        for new, entry in zip(self.others, FOLLOWING):
+            path = files.folder / new.name
             if new.exists() and sha256_of(new) == stamp.get(entry) and not os.path.lexists(path):
                 os.replace(new, path)
 

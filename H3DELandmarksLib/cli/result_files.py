@@ -17,13 +17,15 @@ from pathlib import Path
 from types import ModuleType
 
 from H3DELandmarksLib.cases.store import content_of
-from H3DELandmarksLib.cli.result_commit import PICTURE, TABLE, Preparation
+from H3DELandmarksLib.cli.result_commit import PICTURE, PROVENANCE, TABLE, Preparation
 from H3DELandmarksLib.core.errors import InputError, OutputError
 from H3DELandmarksLib.core.files import LONGEST_NAME, reason_of, shown, temporary_name
 from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.research import research_module
 from H3DELandmarksLib.formats.export import sha256_of
+from H3DELandmarksLib.formats.provenance import EXTENSION as PROVENANCE_EXTENSION
+from H3DELandmarksLib.formats.provenance import Provenance, write_provenance
 from H3DELandmarksLib.io.images import READABLE_EXTENSIONS
 from H3DELandmarksLib.io.markups import EXTENSION, read_stamp, write_markups
 
@@ -56,6 +58,11 @@ class ResultFiles:
         return self.folder / f"{self.name}.csv"
 
     @property
+    def provenance(self) -> Path:
+        """Where the points come from."""
+        return self.folder / f"{self.name}{PROVENANCE_EXTENSION}"
+
+    @property
     def picture(self) -> Path:
         """The picture."""
         return self.folder / f"{self.name}.png"
@@ -81,6 +88,7 @@ class ResultFiles:
         for path, is_own in (
             (self.markups, stamp is not None),
             (self.table, self._is_own(self.table, TABLE, stamp)),
+            (self.provenance, self._is_own(self.provenance, PROVENANCE, stamp)),
             (self.picture, self._is_own(self.picture, PICTURE, stamp)),
         ):
             if not os.path.lexists(path):
@@ -117,8 +125,9 @@ class ResultFiles:
         origin: Mapping[str, str] | None = None,
         draw: Callable[[Path], None] | None = None,
         overwrite: bool = False,
+        provenance: Provenance | None = None,
     ) -> None:
-        """Write point list, table and picture; all of them take the place of older ones, or none does.
+        """Write point list, table, provenance and picture; all of them take the place of older ones, or none does.
 
         Where the picture cannot be drawn, the others are written all the same, and the error is raised then.
 
@@ -127,13 +136,14 @@ class ResultFiles:
             origin: what the point list shall say beside: fingerprint of the scan (`SCAN`), and the model (`MODEL`).
             draw: writes the picture to a path.
             overwrite: as for `check_replaceable`, which is asked again: somebody may have changed a file meanwhile.
+            provenance: where the landmarks come from.
 
         Raises:
             OutputError: they cannot be written.
             InputError: as for `check_replaceable`.
         """
         with Preparation(self) as prepared:
-            not_drawn = prepared.fill(landmarks, origin or {}, draw)
+            not_drawn = prepared.fill(landmarks, origin or {}, draw, provenance)
             is_drawn = draw is not None and not_drawn is None
             self._check_replaceable(overwrite, is_drawn)
             prepared.take_place(self._own(overwrite, is_drawn))
@@ -149,7 +159,7 @@ class ResultFiles:
         """Refuse names that no file can have."""
         if shown(self.markups) != str(self.markups):
             raise InputError(f"The name '{shown(self.markups)}' is not UTF-8: rename the file or folder.")
-        if len(os.fsencode(self.markups.name)) > LONGEST_NAME:
+        if len(os.fsencode(self.provenance.name)) > LONGEST_NAME:  # the longest of all
             raise InputError(f"The name '{self.name}' is too long for results to be named after it: rename the scan.")
 
     def _stamp(self) -> dict[str, str] | None:
@@ -164,17 +174,17 @@ class ResultFiles:
             return False
 
     def _own(self, overwrite: bool, picture: bool) -> list[Path]:
-        """The older table and picture, as far as they may go: a picture that shows older points goes with them."""
-        stamp, going = self._stamp(), []
-        if os.path.lexists(self.table):
-            going.append(self.table)
+        """The older files, as far as they may go: a picture that shows older points goes with them."""
+        stamp = self._stamp()
+        going = [path for path in (self.table, self.provenance) if os.path.lexists(path)]
         if os.path.lexists(self.picture) and (self._is_own(self.picture, PICTURE, stamp) or (overwrite and picture)):
             going.append(self.picture)
         return going
 
-    def hand_over(self, landmarks: LandmarkSet) -> None:
-        """Write the point list alone, for a program that reads it at once and removes it."""
+    def hand_over(self, landmarks: LandmarkSet, provenance: Provenance) -> None:
+        """Write point list and provenance alone, for a program that reads them at once and removes them."""
         write_markups(self.markups, landmarks, durable=False)
+        write_provenance(self.provenance, provenance, durable=False)
 
 
 def _fingerprint(volume: Volume) -> str:

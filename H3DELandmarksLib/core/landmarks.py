@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.statements import Cause, Statement
 
 # Positions that lie closer together than this count as the same; files keep fewer digits than memory.
 SAME_PLACE_MM = 1e-3
@@ -17,20 +19,59 @@ _STRICT = {"extra": "forbid", "strict": True}
 
 
 class ReviewState(enum.Enum):
-    """What is known about a landmark."""
+    """What is stated about a landmark, and by whom.
+
+    PROPOSED, PROPOSED_ABSENT, NOT_EXAMINED and NOT_RECOGNISED are a model's statements. ACCEPTED and ABSENT are a
+    person's, after a look at the landmark; the two IN_BULK were accepted together with others, by their probability
+    alone. MOVED and PLACED were positioned by a person. UNKNOWN: nobody has stated anything.
+    """
 
     PROPOSED = "proposed"
     PROPOSED_ABSENT = "proposed absent"
+    NOT_EXAMINED = "not examined"
+    NOT_RECOGNISED = "not recognised"
     UNKNOWN = "unknown"
     ACCEPTED = "accepted"
+    ACCEPTED_IN_BULK = "accepted in bulk"
     MOVED = "moved"
     PLACED = "placed"
     ABSENT = "absent"
+    ABSENT_IN_BULK = "absent, accepted in bulk"
+
+    @property
+    def is_proposal(self) -> bool:
+        """Whether a model states something that a person can accept: found and absent can be, and nothing else."""
+        return self in (ReviewState.PROPOSED, ReviewState.PROPOSED_ABSENT)
+
+    @property
+    def is_unexamined(self) -> bool:
+        """Whether a model states that it does not know."""
+        return self in (ReviewState.NOT_EXAMINED, ReviewState.NOT_RECOGNISED)
 
     @property
     def is_decided(self) -> bool:
         """Whether a person has decided."""
-        return self not in (ReviewState.PROPOSED, ReviewState.PROPOSED_ABSENT, ReviewState.UNKNOWN)
+        return not (self.is_proposal or self.is_unexamined or self is ReviewState.UNKNOWN)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a person is expected to decide: there is no need to, where the model could not look."""
+        return self.is_proposal or self is ReviewState.UNKNOWN
+
+    @property
+    def in_bulk(self) -> bool:
+        """Whether it was accepted together with others, without a look at each."""
+        return self in (ReviewState.ACCEPTED_IN_BULK, ReviewState.ABSENT_IN_BULK)
+
+    @property
+    def has_position(self) -> bool:
+        """Whether the landmark has a position."""
+        return self in _WITH_POSITION
+
+
+_WITH_POSITION = frozenset(
+    {ReviewState.PROPOSED, ReviewState.ACCEPTED, ReviewState.ACCEPTED_IN_BULK, ReviewState.MOVED, ReviewState.PLACED}
+)
 
 
 def review_state(
@@ -40,6 +81,8 @@ def review_state(
     unknown: bool = False,
     proposed_absent: bool = False,
     accepted: bool = False,
+    in_bulk: bool = False,
+    cause: Cause | None = None,
 ) -> ReviewState:
     """What has been decided about a landmark, as far as it is seen in where it lies.
 
@@ -48,17 +91,22 @@ def review_state(
         proposed: (3,) mm, in the same frame, where a model saw it; None where it did not.
         unknown: without a position: nobody says whether the landmark exists.
         proposed_absent: a model said that it does not exist.
-        accepted: a person has looked at the proposal and agreed.
+        accepted: a person has agreed with the proposal.
+        in_bulk: together with others, without a look at this one.
+        cause: why a model did not know.
     """
     if position is not None:
         if proposed is None:
             return ReviewState.PLACED
         if np.linalg.norm(np.asarray(position) - proposed) > SAME_PLACE_MM:
             return ReviewState.MOVED
-        return ReviewState.ACCEPTED if accepted else ReviewState.PROPOSED
+        accepted_state = ReviewState.ACCEPTED_IN_BULK if in_bulk else ReviewState.ACCEPTED
+        return accepted_state if accepted else ReviewState.PROPOSED
     if unknown:
-        return ReviewState.UNKNOWN
-    return ReviewState.PROPOSED_ABSENT if proposed_absent and not accepted else ReviewState.ABSENT
+        return ReviewState(cause.statement.value) if cause else ReviewState.UNKNOWN
+    if proposed_absent and not accepted:
+        return ReviewState.PROPOSED_ABSENT
+    return ReviewState.ABSENT_IN_BULK if in_bulk and proposed_absent else ReviewState.ABSENT
 
 
 @dataclass(frozen=True)
@@ -169,11 +217,12 @@ class LandmarkSet:
     Attributes:
         names: (K) labels.
         positions: (K, 3) LPS mm; NaN where the landmark is absent or unknown.
-        presence: (K,) probability that the landmark exists in the scan: 1 or 0 for a human's statement, NaN for
-            unknown.
-        confidence: (K,) from 0 to 1, how far the position can be trusted; NaN where nobody says.
-        radius: (K,) mm within which 90 % of errors of this landmark fall; NaN where nobody says.
+        presence: (K,) probability that the landmark is in the scan: 1 or 0 for a human's statement, NaN for unknown.
+        confidence: (K,) probability that the stated position is within the model's tolerance of the true one; NaN
+            where nobody says.
+        radius: (K,) mm around the stated position that hold the true one in 90 % of scans; NaN where nobody says.
         definitions: (K) texts, empty where unknown.
+        causes: (K) why nothing is known of a landmark; None where it is known, or where nobody says why not.
     """
 
     names: tuple[str, ...]
@@ -183,6 +232,7 @@ class LandmarkSet:
     confidence: np.ndarray = None  # type: ignore[assignment]
     radius: np.ndarray = None  # type: ignore[assignment]
     definitions: tuple[str, ...] = None  # type: ignore[assignment]
+    causes: tuple[Cause | None, ...] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         count = len(self.names)
@@ -200,6 +250,10 @@ class LandmarkSet:
             given = getattr(self, name)
             set_field(self, name, np.full(count, np.nan) if given is None else np.array(given, float).reshape(count))
         set_field(self, "definitions", tuple(self.definitions) if self.definitions else ("",) * count)
+        causes = self.causes or (None,) * count
+        set_field(
+            self, "causes", tuple(c if unknown else None for c, unknown in zip(causes, self.unknown, strict=True))
+        )
         positions[~self.present] = np.nan
         set_field(self, "positions", positions)
         if not np.isfinite(positions[self.present]).all():
@@ -218,6 +272,40 @@ class LandmarkSet:
         """(K,) bool: nobody has said whether the landmark exists."""
         return np.isnan(self.presence)
 
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        """(K) what is said of each landmark."""
+        return tuple(
+            Statement.FOUND
+            if present
+            else Statement.ABSENT
+            if not unknown
+            else cause.statement
+            if cause
+            else Statement.NOT_EXAMINED
+            for present, unknown, cause in zip(self.present, self.unknown, self.causes)
+        )
+
+    def unknown_where(self, rows: Sequence[bool] | np.ndarray, cause: Cause) -> LandmarkSet:
+        """The same set with nothing known of some landmarks: no position, no presence, no confidence, no radius.
+
+        Args:
+            rows: (K,) bool: which.
+            cause: why not; landmarks of which nothing was known before keep their cause.
+        """
+
+        def known(values: np.ndarray) -> np.ndarray:
+            return np.where(rows, np.nan, values)
+
+        causes = tuple((old or cause) if row else old for row, old in zip(rows, self.causes))
+        return replace(
+            self,
+            presence=known(self.presence),
+            confidence=known(self.confidence),
+            radius=known(self.radius),
+            causes=causes,
+        )
+
     def ordered_as(self, names: tuple[str, ...]) -> LandmarkSet:
         """The same set with exactly these names in this order; landmarks it lacks become unknown."""
         index = {name: k for k, name in enumerate(self.names)}
@@ -228,8 +316,9 @@ class LandmarkSet:
             return padded[rows]
 
         definitions = tuple((*self.definitions, "")[row] for row in rows)
+        causes = tuple((*self.causes, None)[row] for row in rows)
         arrays = {n: pick(getattr(self, n)) for n in ("positions", "presence", "confidence", "radius")}
-        return LandmarkSet(tuple(names), definitions=definitions, **arrays)
+        return LandmarkSet(tuple(names), definitions=definitions, causes=causes, **arrays)
 
     def with_positions(self, positions: np.ndarray) -> LandmarkSet:
         """The same set with other (K, 3) LPS positions."""

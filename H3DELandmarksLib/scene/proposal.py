@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.formats.case_record import Coordinate
+from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.formats.case_record import CauseName, Coordinate
 from H3DELandmarksLib.formats.reading import STRICT, Finite, FormatError, build, parse_json
 from H3DELandmarksLib.scene.point_list import landmarks_from_point_list, lps_from_ras
 
 ATTRIBUTE = "H3DELandmarks.Review"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,14 @@ class ProposedLandmark:
         position: (x, y, z) RAS mm in the frame of the node, so that it moves with the points under a parent transform;
             None for an absent or unknown landmark.
         presence, confidence, radius: as in LandmarkSet; None where not stated.
+        cause: why the model did not know; None where it did.
     """
 
     position: tuple[float, float, float] | None = None
     presence: float | None = None
     confidence: float | None = None
     radius: float | None = None
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True)
@@ -42,19 +45,25 @@ class Proposal:
         landmarks: by name.
         accepted: names of landmarks that a person has accepted as proposed.
         pairs: (left name, right name) of points that can be mistaken for one another.
+        in_bulk: names among the accepted ones that were accepted together with others, without a look at each.
     """
 
     landmarks: dict[str, ProposedLandmark]
     accepted: frozenset[str] = frozenset()
     pairs: tuple[tuple[str, str], ...] = ()
+    in_bulk: frozenset[str] = frozenset()
 
-    def with_accepted(self, names: Iterable[str]) -> Proposal:
+    def with_accepted(self, names: Iterable[str], in_bulk: bool = False) -> Proposal:
         """The same with these names accepted as well."""
-        return replace(self, accepted=self.accepted | frozenset(names))
+        more = frozenset(names)
+        return replace(
+            self, accepted=self.accepted | more, in_bulk=self.in_bulk | more if in_bulk else self.in_bulk - more
+        )
 
     def without_accepted(self, names: Iterable[str]) -> Proposal:
         """The same with these names not accepted any more."""
-        return replace(self, accepted=self.accepted - frozenset(names))
+        fewer = frozenset(names)
+        return replace(self, accepted=self.accepted - fewer, in_bulk=self.in_bulk - fewer)
 
     def partner(self, name: str) -> str | None:
         """The landmark of the other side; None for one of the midline."""
@@ -70,39 +79,47 @@ class _StoredLandmark:
     presence: Finite | None
     confidence: Finite | None
     radius90: Finite | None
+    cause: CauseName | None = None
     __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """The attribute."""
+    """The attribute. The first version knew neither causes nor acceptance in bulk."""
 
-    version: Literal[1]
+    version: Literal[1, 2]
     landmarks: dict[str, _StoredLandmark]
     accepted: tuple[str, ...]
     pairs: tuple[tuple[str, str], ...]
+    in_bulk: tuple[str, ...] = ()
     __pydantic_config__ = STRICT
 
 
-def proposal_of(node, pairs: Sequence[tuple[str, str]] = ()) -> Proposal:
+def proposal_of(
+    node, pairs: Sequence[tuple[str, str]] = (), causes: Mapping[str, Cause | None] | None = None
+) -> Proposal:
     """The points of a list as they are now as a proposal, with nothing accepted; nothing is written.
 
     Args:
         node: vtkMRMLMarkupsFiducialNode.
         pairs: (left name, right name).
+        causes: by name, why a model did not know.
 
     Raises:
         InputError: a label is empty or used twice.
     """
     found = landmarks_from_point_list(node)
+    found = replace(found, causes=tuple((causes or {}).get(name) for name in found.names))
     names = set(found.names)
     kept = tuple((left, right) for left, right in pairs if {left, right} <= names)
     return Proposal({name: _proposed(node, found, k) for k, name in enumerate(found.names)}, pairs=kept)
 
 
-def keep_proposal(node, pairs: Sequence[tuple[str, str]] = ()) -> None:
+def keep_proposal(
+    node, pairs: Sequence[tuple[str, str]] = (), causes: Mapping[str, Cause | None] | None = None
+) -> None:
     """Remember the points of a list as they are now as a model's proposal; arguments and errors of `proposal_of`."""
-    write_proposal(node, proposal_of(node, pairs))
+    write_proposal(node, proposal_of(node, pairs, causes))
 
 
 def write_proposal(node, proposal: Proposal) -> None:
@@ -110,10 +127,17 @@ def write_proposal(node, proposal: Proposal) -> None:
     content = {
         "version": _VERSION,
         "landmarks": {
-            name: {"position": p.position, "presence": p.presence, "confidence": p.confidence, "radius90": p.radius}
+            name: {
+                "position": p.position,
+                "presence": p.presence,
+                "confidence": p.confidence,
+                "radius90": p.radius,
+                "cause": p.cause.value if p.cause else None,
+            }
             for name, p in proposal.landmarks.items()
         },
         "accepted": sorted(proposal.accepted),
+        "in_bulk": sorted(proposal.in_bulk),
         "pairs": proposal.pairs,
     }
     node.SetAttribute(ATTRIBUTE, json.dumps(content))  # ASCII, as attributes of scene files must be
@@ -126,10 +150,17 @@ def read_proposal(node) -> Proposal | None:
     except FormatError:
         return None
     landmarks = {
-        name: ProposedLandmark(entry.position, entry.presence, entry.confidence, entry.radius90)
+        name: ProposedLandmark(
+            entry.position,
+            entry.presence,
+            entry.confidence,
+            entry.radius90,
+            Cause(entry.cause) if entry.cause else None,
+        )
         for name, entry in stored.landmarks.items()
     }
-    return Proposal(landmarks, frozenset(stored.accepted), stored.pairs)
+    accepted = frozenset(stored.accepted)
+    return Proposal(landmarks, accepted, stored.pairs, accepted.intersection(stored.in_bulk))
 
 
 def proposed_landmarks(node, proposal: Proposal | None = None) -> LandmarkSet | None:
@@ -158,6 +189,7 @@ def proposed_landmarks(node, proposal: Proposal | None = None) -> LandmarkSet | 
         values("confidence"),
         values("radius"),
         tuple(node.GetNthControlPointDescription(k) for k in range(count)),
+        tuple(e.cause for e in entries),
     )
 
 
@@ -173,7 +205,8 @@ def _proposed(node, found: LandmarkSet, k: int) -> ProposedLandmark:
         return float(value) if np.isfinite(value) else None
 
     position = tuple(node.GetNthControlPointPosition(k)) if found.present[k] else None
-    return ProposedLandmark(position, stated(found.presence[k]), stated(found.confidence[k]), stated(found.radius[k]))
+    presence, confidence, radius = (stated(values[k]) for values in (found.presence, found.confidence, found.radius))
+    return ProposedLandmark(position, presence, confidence, radius, found.causes[k])
 
 
 SAME_PLACE_MM = 1e-6

@@ -255,5 +255,9 @@ def test_nothing_is_left_of_a_batch_that_is_stopped(tiny, tmp_path, number, stat
     os.killpg(program.pid, number) if number == 2 else program.send_signal(number)
     assert program.wait(20) == status
     assert hostile_reader.ends(reader)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["first.csv", "first.mrk.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "first.csv",
+        "first.mrk.json",
+        "first.provenance.json",
+    ]
     assert not [path for path in temporary.iterdir() if path.stat().st_size > 0]

@@ -10,7 +10,11 @@ from tiny_model import write_tiny_package
 
 from H3DELandmarksLib.core.errors import Cancelled, InputError
 from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.shape_model import Pose
+from H3DELandmarksLib.core.statements import Cause, Recognition, Statement
 from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.detection import detector as detection
+from H3DELandmarksLib.detection.predictions import RawPredictions
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +102,8 @@ def test_a_scan_that_is_too_coarse_for_the_model_is_searched_with_a_warning(dete
 def test_in_voxels_that_hide_the_landmarks_nothing_is_found_and_nothing_is_searched(detector, scan, caplog):
     package = replace(detector.package, manifest=replace(detector.package.manifest, max_spacing_mm=0.5))
     found = Detector(package, device="cpu").detect(scan)
-    assert not found.present.any() and (found.presence == 0).all()
+    assert set(found.statements) == {Statement.NOT_EXAMINED} and set(found.causes) == {Cause.TOO_COARSE}
+    assert np.isnan([found.presence, found.confidence, found.radius]).all()
     assert "no landmark can be seen" in caplog.text
 
 
@@ -111,3 +116,41 @@ def test_a_scan_far_larger_than_the_model_is_made_for_is_refused_with_advice(det
 def test_a_device_that_is_not_there_is_named(detector):
     with pytest.raises(InputError, match="quantum"):
         Detector(detector.package, device="quantum")
+
+
+def test_of_a_scan_that_is_not_recognised_nothing_is_shown(detector, scan, monkeypatch):
+    expected = detector.detect(scan)
+    monkeypatch.setattr(detector, "recognition", lambda found: Recognition(0.2, 0.05))
+    assert np.array_equal(detector.detect(scan).positions, expected.positions, equal_nan=True)
+    monkeypatch.setattr(detector, "recognition", lambda found: Recognition(0.01, 0.05))
+    result = detector.examine(scan)
+    assert set(result.landmarks.statements) == {Statement.NOT_RECOGNISED}
+    for values in (result.landmarks.positions, result.landmarks.confidence, result.landmarks.radius):
+        assert np.isnan(values).all()
+    assert np.array_equal(result.doubtful.positions, expected.positions, equal_nan=True)
+
+
+def test_what_is_expected_beyond_the_scan_was_not_examined_and_leaves_no_radius(detector, scan, monkeypatch):
+    monkeypatch.setattr(detector, "calibration", replace(detector.calibration, presence_scale=1.0, presence_bias=0.0))
+    count, center = len(detector.scheme), scan.grid.center
+    monkeypatch.setattr(detection, "FEWEST", 1)
+    for logits, shift, expected in (
+        ([9.0, 9, 9], (0, 0, 0), ["found"] * 3),
+        ([9.0, -9, 9], (0, 0, 0), ["found", "absent", "found"]),
+        ([9.0, -9, 9], (900.0, 0, 0), ["found", "not examined", "found"]),
+        ([-9.0, -9, -9], (900.0, 0, 0), ["not recognised"] * 3),
+    ):
+        pose = Pose(np.eye(3), center + shift)
+        found = RawPredictions(np.tile(center, (count, 1)), np.array(logits), np.full(count, 0.9), pose)
+        monkeypatch.setattr(detector, "findings", lambda *_, found=found: found)
+        landmarks = detector.detect(scan)
+        assert [s.value for s in landmarks.statements] == expected
+        assert (landmarks.causes[1] is Cause.OUTSIDE_SCAN) == (expected[1] == "not examined")
+        assert np.isfinite(landmarks.radius).any() == (landmarks.present.any() and not landmarks.unknown.any())
+    monkeypatch.setattr(detector, "recognition", lambda found: Recognition(0.5, 0.05))
+    assert set(detector.detect(scan).statements) == {Statement.ABSENT}, "the scan is recognised, so this is knowledge"
+
+
+def test_in_a_scan_of_air_nothing_is_recognised(detector):
+    found = detector.detect(Volume(np.full((40, 40, 40), -1000, np.int16), np.eye(4)))
+    assert set(found.causes) == {Cause.UNLIKE}

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from flat_cases import BRIGHTNESS, PLANES, radiograph
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume, transform_points
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.figures.canvas import DOTS_PER_INCH
 from H3DELandmarksLib.figures.layout import (
     AXIAL,
@@ -21,7 +23,13 @@ from H3DELandmarksLib.figures.layout import (
     shown_name,
     spread,
 )
-from H3DELandmarksResearch.figures.detection import REFERENCE_COLOR, RING_AREA, confidence_colors, draw_detection
+from H3DELandmarksResearch.figures.detection import (
+    REFERENCE_COLOR,
+    RING_AREA,
+    confidence_colors,
+    detection_figure,
+    draw_detection,
+)
 
 image = pytest.importorskip("matplotlib.image", reason="pictures need matplotlib")
 to_rgb = pytest.importorskip("matplotlib.colors").to_rgb
@@ -87,6 +95,19 @@ def test_absent_landmarks_are_named_not_drawn(tmp_path):
     place = sheet.projections[0].on_sheet(everything.positions[5])
     assert has_color(drawn(tmp_path / "all.png"), place, color)
     assert not has_color(drawn(tmp_path / "less.png"), place, color)
+
+
+def test_the_heading_says_what_was_not_examined_and_the_last_line_where_it_comes_from():
+    scan = volume()
+    some = points(scan).unknown_where([True, False, False, False, False, False], Cause.OUTSIDE_SCAN)
+    none = some.unknown_where(np.ones(6, bool), Cause.UNLIKE)
+    for landmarks, words in (
+        (some, "5 of 6 landmarks found; not examined (outside the scan): P0"),
+        (replace(none, causes=(Cause.UNLIKE,) * 6), f"No landmark: not recognised, {Cause.UNLIKE.value}"),
+    ):
+        figure = detection_figure(scan, landmarks, None, "test", origin="model a@1.0.0")
+        texts = [text.get_text() for text in figure.axes[0].texts]
+        assert words in texts and texts[-1] == "model a@1.0.0"
 
 
 def test_reference_is_a_ring_at_its_own_place(tmp_path):

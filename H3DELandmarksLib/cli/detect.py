@@ -276,16 +276,16 @@ def landmark_results(landmarks: LandmarkSet) -> tuple[LandmarkResult, ...]:
     """Landmarks as programs read them."""
     from H3DELandmarksLib.core.text import plain
     from H3DELandmarksLib.formats.results import LandmarkResult
-    from H3DELandmarksLib.io.tables import landmark_state
 
     return tuple(
         LandmarkResult(
             name=name,
-            state=landmark_state(landmarks, k),
+            state=statement.value,
+            cause=cause.value if cause else None,
             position_lps_mm=tuple(landmarks.positions[k].tolist()) if landmarks.present[k] else None,
             presence=plain(landmarks.presence[k]),
             confidence=plain(landmarks.confidence[k]),
             radius90_mm=plain(landmarks.radius[k]),
         )
-        for k, name in enumerate(landmarks.names)
+        for k, (name, statement, cause) in enumerate(zip(landmarks.names, landmarks.statements, landmarks.causes))
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.statements import Cause, Statement
 
 # Positions that lie closer together than this count as the same; files keep fewer digits than memory.
 SAME_PLACE_MM = 1e-3
@@ -174,6 +175,7 @@ class LandmarkSet:
         confidence: (K,) from 0 to 1, how far the position can be trusted; NaN where nobody says.
         radius: (K,) mm within which 90 % of errors of this landmark fall; NaN where nobody says.
         definitions: (K) texts, empty where unknown.
+        causes: (K) why nothing is known of a landmark; None where it is known, or where nobody says why not.
     """
 
     names: tuple[str, ...]
@@ -183,6 +185,7 @@ class LandmarkSet:
     confidence: np.ndarray = None  # type: ignore[assignment]
     radius: np.ndarray = None  # type: ignore[assignment]
     definitions: tuple[str, ...] = None  # type: ignore[assignment]
+    causes: tuple[Cause | None, ...] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         count = len(self.names)
@@ -200,6 +203,10 @@ class LandmarkSet:
             given = getattr(self, name)
             set_field(self, name, np.full(count, np.nan) if given is None else np.array(given, float).reshape(count))
         set_field(self, "definitions", tuple(self.definitions) if self.definitions else ("",) * count)
+        causes = self.causes or (None,) * count
+        set_field(
+            self, "causes", tuple(c if unknown else None for c, unknown in zip(causes, self.unknown, strict=True))
+        )
         positions[~self.present] = np.nan
         set_field(self, "positions", positions)
         if not np.isfinite(positions[self.present]).all():
@@ -218,6 +225,40 @@ class LandmarkSet:
         """(K,) bool: nobody has said whether the landmark exists."""
         return np.isnan(self.presence)
 
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        """(K) what is said of each landmark."""
+        return tuple(
+            Statement.FOUND
+            if present
+            else Statement.ABSENT
+            if not unknown
+            else cause.statement
+            if cause
+            else Statement.NOT_EXAMINED
+            for present, unknown, cause in zip(self.present, self.unknown, self.causes)
+        )
+
+    def unknown_where(self, rows: np.ndarray, cause: Cause) -> LandmarkSet:
+        """The same set with nothing known of some landmarks: no position, no presence, no confidence, no radius.
+
+        Args:
+            rows: (K,) bool: which.
+            cause: why not; landmarks of which nothing was known before keep their cause.
+        """
+
+        def known(values: np.ndarray) -> np.ndarray:
+            return np.where(rows, np.nan, values)
+
+        causes = tuple((old or cause) if row else old for row, old in zip(rows, self.causes))
+        return replace(
+            self,
+            presence=known(self.presence),
+            confidence=known(self.confidence),
+            radius=known(self.radius),
+            causes=causes,
+        )
+
     def ordered_as(self, names: tuple[str, ...]) -> LandmarkSet:
         """The same set with exactly these names in this order; landmarks it lacks become unknown."""
         index = {name: k for k, name in enumerate(self.names)}
@@ -228,8 +269,9 @@ class LandmarkSet:
             return padded[rows]
 
         definitions = tuple((*self.definitions, "")[row] for row in rows)
+        causes = tuple((*self.causes, None)[row] for row in rows)
         arrays = {n: pick(getattr(self, n)) for n in ("positions", "presence", "confidence", "radius")}
-        return LandmarkSet(tuple(names), definitions=definitions, **arrays)
+        return LandmarkSet(tuple(names), definitions=definitions, causes=causes, **arrays)
 
     def with_positions(self, positions: np.ndarray) -> LandmarkSet:
         """The same set with other (K, 3) LPS positions."""

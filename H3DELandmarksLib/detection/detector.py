@@ -14,9 +14,10 @@ from H3DELandmarksLib.core.image_plane import lay_flat, why_other_kind
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.region import FEWEST
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
+from H3DELandmarksLib.core.statements import Cause, Recognition
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.engine import EngineSettings
-from H3DELandmarksLib.detection.predictions import RawPredictions
+from H3DELandmarksLib.detection.predictions import Detection, RawPredictions
 from H3DELandmarksLib.detection.scan import IntensityMapping, Scan
 from H3DELandmarksLib.detection.search import localize, refine, refine_until_settled
 from H3DELandmarksLib.detection.stage import StageNetwork
@@ -76,7 +77,26 @@ class Detector:
             Cancelled: `cancelled` said so.
             InputError: a model for volumes got a radiograph, or the reverse, or the scan is far too large.
         """
-        return self.landmark_set(self.findings(volume, progress, cancelled))
+        return self.examine(volume, progress, cancelled).landmarks
+
+    def examine(
+        self, volume: Volume, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None
+    ) -> Detection:
+        """Find the landmarks of a scan, and say whether it looks like what the model knows; else as `detect`."""
+        found = self.findings(volume, progress, cancelled)
+        doubtful, recognition = self.landmark_set(found), self.recognition(found)
+        if recognition is None or recognition.recognised:
+            return Detection(doubtful, recognition, doubtful)
+        everything = np.ones(len(doubtful), dtype=bool)
+        return Detection(doubtful.unknown_where(everything, Cause.UNLIKE), recognition, doubtful)
+
+    def recognition(self, found: RawPredictions) -> Recognition | None:
+        """Whether a scan looks like those that the model was calibrated with; None where the model cannot tell.
+
+        Args:
+            found: what `findings` says of the scan.
+        """
+        return None
 
     def likely_places(
         self, volume: Volume, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None

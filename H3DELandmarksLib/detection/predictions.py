@@ -1,4 +1,4 @@
-"""What networks say of all landmarks of a scan before calibration, and how several looks become one."""
+"""What networks say of all landmarks of a scan before calibration, how several looks become one, and the result."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose
+from H3DELandmarksLib.core.statements import Recognition
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,21 @@ class RawPredictions:
         """(K,) trust in each position, from 0 to 1, before calibration."""
         finite = np.isfinite(self.positions).all(axis=1)
         return np.where(finite, self.concentration / (1 + np.exp(-np.clip(self.presence_logit, -50, 50))), 0.0)
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What a model says of a scan.
+
+    Attributes:
+        landmarks: what it stands for, LPS mm; where the scan is not recognised, nothing is known of any landmark.
+        recognition: whether the scan looks like those that the model knows; None where the model cannot tell.
+        doubtful: what its networks say all the same; `landmarks` itself where the scan is recognised.
+    """
+
+    landmarks: LandmarkSet
+    recognition: Recognition | None
+    doubtful: LandmarkSet
 
 
 def merge_best(findings: Sequence[RawPredictions]) -> RawPredictions:

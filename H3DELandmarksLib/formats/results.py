@@ -22,7 +22,8 @@ class LandmarkResult:
 
     Attributes:
         name: as in the model's scheme.
-        state: whether it was found.
+        state: what is said of it, see `core.statements.Statement`.
+        cause: why nothing is known of it, see `core.statements.Cause`; None where it was found or is absent.
         position_lps_mm: where; None unless it was found.
         presence: probability that it is in the scan.
         confidence: probability that the position is right.
@@ -30,7 +31,17 @@ class LandmarkResult:
     """
 
     name: Text
-    state: Literal["found", "absent", "unknown"]
+    state: Literal["found", "absent", "not examined", "not recognised"]
+    cause: (
+        Literal[
+            "voxels too coarse",
+            "outside the region",
+            "outside the scan",
+            "not asked for",
+            "the scan does not look like what the model knows",
+        ]
+        | None
+    )
     position_lps_mm: Point | None
     presence: Share | None
     confidence: Share | None
@@ -50,6 +61,22 @@ class MeasuredLandmark(LandmarkResult):
     __pydantic_config__ = STRICT
 
 
+@dataclass(frozen=True)
+class RecognitionResult:
+    """Whether a scan looks like those that the model knows, see `core.statements.Recognition`.
+
+    Attributes:
+        recognised: whether it does.
+        p_value: share of calibration scans that are as strange or stranger.
+        false_alarm_rate: share of scans of the model's own anatomy that are refused wrongly.
+    """
+
+    recognised: bool
+    p_value: Share
+    false_alarm_rate: Share
+    __pydantic_config__ = STRICT
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScanResult:
     """What became of one scan.
@@ -60,6 +87,7 @@ class ScanResult:
         error: why not, and what to do.
         markups, table, picture: files that were written.
         seconds: that it took.
+        recognition: whether the scan looks like what the model knows; None where the model cannot tell.
         landmarks: in the order of the model.
     """
 
@@ -70,6 +98,7 @@ class ScanResult:
     table: str | None = None
     picture: str | None = None
     seconds: NotNegative | None = None
+    recognition: RecognitionResult | None = None
     landmarks: tuple[LandmarkResult, ...] | None = None
     __pydantic_config__ = STRICT
 
@@ -94,7 +123,7 @@ class DetectionResult:
     """
 
     format: Literal["h3delandmarks-detection"] = "h3delandmarks-detection"
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     ok: bool
     model: ModelName
     scans: tuple[ScanResult, ...]

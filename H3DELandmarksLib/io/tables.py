@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -17,13 +16,8 @@ from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 
 POSITION_COLUMNS = ("left_mm", "posterior_mm", "superior_mm")
-COLUMNS = ("name", "state", *POSITION_COLUMNS, "presence", "confidence", "radius90_mm", "definition")
+COLUMNS = ("name", "state", "cause", *POSITION_COLUMNS, "presence", "confidence", "radius90_mm", "definition")
 DECIMALS = 4
-
-
-def landmark_state(landmarks: LandmarkSet, row: int) -> Literal["found", "absent", "unknown"]:
-    """ "found", "absent", or "unknown" where nobody has said."""
-    return "unknown" if landmarks.unknown[row] else "found" if landmarks.present[row] else "absent"
 
 
 def write_table(path: str | Path, landmarks: LandmarkSet) -> None:
@@ -38,7 +32,9 @@ def write_table(path: str | Path, landmarks: LandmarkSet) -> None:
         writer.writerow(COLUMNS)
         for k, name in enumerate(landmarks.names):
             values = (*landmarks.positions[k], landmarks.presence[k], landmarks.confidence[k], landmarks.radius[k])
-            writer.writerow([name, landmark_state(landmarks, k), *map(_cell, values), landmarks.definitions[k]])
+            cause = landmarks.causes[k]
+            said = (landmarks.statements[k].value, cause.value if cause else "")
+            writer.writerow([name, *said, *map(_cell, values), landmarks.definitions[k]])
 
 
 def _cell(value: float) -> str:

@@ -83,7 +83,7 @@ def test_detect_writes_point_list_and_table_that_agree(tiny, scan, tmp_path, cap
 def test_the_document_of_detect_is_of_its_format(tiny, scan, tmp_path, capsys):
     assert detect(tiny, tmp_path / "out", scan, tmp_path / "missing.nrrd", "--json") == 2
     result = build(DetectionResult, json.loads(capsys.readouterr().out))
-    assert (result.format, result.format_version, result.model.id) == ("h3delandmarks-detection", 1, "tiny")
+    assert (result.format, result.format_version, result.model.id) == ("h3delandmarks-detection", 2, "tiny")
     assert [one.ok for one in result.scans] == [True, False] and result.scans[1].error.endswith(".")
     assert [landmark.name for landmark in result.scans[0].landmarks] == list(NAMES)
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet, ReviewState, review_state
+from H3DELandmarksLib.core.statements import Cause, Recognition
 
 NAN = np.nan
 
@@ -180,3 +181,41 @@ HERE, NEAR, ELSEWHERE = np.zeros(3), np.array([5e-4, 0, 0]), np.array([2e-3, 0, 
 )
 def test_where_a_point_lies_says_what_was_decided(position, proposed, more, state):
     assert review_state(position, proposed, **more) is state
+
+
+# Statements
+
+
+def test_a_landmark_is_found_absent_not_examined_or_not_recognised():
+    some = LandmarkSet(
+        tuple("abcde"),
+        np.zeros((5, 3)),
+        presence=[0.5, 0.4, NAN, NAN, NAN],
+        causes=(None, None, None, Cause.TOO_COARSE, Cause.UNLIKE),
+    )
+    assert [s.value for s in some.statements] == ["found", "absent", "not examined", "not examined", "not recognised"]
+    assert [s.is_known for s in some.statements] == [True, True, False, False, False]
+
+
+@given(landmark_sets(), st.data())
+def test_where_nothing_is_known_there_is_no_number_and_the_first_cause_stays(some, data):
+    rows = np.array(data.draw(st.lists(st.booleans(), min_size=len(some), max_size=len(some))))
+    first = some.unknown_where(rows, Cause.OUTSIDE_REGION)
+    again = first.unknown_where(np.ones(len(some), bool), Cause.UNLIKE)
+    for name in ("presence", "confidence", "radius"):
+        assert np.isnan(getattr(first, name)[rows]).all()
+        np.testing.assert_array_equal(getattr(first, name)[~rows], getattr(some, name)[~rows])
+    assert np.isnan(first.positions[rows]).all()
+    expected = [Cause.OUTSIDE_REGION if row else Cause.UNLIKE for row in rows]
+    assert list(again.causes) == expected and not again.present.any()
+
+
+@given(landmark_sets())
+def test_no_cause_stands_where_something_is_known(some):
+    known = LandmarkSet(some.names, some.positions, some.presence, causes=(Cause.NOT_ASKED_FOR,) * len(some))
+    assert [c is None for c in known.causes] == list(~some.unknown)
+    assert known.ordered_as(some.names[::-1]).causes == known.causes[::-1]
+
+
+def test_a_scan_is_refused_up_to_the_false_alarm_rate():
+    assert [Recognition(p, 0.05).recognised for p in (0.01, 0.05, 0.06)] == [False, False, True]

@@ -10,6 +10,7 @@ from tiny_model import write_tiny_package
 
 from H3DELandmarksLib.core.errors import Cancelled, InputError
 from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.statements import Recognition, Statement
 from H3DELandmarksLib.detection import Detector
 
 
@@ -111,3 +112,15 @@ def test_a_scan_far_larger_than_the_model_is_made_for_is_refused_with_advice(det
 def test_a_device_that_is_not_there_is_named(detector):
     with pytest.raises(InputError, match="quantum"):
         Detector(detector.package, device="quantum")
+
+
+def test_of_a_scan_that_is_not_recognised_nothing_is_shown(detector, scan, monkeypatch):
+    expected = detector.detect(scan)
+    monkeypatch.setattr(detector, "recognition", lambda found: Recognition(0.2, 0.05))
+    assert np.array_equal(detector.detect(scan).positions, expected.positions, equal_nan=True)
+    monkeypatch.setattr(detector, "recognition", lambda found: Recognition(0.01, 0.05))
+    result = detector.examine(scan)
+    assert set(result.landmarks.statements) == {Statement.NOT_RECOGNISED}
+    for values in (result.landmarks.positions, result.landmarks.confidence, result.landmarks.radius):
+        assert np.isnan(values).all()
+    assert np.array_equal(result.doubtful.positions, expected.positions, equal_nan=True)

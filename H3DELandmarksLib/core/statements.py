@@ -1,0 +1,60 @@
+"""What is said about a landmark: found, absent, not examined or not recognised, and whether a scan is recognised."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Statement(enum.Enum):
+    """What is said about one landmark. Only the first two are knowledge, which can be accepted and teaches.
+
+    FOUND: it is in the scan, at a stated position. ABSENT: somebody looked where it should be and it is not there.
+    NOT_EXAMINED: nobody looked, or could have seen it. NOT_RECOGNISED: the scan does not look like those that the
+    model knows, so that what it says of a landmark means nothing.
+    """
+
+    FOUND = "found"
+    ABSENT = "absent"
+    NOT_EXAMINED = "not examined"
+    NOT_RECOGNISED = "not recognised"
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it says something about the patient."""
+        return self in (Statement.FOUND, Statement.ABSENT)
+
+
+class Cause(enum.Enum):
+    """Why nothing is known about a landmark; the values complete "not examined: ..." and "not recognised: ..."."""
+
+    TOO_COARSE = "voxels too coarse"
+    OUTSIDE_REGION = "outside the region"
+    OUTSIDE_SCAN = "outside the scan"
+    NOT_ASKED_FOR = "not asked for"
+    UNLIKE = "the scan does not look like what the model knows"
+
+    @property
+    def statement(self) -> Statement:
+        """The statement that it is a cause of."""
+        return Statement.NOT_RECOGNISED if self is Cause.UNLIKE else Statement.NOT_EXAMINED
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """How strange a scan is among those that a model was calibrated with.
+
+    Attributes:
+        p_value: conformal p-value, the share of the calibration scans (with this one) that are as strange or stranger;
+            among scans of the model's own anatomy, uniform from 0 to 1.
+        false_alarm_rate: share of scans of the model's own anatomy that are refused wrongly; up to this p-value, a scan
+            is refused.
+    """
+
+    p_value: float
+    false_alarm_rate: float
+
+    @property
+    def recognised(self) -> bool:
+        """Whether the scan looks like what the model knows."""
+        return self.p_value > self.false_alarm_rate

@@ -28,8 +28,8 @@ class ModelChoice:
         self._problems = []
         self._unfit = {}
         self._facts = None
-        self._isChosen = False
-        comboBox.connect("activated(int)", self._onActivated)
+        self._isChosen = self._isOffering = False
+        comboBox.connect("currentIndexChanged(int)", self._onIndexChanged)
 
     def refresh(self):
         """Look again which models there are; the choice stays if its model does."""
@@ -64,7 +64,9 @@ class ModelChoice:
         if facts and not self._isChosen:
             last = qt.QSettings().value(SETTING, "")
             fits = last in self._packages and last not in self._unfit
+            self._isOffering = True
             self._comboBox.setCurrentIndex(self._comboBox.findData(last) if fits else 0)
+            self._isOffering = False
 
     def choose(self, key):
         """Choose a model by its key; one that is not there leaves the first one chosen."""
@@ -73,10 +75,11 @@ class ModelChoice:
         self._comboBox.setCurrentIndex(max(row, 0))
         self.showCard()
 
-    def _onActivated(self, index):
-        """Keep a user's choice for other scenes."""
-        self._isChosen = True
-        qt.QSettings().setValue(SETTING, self.chosenKey())
+    def _onIndexChanged(self, index):
+        """Keep what is chosen for other scenes, unless it is only offered."""
+        if not self._isOffering:
+            self._isChosen = True
+            qt.QSettings().setValue(SETTING, self.chosenKey())
 
     def chosenKey(self):
         """The key of the chosen model, empty if there is none."""

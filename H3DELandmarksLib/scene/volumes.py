@@ -97,8 +97,9 @@ def scan_facts(node) -> ScanFacts:
     Args:
         node: vtkMRMLScalarVolumeNode with voxels.
     """
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
-    item = hierarchy.GetItemByDataNode(node)
+    # GetSubjectHierarchyNode would add a node to a scene that has none.
+    hierarchy = node.GetScene().GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode")
+    item = hierarchy.GetItemByDataNode(node) if hierarchy else 0
     attribute = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMSeriesModalityAttributeName()
     modality = hierarchy.GetItemAttribute(item, attribute) if item else ""
     return ScanFacts(tuple(node.GetImageData().GetDimensions()), tuple(node.GetSpacing()), modality)

@@ -21,7 +21,7 @@ from H3DELandmarksPanel.CommandRun import RunState
 SETTING = "H3DELandmarks/TrainingSetFolder"  # the name that earlier versions wrote
 OWN_SCHEME = ("own-landmarks", "1")
 SECONDS_TO_YIELD = 0.02
-DECIDED = frozenset(state.value for state in ReviewState if state.is_decided)
+SETTLED = frozenset(state.value for state in ReviewState if not state.is_waiting)
 
 
 class CasesFolder:
@@ -102,7 +102,7 @@ class CasesFolder:
             cases = read_index(self.project())
         except H3DELandmarksError as error:
             return str(error)
-        reviewed = sum(set(case.states) <= DECIDED for case in cases)
+        reviewed = sum(set(case.states) <= SETTLED for case in cases)
         if len(cases) == 1:
             return (
                 _("The folder holds 1 case, reviewed completely.")

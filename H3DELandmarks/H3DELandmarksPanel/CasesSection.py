@@ -108,7 +108,7 @@ def _whatHappened(run):
         )
     else:
         said = _("Nothing new: the case says the same already.")
-    waiting = sum(not state.is_decided for name, state in run.case.states.items() if name not in run.leftOut)
+    waiting = sum(state.is_waiting for name, state in run.case.states.items() if name not in run.leftOut)
     if waiting:
         said += " " + _("Landmarks that nobody has decided about: {count}; they are not learned from.").format(
             count=waiting

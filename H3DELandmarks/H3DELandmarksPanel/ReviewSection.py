@@ -20,10 +20,9 @@ from H3DELandmarksLib.scene import (
     show_radius,
 )
 from H3DELandmarksPanel.PanelContext import onClick
-from H3DELandmarksPanel.Tables import ReviewTable, lengthText, percentText
+from H3DELandmarksPanel.Tables import ReviewTable, causeText, lengthText, percentText, stateText
 
 MILLISECONDS_TO_REFRESH = 50
-WITHOUT_POSITION = (ReviewState.ABSENT, ReviewState.PROPOSED_ABSENT, ReviewState.UNKNOWN)
 
 
 class PointPlacing:
@@ -210,16 +209,16 @@ class ReviewSection:
         for button in (ui.absentButton, ui.backButton, ui.swapButton, ui.acceptButton, ui.lockPointButton):
             button.enabled = landmark is not None
         ui.placeButton.enabled = landmark is not None and (
-            landmark.state in WITHOUT_POSITION or self.placing.isActive()
+            not landmark.state.has_position or self.placing.isActive()
         )
         ui.placeButton.checked = self.placing.isActive()
         ui.lockPointButton.checked = landmark is not None and landmark.locked
         ui.definitionLabel.text = self._description(landmark) if landmark else ""
         if landmark is None:
             return
-        ui.absentButton.enabled = landmark.state is not ReviewState.ABSENT
+        ui.absentButton.enabled = landmark.state is not ReviewState.ABSENT  # also where it was accepted in bulk
         ui.swapButton.enabled = landmark.partner is not None
-        ui.acceptButton.enabled = landmark.state in (ReviewState.PROPOSED, ReviewState.PROPOSED_ABSENT)
+        ui.acceptButton.enabled = landmark.state.is_proposal or landmark.state.in_bulk
         ui.backButton.enabled = landmark.state.is_decided
 
     @staticmethod
@@ -227,26 +226,40 @@ class ReviewSection:
         """The definition, and how far the proposal can be trusted."""
         definition = landmark.definition.rstrip(".") or _("no definition is known")
         sentences = [f"{landmark.name}: {definition}."]
+        if landmark.cause:
+            stated = stateText(ReviewState(landmark.cause.statement.value)).capitalize()
+            sentences.append(f"{stated}: {causeText(landmark.cause)}.")
+        if percentText(landmark.presence) and landmark.proposed is None:
+            sentences.append(_("Proposed as absent, presence {share}.").format(share=percentText(landmark.presence)))
         if percentText(landmark.confidence):
-            isSeen = landmark.proposed is not None
-            said = _("Confidence {confidence}.") if isSeen else _("Proposed as absent, confidence {confidence}.")
-            sentences.append(said.format(confidence=percentText(landmark.confidence)))
-        if lengthText(landmark.radius) and landmark.proposed is not None:
+            sentences.append(_("Confidence {confidence}.").format(confidence=percentText(landmark.confidence)))
+        if lengthText(landmark.radius):
             sentences.append(_("Nine of ten errors are below {radius}.").format(radius=lengthText(landmark.radius)))
         return " ".join(sentences)
 
     def _showButtons(self, landmarks):
-        ui, waiting = self.ui, sum(not landmark.state.is_decided for landmark in landmarks)
-        ui.nextButton.enabled = ui.previousButton.enabled = ui.acceptAllButton.enabled = waiting > 0
+        ui, waiting = self.ui, sum(landmark.state.is_waiting for landmark in landmarks)
+        ui.nextButton.enabled = ui.previousButton.enabled = waiting > 0
+        ui.acceptAllButton.enabled = any(landmark.state.is_proposal for landmark in landmarks)
         ui.undoButton.enabled = self._history is not None and self._history.can_undo
         ui.redoButton.enabled = self._history is not None and self._history.can_redo
         ui.lockAllButton.enabled = self._review is not None
         ui.lockAllButton.checked = self._review is not None and bool(self._review.node.GetLocked())
-        ui.reviewStatusLabel.text = (
-            _("{decided} of {count} landmarks decided.").format(decided=len(landmarks) - waiting, count=len(landmarks))
-            if landmarks
-            else ""
-        )
+        ui.reviewStatusLabel.text = self._progress(landmarks, waiting)
+
+    @staticmethod
+    def _progress(landmarks, waiting):
+        """How many landmarks are decided, and how many the model says nothing about."""
+        states = [landmark.state for landmark in landmarks]
+        sentences = []
+        count = sum(not state.is_unexamined for state in states)
+        if count:
+            decided = _("{decided} of {count} landmarks decided.")
+            sentences.append(decided.format(decided=count - waiting, count=count))
+        for state in (ReviewState.NOT_EXAMINED, ReviewState.NOT_RECOGNISED):
+            if state in states:
+                sentences.append(f"{stateText(state).capitalize()}: {states.count(state)}.")
+        return " ".join(sentences)
 
     # Choosing
 
@@ -271,7 +284,7 @@ class ReviewSection:
         here = landmark.position if landmark.position is not None else landmark.proposed
         if here is not None:
             center_views(slicer.mrmlScene, here)
-        if landmark.proposed is not None and lengthText(landmark.radius):
+        if lengthText(landmark.radius):
             show_radius(slicer.mrmlScene, landmark.proposed, landmark.radius)
         else:
             self.hideSphere()
@@ -307,7 +320,8 @@ class ReviewSection:
         """Let the next click in a view place the chosen landmark, or stop that."""
         if checked:
             landmark = self._review.landmark(self._chosen)
-            self.placing.start(self._review.node, landmark.index, landmark.state is ReviewState.UNKNOWN)
+            isUnknown = landmark.state is ReviewState.UNKNOWN or landmark.state.is_unexamined
+            self.placing.start(self._review.node, landmark.index, isUnknown)
         else:
             self.placing.stop()
         self.refresh()

@@ -5,6 +5,7 @@ import math
 import qt
 from slicer.i18n import tr as _
 
+from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.scene import ReviewState
 
 ROW_HEIGHT = 22
@@ -63,16 +64,31 @@ def stateText(state):
     return {
         ReviewState.PROPOSED: _("to check"),
         ReviewState.PROPOSED_ABSENT: _("absent?"),
+        ReviewState.NOT_EXAMINED: _("not examined"),
+        ReviewState.NOT_RECOGNISED: _("not recognised"),
         ReviewState.UNKNOWN: _("no position"),
         ReviewState.ACCEPTED: _("accepted"),
+        ReviewState.ACCEPTED_IN_BULK: _("accepted (in bulk)"),
         ReviewState.MOVED: _("moved"),
         ReviewState.PLACED: _("placed"),
         ReviewState.ABSENT: _("absent"),
+        ReviewState.ABSENT_IN_BULK: _("absent (in bulk)"),
     }[state]
 
 
+def causeText(cause):
+    """What the panel says of a Cause."""
+    return {
+        Cause.TOO_COARSE: _("its voxels are too coarse"),
+        Cause.OUTSIDE_REGION: _("outside the region"),
+        Cause.OUTSIDE_SCAN: _("outside the scan"),
+        Cause.NOT_ASKED_FOR: _("not asked for"),
+        Cause.UNLIKE: _("the scan does not look like what the model knows"),
+    }[cause]
+
+
 def percentText(value):
-    """A confidence for people, empty where there is none."""
+    """A probability for people, empty where there is none."""
     return f"{100 * value:.0f} %" if math.isfinite(value) else ""
 
 
@@ -88,12 +104,13 @@ class ReviewTable:
         """Args: the QTableWidget to fill."""
         self._table = tableWidget
         self._names = []
-        _setUp(tableWidget, [_("Landmark"), _("State"), _("Confidence"), _("Radius"), _("Moved")])
+        _setUp(tableWidget, [_("Landmark"), _("State"), _("Presence"), _("Confidence"), _("Radius"), _("Moved")])
         tips = [
             "",
-            _("What a person has decided"),
-            _("How certain the model was of the position, or of the absence"),
-            _("Nine of ten errors of this landmark were smaller on calibration cases"),
+            _("What the model states, or what a person has decided"),
+            _("Probability that the landmark is in the scan"),
+            _("Probability that the proposed position is within the model's tolerance of the right place"),
+            _("Within this distance of the proposed position lies the right place in nine of ten scans"),
             _("Distance from the proposal"),
         ]
         for column, tip in enumerate(tips):
@@ -145,12 +162,12 @@ class ReviewTable:
 
     @staticmethod
     def _texts(landmark):
-        radius = math.nan if landmark.proposed is None else landmark.radius
         moved = landmark.moved if landmark.state is ReviewState.MOVED else math.nan
         return (
             landmark.name,
             stateText(landmark.state),
+            percentText(landmark.presence),
             percentText(landmark.confidence),
-            lengthText(radius),
+            lengthText(landmark.radius),
             lengthText(moved),
         )

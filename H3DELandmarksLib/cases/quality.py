@@ -222,7 +222,7 @@ def _same_places(cases: Sequence[_Read], scheme: LandmarkScheme) -> list[Quality
 def _unreviewed(case: _Read) -> list[QualityIssue]:
     findings = []
     for landmark in case.revision.landmarks:
-        if not landmark.state.is_decided:
+        if landmark.state.is_waiting:
             reason = f"Nobody has decided about '{landmark.name}': accept it, move it, or mark it as absent."
             findings.append(
                 QualityIssue(case.id, IssueKind.UNREVIEWED, landmark.name, reason, position=landmark.position)

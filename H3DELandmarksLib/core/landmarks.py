@@ -18,20 +18,59 @@ _STRICT = {"extra": "forbid", "strict": True}
 
 
 class ReviewState(enum.Enum):
-    """What is known about a landmark."""
+    """What is stated about a landmark, and by whom.
+
+    PROPOSED, PROPOSED_ABSENT, NOT_EXAMINED and NOT_RECOGNISED are a model's statements. ACCEPTED and ABSENT are a
+    person's, after a look at the landmark; the two IN_BULK were accepted together with others, by their probability
+    alone. MOVED and PLACED were positioned by a person. UNKNOWN: nobody has stated anything.
+    """
 
     PROPOSED = "proposed"
     PROPOSED_ABSENT = "proposed absent"
+    NOT_EXAMINED = "not examined"
+    NOT_RECOGNISED = "not recognised"
     UNKNOWN = "unknown"
     ACCEPTED = "accepted"
+    ACCEPTED_IN_BULK = "accepted in bulk"
     MOVED = "moved"
     PLACED = "placed"
     ABSENT = "absent"
+    ABSENT_IN_BULK = "absent, accepted in bulk"
+
+    @property
+    def is_proposal(self) -> bool:
+        """Whether a model states something that a person can accept: found and absent can be, and nothing else."""
+        return self in (ReviewState.PROPOSED, ReviewState.PROPOSED_ABSENT)
+
+    @property
+    def is_unexamined(self) -> bool:
+        """Whether a model states that it does not know."""
+        return self in (ReviewState.NOT_EXAMINED, ReviewState.NOT_RECOGNISED)
 
     @property
     def is_decided(self) -> bool:
         """Whether a person has decided."""
-        return self not in (ReviewState.PROPOSED, ReviewState.PROPOSED_ABSENT, ReviewState.UNKNOWN)
+        return not (self.is_proposal or self.is_unexamined or self is ReviewState.UNKNOWN)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a person is expected to decide: there is no need to, where the model could not look."""
+        return self.is_proposal or self is ReviewState.UNKNOWN
+
+    @property
+    def in_bulk(self) -> bool:
+        """Whether it was accepted together with others, without a look at each."""
+        return self in (ReviewState.ACCEPTED_IN_BULK, ReviewState.ABSENT_IN_BULK)
+
+    @property
+    def has_position(self) -> bool:
+        """Whether the landmark has a position."""
+        return self in _WITH_POSITION
+
+
+_WITH_POSITION = frozenset(
+    {ReviewState.PROPOSED, ReviewState.ACCEPTED, ReviewState.ACCEPTED_IN_BULK, ReviewState.MOVED, ReviewState.PLACED}
+)
 
 
 def review_state(
@@ -41,6 +80,8 @@ def review_state(
     unknown: bool = False,
     proposed_absent: bool = False,
     accepted: bool = False,
+    in_bulk: bool = False,
+    cause: Cause | None = None,
 ) -> ReviewState:
     """What has been decided about a landmark, as far as it is seen in where it lies.
 
@@ -49,17 +90,22 @@ def review_state(
         proposed: (3,) mm, in the same frame, where a model saw it; None where it did not.
         unknown: without a position: nobody says whether the landmark exists.
         proposed_absent: a model said that it does not exist.
-        accepted: a person has looked at the proposal and agreed.
+        accepted: a person has agreed with the proposal.
+        in_bulk: together with others, without a look at this one.
+        cause: why a model did not know.
     """
     if position is not None:
         if proposed is None:
             return ReviewState.PLACED
         if np.linalg.norm(np.asarray(position) - proposed) > SAME_PLACE_MM:
             return ReviewState.MOVED
-        return ReviewState.ACCEPTED if accepted else ReviewState.PROPOSED
+        accepted_state = ReviewState.ACCEPTED_IN_BULK if in_bulk else ReviewState.ACCEPTED
+        return accepted_state if accepted else ReviewState.PROPOSED
     if unknown:
-        return ReviewState.UNKNOWN
-    return ReviewState.PROPOSED_ABSENT if proposed_absent and not accepted else ReviewState.ABSENT
+        return ReviewState(cause.statement.value) if cause else ReviewState.UNKNOWN
+    if proposed_absent and not accepted:
+        return ReviewState.PROPOSED_ABSENT
+    return ReviewState.ABSENT_IN_BULK if in_bulk and proposed_absent else ReviewState.ABSENT
 
 
 @dataclass(frozen=True)
@@ -170,10 +216,10 @@ class LandmarkSet:
     Attributes:
         names: (K) labels.
         positions: (K, 3) LPS mm; NaN where the landmark is absent or unknown.
-        presence: (K,) probability that the landmark exists in the scan: 1 or 0 for a human's statement, NaN for
-            unknown.
-        confidence: (K,) from 0 to 1, how far the position can be trusted; NaN where nobody says.
-        radius: (K,) mm within which 90 % of errors of this landmark fall; NaN where nobody says.
+        presence: (K,) probability that the landmark is in the scan: 1 or 0 for a human's statement, NaN for unknown.
+        confidence: (K,) probability that the stated position is within the model's tolerance of the true one; NaN
+            where nobody says.
+        radius: (K,) mm around the stated position that hold the true one in 90 % of scans; NaN where nobody says.
         definitions: (K) texts, empty where unknown.
         causes: (K) why nothing is known of a landmark; None where it is known, or where nobody says why not.
     """

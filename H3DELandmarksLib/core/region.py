@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume, transform_points
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.statements import Cause
 
 # Fewer points do not tell where an anatomy lies and how large it is.
 FEWEST = 3
@@ -56,13 +57,7 @@ class Region:
     def limit(self, landmarks: LandmarkSet) -> LandmarkSet:
         """The same set, where only landmarks in the box are known: nobody has looked for the others elsewhere."""
         inside = landmarks.present & self.contains(landmarks.positions)
-
-        def where_inside(values: np.ndarray) -> np.ndarray:
-            return np.where(inside, values, np.nan)
-
-        return replace(
-            landmarks, presence=where_inside(landmarks.presence), confidence=where_inside(landmarks.confidence)
-        )
+        return landmarks.unknown_where(~inside, Cause.OUTSIDE_REGION)
 
 
 def region_around(landmarks: LandmarkSet, margin_mm: float, fewest: int = FEWEST) -> Region | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -80,15 +81,37 @@ class Detector:
         return self.examine(volume, progress, cancelled).landmarks
 
     def examine(
-        self, volume: Volume, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None
+        self,
+        volume: Volume,
+        progress: Progress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        beyond: Cause = Cause.OUTSIDE_SCAN,
     ) -> Detection:
-        """Find the landmarks of a scan, and say whether it looks like what the model knows; else as `detect`."""
+        """Find the landmarks of a scan, and say what is known of each and why not.
+
+        Args:
+            volume, progress, cancelled: as for `detect`.
+            beyond: why landmarks that are expected beyond the volume were not examined.
+        """
         found = self.findings(volume, progress, cancelled)
         doubtful, recognition = self.landmark_set(found), self.recognition(found)
-        if recognition is None or recognition.recognised:
-            return Detection(doubtful, recognition, doubtful)
         everything = np.ones(len(doubtful), dtype=bool)
-        return Detection(doubtful.unknown_where(everything, Cause.UNLIKE), recognition, doubtful)
+        if self._exceeds(volume, HOPELESS):
+            doubtful = landmarks = doubtful.unknown_where(everything, Cause.TOO_COARSE)
+        elif recognition is not None and not recognition.recognised:
+            landmarks = doubtful.unknown_where(everything, Cause.UNLIKE)
+        else:
+            landmarks = doubtful.unknown_where(np.isneginf(found.presence_logit), Cause.UNLIKE)
+            landmarks = landmarks.unknown_where(self._expected_beyond(volume, landmarks, found.pose), beyond)
+            if beyond in landmarks.causes or self._exceeds(volume, 1.0):
+                landmarks = replace(landmarks, radius=np.full(len(landmarks), np.nan))  # not measured in such scans
+        return Detection(landmarks, recognition, doubtful)
+
+    def _expected_beyond(self, volume: Volume, landmarks: LandmarkSet, pose: Pose) -> np.ndarray:
+        """(K,) bool: not found, and expected outside the volume by the mean shape that is laid over the others."""
+        if landmarks.present.sum() < FEWEST:
+            return np.zeros(len(landmarks), dtype=bool)
+        return ~landmarks.present & ~volume.grid.contains(pose.to_lps(self.shape.mean))
 
     def recognition(self, found: RawPredictions) -> Recognition | None:
         """Whether a scan looks like those that the model was calibrated with; None where the model cannot tell.
@@ -140,7 +163,8 @@ class Detector:
 
     def _search(self, scan: Scan, step: Callable[[int, str], Callable[[float], None]]) -> RawPredictions:
         """All stages one after the other."""
-        if self._too_coarse(scan.volume):
+        self._warn_of_coarse_voxels(scan.volume)
+        if self._exceeds(scan.volume, HOPELESS):
             return RawPredictions.nothing(len(self.scheme), Pose(np.eye(3), scan.volume.grid.center))
         found = localize(self.networks[0], scan, self.shape, step(0, SEARCHING))
         for number, network in enumerate(self.networks[1:], start=1):
@@ -162,18 +186,20 @@ class Detector:
         """Calibrated landmarks from raw findings; no position is trusted more than that the landmark exists.
 
         Where the points found together do not fit the model's anatomy, presence and confidence of all of them fall.
+        Without a position there is neither confidence nor radius.
         """
         residual = np.linalg.norm(found.pose.to_lps(self.shape.mean) - found.positions, axis=1) / self.shape.tolerance
         presence = self.calibration.presence(found.presence_logit)
         trust = self.calibration.trust(presence, found.concentration, residual)
         confidence = self.calibration.confidence(found.concentration, found.presence_logit, residual)
         presence, confidence = self.calibration.doubted(presence, confidence, trust)
+        shown = presence >= 0.5
         return LandmarkSet(
             self.scheme.names,
             found.positions,
             presence=presence,
-            confidence=np.minimum(confidence, presence),
-            radius=self.calibration.radius90,
+            confidence=np.where(shown, np.minimum(confidence, presence), np.nan),
+            radius=np.where(shown, self.calibration.radius90, np.nan),
             definitions=tuple(p.definition for p in self.scheme.landmarks),
         )
 
@@ -182,18 +208,24 @@ class Detector:
         intensity = IntensityMapping.for_volume(manifest.intensity, volume)
         return Scan(volume, intensity, intensity.low if manifest.outside is None else manifest.outside)
 
-    def _too_coarse(self, volume: Volume) -> bool:
-        """Whether the voxels cannot show the landmarks at all; warn where they are coarser than the model's limit."""
-        limit = self.package.manifest.max_spacing_mm or np.inf
-        spacing = volume.spacing[:2] if self.is_2d else volume.spacing
-        hopeless = np.prod(spacing) ** (1 / len(spacing)) > HOPELESS * limit
-        if hopeless or spacing.max() > limit:
-            advice = "no landmark can be seen in them" if hopeless else "check each point"
+    def _exceeds(self, volume: Volume, factor: float) -> bool:
+        """Whether voxels are coarser than the model's limit by a factor: any of their edges, above 1 the mean edge."""
+        limit = factor * (self.package.manifest.max_spacing_mm or np.inf)
+        spacing = self._spacing(volume)
+        edge = spacing.max() if factor == 1 else np.prod(spacing) ** (1 / len(spacing))
+        return bool(edge > limit)
+
+    def _spacing(self, volume: Volume) -> np.ndarray:
+        """(3,) mm, or (2,) of a radiograph, in any order of axes."""
+        return lay_flat(volume)[0].spacing[:2] if self.is_2d else volume.spacing
+
+    def _warn_of_coarse_voxels(self, volume: Volume) -> None:
+        hopeless = self._exceeds(volume, HOPELESS)
+        if hopeless or self._exceeds(volume, 1.0):
             logger.warning(
                 "The scan's voxels (%.2f mm) are coarser than the model '%s' was made for (%.2f mm): %s.",
-                spacing.max(),
+                self._spacing(volume).max(),
                 self.package.id,
-                limit,
-                advice,
+                self.package.manifest.max_spacing_mm,
+                "no landmark can be seen in them" if hopeless else "check each point",
             )
-        return bool(hopeless)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Annotated, Literal
 
@@ -19,6 +19,7 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Grid
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet, ReviewState
+from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.formats.reading import STRICT, Finite, Limits, Share
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
@@ -38,7 +39,27 @@ Position = Annotated[tuple[Coordinate, ...], Limits(min_length=3, max_length=3)]
 Radius = Annotated[float, Limits(ge=0, le=1e6, allow_inf_nan=False)]
 Time = Annotated[str, Limits(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")]
 
-_WITH_POSITION = (ReviewState.PROPOSED, ReviewState.ACCEPTED, ReviewState.MOVED, ReviewState.PLACED)
+StateName = Literal[
+    "proposed",
+    "proposed absent",
+    "not examined",
+    "not recognised",
+    "unknown",
+    "accepted",
+    "accepted in bulk",
+    "moved",
+    "placed",
+    "absent",
+    "absent, accepted in bulk",
+]
+CauseName = Literal[
+    "voxels too coarse",
+    "outside the region",
+    "outside the scan",
+    "not asked for",
+    "the scan does not look like what the model knows",
+]
+_SINCE_VERSION_2 = frozenset(state for state in ReviewState if state.in_bulk or state.is_unexamined)
 
 
 def require_printable(*texts: str) -> None:
@@ -88,12 +109,13 @@ class LandmarkRecord:
     """A landmark in ``revision.json``; entries as in `CaseLandmark`."""
 
     name: LandmarkName
-    state: Literal["proposed", "proposed absent", "unknown", "accepted", "moved", "placed", "absent"]
+    state: StateName
     position: Position | None
     proposed: Position | None
     presence: Share | None
     confidence: Share | None
     radius90: Radius | None
+    cause: CauseName | None = None
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
@@ -103,9 +125,9 @@ class LandmarkRecord:
 
 @dataclass(frozen=True)
 class RevisionRecord:
-    """``revision.json``; entries as in `Revision`."""
+    """``revision.json``; entries as in `Revision`. The first version knew neither causes nor acceptance in bulk."""
 
-    format_version: Literal[1]
+    format_version: Literal[1, 2]
     time: Time
     software: Token
     scheme: SchemeName
@@ -197,6 +219,7 @@ class CaseLandmark:
         position: (3,) LPS mm where it lies now; None without a position.
         proposed: (3,) LPS mm where the model saw it; None where it did not.
         presence, confidence, radius: what the model said of it, as in LandmarkSet; None where not stated.
+        cause: why the model did not know, whatever a person has stated since; None where it did.
     """
 
     name: str
@@ -206,6 +229,7 @@ class CaseLandmark:
     presence: float | None = None
     confidence: float | None = None
     radius: float | None = None
+    cause: Cause | None = None
 
     def __post_init__(self) -> None:
         _check_state(self.name, self.state, self.position is not None)
@@ -230,6 +254,7 @@ class CaseLandmark:
             corrected.positions[row] if corrected.present[row] else None,
             proposed.positions[row] if proposed.present[row] else None,
             *(float(value) if np.isfinite(value) else None for value in stated),
+            cause=proposed.causes[row],
         )
 
     def to_record(self) -> LandmarkRecord:
@@ -242,6 +267,7 @@ class CaseLandmark:
             self.presence,
             self.confidence,
             self.radius,
+            self.cause.value if self.cause else None,
         )
 
     @classmethod
@@ -249,7 +275,8 @@ class CaseLandmark:
         """The landmark that a file names."""
         position, proposed = (None if p is None else np.array(p) for p in (record.position, record.proposed))
         stated = (record.presence, record.confidence, record.radius90)
-        return cls(record.name, ReviewState(record.state), position, proposed, *stated)
+        cause = Cause(record.cause) if record.cause else None
+        return cls(record.name, ReviewState(record.state), position, proposed, *stated, cause)
 
 
 @dataclass(frozen=True)
@@ -273,15 +300,17 @@ class Revision:
     subject: str | None = None
 
     def to_record(self) -> RevisionRecord:
-        """The file of it."""
+        """The file of it, in the first version where that can hold it, for programs that know no other."""
+        landmarks = tuple(landmark.to_record() for landmark in self.landmarks)
+        is_simple = all(p.cause is None and ReviewState(p.state) not in _SINCE_VERSION_2 for p in landmarks)
         return RevisionRecord(
-            1,
+            1 if is_simple else 2,
             self.time.astimezone(timezone.utc).strftime(TIME_FORMAT),
             self.software,
             SchemeName(*self.scheme),
             self.model,
             self.subject,
-            tuple(landmark.to_record() for landmark in self.landmarks),
+            landmarks,
         )
 
     @classmethod
@@ -316,7 +345,9 @@ class Revision:
         """What the model said; LPS mm, in the order of `scheme`."""
         seen = [np.nan if p.proposed is None else 1.0 for p in self.landmarks]
         presence = [s if p.presence is None else p.presence for p, s in zip(self.landmarks, seen)]
-        return _landmark_set(scheme, self.landmarks, [p.proposed for p in self.landmarks], presence)
+        said = _landmark_set(scheme, self.landmarks, [p.proposed for p in self.landmarks], presence)
+        causes = {p.name: p.cause for p in self.landmarks}
+        return replace(said, causes=tuple(causes.get(name) for name in said.names))
 
     def counts(self) -> dict[str, int]:
         """How many landmarks there are of each state that occurs."""
@@ -381,7 +412,7 @@ def complete(scheme: LandmarkScheme, landmarks: Iterable[CaseLandmark]) -> tuple
 
 
 def _check_state(name: str, state: ReviewState, has_position: bool) -> None:
-    if has_position != (state in _WITH_POSITION):
+    if has_position != state.has_position:
         raise InputError(
             f"The landmark '{name}' cannot be '{state.value}' {'with' if has_position else 'without'} a position: "
             "place it again, or mark it as absent."

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from H3DELandmarksLib.formats.case_record import CauseName
 from H3DELandmarksLib.formats.reading import STRICT, Finite, NotNegative, Share, Text
 
 Point = tuple[Finite, Finite, Finite]
@@ -32,16 +33,7 @@ class LandmarkResult:
 
     name: Text
     state: Literal["found", "absent", "not examined", "not recognised"]
-    cause: (
-        Literal[
-            "voxels too coarse",
-            "outside the region",
-            "outside the scan",
-            "not asked for",
-            "the scan does not look like what the model knows",
-        ]
-        | None
-    )
+    cause: CauseName | None
     position_lps_mm: Point | None
     presence: Share | None
     confidence: Share | None

@@ -130,7 +130,8 @@ def _read(project: CaseProject, files: CaseFiles) -> HeldOutCase:
 
 def _accepted(revision: Revision) -> tuple[str, int]:
     model = "" if revision.model is None else f"{revision.model.id}@{revision.model.version}"
-    return model, sum(landmark.state is ReviewState.ACCEPTED for landmark in revision.landmarks)
+    as_proposed = (ReviewState.ACCEPTED, ReviewState.ACCEPTED_IN_BULK)
+    return model, sum(landmark.state in as_proposed for landmark in revision.landmarks)
 
 
 def detect_both(

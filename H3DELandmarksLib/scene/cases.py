@@ -24,12 +24,14 @@ from H3DELandmarksLib.scene.point_list import (
     landmarks_from_point_list,
     place_beside,
 )
-from H3DELandmarksLib.scene.proposal import keep_proposal, proposed_landmarks
+from H3DELandmarksLib.scene.proposal import keep_proposal, proposed_landmarks, write_proposal
 from H3DELandmarksLib.scene.review import Review
 from H3DELandmarksLib.scene.volumes import current_frame, own_volume_from_node, why_unusable, world_from_own
 
 CASE_ATTRIBUTE = "H3DELandmarks.Case"
 VOLUME_CLASS = "vtkMRMLScalarVolumeNode"
+ABSENCES = (ReviewState.ABSENT, ReviewState.ABSENT_IN_BULK)
+AGREEMENTS = (ReviewState.ACCEPTED, ReviewState.ACCEPTED_IN_BULK, *ABSENCES)
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def show_case(
     name = f"{volume_node.GetName()} points"
     node = create_point_list(volume_node.GetScene(), _moved(proposed, world), name, attributes)
     place_beside(node, volume_node)
-    keep_proposal(node, pairs)
+    keep_proposal(node, pairs, dict(zip(proposed.names, proposed.causes)))
     node.SetFixedNumberOfControlPoints(True)
     node.SetNodeReferenceID(VOLUME_REFERENCE, volume_node.GetID())
     remember_case(volume_node, node, case_id)
@@ -171,12 +173,15 @@ def _decide(node, corrected: LandmarkSet, states: Mapping[str, ReviewState]) -> 
             if state in (ReviewState.MOVED, ReviewState.PLACED):
                 position = corrected.positions[k] * (-1, -1, 1)
                 node.SetNthControlPointPositionWorld(k, vtk.vtkVector3d(*position))
-            elif state is ReviewState.ABSENT:
+            elif state in ABSENCES:
                 node.SetNthControlPointPositionMissing(k)
-            elif state is ReviewState.UNKNOWN:
+            elif state is ReviewState.UNKNOWN or state.is_unexamined:
                 node.UnsetNthControlPointPosition(k)
-    review = Review(node)
-    review.accept(*(name for name, state in states.items() if state in (ReviewState.ACCEPTED, ReviewState.ABSENT)))
+    proposal = Review(node).proposal
+    for in_bulk in (True, False):
+        names = [name for name, state in states.items() if state in AGREEMENTS and state.in_bulk == in_bulk]
+        proposal = proposal.with_accepted(names, in_bulk)
+    write_proposal(node, proposal)
 
 
 def _moved(landmarks: LandmarkSet, matrix: np.ndarray) -> LandmarkSet:

@@ -56,7 +56,7 @@ def show_detection(
     else:
         point_list = create_point_list(volume_node.GetScene(), landmarks, name, {MODEL_ATTRIBUTE: model})
         place_beside(point_list, volume_node)
-    keep_proposal(point_list, pairs)
+    keep_proposal(point_list, pairs, dict(zip(landmarks.names, landmarks.causes)))
     point_list.SetFixedNumberOfControlPoints(True)
     point_list.SetAttribute(MODEL_ATTRIBUTE, model)
     point_list.SetAttribute(FRAME_ATTRIBUTE, frame or None)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.scene.point_list import landmarks_from_point_list, lps_from_ras
 
 ATTRIBUTE = "H3DELandmarks.Review"
-_VERSION = 1
+# The first version knew neither causes nor acceptance in bulk.
+_VERSION, _READABLE = 2, (1, 2)
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,14 @@ class ProposedLandmark:
         position: (x, y, z) RAS mm in the frame of the node, so that it moves with the points under a parent transform;
             None for an absent or unknown landmark.
         presence, confidence, radius: as in LandmarkSet; None where not stated.
+        cause: why the model did not know; None where it did.
     """
 
     position: tuple[float, float, float] | None = None
     presence: float | None = None
     confidence: float | None = None
     radius: float | None = None
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True)
@@ -39,19 +43,25 @@ class Proposal:
         landmarks: by name.
         accepted: names of landmarks that a person has accepted as proposed.
         pairs: (left name, right name) of points that can be mistaken for one another.
+        in_bulk: names among the accepted ones that were accepted together with others, without a look at each.
     """
 
     landmarks: dict[str, ProposedLandmark]
     accepted: frozenset[str] = frozenset()
     pairs: tuple[tuple[str, str], ...] = ()
+    in_bulk: frozenset[str] = frozenset()
 
-    def with_accepted(self, names: Iterable[str]) -> Proposal:
+    def with_accepted(self, names: Iterable[str], in_bulk: bool = False) -> Proposal:
         """The same with these names accepted as well."""
-        return replace(self, accepted=self.accepted | frozenset(names))
+        more = frozenset(names)
+        return replace(
+            self, accepted=self.accepted | more, in_bulk=self.in_bulk | more if in_bulk else self.in_bulk - more
+        )
 
     def without_accepted(self, names: Iterable[str]) -> Proposal:
         """The same with these names not accepted any more."""
-        return replace(self, accepted=self.accepted - frozenset(names))
+        fewer = frozenset(names)
+        return replace(self, accepted=self.accepted - fewer, in_bulk=self.in_bulk - fewer)
 
     def partner(self, name: str) -> str | None:
         """The landmark of the other side; None for one of the midline."""
@@ -59,17 +69,21 @@ class Proposal:
         return partners.get(name)
 
 
-def keep_proposal(node, pairs: Sequence[tuple[str, str]] = ()) -> Proposal:
+def keep_proposal(
+    node, pairs: Sequence[tuple[str, str]] = (), causes: Mapping[str, Cause | None] | None = None
+) -> Proposal:
     """Remember the points of a list as they are now as a model's proposal, with nothing accepted.
 
     Args:
         node: vtkMRMLMarkupsFiducialNode.
         pairs: (left name, right name).
+        causes: by name, why a model did not know.
 
     Raises:
         InputError: a label is empty or used twice.
     """
     found = landmarks_from_point_list(node)
+    found = replace(found, causes=tuple((causes or {}).get(name) for name in found.names))
     names = set(found.names)
     kept = tuple((left, right) for left, right in pairs if {left, right} <= names)
     proposal = Proposal({name: _proposed(node, found, k) for k, name in enumerate(found.names)}, pairs=kept)
@@ -82,10 +96,17 @@ def write_proposal(node, proposal: Proposal) -> None:
     content = {
         "version": _VERSION,
         "landmarks": {
-            name: {"position": p.position, "presence": p.presence, "confidence": p.confidence, "radius90": p.radius}
+            name: {
+                "position": p.position,
+                "presence": p.presence,
+                "confidence": p.confidence,
+                "radius90": p.radius,
+                "cause": p.cause.value if p.cause else None,
+            }
             for name, p in proposal.landmarks.items()
         },
         "accepted": sorted(proposal.accepted),
+        "in_bulk": sorted(proposal.in_bulk),
         "pairs": proposal.pairs,
     }
     node.SetAttribute(ATTRIBUTE, json.dumps(content))  # ASCII, as attributes of scene files must be
@@ -95,15 +116,20 @@ def read_proposal(node) -> Proposal | None:
     """The proposal that is kept with a point list; None if there is none, or none that this version can read."""
     try:
         content = json.loads(node.GetAttribute(ATTRIBUTE) or "")
-        if content["version"] != _VERSION:
+        if content["version"] not in _READABLE:
             return None
         landmarks = {
             name: ProposedLandmark(
-                _position(entry["position"]), entry["presence"], entry["confidence"], entry["radius90"]
+                _position(entry["position"]),
+                entry["presence"],
+                entry["confidence"],
+                entry["radius90"],
+                Cause(entry["cause"]) if entry.get("cause") else None,
             )
             for name, entry in content["landmarks"].items()
         }
-        return Proposal(landmarks, frozenset(content["accepted"]), tuple(map(tuple, content["pairs"])))
+        accepted, in_bulk = frozenset(content["accepted"]), frozenset(content.get("in_bulk", ()))
+        return Proposal(landmarks, accepted, tuple(map(tuple, content["pairs"])), in_bulk & accepted)
     except (ValueError, TypeError, KeyError):
         return None
 
@@ -129,6 +155,7 @@ def proposed_landmarks(node) -> LandmarkSet | None:
         values("confidence"),
         values("radius"),
         tuple(node.GetNthControlPointDescription(k) for k in range(count)),
+        tuple(e.cause for e in entries),
     )
 
 
@@ -144,7 +171,8 @@ def _proposed(node, found: LandmarkSet, k: int) -> ProposedLandmark:
         return float(value) if np.isfinite(value) else None
 
     position = tuple(node.GetNthControlPointPosition(k)) if found.present[k] else None
-    return ProposedLandmark(position, stated(found.presence[k]), stated(found.confidence[k]), stated(found.radius[k]))
+    numbers = (stated(values[k]) for values in (found.presence, found.confidence, found.radius))
+    return ProposedLandmark(position, *numbers, found.causes[k])
 
 
 SAME_PLACE_MM = 1e-6

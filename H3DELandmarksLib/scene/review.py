@@ -13,6 +13,7 @@ import numpy as np
 import slicer.util
 
 from H3DELandmarksLib.core.landmarks import ReviewState, review_state
+from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.scene.proposal import (
     Proposal,
     ProposedLandmark,
@@ -33,8 +34,9 @@ class ReviewedLandmark:
         state: what a person has decided.
         position: (3,) where it lies, None where it has no position.
         proposed: (3,) where the model saw it, None where it did not.
-        confidence: from 0 to 1, how certain the model was of the position, or of the absence; NaN where it did not say.
-        radius: mm within which 90 % of the model's errors fall; NaN where unknown.
+        presence: probability that the landmark is in the scan, as the model said; NaN where it did not say.
+        confidence: probability that the proposed position is right; NaN where the model proposed none, or did not say.
+        radius: mm around the proposed position that hold 90 % of errors; NaN where there is none, or none was measured.
         moved: distance from the proposal in mm, NaN without either position.
         locked: whether the mouse cannot move the point.
         partner: name of the same point of the other side, None for one of the midline.
@@ -46,16 +48,23 @@ class ReviewedLandmark:
     state: ReviewState
     position: np.ndarray | None
     proposed: np.ndarray | None
+    presence: float
     confidence: float
     radius: float
     moved: float
     locked: bool
     partner: str | None
+    cause: Cause | None = None
+
+    @property
+    def certainty(self) -> float:
+        """Probability that the model's statement is right: confidence of a point, of an absence 1 - presence."""
+        return 1.0 - self.presence if self.proposed is None else self.confidence
 
     @property
     def doubt(self) -> float:
         """From 0 to 1, how likely the proposal is wrong; the same before and after a decision."""
-        return 1.0 if np.isnan(self.confidence) else 1.0 - self.confidence
+        return 1.0 if np.isnan(self.certainty) else 1.0 - self.certainty
 
 
 class Review:
@@ -77,19 +86,19 @@ class Review:
 
     def landmarks(self) -> list[ReviewedLandmark]:
         """All landmarks in the order of the points."""
-        proposal = self._proposal()
+        proposal = self.proposal
         return [self._landmark(proposal, k) for k in range(self.node.GetNumberOfControlPoints())]
 
     def by_doubt(self) -> list[ReviewedLandmark]:
-        """All landmarks: those without a decision first, the most doubtful at the top."""
-        return sorted(self.landmarks(), key=lambda p: (p.state.is_decided, -p.doubt, p.index))
+        """All landmarks: those that wait for a decision first, the most doubtful at the top."""
+        return sorted(self.landmarks(), key=lambda p: (not p.state.is_waiting, -p.doubt, p.index))
 
     def landmark(self, name: str) -> ReviewedLandmark | None:
         """The landmark of this name, None if there is none."""
         return next((p for p in self.landmarks() if p.name == name), None)
 
     def doubtful_after(self, name: str | None, backward: bool = False) -> str | None:
-        """The next landmark without a decision in the order of doubt, from the other end after the last.
+        """The next landmark that waits for a decision in the order of doubt, from the other end after the last.
 
         Args:
             name: where to go on; None begins with the most doubtful.
@@ -104,42 +113,47 @@ class Review:
 
         landmarks = self.landmarks()
         here = next((place(p) for p in landmarks if p.name == name), None)
-        waiting = sorted((p for p in landmarks if not p.state.is_decided), key=place, reverse=backward)
+        waiting = sorted((p for p in landmarks if p.state.is_waiting), key=place, reverse=backward)
         if here is not None:
             beyond = [p for p in waiting if (place(p) < here if backward else place(p) > here)]
             waiting = beyond or waiting
         return waiting[0].name if waiting else None
 
     def accept(self, *names: str) -> None:
-        """Accept landmarks as they were proposed, present or absent; others are left alone."""
-        states = {p.name: p.state for p in self.landmarks()}
-        proposals = (ReviewState.PROPOSED, ReviewState.PROPOSED_ABSENT)
-        self._write(self._proposal().with_accepted(name for name in names if states.get(name) in proposals))
+        """Accept landmarks after a look at each, as they were proposed, present or absent; others are left alone.
 
-    def accept_above(self, confidence: float) -> int:
-        """Accept every proposal that the model was at least so certain of; returns how many."""
-        waiting = [p for p in self.landmarks() if not p.state.is_decided and p.state is not ReviewState.UNKNOWN]
-        certain = [p.name for p in waiting if p.confidence >= confidence]
-        self.accept(*certain)
+        What was accepted in bulk before counts as looked at from now on.
+        """
+        states = {p.name: p.state for p in self.landmarks()}
+        seen = [name for name in names if name in states and (states[name].is_proposal or states[name].in_bulk)]
+        self._write(self.proposal.with_accepted(seen))
+
+    def accept_above(self, certainty: float) -> int:
+        """Accept in bulk every proposal that is right with at least this probability; returns how many.
+
+        Landmarks that the model did not examine, or in a scan that it did not recognise, are no proposals.
+        """
+        certain = [p.name for p in self.landmarks() if p.state.is_proposal and p.certainty >= certainty]
+        self._write(self.proposal.with_accepted(certain, in_bulk=True))
         return len(certain)
 
     def mark_absent(self, name: str) -> None:
         """State that a landmark is not in the scan."""
         self._change(lambda k: self.node.SetNthControlPointPositionMissing(k), name)
-        if self._proposed(name).position is None and name in self._proposal().landmarks:
-            self._write(self._proposal().with_accepted([name]))
+        if self._proposed(name).position is None and name in self.proposal.landmarks:
+            self._write(self.proposal.with_accepted([name]))
 
     def back_to_proposal(self, name: str) -> None:
         """Take back every decision about a landmark."""
-        if name not in self._proposal().landmarks:
+        if name not in self.proposal.landmarks:
             return  # a person added it: there is nothing to go back to
         proposed = self._proposed(name)
-        self._write(self._proposal().without_accepted([name]))
+        self._write(self.proposal.without_accepted([name]))
         self._change(lambda k: self._set_position(k, proposed.position, proposed.presence is None), name)
 
     def swap_sides(self, name: str) -> None:
         """Exchange the positions of a landmark and its partner on the other side."""
-        partner = self._proposal().partner(name)
+        partner = self.proposal.partner(name)
         if partner is None:
             return
         indices = [index for index in (self._index(name), self._index(partner)) if index is not None]
@@ -149,17 +163,19 @@ class Review:
         with slicer.util.NodeModify(self.node):
             for k, (position, unknown) in zip(indices, reversed(places)):
                 self._set_position(k, position, unknown)
-        self._write(self._proposal().without_accepted([name, partner]))
+        self._write(self.proposal.without_accepted([name, partner]))
 
     def set_locked(self, name: str, locked: bool) -> None:
         """Protect a point from the mouse, or not."""
         self._change(lambda k: self.node.SetNthControlPointLocked(k, locked), name)
 
-    def _proposal(self) -> Proposal:
+    @property
+    def proposal(self) -> Proposal:
+        """What the model has proposed, and which of it was accepted."""
         return read_proposal(self.node) or Proposal({})
 
     def _proposed(self, name: str) -> ProposedLandmark:
-        return self._proposal().landmarks.get(name, ProposedLandmark())
+        return self.proposal.landmarks.get(name, ProposedLandmark())
 
     def _write(self, proposal: Proposal) -> None:
         write_proposal(self.node, proposal)
@@ -198,18 +214,26 @@ class Review:
             name,
             node.GetNthControlPointDescription(k),
             k,
-            self._state(k, said, position, proposed, name in proposal.accepted),
+            self._state(k, said, position, proposed, name in proposal.accepted, name in proposal.in_bulk),
             position,
             proposed,
-            _certainty(said),
-            np.nan if said.radius is None else said.radius,
+            np.nan if said.presence is None else said.presence,
+            np.nan if said.confidence is None or proposed is None else said.confidence,
+            np.nan if said.radius is None or proposed is None else said.radius,
             moved,
             bool(node.GetNthControlPointLocked(k)),
             proposal.partner(name),
+            said.cause,
         )
 
     def _state(
-        self, k: int, said: ProposedLandmark, position: np.ndarray | None, proposed: np.ndarray | None, accepted: bool
+        self,
+        k: int,
+        said: ProposedLandmark,
+        position: np.ndarray | None,
+        proposed: np.ndarray | None,
+        accepted: bool,
+        in_bulk: bool,
     ) -> ReviewState:
         return review_state(
             position,
@@ -217,11 +241,6 @@ class Review:
             unknown=self.node.GetNthControlPointPositionStatus(k) != self.node.PositionMissing,
             proposed_absent=said.position is None and said.presence is not None,
             accepted=accepted,
+            in_bulk=in_bulk,
+            cause=said.cause,
         )
-
-
-def _certainty(said: ProposedLandmark) -> float:
-    """How certain a model was of the position where it saw one, else of the absence; NaN where it did not say."""
-    if said.position is None:
-        return np.nan if said.presence is None else 1.0 - said.presence
-    return np.nan if said.confidence is None else said.confidence

@@ -11,13 +11,15 @@ from sample_cases import NAMES, SCHEME, points_of, scan_of
 from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState, Revision
 from H3DELandmarksLib.cases.store import content_of
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
+from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.formats import reading
 from H3DELandmarksLib.formats.case_record import ImageContent, ImageRecord, RevisionRecord
 from H3DELandmarksLib.formats.reading import FormatError, parse_json, to_json
 from H3DELandmarksLib.formats.schemes import MigrationRecord, SchemeRecord, SchemeStep, read_scheme_bytes, scheme_bytes
 from H3DELandmarksLib.formats.untrusted_zip import ArchiveManifest
 
-REVISION = b"""{
+FIRST_VERSION = b"""{
  "format_version": 1,
  "time": "2026-05-04T03:02:01Z",
  "software": "0.1.0",
@@ -61,6 +63,60 @@ REVISION = b"""{
 }
 """
 
+REVISION = b"""{
+ "format_version": 2,
+ "time": "2026-05-04T03:02:01Z",
+ "software": "0.1.0",
+ "scheme": {
+  "id": "head",
+  "version": "1.0"
+ },
+ "model": {
+  "id": "head-model",
+  "version": "1.2.0"
+ },
+ "subject": null,
+ "landmarks": [
+  {
+   "name": "aL",
+   "state": "moved",
+   "position": [
+    1.0,
+    2.5,
+    -3.0
+   ],
+   "proposed": [
+    1.0,
+    2.0,
+    -3.0
+   ],
+   "presence": 0.9,
+   "confidence": null,
+   "radius90": 1.5
+  },
+  {
+   "name": "aR",
+   "state": "absent, accepted in bulk",
+   "position": null,
+   "proposed": null,
+   "presence": 0.1,
+   "confidence": null,
+   "radius90": null
+  },
+  {
+   "name": "top",
+   "state": "not examined",
+   "position": null,
+   "proposed": null,
+   "presence": null,
+   "confidence": null,
+   "radius90": null,
+   "cause": "outside the scan"
+  }
+ ]
+}
+"""
+
 
 @pytest.fixture(params=["with pydantic", "without pydantic"])
 def build(request, monkeypatch):
@@ -79,11 +135,30 @@ def build(request, monkeypatch):
 def test_a_review_is_written_as_it_always_was(build):
     revision = Revision.from_record(build(RevisionRecord, parse_json(REVISION)))
     assert to_json(revision.to_record()) == REVISION
-    moved, absent = revision.landmarks
-    assert (moved.state, absent.state) == (ReviewState.MOVED, ReviewState.ABSENT)
+    moved, absent, top = revision.landmarks
+    assert (moved.state, absent.state) == (ReviewState.MOVED, ReviewState.ABSENT_IN_BULK)
+    assert (top.state, top.cause) == (ReviewState.NOT_EXAMINED, Cause.OUTSIDE_SCAN)
     np.testing.assert_array_equal(moved.position, (1, 2.5, -3))
     assert revision.model == ModelName("head-model", "1.2.0")
     assert revision.time == datetime(2026, 5, 4, 3, 2, 1, tzinfo=timezone.utc)
+
+
+def test_a_review_without_bulk_and_causes_is_still_one_of_the_first_version(build):
+    revision = Revision.from_record(build(RevisionRecord, parse_json(FIRST_VERSION)))
+    assert to_json(revision.to_record()) == FIRST_VERSION
+    moved, absent = revision.landmarks
+    assert (moved.state, absent.state, absent.cause) == (ReviewState.MOVED, ReviewState.ABSENT, None)
+    np.testing.assert_array_equal(moved.proposed, (1, 2, -3))
+
+
+@pytest.mark.parametrize("state", ["not examined", "not recognised"])
+def test_what_nobody_knows_teaches_nothing(state):
+    content = REVISION.replace(b"not examined", state.encode())
+    revision = Revision.from_record(reading.build(RevisionRecord, parse_json(content)))
+    scheme = LandmarkScheme("head", "1.0", tuple(LandmarkDefinition(n, "") for n in ("aL", "aR", "top")))
+    assert revision.corrected(scheme).unknown.tolist() == [False, False, True]
+    assert revision.corrected(scheme).present.tolist() == [True, False, False]
+    assert revision.proposed(scheme).causes == (None, None, Cause.OUTSIDE_SCAN)
 
 
 def test_every_file_comes_back_the_same(build):
@@ -124,7 +199,7 @@ FIRST = ("landmarks", 0)
         ("x", ("patient",)),
         ("x", (*FIRST, "note")),
         ("x", ("scheme", "title")),
-        (2, ("format_version",)),
+        (3, ("format_version",)),
         ("1", ("format_version",)),
         ("2026-05-04", ("time",)),
         ("2026-13-04T03:02:01Z", ("time",)),
@@ -143,6 +218,8 @@ FIRST = ("landmarks", 0)
         ("a\x1b[31mb", (*FIRST, "name")),
         ("aR", (*FIRST, "name")),
         ("lost", (*FIRST, "state")),
+        ("not examined", (*FIRST, "state")),
+        ("nobody was there", (*FIRST, "cause")),
         ("absent", (*FIRST, "state")),
         (None, (*FIRST, "position")),
         ([1.0, 2.0], (*FIRST, "position")),

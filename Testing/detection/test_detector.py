@@ -10,8 +10,11 @@ from tiny_model import write_tiny_package
 
 from H3DELandmarksLib.core.errors import Cancelled, InputError
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.core.statements import Recognition, Statement
+from H3DELandmarksLib.core.shape_model import Pose
+from H3DELandmarksLib.core.statements import Cause, Recognition, Statement
 from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.detection import detector as detection
+from H3DELandmarksLib.detection.predictions import RawPredictions
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +102,8 @@ def test_a_scan_that_is_too_coarse_for_the_model_is_searched_with_a_warning(dete
 def test_in_voxels_that_hide_the_landmarks_nothing_is_found_and_nothing_is_searched(detector, scan, caplog):
     package = replace(detector.package, manifest=replace(detector.package.manifest, max_spacing_mm=0.5))
     found = Detector(package, device="cpu").detect(scan)
-    assert not found.present.any() and (found.presence == 0).all()
+    assert set(found.statements) == {Statement.NOT_EXAMINED} and set(found.causes) == {Cause.TOO_COARSE}
+    assert np.isnan([found.presence, found.confidence, found.radius]).all()
     assert "no landmark can be seen" in caplog.text
 
 
@@ -124,3 +128,29 @@ def test_of_a_scan_that_is_not_recognised_nothing_is_shown(detector, scan, monke
     for values in (result.landmarks.positions, result.landmarks.confidence, result.landmarks.radius):
         assert np.isnan(values).all()
     assert np.array_equal(result.doubtful.positions, expected.positions, equal_nan=True)
+
+
+def test_what_is_expected_beyond_the_scan_was_not_examined_and_leaves_no_radius(detector, scan, monkeypatch):
+    monkeypatch.setattr(detector, "calibration", replace(detector.calibration, presence_scale=1.0, presence_bias=0.0))
+    count, center = len(detector.scheme), scan.grid.center
+    monkeypatch.setattr(detection, "FEWEST", 1)
+    for logits, shift, expected in (
+        ([9.0, 9, 9], (0, 0, 0), ["found"] * 3),
+        ([9.0, -9, 9], (0, 0, 0), ["found", "absent", "found"]),
+        ([9.0, -9, 9], (900.0, 0, 0), ["found", "not examined", "found"]),
+        ([-9.0, -9, -9], (900.0, 0, 0), ["absent"] * 3),
+    ):
+        pose = Pose(np.eye(3), center + shift)
+        found = RawPredictions(np.tile(center, (count, 1)), np.array(logits), np.full(count, 0.9), pose)
+        monkeypatch.setattr(detector, "findings", lambda *_, found=found: found)
+        landmarks = detector.detect(scan)
+        assert [s.value for s in landmarks.statements] == expected
+        assert (landmarks.causes[1] is Cause.OUTSIDE_SCAN) == (expected[1] == "not examined")
+        assert np.isfinite(landmarks.radius).any() == (landmarks.present.any() and not landmarks.unknown.any())
+    examined = detector.examine(scan, beyond=Cause.OUTSIDE_REGION)
+    assert examined.recognition is None
+
+
+def test_in_a_scan_of_air_nothing_is_recognised(detector):
+    found = detector.detect(Volume(np.full((40, 40, 40), -1000, np.int16), np.eye(4)))
+    assert set(found.causes) == {Cause.UNLIKE}

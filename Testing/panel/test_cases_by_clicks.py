@@ -133,7 +133,7 @@ def test_a_corrected_case_is_kept_with_what_was_proposed_and_decided(panel, fold
     assert (revision.model.id, revision.model.version) == ("tiny", "1.0.0")
     assert revision.scheme == ("tiny-3", "1")
     states = {p.name: p.state for p in revision.landmarks}
-    assert states == {"Left": ReviewState.ACCEPTED, "Middle": ReviewState.MOVED, "Right": ReviewState.ABSENT}
+    assert states == {"Left": ReviewState.ACCEPTED_IN_BULK, "Middle": ReviewState.MOVED, "Right": ReviewState.ABSENT}
     left, middle, right = revision.landmarks
     np.testing.assert_allclose(left.position, FOUND.positions[0])
     np.testing.assert_allclose(middle.position, (-1, 0, 3))
@@ -150,7 +150,7 @@ def test_adding_again_makes_a_revision_only_where_something_has_changed(panel, f
     points.SetNthControlPointPosition(1, 1, 0, 3)
     assert "revision 2" in add(panel)
     (case,) = open_project(folder).cases()
-    assert case.revision_numbers() == [1, 2] and case.revision(1).landmarks[1].state is ReviewState.ACCEPTED
+    assert case.revision_numbers() == [1, 2] and case.revision(1).landmarks[1].state is ReviewState.ACCEPTED_IN_BULK
 
 
 def test_a_scan_is_recognised_wherever_a_transform_has_moved_it(panel, folder, scene, volume, points):
@@ -165,7 +165,7 @@ def test_a_scan_is_recognised_wherever_a_transform_has_moved_it(panel, folder, s
     assert "revision 2" in add(panel)
     (case,) = open_project(folder).cases()
     np.testing.assert_allclose(case.revision().landmarks[0].position, FOUND.positions[0], atol=1e-9)
-    assert case.revision().landmarks[0].state is ReviewState.ACCEPTED
+    assert case.revision().landmarks[0].state is ReviewState.ACCEPTED_IN_BULK
 
 
 def test_points_that_nobody_has_looked_at_are_not_added_alone(panel, folder):

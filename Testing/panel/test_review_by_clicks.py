@@ -9,6 +9,7 @@ import slicer
 from operating import PARENT, add_volume, click, columns_of, press, wait_until
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.scene import proposed_landmarks, show_detection
 
 FOUND = LandmarkSet(
@@ -21,11 +22,11 @@ FOUND = LandmarkSet(
 )
 BY_DOUBT = ["middle", "R", "gone", "L", "é"]
 TABLE = [
-    ("middle", "to check", "40 %", "4.0 mm", ""),
-    ("R", "to check", "70 %", "2.0 mm", ""),
-    ("gone", "absent?", "70 %", "", ""),
-    ("L", "to check", "95 %", "1.5 mm", ""),
-    ("é", "absent?", "98 %", "", ""),
+    ("middle", "to check", "90 %", "40 %", "4.0 mm", ""),
+    ("R", "to check", "80 %", "70 %", "2.0 mm", ""),
+    ("gone", "absent?", "30 %", "", "", ""),
+    ("L", "to check", "99 %", "95 %", "1.5 mm", ""),
+    ("é", "absent?", "2 %", "", "", ""),
 ]
 
 
@@ -57,7 +58,7 @@ def state(panel, name):
 
 
 def moved(panel, name):
-    return next(row[4] for row in rows(panel) if row[0] == name)
+    return next(row[5] for row in rows(panel) if row[0] == name)
 
 
 def click_row(panel, name):
@@ -88,7 +89,7 @@ def spheres(scene):
 
 def test_the_table_lists_the_most_doubtful_first(panel):
     assert rows(panel) == TABLE
-    assert columns_of(panel.ui.reviewTable) == ["Landmark", "State", "Confidence", "Radius", "Moved"]
+    assert columns_of(panel.ui.reviewTable) == ["Landmark", "State", "Presence", "Confidence", "Radius", "Moved"]
     assert panel.ui.reviewStatusLabel.text == "0 of 5 landmarks decided."
     assert chosen(panel) is None and not panel.ui.acceptButton.enabled and panel.ui.nextButton.enabled
 
@@ -102,7 +103,7 @@ def test_a_click_on_a_row_centers_all_views_and_tells_about_the_landmark(panel, 
     np.testing.assert_allclose(bounds.mean(axis=1), (18, 5, 7), atol=1e-4)
     np.testing.assert_allclose(np.ptp(bounds, axis=1), 4, rtol=0.01)
     click_row(panel, "gone")
-    assert panel.ui.definitionLabel.text == "gone: one that is not there. Proposed as absent, confidence 70 %."
+    assert panel.ui.definitionLabel.text == "gone: one that is not there. Proposed as absent, presence 30 %."
     np.testing.assert_allclose(center(red), (18, 5, 7))
     assert not spheres(scene)
 
@@ -150,10 +151,34 @@ def test_accepting_goes_on_to_the_next(panel):
 def test_accepting_all_above_a_threshold(panel):
     assert panel.ui.thresholdSpinBox.value == 90
     click(panel.ui.acceptAllButton)
-    assert [row[1] for row in rows(panel)][3:] == ["accepted", "absent"]
+    assert [row[1] for row in rows(panel)][3:] == ["accepted (in bulk)", "absent (in bulk)"]
     panel.ui.thresholdSpinBox.value = 0
     click(panel.ui.acceptAllButton)
     assert panel.ui.reviewStatusLabel.text == "5 of 5 landmarks decided." and not panel.ui.nextButton.enabled
+    assert not panel.ui.acceptAllButton.enabled
+    click_row(panel, "L")
+    click(panel.ui.acceptButton)
+    assert state(panel, "L") == "accepted" and state(panel, "middle") == "accepted (in bulk)"
+
+
+@pytest.mark.parametrize(
+    ("cause", "stated", "told"),
+    [
+        (Cause.TOO_COARSE, "not examined", "Not examined: its voxels are too coarse."),
+        (Cause.UNLIKE, "not recognised", "Not recognised: the scan does not look like what the model knows."),
+    ],
+)
+def test_of_a_scan_that_was_not_examined_nothing_can_be_accepted(panel, volume, cause, stated, told):
+    found = FOUND.unknown_where(np.ones(len(FOUND), bool), cause)
+    panel.ui.reviewSelector.setCurrentNode(show_detection(found, volume, "tiny@1.0.0", "others"))
+    assert rows(panel) == [(name, stated, "", "", "", "") for name in FOUND.names]
+    assert panel.ui.reviewStatusLabel.text == f"{stated.capitalize()}: 5."
+    assert not panel.ui.acceptAllButton.enabled and not panel.ui.nextButton.enabled
+    click_row(panel, "L")
+    assert panel.ui.definitionLabel.text == f"L: left point. {told}"
+    assert not panel.ui.acceptButton.enabled and panel.ui.placeButton.enabled and panel.ui.absentButton.enabled
+    click(panel.ui.absentButton)
+    assert panel.ui.reviewStatusLabel.text == f"1 of 1 landmarks decided. {stated.capitalize()}: 4."
 
 
 def test_marking_absent_and_going_back_to_the_proposal(panel, points):
@@ -324,7 +349,7 @@ def test_another_list_has_steps_of_its_own(panel, volume, points):
     assert rows(panel) == TABLE and not panel.ui.undoButton.enabled
     other.SetNthControlPointLabel(0, "R")
     panel.ui.reviewSelector.setCurrentNode(points)
-    assert state(panel, "L") == "accepted"
+    assert state(panel, "L") == "accepted (in bulk)"
 
 
 def test_a_list_with_equal_names_from_elsewhere_is_refused_in_one_sentence(panel, scene):

@@ -1,11 +1,14 @@
 """The review of a detected point list: states, steps, undo, and what survives in files."""
 
+import json
+
 import numpy as np
 import pytest
 import slicer
 from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_nonlinear_transform, add_volume
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.scene import (
     HardeningWatch,
     Review,
@@ -88,7 +91,8 @@ def test_a_detection_waits_for_decisions(review):
 
 
 def test_absence_is_as_certain_as_presence_is_unlikely(review):
-    np.testing.assert_allclose([p.confidence for p in review.landmarks()], [0.95, 0.4, 0.7, 0.7, 0.98])
+    np.testing.assert_allclose([p.certainty for p in review.landmarks()], [0.95, 0.4, 0.7, 0.7, 0.98])
+    np.testing.assert_array_equal([p.confidence for p in review.landmarks()], [0.95, 0.4, 0.7, np.nan, np.nan])
 
 
 def test_the_most_doubtful_come_first_and_decided_ones_last(review):
@@ -117,8 +121,44 @@ def test_accepting_states_what_the_model_said(review):
 
 def test_accepting_all_above_a_threshold(review):
     assert review.accept_above(0.7) == 4
-    assert states(review) == ["accepted", "proposed", "accepted", "absent", "absent"]
+    in_bulk, absent = "accepted in bulk", "absent, accepted in bulk"
+    assert states(review) == [in_bulk, "proposed", in_bulk, absent, absent]
     assert review.accept_above(0.7) == 0
+
+
+def test_who_looks_at_what_was_accepted_in_bulk_accepts_it_alone(node, review):
+    review.accept_above(0.7)
+    review.accept("L", "gone")
+    assert states(Review(node)) == ["accepted", "proposed", "accepted in bulk", "absent", "absent, accepted in bulk"]
+    review.back_to_proposal("L")
+    review.accept_above(0.99)
+    assert states(review)[0] == "proposed"
+
+
+@pytest.mark.parametrize("cause", list(Cause))
+def test_what_was_not_examined_can_neither_be_accepted_nor_waits_for_it(scene, cause):
+    volume = add_volume(scene, np.zeros((2, 2, 2), np.uint8), np.eye(4))
+    found = FOUND.unknown_where(np.array([True, True, False, True, True]), cause)
+    review = Review(show_detection(found, volume, "head@1.0.0", "points"))
+    stated = cause.statement.value
+    review.accept(*FOUND.names)
+    assert states(review) == [stated, stated, "accepted", stated, stated]
+    assert review.accept_above(0.0) == 0 and review.doubtful_after(None) is None
+    assert [p.cause for p in review.landmarks()] == list(found.causes)
+    review.mark_absent("L")
+    assert states(review)[0] == "absent"
+    review.back_to_proposal("L")
+    assert states(review)[0] == stated
+
+
+def test_a_proposal_that_an_earlier_version_kept_is_read(node, review):
+    review.accept_above(0.7)
+    content = json.loads(node.GetAttribute("H3DELandmarks.Review"))
+    del content["in_bulk"]
+    for entry in content["landmarks"].values():
+        del entry["cause"]
+    node.SetAttribute("H3DELandmarks.Review", json.dumps({**content, "version": 1}))
+    assert states(Review(node)) == ["accepted", "proposed", "accepted", "absent", "absent"]
 
 
 def test_a_point_that_somebody_drags_is_moved_by_that_distance(node, review):

@@ -7,6 +7,7 @@ from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_nonlinear_
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkSet, ReviewState
+from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.scene import (
     Review,
     create_point_list,
@@ -20,15 +21,17 @@ from H3DELandmarksLib.scene import (
     world_position_of,
 )
 
-NAMES = ("accepted", "moved", "gone", "placed", "to check", "absent?", "unknown")
+NAMES = ("accepted", "moved", "gone", "placed", "to check", "absent?", "unknown", "many", "none", "outside", "unlike")
 POSITIONS = [[1, 2, 3], [4, 5, 6], [7, 8, 9], [np.nan] * 3, [3, 1, 2], [np.nan] * 3, [np.nan] * 3]
+POSITIONS += [[5, 5, 5], [np.nan] * 3, [np.nan] * 3, [np.nan] * 3]
 FOUND = LandmarkSet(
     NAMES,
     POSITIONS,
-    presence=[0.9, 0.8, 0.7, 0.1, 0.9, 0.2, np.nan],
-    confidence=[0.9, 0.8, 0.7, 0.1, 0.6, 0.2, np.nan],
-    radius=[1, 2, 3, np.nan, 1, np.nan, np.nan],
-    definitions=("where it is", *[""] * 6),
+    presence=[0.9, 0.8, 0.7, 0.1, 0.9, 0.2, np.nan, 1, 0.01, np.nan, np.nan],
+    confidence=[0.9, 0.8, 0.7, 0.1, 0.6, 0.2, np.nan, 0.99, *[np.nan] * 3],
+    radius=[1, 2, 3, np.nan, 1, np.nan, np.nan, 1, *[np.nan] * 3],
+    definitions=("where it is", *[""] * 10),
+    causes=(*[None] * 9, Cause.OUTSIDE_SCAN, Cause.UNLIKE),
 )
 STATES = {
     "accepted": ReviewState.ACCEPTED,
@@ -38,6 +41,10 @@ STATES = {
     "to check": ReviewState.PROPOSED,
     "absent?": ReviewState.PROPOSED_ABSENT,
     "unknown": ReviewState.UNKNOWN,
+    "many": ReviewState.ACCEPTED_IN_BULK,
+    "none": ReviewState.ABSENT_IN_BULK,
+    "outside": ReviewState.NOT_EXAMINED,
+    "unlike": ReviewState.NOT_RECOGNISED,
 }
 
 
@@ -55,6 +62,7 @@ def decide(points):
     """Make the decisions of STATES."""
     review = Review(points)
     review.accept("accepted")
+    review.accept_above(0.95)
     review.mark_absent("gone")
     for name, shift in (("moved", (0.5, 0, 2)), ("placed", (20, 21, 22))):
         index = points.GetControlPointIndexByLabel(name)
@@ -82,7 +90,8 @@ def test_the_scan_is_kept_in_its_own_geometry_with_its_points(placed_volume):
                 world_position_of(placed_volume, case.corrected.positions[k]), (lps[:3, :3] @ POSITIONS[k]), atol=1e-9
             )
     np.testing.assert_array_equal(case.proposed.confidence, FOUND.confidence)
-    np.testing.assert_array_equal(case.corrected.present, [1, 1, 0, 1, 1, 0, 0])
+    np.testing.assert_array_equal(case.corrected.present, [1, 1, 0, 1, 1, 0, 0, 1, 0, 0, 0])
+    assert case.proposed.causes == FOUND.causes
 
 
 def test_a_kept_case_that_is_shown_again_says_the_same(scene, placed_volume):
@@ -97,6 +106,7 @@ def test_a_kept_case_that_is_shown_again_says_the_same(scene, placed_volume):
     np.testing.assert_allclose(shown.corrected.positions, case.corrected.positions, atol=1e-9)
     np.testing.assert_allclose(shown.proposed.positions, case.proposed.positions, atol=1e-9)
     np.testing.assert_array_equal(shown.proposed.radius, case.proposed.radius)
+    assert shown.proposed.causes == FOUND.causes
     assert volume_of(again) is placed_volume and find_case(scene, "case-0") == (placed_volume, again)
 
 

@@ -19,6 +19,7 @@ from H3DELandmarksLib.core.statements import Cause, Recognition
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.engine import EngineSettings
 from H3DELandmarksLib.detection.predictions import Detection, RawPredictions
+from H3DELandmarksLib.detection.recognition import Recognizer
 from H3DELandmarksLib.detection.scan import IntensityMapping, Scan
 from H3DELandmarksLib.detection.search import localize, refine, refine_until_settled
 from H3DELandmarksLib.detection.stage import StageNetwork
@@ -119,7 +120,8 @@ class Detector:
         Args:
             found: what `findings` says of the scan.
         """
-        return None
+        fitted = self.calibration.recognition
+        return None if fitted is None else Recognizer(fitted, self.shape, self.calibration).judge(found)
 
     def likely_places(
         self, volume: Volume, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None
@@ -128,11 +130,12 @@ class Detector:
 
         Returns:
             All landmarks as present: those that are absent, because they were missed or lie beyond the scan, where the
-            mean shape expects them, laid over the others. None where fewer than `FEWEST` are present.
+            mean shape expects them, laid over the others. None where fewer than `FEWEST` are present, or the scan is
+            not recognised.
         """
         found = self.findings(volume, progress, cancelled)
-        landmarks = self.landmark_set(found)
-        if landmarks.present.sum() < FEWEST:
+        landmarks, recognition = self.landmark_set(found), self.recognition(found)
+        if landmarks.present.sum() < FEWEST or (recognition is not None and not recognition.recognised):
             return None
         expected = found.pose.to_lps(self.shape.mean)
         positions = np.where(landmarks.present[:, None], found.positions, expected)
@@ -185,14 +188,11 @@ class Detector:
     def landmark_set(self, found: RawPredictions) -> LandmarkSet:
         """Calibrated landmarks from raw findings; no position is trusted more than that the landmark exists.
 
-        Where the points found together do not fit the model's anatomy, presence and confidence of all of them fall.
         Without a position there is neither confidence nor radius.
         """
         residual = np.linalg.norm(found.pose.to_lps(self.shape.mean) - found.positions, axis=1) / self.shape.tolerance
         presence = self.calibration.presence(found.presence_logit)
-        trust = self.calibration.trust(presence, found.concentration, residual)
         confidence = self.calibration.confidence(found.concentration, found.presence_logit, residual)
-        presence, confidence = self.calibration.doubted(presence, confidence, trust)
         shown = presence >= 0.5
         return LandmarkSet(
             self.scheme.names,

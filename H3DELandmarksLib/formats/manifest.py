@@ -17,6 +17,7 @@ from H3DELandmarksLib.formats.reading import (
     Positive,
     PositiveCount,
     Problem,
+    Share,
     Text,
 )
 
@@ -207,9 +208,26 @@ class ConfidenceCalibration:
 
 @dataclass(frozen=True)
 class FamiliarityCalibration:
-    """Logistic regression on the points of a scan together: does it show the model's anatomy at all."""
+    """What packages until 0.2 have instead of `RecognitionCalibration`; read, but not used any more."""
 
     weights: tuple[Finite, Finite, Finite, Finite, Finite]
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class RecognitionCalibration:
+    """What tells scans of the model's anatomy from others, see `detection.recognition`.
+
+    Attributes:
+        weights: (5,) of a scan's features; their sum is its score.
+        scores: of calibration scans, whole and as users have them, ascending; each by weights that were fitted without
+            its case. A scan's conformal p-value is the share of these scores, with its own, that are no higher.
+        false_alarm_rate: up to this p-value a scan is refused.
+    """
+
+    weights: tuple[Finite, Finite, Finite, Finite, Finite]
+    scores: Annotated[tuple[Finite, ...], Limits(min_length=1)]
+    false_alarm_rate: Share
     __pydantic_config__ = STRICT
 
 
@@ -218,7 +236,8 @@ class CalibrationData:
     """From evidence to probabilities and radii.
 
     Attributes:
-        presence, confidence, familiarity: see the classes.
+        presence, confidence, recognition: see the classes; without recognition, the model takes every scan for one of
+            its anatomy.
         radius90_mm: (K,) mm within which 90 % of errors fall, one for each landmark of the scheme.
         cases: which cases it was fitted to, and how; to be shown, nothing depends on it.
     """
@@ -227,6 +246,7 @@ class CalibrationData:
     confidence: ConfidenceCalibration
     radius90_mm: tuple[NotNegative, ...]
     familiarity: FamiliarityCalibration | None = None
+    recognition: RecognitionCalibration | None = None
     cases: dict[str, Any] | None = None
     __pydantic_config__ = STRICT
 

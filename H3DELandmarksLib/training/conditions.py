@@ -6,7 +6,7 @@ for something foreign. What looks like the anatomy but is not it is made from th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -17,9 +17,7 @@ from H3DELandmarksLib.training.cases import Case
 
 Condition = Callable[[Case, np.random.Generator], Case]
 Disturbance = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-# Cases whose disturbed copies are looked at, and blocks along each axis of a shuffled scan.
-MAX_CASES = 12
-PARTS = 4
+PARTS = 4  # blocks along each axis of a shuffled scan
 MIN_VOXELS = 16
 LETTERS_HEIGHT = 7
 
@@ -162,17 +160,20 @@ def noise_alone(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def shapes(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Balls, rods and plates of any size and brightness on an even ground: a test object, or drawn signs."""
     low, high = value_range(array)
-    sizes, full = np.array(array.shape), max(array.shape)
-    places = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in sizes), indexing="ij"), -1)
+    sizes = np.array(array.shape)
     result = np.full(array.shape, low, np.float32)
     for _ in range(rng.integers(4, 40)):
         turn = np.linalg.qr(rng.standard_normal((3, 3)))[0]
         if array.shape[2] == 1:
-            turn = np.array([[turn[0, 0], turn[0, 1], 0], [-turn[0, 1], turn[0, 0], 0], [0, 0, 1]])
-        half = full * rng.uniform(0.01, 0.25, 3) * rng.uniform(0.2, 1.0, 3)
-        local = np.abs((places - rng.uniform(0, 1, 3) * sizes) @ turn.T) / half
+            across, along = turn[0, :2] / np.linalg.norm(turn[0, :2])
+            turn = np.array([[across, along, 0], [-along, across, 0], [0, 0, 1]])
+        half = sizes.max() * rng.uniform(0.01, 0.25, 3) * rng.uniform(0.2, 1.0, 3)
+        middle, reach = rng.uniform(0, 1, 3) * sizes, np.linalg.norm(half)
+        part = tuple(slice(max(0, int(m - reach)), max(0, int(m + reach) + 2)) for m in middle)
+        places = np.stack(np.meshgrid(*(np.arange(n)[p] for n, p in zip(sizes, part)), indexing="ij"), -1)
+        local = np.abs((places - middle).astype(np.float32) @ turn.T.astype(np.float32)) / half
         inside = (local**2).sum(axis=-1) < 1 if rng.random() < 0.5 else local.max(axis=-1) < 1
-        result[inside] = rng.uniform(low, high)
+        result[part][inside] = rng.uniform(low, high)
     result += rng.standard_normal(array.shape, dtype=np.float32) * rng.uniform(0, 0.05) * (high - low)
     return np.clip(result, low, high).astype(array.dtype)
 
@@ -197,15 +198,9 @@ DISTURBANCES: Mapping[str, Disturbance] = {
 }
 
 
-def disturbed_cases(
-    cases: Sequence[Case],
-    rng: np.random.Generator,
-    disturbances: Mapping[str, Disturbance] = DISTURBANCES,
-    most: int = MAX_CASES,
-) -> Iterator[Case]:
-    """Disturbed copies of up to `most` cases, one by one, in which no landmark is present."""
-    for case in cases[:most]:
-        for name, disturb in disturbances.items():
-            volume = Volume(disturb(case.volume.array, rng), case.volume.affine)
-            nothing = np.full((len(case.landmarks), 3), np.nan)
-            yield Case(f"{case.name}-{name}", volume, LandmarkSet(case.landmarks.names, nothing))
+def disturbed_cases(case: Case, rng: np.random.Generator) -> Iterator[Case]:
+    """The case disturbed in every way, one by one; no landmark is present."""
+    for name, disturb in DISTURBANCES.items():
+        volume = Volume(disturb(case.volume.array, rng), case.volume.affine)
+        nothing = np.full((len(case.landmarks), 3), np.nan)
+        yield Case(f"{case.name}-{name}", volume, LandmarkSet(case.landmarks.names, nothing))

@@ -94,7 +94,16 @@ class Detector:
             volume, progress, cancelled: as for `detect`.
             beyond: why landmarks that are expected beyond the volume were not examined.
         """
-        found = self.findings(volume, progress, cancelled)
+        return self.conclude(self.findings(volume, progress, cancelled), volume, beyond)
+
+    def conclude(self, found: RawPredictions, volume: Volume, beyond: Cause = Cause.OUTSIDE_SCAN) -> Detection:
+        """What is known of each landmark, and why not.
+
+        Args:
+            found: what `findings` says of a scan.
+            volume: the scan; its values do not count.
+            beyond: as for `examine`.
+        """
         doubtful, recognition = self.landmark_set(found), self.recognition(found)
         everything = np.ones(len(doubtful), dtype=bool)
         if self._exceeds(volume, HOPELESS):

@@ -75,7 +75,7 @@ def model_card(
         _landmarks(manifest) + shown("definitions"),
         _accuracy(manifest, accuracy, measured_on) + shown("accuracy"),
         f"## Compared with its base\n\n```text\n{comparison.rstrip()}\n```" if comparison else "",
-        _confidence(manifest, measured_on) + shown("reliability"),
+        confidence_section(manifest, measured_on) + shown("reliability"),
         f"## Failure cases\n\nThe test cases with the largest errors.{failures}" if failures else "",
         _license(manifest),
         _method(manifest, notes),
@@ -156,7 +156,7 @@ def _figure(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _confidence(manifest: Manifest, measured_on: str) -> str:
+def confidence_section(manifest: Manifest, measured_on: str) -> str:
     """What confidence and radius mean, on which cases they were fitted, and what they were worth on unseen cases."""
     calibration, accuracy = manifest.calibration, manifest.accuracy
     text = [

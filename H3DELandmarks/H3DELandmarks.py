@@ -246,7 +246,8 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
         volumeName = f"{volumeNode.GetName()} {frame}" if frame else volumeNode.GetName()
         name = _("{volume} {model} landmarks").format(volume=volumeName, model=package.manifest.title)
         pairs = package.scheme.pairs
-        return show_detection(run.landmarks, volumeNode, modelKey(package), name, pointList, pairs, frame)
+        model, origin = modelKey(package), run.provenance
+        return show_detection(run.landmarks, volumeNode, model, name, pointList, pairs, frame, origin)
 
     def process(self, volumeNode, package, device="auto", landmarkNames=None, regionNode=None):
         """Detect and wait for the result, for scripts; arguments as for `startDetection`.

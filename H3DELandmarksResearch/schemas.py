@@ -10,6 +10,7 @@ from H3DELandmarksLib.formats.case_record import ImageRecord, IndexRecord, Revis
 from H3DELandmarksLib.formats.comparison import Comparison
 from H3DELandmarksLib.formats.lineage import Lineage
 from H3DELandmarksLib.formats.manifest import Manifest
+from H3DELandmarksLib.formats.provenance import Provenance
 from H3DELandmarksLib.formats.reading import json_schema
 from H3DELandmarksLib.formats.results import DetectionResult
 from H3DELandmarksLib.formats.run import RunRecord
@@ -34,6 +35,7 @@ RECORDS: dict[str, type] = {
     "lineage": Lineage,
     "version-entry": HistoryEntry,
     "detection-result": DetectionResult,
+    "provenance": Provenance,
 }
 
 

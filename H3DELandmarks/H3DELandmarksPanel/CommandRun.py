@@ -18,6 +18,8 @@ from slicer.i18n import tr as _
 
 import H3DELandmarksLib
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
+from H3DELandmarksLib.core.statements import Cause, Statement
+from H3DELandmarksLib.formats.provenance import read_provenance, with_causes
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_region
 
@@ -349,22 +351,34 @@ class CommandRun:
 
 
 SECONDS_TO_YIELD = 0.02
+MOST_NAMED = 12
 
 
-def summary(landmarks, pointList):
-    """One sentence about what was found, and which point list shows it."""
-    known = list(zip(landmarks.names, landmarks.present, landmarks.unknown))
-    absent = [name for name, present, unknown in known if not present and not unknown]
-    outside = [name for name, _present, unknown in known if unknown]
+def summary(landmarks, pointList, headline=""):
+    """What there is to say about a result first.
+
+    Args:
+        landmarks: the LandmarkSet that was found.
+        pointList: vtkMRMLMarkupsFiducialNode that shows it.
+        headline: the one sentence where nothing could be seen of any landmark.
+    """
+    if set(landmarks.causes) <= {Cause.UNLIKE, Cause.TOO_COARSE}:
+        return headline
     sentences = [
         _("{found} of {count} landmarks found, see the point list '{name}'.").format(
             found=int(landmarks.present.sum()), count=len(landmarks), name=pointList.GetName()
         )
     ]
-    if absent:
-        sentences.append(_("Absent: {names}.").format(names=", ".join(absent)))
-    if outside:
-        sentences.append(_("Not in the region: {names}.").format(names=", ".join(outside)))
+    said = {
+        _("Absent: {names}."): [s is Statement.ABSENT for s in landmarks.statements],
+        _("Not in the region: {names}."): [c is Cause.OUTSIDE_REGION for c in landmarks.causes],
+        _("Not examined, because outside the scan: {names}."): [c is Cause.OUTSIDE_SCAN for c in landmarks.causes],
+    }
+    for sentence, rows in said.items():
+        names = [name for name, isMeant in zip(landmarks.names, rows) if isMeant]
+        if names:
+            more = _(" and {count} more").format(count=len(names) - MOST_NAMED) if len(names) > MOST_NAMED else ""
+            sentences.append(sentence.format(names=", ".join(names[:MOST_NAMED]) + more))
     return " ".join(sentences)
 
 
@@ -374,6 +388,8 @@ class DetectionRun(CommandRun):
     Attributes:
         volume: what was handed over; positions are those of the moment when the run began.
         landmarks: the LandmarkSet in LPS mm after success.
+        provenance: where they come from, after success.
+        headline: what people should know of the result first, after success.
     """
 
     def __init__(self, volume, volumeName, modelPath, device, landmarkNames=None, region=None):
@@ -398,7 +414,8 @@ class DetectionRun(CommandRun):
         super().__init__(arguments, python, folder, _("detection"), {str(self._scan): volumeName}, results)
         self.volume = volume
         self.stage = _("Preparing the scan")
-        self.landmarks = None
+        self.landmarks = self.provenance = None
+        self.headline = ""
         self._writingError = None
         self._writer = threading.Thread(target=self._writeScan, daemon=True)  # a large scan takes seconds
         self._writer.start()
@@ -415,7 +432,9 @@ class DetectionRun(CommandRun):
 
     def takeResult(self):
         """Read what was found."""
-        self.landmarks = read_markups(self.result["scans"][0]["markups"])
+        scan = self.result["scans"][0]
+        self.headline, self.provenance = scan["summary"], read_provenance(Path(scan["provenance"]))
+        self.landmarks = with_causes(read_markups(scan["markups"]), self.provenance)
 
     def _writeScan(self):
         try:

@@ -197,7 +197,7 @@ class DetectionSection:
         if parameters:
             parameters.pointList = parameters.reviewList = pointList
             self._onDetected()
-        return " ".join([summary(run.landmarks, pointList), *run.warnings])
+        return " ".join([summary(run.landmarks, pointList, run.headline), *run.warnings])
 
     def onNodeRemoved(self):
         """Stop a detection whose volume was removed."""

@@ -208,9 +208,7 @@ class ReviewSection:
         ui = self.ui
         for button in (ui.absentButton, ui.backButton, ui.swapButton, ui.acceptButton, ui.lockPointButton):
             button.enabled = landmark is not None
-        ui.placeButton.enabled = landmark is not None and (
-            not landmark.state.has_position or self.placing.isActive()
-        )
+        ui.placeButton.enabled = landmark is not None and (not landmark.state.has_position or self.placing.isActive())
         ui.placeButton.checked = self.placing.isActive()
         ui.lockPointButton.checked = landmark is not None and landmark.locked
         ui.definitionLabel.text = self._description(landmark) if landmark else ""

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cli.console import Console, add_command, add_engine, add_json, add_model, add_progress
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress, part_of
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from H3DELandmarksLib.cli.result_files import ResultFiles
     from H3DELandmarksLib.core.geometry import Volume
     from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
+    from H3DELandmarksLib.core.statements import Recognition
     from H3DELandmarksLib.detection import Detector
-    from H3DELandmarksLib.formats.results import LandmarkResult, ScanResult
+    from H3DELandmarksLib.formats.provenance import RunSettings
+    from H3DELandmarksLib.formats.results import ScanResult
 
 logger = logging.getLogger(__name__)
 SEARCH_SHARE = 0.5  # of the work, where another model finds first where to search
@@ -32,7 +35,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         commands,
         "detect",
         help="find landmarks in scans",
-        description="Writes NAME.mrk.json (Slicer point list), NAME.csv (table) and on request NAME.png for each scan.",
+        description="Writes for each scan NAME.mrk.json (Slicer point list), NAME.csv (table), NAME.provenance.json "
+        "(where the points come from), and on request NAME.png.",
         example="scan.nrrd --model mouse-skull --output results",
     )
     parser.add_argument("scans", metavar="SCAN", nargs="+", help="NRRD, NIfTI, MetaImage, picture, DICOM or folder")
@@ -43,6 +47,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--series", metavar="UID", help="UID, number or description of the series to read, where a folder holds several"
     )
     parser.add_argument("--picture", action="store_true", help="also draw each result")
+    parser.add_argument(
+        "--show-doubtful",
+        action="store_true",
+        help="show points even where the scan does not look like what the model knows; they are most likely wrong",
+    )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace point lists even where a person has edited them"
     )
@@ -145,7 +154,11 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     )
     package = detector.package
     result = DetectionResult(
-        ok=all(scan.ok for scan in scans), model=ModelName(package.id, package.version), scans=scans
+        ok=all(scan.ok for scan in scans),
+        software=__version__,
+        model=ModelName(package.id, package.version),
+        confidence_within_mm=package.manifest.calibration.confidence.tolerance_mm,
+        scans=scans,
     )
     console.document(to_plain(result))
     return result.ok
@@ -198,6 +211,7 @@ def _detect_scan(
     region_detector: Detector | None,
 ) -> ScanResult:
     """Detect in one scan and write its results; an error is told and ends this scan only."""
+    from H3DELandmarksLib.cli.origin import landmark_results, provenance_of, recognition_result
     from H3DELandmarksLib.formats.results import ScanResult
     from H3DELandmarksLib.io.images import read_volume
 
@@ -207,33 +221,85 @@ def _detect_scan(
         with console.task(files.name) as progress:
             files.check_replaceable(options.overwrite, options.picture)
             volume = read_volume(files.scan, options.spacing, options.series)
-            landmarks = _detect_selected(detector, volume, options, progress, region_detector)
-            files.write(landmarks)
-            result = replace(result, markups=str(files.markups), table=str(files.table))
+            everything, recognition = _examine(detector, volume, options, progress, region_detector)
+            landmarks = everything.ordered_as(_asked_for(everything.names, options))
+            settings = _settings(detector, options, region_detector)
+            origin = provenance_of(detector, volume, files.scan.name, everything, recognition, settings)
+            files.write(landmarks, origin)
+            told = result_paths(files)
             if options.picture:
-                files.draw(volume, landmarks, f"{files.name}: {detector.package.id} {detector.package.version}")
-                result = replace(result, picture=str(files.picture))
+                files.draw(volume, landmarks, origin)
+                told["picture"] = str(files.picture)
     except BrokenPipeError:
         raise
     except Exception as error:
         return replace(result, error=console.failure(error, str(files.scan)))
     seconds = time.monotonic() - start
-    console.say(f"{files.scan}: {describe(landmarks)} in {seconds:.1f} s, written to {files.markups}")
-    return replace(result, ok=True, seconds=round(seconds, 2), landmarks=landmark_results(landmarks))
+    summary = _summary(landmarks, recognition, detector)
+    console.say(f"{files.scan}: {summary} in {seconds:.1f} s, written to {files.markups}")
+    return replace(
+        result,
+        ok=True,
+        seconds=round(seconds, 2),
+        summary=f"{summary}.",
+        recognition=recognition_result(recognition),
+        landmarks=landmark_results(everything),
+        **told,
+    )
 
 
-def _detect_selected(
+def result_paths(files: ResultFiles) -> dict[str, str]:
+    """The files that every result has, as `ScanResult` names them."""
+    return {"markups": str(files.markups), "table": str(files.table), "provenance": str(files.provenance)}
+
+
+def _asked_for(names: Sequence[str], options: argparse.Namespace) -> tuple[str, ...]:
+    return tuple(name for name in names if not options.landmarks or name in options.landmarks)
+
+
+def _summary(landmarks: LandmarkSet, recognition: Recognition | None, detector: Detector) -> str:
+    """What people should know first, without a full stop."""
+    from H3DELandmarksLib.cli.origin import describe
+    from H3DELandmarksLib.core.statements import Cause
+
+    manifest = detector.package.manifest
+    text = describe(landmarks, manifest)
+    if recognition is None or recognition.recognised or set(landmarks.causes) == {Cause.UNLIKE}:
+        return text
+    unlike = landmarks.unknown_where(landmarks.presence >= 0, Cause.UNLIKE)
+    return f"{describe(unlike, manifest)}. All the same, {text}"
+
+
+def _settings(detector: Detector, options: argparse.Namespace, region_detector: Detector | None) -> RunSettings:
+    """How the scan was searched, as its results tell."""
+    from H3DELandmarksLib.cli.origin import run_settings
+
+    region = "a box" if options.roi else None
+    if region_detector:
+        package = region_detector.package
+        region = f"{options.roi_margin:g} mm around points of {package.id}@{package.version}"
+    return run_settings(
+        detector,
+        landmarks=tuple(options.landmarks) if options.landmarks else None,
+        region=region,
+        spacing_mm=tuple(options.spacing) if options.spacing else None,
+        show_doubtful=options.show_doubtful,
+    )
+
+
+def _examine(
     detector: Detector,
     volume: Volume,
     options: argparse.Namespace,
     progress: Progress,
     region_detector: Detector | None,
-) -> LandmarkSet:
-    """The landmarks that the options ask for, in the order of the model.
+) -> tuple[LandmarkSet, Recognition | None]:
+    """All landmarks of the model, as far as the options ask for them, and whether the scan is recognised.
 
     Raises:
         InputError: the region cannot be read, or lies outside the scan.
     """
+    from H3DELandmarksLib.core.statements import Cause
     from H3DELandmarksLib.io.markups import read_region
 
     region = read_region(options.roi) if options.roi else None
@@ -241,12 +307,14 @@ def _detect_selected(
     if region_detector:
         part = _found_part(region_detector, volume, options, part_of(progress, 0.0, SEARCH_SHARE))
         progress = part_of(progress, SEARCH_SHARE, 1 - SEARCH_SHARE)
-    landmarks = detector.detect(part, progress=progress)
+    beyond = Cause.OUTSIDE_SCAN if part is volume else Cause.OUTSIDE_REGION
+    examined = detector.examine(part, progress=progress, beyond=beyond)
+    landmarks = examined.doubtful if options.show_doubtful else examined.landmarks
     if region:
         landmarks = region.limit(landmarks)
-    if options.landmarks:
-        landmarks = landmarks.ordered_as(tuple(name for name in landmarks.names if name in options.landmarks))
-    return landmarks
+    asked_for = _asked_for(landmarks.names, options)
+    others = [name not in asked_for for name in landmarks.names]
+    return landmarks.unknown_where(others, Cause.NOT_ASKED_FOR), examined.recognition
 
 
 def _found_part(detector: Detector, volume: Volume, options: argparse.Namespace, progress: Progress) -> Volume:
@@ -263,29 +331,3 @@ def _found_part(detector: Detector, volume: Volume, options: argparse.Namespace,
             logger.info("All places lie beyond the scan.")
     logger.warning("The model '%s' finds too few points here: the whole scan is searched.", detector.package.id)
     return volume
-
-
-def describe(landmarks: LandmarkSet) -> str:
-    """How many landmarks were found, and which were not."""
-    absent = [name for name, present in zip(landmarks.names, landmarks.present) if not present]
-    text = f"{len(landmarks) - len(absent)} of {len(landmarks)} landmarks found"
-    return f"{text} (absent: {', '.join(absent)})" if absent else text
-
-
-def landmark_results(landmarks: LandmarkSet) -> tuple[LandmarkResult, ...]:
-    """Landmarks as programs read them."""
-    from H3DELandmarksLib.core.text import plain
-    from H3DELandmarksLib.formats.results import LandmarkResult
-
-    return tuple(
-        LandmarkResult(
-            name=name,
-            state=statement.value,
-            cause=cause.value if cause else None,
-            position_lps_mm=tuple(landmarks.positions[k].tolist()) if landmarks.present[k] else None,
-            presence=plain(landmarks.presence[k]),
-            confidence=plain(landmarks.confidence[k]),
-            radius90_mm=plain(landmarks.radius[k]),
-        )
-        for k, (name, statement, cause) in enumerate(zip(landmarks.names, landmarks.statements, landmarks.causes))
-    )

@@ -14,6 +14,8 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.research import research_module
+from H3DELandmarksLib.formats.provenance import EXTENSION as PROVENANCE_EXTENSION
+from H3DELandmarksLib.formats.provenance import Provenance, write_provenance
 from H3DELandmarksLib.io.images import READABLE_EXTENSIONS
 from H3DELandmarksLib.io.markups import EXTENSION, read_markups, write_markups
 from H3DELandmarksLib.io.tables import DECIMALS, read_table_positions, write_table
@@ -44,6 +46,11 @@ class ResultFiles:
         return self.folder / f"{self.name}.csv"
 
     @property
+    def provenance(self) -> Path:
+        """Where the points come from."""
+        return self.folder / f"{self.name}{PROVENANCE_EXTENSION}"
+
+    @property
     def picture(self) -> Path:
         """The picture."""
         return self.folder / f"{self.name}.png"
@@ -59,7 +66,7 @@ class ResultFiles:
         Raises:
             InputError: what stands in the way and what to do.
         """
-        for path in (self.markups, self.table, self.picture):
+        for path in (self.markups, self.table, self.provenance, self.picture):
             if path.exists() and path.resolve() == self.scan.resolve():
                 raise InputError(f"The result '{path}' would replace the scan itself: choose another output folder.")
         if picture and self.picture.exists() and not _drawing().is_drawing(self.picture):
@@ -83,15 +90,19 @@ class ResultFiles:
         rounding = 0.51 * 10.0**-DECIMALS
         return np.allclose(list(table.values()), markups.positions, rtol=0, atol=rounding, equal_nan=True)
 
-    def write(self, landmarks: LandmarkSet) -> None:
-        """Write the point list and the table, each replaced only when complete."""
-        write_table(self.table, landmarks)
+    def write(self, landmarks: LandmarkSet, origin: Provenance) -> None:
+        """Write the point list, the table and where they come from, each replaced only when complete."""
+        write_table(self.table, landmarks, origin)
+        write_provenance(self.provenance, origin)
         write_markups(self.markups, landmarks)
 
-    def draw(self, volume: Volume, landmarks: LandmarkSet, title: str, reference: LandmarkSet | None = None) -> None:
+    def draw(
+        self, volume: Volume, landmarks: LandmarkSet, origin: Provenance, reference: LandmarkSet | None = None
+    ) -> None:
         """Draw the picture."""
-
-        _drawing().draw_detection(volume, landmarks, self.picture, reference=reference, title=title)
+        cells = origin.cells()
+        title, remark = f"{self.name}: {cells['model']}", origin.line()
+        _drawing().draw_detection(volume, landmarks, self.picture, reference=reference, title=title, origin=remark)
 
 
 def make_folder(folder: Path) -> Path:

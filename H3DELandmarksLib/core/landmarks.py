@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -285,7 +286,7 @@ class LandmarkSet:
             for present, unknown, cause in zip(self.present, self.unknown, self.causes)
         )
 
-    def unknown_where(self, rows: np.ndarray, cause: Cause) -> LandmarkSet:
+    def unknown_where(self, rows: Sequence[bool] | np.ndarray, cause: Cause) -> LandmarkSet:
         """The same set with nothing known of some landmarks: no position, no presence, no confidence, no radius.
 
         Args:

@@ -52,7 +52,7 @@ class Detector:
         self.package = package
         manifest = package.manifest
         self.scheme = package.scheme
-        chosen = EngineSettings.choose(device, backend, precision)
+        self.engine = chosen = EngineSettings.choose(device, backend, precision)
         self.networks = [
             StageNetwork(stage, package.load_weights(stage.weights.file), self.scheme, chosen)
             for stage in manifest.stages
@@ -121,7 +121,8 @@ class Detector:
         """(K,) bool: not found, and expected outside the volume by the mean shape that is laid over the others."""
         if landmarks.present.sum() < FEWEST:
             return np.zeros(len(landmarks), dtype=bool)
-        return ~landmarks.present & ~volume.grid.contains(pose.to_lps(self.shape.mean))
+        beyond: np.ndarray = ~landmarks.present & ~volume.grid.contains(pose.to_lps(self.shape.mean))
+        return beyond
 
     def recognition(self, found: RawPredictions) -> Recognition | None:
         """Whether a scan looks like those that the model was calibrated with; None where the model cannot tell.

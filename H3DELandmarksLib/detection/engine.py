@@ -97,6 +97,11 @@ class EngineSettings:
         """Whether 16 bits are wanted."""
         return self.precision == "half" or (self.precision == "auto" and self.device.type == "cuda")
 
+    @property
+    def used_precision(self) -> str:
+        """ "half" where 16 bits are wanted and there are such for the device and backend, else "fp32"."""
+        return "half" if self.half and (self.backend == "openvino" or self.device.type in HALF_TYPES) else "fp32"
+
 
 def make_engine(
     network: Network, weights: Mapping[str, np.ndarray], settings: EngineSettings, points: Points

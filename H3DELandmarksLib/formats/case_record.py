@@ -247,14 +247,17 @@ class CaseLandmark:
             proposed: what the model said.
             row: of the landmark in both.
         """
-        stated = (proposed.presence[row], proposed.confidence[row], proposed.radius[row])
+        values = (proposed.presence[row], proposed.confidence[row], proposed.radius[row])
+        presence, confidence, radius = (float(value) if np.isfinite(value) else None for value in values)
         return cls(
             name,
             state,
             corrected.positions[row] if corrected.present[row] else None,
             proposed.positions[row] if proposed.present[row] else None,
-            *(float(value) if np.isfinite(value) else None for value in stated),
-            cause=proposed.causes[row],
+            presence,
+            confidence,
+            radius,
+            proposed.causes[row],
         )
 
     def to_record(self) -> LandmarkRecord:
@@ -274,9 +277,17 @@ class CaseLandmark:
     def from_record(cls, record: LandmarkRecord) -> CaseLandmark:
         """The landmark that a file names."""
         position, proposed = (None if p is None else np.array(p) for p in (record.position, record.proposed))
-        stated = (record.presence, record.confidence, record.radius90)
         cause = Cause(record.cause) if record.cause else None
-        return cls(record.name, ReviewState(record.state), position, proposed, *stated, cause)
+        return cls(
+            record.name,
+            ReviewState(record.state),
+            position,
+            proposed,
+            record.presence,
+            record.confidence,
+            record.radius90,
+            cause,
+        )
 
 
 @dataclass(frozen=True)

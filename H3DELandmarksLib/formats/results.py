@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from H3DELandmarksLib.formats.case_record import CauseName
-from H3DELandmarksLib.formats.reading import STRICT, Finite, NotNegative, Share, Text
+from H3DELandmarksLib.formats.reading import STRICT, Finite, NotNegative, Positive, Share, Text
 
 Point = tuple[Finite, Finite, Finite]
 
@@ -26,9 +26,11 @@ class LandmarkResult:
         state: what is said of it, see `core.statements.Statement`.
         cause: why nothing is known of it, see `core.statements.Cause`; None where it was found or is absent.
         position_lps_mm: where; None unless it was found.
-        presence: probability that it is in the scan.
-        confidence: probability that the position is right.
-        radius90_mm: within which 90 % of errors of this landmark fall.
+        presence: probability that it is in the scan; None where nothing is known of it.
+        confidence: probability that the position is within the model's tolerance of the right place, see
+            `DetectionResult`; None without a position.
+        radius90_mm: around the position, holds the right place in 90 % of scans; None without a position, and where
+            that was not measured: in voxels that are too coarse, and where landmarks lie beyond the scan.
     """
 
     name: Text
@@ -77,17 +79,20 @@ class ScanResult:
         scan: path as it was given.
         ok: whether its results are written.
         error: why not, and what to do.
-        markups, table, picture: files that were written.
+        summary: what people should know of the result first.
+        markups, table, provenance, picture: files that were written.
         seconds: that it took.
         recognition: whether the scan looks like what the model knows; None where the model cannot tell.
-        landmarks: in the order of the model.
+        landmarks: all of the model, in its order; those that were not asked for were not examined.
     """
 
     scan: Text
     ok: bool
     error: str | None = None
+    summary: str | None = None
     markups: str | None = None
     table: str | None = None
+    provenance: str | None = None
     picture: str | None = None
     seconds: NotNegative | None = None
     recognition: RecognitionResult | None = None
@@ -110,14 +115,19 @@ class DetectionResult:
 
     Attributes:
         ok: whether every scan succeeded.
+        software: version of H3DELandmarks.
         model: that looked for landmarks.
+        confidence_within_mm: the confidence of a point is the probability that it lies within this distance of the
+            right place.
         scans: in the order in which they were given.
     """
 
     format: Literal["h3delandmarks-detection"] = "h3delandmarks-detection"
     format_version: Literal[2] = 2
     ok: bool
+    software: Text
     model: ModelName
+    confidence_within_mm: Positive
     scans: tuple[ScanResult, ...]
     __pydantic_config__ = STRICT
 

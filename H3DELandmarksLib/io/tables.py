@@ -2,6 +2,7 @@
 
 One row per landmark. Positions are millimeters in the patient's LPS frame, as in .mrk.json: ``left_mm`` grows toward
 the patient's left, ``posterior_mm`` toward the back, ``superior_mm`` toward the head. What nobody states is left empty.
+The last columns, where a table has them, say who stated it, with which model, of which scan and when.
 """
 
 from __future__ import annotations
@@ -14,27 +15,38 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.formats.provenance import Provenance
 
 POSITION_COLUMNS = ("left_mm", "posterior_mm", "superior_mm")
-COLUMNS = ("name", "state", "cause", *POSITION_COLUMNS, "presence", "confidence", "radius90_mm", "definition")
+ORIGIN_COLUMNS = ("model", "model_sha256", "confidence_within_mm", "scan", "scan_sha256", "time", "software", "device")
+COLUMNS = (
+    *("name", "state", *POSITION_COLUMNS, "presence", "confidence", "radius90_mm", "definition"),
+    *("cause", "review", "stated_by", *ORIGIN_COLUMNS),
+)
 DECIMALS = 4
 
 
-def write_table(path: str | Path, landmarks: LandmarkSet) -> None:
+def write_table(path: str | Path, landmarks: LandmarkSet, provenance: Provenance | None = None) -> None:
     """Write a table; a file of that name is replaced only when the new one is complete.
 
     Args:
         path: .csv file.
         landmarks: positions in LPS mm.
+        provenance: where they come from, with a point of each name; without it the last columns are empty.
     """
+    origin, points = (provenance.cells(), provenance.by_name()) if provenance else ({}, {})
     with atomic_write(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for k, name in enumerate(landmarks.names):
             values = (*landmarks.positions[k], landmarks.presence[k], landmarks.confidence[k], landmarks.radius[k])
             cause = landmarks.causes[k]
-            said = (landmarks.statements[k].value, cause.value if cause else "")
-            writer.writerow([name, *said, *map(_cell, values), landmarks.definitions[k]])
+            row = [name, landmarks.statements[k].value, *map(_cell, values), landmarks.definitions[k]]
+            row += [
+                cause.value if cause else "",
+                *([points[name].state, points[name].by or ""] if points else ["", ""]),
+            ]
+            writer.writerow([*row, *(origin.get(column, "") for column in ORIGIN_COLUMNS)])
 
 
 def _cell(value: float) -> str:

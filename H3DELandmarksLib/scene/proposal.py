@@ -171,8 +171,8 @@ def _proposed(node, found: LandmarkSet, k: int) -> ProposedLandmark:
         return float(value) if np.isfinite(value) else None
 
     position = tuple(node.GetNthControlPointPosition(k)) if found.present[k] else None
-    numbers = (stated(values[k]) for values in (found.presence, found.confidence, found.radius))
-    return ProposedLandmark(position, *numbers, found.causes[k])
+    presence, confidence, radius = (stated(values[k]) for values in (found.presence, found.confidence, found.radius))
+    return ProposedLandmark(position, presence, confidence, radius, found.causes[k])
 
 
 SAME_PLACE_MM = 1e-6

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from H3DELandmarksLib.cli.console import Console, add_command, add_device, add_json, add_model, add_progress
-from H3DELandmarksLib.cli.detect import describe, landmark_results, load_detector
+from H3DELandmarksLib.cli.detect import load_detector, result_paths
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.statements import Statement
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +45,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Detect in the sample, write all results and print the errors."""
+    from H3DELandmarksLib.cli.origin import describe, landmark_results, provenance_of, recognition_result
     from H3DELandmarksLib.cli.result_files import ResultFiles, make_folder, scan_name
     from H3DELandmarksLib.core.text import plain
     from H3DELandmarksLib.evaluation.metrics import radial_errors
@@ -60,18 +62,22 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     files.check_replaceable()
     with console.task(name) as progress:
         volume = read_volume(sample)
-        landmarks = detector.detect(volume, progress=progress)
-    files.write(landmarks)
+        examined = detector.examine(volume, progress=progress)
+    landmarks = examined.landmarks
+    origin = provenance_of(detector, volume, sample.name, landmarks, examined.recognition)
+    files.write(landmarks, origin)
     truth = truth.ordered_as(landmarks.names)
-    files.draw(volume, landmarks, f"{name}: {detector.package.id} {detector.package.version}", reference=truth)
+    files.draw(volume, landmarks, origin, reference=truth)
     errors = radial_errors(landmarks.positions, truth.positions)
-    console.say("\n".join(_lines(landmarks, truth, errors)))
+    summary = describe(landmarks, detector.package.manifest)
+    console.say("\n".join(_lines(landmarks, truth, errors, summary)))
     console.say(f"Written: {files.markups}, {files.table}, {files.picture}")
     result = ScanResult(
         scan=str(sample),
         ok=True,
-        markups=str(files.markups),
-        table=str(files.table),
+        summary=f"{summary}.",
+        recognition=recognition_result(examined.recognition),
+        **result_paths(files),
         picture=str(files.picture),
         landmarks=tuple(
             MeasuredLandmark(**vars(landmark), error_mm=plain(error))
@@ -90,12 +96,13 @@ def _truth(path: Path) -> LandmarkSet:
     return read_markups(path)
 
 
-def _lines(landmarks: LandmarkSet, truth: LandmarkSet, errors: np.ndarray) -> list[str]:
+def _lines(landmarks: LandmarkSet, truth: LandmarkSet, errors: np.ndarray, summary: str) -> list[str]:
     """What is printed: one line per landmark, then the summary.
 
     Args:
         landmarks, truth: (K) in the same order.
         errors: (K,) mm, NaN where a landmark is absent in either.
+        summary: of `describe`.
     """
     import numpy as np
 
@@ -107,9 +114,10 @@ def _lines(landmarks: LandmarkSet, truth: LandmarkSet, errors: np.ndarray) -> li
         elif landmarks.present[k]:
             outcome = "found, but not in the truth"
         else:
-            outcome = "missed" if truth.present[k] else "absent, as in the truth"
+            stated = landmarks.statements[k]
+            missed = "missed" if stated is Statement.ABSENT else stated.value
+            outcome = missed if truth.present[k] else f"{stated.value}, as in the truth"
         lines.append(f"{name.ljust(width)}  {outcome}")
     if np.isfinite(errors).any():
-        summary = f"mean error {np.nanmean(errors):.2f} mm, largest {np.nanmax(errors):.2f} mm"
-        lines.append(f"{describe(landmarks)}; {summary}")
-    return lines
+        summary += f"; mean error {np.nanmean(errors):.2f} mm, largest {np.nanmax(errors):.2f} mm"
+    return [*lines, summary]

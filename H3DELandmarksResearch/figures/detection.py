@@ -10,6 +10,7 @@ import numpy as np
 from H3DELandmarksLib.core.files import replaced_when_complete
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.statements import Statement
 from H3DELandmarksLib.figures.canvas import new_figure
 from H3DELandmarksLib.figures.layout import (
     LABEL_STEP,
@@ -37,7 +38,12 @@ SIGNATURE = "H3DELandmarks"
 
 
 def draw_detection(
-    volume: Volume, landmarks: LandmarkSet, path: str | Path, reference: LandmarkSet | None = None, title: str = ""
+    volume: Volume,
+    landmarks: LandmarkSet,
+    path: str | Path,
+    reference: LandmarkSet | None = None,
+    title: str = "",
+    origin: str = "",
 ) -> None:
     """Draw maximum-intensity projections with all landmarks, and slices through the least certain ones.
 
@@ -47,22 +53,28 @@ def draw_detection(
         path: PNG file to write; replaced only when the new one is complete.
         reference: true positions, drawn as rings; matched by name.
         title: first line of the picture, for example the scan's name.
+        origin: last line: model, scan, time and software.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    figure = detection_figure(volume, landmarks, reference, title)
+    figure = detection_figure(volume, landmarks, reference, title, origin=origin)
     with replaced_when_complete(Path(path)) as temporary:
         figure.savefig(temporary, facecolor=BACKGROUND, format="png", metadata={"Software": SIGNATURE})
 
 
 def detection_figure(
-    volume: Volume, landmarks: LandmarkSet, reference: LandmarkSet | None, title: str, remark: str | None = None
+    volume: Volume,
+    landmarks: LandmarkSet,
+    reference: LandmarkSet | None,
+    title: str,
+    remark: str | None = None,
+    origin: str = "",
 ) -> Figure:
     """The picture of a detection as a figure.
 
     Args:
-        volume, landmarks, reference, title: as for `draw_detection`.
+        volume, landmarks, reference, title, origin: as for `draw_detection`.
         remark: second line; where given, the landmarks were not found but are shown as they are, without close-ups.
     """
     if reference is not None:
@@ -79,6 +91,7 @@ def detection_figure(
     _draw_close_ups(axes, sheet, landmarks, colors, reference)
     _draw_heading(axes, sheet, title, _summary(landmarks, reference) if remark is None else remark)
     _draw_legend(axes, sheet, landmarks, reference)
+    write(axes, sheet.width - MARGIN, 0.06, origin, 6.5, MUTED, ha="right", va="bottom")
     return figure
 
 
@@ -250,8 +263,11 @@ def _summary(landmarks: LandmarkSet, reference: LandmarkSet | None) -> str:
         errors = errors[np.isfinite(errors)]
         if errors.size:
             words.append(f"mean distance to the reference {errors.mean():.2f} mm, largest {errors.max():.2f} mm")
-    absent = [name for name, present in zip(landmarks.names, landmarks.present) if not present]
-    if absent:
-        more = f" and {len(absent) - LISTED_ABSENT} more" if len(absent) > LISTED_ABSENT else ""
-        words.append(f"not found: {', '.join(absent[:LISTED_ABSENT])}{more}")
+    groups: dict[str, list[str]] = {}
+    for name, statement, cause in zip(landmarks.names, landmarks.statements, landmarks.causes):
+        if statement is not Statement.FOUND:
+            groups.setdefault(f"{statement.value} ({cause.value})" if cause else statement.value, []).append(name)
+    for stated, names in groups.items():
+        more = f" and {len(names) - LISTED_ABSENT} more" if len(names) > LISTED_ABSENT else ""
+        words.append(f"{stated}: {', '.join(names[:LISTED_ABSENT])}{more}")
     return "; ".join(words)

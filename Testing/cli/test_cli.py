@@ -1,11 +1,13 @@
 """The command line: results, sentences and exit codes, with a real but tiny model."""
 
+import csv
 import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +17,28 @@ from tiny_model import NAMES, write_tiny_package
 
 import H3DELandmarksLib.detection.detector as detector_module
 import H3DELandmarksResearch.cli.demo as demo_command
+from H3DELandmarksLib import __version__
+from H3DELandmarksLib.cases.store import content_of
 from H3DELandmarksLib.cli.console import Console
 from H3DELandmarksLib.cli.main import main, make_parser
 from H3DELandmarksLib.cli.result_files import plan_results
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.statements import Recognition
+from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.detection.predictions import Detection
+from H3DELandmarksLib.formats.case_record import TIME_FORMAT
+from H3DELandmarksLib.formats.provenance import read_provenance
 from H3DELandmarksLib.formats.reading import build
 from H3DELandmarksLib.formats.results import DetectionResult
-from H3DELandmarksLib.io.images import write_volume
+from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_markups
 from H3DELandmarksLib.io.tables import COLUMNS, read_table_positions
+from H3DELandmarksLib.models import open_package
+from H3DELandmarksLib.models.package import package_digest
 
 ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ["good.csv", "good.mrk.json", "good.provenance.json"]
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +92,56 @@ def test_detect_writes_point_list_and_table_that_agree(tiny, scan, tmp_path, cap
     assert not (tmp_path / "out" / "good.png").exists()
 
 
+def test_every_output_says_which_model_and_which_scan_and_who_has_looked(tiny, scan, tmp_path, capsys):
+    before = datetime.now(timezone.utc).replace(microsecond=0)
+    assert detect(tiny, tmp_path / "out", scan, "--device", "cpu", "--landmarks", "Left", "Right", "--json") == 0
+    (entry,) = json.loads(capsys.readouterr().out)["scans"]
+    origin = read_provenance(Path(entry["provenance"]))
+    content, package = content_of(read_volume(scan)), open_package(tiny)
+    assert (origin.model.id, origin.model.version, origin.model.sha256) == ("tiny", "1.0.0", package_digest(package))
+    assert origin.model.confidence_within_mm == package.manifest.calibration.confidence.tolerance_mm
+    assert (origin.scan.file, origin.scan.voxels_sha256) == (scan.name, content.digest)
+    assert origin.scan.shape == content.grid.shape and origin.scan.spacing_mm == tuple(content.grid.spacing)
+    assert (origin.settings.device, origin.settings.backend, origin.settings.precision) == ("cpu", "torch", "fp32")
+    assert origin.settings.landmarks == ("Left", "Right") and origin.software == __version__
+    assert datetime.strptime(origin.time, TIME_FORMAT).replace(tzinfo=timezone.utc) >= before
+    assert [(p.name, p.state, p.by, p.cause) for p in origin.points] == [
+        ("Left", "proposed", "program", None),
+        ("Middle", "not examined", "program", "not asked for"),
+        ("Right", "proposed", "program", None),
+    ]
+    assert [(p["state"], p["cause"]) for p in entry["landmarks"]] == [
+        ("found", None),
+        ("not examined", "not asked for"),
+        ("found", None),
+    ]
+    with Path(entry["table"]).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ["Left", "Right"]
+    for row in rows:
+        assert (row["review"], row["stated_by"], row["scan"], row["time"]) == (
+            *("proposed", "program", scan.name),
+            origin.time,
+        )
+        assert (row["model"], row["model_sha256"]) == ("tiny@1.0.0", origin.model.sha256)
+        assert (row["scan_sha256"], row["device"]) == (content.digest, "cpu torch fp32")
+    said = "".join(path.read_text(encoding="utf-8") for path in (tmp_path / "out").iterdir())
+    assert str(scan.parent) not in said
+
+
+def test_of_a_scan_that_is_not_recognised_the_first_sentence_says_so(tiny, scan, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Detector, "recognition", lambda self, found: Recognition(0.01, 0.05))
+    assert detect(tiny, tmp_path / "out", scan) == 0
+    assert capsys.readouterr().out.startswith(f"{scan}: This does not look like")
+    assert read_markups(tmp_path / "out" / "good.mrk.json").unknown.all()
+    assert detect(tiny, tmp_path / "out", scan, "--json", "--show-doubtful") == 0
+    (entry,) = json.loads(capsys.readouterr().out)["scans"]
+    assert entry["summary"].startswith("This does not look like") and "3 of 3 landmarks found" in entry["summary"]
+    assert entry["recognition"] == {"recognised": False, "p_value": 0.01, "false_alarm_rate": 0.05}
+    assert read_provenance(Path(entry["provenance"])).settings.show_doubtful
+    assert read_markups(tmp_path / "out" / "good.mrk.json").present.all()
+
+
 def test_the_document_of_detect_is_of_its_format(tiny, scan, tmp_path, capsys):
     assert detect(tiny, tmp_path / "out", scan, tmp_path / "missing.nrrd", "--json") == 2
     result = build(DetectionResult, json.loads(capsys.readouterr().out))
@@ -107,11 +169,12 @@ def test_the_help_of_a_command_ends_with_an_example_that_can_be_read(command):
 
 
 def test_absent_landmarks_have_no_position_in_any_result(tiny, scan, tmp_path, capsys, monkeypatch):
-    def find(self, volume, progress=None, cancelled=None):
+    def find(self, volume, progress=None, cancelled=None, beyond=None):
         positions = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
-        return LandmarkSet(NAMES, positions, presence=[0.9, 0.1, 0.8], confidence=[0.5, 0.5, np.nan])
+        found = LandmarkSet(NAMES, positions, presence=[0.9, 0.1, 0.8], confidence=[0.5, 0.5, np.nan])
+        return Detection(found, None, found)
 
-    monkeypatch.setattr(detector_module.Detector, "detect", find)
+    monkeypatch.setattr(detector_module.Detector, "examine", find)
     assert detect(tiny, tmp_path, scan, "--json") == 0
     middle, right = json.loads(capsys.readouterr().out)["scans"][0]["landmarks"][1:]
     assert middle["state"] == "absent" and middle["position_lps_mm"] is None and middle["presence"] == 0.1
@@ -235,7 +298,7 @@ def test_bad_scan_gets_one_sentence_and_the_others_still_run(kind, tiny, scan, t
     assert len(err.splitlines()) == 1 and str(bad) in err and err.rstrip().endswith(".")
     assert report["ok"] is False and [entry["ok"] for entry in report["scans"]] == [False, True]
     assert report["scans"][0]["error"] == err.strip()
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good.csv", "good.mrk.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == RESULTS
 
 
 def single_sentence(capfd):
@@ -284,13 +347,13 @@ def test_missing_dependency(package, words, tiny, scan, tmp_path):
 
 
 def test_unexpected_error_goes_to_the_log_and_the_others_still_run(tiny, scan, tmp_path, capfd, monkeypatch):
-    original = detector_module.Detector.detect
+    original = detector_module.Detector.examine
 
-    def fail_once(self, volume, progress=None, cancelled=None):
-        monkeypatch.setattr(detector_module.Detector, "detect", original)
+    def fail_once(self, volume, **options):
+        monkeypatch.setattr(detector_module.Detector, "examine", original)
         raise RuntimeError("a detail for developers")
 
-    monkeypatch.setattr(detector_module.Detector, "detect", fail_once)
+    monkeypatch.setattr(detector_module.Detector, "examine", fail_once)
     first = make_scan(tmp_path / "scans" / "first.nrrd")
     assert detect(tiny, tmp_path / "out", first, scan) == 2
     sentence = single_sentence(capfd)
@@ -304,7 +367,7 @@ def test_stopping(tiny, scan, tmp_path, capfd, monkeypatch):
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(detector_module.Detector, "detect", stop)
+    monkeypatch.setattr(detector_module.Detector, "examine", stop)
     assert detect(tiny, tmp_path, scan) == 130
     assert single_sentence(capfd).strip() == "Stopped."
 
@@ -443,12 +506,13 @@ def test_demo_prints_the_error_against_the_truth(tiny, scan, tmp_path, capsys, m
     truth = LandmarkSet(NAMES, [[0, 0, 0], [0, 0, 3], [0, 0, 0]], presence=[1, 1, 0])
     found = truth.with_positions(np.array([[1.0, 0, 0], [0, 0, 0], [np.nan] * 3]))
     write_markups(scan.with_name("good.mrk.json"), truth)
-    monkeypatch.setattr(detector_module.Detector, "detect", lambda self, volume, **options: found)
+    result = Detection(found, None, found)
+    monkeypatch.setattr(detector_module.Detector, "examine", lambda self, volume, **options: result)
     words = ["demo", "--sample", str(scan), "--model", str(tiny), "--output", str(tmp_path / "out")]
     assert main(words) == 0
     printed = capsys.readouterr().out
     assert "mean error 2.00 mm, largest 3.00 mm" in printed and "absent, as in the truth" in printed
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good.csv", "good.mrk.json", "good.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([*RESULTS, "good.png"])
     assert main([*words, "--json"]) == 0
     assert [entry["error_mm"] for entry in json.loads(capsys.readouterr().out)["landmarks"]] == [1.0, 3.0, None]
 

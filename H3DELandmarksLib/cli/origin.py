@@ -1,0 +1,140 @@
+"""Where the points of a detection come from, and what people should know of its result first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from H3DELandmarksLib import __version__
+from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.statements import Cause, Recognition
+from H3DELandmarksLib.core.text import plain
+from H3DELandmarksLib.formats.case_record import TIME_FORMAT
+from H3DELandmarksLib.formats.manifest import NOT_STATED, Manifest
+from H3DELandmarksLib.formats.provenance import ModelOrigin, Provenance, RunSettings, ScanOrigin, proposed_points
+from H3DELandmarksLib.formats.results import LandmarkResult, RecognitionResult
+
+if TYPE_CHECKING:
+    from H3DELandmarksLib.detection import Detector
+    from H3DELandmarksLib.models import ModelPackage
+
+MOST_NAMED = 12
+
+
+def provenance_of(
+    detector: Detector,
+    volume: Volume,
+    file: str | None,
+    landmarks: LandmarkSet,
+    recognition: Recognition | None = None,
+    settings: RunSettings | None = None,
+) -> Provenance:
+    """Where the points of a detection come from.
+
+    Args:
+        detector: that found them.
+        volume: the whole scan.
+        file: its name as the user gave it, without its path.
+        landmarks: what was found, in LPS mm.
+        recognition: of the scan.
+        settings: of the run; those of the detector alone by default.
+    """
+    from H3DELandmarksLib.cases.store import content_of
+
+    content = content_of(volume)
+    return Provenance(
+        software=__version__,
+        time=datetime.now(timezone.utc).strftime(TIME_FORMAT),
+        model=model_origin(detector.package),
+        scan=ScanOrigin(
+            file=file,
+            voxels_sha256=content.digest,
+            shape=content.grid.shape,
+            spacing_mm=tuple(content.grid.spacing.tolist()),
+        ),
+        settings=settings or run_settings(detector),
+        recognition=recognition_result(recognition),
+        points=proposed_points(landmarks),
+    )
+
+
+def model_origin(package: ModelPackage) -> ModelOrigin:
+    """A model as results name it."""
+    known = package.reference
+    tolerance = package.manifest.calibration.confidence.tolerance_mm
+    return ModelOrigin(id=known.id, version=known.version, sha256=known.digest, confidence_within_mm=tolerance)
+
+
+def run_settings(detector: Detector, **chosen: object) -> RunSettings:
+    """How a detector runs; `chosen` are other entries of `RunSettings`."""
+    engine = detector.engine
+    return RunSettings(
+        device=engine.device.type,
+        backend=engine.backend,
+        precision=engine.used_precision,
+        **chosen,  # type: ignore[arg-type]
+    )
+
+
+def recognition_result(recognition: Recognition | None) -> RecognitionResult | None:
+    """Recognition as files and programs read it."""
+    if recognition is None:
+        return None
+    return RecognitionResult(recognition.recognised, recognition.p_value, recognition.false_alarm_rate)
+
+
+def landmark_results(landmarks: LandmarkSet) -> tuple[LandmarkResult, ...]:
+    """Landmarks as programs read them."""
+    return tuple(
+        LandmarkResult(
+            name=name,
+            state=statement.value,
+            cause=cause.value if cause else None,
+            position_lps_mm=tuple(landmarks.positions[k].tolist()) if landmarks.present[k] else None,
+            presence=plain(landmarks.presence[k]),
+            confidence=plain(landmarks.confidence[k]),
+            radius90_mm=plain(landmarks.radius[k]),
+        )
+        for k, (name, statement, cause) in enumerate(zip(landmarks.names, landmarks.statements, landmarks.causes))
+    )
+
+
+def describe(landmarks: LandmarkSet, manifest: Manifest, others: Sequence[str] = ()) -> str:
+    """What people should know of a result first, in a sentence without a full stop.
+
+    Args:
+        landmarks: of the result.
+        manifest: of the model.
+        others: titles of models that may fit the scan better, the best first.
+    """
+    causes = set(landmarks.causes)
+    if causes == {Cause.UNLIKE}:
+        example = f", e.g. {others[0]}" if others else ""
+        return f"This does not look like {_what_it_knows(manifest)}: choose another model{example}"
+    if causes == {Cause.TOO_COARSE}:
+        return (
+            f"Nothing was examined, because the voxels are too coarse: the model '{manifest.title}' needs voxels of at "
+            f"most {manifest.max_spacing_mm:g} mm"
+        )
+    text = f"{int(landmarks.present.sum())} of {len(landmarks)} landmarks found"
+    groups = {"absent": ~landmarks.present & ~landmarks.unknown}
+    groups |= {cause.value: np.array([c is cause for c in landmarks.causes]) for cause in Cause}
+    told = [f"{word}: {_named(landmarks.names, rows)}" for word, rows in groups.items() if rows.any()]
+    return f"{text} ({'; '.join(told)})" if told else text
+
+
+def _what_it_knows(manifest: Manifest) -> str:
+    """For example ``a micro-CT of the mouse skull``."""
+    if {manifest.modality, manifest.anatomy} & {"", NOT_STATED}:
+        return f"what the model '{manifest.title}' knows"
+    return f"a {manifest.modality} of the {manifest.anatomy}"
+
+
+def _named(names: Sequence[str], rows: np.ndarray) -> str:
+    chosen = [name for name, is_chosen in zip(names, rows) if is_chosen]
+    more = f" and {len(chosen) - MOST_NAMED} more" if len(chosen) > MOST_NAMED else ""
+    return ", ".join(chosen[:MOST_NAMED]) + more

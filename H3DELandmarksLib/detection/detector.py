@@ -131,7 +131,7 @@ class Detector:
             found: what `findings` says of the scan.
         """
         fitted = self.calibration.recognition
-        return None if fitted is None else Recognizer(fitted, self.shape, self.calibration).judge(found)
+        return None if fitted is None else Recognizer(fitted, self.calibration).judge(found)
 
     def likely_places(
         self, volume: Volume, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None

@@ -30,6 +30,7 @@ ModelId = Annotated[str, Limits(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
 Version = Annotated[str, Limits(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$", max_length=32)]
 WeightsName = Annotated[str, Limits(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors$", max_length=100)]
 PictureName = Annotated[str, Limits(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(png|jpg)$", max_length=100)]
+Point = tuple[Finite, Finite, Finite]
 Poses = Literal["scan", "cube-rotations", "found"]
 
 
@@ -215,17 +216,39 @@ class FamiliarityCalibration:
 
 
 @dataclass(frozen=True)
+class ShapeVariation:
+    """How the shape of the anatomy varies, see `detection.recognition.Variation`.
+
+    Attributes:
+        mean_mm: a point for each landmark, in the model frame.
+        modes_mm: the same for each mode.
+        noise_mm: what no mode tells.
+    """
+
+    mean_mm: tuple[Point, ...]
+    modes_mm: Annotated[tuple[tuple[Point, ...], ...], Limits(max_length=8)]
+    noise_mm: Positive
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if any(len(mode) != len(self.mean_mm) for mode in self.modes_mm):
+            raise ValueError("modes_mm: each mode needs as many points as mean_mm")
+
+
+@dataclass(frozen=True)
 class RecognitionCalibration:
     """What tells scans of the model's anatomy from others, see `detection.recognition`.
 
     Attributes:
-        weights: (5,) of a scan's features; their sum is its score.
+        shape: how the anatomy varies.
+        weights: (6,) of a scan's features; their sum is its score.
         scores: of calibration scans, whole and as users have them, ascending; each by weights that were fitted without
             its case. A scan's conformal p-value is the share of these scores, with its own, that are no higher.
         false_alarm_rate: up to this p-value a scan is refused.
     """
 
-    weights: tuple[Finite, Finite, Finite, Finite, Finite]
+    shape: ShapeVariation
+    weights: tuple[Finite, Finite, Finite, Finite, Finite, Finite]
     scores: Annotated[tuple[Finite, ...], Limits(min_length=1)]
     false_alarm_rate: Share
     __pydantic_config__ = STRICT
@@ -308,6 +331,11 @@ class Manifest(ModelDescription):
         if len(self.calibration.radius90_mm) != len(self.scheme):
             raise ValueError(
                 f"calibration.radius90_mm: {len(self.calibration.radius90_mm)} radii for {len(self.scheme)} landmarks"
+            )
+        known = self.calibration.recognition
+        if known is not None and len(known.shape.mean_mm) != len(self.scheme):
+            raise ValueError(
+                f"calibration.recognition.shape: {len(known.shape.mean_mm)} points for {len(self.scheme)} landmarks"
             )
         checksums: dict[str, str] = {}
         for entry in self.weight_files:

@@ -37,9 +37,9 @@ from H3DELandmarksLib.models.package import SHAPE_FILE
 from H3DELandmarksLib.retraining.cases import CorrectedCase
 from H3DELandmarksLib.retraining.fine_tuning import ENOUGH_TO_CALIBRATE
 from H3DELandmarksLib.training.calibration import Evidence, fit_calibration, gather_evidence, radii, truncated_case
-from H3DELandmarksLib.training.recognition import learn_recognition
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
 from H3DELandmarksLib.training.loop import half_precision
+from H3DELandmarksLib.training.recognition import learn_recognition
 
 # Errors on cases that the network learnt from are too small; this makes up for it, by guess.
 SEEN_BEFORE = 1.5
@@ -122,8 +122,9 @@ def candidate_calibration(
     """The candidate's calibration.
 
     With enough validation cases it is learnt from them as for any model. With fewer, presence, confidence and what
-    tells the anatomy from others stay those of the base, and radii are the larger of the base's and those that validation cases, or in want of them some
-    training cases with an allowance, ask for. A new model has no base, and takes what there is.
+    tells the anatomy from others stay those of the base, and radii are the larger of the base's and those that
+    validation cases, or in want of them some training cases with an allowance, ask for. A new model has no base, and
+    takes what there is.
     """
     validation = dataset.cases(VALIDATION)
     subset = VALIDATION if validation else TRAIN

@@ -76,7 +76,9 @@ def metal_case(case: Case, rng: np.random.Generator) -> Case:
     i, j, k = np.indices(array.shape, sparse=True)
     for _ in range(rng.integers(2, 5)):
         place = points[rng.integers(len(points))] + rng.normal(0, 2 * size, 3) * (np.array(array.shape) > 1)
-        away = [(axis - at) * step for axis, at, step in zip((i, j, k), volume.grid.ijk_from_lps(place), volume.spacing)]
+        away = [
+            (axis - at) * step for axis, at, step in zip((i, j, k), volume.grid.ijk_from_lps(place), volume.spacing)
+        ]
         distance = np.hypot(away[0], away[1])
         fade = np.exp(-((away[2] / size) ** 2)) * np.exp(-distance / (5 * size)) * 0.4 * (high - low)
         array += fade * np.cos(np.arctan2(away[1], away[0]) * rng.integers(5, 9) + rng.uniform(0, 6))
@@ -107,8 +109,9 @@ def coarser_case(case: Case, rng: np.random.Generator) -> Case:
 
 
 # What a scan of the anatomy may look like; each is looked at when a model learns to recognise it.
+WHOLE = "whole"
 CONDITIONS: Mapping[str, Condition] = {
-    "whole": lambda case, rng: case,
+    WHOLE: lambda case, rng: case,
     "cut": truncated_case,
     "small part": cropped_case,
     "noise": noisy_case,
@@ -192,15 +195,37 @@ def letters(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.broadcast_to(np.where(page, ink, paper)[:, :, None], array.shape).astype(array.dtype)
 
 
-# What is not the anatomy, made from a scan of it.
+def wrong_size(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Everything twice as large, the middle alone being in view, or half as large with nothing around."""
+    if rng.random() < 0.5:
+        part = array[tuple(slice((n - (n + 1) // 2) // 2, None) for n in array.shape)]
+        part = part[tuple(slice(0, (n + 1) // 2) for n in array.shape)]
+        for axis in range(3):
+            part = np.repeat(part, 2, axis)
+        return part[tuple(slice(0, n) for n in array.shape)]
+    result = np.full(array.shape, value_range(array)[0]).astype(array.dtype)
+    half = array[::2, ::2, ::2]
+    result[tuple(slice((n - m) // 2, (n - m) // 2 + m) for n, m in zip(array.shape, half.shape))] = half
+    return result
+
+
+def upside_down(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Turned by half a turn."""
+    axes = [axis for axis, size in enumerate(array.shape) if size > 1][-2:]
+    return np.flip(array, axes)
+
+
+# What is not the anatomy, or not as a model can know it, made from a scan of it; turned by half a turn, a scan is
+# strange to models for one pose only.
 DISTURBANCES: Mapping[str, Disturbance] = {
-    made.__name__: made for made in (shuffled, scrambled, inverted, noise_alone, shapes, letters)
+    made.__name__: made for made in (shuffled, scrambled, inverted, noise_alone, shapes, letters, wrong_size)
 }
+DISTURBANCES_OF_FIXED_POSES: Mapping[str, Disturbance] = {**DISTURBANCES, upside_down.__name__: upside_down}
 
 
-def disturbed_cases(case: Case, rng: np.random.Generator) -> Iterator[Case]:
+def disturbed_cases(case: Case, rng: np.random.Generator, fixed_pose: bool) -> Iterator[Case]:
     """The case disturbed in every way, one by one; no landmark is present."""
-    for name, disturb in DISTURBANCES.items():
+    for name, disturb in (DISTURBANCES_OF_FIXED_POSES if fixed_pose else DISTURBANCES).items():
         volume = Volume(disturb(case.volume.array, rng), case.volume.affine)
         nothing = np.full((len(case.landmarks), 3), np.nan)
         yield Case(f"{case.name}-{name}", volume, LandmarkSet(case.landmarks.names, nothing))

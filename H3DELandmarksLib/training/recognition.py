@@ -1,8 +1,9 @@
-"""Learning to tell scans of a model's anatomy from others: from calibration cases as users may have them, and disturbed."""
+"""Learning to tell scans of a model's anatomy from others: from calibration cases as users have them, and disturbed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,11 +11,11 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.predictions import RawPredictions
-from H3DELandmarksLib.detection.recognition import recognition_features
+from H3DELandmarksLib.detection.recognition import Variation, recognition_features
 from H3DELandmarksLib.formats.manifest import RecognitionCalibration
 from H3DELandmarksLib.training.calibration import logistic_regression
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.conditions import CONDITIONS, disturbed_cases
+from H3DELandmarksLib.training.conditions import CONDITIONS, WHOLE, disturbed_cases
 
 # A scan can be recognised by its points where at least half of those found lie within this many tolerances of the
 # truth, or this share of all landmarks is in view.
@@ -22,6 +23,26 @@ ROUGHLY_RIGHT, MOST_IN_VIEW = 2.0, 0.4
 FALSE_ALARM_RATE = 0.03
 FOLDS = 10
 PENALTY = 0.1
+# Modes of the shape; each needs so many subjects at least.
+MODES, SUBJECTS_PER_MODE = 3, 3
+ROUNDS = 30
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What networks find in a scan of the anatomy, or of something else.
+
+    Attributes:
+        subject: whose scan it is, or was made from.
+        condition: name of one of `CONDITIONS`, or any other for something else.
+        found: before calibration.
+        truth: LPS mm; None where the scan shows something else.
+    """
+
+    subject: str
+    condition: str
+    found: RawPredictions
+    truth: LandmarkSet | None
 
 
 def learn_recognition(
@@ -38,27 +59,17 @@ def learn_recognition(
     Returns:
         None where the cases are too few.
     """
-    rng = np.random.default_rng(0)
-
-    def find(case: Case) -> RawPredictions:
-        check()
-        return detector.findings(case.volume)
-
-    def features(found: RawPredictions) -> np.ndarray:
-        return recognition_features(found, detector.shape, calibration)
-
-    own, subjects, strange, sources = [], [], [], []
+    rng, seen = np.random.default_rng(0), []
+    fixed_pose = not detector.package.manifest.sees_canonical_pose
     for case in cases:
-        for change in CONDITIONS.values():
+        for condition, change in CONDITIONS.items():
+            check()
             changed = change(case, rng)
-            found = find(changed)
-            if is_telling(found, changed.landmarks, calibration):
-                own.append(features(found))
-                subjects.append(case.name)
-        for disturbed in disturbed_cases(case, rng):
-            strange.append(features(find(disturbed)))
-            sources.append(case.name)
-    return fit_recognition(np.array(own), subjects, np.array(strange), sources)
+            seen.append(Sighting(case.name, condition, detector.findings(changed.volume), changed.landmarks))
+        for disturbed in disturbed_cases(case, rng, fixed_pose):
+            check()
+            seen.append(Sighting(case.name, "", detector.findings(disturbed.volume), None))
+    return fit_recognition(seen, calibration)
 
 
 def is_telling(found: RawPredictions, truth: LandmarkSet, calibration: Calibration) -> bool:
@@ -75,47 +86,84 @@ def is_telling(found: RawPredictions, truth: LandmarkSet, calibration: Calibrati
     return bool(right[judged].mean() >= 0.5 or in_view >= MOST_IN_VIEW)
 
 
-def fit_recognition(
-    own: np.ndarray, subjects: Sequence[str], strange: np.ndarray, strange_from: Sequence[str]
-) -> RecognitionCalibration | None:
+def fit_recognition(seen: Sequence[Sighting], calibration: Calibration) -> RecognitionCalibration | None:
     """A score that is high in scans of the anatomy, and its distribution in scans that it was not fitted to.
 
-    Cross-conformal (Vovk, Ann. Math. AI 74:9, 2015): each scan is scored by weights from the scans of other subjects.
+    Cross-conformal (Vovk, Ann. Math. AI 74:9, 2015): each scan is scored by what the scans of other subjects teach.
 
     Args:
-        own: (N, 5) `recognition_features` of scans of the anatomy, as users have them.
-        subjects: (N,) whose scans they are.
-        strange: (M, 5) features of scans of something else, or of nothing.
-        strange_from: (M,) subjects whose scans these were made from.
+        seen: scans of the anatomy, of each subject a whole one, and scans of something else.
+        calibration: of presence and confidence.
 
     Returns:
-        None where there are not two subjects, or nothing strange.
+        None where scans of fewer than two subjects can be recognised, or there are none of something else.
     """
-    names = list(dict.fromkeys(subjects))
-    if len(names) < 2 or not len(strange):
+    kept = [one for one in seen if one.truth is None or is_telling(one.found, one.truth, calibration)]
+    own = [one for one in kept if one.truth is not None]
+    subjects = list(dict.fromkeys(one.subject for one in own))
+    if len(subjects) < 2 or len(own) == len(kept):
         return None
-    features, is_own = np.concatenate([own, strange]), np.arange(len(own) + len(strange)) < len(own)
-    whose = np.array([*subjects, *strange_from])
-    spread = np.where(features.std(axis=0) > 1e-6, features.std(axis=0), 1.0)
-    center = np.where(features.std(axis=0) > 1e-6, features.mean(axis=0), 0.0)
 
-    def weights(chosen: np.ndarray) -> np.ndarray:
-        """Of features as they are; both kinds of scan count alike."""
-        label = is_own[chosen]
-        share = np.clip(label.mean(), 0.01, 0.99)
-        importance = np.where(label, 0.5 / share, 0.5 / (1 - share))
-        fitted = logistic_regression((features[chosen] - center) / spread, label, PENALTY, importance)
-        scaled = fitted / spread
-        scaled[0] -= (scaled * center)[1:].sum()
-        return scaled
+    def learnt_without(left_out: Sequence[str]) -> tuple[Variation, np.ndarray]:
+        rest = [one for one in kept if one.subject not in left_out]
+        variation = learn_variation([one for one in rest if one.condition == WHOLE] or rest)
+        features = np.array([recognition_features(one.found, variation, calibration) for one in rest])
+        return variation, _score_weights(features, np.array([one.truth is not None for one in rest]))
 
-    scores = np.empty(len(own))
-    for fold in range(FOLDS):
-        left_out = np.isin(whose, names[fold::FOLDS])
-        if left_out.any():
-            scores[left_out[: len(own)]] = own[left_out[: len(own)]] @ weights(~left_out)
-    return RecognitionCalibration(
-        tuple(weights(np.ones(len(features), dtype=bool)).round(6).tolist()),
-        tuple(np.sort(scores).round(3).tolist()),
-        FALSE_ALARM_RATE,
-    )
+    scores = []
+    for fold in range(min(FOLDS, len(subjects))):
+        left_out = subjects[fold::FOLDS]
+        variation, weights = learnt_without(left_out)
+        for one in own:
+            if one.subject in left_out:
+                scores.append(float(recognition_features(one.found, variation, calibration) @ weights))
+    variation, weights = learnt_without(())
+    ordered = tuple(np.sort(scores).round(3).tolist())
+    return RecognitionCalibration(variation.to_manifest(), tuple(weights.round(6).tolist()), ordered, FALSE_ALARM_RATE)
+
+
+def _score_weights(features: np.ndarray, is_own: np.ndarray) -> np.ndarray:
+    """(F,) weights of features as they are; scans of both kinds together count alike."""
+    spread = features.std(axis=0)
+    varies = spread > 1e-6
+    center, spread = np.where(varies, features.mean(axis=0), 0.0), np.where(varies, spread, 1.0)
+    share = np.clip(is_own.mean(), 0.01, 0.99)
+    importance = np.where(is_own, 0.5 / share, 0.5 / (1 - share))
+    weights = logistic_regression((features - center) / spread, is_own, PENALTY, importance) / spread
+    weights[0] -= (weights * center)[1:].sum()
+    return weights
+
+
+def learn_variation(seen: Sequence[Sighting]) -> Variation:
+    """How true landmarks vary around their mean in the frames that were found; some may be missing in every scan.
+
+    Shapes are completed by what is known so far of the variation, which is then learnt anew, in turns.
+
+    Args:
+        seen: scans of the anatomy, others are passed over.
+    """
+    known = [one for one in seen if one.truth is not None and one.truth.present.any()]
+    shapes = np.stack([one.found.pose.to_model(one.truth.positions) for one in known])
+    there = np.isfinite(shapes).all(axis=2)
+    shapes = shapes - np.nanmean(shapes, axis=1, keepdims=True)
+    seen_once = there.any(axis=0)
+    mean = np.zeros(shapes.shape[1:])
+    mean[seen_once] = np.nanmean(shapes[:, seen_once], axis=0)
+    count = min(MODES, len({one.subject for one in known}) // SUBJECTS_PER_MODE)
+    variation = Variation(mean, np.zeros((0, *mean.shape)), float(np.nanstd(shapes - mean)) or 1.0)
+    for _ in range(ROUNDS):
+        complete = []
+        for shape, present in zip(shapes, there):
+            difference, modes = variation.fit(shape, present.astype(float))
+            fitted = variation.mean + np.tensordot(modes, variation.modes, 1)
+            complete.append(fitted + np.where(present[:, None], difference, 0.0))
+        rows = np.stack(complete).reshape(len(complete), -1)
+        mean, deviation = rows.mean(axis=0), rows - rows.mean(axis=0)
+        _, singular, directions = np.linalg.svd(deviation, full_matrices=False)
+        modes = directions[:count] * singular[:count, None] / np.sqrt(len(rows))
+        rest = deviation - deviation @ directions[:count].T @ directions[:count]
+        known_rows = np.repeat(there, 3, axis=1)
+        freedom = max(known_rows.sum() - count * len(rows), 1)
+        noise = max(np.sqrt((rest[known_rows] ** 2).sum() / freedom), 1e-3)
+        variation = Variation(mean.reshape(-1, 3), modes.reshape(count, -1, 3), float(noise))
+    return variation

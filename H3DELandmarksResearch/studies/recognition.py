@@ -35,7 +35,6 @@ from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.core.text import markdown_table, number
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.predictions import Detection, RawPredictions
-from H3DELandmarksLib.detection.recognition import recognition_features
 from H3DELandmarksLib.evaluation.metrics import radius_coverage
 from H3DELandmarksLib.evaluation.reliability import compare_statements
 from H3DELandmarksLib.formats.manifest import RecognitionCalibration
@@ -43,12 +42,11 @@ from H3DELandmarksLib.formats.versions import next_version
 from H3DELandmarksLib.models import ModelPackage, find_model, write_package
 from H3DELandmarksLib.models.card import confidence_section
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.recognition import fit_recognition, is_telling
+from H3DELandmarksLib.training.recognition import Sighting, fit_recognition
 from H3DELandmarksResearch.studies import RUNS, run_study
 from H3DELandmarksResearch.studies.foreign_volumes import NotHere
 from H3DELandmarksResearch.studies.recognition_scans import (
     CALIBRATION,
-    DISTURBED,
     TEST,
     StudyScan,
     disturbed_scans,
@@ -128,15 +126,10 @@ def fit(detector: Detector, seen: Sequence[Seen]) -> RecognitionCalibration:
     Raises:
         InputError: they are too few.
     """
-    known = [one for one in seen if one.found is not None]
-    own = [o for o in known if o.scan.part == CALIBRATION and is_telling(o.found, o.truth, detector.calibration)]
-    strange = [one for one in known if one.scan.part == DISTURBED]
-
-    def features(rows: Sequence[Seen]) -> np.ndarray:
-        return np.array([recognition_features(one.found, detector.shape, detector.calibration) for one in rows])
-
-    subjects = [[one.scan.subject for one in rows] for rows in (own, strange)]
-    fitted = fit_recognition(features(own), subjects[0], features(strange), subjects[1])
+    sightings = [
+        Sighting(one.scan.subject, one.scan.condition, one.found, one.truth) for one in seen if one.found is not None
+    ]
+    fitted = fit_recognition(sightings, detector.calibration)
     if fitted is None:
         raise InputError("There are too few calibration cases: two at least are needed.")
     return fitted
@@ -248,9 +241,9 @@ def main() -> None:
     calibration, test = (
         cases_of(options.model, part, options.real)[:most] for part, most in zip((CALIBRATION, TEST), options.cases)
     )
-    seen = list(
-        look(detector, [*own_scans(CALIBRATION, calibration), *disturbed_scans(calibration[:MAX_DISTURBED])], cache)
-    )
+    fixed_pose = not detector.package.manifest.sees_canonical_pose
+    disturbed = disturbed_scans(calibration[:MAX_DISTURBED], fixed_pose)
+    seen = list(look(detector, [*own_scans(CALIBRATION, calibration), *disturbed], cache))
     fitted = fit(detector, seen)
     detector.calibration = replace(detector.calibration, recognition=fitted)
     print(f"## {options.model}\n\n{len(fitted.scores)} calibration scans, refused up to p = {fitted.false_alarm_rate}")

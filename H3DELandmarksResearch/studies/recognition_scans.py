@@ -16,7 +16,7 @@ from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.io.images import read_volume
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.conditions import CONDITIONS, DISTURBANCES
+from H3DELandmarksLib.training.conditions import CONDITIONS, DISTURBANCES, DISTURBANCES_OF_FIXED_POSES
 from H3DELandmarksResearch.studies.foreign_volumes import foreign_volumes
 
 CALIBRATION, TEST, DISTURBED, FOREIGN = "calibration", "test", "disturbed", "foreign"
@@ -62,14 +62,15 @@ def own_scans(part: str, cases: Sequence[Case]) -> Iterator[StudyScan]:
             yield StudyScan(part, case.name, condition, partial(make, case, condition))
 
 
-def disturbed_scans(cases: Sequence[Case]) -> Iterator[StudyScan]:
-    """Each case disturbed in each way."""
+def disturbed_scans(cases: Sequence[Case], fixed_pose: bool) -> Iterator[StudyScan]:
+    """Each case disturbed in each way that is strange to a model for one pose, or for all."""
+    ways = DISTURBANCES_OF_FIXED_POSES if fixed_pose else DISTURBANCES
 
     def make(case: Case, name: str) -> tuple[Volume, None]:
-        return Volume(DISTURBANCES[name](case.volume.array, seeded(case.name, name)), case.volume.affine), None
+        return Volume(ways[name](case.volume.array, seeded(case.name, name)), case.volume.affine), None
 
     for case in cases:
-        for name in DISTURBANCES:
+        for name in ways:
             yield StudyScan(DISTURBED, case.name, name, partial(make, case, name))
 
 
@@ -125,7 +126,11 @@ def _volumes(model: str, real: Path, packages: Path) -> Iterator[Maker]:
         ways = AS_IT_IS if model == "head-neck-ct" else RESIZED
         yield f"head {name} with the contrast of an MRI", lambda name=name: like_mri(head(name), seeded(name)), ways
     for name in MICE[:5]:
-        yield f"mouse {name} with the contrast of an MRI", lambda name=name: like_mri(mouse(name), seeded(name)), RESIZED
+        yield (
+            f"mouse {name} with the contrast of an MRI",
+            lambda name=name: like_mri(mouse(name), seeded(name)),
+            RESIZED,
+        )
     for foreign in foreign_volumes(packages):
         if model not in foreign.own_for:
             yield foreign.name, foreign.load, BOTH

@@ -55,7 +55,9 @@ def test_a_scan_much_larger_than_the_anatomy_does_not_fit_where_all_poses_are_se
 
 def test_a_model_of_unknown_modality_reads_whatever_comes(tmp_path):
     assert why_unfit(toy_package(tmp_path / "any", modality=""), ScanFacts((90, 90, 90), (1, 1, 1), "MR")) == ""
-    assert why_unfit(toy_package(tmp_path / "mri", modality="MRI of heads"), ScanFacts((90,) * 3, (1, 1, 1), "MR")) == ""
+    assert (
+        why_unfit(toy_package(tmp_path / "mri", modality="MRI of heads"), ScanFacts((90,) * 3, (1, 1, 1), "MR")) == ""
+    )
 
 
 def test_models_that_fit_come_first_in_their_old_order(tmp_path, package):

@@ -13,8 +13,8 @@ from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.predictions import RawPredictions
 from H3DELandmarksLib.detection.recognition import NO_SHAPE, Recognizer, recognition_features
-from H3DELandmarksLib.formats.reading import build, to_plain
 from H3DELandmarksLib.formats.manifest import RecognitionCalibration
+from H3DELandmarksLib.formats.reading import build, to_plain
 from H3DELandmarksLib.training.recognition import fit_recognition, is_telling
 
 K = 14

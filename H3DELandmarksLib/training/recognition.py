@@ -165,5 +165,6 @@ def learn_variation(seen: Sequence[Sighting]) -> Variation:
         known_rows = np.repeat(there, 3, axis=1)
         freedom = max(known_rows.sum() - count * len(rows), 1)
         noise = max(np.sqrt((rest[known_rows] ** 2).sum() / freedom), 1e-3)
-        variation = Variation(mean.reshape(-1, 3), modes.reshape(count, -1, 3), float(noise))
+        mean = mean.reshape(-1, 3)
+        variation = Variation(mean, modes.reshape(count, *mean.shape), float(noise))
     return variation

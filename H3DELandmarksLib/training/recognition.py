@@ -20,7 +20,9 @@ from H3DELandmarksLib.training.conditions import CONDITIONS, WHOLE, disturbed_ca
 # A scan can be recognised by its points where at least half of those found lie within this many tolerances of the
 # truth, or this share of all landmarks is in view.
 ROUGHLY_RIGHT, MOST_IN_VIEW = 2.0, 0.4
-FALSE_ALARM_RATE = 0.03
+# A scan is refused up to the least of these p-values at which no more than this share of what is strange is taken for
+# the anatomy; where none is enough, up to the highest.
+FALSE_ALARM_RATES, MAX_MISSED = (0.03, 0.05, 0.08), 0.03
 FOLDS = 10
 PENALTY = 0.1
 # Modes of the shape; each needs so many subjects at least.
@@ -60,13 +62,12 @@ def learn_recognition(
         None where the cases are too few.
     """
     rng, seen = np.random.default_rng(0), []
-    fixed_pose = not detector.package.manifest.sees_canonical_pose
     for case in cases:
         for condition, change in CONDITIONS.items():
             check()
             changed = change(case, rng)
             seen.append(Sighting(case.name, condition, detector.findings(changed.volume), changed.landmarks))
-        for disturbed in disturbed_cases(case, rng, fixed_pose):
+        for disturbed in disturbed_cases(case, rng):
             check()
             seen.append(Sighting(case.name, "", detector.findings(disturbed.volume), None))
     return fit_recognition(seen, calibration)
@@ -110,16 +111,29 @@ def fit_recognition(seen: Sequence[Sighting], calibration: Calibration) -> Recog
         features = np.array([recognition_features(one.found, variation, calibration) for one in rest])
         return variation, _score_weights(features, np.array([one.truth is not None for one in rest]))
 
-    scores = []
+    scores: dict[bool, list[float]] = {True: [], False: []}
     for fold in range(min(FOLDS, len(subjects))):
         left_out = subjects[fold::FOLDS]
         variation, weights = learnt_without(left_out)
-        for one in own:
-            if one.subject in left_out:
-                scores.append(float(recognition_features(one.found, variation, calibration) @ weights))
+        for one in (one for one in kept if one.subject in left_out):
+            found = (calibration.presence(one.found.presence_logit) >= 0.5).any()
+            score = recognition_features(one.found, variation, calibration) @ weights if found else -np.inf
+            scores[one.truth is not None].append(float(score))
     variation, weights = learnt_without(())
-    ordered = tuple(np.sort(scores).round(3).tolist())
-    return RecognitionCalibration(variation.to_manifest(), tuple(weights.round(6).tolist()), ordered, FALSE_ALARM_RATE)
+    own_scores, strange_scores = (np.sort(scores[kind]).round(3) for kind in (True, False))
+    return RecognitionCalibration(
+        variation.to_manifest(),
+        tuple(weights.round(6).tolist()),
+        tuple(own_scores.tolist()),
+        _false_alarm_rate(own_scores, strange_scores),
+    )
+
+
+def _false_alarm_rate(own: np.ndarray, strange: np.ndarray) -> float:
+    """The p-value up to which scans are refused, by ascending scores of both kinds."""
+    p_values = (1 + np.searchsorted(own, strange, side="right")) / (1 + len(own))
+    enough = [rate for rate in FALSE_ALARM_RATES if (p_values > rate).sum() <= MAX_MISSED * len(strange)]
+    return min(enough, default=FALSE_ALARM_RATES[-1])
 
 
 def _score_weights(features: np.ndarray, is_own: np.ndarray) -> np.ndarray:

@@ -1,8 +1,10 @@
 """Whether a model recognises its anatomy and nothing else, and what its probabilities and radii are worth by condition.
 
     h3delandmarks convert open-kbp ../shared/data/head-neck-ct runs/data/head-neck-ct
-    h3delandmarks radiographs mouse-skull runs/data/mouse-radiographs --views 6
-    h3delandmarks radiographs mandibular-molar runs/data/molar-radiographs --views 3
+    VIEWS="--view dorsoventral --view oblique-left --view oblique-right"
+    H3DE_DATA=../shared/data h3delandmarks radiographs mouse-skull runs/data/mouse-radiographs $VIEWS --views 6
+    VIEWS="--view oblique-left --view oblique-right"
+    h3delandmarks radiographs mandibular-molar runs/data/molar-radiographs $VIEWS --views 3
     for MODEL in head-neck-ct mandibular-molar-phantom mouse-skull molar-radiograph-han mouse-radiograph-hyatt; do
         python -m H3DELandmarksResearch.studies.recognition $MODEL --real ../shared/data --write runs/recognised
     done
@@ -241,8 +243,7 @@ def main() -> None:
     calibration, test = (
         cases_of(options.model, part, options.real)[:most] for part, most in zip((CALIBRATION, TEST), options.cases)
     )
-    fixed_pose = not detector.package.manifest.sees_canonical_pose
-    disturbed = disturbed_scans(calibration[:MAX_DISTURBED], fixed_pose)
+    disturbed = disturbed_scans(calibration[:MAX_DISTURBED])
     seen = list(look(detector, [*own_scans(CALIBRATION, calibration), *disturbed], cache))
     fitted = fit(detector, seen)
     detector.calibration = replace(detector.calibration, recognition=fitted)

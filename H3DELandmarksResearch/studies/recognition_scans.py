@@ -16,7 +16,7 @@ from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.io.images import read_volume
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.conditions import CONDITIONS, DISTURBANCES, DISTURBANCES_OF_FIXED_POSES
+from H3DELandmarksLib.training.conditions import CONDITIONS, DISTURBANCES
 from H3DELandmarksResearch.studies.foreign_volumes import foreign_volumes
 
 CALIBRATION, TEST, DISTURBED, FOREIGN = "calibration", "test", "disturbed", "foreign"
@@ -62,15 +62,14 @@ def own_scans(part: str, cases: Sequence[Case]) -> Iterator[StudyScan]:
             yield StudyScan(part, case.name, condition, partial(make, case, condition))
 
 
-def disturbed_scans(cases: Sequence[Case], fixed_pose: bool) -> Iterator[StudyScan]:
-    """Each case disturbed in each way that is strange to a model for one pose, or for all."""
-    ways = DISTURBANCES_OF_FIXED_POSES if fixed_pose else DISTURBANCES
+def disturbed_scans(cases: Sequence[Case]) -> Iterator[StudyScan]:
+    """Each case disturbed in each way."""
 
     def make(case: Case, name: str) -> tuple[Volume, None]:
-        return Volume(ways[name](case.volume.array, seeded(case.name, name)), case.volume.affine), None
+        return Volume(DISTURBANCES[name](case.volume.array, seeded(case.name, name)), case.volume.affine), None
 
     for case in cases:
-        for name in ways:
+        for name in DISTURBANCES:
             yield StudyScan(DISTURBED, case.name, name, partial(make, case, name))
 
 

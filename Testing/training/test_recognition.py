@@ -16,7 +16,13 @@ from H3DELandmarksLib.detection.recognition import NO_PROPORTIONS, Recognizer, V
 from H3DELandmarksLib.formats.manifest import RecognitionCalibration
 from H3DELandmarksLib.formats.reading import build, to_plain
 from H3DELandmarksLib.training.conditions import WHOLE
-from H3DELandmarksLib.training.recognition import Sighting, fit_recognition, is_telling, learn_variation
+from H3DELandmarksLib.training.recognition import (
+    Sighting,
+    _false_alarm_rate,
+    fit_recognition,
+    is_telling,
+    learn_variation,
+)
 
 K = 14
 RNG = np.random.default_rng(0)
@@ -182,6 +188,13 @@ def test_no_scan_is_scored_by_what_its_subject_teaches():
     own = [one.found for one in seen if one.truth is not None]
     known = [recognition_features(found, variation, CALIBRATION) @ np.array(fitted.weights) for found in own]
     assert min(fitted.scores) < min(known)
+
+
+@pytest.mark.parametrize(("strongest", "rate"), [(-5.0, 0.03), (3.5, 0.05), (6.5, 0.08), (90.0, 0.08)])
+def test_the_false_alarm_rate_is_the_least_that_refuses_what_is_strange(strongest, rate):
+    own, strange = np.arange(100.0), np.array([-10.0] * 30 + [strongest] * 2)
+    assert _false_alarm_rate(own, strange) == rate
+    assert _false_alarm_rate(own, np.array([-10.0] * 39 + [strongest])) == 0.03  # one of forty may be missed
 
 
 def test_what_was_learnt_survives_the_manifest(recognizer):

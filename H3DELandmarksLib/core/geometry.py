@@ -28,8 +28,8 @@ def transform_points(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
     Returns:
         (..., 3) float64 coordinates in the frame that the matrix maps to; NaN rows stay NaN.
     """
-    points = np.asarray(points, dtype=np.float64)
-    return points @ affine[:3, :3].T + affine[:3, 3]
+    moved: np.ndarray = np.asarray(points, dtype=np.float64) @ affine[:3, :3].T + affine[:3, 3]
+    return moved
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class Grid:
     @property
     def spacing(self) -> np.ndarray:
         """(3,) distance between neighboring voxel centers along I, J, K in mm."""
-        return np.linalg.norm(self.affine[:3, :3], axis=0)
+        edges: np.ndarray = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return edges
 
     @property
     def extent(self) -> np.ndarray:
@@ -90,7 +91,8 @@ class Grid:
         index = self.ijk_from_lps(points)
         limit = margin / self.spacing
         with np.errstate(invalid="ignore"):
-            return ((index >= -0.5 + limit) & (index <= np.asarray(self.shape) - 0.5 - limit)).all(axis=-1)
+            inside = (index >= -0.5 + limit) & (index <= np.asarray(self.shape) - 0.5 - limit)
+        return np.asarray(inside.all(axis=-1))
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,8 @@ def _closest_axes(directions: np.ndarray) -> tuple[tuple[int, int, int], np.ndar
     cosines = directions / np.linalg.norm(directions, axis=0)
     _, axes = linear_sum_assignment(-np.abs(cosines))
     signs = np.sign(cosines[np.arange(3), axes])
-    return tuple(int(a) for a in axes), signs
+    for_left, for_posterior, for_superior = (int(axis) for axis in axes)
+    return (for_left, for_posterior, for_superior), signs
 
 
 def crop_grid(center: np.ndarray, axes: np.ndarray, spacing: float | np.ndarray, shape: tuple[int, int, int]) -> Grid:
@@ -167,8 +170,9 @@ def crop_grid(center: np.ndarray, axes: np.ndarray, spacing: float | np.ndarray,
 def orthonormal_axes(grid: Grid) -> np.ndarray:
     """(3, 3) rotation whose columns are closest to the directions of I, J and K in LPS; a mirrored I is turned back."""
     u, _, vt = np.linalg.svd(grid.affine[:3, :3] / grid.spacing)
-    axes = u @ vt
-    return axes * (np.sign(np.linalg.det(axes)), 1, 1)
+    axes: np.ndarray = u @ vt
+    axes[:, 0] *= np.sign(np.linalg.det(axes))
+    return axes
 
 
 def field_of_view_grid(grid: Grid, spacing: float, axes: np.ndarray | None = None) -> Grid:

@@ -18,11 +18,13 @@ class Pose:
 
     def to_lps(self, points: np.ndarray) -> np.ndarray:
         """Map (..., 3) model-frame points to LPS mm."""
-        return np.asarray(points) @ self.rotation.T + self.translation
+        lps: np.ndarray = np.asarray(points) @ self.rotation.T + self.translation
+        return lps
 
     def to_model(self, points: np.ndarray) -> np.ndarray:
         """Map (..., 3) LPS mm points to the model frame."""
-        return (np.asarray(points) - self.translation) @ self.rotation
+        model: np.ndarray = (np.asarray(points) - self.translation) @ self.rotation
+        return model
 
 
 def rigid_fit(source: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None) -> Pose:
@@ -105,16 +107,21 @@ def learn_shape_model(subjects: np.ndarray, scheme: LandmarkScheme, own_frame: b
     """
     subjects = subjects[np.isfinite(subjects).any(axis=(1, 2))]
     centered = subjects - np.nanmean(subjects, axis=1, keepdims=True)
-    mean = centered[np.argmax(np.isfinite(subjects).all(axis=2).sum(axis=1))] if own_frame else None
-    aligned = centered
-    for _ in range(10 if own_frame else 0):
-        aligned = np.stack([_aligned(points, mean) for points in centered])
-        mean = np.nanmean(aligned, axis=0)
-    aligned = aligned @ _anatomical_axes(mean, scheme) if own_frame else _centered_on_common_points(aligned)
+    aligned = _in_anatomical_axes(centered, scheme) if own_frame else _centered_on_common_points(centered)
     mean = np.nanmean(aligned, axis=0)
     center = mean.mean(axis=0)
     tolerance = np.sqrt(np.nanmean(((aligned - mean) ** 2).sum(axis=2), axis=0))
     return ShapeModel(mean - center, tolerance)
+
+
+def _in_anatomical_axes(subjects: np.ndarray, scheme: LandmarkScheme) -> np.ndarray:
+    """Remove rotations between centered subjects, (N, K, 3), starting from the one that misses the fewest points."""
+    mean = subjects[np.argmax(np.isfinite(subjects).all(axis=2).sum(axis=1))]
+    for _ in range(10):
+        aligned = np.stack([_aligned(points, mean) for points in subjects])
+        mean = np.nanmean(aligned, axis=0)
+    turned: np.ndarray = aligned @ _anatomical_axes(mean, scheme)
+    return turned
 
 
 def _centered_on_common_points(subjects: np.ndarray) -> np.ndarray:
@@ -155,4 +162,5 @@ def cube_rotations() -> np.ndarray:
     """(24, 3, 3) the rotations that map the coordinate axes onto themselves."""
     from scipy.spatial.transform import Rotation
 
-    return Rotation.create_group("O").as_matrix()
+    rotations: np.ndarray = Rotation.create_group("O").as_matrix()
+    return rotations

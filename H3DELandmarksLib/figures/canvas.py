@@ -38,11 +38,11 @@ def new_figure(width: float, height: float, background: str = PAPER) -> Figure:
     return figure
 
 
-def as_png(figure: Figure) -> bytes:
+def as_png(figure: Figure, colors: int = COLORS) -> bytes:
     """A PNG of few colors, for drawings."""
     from PIL import Image
 
-    picture = _picture(figure).quantize(COLORS, dither=Image.Dither.NONE)
+    picture = _picture(figure).quantize(colors, dither=Image.Dither.NONE)
     return _saved(picture, format="PNG", optimize=True)
 
 

@@ -6,7 +6,7 @@ H3DE-Net (arXiv 2502.14221) calls the three-dimensional form volumetric bi-level
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
 import torch
@@ -96,8 +96,10 @@ class BiLevelRoutingAttention(nn.Module):
 
     def _attend_all(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention of all tokens to all tokens, each (batch, *grid, dim)."""
-        heads = (t.flatten(1, -2).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))
-        out = F.scaled_dot_product_attention(*heads, scale=self.scale)
+        q_heads, k_heads, v_heads = (
+            t.flatten(1, -2).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v)
+        )
+        out = F.scaled_dot_product_attention(q_heads, k_heads, v_heads, scale=self.scale)
         return out.transpose(1, 2).reshape(q.shape)
 
     def _attend_routed(self, q: Tensor, k: Tensor, v: Tensor, region: list[int], counts: list[int]) -> Tensor:
@@ -130,13 +132,14 @@ class BiLevelRoutingAttention(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Routes of partitioned queries, and partitioned keys and values, averaged if asked for, with what is valid."""
         grid = k.shape[1:-1]
-        if not self._pools(region):
+        if self.key_side is None or not self._pools(region):
             k, v = self._partition(k, region, counts), self._partition(v, region, counts)
             return self._route(_region_means(q, valid), _region_means(k, valid)), k, v, valid
         region_k = pool_regions(k.detach(), region, counts, 1).flatten(1, -2)
-        sides = [self.key_side] * len(grid)
-        k, v = (self._partition(pool_regions(t, region, counts, self.key_side), sides, counts) for t in (k, v))
-        key_valid = None if valid is None else valid_tokens(grid, region, counts, q.device, self.key_side)
+        side = self.key_side
+        sides = [side] * len(grid)
+        k, v = (self._partition(pool_regions(t, region, counts, side), sides, counts) for t in (k, v))
+        key_valid = None if valid is None else valid_tokens(grid, region, counts, q.device, side)
         return self._route(_region_means(q, valid), region_k), k, v, key_valid
 
     def _route(self, region_q: Tensor, region_k: Tensor) -> Tensor:
@@ -195,7 +198,7 @@ def pool_regions(x: Tensor, region: Sequence[int], counts: Sequence[int], side: 
     (batch, *grid, dim) to (batch, *(side * counts), dim); 0 where an average has no token of the grid.
     """
     grid, padded = x.shape[1:-1], [count * width for count, width in zip(counts, region)]
-    pool = {2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}[len(grid)]
+    pool: Callable[..., Tensor] = F.adaptive_avg_pool2d if len(grid) == 2 else F.adaptive_avg_pool3d
     # Adaptive bins of the whole grid are those of each region, because regions are equally wide.
     size = [count * side for count in counts]
     pooled = pool(_extend(x, padded).movedim(-1, 1), size).movedim(1, -1)

@@ -83,10 +83,10 @@ def _pointwise_taps(x: Tensor, weight: Tensor, plane: Sequence[int]) -> Iterator
 
 def _sum_of_products(matrices: Tensor, taps: Iterator[Tensor], batch: int) -> Tensor:
     """Sum over taps of a matrix (m, n) times the tap's (batch, n, columns)."""
-    out = None
-    for matrix, tap in zip(matrices, taps):
-        matrix = matrix.expand(batch, -1, -1)
-        out = torch.bmm(matrix, tap) if out is None else out.baddbmm_(matrix, tap)
+    pairs = ((matrix.expand(batch, -1, -1), tap) for matrix, tap in zip(matrices, taps))
+    out = torch.bmm(*next(pairs))
+    for matrix, tap in pairs:
+        out.baddbmm_(matrix, tap)
     return out
 
 
@@ -105,7 +105,8 @@ class SuperResolution(nn.Module):
     def forward(self, x: Tensor, size: torch.Size) -> Tensor:
         """(batch, channels, X, Y, Z) to (batch, channels, *size), where size is 2X, 2Y, 2Z or one less on an axis."""
         shuffled = pixel_shuffle_3d(F.relu(self.norm(self.conv(x))))
-        return shuffled[(..., *(slice(length) for length in size))]
+        rows, columns, slices = size
+        return shuffled[..., :rows, :columns, :slices]
 
 
 def pixel_shuffle_3d(x: Tensor) -> Tensor:
@@ -134,6 +135,7 @@ class DecoderBlock(nn.Module):
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """(batch, in_channels, *coarse grid) and (batch, skip_channels, *grid) to (batch, out_channels, *grid)."""
         first, *rest = self.convolutions
+        assert isinstance(first, Conv3d)
         if x.device.type != "cpu" or self.upsample is not resize_linear or is_exporting():
             out = first(torch.cat([self.upsample(x, skip.shape[2:]), skip], dim=1))
         else:

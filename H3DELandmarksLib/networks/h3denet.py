@@ -108,7 +108,7 @@ class H3DENet(nn.Module):
         self._build_fine_levels()
         self._build_heads()
         # Weights in this layout spare every forward pass a copy of them.
-        self.to(memory_format=torch.channels_last_3d)
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def _build_fine_levels(self) -> None:
         """Add decoder blocks above stride 4, with a convolution of the image as skip; none where no head reads them."""
@@ -135,7 +135,7 @@ class H3DENet(nn.Module):
         quarter = config.decoder_dims[-1]
         if config.head == "heatmap":
             features = config.fine_dims[2 - config.output_stride]
-            self.head = PointwiseConv3d(features, config.landmarks)
+            self.head: nn.Module = PointwiseConv3d(features, config.landmarks)
         else:
             features = 3 * quarter if config.feature_fusion else quarter
             self.head = AnchorHead(features, config.landmarks, config.anchors)
@@ -178,6 +178,7 @@ class H3DENet(nn.Module):
         """Heat maps of one sample from its features at stride 4, without keeping finer features whole."""
         features: Features = Whole(quarter)
         for block, skip, view in zip(self.fine_decoder, self.image_skips, self._views(image)):
+            assert isinstance(block, DecoderBlock)
             if pays(block, skip, view):
                 features = decode(block, features, skip, view)
             else:
@@ -189,9 +190,10 @@ class H3DENet(nn.Module):
         if not self.image_skips:
             return []
         # Odd sizes round up as in the strided convolutions. As published, zeros beyond the border count.
-        pooling = {"kernel_size": 3, "padding": 1}
+        precise = image.to(torch.promote_types(image.dtype, torch.float32))
         if self.config.plain_image_skips:
-            pooling = {"kernel_size": 2, "ceil_mode": True}
-        pooled = F.avg_pool3d(image.to(torch.promote_types(image.dtype, torch.float32)), stride=2, **pooling)
+            pooled = F.avg_pool3d(precise, kernel_size=2, stride=2, ceil_mode=True)
+        else:
+            pooled = F.avg_pool3d(precise, kernel_size=3, stride=2, padding=1)
         half = pooled.to(image.dtype, memory_format=torch.channels_last_3d)
         return [half, image][: len(self.image_skips)]

@@ -79,6 +79,7 @@ class MapHead(nn.Sequential):
     def __init__(self, in_channels: int, hidden: int, landmarks: int) -> None:
         """Create the layers; all maps start near zero."""
         last = nn.Conv2d(hidden, landmarks, 1)
+        assert last.bias is not None
         nn.init.normal_(last.weight, std=MAP_INIT_STD)
         nn.init.zeros_(last.bias)
         super().__init__(nn.Conv2d(in_channels, hidden, 3, padding=1), nn.ReLU(inplace=True), last)
@@ -88,6 +89,7 @@ class MapHead(nn.Sequential):
         if is_exporting():
             return super().forward(x)
         first, relu, last = self
+        assert isinstance(last, nn.Conv2d)
         hidden = relu(first(x.contiguous(memory_format=torch.channels_last)))
         # PyTorch leaves 1x1 convolutions on one thread to a kernel that copies; this product doesn't.
         maps = F.linear(hidden.permute(0, 2, 3, 1), last.weight.flatten(1), last.bias)

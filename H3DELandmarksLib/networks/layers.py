@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight, conv3d_weight
 
 # PyTorch leaves a single sample to its slow native convolution where channels * X * Y isn't above this number.
 NATIVE_CONVOLUTION_LIMIT = 20480
@@ -58,6 +59,7 @@ class Perceptron(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """Transform (..., dim) to the same shape."""
         first, _, second = self
+        assert isinstance(first, nn.Linear)
         if torch.is_grad_enabled() or is_exporting():
             return super().forward(x)
         tokens = x.reshape(-1, x.shape[-1])
@@ -96,7 +98,7 @@ class _DepthwiseFunction(torch.autograd.Function):
         # Under autocast the three come in different precisions.
         gradient, values = gradient.to(weight.dtype), x.to(weight.dtype)
         axes = tuple(range(2, x.ndim))
-        weight_gradient = torch.nn.grad.conv3d_weight if x.ndim == 5 else torch.nn.grad.conv2d_weight
+        weight_gradient = conv3d_weight if x.ndim == 5 else conv2d_weight
         return (
             _depthwise(gradient, weight.flip(axes), None).to(x.dtype),
             weight_gradient(values, weight.shape, gradient, padding=weight.shape[2] // 2, groups=len(weight)),
@@ -120,6 +122,7 @@ class PointwiseConv3d(nn.Conv3d):
         """(batch, in_channels, X, Y, Z) to (batch, out_channels, X, Y, Z), each output channel contiguous in memory."""
         voxels = with_dense_gradient(x).flatten(2)
         weight = self.weight.flatten(1).expand(len(x), -1, -1)
+        assert self.bias is not None
         return torch.baddbmm(self.bias[:, None], weight, voxels).unflatten(2, x.shape[2:])
 
 

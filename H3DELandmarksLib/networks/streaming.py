@@ -21,7 +21,7 @@ from H3DELandmarksLib.networks.decoder import (
     convolve_upsampled_rows,
     tap_matrices,
 )
-from H3DELandmarksLib.networks.layers import NATIVE_CONVOLUTION_LIMIT, Conv3d
+from H3DELandmarksLib.networks.layers import NATIVE_CONVOLUTION_LIMIT, Conv3d, InstanceNorm
 
 # About what a slab takes. On a CPU it should fit its cache, and what the C library recycles without new pages.
 SLAB_BYTES = {"cpu": 8 * 2**20}
@@ -111,13 +111,13 @@ class Upsampled:
 def decode(block: DecoderBlock, coarse: Features, layer: nn.Module, image: Tensor) -> Activated:
     """What ``block`` makes of one sample's coarse features and of what ``layer`` makes of its image."""
     joined = _join(block, coarse, _image_skip(layer, image))
-    second, norm = block.convolutions[3:5]
+    second, norm = _convolution(block.convolutions, 3)
     return _measure(lambda *rows: joined.convolved(second.weight, *rows), joined, norm.eps)
 
 
 def _join(block: DecoderBlock, coarse: Features, skip: Features) -> Activated:
     """The first convolution of ``block``, which takes the upsampled and the skip's features."""
-    conv, norm = block.convolutions[:2]
+    conv, norm = _convolution(block.convolutions, 0)
     # A convolution of concatenated features is the sum of a convolution of each.
     for_coarse, for_skip = conv.weight.split([coarse.shape[1], skip.shape[1]], dim=1)
     upsampled = Upsampled(coarse, skip.shape[2:])
@@ -130,9 +130,17 @@ def _image_skip(layer: nn.Module, image: Tensor) -> Features:
     """What a convolution, alone or with normalization and activation, makes of one sample's image."""
     if isinstance(layer, Conv3d):
         return Convolved(layer, image)
-    conv, norm, _ = layer
+    conv, norm = _convolution(layer, 0)
     convolved = Convolved(conv, image)
     return _measure(convolved.rows, convolved, norm.eps)
+
+
+def _convolution(layers: nn.Module, first: int) -> tuple[Conv3d, InstanceNorm]:
+    """The convolution at a place of a sequence, and the normalization that follows it."""
+    assert isinstance(layers, nn.Sequential)
+    conv, norm = layers[first], layers[first + 1]
+    assert isinstance(conv, Conv3d) and isinstance(norm, InstanceNorm)
+    return conv, norm
 
 
 def gather(features: Features, function: Callable[[Tensor], Tensor] | None = None) -> Tensor:
@@ -140,10 +148,10 @@ def gather(features: Features, function: Callable[[Tensor], Tensor] | None = Non
     if isinstance(features, Whole):
         return features.features if function is None else function(features.features)
     function = function or (lambda x: x)
-    out = None
+    out = torch.empty(0)
     for first, last in slabs(features):
         part = function(features.rows(first, last))
-        if out is None:
+        if first == 0:
             out = part.new_empty(1, part.shape[1], *features.shape[2:])
         out[:, :, first:last] = part
     return out
@@ -151,7 +159,7 @@ def gather(features: Features, function: Callable[[Tensor], Tensor] | None = Non
 
 def pays(block: DecoderBlock, layer: nn.Module, image: Tensor) -> bool:
     """Whether ``decode`` is possible and spares memory: not for learnt upsampling, nor for small grids."""
-    conv = layer if isinstance(layer, Conv3d) else layer[0]
+    conv = layer if isinstance(layer, Conv3d) else _convolution(layer, 0)[0]
     return not isinstance(block.upsample, SuperResolution) and len(slabs(Convolved(conv, image))) > 1
 
 
@@ -167,10 +175,10 @@ def slabs(features: Features) -> list[tuple[int, int]]:
 
 def _measure(compute: Callable[[int, int], Tensor], like: Features, eps: float) -> Activated:
     """Compute all rows slab by slab on the grid of ``like``, and the statistics that normalize them."""
-    moments, raw = _Moments(), None
+    moments, raw = _Moments(), torch.empty(0)
     for first, last in slabs(like):
         slab = compute(first, last)
-        if raw is None:
+        if first == 0:
             shape = (1, slab.shape[1], *like.shape[2:])
             raw = torch.empty(shape, dtype=slab.dtype, device=slab.device, memory_format=torch.channels_last_3d)
         raw[:, :, first:last] = slab
@@ -183,7 +191,8 @@ class _Moments:
     """Mean and sum of squared deviations of each channel, merged slab by slab (Chan, Golub and LeVeque 1979)."""
 
     def __init__(self) -> None:
-        self.count, self.mean, self.squares = 0, 0.0, 0.0
+        self.count = 0
+        self.mean = self.squares = torch.zeros((), dtype=torch.float64)
 
     def add(self, slab: Tensor) -> None:
         """Count the voxels of (1, channels, X, Y, Z)."""

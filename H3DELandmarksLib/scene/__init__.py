@@ -24,6 +24,7 @@ from H3DELandmarksLib.scene.point_list import (
 )
 from H3DELandmarksLib.scene.proposal import HardeningWatch, proposed_landmarks
 from H3DELandmarksLib.scene.review import Review, ReviewedLandmark, ReviewState
+from H3DELandmarksLib.scene.review_display import ReviewDisplay, review_field_of_view
 from H3DELandmarksLib.scene.review_history import ReviewHistory
 from H3DELandmarksLib.scene.views import (
     begin_placing,
@@ -50,6 +51,7 @@ __all__ = [
     "PointComparison",
     "HardeningWatch",
     "Review",
+    "ReviewDisplay",
     "ReviewHistory",
     "ReviewState",
     "ReviewedCase",
@@ -76,6 +78,7 @@ __all__ = [
     "region_from_node",
     "remember_case",
     "remove_curves",
+    "review_field_of_view",
     "reviewed_case",
     "scan_facts",
     "show_case",

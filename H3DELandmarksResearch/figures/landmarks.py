@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.figures.canvas import FAINT, INK, PAPER, SECOND, STRONG, as_png, new_figure
 from H3DELandmarksLib.figures.layout import round_length, shown_name, spread
+from H3DELandmarksResearch.figures.anatomy import shaded_surface
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 MIDLINE, LEFT, RIGHT, BODY = INK, STRONG, SECOND, "#eef1f4"
 PANEL, LABELS, LETTER, HEADING, FOOT, STEP = 3.1, 0.62, 0.066, 0.5, 0.5, 0.135
 LARGEST_ARROW = 0.16
+SURFACE = 0.25  # of the brightest bone
+SHADES, ANATOMY_COLORS = 24, 128
 # More names than this beside one view can't be followed to their points.
 MOST_NAMES = 28
 
@@ -32,6 +36,7 @@ class Side:
         axes: the shape's axes that run to the right and up.
         flips: -1 where an axis runs the other way.
         letters: what lies at the left, right, top and bottom edge; empty where nobody knows.
+        toward: (3,) axis direction of the shape's frame from the anatomy to the eye.
         named: which points are named: "all", "upper" or "lower" along the third axis, or all but the "right" ones.
     """
 
@@ -39,21 +44,22 @@ class Side:
     axes: tuple[int, int]
     flips: tuple[int, int]
     letters: tuple[str, str, str, str]
+    toward: tuple[int, int, int]
     named: str = "all"
 
 
 # The patient's axes are left, posterior, superior; an anatomy's own are left, then the longest extent across.
 PATIENT = (
-    Side("from below", (0, 1), (1, -1), ("R", "L", "A", "P")),
-    Side("from in front", (0, 2), (1, 1), ("R", "L", "S", "I")),
-    Side("from the left", (1, 2), (1, 1), ("A", "P", "S", "I")),
+    Side("from below", (0, 1), (1, -1), ("R", "L", "A", "P"), (0, 0, -1)),
+    Side("from in front", (0, 2), (1, 1), ("R", "L", "S", "I"), (0, -1, 0)),
+    Side("from the left", (1, 2), (1, 1), ("A", "P", "S", "I"), (1, 0, 0)),
 )
 OWN = (
-    Side("upper points", (0, 1), (1, 1), ("R", "L", "", ""), "upper"),
-    Side("lower points, seen from the same side", (0, 1), (1, 1), ("R", "L", "", ""), "lower"),
-    Side("left and midline points from the left", (1, 2), (1, 1), ("", "", "", ""), "not right"),
+    Side("from above", (0, 1), (1, 1), ("R", "L", "", ""), (0, 0, 1), "upper"),
+    Side("from below", (0, 1), (-1, 1), ("L", "R", "", ""), (0, 0, -1), "lower"),
+    Side("left and midline points from the left", (1, 2), (1, 1), ("", "", "", ""), (1, 0, 0), "not right"),
 )
-FLAT = (Side("as the picture lies, mean of all", (0, 1), (1, -1), ("", "", "", "")),)
+FLAT = (Side("as the picture lies, mean of all", (0, 1), (1, -1), ("", "", "", ""), (0, 0, 1)),)
 
 
 def draw_schematic(
@@ -62,6 +68,7 @@ def draw_schematic(
     pairs: Sequence[tuple[str, str]],
     own_frame: bool,
     errors: np.ndarray | None = None,
+    anatomy: Volume | None = None,
 ) -> bytes:
     """The mean shape from three sides, pairs joined, every point named; a PNG file's bytes.
 
@@ -72,6 +79,7 @@ def draw_schematic(
         own_frame: whether the frame is the anatomy's own; else it is the patient's.
         errors: (K, 3) mm from the right place to the found one in the same frame, NaN where there is none: drawn as
             arrows, enlarged where they are small.
+        anatomy: `mean_anatomy` in the same frame, drawn as a lit surface behind the points; None draws their outline.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -79,8 +87,10 @@ def draw_schematic(
     sides = FLAT if not points[:, 2].any() else OWN if own_frame else PATIENT
     colors = _colors(names, pairs)
     named = [_named(side, points, colors) for side in sides]
+    middle = (points.min(axis=0) + points.max(axis=0)) / 2
     scale = 0.94 * PANEL / max(np.ptp(points, axis=0).max(), 1e-6)
-    tallest = scale * max(np.ptp(points[:, side.axes[1]]) for side in sides)
+    extent = np.ptp(points, axis=0) if anatomy is None else anatomy.grid.extent
+    tallest = scale * max(extent[side.axes[1]] for side in sides)
     high = max(tallest + 0.3, STEP * max((len(group) + 1) // 2 for group in named))
     room = max(LABELS, 0.2 + LETTER * max(len(shown_name(str(name))) for name in names))
     width, height = len(sides) * (PANEL + 2 * room), high + HEADING + FOOT
@@ -90,8 +100,12 @@ def draw_schematic(
     enlarged = 1.0 if errors is None else _enlargement(errors, points)
     for number, (side, group) in enumerate(zip(sides, named)):
         center = np.array([(number + 0.5) * (PANEL + 2 * room), FOOT + high / 2])
-        where = center + _placed(side, points - (points.min(axis=0) + points.max(axis=0)) / 2, scale)
-        _draw_body(axes, where, names, pairs)
+        where = center + _placed(side, points - middle, scale)
+        if anatomy is None or errors is not None:
+            _draw_outline(axes, where)
+        else:
+            _draw_anatomy(axes, side, anatomy, center - _placed(side, middle[np.newaxis], scale)[0], scale)
+        _draw_pairs(axes, where, names, pairs)
         if errors is not None:
             _draw_arrows(axes, where, where + _placed(side, enlarged * errors, scale), colors, group)
         _draw_dots(axes, where, colors, group, errors is None)
@@ -100,14 +114,15 @@ def draw_schematic(
     length = round_length(0.25 * PANEL / scale)
     axes.plot([0.3, 0.3 + length * scale], [0.3, 0.3], color=INK, linewidth=2, solid_capstyle="butt")
     axes.text(0.3, 0.24, f"{length:g} mm", fontsize=7.5, color=INK, va="top")
-    said = "blue: left, orange: right, black: midline or unpaired; thin lines join pairs; gray: outline of all points"
+    said = "blue: left, orange: right, black: midline or unpaired; thin lines join pairs"
+    said += "; gray: outline of all points" if anatomy is None else "; gray: mean anatomy"
     if errors is not None:
         said = "arrows: from the right place to the found one"
         said += f", {enlarged:g} times as long as they are" if enlarged > 1 else ", in true length"
     start = 0.3 + length * scale + 0.25
     said = fill(said, int((width - start) / LETTER))
     axes.text(start, 0.3, said, fontsize=7.5, color=INK, va="center", linespacing=1.3)
-    return as_png(figure)
+    return as_png(figure) if anatomy is None else as_png(figure, ANATOMY_COLORS)
 
 
 def _named(side: Side, points: np.ndarray, colors: Sequence[str]) -> np.ndarray:
@@ -134,12 +149,36 @@ def _enlargement(errors: np.ndarray, points: np.ndarray) -> float:
     return max(1.0, round_length(LARGEST_ARROW * np.ptp(points, axis=0).max() / largest))
 
 
-def _draw_body(axes: Axes, where: np.ndarray, names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> None:
-    """The outline of all points, and lines that join pairs."""
+def _draw_outline(axes: Axes, where: np.ndarray) -> None:
+    """The convex outline of all points."""
     from scipy.spatial import ConvexHull, QhullError
 
     with suppress(QhullError, ValueError):  # too few points, or all on a line
         axes.fill(*where[ConvexHull(where).vertices].T, color=BODY, zorder=0)
+
+
+def _draw_anatomy(axes: Axes, side: Side, anatomy: Volume, origin: np.ndarray, scale: float) -> None:
+    """The surface of an anatomy; `origin` is where the zero of its frame lies on the sheet."""
+    right, up = side.axes
+    image = np.round(shaded_surface(anatomy, SURFACE, np.array(side.toward)) * SHADES) / SHADES  # small files
+    image = image if right < up else image.T
+    corners = anatomy.grid.lps_from_ijk(np.array([np.full(3, -0.5), np.array(anatomy.array.shape) - 0.5]))
+    (left, bottom), (end, top) = origin + _placed(side, corners, scale)
+    axes.imshow(
+        image.T,
+        extent=(left, end, bottom, top),
+        origin="lower",
+        aspect="auto",
+        cmap="gray",
+        interpolation="nearest",
+        vmin=-0.35,
+        vmax=1,
+        zorder=0,
+    )
+
+
+def _draw_pairs(axes: Axes, where: np.ndarray, names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> None:
+    """Lines that join pairs."""
     index = {name: k for k, name in enumerate(names)}
     for left, right in pairs:
         axes.plot(*where[[index[left], index[right]]].T, color="#cfd6dd", linewidth=0.8, zorder=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from H3DELandmarksLib.evaluation.metrics import case_means
 from H3DELandmarksLib.formats.manifest import Manifest
 from H3DELandmarksLib.models.card import CardPicture
 from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksResearch.figures.anatomy import MAX_CASES, mean_anatomy
 from H3DELandmarksResearch.figures.card_plots import draw_errors, draw_reliability
 from H3DELandmarksResearch.figures.definitions import draw_every_landmark, draw_failure, draw_overview
 from H3DELandmarksResearch.figures.landmarks import draw_schematic
@@ -82,15 +84,15 @@ def _definitions_on_scan(manifest: Manifest, measured: ModelEvaluation, test: Se
 
 
 def _definitions_by_shape(manifest: Manifest, measured: ModelEvaluation, test: Sequence[Case]) -> Iterator[CardPicture]:
-    scheme = manifest.scheme
-    names = scheme.names
-    picture = draw_schematic(names, measured.shape.mean, scheme.pairs, manifest.sees_canonical_pose)
-    yield CardPicture(
-        "definitions",
-        "landmarks.png",
-        "Mean positions of the points in the training cases; the scans themselves are not ours to show.",
-        picture,
+    anatomy, caption = None, "Mean positions of the points in the training cases"
+    with suppress(ValueError):  # too few points to place any case
+        if not manifest.is_2d:
+            anatomy = mean_anatomy(test, measured.shape, manifest.sees_canonical_pose)
+            caption += f" on the mean anatomy of {min(len(test), MAX_CASES)} scans"
+    picture = draw_schematic(
+        manifest.scheme.names, measured.shape.mean, manifest.scheme.pairs, manifest.sees_canonical_pose, anatomy=anatomy
     )
+    yield CardPicture("definitions", "landmarks.png", f"{caption}; the scans themselves are not ours to show.", picture)
 
 
 def _reliability(measured: ModelEvaluation) -> CardPicture:

@@ -1,0 +1,169 @@
+"""What a review shows in the views, and that it leaves no trace."""
+
+import numpy as np
+import pytest
+import slicer
+import vtk
+from hypothesis import given
+from hypothesis import strategies as st
+from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_volume
+
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.scene import Review, ReviewDisplay, create_point_list, review_field_of_view
+from H3DELandmarksLib.scene.review_display import DRAWING, MARKS, names_in_view
+from H3DELandmarksLib.scene.windows import hide_surface, show_surface, show_window, surface_level, window_for
+
+NAMES = ("A", "B", "C", "D", "E", "F")
+POSITIONS = np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 0], [3, 0, 0], [40, 0, 0], [50, 0, 0]])
+
+
+def point_list(scene, name="points"):
+    return create_point_list(scene, LandmarkSet(NAMES, POSITIONS, presence=np.ones(6)), name)
+
+
+def views(scene):
+    found = []
+    for name in ("Red", "Green"):
+        node = slicer.vtkMRMLSliceNode()
+        node.SetLayoutName(name)
+        node = scene.AddNode(node)
+        node.SetFieldOfView(300, 200, 1)
+        found.append(node)
+    return found
+
+
+def drawing(node):
+    return [getattr(node.GetDisplayNode(), f"Get{name}")() for name in DRAWING]
+
+
+def helpers(scene):
+    kind = "vtkMRMLMarkupsFiducialNode"
+    nodes = [scene.GetNthNodeByClass(k, kind) for k in range(scene.GetNumberOfNodesByClass(kind))]
+    return [node for node in nodes if node.GetHideFromEditors()]
+
+
+def marked(scene):
+    """{label: glyph type} of all named marks, and how many marks there are."""
+    names, count = {}, 0
+    for node in helpers(scene):
+        count += node.GetNumberOfControlPoints()
+        for k in range(node.GetNumberOfControlPoints()):
+            if node.GetNthControlPointLabel(k):
+                names[node.GetNthControlPointLabel(k)] = node.GetDisplayNode().GetGlyphTypeAsString()
+    return names, count
+
+
+@given(
+    st.lists(st.floats(0.1, 20) | st.just(float("nan")), max_size=20),
+    st.tuples(*[st.floats(0.05, 5)] * 3),
+    st.tuples(*[st.floats(1, 600)] * 3),
+)
+def test_the_field_of_view_fits_radii_voxels_and_scan(radii, spacing, extent):
+    width = review_field_of_view(radii, spacing, extent)
+    assert 0 < width <= max(extent)
+    known = [radius for radius in radii if np.isfinite(radius)]
+    if width < max(extent):
+        assert width >= 40 * np.median(spacing) - 1e-9
+        assert not known or width >= 24 * np.median(known) - 1e-9
+
+
+def test_states_differ_in_shape_and_color():
+    marks = set(MARKS.values())
+    assert len({mark.glyph for mark in marks}) == len({mark.color for mark in marks}) == len(marks)
+
+
+def test_marks_follow_the_states_and_only_near_landmarks_are_named(scene):
+    node = point_list(scene)
+    review, display = Review(node), ReviewDisplay(node, width=30.0)
+    review.accept("B")
+    node.SetNthControlPointPositionWorld(2, vtk.vtkVector3d(2, 1, 0))
+    review.mark_absent("F")
+    display.show(review.landmarks(), "A")
+    names, count = marked(scene)
+    assert names == {"A": "CrossDot2D", "B": "Square2D", "C": "Diamond2D", "D": "Circle2D"} and count == 5
+    assert node.GetDisplayNode().GetGlyphSize() == pytest.approx(0.5 * 30 / 25)
+    display.show(review.landmarks(), None)
+    assert marked(scene) == ({}, 5)
+    assert names_in_view(review.landmarks(), "F") >= {"F"}
+
+
+def test_marks_cannot_be_moved_saved_or_chosen(scene):
+    node = point_list(scene)
+    ReviewDisplay(node, 30.0).show(Review(node).landmarks(), "A")
+    for marks in helpers(scene):
+        assert marks.GetLocked() and not marks.GetSaveWithScene() and not marks.GetSelectable()
+        assert not marks.GetDisplayNode().GetSaveWithScene()
+
+
+def test_the_end_takes_everything_back(scene):
+    node, other = point_list(scene), point_list(scene, "of another scan")
+    node.GetDisplayNode().SetGlyphScale(7)
+    slices, before, count = views(scene), drawing(node), scene.GetNumberOfNodes()
+    display = ReviewDisplay(node, 30.0)
+    display.show(Review(node).landmarks(), "A")
+    display.look_closely()
+    assert not other.GetDisplayVisibility()
+    assert min(slices[0].GetFieldOfView()[:2]) == pytest.approx(30)
+    slices[1].SetFieldOfView(50, 40, 1)  # by the user
+    display.end()
+    assert drawing(node) == before and scene.GetNumberOfNodes() == count and other.GetDisplayVisibility()
+    assert slices[0].GetFieldOfView() == pytest.approx((300, 200, 1))
+    assert slices[1].GetFieldOfView() == pytest.approx((50, 40, 1))
+
+
+def test_a_view_that_shows_little_is_not_widened(scene):
+    node = point_list(scene)
+    slices = views(scene)
+    slices[0].SetFieldOfView(24, 20, 1)
+    ReviewDisplay(node, 30.0).look_closely()
+    assert slices[0].GetFieldOfView() == pytest.approx((24, 20, 1))
+
+
+def ball(offset=0.0, scale=1.0):
+    """Voxels indexed [i, j, k] of a bright ball in air, 1000 HU in -1000."""
+    i, j, k = np.indices((24, 24, 24)) - 11.5
+    return ((np.where(i**2 + j**2 + k**2 < 64, 1000.0, -1000.0) + offset) * scale).astype(np.float32)
+
+
+@pytest.mark.parametrize(("offset", "scale"), [(0, 1), (1000, 0.1)])
+def test_windows_tell_tissues_apart_in_any_unit(offset, scale):
+    rng = np.random.default_rng(0)
+    values = (
+        rng.choice([-1000.0, 40, 700, 2500], 4000, p=[0.5, 0.3, 0.15, 0.05]) + rng.normal(0, 10, 4000) + offset
+    ) * scale
+    bone, teeth, soft = (window_for(tissue, values) for tissue in ("bone", "teeth", "soft tissue"))
+    assert teeth.level > bone.level > soft.level and soft.width < bone.width
+    assert -900 * scale < surface_level(values) - offset * scale < 1600 * scale
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=list(GEOMETRIES))
+@pytest.mark.parametrize("transform", [None, *LINEAR.values()], ids=["none", *LINEAR])
+def test_the_surface_lies_where_the_bone_lies(scene, geometry, transform):
+    volume = add_volume(scene, ball(), geometry)
+    if transform is not None:
+        volume.SetAndObserveTransformNodeID(add_linear_transform(scene, transform).GetID())
+    camera = scene.AddNewNodeByClass("vtkMRMLCameraNode")
+    camera.SetPosition(0, 500, 0)
+    show_surface(volume)
+    show_surface(volume)
+    assert scene.GetNumberOfNodesByClass("vtkMRMLModelNode") == 1
+    bounds = np.zeros(6)
+    scene.GetNthNodeByClass(0, "vtkMRMLModelNode").GetRASBounds(bounds)
+    world = (np.eye(4) if transform is None else transform) @ geometry
+    np.testing.assert_allclose(bounds.reshape(3, 2).mean(axis=1), (world @ (11.5, 11.5, 11.5, 1))[:3], atol=1e-3)
+    np.testing.assert_allclose(camera.GetFocalPoint(), bounds.reshape(3, 2).mean(axis=1))
+    assert camera.GetPosition()[0] == pytest.approx(camera.GetFocalPoint()[0])  # still from the front
+    hide_surface(scene)
+    assert scene.GetNumberOfNodesByClass("vtkMRMLModelNode") == 0
+
+
+def test_few_slices_have_no_surface(scene):
+    show_surface(add_volume(scene, ball()[:, :, :1], GEOMETRIES["axial"]))
+    assert scene.GetNumberOfNodesByClass("vtkMRMLModelNode") == 0
+
+
+def test_a_window_is_shown(scene):
+    volume = add_volume(scene, ball(), GEOMETRIES["axial"])
+    show_window(volume, "bone")
+    display = volume.GetDisplayNode()
+    assert (display.GetWindow(), display.GetLevel()) == (2000, 500) and not display.GetAutoWindowLevel()

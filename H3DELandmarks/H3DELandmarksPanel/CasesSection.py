@@ -113,6 +113,9 @@ def _whatHappened(run):
         said += " " + _("Landmarks that nobody has decided about: {count}; they are not learned from.").format(
             count=waiting
         )
+    inBulk = sum(state.in_bulk for name, state in run.case.states.items() if name not in run.leftOut)
+    if inBulk:
+        said += " " + _("Accepted in bulk, without a look at each: {count}.").format(count=inBulk)
     if run.leftOut:
         said += " " + _("Left out, because the cases have no such landmark: {names}.").format(
             names=", ".join(run.leftOut)

@@ -112,7 +112,8 @@ class ModelChoice:
 
     def _toolTip(self, key):
         manifest = self._packages[key].manifest
-        return self._unfit.get(key) or f"{manifest.title}: {manifest.intended_use}"
+        caution = f" {manifest.measured.caution()}" if manifest.measured and manifest.measured.caution() else ""
+        return self._unfit.get(key) or f"{manifest.title}: {manifest.intended_use}{caution}"
 
 
 class LandmarkChoice:

@@ -18,6 +18,7 @@ from typing import Any
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.core.execution import BACKENDS, DEVICES, PRECISIONS
+from H3DELandmarksLib.core.files import reason_of, shown
 from H3DELandmarksLib.core.research import PACKAGE as RESEARCH_PACKAGE
 from H3DELandmarksLib.core.text import plain
 
@@ -168,9 +169,9 @@ def _sentence(error: Exception) -> str | None:
         return f"This step needs the Python package {package}: install it with 'pip install {package}'."
     if isinstance(error, MemoryError):
         return "This computer's memory is too small for the scan: close other programs, or crop the scan."
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        reason = f"'{error.filename}' cannot be used ({error.strerror})"
-        return f"{reason}: check the path, the permission and the free space."
+    if isinstance(error, OSError) and error.strerror:
+        what = f"'{shown(error.filename)}'" if isinstance(error.filename, (str, Path)) else "A file"
+        return f"{what} cannot be used: {reason_of(error)}."
     return None
 
 
@@ -208,6 +209,11 @@ def add_model(parser: argparse.ArgumentParser, *names: str, **changes: Any) -> N
     """An argument that names a model; without names it is ``model``."""
     settings = {"metavar": "ID", "help": "id, id@version or path of a model package", **changes}
     parser.add_argument(*(names or ("model",)), **settings)
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """``--overwrite``."""
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there already")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

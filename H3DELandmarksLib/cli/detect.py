@@ -6,7 +6,7 @@ import argparse
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
     from H3DELandmarksLib.core.statements import Recognition
     from H3DELandmarksLib.detection import Detector
-    from H3DELandmarksLib.formats.provenance import RunSettings
+    from H3DELandmarksLib.formats.provenance import Provenance, RunSettings
     from H3DELandmarksLib.formats.results import ScanResult
     from H3DELandmarksLib.models import ModelPackage
 
@@ -54,7 +54,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="show points even where the scan does not look like what the model knows; they are most likely wrong",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace point lists even where a person has edited them"
+        "--overwrite",
+        action="store_true",
+        help="replace files of these names even where a person has made or edited them",
     )
     _add_selection(parser)
     add_engine(parser)
@@ -148,6 +150,9 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     console.log_folder = folder = make_folder(Path(options.output))
     detector = load_detector(options.model, options.device, options.backend, options.precision)
     _check_names(options.landmarks, detector.scheme)
+    measured = detector.package.manifest.measured
+    if measured and measured.caution():
+        console.warn(measured.caution())
     region_detector = _load_region_detector(options)
     scans = tuple(
         _detect_scan(detector, files, options, console, region_detector)
@@ -213,6 +218,7 @@ def _detect_scan(
 ) -> ScanResult:
     """Detect in one scan and write its results; an error is told and ends this scan only."""
     from H3DELandmarksLib.cli.origin import landmark_results, provenance_of, recognition_result
+    from H3DELandmarksLib.cli.result_files import MODEL, SCAN
     from H3DELandmarksLib.formats.results import ModelName, ScanResult
     from H3DELandmarksLib.io.images import read_volume
 
@@ -222,14 +228,16 @@ def _detect_scan(
         with console.task(files.name) as progress:
             files.check_replaceable(options.overwrite, options.picture)
             volume = read_volume(files.scan, options.spacing, options.series)
+            digest = files.check_same_scan(volume, options.overwrite)
             everything, recognition = _examine(detector, volume, options, progress, region_detector)
             landmarks = everything.ordered_as(_asked_for(everything.names, options))
             settings = _settings(detector, options, region_detector)
             origin = provenance_of(detector, volume, files.scan.name, everything, recognition, settings)
-            files.write(landmarks, origin)
             told = result_paths(files)
-            if options.picture:
-                files.draw(volume, landmarks, origin)
+            draw = _picture_of(volume, landmarks, files, origin) if options.picture else None
+            stamp = {SCAN: digest, MODEL: f"{detector.package.id}@{detector.package.version}"}
+            files.write(landmarks, origin, stamp, draw, options.overwrite)
+            if draw:
                 told["picture"] = str(files.picture)
             is_seen = everything.present.any() if recognition is None else recognition.recognised
             others = [] if is_seen else _other_models(detector, volume, files.scan, options, progress)
@@ -255,6 +263,16 @@ def _detect_scan(
 def result_paths(files: ResultFiles) -> dict[str, str]:
     """The files that every result has, as `ScanResult` names them."""
     return {"markups": str(files.markups), "table": str(files.table), "provenance": str(files.provenance)}
+
+
+def _picture_of(
+    volume: Volume, landmarks: LandmarkSet, files: ResultFiles, origin: Provenance
+) -> Callable[[Path], None]:
+    """What draws the picture of a result."""
+    from H3DELandmarksLib.cli.result_files import drawing
+
+    title, line = f"{files.name}: {origin.cells()['model']}", origin.line()
+    return lambda path: drawing().draw_detection(volume, landmarks, path, title=title, origin=line)
 
 
 def _asked_for(names: Sequence[str], options: argparse.Namespace) -> tuple[str, ...]:

@@ -7,9 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from H3DELandmarksLib.cli.console import Console, add_command, add_engine, add_json, add_model, add_progress
+from H3DELandmarksLib.cli.console import (
+    Console,
+    add_command,
+    add_engine,
+    add_json,
+    add_model,
+    add_overwrite,
+    add_progress,
+)
 from H3DELandmarksLib.cli.research import add_research_actions
 from H3DELandmarksLib.core.errors import MissingDependencyError
+from H3DELandmarksLib.core.files import refuse_existing
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.formats.comparison import Comparison
@@ -73,6 +82,7 @@ def _add_compare(actions: argparse._SubParsersAction) -> None:
     )
     compare.add_argument("--output", metavar="FILE", help="JSON file (default: RUN/comparison.json)")
     compare.add_argument("--chart", metavar="FILE", help="draw it, too (default: beside the JSON file, as PNG)")
+    add_overwrite(compare)
     compare.add_argument(
         "--tolerance", type=float, metavar="MM", help="distance that counts as right (default: the base's own)"
     )
@@ -193,6 +203,7 @@ def _summary(package: ModelPackage) -> dict[str, Any]:
         "anatomy": manifest.anatomy,
         "landmarks": len(package.scheme),
         "path": package.path,
+        "caution": manifest.measured.caution() if manifest.measured else "",
     }
 
 
@@ -264,6 +275,8 @@ def compare_packages(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.retraining.compare import compare_models, detect_both, held_out_cases
     from H3DELandmarksLib.retraining.promote import decide, usual_rule
 
+    chart = options.chart or (options.output and Path(options.output).with_suffix(".png"))
+    refuse_existing(options.output, chart, overwrite=options.overwrite)
     base, candidate = find_model(options.base), find_model(options.candidate)
     run = None if options.run_folder is None else read_run(options.run_folder)
     project = open_project(options.cases)

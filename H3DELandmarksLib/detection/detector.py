@@ -90,6 +90,8 @@ class Detector:
     ) -> Detection:
         """Find the landmarks of a scan, and say what is known of each and why not.
 
+        Radii were measured in whole scans with fine voxels: in others none is stated, and none that does not hold.
+
         Args:
             volume, progress, cancelled: as for `detect`.
             beyond: why landmarks that are expected beyond the volume were not examined.
@@ -111,10 +113,13 @@ class Detector:
         elif recognition is not None and not recognition.recognised:
             landmarks = doubtful.unknown_where(everything, Cause.UNLIKE)
         else:
-            landmarks = doubtful.unknown_where(np.isneginf(found.presence_logit), Cause.UNLIKE)
+            unseen = np.isneginf(found.presence_logit)
+            if recognition is None and not doubtful.present.any():
+                unseen = everything  # that all of it is absent is less likely than that it is something else
+            landmarks = doubtful.unknown_where(unseen, Cause.UNLIKE)
             landmarks = landmarks.unknown_where(self._expected_beyond(volume, landmarks, found.pose), beyond)
-            if beyond in landmarks.causes or self._exceeds(volume, 1.0):
-                landmarks = replace(landmarks, radius=np.full(len(landmarks), np.nan))  # not measured in such scans
+            if beyond in landmarks.causes or self._exceeds(volume, 1.0) or not self._radii_hold:
+                landmarks = replace(landmarks, radius=np.full(len(landmarks), np.nan))
         return Detection(landmarks, recognition, doubtful)
 
     def _expected_beyond(self, volume: Volume, landmarks: LandmarkSet, pose: Pose) -> np.ndarray:
@@ -140,8 +145,8 @@ class Detector:
 
         Returns:
             All landmarks as present: those that are absent, because they were missed or lie beyond the scan, where the
-            mean shape expects them, laid over the others. None where fewer than `FEWEST` are present, or the scan is
-            not recognised.
+            mean shape expects them, laid over the others. None where fewer than `FEWEST` are present, or where the scan
+            is not recognised.
         """
         found = self.findings(volume, progress, cancelled)
         landmarks, recognition = self.landmark_set(found), self.recognition(found)
@@ -217,6 +222,12 @@ class Detector:
         manifest = self.package.manifest
         intensity = IntensityMapping.for_volume(manifest.intensity, volume)
         return Scan(volume, intensity, intensity.low if manifest.outside is None else manifest.outside)
+
+    @property
+    def _radii_hold(self) -> bool:
+        """Whether the model's radii hold on unseen cases, or nobody has measured that they do not."""
+        measured = self.package.manifest.measured
+        return measured is None or measured.radii_hold
 
     def _exceeds(self, volume: Volume, factor: float) -> bool:
         """Whether voxels are coarser than the model's limit by a factor: any of their edges, above 1 the mean edge."""

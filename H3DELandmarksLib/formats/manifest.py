@@ -25,6 +25,8 @@ SCHEMA_VERSION = 1
 # Stands for the sum of a file that is not written yet.
 UNKNOWN_SHA256 = "0" * 64
 NOT_STATED = "not stated"
+# Radii that hold less than this share of errors on unseen cases are not shown.
+LEAST_COVERAGE = 0.8
 Sha256 = Annotated[str, Limits(pattern=r"^[0-9a-f]{64}$")]
 ModelId = Annotated[str, Limits(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
 Version = Annotated[str, Limits(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$", max_length=32)]
@@ -274,6 +276,41 @@ class CalibrationData:
     __pydantic_config__ = STRICT
 
 
+@dataclass(frozen=True)
+class MeasuredAccuracy:
+    """What a model was worth on cases that it had not seen.
+
+    Attributes:
+        subset: "test" or "held-out".
+        cases: how many.
+        median_mm: half of the points found lie closer to the right place.
+        coverage: share of points found that lie within their radius.
+        tolerance_mm: distance up to which a point counts as right.
+    """
+
+    subset: str
+    cases: int
+    median_mm: float
+    coverage: float
+    tolerance_mm: float
+
+    @property
+    def radii_hold(self) -> bool:
+        """Whether the radii hold about the share of errors that they are meant to."""
+        return self.coverage >= LEAST_COVERAGE
+
+    def caution(self) -> str:
+        """What whoever uses the model must know of it, in a sentence; empty where it is as good as it says."""
+        told = []
+        if self.median_mm > self.tolerance_mm:
+            told.append(f"half of its points were more than {self.median_mm:.1f} mm off")
+        if not self.radii_hold:
+            told.append(f"its radii held {100 * self.coverage:.0f} % of errors and not 90 %, so that none is shown")
+        if not told:
+            return ""
+        return f"This model is not accurate: on {self.cases} {self.subset} cases, {' and '.join(told)}."
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelDescription:
     """What a user should know of a model: common to manifests and training configurations."""
@@ -356,6 +393,17 @@ class Manifest(ModelDescription):
     def weight_files(self) -> tuple[WeightsFile, ...]:
         """Every place that names a weights file."""
         return (*(stage.weights for stage in self.stages), self.shape_model)
+
+    @property
+    def measured(self) -> MeasuredAccuracy | None:
+        """What the model was worth on unseen cases; None where nobody has measured it, or found anything there."""
+        for subset in ("test", "held-out"):
+            figures = self.accuracy.get(subset)
+            values = [figures.get(n) for n in ("cases", "median_mm", "coverage")] if isinstance(figures, dict) else []
+            if values and all(isinstance(value, (int, float)) for value in values):
+                cases, median, coverage = (float(value) for value in values if value is not None)
+                return MeasuredAccuracy(subset, int(cases), median, coverage, self.calibration.confidence.tolerance_mm)
+        return None
 
     def stage(self, name: str) -> Stage:
         """The stage of a name; KeyError where there is none."""

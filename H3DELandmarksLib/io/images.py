@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.errors import InputError, OutputError
 from H3DELandmarksLib.core.files import atomic_write, flush
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.io.checks import RIGHT_ANGLE, Spacing, check_finite, padding_to_air, shear
@@ -82,7 +82,8 @@ def write_volume(path: str | Path, volume: Volume, compress: bool = True) -> Non
         volume: values and IJK -> LPS mm affine. Booleans are stored as 0 and 1, half precision as single.
 
     Raises:
-        InputError: unsupported extension, a sheared volume in NIfTI, or a folder that cannot be written to.
+        InputError: unsupported extension, or a sheared volume in NIfTI.
+        OutputError: it cannot be written.
     """
     path = Path(path)
     _check_name(path)
@@ -96,8 +97,10 @@ def write_volume(path: str | Path, volume: Volume, compress: bool = True) -> Non
             sitk.WriteImage(_image_from_volume(volume), str(temporary), compress)
             flush(temporary)
             _check_is_written(temporary, volume)
+    except OutputError:
+        raise
     except (RuntimeError, OSError, InputError) as error:
-        raise InputError(f"'{path}' cannot be written: check that the folder exists and has space.") from error
+        raise OutputError(f"'{path}' cannot be written: check that the folder exists and has space.") from error
 
 
 def _check_is_written(path: Path, volume: Volume) -> None:

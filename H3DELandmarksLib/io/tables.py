@@ -8,6 +8,7 @@ The last columns, where a table has them, say who stated it, with which model, o
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.formats.provenance import Provenance
 
 POSITION_COLUMNS = ("left_mm", "posterior_mm", "superior_mm")
+AXES = {"LPS": POSITION_COLUMNS, "RAS": ("right_mm", "anterior_mm", "superior_mm")}
 ORIGIN_COLUMNS = ("model", "model_sha256", "confidence_within_mm", "scan", "scan_sha256", "time", "software", "device")
 COLUMNS = (
     *("name", "state", *POSITION_COLUMNS, "presence", "confidence", "radius90_mm", "definition"),
@@ -35,18 +37,27 @@ def write_table(path: str | Path, landmarks: LandmarkSet, provenance: Provenance
         provenance: where they come from, with a point of each name; without it the last columns are empty.
     """
     origin, points = (provenance.cells(), provenance.by_name()) if provenance else ({}, {})
+    rows = []
+    for k, name in enumerate(landmarks.names):
+        values = (*landmarks.positions[k], landmarks.presence[k], landmarks.confidence[k], landmarks.radius[k])
+        cause = landmarks.causes[k]
+        stated = (points[name].state, points[name].by or "") if points else ("", "")
+        row = [name, landmarks.statements[k].value, *map(_cell, values), landmarks.definitions[k]]
+        row += [cause.value if cause else "", *stated, *(origin.get(column, "") for column in ORIGIN_COLUMNS)]
+        rows.append(row)
+    write_rows(path, COLUMNS, rows)
+
+
+def write_rows(path: str | Path, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Write any table; a file of that name is replaced only when the new one is complete.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     with atomic_write(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for k, name in enumerate(landmarks.names):
-            values = (*landmarks.positions[k], landmarks.presence[k], landmarks.confidence[k], landmarks.radius[k])
-            cause = landmarks.causes[k]
-            row = [name, landmarks.statements[k].value, *map(_cell, values), landmarks.definitions[k]]
-            row += [
-                cause.value if cause else "",
-                *([points[name].state, points[name].by or ""] if points else ["", ""]),
-            ]
-            writer.writerow([*row, *(origin.get(column, "") for column in ORIGIN_COLUMNS)])
+        writer.writerow(columns)
+        writer.writerows(rows)
 
 
 def _cell(value: float) -> str:

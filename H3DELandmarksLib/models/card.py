@@ -67,8 +67,9 @@ def model_card(
         return "".join(f"\n\n![{picture.caption}]({picture.file})\n\n*{picture.caption}*" for picture in chosen)
 
     failures = shown("failures")
+    caution = manifest.measured.caution() if manifest.measured else ""
     sections = [
-        f"# {manifest.title}\n\n{manifest.description}\n\n**Not for clinical use.**",
+        f"# {manifest.title}\n\n{manifest.description}\n\n**{f'{caution} ' if caution else ''}Not for clinical use.**",
         _use(manifest),
         _data(manifest),
         _origin(manifest),
@@ -161,9 +162,10 @@ def confidence_section(manifest: Manifest, measured_on: str) -> str:
     calibration, accuracy = manifest.calibration, manifest.accuracy
     text = [
         "## Confidence",
-        "Presence is the probability that a point is in the scan. Confidence is the probability that it lies within "
-        f"{calibration.confidence.tolerance_mm:g} mm of the right place. The radius of a point is meant to hold 90 % "
-        "of its errors in whole scans; where a scan ends within the anatomy, errors are larger.",
+        "Presence is the probability that a landmark is in the scan. Confidence is the probability that its stated "
+        f"position lies within {calibration.confidence.tolerance_mm:g} mm of the right place. The radius around the "
+        "stated position holds the right place in 90 % of whole scans; none is stated where the scan ends within the "
+        "anatomy or its voxels are coarser than the model's limit, as that was not measured.",
     ]
     if calibration.cases:
         text.append(_calibrated_on(calibration.cases))

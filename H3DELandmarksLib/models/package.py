@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from H3DELandmarksLib.core.errors import MissingDependencyError, ModelPackageError
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.files import atomic_write, reason_of
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.formats.lineage import ModelReference
@@ -267,12 +267,12 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
         ModelPackageError: the place cannot be written to.
     """
     try:
-        with replaced_when_complete(folder) as temporary:
+        with atomic_write(folder) as temporary:
             temporary.mkdir()
             for name, data in contents.items():
                 (temporary / name).write_bytes(data)
     except OSError as error:
-        raise ModelPackageError(f"'{folder}' cannot be written: check the permission and the free space.") from error
+        raise ModelPackageError(f"'{folder}' cannot be written: {reason_of(error)}.") from error
 
 
 def _weight_entries(manifest: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -53,10 +53,12 @@ class Mark:
 CHOSEN_GLYPH = "CrossDot2D"
 TO_CHECK = Mark("Circle2D", (0.90, 0.62, 0.00))
 ACCEPTED = Mark("Square2D", (0.34, 0.71, 0.91))
+ACCEPTED_IN_BULK = Mark("Triangle2D", (0.00, 0.45, 0.70))
 CORRECTED = Mark("Diamond2D", (0.80, 0.47, 0.65))
 MARKS = {
     ReviewState.PROPOSED: TO_CHECK,
     ReviewState.ACCEPTED: ACCEPTED,
+    ReviewState.ACCEPTED_IN_BULK: ACCEPTED_IN_BULK,
     ReviewState.MOVED: CORRECTED,
     ReviewState.PLACED: CORRECTED,
 }

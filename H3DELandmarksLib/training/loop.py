@@ -6,7 +6,6 @@ import csv
 import io
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -37,13 +36,15 @@ OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough mem
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
-    """Write beside and rename, so that the previous checkpoint stays whole until the new one is."""
-    beside = path.with_suffix(".partial")
-    with open(beside, "wb") as stream:
-        torch.save(state, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(beside, path)
+    """Write a checkpoint; the previous one stays whole until it is complete.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    content = io.BytesIO()  # PyTorch's own writer ends the program where a disk is full
+    torch.save(state, content)
+    with atomic_write(path) as beside:
+        beside.write_bytes(content.getbuffer())
 
 
 def load_checkpoint(path: Path) -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.formats.reading import to_plain
     from H3DELandmarksLib.formats.results import MeasuredLandmark, ScanResult
     from H3DELandmarksLib.io.images import read_volume
+    from H3DELandmarksResearch.figures.detection import draw_detection
 
     sample = Path(options.sample)
     name = scan_name(sample)
@@ -59,15 +61,15 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     console.log_folder = folder = make_folder(Path(options.output))
     detector = load_detector(options.model, options.device)
     files = ResultFiles(sample, folder, name)
-    files.check_replaceable()
+    files.check_replaceable(picture=True)
     with console.task(name) as progress:
         volume = read_volume(sample)
         examined = detector.examine(volume, progress=progress)
     landmarks = examined.landmarks
-    origin = provenance_of(detector, volume, sample.name, landmarks, examined.recognition)
-    files.write(landmarks, origin)
     truth = truth.ordered_as(landmarks.names)
-    files.draw(volume, landmarks, origin, reference=truth)
+    origin = provenance_of(detector, volume, sample.name, landmarks, examined.recognition)
+    drawn = {"reference": truth, "title": f"{name}: {origin.cells()['model']}", "origin": origin.line()}
+    files.write(landmarks, origin, draw=partial(draw_detection, volume, landmarks, **drawn))
     errors = radial_errors(landmarks.positions, truth.positions)
     summary = describe(landmarks, detector.package.manifest)
     console.say("\n".join(_lines(landmarks, truth, errors, summary)))

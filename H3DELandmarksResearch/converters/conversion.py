@@ -84,14 +84,17 @@ def convert_cases(cases: Sequence[SourceCase], target: Path, progress: Progress)
     A bad case is skipped with a warning of one sentence and does not stop the others.
 
     Args:
-        cases: what to read; of cases with the same name the first is written.
+        cases: what to read; of cases with the same name the first is written and the others are skipped.
         target: folder of cases, which exists; gets a split file where cases name their subsets.
         progress: receives the fraction done and the name of the case at hand.
     """
-    summary = Summary()
+    summary, seen = Summary(), set()
     for number, case in enumerate(cases):
         progress(number / len(cases), case.name)
         try:
+            if case.name.casefold() in seen:
+                raise InputError(f"Two cases would be called '{case.name}': rename one, the first is kept.")
+            seen.add(case.name.casefold())
             done = summary.written if _write_case(case, target) else summary.kept
             done.append(case.name)
         except InputError as error:

@@ -162,7 +162,7 @@ def test_scans_are_ranked_without_those_of_the_project(project, folder, tmp_path
     assert [row["scan"] for row in rows] == [entry["scan"] for entry in document["scans"]]
     assert [row["reason"] for row in rows] == [entry["reasons"][0] for entry in document["scans"]]
     (folder / "broken.nrrd").unlink()
-    code, document = call(capsys, *words[:4], *words[6:])
+    code, document = call(capsys, *words[:4], *words[6:], "--overwrite")
     assert code == 0 and len(document["scans"]) == 4 and document["known"] == []
 
 
@@ -208,7 +208,7 @@ def test_nothing_but_a_ranking_is_replaced(folder, tmp_path, capsys):
     output.write_text("a,b\n1,2\n")
     words = ("rank", folder, "--model", tmp_path / "tiny", "--output")
     for path, sentence in (
-        (output, "no ranking"),
+        (output, "--overwrite"),
         (tmp_path / "x" / "y.csv", "does not exist"),
         (tmp_path / "x.txt", ".csv"),
     ):

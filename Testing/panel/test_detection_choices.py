@@ -13,7 +13,7 @@ from operating import add_volume, choose, click, content, create_node, wait_unti
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import read_markups
-from H3DELandmarksLib.scene import landmarks_from_point_list, region_from_node, volume_from_node
+from H3DELandmarksLib.scene import landmarks_from_point_list, provenance_of_list, region_from_node, volume_from_node
 
 
 @pytest.fixture
@@ -73,6 +73,16 @@ def test_only_chosen_landmarks_are_reported(panel, tiny, tmp_path):
     expected = by_command_line(tiny, panel.ui.volumeSelector.currentNode(), tmp_path)
     assert found.names == ("Left", "Right")
     np.testing.assert_allclose(found.positions, expected.positions[[0, 2]], atol=1e-3)
+
+
+def test_of_a_scan_of_something_else_the_panel_says_so_and_offers_nothing_to_accept(panel):
+    volume = slicer.util.addVolumeFromArray(np.full((20, 22, 24), -1000, np.int16), name="air")
+    panel.ui.volumeSelector.setCurrentNode(volume)
+    node = detect(panel)
+    assert panel.ui.statusLabel.text.startswith("This does not look like")
+    assert not landmarks_from_point_list(node).present.any()
+    assert panel.ui.reviewStatusLabel.text == "Not recognised: 3." and not panel.ui.acceptAllButton.enabled
+    assert provenance_of_list(node).model.id == "tiny" and provenance_of_list(node).scan.file is None
 
 
 def test_none_and_all(panel):

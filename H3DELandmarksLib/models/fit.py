@@ -53,7 +53,7 @@ class ScanFacts:
     @property
     def extent(self) -> np.ndarray:
         """(A,) mm along the same axes."""
-        return self.used.prod(axis=1)
+        return np.asarray(self.used.prod(axis=1))
 
 
 def why_unfit(package: ModelPackage, facts: ScanFacts) -> str:
@@ -77,7 +77,7 @@ def why_unfit(package: ModelPackage, facts: ScanFacts) -> str:
         return f"The model '{package.id}' needs voxels of {limit:g} mm or less, but this scan has {edge:.2g} mm."
     if facts.extent.max() < TOO_SMALL * view:
         return f"The model '{package.id}' looks for an anatomy of up to {view:.0f} mm, but this scan covers {size} mm."
-    if crop_count(manifest.stages[0], facts.extent) > MAX_CROPS:
+    if crop_count(manifest.stages[0], facts.extent.tolist()) > MAX_CROPS:
         return f"The model '{package.id}' is made for something much smaller than this scan, which covers {size} mm."
     return ""
 

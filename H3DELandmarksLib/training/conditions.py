@@ -73,7 +73,7 @@ def metal_case(case: Case, rng: np.random.Generator) -> Case:
     array = volume.array.astype(np.float32)
     low, high = value_range(array)
     size = 0.04 * np.ptp(points, axis=0).max() + volume.spacing.max()
-    i, j, k = np.indices(array.shape, sparse=True)
+    i, j, k = np.meshgrid(*map(np.arange, array.shape), indexing="ij", sparse=True)
     for _ in range(rng.integers(2, 5)):
         place = points[rng.integers(len(points))] + rng.normal(0, 2 * size, 3) * (np.array(array.shape) > 1)
         away = [
@@ -93,7 +93,7 @@ def restored_case(case: Case, rng: np.random.Generator) -> Case:
     for axis in np.flatnonzero(rng.random(3) < 0.5):
         affine[:3, 3] += affine[:3, axis] * (array.shape[axis] - 1)
         affine[:3, axis] *= -1
-        array = np.flip(array, axis)
+        array = np.flip(array, int(axis))
     return Case(case.name, Volume(array, affine), case.landmarks)
 
 

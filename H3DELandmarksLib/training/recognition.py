@@ -156,14 +156,14 @@ def learn_variation(seen: Sequence[Sighting]) -> Variation:
     Args:
         seen: scans of the anatomy, others are passed over.
     """
-    known = [one for one in seen if one.truth is not None and one.truth.present.any()]
-    shapes = np.stack([one.found.pose.to_model(one.truth.positions) for one in known])
+    known = [(one, one.truth) for one in seen if one.truth is not None and one.truth.present.any()]
+    shapes = np.stack([one.found.pose.to_model(truth.positions) for one, truth in known])
     there = np.isfinite(shapes).all(axis=2)
     shapes = shapes - np.nanmean(shapes, axis=1, keepdims=True)
     seen_once = there.any(axis=0)
     mean = np.zeros(shapes.shape[1:])
     mean[seen_once] = np.nanmean(shapes[:, seen_once], axis=0)
-    count = min(MODES, len({one.subject for one in known}) // SUBJECTS_PER_MODE)
+    count = min(MODES, len({one.subject for one, _ in known}) // SUBJECTS_PER_MODE)
     variation = Variation(mean, np.zeros((0, *mean.shape)), float(np.nanstd(shapes - mean)) or 1.0)
     for _ in range(ROUNDS):
         complete = []

@@ -22,7 +22,7 @@ from H3DELandmarksLib.training.conditions import CONDITIONS, WHOLE, disturbed_ca
 ROUGHLY_RIGHT, MOST_IN_VIEW = 2.0, 0.4
 # A scan is refused up to the least of these p-values at which no more than this share of what is strange is taken for
 # the anatomy; where none is enough, up to the highest.
-FALSE_ALARM_RATES, MAX_MISSED = (0.03, 0.05, 0.08), 0.03
+FALSE_ALARM_RATES, MAX_MISSED = (0.03, 0.05, 0.08), 0.05
 FOLDS = 10
 PENALTY = 0.1
 # Modes of the shape; each needs so many subjects at least.

@@ -218,6 +218,7 @@ def rewritten(package: ModelPackage, fitted: RecognitionCalibration, folder: Pat
         card = before + confidence_section(manifest, "test") + (after[end.start() :] if end else "\n")
     weights = {name: package.read(name) for name in package.weight_files}
     pictures = {name: package.read(name) for name in package.picture_files}
+    folder.mkdir(parents=True, exist_ok=True)
     return write_package(folder / package.id, manifest, weights, card, pictures=pictures, replace=True)
 
 

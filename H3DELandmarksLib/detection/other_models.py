@@ -9,9 +9,11 @@ from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.detection.detector import Detector
 from H3DELandmarksLib.models import ModelPackage, available_models, find_model
-from H3DELandmarksLib.models.fit import ScanFacts, fitting_first
+from H3DELandmarksLib.models.fit import ScanFacts, crop_count, fitting_first
 
 logger = logging.getLogger(__name__)
+# A model that needs more crops than this to search the scan is not asked: it would take minutes.
+MAX_CROPS = 200
 
 
 def models_that_recognise(
@@ -19,8 +21,8 @@ def models_that_recognise(
 ) -> list[ModelPackage]:
     """The models that recognise a scan and find a point in it, the one that finds it least strange first.
 
-    Only models that may fit by the scan's header and were taught to recognise their anatomy look at it; of several
-    versions, the current one.
+    Only models that may fit by the scan's header, search it quickly and were taught to recognise their anatomy look at
+    it; of several versions, the current one.
 
     Args:
         volume: the scan.
@@ -31,8 +33,10 @@ def models_that_recognise(
     ids = dict.fromkeys(entry.package.id for entry in available_models() if entry.package)
     packages = [find_model(model_id) for model_id in ids if model_id != but]
     found: list[tuple[float, ModelPackage]] = []
-    for package, reason in fitting_first(packages, ScanFacts.of(volume.grid, modality)):
-        if reason or package.manifest.calibration.recognition is None:
+    facts = ScanFacts.of(volume.grid, modality)
+    for package, reason in fitting_first(packages, facts):
+        is_slow = crop_count(package.manifest.stages[0], facts.extent.tolist()) > MAX_CROPS
+        if reason or is_slow or package.manifest.calibration.recognition is None:
             continue
         try:
             said = load(package).examine(volume)

@@ -132,7 +132,9 @@ def fit_recognition(seen: Sequence[Sighting], calibration: Calibration) -> Recog
 def _false_alarm_rate(own: np.ndarray, strange: np.ndarray) -> float:
     """The p-value up to which scans are refused, by ascending scores of both kinds."""
     p_values = (1 + np.searchsorted(own, strange, side="right")) / (1 + len(own))
-    enough = [rate for rate in FALSE_ALARM_RATES if (p_values > rate).sum() <= MAX_MISSED * len(strange)]
+    # Two scores at least lie below it, so that no stray one decides alone.
+    possible = [rate for rate in FALSE_ALARM_RATES if rate * (1 + len(own)) >= 2]
+    enough = [rate for rate in possible if (p_values > rate).sum() <= MAX_MISSED * len(strange)]
     return min(enough, default=FALSE_ALARM_RATES[-1])
 
 

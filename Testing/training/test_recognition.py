@@ -195,6 +195,7 @@ def test_the_false_alarm_rate_is_the_least_that_refuses_what_is_strange(stronges
     own, strange = np.arange(100.0), np.array([-10.0] * 30 + [strongest] * 2)
     assert _false_alarm_rate(own, strange) == rate
     assert _false_alarm_rate(own, np.array([-10.0] * 39 + [strongest])) == 0.03  # one of forty may be missed
+    assert _false_alarm_rate(np.arange(45.0), np.full(40, -1.0)) == 0.05  # the lowest of 45 may be a stray one
 
 
 def test_what_was_learnt_survives_the_manifest(recognizer):

@@ -1,9 +1,10 @@
-"""The Slicer module H3DE Landmarks: finds anatomical landmarks in the volumes of a scene.
+"""The Slicer module Anatomical Landmarks (H3DE): finds anatomical landmarks in the volumes of a scene.
 
 This file wires widgets, parameters and the parts in H3DELandmarksPanel together; H3DELandmarksLib computes. Both are
 imported when they are used first, so that Slicer starts without them.
 """
 
+import functools
 import sys
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ from slicer.util import VTKObservationMixin
 
 OWN_PACKAGES = ("H3DELandmarksPanel", "H3DELandmarksLib")
 SECONDS_BETWEEN_POLLS = 0.1
+DOCUMENTATION = "https://github.com/SlicerH3DELandmarks/SlicerH3DELandmarks/blob/main/docs/clinicians.md"
 
 # In a checkout the library lies beside this folder, and Slicer knows this folder only; once packaged they lie together.
 _checkout = Path(__file__).resolve().parent.parent
@@ -28,19 +30,36 @@ if (_checkout / "H3DELandmarksLib").is_dir() and str(_checkout) not in sys.path:
     sys.path.append(str(_checkout))
 
 
+def told(method):
+    """Decorator of a panel's observer: an error becomes a sentence in the panel, and details a log entry."""
+
+    @functools.wraps(method)
+    def call(self, caller=None, event=None, *more):
+        try:
+            method(self, caller, event, *more)
+        except Exception as error:
+            from H3DELandmarksPanel.PanelContext import sentenceAbout
+
+            self.detection.say(sentenceAbout(error))
+
+    return call
+
+
 class H3DELandmarks(ScriptedLoadableModule):
     """What Slicer shows of the module."""
 
     def __init__(self, parent):
         ScriptedLoadableModule.__init__(self, parent)
-        parent.title = _("H3DE Landmarks")
-        parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        parent.title = _("Anatomical Landmarks (H3DE)")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Quantification")]
         parent.dependencies = []
-        parent.contributors = ["The SlicerH3DELandmarks contributors"]
+        parent.contributors = ["SlicerH3DELandmarks contributors (SlicerH3DELandmarks project)"]
         parent.helpText = _(
-            "Finds anatomical landmarks in CT, cone-beam CT and micro-CT volumes and says how certain each is. "
-            "Results are proposals for an expert to check, not a basis for treatment."
-        )
+            "Finds anatomical landmarks in CT, cone-beam CT and micro-CT volumes and in radiographs, says how certain "
+            "each is, and learns from your corrections. Results are proposals for an expert to check, not a basis for "
+            "treatment: this is not a medical device. For a tutorial by clicks, see the {link_start}documentation"
+            "{link_end}."
+        ).format(link_start=f'<a href="{DOCUMENTATION}">', link_end="</a>")
         parent.acknowledgementText = _("The networks follow H3DE-Net (arXiv:2502.14221).")
         slicer.app.connect("startupCompleted()", self.registerSampleData)
 
@@ -66,9 +85,11 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = None
         self.parameterNode = None
         self._parameterNodeGuiTag = None
+        self._isImporting = False
 
     def setup(self):
         """Called when the panel is opened for the first time."""
+        import vtk
         from H3DELandmarksPanel.CompareSection import CompareSection
         from H3DELandmarksPanel.DetectionSection import DetectionSection
         from H3DELandmarksPanel.LearningSections import LearningSections
@@ -90,7 +111,10 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.StartImportEvent, self.onSceneStartImport)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        type(self).onNodeAboutToBeRemoved.CallDataType = vtk.VTK_OBJECT
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
         self.initializeParameterNode()
 
@@ -118,26 +142,44 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.review.placing.stop()
         self.review.hideSphere()
 
+    @told
     def onSceneStartClose(self, caller, event):
         """The volume goes away, and the detection with it."""
         self.detection.close()
+        self.context.releaseWorker()
         self.detection.say("")
         self.setParameterNode(None)
 
+    @told
     def onSceneEndClose(self, caller, event):
         """Take up the parameters of the new scene."""
         if self.parent.isEntered:
             self.initializeParameterNode()
 
+    @told
+    def onSceneStartImport(self, caller, event):
+        """Let the parameters alone: the node selectors are emptied and filled again while a scene is added."""
+        self._isImporting = self.parameterNode is not None
+        self.setParameterNode(None)
+
+    @told
     def onSceneEndImport(self, caller, event):
-        """Take up the parameters that were loaded; loading does not tell that they have changed."""
-        if self.parameterNode:
-            self.setParameterNode(None)
+        """Take up the parameters again, or those that were loaded; loading does not tell that they have changed."""
+        if self._isImporting:
+            self._isImporting = False
             self.initializeParameterNode()
 
+    @told
+    def onNodeAboutToBeRemoved(self, caller, event, node):
+        """Choose none before the node selectors choose a neighbor: the points of an expert, or of another patient."""
+        if self.parameterNode:
+            self.parameterNode.forget(node)
+
+    @told
     def onNodeRemoved(self, caller, event):
         """A volume or points may be gone."""
         if self.parameterNode:
+            self.detection.chooseFirstVolume()
             self.onParametersModified()
         self.detection.onNodeRemoved()
 
@@ -162,6 +204,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         else:
             self.showChoices()
 
+    @told
     def onParametersModified(self, caller=None, event=None):
         """Follow the choices of the user, or of the scene."""
         self.detection.onParametersModified()
@@ -284,17 +327,23 @@ class H3DELandmarksTest(ScriptedLoadableModuleTest):
         """Start from an empty scene."""
         slicer.mrmlScene.Clear(False)
 
-    def runTest(self):
-        """Detect in a small volume under a transform; then detect, review, save and load by the panel's buttons."""
-        from H3DELandmarksPanel.SelfTest import testDetection, testPanel, whyUntestable
+    def runTest(self, **options):
+        """Play what needs no network by the panel's widgets; then detect by a script and by clicks, where that can be.
 
-        reason = whyUntestable()
+        Args:
+            options: none is in use; the module Self Tests hands over some.
+        """
+        from H3DELandmarksPanel.SelfTest import openPanel, testDetection, testPanel, testWithoutNetworks, whyNoDetection
+
+        self.setUp()
+        testWithoutNetworks(self, openPanel())
+        reason = whyNoDetection()
         if reason:
-            self.delayDisplay(f"Nothing was tested. {reason}")
-            return
-        self.setUp()
-        testDetection(self, H3DELandmarksLogic())
-        self.setUp()
-        testPanel(self, slicer.util.getModuleWidget(slicer.modules.h3delandmarks))
+            self.delayDisplay(f"Detection was not tested. {reason}")
+        else:
+            self.setUp()
+            testDetection(self, H3DELandmarksLogic())
+            self.setUp()
+            testPanel(self, openPanel())
         self.setUp()
         self.delayDisplay("The test passed.")

@@ -1,7 +1,6 @@
 """The part of the panel that keeps corrected cases, and checks them: the section "Cases"."""
 
-import shutil
-import tempfile
+import html
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,9 +11,11 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.scene import remember_case, reviewed_case
 from H3DELandmarksPanel.CasesFolder import AddingRun, CasesFolder, bringCase, shortCaseName
-from H3DELandmarksPanel.PanelContext import onClick, sentenceAbout
+from H3DELandmarksPanel.PanelContext import onClick, onSignal, sentenceAbout
 from H3DELandmarksPanel.RunProgress import RunProgress
+from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.Tables import TextTable
+from H3DELandmarksPanel.Worker import newRunFolder, removeRunFolder
 
 PICTURE_WIDTH = 360
 
@@ -37,7 +38,7 @@ class CasesSection:
         ui.casesPath.currentPath = self.folder.folder
         ui.casesLabel.text = self.folder.summary()
         self.progress = RunProgress(ui.addProgressBar, ui.casesLabel, None, self._onAdded, self._onRunChanged)
-        ui.casesPath.connect("currentPathChanged(QString)", self.onFolderChosen)
+        onSignal(ui.casesPath, "currentPathChanged(QString)", self.onFolderChosen, ui.casesLabel)
         onClick(ui.addCaseButton, self.onAdd, ui.casesLabel)
 
     def onFolderChosen(self, folder):
@@ -50,7 +51,7 @@ class CasesSection:
         """Say whether the case at hand can be added."""
         reason = self._whyNot()
         self._ui.addCaseButton.enabled = not reason
-        self._ui.addCaseButton.toolTip = reason or _(
+        self._ui.addCaseButton.toolTip = plainTip(reason) or _(
             "Keep '{volume}' with the points '{points}' for training, without names, dates or DICOM tags"
         ).format(volume=self._context.volume.GetName(), points=self._context.pointList.GetName())
         self._ui.casesPath.enabled = not self.progress.isRunning
@@ -137,8 +138,8 @@ class CheckSection:
             ui.checkProgressBar, ui.checkLabel, ui.cancelCheckButton, self._onChecked, self.refresh
         )
         onClick(ui.checkButton, self.onCheck, ui.checkLabel)
-        ui.findingsTable.connect("itemSelectionChanged()", self.onChosen)
-        ui.findingsTable.connect("cellClicked(int,int)", lambda row, column: self.onChosen())
+        onSignal(ui.findingsTable, "itemSelectionChanged()", self.onChosen, ui.findingLabel)
+        onSignal(ui.findingsTable, "cellClicked(int,int)", self.onChosen, ui.findingLabel)
         self._clear()
 
     def onCasesChanged(self):
@@ -155,16 +156,16 @@ class CheckSection:
         if self.progress.isRunning:
             reason = _("A check is running.")
         else:
-            reason = "" if self._folder.exists() else _("Add a case first.")
+            reason = self._context.whyBusy() or ("" if self._folder.exists() else _("Add a case first."))
         self._ui.checkButton.enabled = not reason
-        self._ui.checkButton.toolTip = reason or _(
+        self._ui.checkButton.toolTip = plainTip(reason) or _(
             "Look for swapped sides, points outside the anatomy, unusual places, duplicates and points not reviewed"
         )
 
     def onCheck(self):
         """Start the check."""
         self._clear()
-        self._pictures = Path(tempfile.mkdtemp(prefix="H3DELandmarks-pictures-", dir=slicer.app.temporaryPath))
+        self._pictures = newRunFolder(slicer.app.temporaryPath)
         # Pictures need matplotlib, which Slicer does not ship; the views show the place in any case.
         pictures = ["--pictures", self._pictures] if find_spec("matplotlib") else []
         self._project = self._folder.project()
@@ -197,13 +198,13 @@ class CheckSection:
         shown = not picture.isNull()
         if shown:
             self._ui.findingPicture.setPixmap(picture.scaledToWidth(PICTURE_WIDTH, qt.Qt.SmoothTransformation))
-            self._ui.findingPicture.toolTip = f'<img src="{Path(path).as_posix()}">'  # in full size
+            self._ui.findingPicture.toolTip = f'<img src="{html.escape(Path(path).as_posix())}">'  # in full size
         self._ui.findingPicture.visible = shown
 
     def _clear(self):
         """Forget the last check."""
         if self._pictures is not None:
-            shutil.rmtree(self._pictures, ignore_errors=True)
+            removeRunFolder(self._pictures)
         self._pictures = self._project = None
         self._show([])
         self._ui.checkLabel.text = self._ui.findingLabel.text = ""

@@ -5,6 +5,7 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.scene import compare_point_lists
 from H3DELandmarksPanel.PanelContext import onClick
+from H3DELandmarksPanel.SafeText import plainTip
 
 
 class CompareSection:
@@ -24,7 +25,7 @@ class CompareSection:
         self._lists = (node, reference)
         reason = self._whyNot(node, reference)
         self._ui.compareButton.enabled = not reason
-        self._ui.compareButton.toolTip = reason or _("Show the distance of every landmark from the reference")
+        self._ui.compareButton.toolTip = plainTip(reason) or _("Show the distance of every landmark from the reference")
 
     @staticmethod
     def _whyNot(node, reference):

@@ -1,9 +1,19 @@
-"""Python packages that detection needs and Slicer does not bring along: installed at the point of use, with consent."""
+"""Python packages that networks need and Slicer does not bring along: installed at the point of use, with consent.
+
+PyTorch comes through the extension of that name, which knows the right build for this computer; the others through pip.
+Whatever is installed already stays as it is, in particular what Slicer ships.
+"""
 
 import importlib
+import inspect
 import logging
+import os
 import re
-from importlib.metadata import PackageNotFoundError, version
+import tempfile
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,104 +22,221 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.errors import MissingDependencyError
 
-OLDEST_TORCH = (2, 2)
-TORCH_VERSION, TORCHVISION_VERSION = ">=2.2", ">=0.17"  # torchvision 0.17 belongs to PyTorch 2.2
 REQUESTER = "H3DE Landmarks"
+TORCHVISION_VERSION = ">=0.17"  # belongs to PyTorch 2.2
+REPLACEABLE = {"pip", "setuptools", "wheel", "torchvision"}  # what installers may bring along in another version
+PACKAGE_INDEX = "https://pypi.org/simple/pip/"
+SECONDS_FOR_INDEX = 8
 
 
-def ensureDependencies(requirementsFile):
-    """Make sure that detection can run, after asking before anything is installed; silent where nothing is missing.
+_met = set()  # keys of requirements that were met: reading a version takes some 10 ms
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A line of requirements.txt: a package and its oldest version, with the size of the download as a comment.
+
+    Attributes:
+        name: as pip calls it.
+        oldest: version.
+        size: for people.
+    """
+
+    name: str
+    oldest: str
+    size: str
+
+    @classmethod
+    def parse(cls, line):
+        """The requirement of a line such as ``safetensors>=0.4  # 1 MB``."""
+        name, oldest, size = re.fullmatch(r"([\w.-]+)>=([\d.]+)\s*#\s*(.+)", line.strip()).groups()
+        return cls(name, oldest, size)
+
+    def __str__(self):
+        return f"{self.name}>={self.oldest}"
+
+    @property
+    def key(self):
+        """The requirement and where its package lies; None as place where it cannot be imported."""
+        importlib.invalidate_caches()
+        spec = find_spec(self.name)
+        return self, spec.origin if spec else None  # no place: an uninstallation has left a folder without code
+
+    @property
+    def title(self):
+        """What people call it."""
+        return "PyTorch" if self.name == "torch" else self.name
+
+    @property
+    def installed(self):
+        """The version that is installed, empty where nobody knows, None where the package cannot be imported."""
+        if self.key[1] is None:
+            return None
+        try:
+            return version(self.name)
+        except PackageNotFoundError:
+            return ""
+
+    @property
+    def isMet(self):
+        """Whether the package is there in a version that will do; one that nobody knows may do."""
+        installed = self.installed
+        return installed is not None and not (_numbers(installed) and _numbers(installed) < _numbers(self.oldest))
+
+    def described(self):
+        """A line of the question."""
+        text = _("{title} {oldest} or later: {size}").format(title=self.title, oldest=self.oldest, size=self.size)
+        installed = self.installed
+        return text if not installed else _("{text}, in place of {installed}").format(text=text, installed=installed)
+
+
+def _numbers(text):
+    """The leading numbers of a version, of which three decide."""
+    found = re.match(r"\d+(\.\d+)*", text)
+    return tuple(map(int, found.group().split(".")))[:3] if found else ()
+
+
+def readRequirements(path):
+    """The Requirements of a requirements.txt."""
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    return [Requirement.parse(line) for line in lines if line.strip() and not line.startswith("#")]
+
+
+def ensureDependencies(requirementsFile, tell):
+    """Make sure that networks can run, after asking once before anything is installed; silent where nothing is missing.
+
+    Slicer handles clicks and everything else meanwhile.
 
     Args:
-        requirementsFile: path of a requirements.txt, without PyTorch.
+        requirementsFile: path of a requirements.txt.
+        tell: called with a sentence when the installation begins.
+
+    Returns:
+        Whether anything was installed.
 
     Raises:
         MissingDependencyError: one sentence about what is missing and what to do.
     """
-    _ensurePackages(requirementsFile)
-    _ensureTorch()
+    required = [requirement for requirement in readRequirements(requirementsFile) if requirement.key not in _met]
+    missing = [requirement for requirement in required if not requirement.isMet]
+    if not missing:
+        _met.update(requirement.key for requirement in required)
+        return False
+    torch = next((requirement for requirement in missing if requirement.name == "torch"), None)
+    installTorch = None if torch is None else _installerOf(torch)
+    _ask(missing)
+    titles = ", ".join(requirement.title for requirement in missing)
+    tell(_("Installing {packages}, this takes some minutes.").format(packages=titles))
+    with _keepingWhatIsInstalled({requirement.name for requirement in missing}):
+        _install([requirement for requirement in missing if requirement is not torch], installTorch)
+    for requirement in missing:
+        if not requirement.isMet:
+            raise MissingDependencyError(
+                _("{package} was installed, but cannot be used yet: restart Slicer and start again.").format(
+                    package=requirement.title
+                )
+            )
+    return True
 
 
-def _ensureTorch():
-    """PyTorch comes through the extension of that name, which knows the right build for this computer."""
-    if _isImportable("torch"):
-        _checkVersionOfTorch()
-        return
+def _ask(missing):
+    question = _(
+        "This step needs Python packages that Slicer does not bring along:\n\n{packages}\n\n"
+        "They are downloaded and installed into this Slicer; what is installed already stays. Install them now?"
+    ).format(packages="\n".join(f"\u2022 {requirement.described()}" for requirement in missing))
+    if not slicer.util.confirmOkCancelDisplay(question, REQUESTER):
+        raise MissingDependencyError(
+            _("Nothing was done, because {packages} is missing: start again and agree to the installation.").format(
+                packages=", ".join(requirement.title for requirement in missing)
+            )
+        )
+
+
+def _installerOf(torch):
+    """A function that installs PyTorch.
+
+    Raises:
+        MissingDependencyError: the extension is missing, or another PyTorch is in the way.
+    """
+    if torch.installed:
+        raise MissingDependencyError(
+            _(
+                "PyTorch {installed} is installed, but {needed} or later is needed: "
+                "uninstall it in the module PyTorch, restart Slicer and start again."
+            ).format(installed=torch.installed, needed=torch.oldest)
+        )
     try:
         from PyTorchUtils import PyTorchUtilsLogic
     except ImportError as error:
         raise MissingDependencyError(
-            _("Detection needs PyTorch: install the extension PyTorch in the Extensions Manager and restart Slicer.")
+            _("This step needs PyTorch: install the extension PyTorch in the Extensions Manager and restart Slicer.")
         ) from error
-    question = _("Detection needs PyTorch, a download of up to 3 GB that takes some minutes.\n\nInstall it now?")
-    if not slicer.util.confirmOkCancelDisplay(question, REQUESTER):
-        raise MissingDependencyError(_("Nothing was detected, because PyTorch is not installed."))
+
+    def install():
+        logic = PyTorchUtilsLogic()
+        wanted = {"torchVersionRequirement": f">={torch.oldest}", "torchvisionVersionRequirement": TORCHVISION_VERSION}
+        known = inspect.signature(logic.installTorch).parameters  # early versions of the extension know fewer
+        if logic.installTorch(**{name: value for name, value in wanted.items() if name in known}) is None:
+            raise RuntimeError("the extension PyTorch has installed nothing")
+
+    return install
+
+
+def _install(requirements, installTorch):
     try:
-        torch = PyTorchUtilsLogic().installTorch(
-            torchVersionRequirement=TORCH_VERSION, torchvisionVersionRequirement=TORCHVISION_VERSION
-        )
-    except Exception as error:
-        logging.exception("installing PyTorch failed")
-        raise MissingDependencyError(
-            _("PyTorch could not be installed: check the network connection, details are in the application log.")
-        ) from error
-    if torch is None:
-        raise MissingDependencyError(_("Nothing was detected, because PyTorch is not installed."))
-
-
-def _checkVersionOfTorch():
-    """Refuse a PyTorch that is too old; one whose version nobody knows may do."""
-    try:
-        installed = version("torch")
-    except PackageNotFoundError:
-        return
-    numbers = re.match(r"(\d+)\.(\d+)", installed)
-    if numbers and tuple(map(int, numbers.groups())) < OLDEST_TORCH:
-        raise MissingDependencyError(
-            _(
-                "PyTorch {installed} is installed, but {needed} or later is needed: "
-                "uninstall it in the module PyTorch, restart Slicer and detect again."
-            ).format(installed=installed, needed=".".join(map(str, OLDEST_TORCH)))
-        )
-
-
-def _ensurePackages(requirementsFile):
-    try:
-        from slicer.packaging import load_requirements, pip_ensure
-    except ImportError:  # Slicer 5.10 and earlier
-        install = _installMissing
-    else:
-
-        def install(path):
-            pip_ensure(load_requirements(path), requester=REQUESTER)
-
-    try:
-        install(requirementsFile)
+        if requirements:
+            slicer.util.pip_install([str(requirement) for requirement in requirements])
+        if installTorch is not None:
+            installTorch()
     except Exception as error:
         logging.exception("installing Python packages failed")
         raise MissingDependencyError(
             _(
-                "Nothing was detected, because Python packages are missing: allow their installation, "
-                "and check the network connection."
+                "The Python packages could not be installed: look for the reason in the application log, "
+                "remove it (often too little disk space) and start again."
+            )
+            if _canReachIndex()
+            else _(
+                "The Python packages could not be downloaded: check the network connection and the proxy, "
+                "then start again; the guide for administrators tells how to install them without a network."
             )
         ) from error
 
 
-def _installMissing(requirementsFile):
-    """What `slicer.packaging.pip_ensure` does, as far as Slicer 5.10 offers it."""
-    lines = Path(requirementsFile).read_text(encoding="utf-8").splitlines()
-    requirements = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    missing = [text for text in requirements if not _isImportable(re.match(r"[\w.-]+", text).group())]
-    if not missing:
-        return
-    question = _("Detection needs these Python packages: {packages}.\n\nInstall them now?").format(
-        packages=", ".join(missing)
-    )
-    if not slicer.util.confirmOkCancelDisplay(question, REQUESTER):
-        raise RuntimeError("the user declined")
-    slicer.util.pip_install(" ".join(missing))
+def _canReachIndex():
+    """Whether the network reaches the index that pip asks; another index than the usual one is not judged."""
+    if os.environ.get("PIP_INDEX_URL") or os.environ.get("PIP_NO_INDEX"):
+        return True
+    try:
+        urllib.request.urlopen(PACKAGE_INDEX, timeout=SECONDS_FOR_INDEX).close()
+    except OSError:
+        return False
+    return True
 
 
-def _isImportable(name):
-    importlib.invalidate_caches()
-    return find_spec(name) is not None
+@contextmanager
+def _keepingWhatIsInstalled(wanted):
+    """Have every pip that runs meanwhile leave installed packages as they are.
+
+    Args:
+        wanted: names of the packages that are to be installed.
+    """
+    free = {_canonical(name) for name in wanted} | REPLACEABLE
+    known = {item.metadata["Name"]: item.version for item in distributions() if item.metadata["Name"]}
+    lines = [f"{name}=={number}\n" for name, number in sorted(known.items()) if _canonical(name) not in free]
+    before = os.environ.get("PIP_CONSTRAINT")
+    with tempfile.TemporaryDirectory(prefix="H3DELandmarks-pip-", dir=slicer.app.temporaryPath) as folder:
+        constraints = Path(folder) / "constraints.txt"
+        constraints.write_text("".join(lines), encoding="utf-8")
+        os.environ["PIP_CONSTRAINT"] = " ".join(filter(None, [before, constraints.as_uri()]))  # pip splits at blanks
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["PIP_CONSTRAINT"]
+            else:
+                os.environ["PIP_CONSTRAINT"] = before
+
+
+def _canonical(name):
+    return re.sub(r"[-_.]+", "-", name).lower()

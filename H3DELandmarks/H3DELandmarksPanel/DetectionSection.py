@@ -17,8 +17,9 @@ from H3DELandmarksLib.scene import (
 )
 from H3DELandmarksPanel.CommandRun import summary
 from H3DELandmarksPanel.ModelChoice import LandmarkChoice, ModelChoice
-from H3DELandmarksPanel.PanelContext import onClick
+from H3DELandmarksPanel.PanelContext import guarded, onClick, onSignal
 from H3DELandmarksPanel.RunProgress import RunProgress
+from H3DELandmarksPanel.SafeText import plainTip
 
 VOLUME_CLASS = "vtkMRMLScalarVolumeNode"
 # How far around the points under review a region is laid: room for what a coarser model's points only lead to.
@@ -48,13 +49,13 @@ class DetectionSection:
         self._observedVolume = None
         self._volumeTags = []
         self._runInputs = None  # (volume node, package, point list or None, frame) of the run
-        self.models = ModelChoice(ui.modelSelector, ui.modelCard)
+        self.models = ModelChoice(ui)
         self.landmarks = LandmarkChoice(ui, self._onLandmarksChosen)
         self.progress = RunProgress(ui.progressBar, ui.statusLabel, ui.cancelButton, self._takeResult, self.refresh)
         self.progress.cancelText = _("Cancelled. The scene is as it was.")
         ui.pointListSelector.addAttribute(detections.POINT_LIST_CLASS, detections.MODEL_ATTRIBUTE)
-        ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
-        ui.regionSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self._onRegionAdded)
+        onSignal(ui.modelSelector, "currentIndexChanged(int)", self.onModelChosen, ui.statusLabel)
+        onSignal(ui.regionSelector, "nodeAddedByUser(vtkMRMLNode*)", self._onRegionAdded, ui.statusLabel)
         onClick(ui.regionAroundPointsButton, self.onRegionAroundPoints, ui.statusLabel)
         onClick(ui.applyButton, self.onApply, ui.statusLabel)
 
@@ -95,7 +96,8 @@ class DetectionSection:
             for tag in self._volumeTags:
                 self._observedVolume.RemoveObserver(tag)
             events = (slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent, slicer.vtkMRMLVolumeNode.TransformModifiedEvent)
-            self._volumeTags = [volumeNode.AddObserver(e, self.refresh) for e in events] if volumeNode else []
+            refresh = guarded(self.refresh, self._ui.statusLabel)
+            self._volumeTags = [volumeNode.AddObserver(e, refresh) for e in events] if volumeNode else []
             self._observedVolume = volumeNode
 
     def chooseFirstVolume(self):
@@ -105,7 +107,7 @@ class DetectionSection:
 
     def onModelChosen(self, index=0):
         """Keep the user's choice with the scene."""
-        self.models.showCard()
+        self.models.showFacts()
         if self._context.parameters:
             self._context.parameters.model = self.models.chosenKey()
         self.showLandmarks()
@@ -147,7 +149,7 @@ class DetectionSection:
         ui, isFree = self._ui, not (self.progress.isRunning or self._context.whyBusy())
         reason = self._whyNot()
         ui.applyButton.enabled = not reason
-        ui.applyButton.toolTip = reason or _("Find the landmarks of the model in the volume")
+        ui.applyButton.toolTip = plainTip(reason) or _("Find the landmarks of the model in the volume")
         ui.regionAroundPointsButton.enabled = isFree and self._context.pointList is not None
         inputs = (ui.volumeSelector, ui.modelSelector, ui.landmarksChoice, ui.regionSelector, ui.deviceSelector)
         for widget in (*inputs, ui.pointListSelector):

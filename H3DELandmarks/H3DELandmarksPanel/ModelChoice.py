@@ -1,12 +1,13 @@
-"""What to detect with and what to look for: the list of models with the card of the chosen one, and its landmarks."""
-
-import re
+"""What to detect with and what to look for: the list of models with the facts about the chosen one, its landmarks."""
 
 import qt
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.models import available_models
 from H3DELandmarksLib.models.fit import fitting_first
+from H3DELandmarksPanel.ModelCard import CardWindow, factsAbout
+from H3DELandmarksPanel.PanelContext import onClick, onSignal
+from H3DELandmarksPanel.SafeText import plainTip
 
 SETTING = "H3DELandmarks/model"  # the model that was chosen last, in any scene
 SEPARATOR = "\n"  # no landmark has it in its name
@@ -20,16 +21,17 @@ def modelKey(package):
 class ModelChoice:
     """Fills a combo box with the model packages on this computer."""
 
-    def __init__(self, comboBox, cardBrowser):
-        """Args: the QComboBox to fill, and the QTextBrowser that shows the card of the chosen model."""
-        self._comboBox = comboBox
-        self._cardBrowser = cardBrowser
+    def __init__(self, ui):
+        """Args: the widgets of the panel by name."""
+        self._comboBox, self._facts, self._cardButton = ui.modelSelector, ui.modelFactsLabel, ui.modelCardButton
+        self.card = CardWindow(ui.modelCardButton)
+        onClick(ui.modelCardButton, lambda: self.card.show(self.chosenPackage()), ui.statusLabel)
         self._packages = {}
         self._problems = []
         self._unfit = {}
-        self._facts = None
+        self._scan = None  # ScanFacts
         self._isChosen = self._isOffering = False
-        comboBox.connect("currentIndexChanged(int)", self._onIndexChanged)
+        self._comboBox.connect("currentIndexChanged(int)", self._onIndexChanged)
 
     def refresh(self):
         """Look again which models there are; the choice stays if its model does."""
@@ -37,7 +39,7 @@ class ModelChoice:
         entries = available_models()
         packages = [entry.package for entry in entries if entry.package]
         self._problems = [entry.problem for entry in entries if entry.problem]
-        pairs = fitting_first(packages, self._facts) if self._facts else [(package, "") for package in packages]
+        pairs = fitting_first(packages, self._scan) if self._scan else [(package, "") for package in packages]
         self._packages = {modelKey(package): package for package, _reason in pairs}
         self._unfit = {modelKey(package): reason for package, reason in pairs if reason}
         wasBlocked = self._comboBox.blockSignals(True)
@@ -47,7 +49,7 @@ class ModelChoice:
             self._comboBox.setItemData(self._comboBox.count - 1, self._toolTip(key), qt.Qt.ToolTipRole)
         self._comboBox.setCurrentIndex(max(self._comboBox.findData(chosen), 0))
         self._comboBox.blockSignals(wasBlocked)
-        self.showCard()
+        self.showFacts()
 
     def offer(self, facts):
         """Put the models that may fit a scan first, and say of the others why not.
@@ -57,9 +59,9 @@ class ModelChoice:
         Args:
             facts: ScanFacts, None where there is no scan.
         """
-        if facts == self._facts:
+        if facts == self._scan:
             return
-        self._facts = facts
+        self._scan = facts
         self.refresh()
         if facts and not self._isChosen:
             last = qt.QSettings().value(SETTING, "")
@@ -73,7 +75,7 @@ class ModelChoice:
         row = self._comboBox.findData(key)
         self._isChosen = self._isChosen or row >= 0
         self._comboBox.setCurrentIndex(max(row, 0))
-        self.showCard()
+        self.showFacts()
 
     def _onIndexChanged(self, index):
         """Keep what is chosen for other scenes, unless it is only offered."""
@@ -95,12 +97,12 @@ class ModelChoice:
             return self._problems[0]
         return _("No model is installed: put a model package into the folder of installed models.")
 
-    def showCard(self):
-        """Show the card of the chosen model."""
+    def showFacts(self):
+        """Say what the chosen model is for, how accurate it is and what it is not for."""
         package = self.chosenPackage()
-        self._comboBox.toolTip = self._toolTip(self.chosenKey()) if package else self.whyNone()
-        card = package.model_card() if package else ""
-        self._cardBrowser.setMarkdown(re.sub("^#", "###", card, flags=re.MULTILINE))  # headings that fit into a panel
+        self._comboBox.toolTip = self._toolTip(self.chosenKey()) if package else plainTip(self.whyNone())
+        self._facts.text = factsAbout(package) if package else self.whyNone()
+        self._cardButton.enabled = package is not None
 
     def _label(self, key):
         """The title, with the version where several are there, and whether the model cannot fit the scan."""
@@ -113,7 +115,7 @@ class ModelChoice:
     def _toolTip(self, key):
         manifest = self._packages[key].manifest
         caution = f" {manifest.measured.caution()}" if manifest.measured and manifest.measured.caution() else ""
-        return self._unfit.get(key) or f"{manifest.title}: {manifest.intended_use}{caution}"
+        return plainTip(self._unfit.get(key) or f"{manifest.title}: {manifest.intended_use}{caution}")
 
 
 class LandmarkChoice:
@@ -123,9 +125,9 @@ class LandmarkChoice:
         """Args: the widgets of the panel by name, and what to call after the user has changed the choice."""
         self._list, self._button = ui.landmarksList, ui.landmarksButton
         self._onChanged = onChanged
-        self._list.connect("itemChanged(QListWidgetItem*)", self._onItemChanged)
-        ui.allLandmarksButton.connect("clicked(bool)", lambda: self._checkAll(True))
-        ui.noLandmarksButton.connect("clicked(bool)", lambda: self._checkAll(False))
+        onSignal(self._list, "itemChanged(QListWidgetItem*)", self._onItemChanged, ui.statusLabel)
+        onClick(ui.allLandmarksButton, lambda: self._checkAll(True), ui.statusLabel)
+        onClick(ui.noLandmarksButton, lambda: self._checkAll(False), ui.statusLabel)
 
     def show(self, package, excluded):
         """Show the landmarks of a model.
@@ -139,7 +141,7 @@ class LandmarkChoice:
         self._list.clear()
         for landmark in package.scheme.landmarks if package else ():
             item = qt.QListWidgetItem(landmark.name)
-            item.setToolTip(landmark.definition)
+            item.setToolTip(plainTip(landmark.definition))
             item.setFlags(qt.Qt.ItemIsUserCheckable | qt.Qt.ItemIsEnabled)
             item.setCheckState(qt.Qt.Unchecked if landmark.name in names else qt.Qt.Checked)
             self._list.addItem(item)

@@ -9,11 +9,13 @@ import ctk
 import qt
 import slicer
 import slicer.util
+import vtk
 from slicer.i18n import tr as _
 
 from H3DELandmarksPanel.CasesFolder import loadScan
-from H3DELandmarksPanel.PanelContext import onClick
+from H3DELandmarksPanel.PanelContext import onClick, onSignal
 from H3DELandmarksPanel.RunProgress import RunProgress
+from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.Tables import TextTable
 
 SETTING = "H3DELandmarks/ScansFolder"
@@ -27,15 +29,15 @@ class NextCaseSection:
         """Args: the widgets by name, the PanelContext, the CasesFolder."""
         self._ui, self._context, self._cases = ui, context, casesFolder
         self._scans = []
-        self._loaded = {}  # id of the volume node by path
+        self._loaded = {}  # vtkWeakReference of the volume node by path
         self._table = TextTable(ui.rankTable, ["", _("Scan"), _("Why")])
         self.progress = RunProgress(ui.rankProgressBar, ui.rankLabel, ui.cancelRankButton, self._onRanked, self.refresh)
         ui.scansPath.filters = ctk.ctkPathLineEdit.Dirs
         ui.scansPath.currentPath = slicer.util.settingsValue(SETTING, "")
-        ui.scansPath.connect("currentPathChanged(QString)", self.refresh)
+        onSignal(ui.scansPath, "currentPathChanged(QString)", self.refresh, ui.rankLabel)
         onClick(ui.rankButton, self.onRank, ui.rankLabel)
-        ui.rankTable.connect("itemSelectionChanged()", self.refresh)
-        ui.rankTable.connect("cellDoubleClicked(int,int)", self.onDoubleClick)
+        onSignal(ui.rankTable, "itemSelectionChanged()", self.refresh, ui.rankLabel)
+        onSignal(ui.rankTable, "cellDoubleClicked(int,int)", self.onDoubleClick, ui.rankLabel)
         onClick(ui.loadScanButton, self.onLoad, ui.rankLabel)
         self._table.show([])
 
@@ -44,7 +46,7 @@ class NextCaseSection:
         ui = self._ui
         reason = self._whyNot()
         ui.rankButton.enabled = not reason
-        ui.rankButton.toolTip = reason or _(
+        ui.rankButton.toolTip = plainTip(reason) or _(
             "Put the scans in random order, those last whose points, as '{title}' finds them, nearly repeat others"
         ).format(title=self._context.package.manifest.title)
         chosen = self._table.chosenRow() is not None
@@ -83,7 +85,7 @@ class NextCaseSection:
         def arguments(files):
             return ["cases", "rank", folder, *model, *cases, "--output", files / RANKING]
 
-        self.progress.start(self._context.command(arguments, _("ranking"), acceptsUnfinished=True))
+        self.progress.start(self._context.command(arguments, _("ranking"), acceptsUnfinished=True, isLent=True))
 
     def _onRanked(self, run):
         self._scans = run.result["scans"]
@@ -109,10 +111,18 @@ class NextCaseSection:
         if row is None:
             return
         path = Path(self._scans[row]["scan"])
-        node = slicer.mrmlScene.GetNodeByID(self._loaded.get(path, ""))
-        node = node or loadScan(path, path.name.partition(".")[0])
-        self._loaded[path] = node.GetID()
-        self._context.show(node)
+        self._context.show(self._loadedNode(path) or self._load(path))
+
+    def _loadedNode(self, path):
+        """The volume of a scan that was loaded before, None where it is gone."""
+        node = self._loaded[path].Get() if path in self._loaded else None
+        return node if node is not None and slicer.mrmlScene.IsNodePresent(node) else None
+
+    def _load(self, path):
+        node = loadScan(path, path.name.partition(".")[0])
+        self._loaded[path] = vtk.vtkWeakReference()  # the next scene gives its nodes the same ids
+        self._loaded[path].Set(node)
+        return node
 
     def onDoubleClick(self, row, column):
         """As the button."""

@@ -1,5 +1,7 @@
 """What the sections of the panel share: the volume and points at hand, starting commands, and telling of errors."""
 
+import contextlib
+import inspect
 import logging
 
 import slicer
@@ -8,34 +10,49 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
 from H3DELandmarksLib.scene import center_views, show_points_of, volume_of
-from H3DELandmarksPanel.CommandRun import CommandRun, newRunFolder, pythonExecutable
+from H3DELandmarksPanel.CommandRun import CommandRun
 from H3DELandmarksPanel.Dependencies import ensureDependencies
 from H3DELandmarksPanel.Parameters import Device
+from H3DELandmarksPanel.Worker import newRunFolder, pythonExecutable, removeLeftovers, workers
+
+logger = logging.getLogger("H3DELandmarks")
+
+
+def guarded(slot, label):
+    """A function for Qt or VTK to call: an error that `slot` raises becomes a sentence, and details a log entry.
+
+    Args:
+        slot: function that takes as many of the arguments as it wants.
+        label: QLabel for the sentence, None where there is no room for one.
+    """
+    count = len(inspect.signature(slot).parameters)
+
+    def call(*arguments):
+        try:
+            slot(*arguments[:count])
+        except Exception as error:
+            sentence = sentenceAbout(error)
+            with contextlib.suppress(Exception):  # the panel was closed meanwhile, and the label with it
+                label.text = sentence
+
+    return call
+
+
+def onSignal(sender, signal, slot, label):
+    """Call a function, `guarded`, whenever a QObject sends a signal, which is given with the types of its arguments."""
+    sender.connect(signal, guarded(slot, label))
 
 
 def onClick(button, slot, label):
-    """Call a function whenever a button is clicked; an error that it raises becomes a sentence.
-
-    Args:
-        button: QAbstractButton.
-        slot: function without arguments; that of a checkable button gets whether it is checked.
-        label: QLabel for the sentence.
-    """
-
-    def call(checked=False):
-        try:
-            slot(checked) if button.checkable else slot()
-        except Exception as error:
-            label.text = sentenceAbout(error)
-
-    button.connect("clicked(bool)", call)
+    """As `onSignal` for clicks; the slot of a checkable button gets whether it is checked."""
+    onSignal(button, "clicked(bool)", slot if button.checkable else lambda: slot(), label)
 
 
 def sentenceAbout(error):
     """One sentence about an exception that is being handled; what nobody expected goes to the application log, too."""
     if isinstance(error, H3DELandmarksError):
         return str(error)
-    logging.exception("an action of the panel failed")
+    logger.exception("an action of the panel failed")
     return _("An unexpected problem occurred ({kind}: {reason}): see the application log.").format(
         kind=type(error).__name__, reason=error
     )
@@ -48,6 +65,7 @@ class PanelContext:
         """Args: the H3DELandmarksWidget."""
         self._panel = panel
         self._isPreparing = self._isClosed = False
+        removeLeftovers(slicer.app.temporaryPath)  # a scan that a crash has left there is somebody's
 
     @property
     def parameters(self):
@@ -110,7 +128,7 @@ class PanelContext:
         return _("Python packages are being installed: wait until that is done.") if self._isPreparing else ""
 
     def ensureDependencies(self, label):
-        """Make sure that networks can run, after asking before anything is installed.
+        """Make sure that networks can run, after asking once before anything is installed.
 
         Slicer handles clicks while packages are installed, so whatever was read from the scene or the widgets before
         must be read again.
@@ -124,17 +142,27 @@ class PanelContext:
         """
         if self._isPreparing:
             raise InputError(self.whyBusy())
-        self._isPreparing, label.text = True, _("Installing missing Python packages; this may take some minutes.")
-        self._panel.refresh()
+
+        told = []
+
+        def tell(sentence):
+            told.append(sentence)
+            label.text = sentence
+            self._panel.refresh()
+            slicer.app.processEvents()  # show that before pip says its first line
+
+        self._isPreparing = True
         try:
-            ensureDependencies(self._panel.resourcePath("requirements.txt"))
-            label.text = ""
+            wasInstalled = ensureDependencies(self._panel.resourcePath("H3DELandmarks/requirements.txt"), tell)
         finally:
             self._isPreparing = False
-            if not self._isClosed:
+            if told and not self._isClosed:
                 self._panel.refresh()
         if self._isClosed:
             raise InputError(_("The panel was closed while Python packages were being installed."))
+        if wasInstalled:
+            label.text = ""
+            workers.close()  # they know nothing of new packages
 
     def command(self, arguments, task, **options):
         """A CommandRun of the library's command line, to be polled.
@@ -153,6 +181,11 @@ class PanelContext:
     def close(self):
         """The panel goes away."""
         self._isClosed = True
+        workers.close()
+
+    def releaseWorker(self):
+        """End the program that waits for another detection."""
+        workers.close()
 
 
 def _isShown(volumeNode):

@@ -44,3 +44,9 @@ class H3DELandmarksParameterNode:
     pointList: vtkMRMLMarkupsFiducialNode
     reviewList: vtkMRMLMarkupsFiducialNode
     reference: vtkMRMLMarkupsFiducialNode
+
+    def forget(self, node):
+        """Choose none wherever a vtkMRMLNode is chosen."""
+        for name in self.allParameters:
+            if getattr(self, name) is node:
+                setattr(self, name, None)

@@ -11,8 +11,9 @@ from H3DELandmarksLib.formats.run import COMPARISON, TIME_FORMAT
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.retraining.promote import promote_run
 from H3DELandmarksPanel.ModelChoice import modelKey
-from H3DELandmarksPanel.PanelContext import onClick
+from H3DELandmarksPanel.PanelContext import onClick, onSignal
 from H3DELandmarksPanel.RunProgress import RunProgress
+from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.Tables import TextTable
 
 COARSE_MM = 1.0  # where a tolerance is no less, hundredths of a millimeter are told, else thousandths
@@ -31,11 +32,11 @@ class PromotionSection:
         self.progress = RunProgress(
             ui.compareModelsProgressBar, ui.promotionLabel, ui.cancelCompareModelsButton, self._onCompared, self.refresh
         )
-        ui.runSelector.connect("currentIndexChanged(int)", self.onRunChosen)
+        onSignal(ui.runSelector, "currentIndexChanged(int)", self.onRunChosen, ui.promotionLabel)
         onClick(ui.compareModelsButton, self.onCompare, ui.promotionLabel)
         onClick(ui.promoteButton, lambda: self.onPromote(None), ui.promotionLabel)
         onClick(ui.overrideButton, lambda: self.onPromote(ui.overrideReasonEdit.text), ui.promotionLabel)
-        ui.overrideReasonEdit.connect("textChanged(QString)", self.refresh)
+        onSignal(ui.overrideReasonEdit, "textChanged(QString)", self.refresh, ui.promotionLabel)
         self.onCasesChanged()
 
     # What there is
@@ -70,6 +71,11 @@ class PromotionSection:
         index = self._ui.runSelector.currentIndex
         return self._runs[index] if 0 <= index < len(self._runs) else None
 
+    @property
+    def chosenRun(self):
+        """The RunFolder of the chosen retraining, None where none is chosen."""
+        return self._run
+
     # What can be done
 
     def refresh(self):
@@ -77,14 +83,18 @@ class PromotionSection:
         ui, run, busy = self._ui, self._run, self._whyBusy()
         reason = self._whyNotCompare(run, busy)
         ui.compareModelsButton.enabled = not reason
-        ui.compareModelsButton.toolTip = reason or _("Let both models look at the cases that neither has learnt from")
+        ui.compareModelsButton.toolTip = plainTip(reason) or _(
+            "Let both models look at the cases that neither has learnt from"
+        )
         reason = self._whyNotPromote(run, busy)
         ui.promoteButton.enabled = not reason
-        ui.promoteButton.toolTip = reason or _("Use the new model from now on; you can go back to the old one")
+        ui.promoteButton.toolTip = plainTip(reason) or _(
+            "Use the new model from now on; you can go back to the old one"
+        )
         reason = self._whyNotOverride(run, busy)
         ui.overrideReasonEdit.enabled = not reason
         ui.overrideButton.enabled = not reason and bool(ui.overrideReasonEdit.text.strip())
-        ui.overrideButton.toolTip = reason or (
+        ui.overrideButton.toolTip = plainTip(reason) or (
             _("Use the new model against the advice; your reason is kept with it")
             if ui.overrideButton.enabled
             else _("Write down your reason first.")
@@ -128,6 +138,10 @@ class PromotionSection:
         """Start a comparison."""
         self._context.ensureDependencies(self._ui.promotionLabel)
         run = self._run
+        reason = self._whyNotCompare(run, self._whyBusy())  # what is chosen may have changed meanwhile
+        if reason:
+            self._ui.promotionLabel.text = reason
+            return
         files = ["--cases", self._folder.path, "--run", run.folder, "--output", run.folder / COMPARISON]
         arguments = [
             "models",
@@ -167,10 +181,13 @@ class PromotionSection:
         Args:
             reason: why it is promoted against the advice, None where that is not needed.
         """
-        told = self._ui.promotionLabel.text
+        told, run = self._ui.promotionLabel.text, self._run
         self._context.ensureDependencies(self._ui.promotionLabel)
         self._ui.promotionLabel.text = told
-        package = promote_run(self._run.folder, override=reason).package
+        if run is not self._run:
+            self._ui.promotionLabel.text = _("Nothing was promoted, because another model was chosen meanwhile.")
+            return
+        package = promote_run(run.folder, override=reason).package
         self._ui.overrideReasonEdit.text = ""
         self._context.modelsChanged(modelKey(package))
         self._onPromoted()

@@ -14,11 +14,13 @@ from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.formats.run import SECONDS_UNTIL_FORGOTTEN, read_run
 from H3DELandmarksLib.models import available_models
 from H3DELandmarksLib.scene import remove_curves, show_curves
-from H3DELandmarksPanel.CommandRun import CommandRun, RunState, newRunFolder, pythonExecutable
+from H3DELandmarksPanel.CommandRun import CommandRun, RunState
 from H3DELandmarksPanel.ModelChoice import modelKey
-from H3DELandmarksPanel.PanelContext import onClick
+from H3DELandmarksPanel.PanelContext import onClick, onSignal
 from H3DELandmarksPanel.Parameters import Device
 from H3DELandmarksPanel.RunProgress import RunProgress
+from H3DELandmarksPanel.SafeText import plainTip
+from H3DELandmarksPanel.Worker import newRunFolder, pythonExecutable
 
 SECONDS_TO_FINISH = 60.0
 SECONDS_TO_CLOSE = 3.0
@@ -46,7 +48,7 @@ class RetrainSection:
         self._forgetting = qt.QTimer()  # a run of a Slicer that is gone can be resumed after a while
         self._forgetting.setSingleShot(True)
         self._forgetting.interval = int(1000 * SECONDS_UNTIL_FORGOTTEN)
-        self._forgetting.connect("timeout()", self.onForgotten)
+        onSignal(self._forgetting, "timeout()", self.onForgotten, ui.retrainLabel)
         onClick(ui.retrainButton, self.onRetrain, ui.retrainLabel)
         onClick(ui.resumeButton, self.onResume, ui.retrainLabel)
         onClick(ui.curveButton, self.onShowCurve, ui.retrainLabel)
@@ -79,10 +81,14 @@ class RetrainSection:
         ui, run = self._ui, self._newest
         reason = self._whyBusy() or self._whyNot()
         ui.retrainButton.enabled = not reason
-        ui.retrainButton.toolTip = reason or _("Teach a copy of the model with your cases; Slicer stays usable")
+        ui.retrainButton.toolTip = plainTip(reason) or _(
+            "Teach a copy of the model with your cases; Slicer stays usable"
+        )
         reason = self._whyBusy() or self._whyNotResume(run)
         ui.resumeButton.enabled = not reason
-        ui.resumeButton.toolTip = reason or _("Go on with the training that was interrupted, from where it was")
+        ui.resumeButton.toolTip = plainTip(reason) or _(
+            "Go on with the training that was interrupted, from where it was"
+        )
         hasCurve = run is not None and any(readCurves(run).values())
         ui.curveButton.enabled = hasCurve
         ui.curveButton.toolTip = (
@@ -121,6 +127,9 @@ class RetrainSection:
 
     def onRetrain(self):
         """Begin a retraining."""
+        self._context.ensureDependencies(self._ui.retrainLabel)
+        if self._told(self._whyBusy() or self._whyNot()):  # what is chosen may have changed meanwhile
+            return
         ui = self._ui
         start = self._starts[ui.baseModelSelector.currentIndex]
         arguments = [*start.arguments, "--held-out", ui.heldOutSpinBox.value / 100]
@@ -130,15 +139,22 @@ class RetrainSection:
 
     def onResume(self):
         """Go on with the retraining that was interrupted."""
+        self._context.ensureDependencies(self._ui.retrainLabel)
+        if self._told(self._whyBusy() or self._whyNotResume(self._newest)):
+            return
         self._start(self._newest.folder, ["--resume"])
 
     def _start(self, folder, arguments):
         selector = self._ui.retrainDeviceSelector
         device = selector.itemData(selector.currentIndex)
-        cases = self._folder.path
-        self._context.ensureDependencies(self._ui.retrainLabel)
         self._shown = None
-        self.progress.start(TrainingRun(cases, folder, [*arguments, "--device", device]))
+        self.progress.start(TrainingRun(self._folder.path, folder, [*arguments, "--device", device]))
+
+    def _told(self, reason):
+        """Say why nothing is begun; returns whether there is a reason."""
+        if reason:
+            self._ui.retrainLabel.text = reason
+        return bool(reason)
 
     def _onPoll(self, run):
         """Show the curve once it begins, and whenever it has grown."""
@@ -265,7 +281,7 @@ class TrainingRun(CommandRun):
         """The program that was started has ended; where it was told to, its children may still keep their work."""
         if self._stopAsked is None or (self.result and self.result.get("ok")):
             super().conclude()
-        elif self.error or not self.child.isAlive:
+        elif self.error or self._code is not None or not self.child.isAlive:
             self.stage = _("Cancelled.")
             self.close(RunState.CANCELLED)
 
@@ -273,7 +289,7 @@ class TrainingRun(CommandRun):
         """End the child process; a moment is left to it to keep what it has learnt."""
         if self.state is RunState.RUNNING and self.child is not None and self.child.askToEnd():
             end = time.monotonic() + SECONDS_TO_CLOSE
-            while not self.error and self.child.isAlive and time.monotonic() < end:
+            while not (self.error or self._code is not None) and self.child.isAlive and time.monotonic() < end:
                 time.sleep(0.05)
                 self.note()
         super().cancel()

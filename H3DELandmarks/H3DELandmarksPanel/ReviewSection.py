@@ -20,7 +20,7 @@ from H3DELandmarksLib.scene import (
     provenance_of_list,
     show_radius,
 )
-from H3DELandmarksPanel.PanelContext import onClick
+from H3DELandmarksPanel.PanelContext import guarded, onClick, onSignal
 from H3DELandmarksPanel.Tables import ReviewTable, causeText, lengthText, percentText, stateText
 
 MILLISECONDS_TO_REFRESH = 50
@@ -93,14 +93,14 @@ class ReviewSection:
         self._timer = qt.QTimer()  # dragging sends more events than a table needs
         self._timer.setSingleShot(True)
         self._timer.interval = MILLISECONDS_TO_REFRESH
-        self._timer.connect("timeout()", self.refresh)
+        onSignal(self._timer, "timeout()", self.refresh, ui.reviewStatusLabel)
         self._connectWidgets()
         self.refresh()
 
     def _connectWidgets(self):
         ui = self.ui
-        ui.reviewTable.connect("itemSelectionChanged()", self.onRowChosen)
-        ui.reviewTable.connect("cellClicked(int,int)", self.onCellClicked)
+        onSignal(ui.reviewTable, "itemSelectionChanged()", self.onRowChosen, ui.reviewStatusLabel)
+        onSignal(ui.reviewTable, "cellClicked(int,int)", self.onCellClicked, ui.reviewStatusLabel)
         actions = {
             ui.nextButton: lambda: self.step(backward=False),
             ui.previousButton: lambda: self.step(backward=True),
@@ -172,9 +172,11 @@ class ReviewSection:
             node.TransformModifiedEvent,
             vtk.vtkCommand.ModifiedEvent,
         )
-        self._tags = [node.AddObserver(event, self.onPointsChanged) for event in changes]
-        self._tags.append(node.AddObserver(node.PointStartInteractionEvent, self.onDragBegins))
-        self._tags.append(node.AddObserver(node.PointEndInteractionEvent, self.onDragEnds))
+        observed = [(event, self.onPointsChanged) for event in changes]
+        observed.append((node.PointStartInteractionEvent, self.onDragBegins))
+        observed.append((node.PointEndInteractionEvent, self.onDragEnds))
+        label = self.ui.reviewStatusLabel
+        self._tags = [node.AddObserver(event, guarded(slot, label)) for event, slot in observed]
 
     def onPointsChanged(self, caller, event):
         """Show the change soon, together with those that follow at once."""
@@ -196,7 +198,9 @@ class ReviewSection:
         """Remember what has changed as a step, and show the points as they are now."""
         if self._review and not self._isDragging and not self.placing.isActive():
             if self._hardening.follow():  # steps of before are positions in a frame that is gone
-                self._history = ReviewHistory(self._review.node)
+                self._review, self._history = Review(self._review.node), ReviewHistory(self._review.node)
+            if self._history.has_changed:
+                self._review.keep()
             self._history.note()
         landmarks = self._review.by_doubt() if self._review else []
         if self._chosen not in [landmark.name for landmark in landmarks]:

@@ -1,12 +1,15 @@
 """Follows one run at a time and shows it: progress bar, sentence, cancel button."""
 
+import time
+
 import qt
 from slicer.i18n import tr as _
 
 from H3DELandmarksPanel.CommandRun import RunState, remainingText
-from H3DELandmarksPanel.PanelContext import sentenceAbout
+from H3DELandmarksPanel.PanelContext import onClick, onSignal, sentenceAbout
 
-MILLISECONDS_BETWEEN_POLLS = 100
+MILLISECONDS_BETWEEN_POLLS = 20
+SECONDS_BETWEEN_MORE = 0.2  # what a section shows beside needs files to be read
 
 
 class RunProgress:
@@ -32,14 +35,15 @@ class RunProgress:
         """
         self._bar, self._label, self._cancelButton = progressBar, label, cancelButton
         self._onSuccess, self._onChange, self._onPoll = onSuccess, onChange, onPoll
-        self.run = None
+        self.run = self._unshown = None  # the run, and one of which onPoll could not show more
+        self._shownAt = -SECONDS_BETWEEN_MORE
         self.cancelText = _("Cancelled.")
         self._timer = qt.QTimer()
         self._timer.interval = MILLISECONDS_BETWEEN_POLLS
-        self._timer.connect("timeout()", self._look)
+        onSignal(self._timer, "timeout()", self._look, label)
         progressBar.visible = False
         if cancelButton is not None:
-            cancelButton.connect("clicked(bool)", self.onCancel)
+            onClick(cancelButton, self.onCancel, label)
             cancelButton.enabled = False
 
     @property
@@ -53,6 +57,7 @@ class RunProgress:
         self._timer.start()
         self._show()
         self._changed()
+        self._look()
 
     def onCancel(self):
         """End the run because the user wants it."""
@@ -74,9 +79,12 @@ class RunProgress:
         run = self.run
         if run is None:
             return
-        run.poll()
-        if self._onPoll is not None:
-            self._onPoll(run)
+        try:
+            run.poll()
+            self._showMore(run)
+        except Exception as error:  # the next look would meet it again
+            self.stop(sentenceAbout(error))
+            return
         if run is not self.run:  # somebody has ended it meanwhile
             return
         if run.state is RunState.RUNNING:
@@ -86,6 +94,18 @@ class RunProgress:
             self._end(self._result(run))
         else:
             self._end(run.stage)
+
+    def _showMore(self, run):
+        """Let the section show more of a run, which goes on where that fails."""
+        now = time.monotonic()
+        if self._onPoll is None or run is self._unshown or now - self._shownAt < SECONDS_BETWEEN_MORE:
+            return
+        self._shownAt = now
+        try:
+            self._onPoll(run)
+        except Exception as error:
+            self._unshown = run
+            sentenceAbout(error)
 
     def _result(self, run):
         try:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import slicer
+import slicer.util
 
 from H3DELandmarksLib.models import available_models
-from H3DELandmarksLib.scene import Review, ReviewState, landmarks_from_point_list
+from H3DELandmarksLib.scene import Review, ReviewState, create_point_list, landmarks_from_point_list
 from H3DELandmarksPanel.ModelChoice import modelKey
 from H3DELandmarksPanel.SampleScans import registerSamples
 
@@ -18,11 +19,41 @@ SAMPLE_MODEL = "mandibular-molar-phantom"
 SECONDS_FOR_DETECTION = 600
 
 
-def whyUntestable():
+def openPanel():
+    """The H3DELandmarksWidget, opened as a user opens it; where Slicer has no main window it is only entered."""
+    if slicer.util.mainWindow():
+        slicer.util.selectModule("H3DELandmarks")
+    panel = slicer.util.getModuleWidget(slicer.modules.h3delandmarks)
+    panel.enter()
+    return panel
+
+
+def whyNoDetection():
     """One sentence about why nothing can be detected here, empty where it can."""
     if not any(entry.package for entry in available_models()):
         return "There is no model."
     return "" if find_spec("torch") else "PyTorch is not installed."
+
+
+def testWithoutNetworks(test, panel):
+    """Load the sample; choose, review, undo, compare, remove, save, load and close, with the panel's widgets.
+
+    Args:
+        test: the ScriptedLoadableModuleTest that runs.
+        panel: H3DELandmarksWidget.
+    """
+    volumeNode, reference = loadSample(panel)
+    test.delayDisplay("The sample was loaded.")
+    bind(test, panel, volumeNode, reference)
+    other = addMovedCopy(reference)
+    compare(test, panel, reference, other)
+    test.delayDisplay("Choices follow the panel, and lists are compared.")
+    reviewSome(test, panel, reference)
+    test.delayDisplay("Landmarks were reviewed.")
+    saveAndLoad(test, panel, reference)
+    removeReviewed(test, panel)
+    closeScene(test, panel)
+    test.delayDisplay("The scene was saved, loaded and closed.")
 
 
 def testDetection(test, logic):
@@ -39,33 +70,88 @@ def testDetection(test, logic):
     test.assertEqual(landmarks.names, package.scheme.names)
     test.assertTrue(np.isfinite(landmarks.positions[landmarks.present]).all())
     test.assertTrue(pointList.GetName().startswith(volumeNode.GetName()))
+    test.delayDisplay("Landmarks were detected by a script.")
 
 
 def testPanel(test, panel):
-    """Load the sample, detect, cancel, review, undo, compare, save, load and close, with the panel's buttons.
+    """Load the sample, detect, cancel, review, compare, keep, save, load and close, with the panel's buttons.
 
     Args:
         test: the ScriptedLoadableModuleTest that runs.
         panel: H3DELandmarksWidget.
     """
+    pointList, reference = detectInSample(test, panel)
+    cancelDetection(test, panel)
+    reviewSome(test, panel, pointList)
+    compare(test, panel, pointList, reference)
+    test.delayDisplay("Landmarks were reviewed and compared.")
+    keepAndCheck(test, panel)
+    test.delayDisplay("A case was kept and checked.")
+    saveAndLoad(test, panel, pointList)
+    closeScene(test, panel)
+
+
+def detectInSample(test, panel):
+    """Detect in the sample by clicks, which first installs what is missing; the point list and its reference."""
+    volumeNode, reference = loadSample(panel)
+    ui = panel.ui
+    ui.volumeSelector.setCurrentNode(volumeNode)
+    ui.modelSelector.setCurrentIndex(ui.modelSelector.findData(modelKey(preferredPackage())))
+    pointList = detect(test, panel)
+    test.delayDisplay("Landmarks were detected by clicks.")
+    return pointList, reference
+
+
+def loadSample(panel):
+    """The volume and the reference points of the sample."""
     import SampleData
 
     samples = SampleData.SampleDataLogic()
     if samples.sourceForSampleName(SAMPLE) is None:  # the test runs before Slicer has started completely
         registerSamples(Path(panel.resourcePath("Icons")))
-    volumeNode, reference = samples.downloadSamples(SAMPLE)
+    return samples.downloadSamples(SAMPLE)
+
+
+def bind(test, panel, volumeNode, reference):
+    """Widgets and parameters follow one another, and no label map is taken for a scan."""
+    ui, parameters = panel.ui, panel.parameterNode
+    test.assertIs(ui.volumeSelector.currentNode(), volumeNode)
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+    test.assertEqual(ui.volumeSelector.nodeCount(), 1)
+    ui.reviewSelector.setCurrentNode(reference)
+    test.assertIs(parameters.reviewList, reference)
+    test.assertEqual(ui.reviewTable.rowCount, reference.GetNumberOfControlPoints())
+    parameters.reviewList = None
+    test.assertIsNone(ui.reviewSelector.currentNode())
+    ui.deviceSelector.setCurrentIndex(1)
+    test.assertEqual(parameters.device.value, "cpu")
+
+
+def addMovedCopy(pointList):
+    """A list of the same points, a millimeter away."""
+    landmarks = landmarks_from_point_list(pointList)
+    moved = landmarks.with_positions(landmarks.positions + (1.0, 0.0, 0.0))
+    return create_point_list(slicer.mrmlScene, moved, "moved copy")
+
+
+def removeReviewed(test, panel):
+    """Where the reviewed list is removed, no other one is put under review."""
     ui = panel.ui
-    ui.volumeSelector.setCurrentNode(volumeNode)
-    ui.modelSelector.setCurrentIndex(ui.modelSelector.findData(modelKey(preferredPackage())))
-    cancelDetection(test, panel)
-    pointList = detect(test, panel)
-    reviewSome(test, panel, pointList)
-    compare(test, panel, pointList, reference)
-    keepAndCheck(test, panel)
-    saveAndLoad(test, pointList)
-    slicer.mrmlScene.Clear(False)
+    before = ui.reviewSelector.currentNode()
+    gone = addMovedCopy(before)
+    ui.reviewSelector.setCurrentNode(gone)
+    slicer.mrmlScene.RemoveNode(gone)
+    test.assertIsNone(panel.parameterNode.reviewList)
+    test.assertIsNone(ui.reviewSelector.currentNode())
     test.assertEqual(ui.reviewTable.rowCount, 0)
-    test.assertFalse(ui.applyButton.enabled)
+    ui.reviewSelector.setCurrentNode(before)
+
+
+def closeScene(test, panel):
+    """A closed scene leaves nothing in the panel."""
+    slicer.mrmlScene.Clear(False)
+    test.assertEqual(panel.ui.reviewTable.rowCount, 0)
+    test.assertFalse(panel.ui.applyButton.enabled)
 
 
 def cancelDetection(test, panel):
@@ -91,6 +177,7 @@ def detect(test, panel):
 def reviewSome(test, panel, pointList):
     """Accept the most doubtful landmark, mark the next absent, and take that back."""
     review, ui = Review(pointList), panel.ui
+    ui.reviewSelector.setCurrentNode(pointList)
     ui.nextButton.click()
     first = review.by_doubt()[0].name
     ui.acceptButton.click()
@@ -106,9 +193,10 @@ def reviewSome(test, panel, pointList):
 
 
 def compare(test, panel, pointList, reference):
-    """Compare with the truth, where the model finds the landmarks of the sample."""
+    """Compare with another list, where both have landmarks of the same names."""
     found = landmarks_from_point_list(pointList).names
     if set(found) & set(landmarks_from_point_list(reference).names):
+        panel.ui.reviewSelector.setCurrentNode(pointList)
         panel.ui.referenceSelector.setCurrentNode(reference)
         panel.ui.compareButton.click()
         test.assertIn("Mean radial error", panel.ui.compareLabel.text)
@@ -141,12 +229,13 @@ def waitWhile(test, isGoingOn):
         time.sleep(0.02)
 
 
-def saveAndLoad(test, pointList):
+def saveAndLoad(test, panel, pointList):
     """A saved and reloaded scene has the same states."""
 
     def states(node):
         return [(landmark.name, landmark.state) for landmark in Review(node).landmarks()]
 
+    panel.ui.reviewSelector.setCurrentNode(pointList)
     before, name = states(pointList), pointList.GetName()
     path = Path(slicer.app.temporaryPath) / "H3DELandmarksTest.mrb"
     pointList.AddDefaultStorageNode()
@@ -154,7 +243,11 @@ def saveAndLoad(test, pointList):
     slicer.mrmlScene.Clear(False)
     test.assertTrue(slicer.mrmlScene.ReadFromMRB(str(path), False))
     path.unlink()
-    test.assertEqual(states(slicer.mrmlScene.GetFirstNodeByName(name)), before)
+    panel.enter()  # without a main window nobody else does
+    loaded = panel.ui.reviewSelector.currentNode()
+    test.assertIsNotNone(loaded)
+    test.assertEqual(loaded.GetName(), name)
+    test.assertEqual(states(loaded), before)
 
 
 def preferredPackage():

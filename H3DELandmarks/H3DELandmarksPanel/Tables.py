@@ -7,6 +7,7 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.scene import ReviewState
+from H3DELandmarksPanel.SafeText import plainTip
 
 ROW_HEIGHT = 22
 
@@ -53,7 +54,7 @@ class TextTable:
 
     def _item(self, column, text, toolTip):
         item = qt.QTableWidgetItem(text)
-        item.setToolTip(toolTip)
+        item.setToolTip(plainTip(toolTip))
         if column in self._rightAligned:
             item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
         return item
@@ -128,7 +129,7 @@ class ReviewTable:
         self._names = names
         self._table.setRowCount(len(landmarks))
         changes = [
-            self._setText(row, column, text, landmark.definition)
+            self._setText(row, column, text, plainTip(landmark.definition))
             for row, landmark in enumerate(landmarks)
             for column, text in enumerate(self._texts(landmark))
         ]

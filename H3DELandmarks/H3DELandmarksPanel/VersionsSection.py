@@ -8,7 +8,8 @@ from H3DELandmarksLib.models import available_models
 from H3DELandmarksLib.models.sharing import add_shared, share_model
 from H3DELandmarksLib.models.versions import revert, versions_of
 from H3DELandmarksPanel.ModelChoice import modelKey
-from H3DELandmarksPanel.PanelContext import onClick
+from H3DELandmarksPanel.PanelContext import onClick, onSignal
+from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.Tables import TextTable
 
 
@@ -21,8 +22,8 @@ class VersionsSection:
         self._ids, self._versions = [], []
         headers = [_("Version"), _("In use"), _("Cases"), _("Made from"), _("Date")]
         self._table = TextTable(ui.versionsTable, headers)
-        ui.versionsSelector.connect("currentIndexChanged(int)", self.onModelChosen)
-        ui.versionsTable.connect("itemSelectionChanged()", self.refresh)
+        onSignal(ui.versionsSelector, "currentIndexChanged(int)", self.onModelChosen, ui.versionsStatusLabel)
+        onSignal(ui.versionsTable, "itemSelectionChanged()", self.refresh, ui.versionsStatusLabel)
         onClick(ui.revertButton, self.onRevert, ui.versionsStatusLabel)
         onClick(ui.shareButton, self.onShare, ui.versionsStatusLabel)
         onClick(ui.addPackageButton, self.onAdd, ui.versionsStatusLabel)
@@ -32,19 +33,21 @@ class VersionsSection:
         """Look again which models there are.
 
         Args:
-            chosen: id of the model to list; the one that is listed, else that of the panel, by default.
+            chosen: id of the model to list; by default, or where it is not there, the one that is listed, else that of
+                the panel.
         """
         selector = self._ui.versionsSelector
         package = self._context.package
-        chosen = chosen or self._id or (package.id if package else None)
+        wanted = [chosen, self._id, package.id if package else None]
         titles = {entry.package.id: entry.package.manifest.title for entry in available_models() if entry.package}
         self._ids = list(titles)
         wasBlocked = selector.blockSignals(True)
         selector.clear()
         for title in titles.values():
             selector.addItem(title)
-        if chosen in self._ids:
-            selector.setCurrentIndex(self._ids.index(chosen))
+        there = [model for model in wanted if model in self._ids]
+        if there:
+            selector.setCurrentIndex(self._ids.index(there[0]))
         selector.blockSignals(wasBlocked)
         self.onModelChosen(0)
 
@@ -75,7 +78,7 @@ class VersionsSection:
         busy = self._context.whyBusy()
         reason = busy or reason
         ui.revertButton.enabled = not reason
-        ui.revertButton.toolTip = reason or _("No version is deleted; choose one in the list to use that one")
+        ui.revertButton.toolTip = plainTip(reason) or _("No version is deleted; choose one in the list to use that one")
         ui.shareButton.enabled = current is not None and not busy
         ui.addPackageButton.enabled = not busy
         ui.shareButton.toolTip = (
@@ -101,7 +104,11 @@ class VersionsSection:
 
     def onShare(self):
         """Write a version as a file for another site."""
-        version = self._chosen() or next(version for version in self._versions if version.is_current)
+        self._context.ensureDependencies(self._ui.versionsStatusLabel)
+        version = self._chosen() or next((version for version in self._versions if version.is_current), None)
+        if version is None:
+            self._ui.versionsStatusLabel.text = _("There is no model.")
+            return
         package = version.package
         path = qt.QFileDialog.getSaveFileName(
             self._ui.shareButton.window(),
@@ -112,7 +119,6 @@ class VersionsSection:
         if not path:
             return
         path = path if path.lower().endswith(".zip") else f"{path}.zip"
-        self._context.ensureDependencies(self._ui.versionsStatusLabel)
         share_model(modelKey(package), path)
         self._ui.versionsStatusLabel.text = _(
             "Written: {path}. Read the model's card before you send it: its texts go along as they are."
@@ -120,12 +126,12 @@ class VersionsSection:
 
     def onAdd(self):
         """Add a model that another site has shared; the version in use stays in use."""
+        self._context.ensureDependencies(self._ui.versionsStatusLabel)
         path = qt.QFileDialog.getOpenFileName(
             self._ui.addPackageButton.window(), _("Add package"), "", _("Zip file (*.zip)")
         )
         if not path:
             return
-        self._context.ensureDependencies(self._ui.versionsStatusLabel)
         added = add_shared(path)
         package = added.package
         chosen = self._context.package

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from H3DELandmarksLib.core.files import atomic_write
+from H3DELandmarksLib.core.text import csv_text
 from H3DELandmarksLib.formats.export import Coordinates
 from H3DELandmarksLib.io.fcsv import EXTENSION as FCSV
 from H3DELandmarksLib.io.fcsv import fcsv_text
@@ -105,7 +106,7 @@ class LongTableWriter(_PointWriter):
     def close(self) -> None:
         """Write the table."""
         rows = (
-            (case.id, said.name, said.state, said.by or NA, *map(_number, place))
+            (csv_text(case.id), csv_text(said.name), said.state, said.by or NA, *map(_number, place))
             for case in self.cases
             for said, place in zip(case.record.landmarks, self.places(case))
         )
@@ -117,8 +118,8 @@ class WideTableWriter(_PointWriter):
 
     def close(self) -> None:
         """Write the table."""
-        columns = [f"{name}.{axis}" for name in self.names for axis in "xyz"]
-        rows = ((case.id, *map(_number, self.places(case).ravel())) for case in self.cases)
+        columns = [csv_text(f"{name}.{axis}") for name in self.names for axis in "xyz"]
+        rows = ((csv_text(case.id), *map(_number, self.places(case).ravel())) for case in self.cases)
         write_rows(self.target / "landmarks.csv", ("case", *columns), rows)
 
 

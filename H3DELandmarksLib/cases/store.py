@@ -123,8 +123,8 @@ class CaseFiles:
         volume = read_volume(self.image, as_stored=True)
         if not content_of(volume).same_image(self.content()):
             raise InputError(
-                f"The scan of the case '{self.id}' is not what it was when the case was added ('{self.image}'): "
-                "restore it from a backup, or move the case away."
+                f"The scan of the case '{self.id}' is not what it was when the case was added ('{self.image}', SHA-256 "
+                "differs): restore it from a backup, or move the case away."
             )
         return volume
 

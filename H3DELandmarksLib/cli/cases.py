@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from H3DELandmarksLib.cli.console import Console, add_engine, add_json, add_overwrite, add_progress
-from H3DELandmarksLib.cli.detect import load_detector, pixel_size
+from H3DELandmarksLib.cli.detect import add_reading, load_detector, passed_over, scans_of_folder, shown
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import refuse_existing
 
@@ -151,12 +151,7 @@ def add_next_case_action(actions: argparse._SubParsersAction) -> None:
     )
     action.add_argument("--cases", metavar="PROJECT", help="leave out its scans, and count its cases as known")
     action.add_argument("--output", required=True, metavar="FILE", help="table (.csv), the first scan first")
-    action.add_argument(
-        "--spacing",
-        type=pixel_size,
-        metavar="MM",
-        help="width and height of a pixel in mm, where the radiographs' files do not state it",
-    )
+    add_reading(action)
     add_overwrite(action)
     action.set_defaults(run=rank)
     add_engine(action)
@@ -167,35 +162,45 @@ def add_next_case_action(actions: argparse._SubParsersAction) -> None:
 def rank(options: argparse.Namespace, console: Console) -> bool:
     """Rank; returns whether every scan could be read."""
     from H3DELandmarksLib.cases import open_project
-    from H3DELandmarksLib.cases.next_case import rank_scans, scans_in
+    from H3DELandmarksLib.cases.next_case import rank_scans
+    from H3DELandmarksLib.io.isolated import start_reader
 
     output = Path(options.output)
     _check_replaceable(output, options.overwrite)
     project = None if options.cases is None else open_project(options.cases)
+    start_reader()  # it is ready once PyTorch is
     detector = load_detector(options.model, options.device, options.backend, options.precision)
-    scans = scans_in(Path(options.folder), detector.is_2d)
+    folder = Path(options.folder)
+    found = scans_of_folder(folder, detector.is_2d, options.series, console)
     with console.task("rank") as progress:
-        ranking = rank_scans(scans, detector, project, progress, None, options.spacing)
+        ranking = rank_scans(found.scans, detector, project, progress, None, options.spacing, options.series)
     _write_ranking(output, ranking)
-    for scan, sentence in ranking.unreadable:
-        console.warn(sentence if str(scan) in sentence else f"{scan}: {sentence}")
+    unreadable = [*found.unreadable, *ranking.unreadable]
+    for scan, sentence in unreadable:
+        console.warn(sentence if shown(scan) in sentence else f"{shown(scan)}: {sentence}")
     for place, entry in enumerate(ranking.ranked, 1):
-        console.say(f"{place:3d}  {entry.scan.name}  {entry.reason}")
+        console.say(f"{place:3d}  {_below(folder, entry.scan)}  {entry.reason}")
     console.say(
         f"{len(ranking.ranked)} scans ranked, {len(ranking.known)} in the project already, "
-        f"{len(ranking.unreadable)} left out: {output}"
+        f"{len(unreadable)} left out: {output}"
     )
     console.document(
         {
-            "ok": not ranking.unreadable,
+            "ok": not unreadable,
             "output": output,
             "model": {"id": detector.package.id, "version": detector.package.version},
             "scans": [{"rank": place, **entry.to_dict()} for place, entry in enumerate(ranking.ranked, 1)],
             "known": [{"scan": scan, "case": case} for scan, case in ranking.known],
-            "unreadable": [{"scan": scan, "error": sentence} for scan, sentence in ranking.unreadable],
+            "unreadable": [{"scan": shown(scan), "error": sentence} for scan, sentence in unreadable],
+            "passed_over": [asdict(entry) for entry in passed_over(found)],
         }
     )
-    return not ranking.unreadable
+    return not unreadable
+
+
+def _below(folder: Path, scan: Path) -> Path | str:
+    """The path of a scan in the folder that the user gave."""
+    return scan.name if scan == folder else scan.relative_to(folder)
 
 
 def _check_replaceable(path: Path, overwrite: bool) -> None:
@@ -210,12 +215,13 @@ def _check_replaceable(path: Path, overwrite: bool) -> None:
 def _write_ranking(path: Path, ranking: Ranking) -> None:
     """The table; scans that could not be ranked are not in it."""
     from H3DELandmarksLib.core.files import atomic_write
+    from H3DELandmarksLib.core.text import csv_text
 
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(RANKING_COLUMNS)
         for place, entry in enumerate(ranking.ranked, 1):
-            writer.writerow([place, entry.scan, entry.reason])
+            writer.writerow([place, csv_text(str(entry.scan)), csv_text(entry.reason)])
 
 
 FORMS = ("folder", "mml", "nnlandmark", "zip")
@@ -250,6 +256,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="points that lie as proposed were looked at and accepted; else they count as not reviewed",
     )
     add.add_argument("--subject", metavar="CASE", help="id of another case of the same subject")
+    add_reading(add)
     _add_origin(add)
 
     listing = add_action(actions, "list", "cases with their states", list_cases)
@@ -305,7 +312,7 @@ def add_case(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.cases import open_project
     from H3DELandmarksLib.cases.exchange import landmarks_from_sets, names_beyond
     from H3DELandmarksLib.cases.store import read_index
-    from H3DELandmarksLib.io.images import read_volume
+    from H3DELandmarksLib.io.isolated import read_volume
     from H3DELandmarksLib.io.markups import read_markups
 
     if options.accept and (options.proposed is None or options.unreviewed):
@@ -321,7 +328,8 @@ def add_case(options: argparse.Namespace, console: Console) -> bool:
     if left_out:
         others = names_beyond(corrected, project.scheme)
         console.warn(f"{left_out} points were left out, because the scheme has no landmarks of their names: {others}.")
-    added = project.add(read_volume(options.scan), landmarks, _model(options), options.subject)
+    volume = read_volume(options.scan, options.spacing, options.series)
+    added = project.add(volume, landmarks, _model(options), options.subject)
     read_index(project)
     what = "new" if added.is_new_case else "reviewed again" if added.is_new_revision else "known already"
     console.say(f"{added.case} (revision {added.revision}): {what}")

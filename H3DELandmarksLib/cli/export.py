@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -73,7 +74,12 @@ def _named(points: Sequence[str]) -> dict[str, Path]:
             raise InputError(f"The folder '{given}' holds no point list (.mrk.json, .fcsv): choose another folder.")
         paths += found
     planned = plan_results(paths, Path())
-    return {point_list_name(Path(files.name)) or files.name: files.scan for files in planned}
+    short = [point_list_name(Path(files.name)) or files.name for files in planned]
+    count = Counter(name.casefold() for name in short)
+    return {
+        name if count[name.casefold()] == 1 else files.name.replace(".", "_"): files.scan
+        for name, files in zip(short, planned)
+    }
 
 
 def _case(name: str, path: Path) -> OutgoingCase:
@@ -108,7 +114,7 @@ def _described(record: ExportedCase, landmarks: LandmarkSet) -> ExportedCase:
 
     by: Literal["program"] | None = "program" if record.model else None
     said = (
-        ExportedLandmark(name, statement.value, by if statement.is_known else None)
+        ExportedLandmark(name, *((statement.value, by) if statement.is_known else ("unknown", None)))
         for name, statement in zip(landmarks.names, landmarks.statements)
     )
     return replace(record, landmarks=tuple(said))

@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cli import cases, detect, export, models, train
@@ -34,19 +35,20 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None, program: str = "h3delandmarks") -> int:
+def main(arguments: Sequence[str] | None = None, program: str = "h3delandmarks", stream: TextIO | None = None) -> int:
     """Run one command.
 
     Args:
         arguments: words after the program's name; those of this process by default.
         program: name to show in the help.
+        stream: where what programs read is written, stdout by default.
 
     Returns:
         Exit code: 0, 2 or 130. Wrong usage leaves through SystemExit(2), as argparse does.
     """
     os.environ.setdefault(*SPINNING)
     options = make_parser(program).parse_args(arguments)
-    console = Console(options.json, getattr(options, "progress", "auto"))
+    console = Console(options.json, getattr(options, "progress", "auto"), stream)
     try:
         with console.showing_warnings():
             succeeded = options.run(options, console)

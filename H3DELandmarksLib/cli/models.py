@@ -187,7 +187,7 @@ def list_models(options: argparse.Namespace, console: Console) -> bool:
 def _for_scan(packages: Sequence[ModelPackage], path: Path) -> list[tuple[ModelPackage, str]]:
     """Models and why each does not fit a scan (empty where it may); those that fit come first."""
     from H3DELandmarksLib.io.dicom import modality
-    from H3DELandmarksLib.io.images import read_volume
+    from H3DELandmarksLib.io.isolated import read_volume
     from H3DELandmarksLib.models.fit import ScanFacts, fitting_first
 
     return fitting_first(packages, ScanFacts.of(read_volume(path).grid, modality(path)))

@@ -1,19 +1,14 @@
 """Where the results of detection go: names that cannot collide, and nothing overwritten that a person made.
 
-The files of a scan change together. They are prepared in a hidden folder beside; old tables and pictures step aside
-into it, the point list takes its place, and the new table and picture follow. What a killed program leaves in between
-is completed or taken back by the next one (`_Preparation.recover`), so that files never contradict each other.
-The point list carries a stamp with the digests of all: files that it does not name were not written by detection, or
-were changed since.
+The files of a scan change together (`result_commit`). The point list carries a stamp with the digests of all: files
+that it does not name were not written by detection, or were changed since.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 import os
-import shutil
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,33 +17,20 @@ from pathlib import Path
 from types import ModuleType
 
 from H3DELandmarksLib.cases.store import content_of
+from H3DELandmarksLib.cli.result_commit import PICTURE, PROVENANCE, TABLE, Preparation
 from H3DELandmarksLib.core.errors import InputError, OutputError
-from H3DELandmarksLib.core.files import (
-    LONGEST_NAME,
-    TEMPORARY_PREFIX,
-    cannot_write,
-    flush,
-    flush_tree,
-    reason_of,
-    remove_forgotten,
-    shown,
-    temporary_name,
-)
+from H3DELandmarksLib.core.files import LONGEST_NAME, reason_of, shown, temporary_name
 from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.locks import held
 from H3DELandmarksLib.core.research import research_module
 from H3DELandmarksLib.formats.export import sha256_of
 from H3DELandmarksLib.formats.provenance import EXTENSION as PROVENANCE_EXTENSION
 from H3DELandmarksLib.formats.provenance import Provenance, write_provenance
 from H3DELandmarksLib.io.images import READABLE_EXTENSIONS
-from H3DELandmarksLib.io.markups import EXTENSION, read_markups, read_stamp, write_markups
-from H3DELandmarksLib.io.tables import write_table
+from H3DELandmarksLib.io.markups import EXTENSION, read_stamp, write_markups
 
-TABLE, PROVENANCE, PICTURE, SCAN, MODEL = "table", "provenance", "picture", "scan", "model"  # entries of the stamp
-FOLLOWING = (TABLE, PROVENANCE, PICTURE)
+SCAN, MODEL = "scan", "model"  # entries of the stamp, beside the digests
 HASHED_VOXELS = 2**19  # a moment
-PREPARED, OLD, LOCK = ".results", "old", "lock"
 
 
 @dataclass(frozen=True)
@@ -98,7 +80,7 @@ class ResultFiles:
             InputError: what stands in the way and what to do.
         """
         self._check_names()
-        _Preparation.recover(self)
+        Preparation.recover(self)
         self._check_replaceable(overwrite, picture)
 
     def _check_replaceable(self, overwrite: bool, picture: bool) -> None:
@@ -140,10 +122,10 @@ class ResultFiles:
     def write(
         self,
         landmarks: LandmarkSet,
-        provenance: Provenance,
         origin: Mapping[str, str] | None = None,
         draw: Callable[[Path], None] | None = None,
         overwrite: bool = False,
+        provenance: Provenance | None = None,
     ) -> None:
         """Write point list, table, provenance and picture; all of them take the place of older ones, or none does.
 
@@ -151,17 +133,17 @@ class ResultFiles:
 
         Args:
             landmarks: what was found, LPS mm.
-            provenance: where it comes from.
             origin: what the point list shall say beside: fingerprint of the scan (`SCAN`), and the model (`MODEL`).
             draw: writes the picture to a path.
             overwrite: as for `check_replaceable`, which is asked again: somebody may have changed a file meanwhile.
+            provenance: where the landmarks come from.
 
         Raises:
             OutputError: they cannot be written.
             InputError: as for `check_replaceable`.
         """
-        with _Preparation(self) as prepared:
-            not_drawn = prepared.fill(landmarks, provenance, origin or {}, draw)
+        with Preparation(self) as prepared:
+            not_drawn = prepared.fill(landmarks, origin or {}, draw, provenance)
             is_drawn = draw is not None and not_drawn is None
             self._check_replaceable(overwrite, is_drawn)
             prepared.take_place(self._own(overwrite, is_drawn))
@@ -177,7 +159,7 @@ class ResultFiles:
         """Refuse names that no file can have."""
         if shown(self.markups) != str(self.markups):
             raise InputError(f"The name '{shown(self.markups)}' is not UTF-8: rename the file or folder.")
-        if len(os.fsencode(self.markups.name)) > LONGEST_NAME:
+        if len(os.fsencode(self.provenance.name)) > LONGEST_NAME:  # the longest of all
             raise InputError(f"The name '{self.name}' is too long for results to be named after it: rename the scan.")
 
     def _stamp(self) -> dict[str, str] | None:
@@ -199,6 +181,11 @@ class ResultFiles:
             going.append(self.picture)
         return going
 
+    def hand_over(self, landmarks: LandmarkSet, provenance: Provenance) -> None:
+        """Write point list and provenance alone, for a program that reads them at once and removes them."""
+        write_markups(self.markups, landmarks, durable=False)
+        write_provenance(self.provenance, provenance, durable=False)
+
 
 def _fingerprint(volume: Volume) -> str:
     """SHA-256 of a part of a scan that no other scan has in common; the same for copies in other forms."""
@@ -206,140 +193,6 @@ def _fingerprint(volume: Volume) -> str:
     step = math.ceil((ordered.array.size / HASHED_VOXELS) ** (1 / 3))
     part = content_of(Volume(ordered.array[::step, ::step, ::step], ordered.affine))
     return hashlib.sha256(f"{ordered.array.shape} {part.digest}".encode()).hexdigest()
-
-
-class _Preparation:
-    """New results in a hidden folder beside their places; a context that removes what is left of it.
-
-    Its folder ``old`` is made when everything new is complete. From then on a point list in it means that nothing has
-    changed yet, and none that the new one has taken its place.
-    """
-
-    def __init__(self, files: ResultFiles, folder: Path | None = None) -> None:
-        """Args: whose results, and the folder that a killed program has left."""
-        self.files = files
-        self.folder = folder or files.folder / temporary_name(PREPARED)
-        self.markups, self.table, self.provenance, self.picture = (
-            self.folder / path.name for path in (files.markups, files.table, files.provenance, files.picture)
-        )
-        self.lock = contextlib.ExitStack()
-
-    @classmethod
-    def recover(cls, files: ResultFiles) -> None:
-        """Complete or take back what killed programs have left of these results."""
-        folders = list(files.folder.glob(f"{TEMPORARY_PREFIX}*-{PREPARED}"))
-        for left in (cls(files, folder) for folder in folders):
-            if left.is_about_these_files and left._settle_if_left():
-                shutil.rmtree(left.folder, ignore_errors=True)
-        remove_forgotten(folder for folder in folders if not cls(files, folder).names)
-
-    @property
-    def names(self) -> set[str]:
-        """Names of the files in it."""
-        there = (*self.folder.glob("*"), *(self.folder / OLD).glob("*"))
-        return {path.name for path in there} - {LOCK, OLD}
-
-    @property
-    def others(self) -> tuple[Path, Path, Path]:
-        """The files that follow the point list."""
-        return self.table, self.provenance, self.picture
-
-    @property
-    def is_about_these_files(self) -> bool:
-        """Whether the folder holds files of these results."""
-        return bool(self.names & {path.name for path in (self.markups, *self.others)})
-
-    def __enter__(self) -> _Preparation:
-        try:
-            self.folder.mkdir()
-            self.lock.enter_context(held(self.folder / LOCK))
-        except OSError as error:
-            self.__exit__()
-            raise cannot_write(self.files.markups, error) from error
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        with contextlib.suppress(OSError):
-            self._settle()
-        self.lock.close()  # first: Windows removes no open file
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def fill(
-        self,
-        landmarks: LandmarkSet,
-        provenance: Provenance,
-        origin: Mapping[str, str],
-        draw: Callable[[Path], None] | None,
-    ) -> Exception | None:
-        """Write everything and read it back; returns why there is no picture, where there shall be one."""
-        not_drawn = None
-        try:
-            if draw is not None:
-                try:
-                    draw(self.picture)
-                except Exception as error:
-                    not_drawn = error
-                    self.picture.unlink(missing_ok=True)
-            write_table(self.table, landmarks, provenance)
-            write_provenance(self.provenance, provenance)
-            written = dict(zip(FOLLOWING, self.others))
-            stamp = {entry: sha256_of(path) for entry, path in written.items() if path.exists()}
-            write_markups(self.markups, landmarks, {**stamp, **origin})
-            if read_stamp(self.markups) is None or read_markups(self.markups).names != landmarks.names:
-                raise OSError("it is not what was written")
-            flush_tree(self.folder)
-        except OSError as error:
-            raise _about(self.files, error) from error
-        return not_drawn
-
-    def take_place(self, going: Sequence[Path]) -> None:
-        """Put the new files in place of the old ones.
-
-        Args:
-            going: tables and pictures that step aside.
-        """
-        files = self.files
-        try:
-            (self.folder / OLD).mkdir()
-            for path in going:
-                os.replace(path, self.folder / OLD / path.name)
-            os.replace(self.markups, files.markups)
-            self._settle()
-            flush(files.folder)
-        except OSError as error:
-            raise _about(files, error) from error
-
-    def _settle_if_left(self) -> bool:
-        """Settle what nobody works on any more; returns whether that is so."""
-        try:
-            with held(self.folder / LOCK) as is_left:
-                if is_left:
-                    self._settle()
-                return is_left
-        except OSError:
-            return False
-
-    def _settle(self) -> None:
-        """Finish what was begun, or take it back; may be repeated."""
-        files, old = self.files, self.folder / OLD
-        if not old.is_dir():
-            return
-        if self.markups.exists():
-            for path in (files.table, files.provenance, files.picture):
-                if (old / path.name).exists() and not os.path.lexists(path):
-                    os.replace(old / path.name, path)
-            return
-        stamp = read_stamp(files.markups) or {}
-        for new, entry in zip(self.others, FOLLOWING):
-            path = files.folder / new.name
-            if new.exists() and sha256_of(new) == stamp.get(entry) and not os.path.lexists(path):
-                os.replace(new, path)
-
-
-def _about(files: ResultFiles, error: OSError) -> OutputError:
-    """The sentence, about the results and not about files that nobody has seen."""
-    reason = error if error.errno else error.__cause__ if isinstance(error.__cause__, OSError) else error
-    return cannot_write(files.markups, reason)
 
 
 def make_folder(folder: Path) -> Path:

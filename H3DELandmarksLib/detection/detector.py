@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from H3DELandmarksLib.core.errors import Cancelled, InputError
+from H3DELandmarksLib.core.errors import Cancelled, InputError, ModelPackageError
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.image_plane import lay_flat, why_other_kind
@@ -54,13 +54,17 @@ class Detector:
         self.scheme = package.scheme
         self.engine = chosen = EngineSettings.choose(device, backend, precision)
         self.networks = [
-            StageNetwork(stage, package.load_weights(stage.weights.file), self.scheme, chosen)
-            for stage in manifest.stages
+            StageNetwork(stage, package.load_stage(stage), self.scheme, chosen) for stage in manifest.stages
         ]
         shape = package.load_shape()
         self.is_2d = manifest.is_2d
         self.shape = ShapeModel(shape.mean * (1, 1, 0 if self.is_2d else 1), shape.tolerance)
         self.calibration = Calibration.from_manifest(manifest.calibration)
+
+    @property
+    def has_fallen_back(self) -> bool:
+        """Whether a network runs on the CPU because the chosen device has failed."""
+        return any(getattr(network.engine, "has_fallen_back", False) for network in self.networks)
 
     def detect(
         self, volume: Volume, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None
@@ -181,6 +185,14 @@ class Detector:
 
     def _search(self, scan: Scan, step: Callable[[int, str], Callable[[float], None]]) -> RawPredictions:
         """All stages one after the other."""
+        try:
+            return self._all_stages(scan, step)
+        except FloatingPointError as error:
+            raise ModelPackageError(
+                f"The model '{self.package.id}' cannot be used, since {error}: get it again from its source."
+            ) from error
+
+    def _all_stages(self, scan: Scan, step: Callable[[int, str], Callable[[float], None]]) -> RawPredictions:
         self._warn_of_coarse_voxels(scan.volume)
         if self._exceeds(scan.volume, HOPELESS):
             return RawPredictions.nothing(len(self.scheme), Pose(np.eye(3), scan.volume.grid.center))
@@ -221,7 +233,7 @@ class Detector:
     def _scan(self, volume: Volume) -> Scan:
         manifest = self.package.manifest
         intensity = IntensityMapping.for_volume(manifest.intensity, volume)
-        return Scan(volume, intensity, intensity.low if manifest.outside is None else manifest.outside)
+        return Scan(volume, intensity, intensity.outside(manifest.outside))
 
     @property
     def _radii_hold(self) -> bool:

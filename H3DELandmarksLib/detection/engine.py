@@ -128,11 +128,16 @@ def make_engine(
 
 
 class TorchEngine:
-    """PyTorch on any device."""
+    """PyTorch on any device.
+
+    Attributes:
+        has_fallen_back: whether the network runs on the CPU because another device has failed.
+    """
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
         """Move ``network`` to ``device``."""
         self.device = device
+        self.has_fallen_back = False
         self.network = network.to(device)
         self.half_type: torch.dtype | None = HALF_TYPES.get(device.type)
 
@@ -152,7 +157,7 @@ class TorchEngine:
             reason = "ran out of memory" if "out of memory" in str(error) else "failed"
             logger.warning("The %s device %s: continuing on the CPU.", self.device.type, reason)
             logger.info("What the %s device said: %s", self.device.type, error)
-            self.device, self.half_type = torch.device("cpu"), None
+            self.device, self.half_type, self.has_fallen_back = torch.device("cpu"), None, True
             self.network.to(self.device)
             return output_maps(self.network(image))
 
@@ -189,6 +194,11 @@ class GatedEngine:
         self.points = points
         self.moves: list[float] = []
         self.attempts = 0
+
+    @property
+    def has_fallen_back(self) -> bool:
+        """See TorchEngine."""
+        return getattr(self.full, "has_fallen_back", False)
 
     def maps(self, batch: np.ndarray) -> tuple[Tensor, ...]:
         """See Engine."""

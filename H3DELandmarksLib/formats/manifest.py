@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.formats.network_settings import Network
-from H3DELandmarksLib.formats.reading import (
-    STRICT,
-    Finite,
-    FormatError,
-    Limits,
-    NotNegative,
-    Positive,
-    PositiveCount,
-    Problem,
-    Share,
-    Text,
-)
+from H3DELandmarksLib.formats.reading import STRICT, FormatError, Limits, Positive, Problem, Share, Text
 
 SCHEMA_VERSION = 1
 # Stands for the sum of a file that is not written yet.
@@ -32,7 +22,14 @@ ModelId = Annotated[str, Limits(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
 Version = Annotated[str, Limits(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$", max_length=32)]
 WeightsName = Annotated[str, Limits(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors$", max_length=100)]
 PictureName = Annotated[str, Limits(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(png|jpg)$", max_length=100)]
-Point = tuple[Finite, Finite, Finite]
+# Beyond these no scan, network or computer reaches.
+LEAST_RANGE = 1e-6  # of the values that are shown
+MAX_CROP_VOXELS, MAX_MAP_VALUES, MAX_READ_VOXELS = 2**24, 2**26, 2**24
+Side = Annotated[int, Limits(ge=1, le=4096)]
+Spacing = Annotated[float, Limits(ge=1e-5, le=1e3, allow_inf_nan=False)]
+Value = Annotated[float, Limits(ge=-1e9, le=1e9, allow_inf_nan=False)]
+HalfWidth = Annotated[int, Limits(ge=1, le=64)]
+Point = tuple[Value, Value, Value]
 Poses = Literal["scan", "cube-rotations", "found"]
 
 
@@ -54,12 +51,12 @@ class Intensity:
     """
 
     method: Literal["window", "percentile"]
-    low: Finite
-    high: Finite
+    low: Value
+    high: Value
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
-        if not self.low < self.high:
+        if not self.high - self.low >= LEAST_RANGE:
             raise ValueError(f"low ({self.low:g}) must be less than high ({self.high:g})")
         if self.method == "percentile" and not 0 <= self.low < self.high <= 100:
             raise ValueError("percentiles lie between 0 and 100")
@@ -83,6 +80,17 @@ class Group:
             raise ValueError("landmarks: each name may stand there once")
 
 
+# Settings of each method of reading, and the heads of networks whose maps it reads.
+HEATMAPS = ("heatmap", "deep-supervision")
+DECODING_SETTINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "softmax": (("radius",), HEATMAPS),
+    "published-heatmap": (("voxels",), HEATMAPS),
+    "published-anchor": (("candidates",), ("anchor",)),
+    "peak": (("radius", "extent"), HEATMAPS),
+    "published-hyatt": (("extent",), ("deep-supervision",)),
+}
+
+
 @dataclass(frozen=True)
 class Decoding:
     """How positions are read out of a stage's maps.
@@ -96,11 +104,17 @@ class Decoding:
     """
 
     method: Literal["softmax", "published-heatmap", "published-anchor", "peak", "published-hyatt"]
-    radius: PositiveCount | None = None
-    extent: PositiveCount | None = None
-    voxels: PositiveCount | None = None
-    candidates: PositiveCount | None = None
+    radius: HalfWidth | None = None
+    extent: HalfWidth | None = None
+    voxels: Annotated[int, Limits(ge=1, le=MAX_CROP_VOXELS)] | None = None
+    candidates: Annotated[int, Limits(ge=1, le=MAX_CROP_VOXELS)] | None = None
     __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        known = DECODING_SETTINGS.get(self.method, ((), ()))[0]
+        for name in ("radius", "extent", "voxels", "candidates"):
+            if getattr(self, name) is not None and name not in known:
+                raise ValueError(f"{name}: the method '{self.method}' has no such setting, only {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -139,10 +153,10 @@ class StageDesign:
 
     name: Text
     network: Network
-    spacing_mm: Positive
-    shape: tuple[PositiveCount, PositiveCount, PositiveCount]
+    spacing_mm: Spacing
+    shape: tuple[Side, Side, Side]
     poses: Poses = "scan"
-    groups: Annotated[tuple[Group, ...], Limits(min_length=1)]
+    groups: Annotated[tuple[Group, ...], Limits(min_length=1, max_length=1000)]
     views: Literal[1, 2] = 1
     decoding: Decoding = field(default_factory=lambda: Decoding("softmax"))
     __pydantic_config__ = STRICT
@@ -154,12 +168,31 @@ class StageDesign:
                 f"shape: the network '{self.network.architecture}' reads {reads}, so that crops need {needed}, "
                 f"not {' x '.join(map(str, self.shape))}"
             )
+        head, heads = getattr(self.network.config, "head", "heatmap"), DECODING_SETTINGS[self.decoding.method][1]
+        if head not in heads:
+            raise ValueError(f"decoding.method: '{self.decoding.method}' reads the head '{heads[0]}', not '{head}'")
+        self._check_size()
         for number, group in enumerate(self.groups):
             if len(group.landmarks) != self.channels:
                 raise ValueError(
                     f"groups[{number}].landmarks: {len(group.landmarks)} landmarks for a network with "
                     f"{self.channels} (network.settings.landmarks)"
                 )
+
+    def _check_size(self) -> None:
+        """Refuse crops that a network does not take, and what would not fit into a computer's memory."""
+        config, voxels = self.network.config, math.prod(self.shape)
+        smallest = getattr(config, "smallest_side", 1)
+        if min(self.shape[: 2 if self.is_2d else 3]) < smallest:
+            raise ValueError(
+                f"shape: the network '{self.network.architecture}' needs {smallest} voxels a side at least"
+            )
+        channels = getattr(config, "finest_channels", self.channels)
+        if voxels > MAX_CROP_VOXELS or voxels * channels > MAX_MAP_VALUES:
+            raise ValueError(f"shape: {' x '.join(map(str, self.shape))} voxels are more than a computer can take")
+        width = 2 * max(self.decoding.radius or 1, self.decoding.extent or 1) + 1
+        if self.channels * width**3 > MAX_READ_VOXELS:
+            raise ValueError(f"decoding: cubes of {width} voxels are more than a computer can take")
 
     @property
     def is_2d(self) -> bool:
@@ -191,8 +224,8 @@ class Stage(StageDesign):
 class PresenceCalibration:
     """Logistic regression from the network's evidence to the probability that the landmark is in the scan."""
 
-    scale: Finite
-    bias: Finite
+    scale: Value
+    bias: Value
     __pydantic_config__ = STRICT
 
 
@@ -204,8 +237,8 @@ class ConfidenceCalibration:
         weights: (4,) of 1, concentration, presence logit and residual to the shape.
     """
 
-    weights: tuple[Finite, Finite, Finite, Finite]
-    tolerance_mm: Positive
+    weights: tuple[Value, Value, Value, Value]
+    tolerance_mm: Annotated[float, Limits(gt=0, le=1e6, allow_inf_nan=False)]
     __pydantic_config__ = STRICT
 
 
@@ -213,7 +246,7 @@ class ConfidenceCalibration:
 class FamiliarityCalibration:
     """What packages until 0.2 have instead of `RecognitionCalibration`; read, but not used any more."""
 
-    weights: tuple[Finite, Finite, Finite, Finite, Finite]
+    weights: tuple[Value, Value, Value, Value, Value]
     __pydantic_config__ = STRICT
 
 
@@ -250,8 +283,8 @@ class RecognitionCalibration:
     """
 
     shape: ShapeVariation
-    weights: tuple[Finite, Finite, Finite, Finite, Finite, Finite]
-    scores: Annotated[tuple[Finite, ...], Limits(min_length=1)]
+    weights: tuple[Value, Value, Value, Value, Value, Value]
+    scores: Annotated[tuple[Value, ...], Limits(min_length=1, max_length=10_000)]
     false_alarm_rate: Share
     __pydantic_config__ = STRICT
 
@@ -269,7 +302,7 @@ class CalibrationData:
 
     presence: PresenceCalibration
     confidence: ConfidenceCalibration
-    radius90_mm: tuple[NotNegative, ...]
+    radius90_mm: tuple[Annotated[float, Limits(ge=0, le=1e6, allow_inf_nan=False)], ...]
     familiarity: FamiliarityCalibration | None = None
     recognition: RecognitionCalibration | None = None
     cases: dict[str, Any] | None = None
@@ -325,7 +358,7 @@ class ModelDescription:
     limitations: tuple[str, ...] = ()
     license: License | None = None
     intensity: Intensity
-    outside: Finite | None = None
+    outside: Value | None = None
     max_spacing_mm: Positive | None = None
     __pydantic_config__ = STRICT
 
@@ -355,7 +388,7 @@ class Manifest(ModelDescription):
     limitations: tuple[str, ...] = field()
     license: License = field()
     scheme: LandmarkScheme
-    stages: Annotated[tuple[Stage, ...], Limits(min_length=1)]
+    stages: Annotated[tuple[Stage, ...], Limits(min_length=1, max_length=32)]
     shape_model: WeightsFile
     calibration: CalibrationData
     training: dict[str, Any]
@@ -365,6 +398,9 @@ class Manifest(ModelDescription):
 
     def __post_init__(self) -> None:
         check_stages(self.stages, self.scheme)
+        for text in (self.title, self.modality, self.anatomy, *self.scheme.names):
+            if not text.isprintable():
+                raise ValueError(f"{text[:60]!r} holds characters that cannot be shown in a line")
         if len(self.calibration.radius90_mm) != len(self.scheme):
             raise ValueError(
                 f"calibration.radius90_mm: {len(self.calibration.radius90_mm)} radii for {len(self.scheme)} landmarks"

@@ -218,9 +218,15 @@ def with_causes(landmarks: LandmarkSet, provenance: Provenance) -> LandmarkSet:
     return replace(landmarks, causes=tuple(Cause(cause) if cause else None for cause in causes))
 
 
-def write_provenance(path: Path, provenance: Provenance) -> None:
-    """Write the file; one of that name is replaced only when the new one is complete."""
-    with atomic_write(path) as temporary:
+def write_provenance(path: Path, provenance: Provenance, durable: bool = True) -> None:
+    """Write the file; one of that name is replaced only when the new one is complete.
+
+    Args:
+        path: of the file.
+        provenance: what it says.
+        durable: whether it is to survive a loss of power.
+    """
+    with atomic_write(path, durable=durable) as temporary:
         temporary.write_bytes(to_json(provenance))
 
 

@@ -2,7 +2,8 @@
 
 `DetectionResult` is printed by ``detect``, one `ScanResult` of `MeasuredLandmark` by ``demo``, a list of
 `VersionResult` by ``models versions``, a `formats.comparison.Comparison` by ``models compare``. Every document also has
-``ok``, false where something could not be done, and then ``error`` or ``errors``, one sentence each. Positions are LPS
+``ok``, false where something could not be done, and then ``error`` or ``errors``, one sentence each; where something
+is to be looked at, ``warnings`` of `Warned`. Positions are LPS
 mm; what nobody states is null.
 """
 
@@ -112,6 +113,29 @@ class ScanResult:
     __pydantic_config__ = STRICT
 
 
+@dataclass(frozen=True)
+class Warned:
+    """What a user should know of a result.
+
+    Attributes:
+        scan: name of its results; None where it is about something else.
+        message: one sentence.
+    """
+
+    scan: str | None
+    message: str
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """What lies in a folder that was given, and is no scan; `reason` says why."""
+
+    path: Text
+    reason: Text
+    __pydantic_config__ = STRICT
+
+
 @dataclass(frozen=True, kw_only=True)
 class DetectionResult:
     """The document of ``detect --json``.
@@ -122,7 +146,10 @@ class DetectionResult:
         model: that looked for landmarks.
         confidence_within_mm: the confidence of a point is the probability that it lies within this distance of the
             right place.
-        scans: in the order in which they were given.
+        scans: in the order in which they were given; those of a folder in the order of their paths, and
+            folders that cannot be read or hold none last.
+        passed_over: what else lies in folders that were given.
+        warnings: in the order in which they were told.
     """
 
     format: Literal["h3delandmarks-detection"] = "h3delandmarks-detection"
@@ -132,6 +159,8 @@ class DetectionResult:
     model: ModelName
     confidence_within_mm: Positive
     scans: tuple[ScanResult, ...]
+    passed_over: tuple[PassedOver, ...] = ()
+    warnings: tuple[Warned, ...] = ()
     __pydantic_config__ = STRICT
 
 

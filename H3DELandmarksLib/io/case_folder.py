@@ -10,7 +10,7 @@ from pathlib import Path
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.io.images import read_volume
+from H3DELandmarksLib.io.isolated import read_volume
 from H3DELandmarksLib.io.markups import EXTENSION as POINTS_SUFFIX
 from H3DELandmarksLib.io.markups import point_lists_in, read_markups
 

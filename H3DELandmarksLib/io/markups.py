@@ -48,7 +48,11 @@ _MALFORMED = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 def write_markups(
-    path: str | Path, landmarks: LandmarkSet, stamp: Mapping[str, str] | None = None, is_ras: bool = False
+    path: str | Path,
+    landmarks: LandmarkSet,
+    stamp: Mapping[str, str] | None = None,
+    is_ras: bool = False,
+    durable: bool = True,
 ) -> None:
     """Write a landmark set as one point list; a file of that name is replaced only when the new one is complete.
 
@@ -60,6 +64,7 @@ def write_markups(
         landmarks: positions in LPS mm.
         stamp: what `read_stamp` shall find as long as nobody changes the file; Slicer takes no notice of it.
         is_ras: whether the file is written in RAS, and not in LPS.
+        durable: whether the file must survive a loss of power; costs some milliseconds.
 
     Raises:
         OutputError: the folder does not exist or cannot be written to.
@@ -78,7 +83,7 @@ def write_markups(
         "controlPoints": [_control_point(landmarks, k) for k in range(count)],
         "measurements": _measurements(landmarks),
     }
-    _write_markup(Path(path), markup, stamp)
+    _write_markup(Path(path), markup, stamp, durable)
 
 
 def read_stamp(path: str | Path) -> dict[str, str] | None:
@@ -273,12 +278,12 @@ def _fcsv_points(path: Path) -> _Points:
     )
 
 
-def _write_markup(path: Path, markup: dict, stamp: Mapping[str, str] | None = None) -> None:
+def _write_markup(path: Path, markup: dict, stamp: Mapping[str, str] | None = None, durable: bool = True) -> None:
     content: dict = {"@schema": SCHEMA, "markups": [markup]}
     if stamp is not None:
         content[STAMP] = dict(stamp)
         content[STAMP][DIGEST] = _digest(content)
-    with atomic_write(path) as temporary:
+    with atomic_write(path, durable=durable) as temporary:
         temporary.write_text(_as_text(content), encoding="utf-8")
 
 

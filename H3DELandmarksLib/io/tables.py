@@ -16,6 +16,7 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.text import csv_text, from_csv
 from H3DELandmarksLib.formats.provenance import Provenance
 
 POSITION_COLUMNS = ("left_mm", "posterior_mm", "superior_mm")
@@ -42,9 +43,9 @@ def write_table(path: str | Path, landmarks: LandmarkSet, provenance: Provenance
         values = (*landmarks.positions[k], landmarks.presence[k], landmarks.confidence[k], landmarks.radius[k])
         cause = landmarks.causes[k]
         stated = (points[name].state, points[name].by or "") if points else ("", "")
-        row = [name, landmarks.statements[k].value, *map(_cell, values), landmarks.definitions[k]]
-        row += [cause.value if cause else "", *stated, *(origin.get(column, "") for column in ORIGIN_COLUMNS)]
-        rows.append(row)
+        row = [csv_text(name), landmarks.statements[k].value, *map(_cell, values), csv_text(landmarks.definitions[k])]
+        row += [cause.value if cause else "", *stated]
+        rows.append([*row, *(csv_text(origin.get(column, "")) for column in ORIGIN_COLUMNS)])
     write_rows(path, COLUMNS, rows)
 
 
@@ -76,6 +77,6 @@ def read_table_positions(path: str | Path) -> dict[str, np.ndarray]:
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        return {row["name"]: np.array([float(row[c] or "nan") for c in POSITION_COLUMNS]) for row in rows}
+        return {from_csv(row["name"]): np.array([float(row[c] or "nan") for c in POSITION_COLUMNS]) for row in rows}
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"'{path}' is not a table of landmarks: choose a .csv file written by detection.") from error

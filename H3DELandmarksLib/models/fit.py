@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -89,7 +90,7 @@ def fitting_first(packages: Iterable[ModelPackage], facts: ScanFacts) -> list[tu
 
 def tiles_along(size: int, tile: int) -> int:
     """How many overlapping tiles cover `size` voxels."""
-    return 1 if size <= tile else int(np.ceil((size - OVERLAP * tile) / ((1 - OVERLAP) * tile)))
+    return 1 if size <= tile else math.ceil((size - OVERLAP * tile) / ((1 - OVERLAP) * tile))
 
 
 def crop_count(stage: StageDesign, extent: Sequence[float]) -> int:
@@ -100,7 +101,7 @@ def crop_count(stage: StageDesign, extent: Sequence[float]) -> int:
         extent: (A,) mm along the scan's axes.
     """
     voxels = [max(1, int(np.ceil(length / stage.spacing_mm - 1e-6))) for length in extent]
-    tiles = int(np.prod([tiles_along(size, tile) for size, tile in zip(voxels, stage.shape)]))
+    tiles = math.prod(tiles_along(size, tile) for size, tile in zip(voxels, stage.shape))
     turns = QUARTER_TURNS if stage.is_2d else CUBE_ROTATIONS
     return tiles * (turns if stage.sees_canonical_pose else 1)
 

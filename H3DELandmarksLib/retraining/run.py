@@ -36,7 +36,8 @@ from H3DELandmarksLib.models.package import package_digest
 from H3DELandmarksLib.retraining import fine_tuning, new_model
 from H3DELandmarksLib.retraining.candidate import DRAFT, RunDataset, build_candidate
 from H3DELandmarksLib.retraining.cases import recorded_cases
-from H3DELandmarksLib.training.loop import CHECKPOINT, StageTrainer, averaged_weights
+from H3DELandmarksLib.training.checkpoints import CHECKPOINT, averaged_weights
+from H3DELandmarksLib.training.loop import StageTrainer
 from H3DELandmarksLib.training.sampling import CropSampler
 from H3DELandmarksLib.training.warm_start import load_early_layers, load_initial_weights, matching_channels
 

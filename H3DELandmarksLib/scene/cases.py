@@ -24,7 +24,7 @@ from H3DELandmarksLib.scene.point_list import (
     landmarks_from_point_list,
     place_beside,
 )
-from H3DELandmarksLib.scene.proposal import keep_proposal, proposed_landmarks, write_proposal
+from H3DELandmarksLib.scene.proposal import keep_proposal, write_proposal
 from H3DELandmarksLib.scene.review import Review
 from H3DELandmarksLib.scene.volumes import current_frame, own_volume_from_node, why_unusable, world_from_own
 
@@ -77,14 +77,13 @@ def reviewed_case(volume_node, point_list) -> ReviewedCase:
             f"The volume '{volume_node.GetName()}' shows another frame than that of the points: go back to '{frame}'."
         )
     corrected = landmarks_from_point_list(point_list)
-    states = {landmark.name: landmark.state for landmark in Review(point_list).landmarks()}
-    nothing = np.full((len(corrected), 3), np.nan)
-    proposed = proposed_landmarks(point_list) or LandmarkSet(corrected.names, nothing, nothing[:, 0])
+    review = Review(point_list)
+    states = {landmark.name: landmark.state for landmark in review.landmarks()}
     own_from_world = np.linalg.inv(world_from_own(volume_node))
     return ReviewedCase(
         own_volume_from_node(volume_node),
         _moved(corrected, own_from_world),
-        _moved(proposed, own_from_world),
+        _moved(review.proposed(), own_from_world),
         states,
         point_list.GetAttribute(MODEL_ATTRIBUTE) or "",
     )
@@ -158,7 +157,8 @@ def world_position_of(volume_node, position: Sequence[float]) -> np.ndarray:
 
 def _newest(scene, kind: str, case_id: str):
     nodes = [scene.GetNthNodeByClass(k, kind) for k in range(_count(scene, kind))]
-    return next((node for node in reversed(nodes) if node.GetAttribute(CASE_ATTRIBUTE) == case_id), None)
+    exact = [node for node in nodes if node.GetClassName() == kind]  # a label map made from the scan is another thing
+    return next((node for node in reversed(exact) if node.GetAttribute(CASE_ATTRIBUTE) == case_id), None)
 
 
 def _count(scene, kind: str) -> int:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import slicer.util
 
-from H3DELandmarksLib.core.landmarks import ReviewState, review_state
+from H3DELandmarksLib.core.landmarks import LandmarkSet, ReviewState, review_state
 from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.scene.proposal import (
     Proposal,
     ProposedLandmark,
-    keep_proposal,
+    proposal_of,
+    proposed_landmarks,
     read_proposal,
     world_position,
     write_proposal,
@@ -73,16 +74,28 @@ class Review:
     def __init__(self, node) -> None:
         """Begin or continue the review of a point list.
 
+        Nothing is written into the list before the first decision, or `keep`.
+
         Args:
             node: vtkMRMLMarkupsFiducialNode; one without a kept proposal, such as one loaded from a .mrk.json file, is
-                taken as it is for the proposal.
+                taken as it is now for the proposal.
 
         Raises:
             InputError: the node has no kept proposal, and labels that are empty or used twice.
         """
         self.node = node
-        if read_proposal(node) is None:
-            keep_proposal(node)
+        self._implied = proposal_of(node) if read_proposal(node) is None else Proposal({})
+
+    def keep(self) -> None:
+        """Keep the proposal with the list, so that a point that is moved is known to have been moved from there."""
+        if read_proposal(self.node) is None:
+            self._write(self._implied)
+
+    def proposed(self) -> LandmarkSet:
+        """What was proposed, in LPS world mm and in the order of the points."""
+        proposed = proposed_landmarks(self.node, self.proposal)
+        assert proposed is not None
+        return proposed
 
     def landmarks(self) -> list[ReviewedLandmark]:
         """All landmarks in the order of the points."""
@@ -172,7 +185,7 @@ class Review:
     @property
     def proposal(self) -> Proposal:
         """What the model has proposed, and which of it was accepted."""
-        return read_proposal(self.node) or Proposal({})
+        return read_proposal(self.node) or self._implied
 
     def _proposed(self, name: str) -> ProposedLandmark:
         return self.proposal.landmarks.get(name, ProposedLandmark())

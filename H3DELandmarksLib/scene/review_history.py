@@ -52,6 +52,11 @@ class ReviewHistory:
         """Whether a step was taken back."""
         return bool(self._future)
 
+    @property
+    def has_changed(self) -> bool:
+        """Whether something has changed since `note`."""
+        return _snapshot(self._node) != self._now
+
     def note(self) -> bool:
         """Remember what has changed since the last call as one step; returns whether something has."""
         now = _snapshot(self._node)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from H3DELandmarksLib.cli.console import Console, add_command, add_device, add_json, add_model, add_progress
 from H3DELandmarksLib.cli.detect import load_detector, result_paths
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.resources import resource_folder
 from H3DELandmarksLib.core.statements import Statement
 
 if TYPE_CHECKING:
@@ -18,13 +19,7 @@ if TYPE_CHECKING:
     from H3DELandmarksLib.core.landmarks import LandmarkSet
 
 MODEL = "mandibular-molar-phantom"
-PLACE = Path(__file__).resolve().parents[2]
-# Beside the library in a checkout, inside it where pip installed it.
-SAMPLES = [
-    folder / "Resources" / "SampleData" / "mandibular-molar-phantom.nrrd"
-    for folder in (PLACE, PLACE / "H3DELandmarksLib")
-]
-SAMPLE = next(filter(Path.is_file, SAMPLES), SAMPLES[0])
+SAMPLE = resource_folder("SampleData") / "mandibular-molar-phantom.nrrd"
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -69,7 +64,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     truth = truth.ordered_as(landmarks.names)
     origin = provenance_of(detector, volume, sample.name, landmarks, examined.recognition)
     drawn = {"reference": truth, "title": f"{name}: {origin.cells()['model']}", "origin": origin.line()}
-    files.write(landmarks, origin, draw=partial(draw_detection, volume, landmarks, **drawn))
+    files.write(landmarks, draw=partial(draw_detection, volume, landmarks, **drawn), provenance=origin)
     errors = radial_errors(landmarks.positions, truth.positions)
     summary = describe(landmarks, detector.package.manifest)
     console.say("\n".join(_lines(landmarks, truth, errors, summary)))

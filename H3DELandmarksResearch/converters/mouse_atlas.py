@@ -6,7 +6,6 @@ anywhere: both are found by looking which reading puts the points near bone.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,9 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose
-from H3DELandmarksLib.io.images import read_volume
+from H3DELandmarksLib.formats.reading import FormatError, build, parse_json
+from H3DELandmarksLib.formats.training import RigidMotion
+from H3DELandmarksLib.io.isolated import read_volume
 from H3DELandmarksLib.io.markups import POINT_EXTENSIONS, read_markups
 from H3DELandmarksResearch.converters.conversion import Progress, SourceCase, Summary, case_name, convert_cases
 
@@ -104,9 +105,9 @@ def _by_name(source: Path, suffixes: Sequence[str]) -> dict[str, Path]:
 
 def _read_poses(path: Path) -> dict[str, Pose]:
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return {name: Pose(np.array(p["rotation"]), np.array(p["translation"])) for name, p in stored.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        stored = build(dict[str, RigidMotion], parse_json(path.read_bytes()))
+        return {name: Pose(np.array(p.rotation), np.array(p.translation)) for name, p in stored.items()}
+    except (OSError, FormatError) as error:
         raise InputError(f"'{path}' is not a file of poses: give one like mouse-skull-poses.json.") from error
 
 

@@ -24,7 +24,8 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.formats.export import Coordinates
 from H3DELandmarksLib.formats.reading import FormatError, parse_json
-from H3DELandmarksLib.io.images import read_volume, write_volume
+from H3DELandmarksLib.io.images import write_volume
+from H3DELandmarksLib.io.isolated import read_volume
 
 IMAGES, LABELS, TESTS, CHANNEL, ENDING = "imagesTr", "labelsTr", "imagesTs", "_0000", ".nii.gz"
 VALUES, SPACINGS, POINTS, DATASET = "name_to_label.json", "spacing.json", "all_landmarks_voxel.json", "dataset.json"

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.detection.engine import Engine, TorchEngine
 from H3DELandmarksLib.networks import output_maps
+from H3DELandmarksLib.networks.arrays import to_tensor
 
 logger = logging.getLogger(__name__)
 TELEMETRY = ("openvino_telemetry", "openvino_telemetry.backend")
@@ -143,7 +144,7 @@ class _Compiled:
     def __call__(self, batch: np.ndarray) -> tuple[Tensor, ...]:
         self.request.infer([np.ascontiguousarray(batch)])
         # Copied, because the next call writes to the same memory.
-        return tuple(torch.from_numpy(output.data.copy()) for output in self.request.output_tensors)
+        return tuple(to_tensor(output.data.copy()) for output in self.request.output_tensors)
 
 
 class _Maps(nn.Module):
@@ -163,7 +164,7 @@ def _convert(network: nn.Module, batch: np.ndarray) -> Any:
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    image = torch.from_numpy(np.ascontiguousarray(batch))
+    image = to_tensor(np.ascontiguousarray(batch))
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about sizes that become constants, which is meant
         traced = torch.jit.trace(_Maps(network), image, check_trace=False)

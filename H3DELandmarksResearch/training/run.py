@@ -19,7 +19,8 @@ from H3DELandmarksLib.formats.run import LOCK
 from H3DELandmarksLib.formats.training import TrainingStage
 from H3DELandmarksLib.models import ModelPackage, find_model
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
-from H3DELandmarksLib.training.loop import CHECKPOINT, StageTrainer, averaged_weights
+from H3DELandmarksLib.training.checkpoints import CHECKPOINT, averaged_weights
+from H3DELandmarksLib.training.loop import StageTrainer
 from H3DELandmarksLib.training.sampling import CropSampler
 from H3DELandmarksLib.training.warm_start import load_initial_weights
 from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration

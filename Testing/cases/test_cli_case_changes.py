@@ -9,12 +9,13 @@ from sample_cases import NAMES, SCHEME, placed, points_of, scan_of
 from tiny_model import write_tiny_package, write_tiny_radiograph_package
 
 from H3DELandmarksLib.cases import create_project
-from H3DELandmarksLib.cases.next_case import rank_scans, scans_in
+from H3DELandmarksLib.cases.next_case import rank_scans
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import Cancelled
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.io.images import write_volume
+from H3DELandmarksLib.io.scan_folders import find_scans
 from H3DELandmarksLib.models import find_model
 
 
@@ -167,12 +168,12 @@ def test_scans_are_ranked_without_those_of_the_project(project, folder, tmp_path
 
 
 def test_ranking_tells_how_far_it_is_and_can_be_stopped(folder, tmp_path):
-    detector, scans = Detector(write_tiny_package(tmp_path / "tiny"), "cpu"), scans_in(folder)
+    detector, scans = Detector(write_tiny_package(tmp_path / "tiny"), "cpu"), find_scans(folder).scans
     told = []
     rank_scans(scans, detector, progress=lambda fraction, message: told.append((fraction, message)))
     fractions = [fraction for fraction, _ in told]
     assert fractions == sorted(fractions) and fractions[0] == 0 and fractions[-1] == 1
-    assert len(told) > 2 * len(scans) and {message for _, message in told[:-1]} == {scan.name for scan in scans}
+    assert len(told) > 2 * len(scans) and {message for _, message in told[:-1]} == {scan.path.name for scan in scans}
     with pytest.raises(Cancelled):
         rank_scans(scans, detector, cancelled=lambda: True)
 

@@ -328,6 +328,10 @@ def test_lists_of_the_same_name_are_told_apart(lists, tmp_path):
     words = [str(lists / "one.mrk.json"), str(tmp_path / "b"), "--form", "fcsv", "--output", str(tmp_path / "out")]
     assert main(["export", *words]) == 0
     assert sorted(p.name for p in (tmp_path / "out").glob("*.fcsv")) == ["b_one.fcsv", "lists_one.fcsv"]
+    (lists / "one.fcsv").write_text("A,1,2,3\n")
+    assert main(["export", str(lists), "--form", "mrk.json", "--output", str(tmp_path / "both")]) == 0
+    names = sorted(p.name for p in (tmp_path / "both").glob("*.mrk.json"))
+    assert names == ["one_fcsv.mrk.json", "one_mrk_json.mrk.json", "two é.mrk.json"]
 
 
 def test_a_list_that_cannot_be_read_does_not_stop_the_others(lists, tmp_path, capsys):

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from H3DELandmarksLib.cli.result_files import SCAN, ResultFiles, make_folder, pl
 from H3DELandmarksLib.core.errors import InputError, OutputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.formats.provenance import Provenance, proposed_points, read_provenance
 from H3DELandmarksLib.io.markups import read_markups, read_stamp, write_markups
 from H3DELandmarksLib.io.tables import read_table_positions
 
@@ -32,9 +34,9 @@ def drawing(text):
     return lambda path: path.write_text(text)
 
 
-def write(files, landmarks, picture="picture", **more):
+def write(files, landmarks, picture="picture", provenance=None, **more):
     files.check_replaceable(picture=picture is not None, **more)
-    files.write(landmarks, draw=None if picture is None else drawing(picture), **more)
+    files.write(landmarks, draw=None if picture is None else drawing(picture), provenance=provenance, **more)
 
 
 def names_in(folder):
@@ -51,6 +53,20 @@ def test_own_results_are_replaced_together(files):
     write(files, SECOND, "two")
     assert_written(files, SECOND)
     assert files.picture.read_text() == "two" and names_in(files.folder) == ["scan.csv", "scan.mrk.json", "scan.png"]
+
+
+def test_the_provenance_is_written_with_the_points_and_goes_with_them(files):
+    origin = Provenance(software="0.2.0", time="2026-11-29T10:00:00Z", model=None, scan=None, points=())
+    origins = [replace(origin, points=proposed_points(points)) for points in (FIRST, SECOND)]
+    for points, told in zip((FIRST, SECOND), origins):
+        write(files, points, None, provenance=told)
+        assert read_provenance(files.provenance) == told
+    files.provenance.write_text("edited")
+    with pytest.raises(InputError, match="provenance.json"):
+        write(files, FIRST, None, provenance=origins[0])
+    files.provenance.unlink()
+    write(files, FIRST, None)
+    assert names_in(files.folder) == ["scan.csv", "scan.mrk.json"]
 
 
 def test_a_picture_of_older_points_goes_with_them(files):
@@ -198,13 +214,13 @@ def test_a_crash_at_any_rename_leaves_old_or_new(files, monkeypatch, error, firs
     assert done >= 3
 
 
-@pytest.mark.parametrize("name", ["x" * 247, "é" * 124])
+@pytest.mark.parametrize("name", ["x" * 240, "é" * 120])
 def test_a_name_too_long_for_results_is_told(tmp_path, name):
     with pytest.raises(InputError, match="too long"):
         ResultFiles(tmp_path / name, tmp_path, name).check_replaceable()
 
 
-@pytest.mark.parametrize("name", ["x" * 246, "é" * 123])
+@pytest.mark.parametrize("name", ["x" * 239, "é" * 119])
 def test_the_longest_name_works(tmp_path, name):
     files = ResultFiles(tmp_path / name, tmp_path, name)
     write(files, FIRST)

@@ -26,6 +26,7 @@ from H3DELandmarksLib.detection.engine import (
 )
 from H3DELandmarksLib.formats.network_settings import Network
 from H3DELandmarksLib.networks import build_network
+from H3DELandmarksLib.networks.arrays import to_array
 from H3DELandmarksResearch.engines import openvino_engine
 from H3DELandmarksResearch.engines.openvino_engine import OpenVinoEngine, load_openvino, openvino_installed
 
@@ -195,7 +196,7 @@ def fresh_import():
 
 
 def tiny_engine(**choice):
-    weights = {name: value.numpy() for name, value in tiny_network(**NETWORK).state_dict().items()}
+    weights = {name: to_array(value) for name, value in tiny_network(**NETWORK).state_dict().items()}
     settings = EngineSettings.choose("cpu", **choice)
     return make_engine(Network(**NETWORK), weights, settings, lambda maps: decode_softmax(maps[0][0], 2))
 

@@ -1,5 +1,7 @@
 """The real panel in the stand-in for Slicer, with a tiny model and a scene of its own for each test."""
 
+import inspect
+import logging
 import os
 import sys
 from pathlib import Path
@@ -99,17 +101,28 @@ def red(app):
 
 
 @pytest.fixture
-def open_panel(module, scene, models, python_slicer):
+def unexpected():
+    """Errors that nobody expects, as the panel tells them; a test that asks for this fixture makes some."""
+    from H3DELandmarksPanel import PanelContext
+
+    class Collector(logging.Handler):
+        def emit(self, record):
+            errors.append(record.exc_info[1])
+
+    errors, collector = [], Collector(logging.ERROR)
+    PanelContext.logger.addHandler(collector)
+    yield errors
+    PanelContext.logger.removeHandler(collector)
+
+
+@pytest.fixture
+def open_panel(request, module, scene, models, python_slicer, unexpected):
     """Opens the panel; what fails in its slots fails the test."""
     import application
 
-    panels = []
-
-    def make():
-        panels.append(application.open_panel(module))
-        return panels[-1]
-
     with application.failing_on_errors():
-        yield make
-        for panel in panels:
-            application.close_panel(panel)
+        yield lambda: application.open_panel(module)
+        for host in list(application.hosts):
+            application.close_panel(host.self())
+        if unexpected and "unexpected" not in inspect.signature(request.function).parameters:
+            raise AssertionError(f"an action of the panel failed: {unexpected[0]!r}") from unexpected[0]

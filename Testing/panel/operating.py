@@ -82,13 +82,22 @@ def create_node(selector):
 
 
 def activate_row(combo, text):
-    """Click a row of a combo box."""
+    """Click a row of a combo box; of an action, which keys do not reach, the beginning of its text is enough."""
     combo = qt.unwrapped(combo)
     rows = [combo.itemText(i) for i in range(combo.count())]
-    assert combo.isEnabled() and text in rows, f"'{text}' is not among {rows}"
+    row = next((i for i, found in enumerate(rows) if found == text), None)
+    if row is None:
+        row = next((i for i, found in enumerate(rows) if found.startswith(text)), None)
+    assert combo.isEnabled() and row is not None, f"'{text}' is not among {rows}"
     QTest.mouseClick(combo, Qt.MouseButton.LeftButton)
-    combo.view().setCurrentIndex(combo.model().index(rows.index(text), combo.modelColumn()))
-    QTest.keyClick(combo.view(), Qt.Key.Key_Return)
+    index = combo.model().index(row, combo.modelColumn())
+    if index.flags() & Qt.ItemFlag.ItemIsSelectable:
+        combo.view().setCurrentIndex(index)
+        QTest.keyClick(combo.view(), Qt.Key.Key_Return)
+    else:
+        QTest.mouseClick(
+            combo.view().viewport(), Qt.MouseButton.LeftButton, pos=combo.view().visualRect(index).center()
+        )
     slicer.app.processEvents()
 
 
@@ -169,6 +178,13 @@ def is_running(pid):
         return False
 
 
-def detection_processes():
+def worker_processes():
     """The launcher and the Python that it has started, once both are there."""
-    return [pid for pid, command in descendants().items() if "-m H3DELandmarksLib detect" in command]
+    return [pid for pid, command in descendants().items() if "-m H3DELandmarksLib.cli.worker" in command]
+
+
+def files_of_runs():
+    """Names of everything in Slicer's temporary folder but what a worker that waits for the next detection keeps."""
+    kept = {"in-use.lock", "output.jsonl", "messages.txt"}
+    folder = Path(slicer.app.temporaryPath)
+    return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name not in kept]

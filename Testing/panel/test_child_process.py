@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("module")
 @pytest.fixture
 def start(tmp_path, module):
     """Starts a Python program given as text."""
-    from H3DELandmarksPanel.CommandRun import ChildProcess
+    from H3DELandmarksPanel.Worker import ChildProcess
 
     children = []
 
@@ -154,7 +154,7 @@ def test_no_code_of_the_current_folder_runs(start, tmp_path, monkeypatch):
 
 
 def test_a_program_that_does_not_exist_raises(module, tmp_path):
-    from H3DELandmarksPanel.CommandRun import ChildProcess
+    from H3DELandmarksPanel.Worker import ChildProcess
 
     with pytest.raises(OSError):
         ChildProcess([tmp_path / "nothing"], {}, tmp_path)

@@ -1,6 +1,7 @@
 """The panel, by clicks: detection, cancel, failures, and what is told about them."""
 
 import gc
+import logging
 import os
 import shutil
 import signal
@@ -19,9 +20,10 @@ from operating import (
     choose,
     click,
     content,
-    detection_processes,
+    files_of_runs,
     is_running,
     wait_until,
+    worker_processes,
 )
 
 from H3DELandmarksLib.cli.main import main
@@ -43,16 +45,15 @@ def panel(open_panel, tiny_model):
 def start(panel):
     """Click "Detect landmarks" and wait for the launcher and the Python that it starts."""
     click(panel.ui.applyButton)
-    wait_until(lambda: len(detection_processes()) >= 2)
-    return detection_processes()
+    wait_until(lambda: len(worker_processes()) >= 2)
+    return worker_processes()
 
 
 def assert_ready_again(panel, scene, before):
     """Nothing runs, the scene is as it was, and the next detection can start."""
     assert content(scene) == before
-    assert detection_processes() == []
     assert panel.ui.applyButton.enabled and not panel.ui.cancelButton.enabled and not panel.ui.progressBar.visible
-    assert os.listdir(slicer.app.temporaryPath) == []
+    assert files_of_runs() == []
 
 
 def point_lists(scene):
@@ -82,7 +83,7 @@ def test_detection_finds_what_the_command_line_finds(open_panel, scene, tiny, ti
     assert node.GetName() == "CBCT 7 Tiny model landmarks" and not node.GetLocked()
     assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == study
     assert panel.ui.pointListSelector.currentNode() is node
-    assert os.listdir(slicer.app.temporaryPath) == [] and detection_processes() == []
+    assert files_of_runs() == []
 
     write_volume(tmp_path / "scan.nrrd", volume_from_node(volume))
     assert main(["detect", str(tmp_path / "scan.nrrd"), "--model", str(tiny.path), "--output", str(tmp_path)]) == 0
@@ -99,18 +100,51 @@ def test_detection_finds_what_the_command_line_finds(open_panel, scene, tiny, ti
         panel.logic.showResult(run, volume, tiny)
 
 
-def test_the_self_test_passes(module, app, open_panel, tiny_model, scene, capsys):
+def test_the_self_test_passes(app, open_panel, tiny_model, scene, caplog):
     app.complete_startup()
     open_panel()
-    module.H3DELandmarksTest().runTest()
-    assert "The test passed." in capsys.readouterr().out
+    play_self_test(caplog)
+    assert "detected by clicks" in caplog.text and "The test passed." in caplog.text
     assert point_lists(scene) == []
 
 
-def test_the_self_test_says_why_it_tests_nothing(module, open_panel, scene, capsys):
-    open_panel()
-    module.H3DELandmarksTest().runTest()
-    assert "Nothing was tested. There is no model." in capsys.readouterr().out
+def play_self_test(caplog):
+    """As the module Self Tests does."""
+    with caplog.at_level(logging.INFO):
+        slicer.selfTests["H3DELandmarks"]()
+
+
+def never_opened(open_panel):
+    assert slicer.modules.h3delandmarks.host is None
+
+
+def visited_and_left(open_panel):
+    panel = open_panel()
+    panel.exit()
+    qt.unwrapped(panel.parent)._entered = False
+
+
+def with_a_scene_of_the_user(open_panel):
+    panel = open_panel()
+    add_volume("of the user")
+    panel.parameterNode.excludedLandmarks = "Left"
+    visited_and_left(lambda: panel)
+
+
+@pytest.mark.parametrize("state", [never_opened, visited_and_left, with_a_scene_of_the_user])
+def test_without_networks_the_self_test_plays_everything_else(open_panel, scene, caplog, state):
+    """In whatever state the application is, with bundled models that cannot run, as on Slicer's own dashboards."""
+    state(open_panel)
+    play_self_test(caplog)
+    assert "Landmarks were reviewed." in caplog.text and "Detection was not tested. There is no model." in caplog.text
+    assert "The test passed." in caplog.text
+
+
+def test_the_self_test_fails_where_the_panel_is_wrong(open_panel, scene, monkeypatch, caplog):
+    panel = open_panel()
+    monkeypatch.setattr(type(panel.parameterNode), "forget", lambda parameters, node: None)
+    with pytest.raises(AssertionError):
+        play_self_test(caplog)
 
 
 # Cancel and what comes in between
@@ -284,17 +318,6 @@ def test_removed_volumes_leave_memory(panel, scene):
     assert gone
 
 
-def test_the_model_card_is_one_click_away(panel):
-    assert panel.ui.modelSelector.currentText == "Tiny model"
-    assert panel.ui.modelSelector.toolTip == "Tiny model: tests"
-    assert panel.ui.modelSelector.itemData(0, qt.Qt.ToolTipRole) == "Tiny model: tests"
-    assert not panel.ui.modelCard.visible
-    click(panel.ui.modelCardButton)
-    assert panel.ui.modelCard.visible and "For tests." in panel.ui.modelCard.plainText
-    click(panel.ui.modelCardButton)
-    assert not panel.ui.modelCard.visible
-
-
 def test_choices_are_kept_with_the_scene(panel, open_panel):
     choose(panel.ui.deviceSelector, "CPU")
     panel.cleanup()
@@ -352,7 +375,9 @@ def test_the_module_imports_nothing_heavy_and_finds_the_library_from_a_checkout(
     assert done.stdout.strip() == "[]"
 
 
-def test_reloading_reads_the_parts_again(module, open_panel, tiny_model, scene):
+def test_reloading_reads_the_parts_again(module, open_panel, tiny_model, scene, monkeypatch):
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # put back afterwards
+    add_volume()
     panel = open_panel()
     before = sys.modules["H3DELandmarksPanel.PanelContext"]
     kept = {name: part for name, part in sys.modules.items() if name.partition(".")[0] in module.OWN_PACKAGES}
@@ -361,6 +386,12 @@ def test_reloading_reads_the_parts_again(module, open_panel, tiny_model, scene):
         from H3DELandmarksPanel import PanelContext
 
         assert PanelContext is not before
+        again = panel.parent.self()
+        assert again is not panel and again is slicer.modules.H3DELandmarksWidget
+        assert again.ui.applyButton.enabled and type(again).__module__ == module.__name__
+        slicer.app.processEvents()
+        click(again.ui.landmarksButton)
+        assert again.ui.landmarksList.visible and not panel.ui.landmarksList.visible
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] in module.OWN_PACKAGES]:
             del sys.modules[name]

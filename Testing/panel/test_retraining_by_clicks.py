@@ -8,7 +8,7 @@ import pytest
 import slicer
 from hypothesis import given
 from hypothesis import strategies as st
-from operating import click, descendants, is_running, type_path, wait_until
+from operating import click, is_running, type_path, wait_until, worker_processes
 from run_records import run_record
 from scene_voxels import write_heads
 
@@ -40,10 +40,6 @@ def panel(open_panel, tiny_model, scene):
     for section in (panel.learning.ui.casesSection, panel.learning.ui.retrainSection):
         click(section)
     return panel
-
-
-def training_processes():
-    return [pid for pid, command in descendants().items() if "-m H3DELandmarksLib train" in command]
 
 
 def begin(panel, steps):
@@ -106,7 +102,7 @@ def test_a_model_is_retrained_while_the_curve_is_shown(panel, scene, folder, tmp
         "index.json",
         "schemes",
     ], "nothing but cases is kept in their folder"
-    assert not training_processes()
+    assert not worker_processes()
 
 
 @pytest.mark.slow
@@ -115,7 +111,7 @@ def test_a_cancelled_training_is_resumed_in_another_slicer(panel, open_panel, sc
     type_path(ui.casesPath, folder)
     begin(panel, 100000)
     wait_until(lambda: step_of(panel.learning) > 2 or not is_running_here(panel))
-    processes = training_processes()
+    processes = worker_processes()
     assert len(processes) >= 2, "a launcher and the Python that it starts"
     click(ui.cancelRetrainButton)
     wait_until(lambda: not is_running_here(panel), 90)
@@ -133,7 +129,7 @@ def test_a_cancelled_training_is_resumed_in_another_slicer(panel, open_panel, sc
     click(again.ui.resumeButton)
     wait_until(lambda: not again.retrain.progress.isRunning or step_of(again) > step)
     assert again.retrain.progress.isRunning, again.ui.retrainLabel.text
-    processes = training_processes()
+    processes = worker_processes()
     again.close()  # as Slicer does when it is closed
     wait_until(lambda: not any(map(is_running, processes)), 5)
 

@@ -1,6 +1,7 @@
 """Slicer without its desktop: a real scene, the application object and scripted modules, for tests of panels."""
 
 import importlib
+import logging
 import os
 import sys
 import tempfile
@@ -19,8 +20,8 @@ import sample_data
 import slicer
 import slicer.util
 import vtk
-from PySide6.QtCore import QSettings
-from PySide6.QtWidgets import QApplication
+from PySide6.QtCore import Property, QSettings
+from PySide6.QtWidgets import QApplication, QWidget
 
 LOGICS = {
     "Colors": "vtkMRMLColorLogic",  # first: the others look for its nodes
@@ -40,6 +41,8 @@ class Application:
     """`slicer.app`, as far as it is in use."""
 
     applicationName = "Slicer stand-in"
+    applicationVersion = "5.12 (stand-in)"
+    documentationBaseUrl = "https://slicer.readthedocs.io/en/latest/"
 
     def __init__(self):
         self._qt = QApplication.instance() or QApplication(sys.argv[:1])
@@ -55,6 +58,8 @@ class Application:
         self.logics = {name: self._add(name, getattr(slicer, kind)()) for name, kind in LOGICS.items()}
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self._scene, True)
         self._at_startup = []
+        self._window = qSlicerMainWindow()
+        self._modules = ModuleManager()
 
     def _let_scene_be_loaded(self):
         """What `ReadFromMRB` needs."""
@@ -123,6 +128,88 @@ class Application:
         """All windows."""
         return qt.wrapped(self._qt.topLevelWidgets())
 
+    def moduleManager(self):
+        """The ModuleManager."""
+        return self._modules
+
+    def moduleDocumentationUrl(self, name):
+        """Where a module is described, unless it says something else."""
+        return f"{self.documentationBaseUrl}user_guide/modules/{name.lower()}.html"
+
+
+class ModuleManager:
+    """Knows the modules, and tells before one is unloaded, which here happens never."""
+
+    def __init__(self):
+        self._slots = []
+
+    def module(self, name):
+        """The description of a module, None where there is none."""
+        return getattr(slicer.modules, name.lower(), None)
+
+    def connect(self, signal, slot):
+        """Call a function before a module is unloaded."""
+        self._slots.append((self._known(signal), slot))
+
+    def disconnect(self, signal, slot):
+        """Undo `connect`."""
+        self._slots.remove((self._known(signal), slot))
+
+    @staticmethod
+    def _known(signal):
+        if signal != "moduleAboutToBeUnloaded(QString)":
+            raise ValueError(f"the module manager has no signal '{signal}' that the stand-in knows")
+        return signal
+
+
+@qt.custom_widget
+class qSlicerModuleSelectorToolBar(QWidget):
+    """Where the user selects modules."""
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self._selected = ""
+
+    def selectModule(self, name):
+        """Leave the module that is open and enter this one, whose panel is made on the first time."""
+        if name == self._selected and qt.unwrapped(_host_of(name)).isEntered:
+            return
+        for other in hosts:
+            _leave(other)
+        self._selected = name
+        host = _host_of(name)
+        qt.unwrapped(host)._entered = True
+        host.self().enter()
+
+    selectedModule = Property(str, lambda self: self._selected)
+
+
+@qt.custom_widget
+class qSlicerMainWindow(QWidget):
+    """The main window, which is not shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.setObjectName("qSlicerMainWindow")
+        self._selector = qSlicerModuleSelectorToolBar(self)
+
+    def moduleSelector(self):
+        """The widget in which the user selects modules."""
+        return qt.unwrapped(self._selector)
+
+
+hosts = []  # of the panels that were made
+
+
+def _host_of(name):
+    return getattr(slicer.modules, name.lower()).widgetRepresentation()
+
+
+def _leave(host):
+    if qt.unwrapped(host)._entered:
+        qt.unwrapped(host)._entered = False
+        host.self().exit()
+
 
 class IOManager:
     """Loads files of scans into the scene."""
@@ -130,18 +217,25 @@ class IOManager:
     def __init__(self, app):
         self._app = app
 
-    def loadNodes(self, fileType, parameters, loadedNodes, userMessages):
+    def loadNodes(self, fileType, parameters, loadedNodes=None, userMessages=None):
         """Load a file; returns whether that went well."""
-        if fileType != "VolumeFile" or not set(parameters) <= {"fileName", "name", "show", "singleFile"}:
+        loaders = {"VolumeFile": self._load_volume, "MarkupsFile": self._load_markups}
+        if fileType not in loaders or not set(parameters) <= {"fileName", "name", "show", "singleFile"}:
             raise ValueError(f"the stand-in loads no {fileType} with {sorted(parameters)}")
         path = parameters["fileName"]
-        node = self._app.logics["Volumes"].AddArchetypeVolume(path, parameters.get("name") or Path(path).stem)
-        if node is None:
-            return False
-        loadedNodes.AddItem(node)
-        if parameters.get("show", True):
+        node = loaders[fileType](path, parameters.get("name") or Path(path).stem, parameters)
+        if node is not None and loadedNodes is not None:
+            loadedNodes.AddItem(node)
+        return node is not None
+
+    def _load_volume(self, path, name, parameters):
+        node = self._app.logics["Volumes"].AddArchetypeVolume(path, name)
+        if node is not None and parameters.get("show", True):
             slicer.util.setSliceViewerLayers(background=node, fit=True)
-        return True
+        return node
+
+    def _load_markups(self, path, name, parameters):
+        return slicer.mrmlScene.GetNodeByID(self._app.logics["Markups"].LoadMarkups(path, name) or "")
 
 
 class LayoutManager:
@@ -161,6 +255,26 @@ class ScriptedLoadableModule:
     def __init__(self, parent):
         self.parent = parent
         self.moduleName = type(self).__name__
+        parent.title, parent.categories, parent.dependencies, parent.contributors = "", [], [], []
+        parent.helpText = parent.acknowledgementText = "not updated"
+        slicer.selfTests = {**getattr(slicer, "selfTests", {}), self.moduleName: self.runTest}
+
+    def resourcePath(self, filename):
+        """Path of a file in the module's Resources."""
+        return str(Path(self.parent.path).parent / "Resources" / filename)
+
+    def getDefaultModuleDocumentationLink(self, docPage=None):
+        """A paragraph with a link to the documentation."""
+        url = (
+            slicer.app.documentationBaseUrl + docPage if docPage else slicer.app.moduleDocumentationUrl(self.moduleName)
+        )
+        return f'<p>For more information, see the <a href="{url}">online documentation</a>.</p>'
+
+    def runTest(self, msec=100, **options):
+        """Run the self-test of the module's file as it is now, as the module Self Tests does."""
+        test = getattr(sys.modules[type(self).__module__], f"{self.moduleName}Test")()
+        test.messageDelay = msec
+        test.runTest(**options)
 
 
 class ScriptedLoadableModuleWidget:
@@ -179,8 +293,8 @@ class ScriptedLoadableModuleWidget:
         """Nothing to set up here."""
 
     def onReload(self):
-        """Read the module's file again, as `slicer.util.reloadScriptedModule` does first; the panel stays."""
-        load_module(slicer.util.modulePath(self.moduleName))
+        """Read the module's file again and make the panel anew; Slicer's own function does it."""
+        slicer.util.reloadScriptedModule(self.moduleName)
 
 
 class ScriptedLoadableModuleLogic:
@@ -205,8 +319,16 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
     """Base class of a self-test."""
 
     def delayDisplay(self, message, requestedDelay=None, msec=None):
-        """Print, where Slicer shows a window for a moment."""
-        print(message)
+        """Log a message and handle events; where there is time to read it, Slicer also shows a window."""
+        logging.info(message)
+        slicer.app.processEvents()
+
+
+def pip_install(requirements, **options):
+    """`slicer.util.pip_install` without an installation: events are handled after each line that pip prints."""
+    for line in (f"Collecting {requirements}", "Downloading", f"Successfully installed {requirements}"):
+        print(line)
+        slicer.app.processEvents()
 
 
 def _module(name, **members):
@@ -233,6 +355,7 @@ def start():
         sampleDataSources={},
     )
     sys.modules["SampleData"] = sample_data
+    slicer.util.pip_install = pip_install
     _module("i18n", tr=lambda text: text, translate=lambda context, text: text)
     _module("parameterNodeWrapper", parameterNodeWrapper=parameter_node.parameterNodeWrapper)
     bases = (
@@ -242,6 +365,10 @@ def start():
         ScriptedLoadableModuleTest,
     )
     _module("ScriptedLoadableModule", **{base.__name__: base for base in bases})
+    if os.environ.get("SLICER_SOURCE"):
+        import upstream
+
+        upstream.install(slicer.app, os.environ["SLICER_SOURCE"])
     return slicer.app
 
 
@@ -258,10 +385,29 @@ def load_module(path):
     if str(Path(path).parent) not in sys.path:
         sys.path.append(str(Path(path).parent))
     module = importlib.import_module(name)
-    description = types.SimpleNamespace(path=str(path), name=name)
+    description = types.SimpleNamespace(path=str(path), name=name, host=None)
+    description.widgetRepresentation = lambda: description.host or _make_host(module)
     setattr(slicer.modules, name.lower(), description)
     getattr(module, name)(description)
     return module
+
+
+def _make_host(module):
+    """The host of a module's panel, with the panel set up and not entered."""
+    name = module.__name__
+    host = slicer.qSlicerScriptedLoadableModuleWidget()
+    host.setLayout(qt.QVBoxLayout())
+
+    def make_panel():
+        panel = getattr(sys.modules[name], f"{name}Widget")(host)
+        setattr(slicer.modules, f"{name}Widget", panel)
+        return panel
+
+    qt.unwrapped(host)._make_panel = make_panel
+    getattr(slicer.modules, name.lower()).host = host
+    hosts.append(host)
+    host.reload()
+    return host
 
 
 def open_panel(module):
@@ -270,25 +416,22 @@ def open_panel(module):
     Returns:
         The module's widget object.
     """
-    host = slicer.qSlicerScriptedLoadableModuleWidget()
-    host.setLayout(qt.QVBoxLayout())
-    panel = getattr(module, f"{module.__name__}Widget")(host)
-    qt.unwrapped(host)._panel = panel
-    getattr(slicer.modules, module.__name__.lower()).widgetRepresentation = lambda: host
-    panel.setup()
+    host = _make_host(module)
     qt.unwrapped(host)._entered = True
-    panel.enter()
+    host.self().enter()
     host.resize(440, 520)
     host.show()
-    return panel
+    return host.self()
 
 
 def close_panel(panel):
-    """Close a panel, as Slicer does at its end."""
-    panel.cleanup()
-    for widget in vars(panel.ui).values():
-        if isinstance(widget, slicer.qMRMLNodeComboBox):
-            widget.setMRMLScene(None)  # its destructor does so in Slicer
+    """Close a panel, or the one that a reload has put into its place, as Slicer does at its end."""
+    panel.parent.self().cleanup()
+    for widget in panel.parent.findChildren(slicer.qMRMLNodeComboBox._class):
+        widget.setMRMLScene(None)  # its destructor does so in Slicer
+    hosts.remove(panel.parent)
+    description = getattr(slicer.modules, panel.moduleName.lower())
+    description.host = None if description.host == panel.parent else description.host
     panel.parent.close()
     panel.parent.deleteLater()
     slicer.app.processEvents()

@@ -87,9 +87,9 @@ def _parameter(name, kind):
 
 
 def _connector(widget, kind):
-    if isinstance(widget, qt.QComboBox) and issubclass(kind, enum.Enum):
+    if type(widget) == qt.QComboBox and issubclass(kind, enum.Enum):  # noqa: E721 (as in Slicer: no derived class)
         return _EnumInComboBox(widget, kind)
-    if isinstance(widget, slicer.qMRMLNodeComboBox) and issubclass(kind, slicer.vtkMRMLNode):
+    if type(widget) == slicer.qMRMLNodeComboBox and issubclass(kind, slicer.vtkMRMLNode):  # noqa: E721
         return _NodeInComboBox(widget, kind)
     raise TypeError(f"no connection between {widget!r} and {kind}")
 
@@ -164,5 +164,6 @@ class _Wrapper:
 def parameterNodeWrapper(cls):
     """Class decorator: annotations become parameters."""
     kinds = typing.get_type_hints(cls)
+    own = {name: member for name, member in vars(cls).items() if callable(member)}
     members = {"allParameters": {name: _parameter(name, kind) for name, kind in kinds.items()}, "__doc__": cls.__doc__}
-    return type(cls.__name__, (_Wrapper,), members)
+    return type(cls.__name__, (_Wrapper,), {**own, **members})

@@ -1,8 +1,9 @@
 """Slicer's module `qt` for tests: PySide6 with the manners of PythonQt, and stricter where PythonQt is silent.
 
 Like PythonQt it gives every Qt object a wrapper: properties are attributes, members that do not exist cannot be read or
-assigned, lists come back as tuples, signals are connected by their full signature, and slots get as many arguments as
-they take. Unlike PythonQt it raises at a signal that does not exist. An exception in a slot goes to `sys.excepthook`.
+assigned, lists come back as tuples, signals are connected by their full signature or as attributes, and slots get as
+many arguments as they take. Unlike PythonQt it raises at a signal that does not exist. An exception in a slot goes to
+`sys.excepthook`.
 """
 
 import ctypes
@@ -40,6 +41,8 @@ def unwrapped(value):
     """What Qt sees of a value that comes from Python code."""
     if isinstance(value, Wrapper):
         return value._object
+    if isinstance(value, WrapperClass):
+        return value._class
     if isinstance(value, (list, tuple)):
         return [unwrapped(item) for item in value]
     return value
@@ -49,6 +52,9 @@ class Wrapper:
     """A QObject as PythonQt shows it."""
 
     __slots__ = ("_object", "__weakref__")
+
+    def __new__(cls, qobject):
+        return object.__new__(WrapperClass(type(qobject)))
 
     def __init__(self, qobject):
         object.__setattr__(self, "_object", qobject)
@@ -67,7 +73,9 @@ class Wrapper:
         if _has_property(qobject, name):
             return wrapped(qobject.property(name))
         member = None if name.startswith("_") else getattr(type(qobject), name, None)
-        if member is None or isinstance(member, QtCore.Signal):
+        if isinstance(member, QtCore.Signal):
+            return _SignalAttribute(self, name)
+        if member is None:
             raise AttributeError(f"{self.className()} has no member '{name}' that the stand-in knows")
         bound = getattr(qobject, name)
         return _wrapping(bound) if callable(bound) else bound
@@ -104,20 +112,49 @@ class Wrapper:
         raise ValueError(f"{self.className()}: {slot!r} is not connected to '{signal}'")
 
 
-class WrapperClass:
-    """A QObject class: makes wrappers, and has the class's enums and static functions."""
+class _SignalAttribute:
+    """A signal as an attribute of its object: of overloads the one that was declared first."""
 
-    def __init__(self, cls):
-        self._class = cls
+    def __init__(self, wrapper, name):
+        meta = wrapper._object.metaObject()
+        methods = [meta.method(i) for i in range(meta.methodCount())]
+        signals = [m for m in methods if m.methodType() == QtCore.QMetaMethod.MethodType.Signal]
+        signature = next(m.methodSignature() for m in signals if bytes(m.name().data()).decode() == name)
+        self._wrapper, self._signature = wrapper, bytes(signature.data()).decode()
 
-    def __call__(self, *arguments):
-        return Wrapper(self._class(*map(unwrapped, arguments)))
+    def connect(self, slot):
+        """Call a function whenever the signal is sent."""
+        return self._wrapper.connect(self._signature, slot)
 
-    def __instancecheck__(self, value):
-        return isinstance(unwrapped(value), self._class)
+    def disconnect(self, slot):
+        """Undo `connect`."""
+        return self._wrapper.disconnect(self._signature, slot)
 
-    def __getattr__(self, name):
-        member = getattr(self._class, name)
+
+class WrapperClass(type):
+    """The type of the wrappers of a QObject class: makes them, and has the class's enums and static functions.
+
+    As in PythonQt, ``type(widget) == qt.QLabel`` holds for labels and not for objects of derived classes.
+    """
+
+    _known = {}
+
+    def __new__(mcs, cls):
+        if cls not in mcs._known:
+            mcs._known[cls] = super().__new__(mcs, cls.__name__, (Wrapper,), {"__slots__": (), "_class": cls})
+        return mcs._known[cls]
+
+    def __init__(cls, qobject_class):
+        super().__init__(cls.__name__, (Wrapper,), {})
+
+    def __call__(cls, *arguments):
+        return Wrapper(cls._class(*map(unwrapped, arguments)))
+
+    def __instancecheck__(cls, value):
+        return isinstance(unwrapped(value), cls._class)
+
+    def __getattr__(cls, name):
+        member = getattr(cls._class, name)
         return _wrapping(member) if inspect.isroutine(member) else member
 
 
@@ -183,13 +220,15 @@ def _slot_call(slot):
 class _FileDialogClass(WrapperClass):
     """QFileDialog; its static functions give the path alone in PythonQt."""
 
-    def getSaveFileName(self, parent=None, caption="", directory="", filters=""):
-        """Ask for the name of a file to write; empty where the user cancels."""
-        return self._class.getSaveFileName(unwrapped(parent), caption, directory, filters)[0]
+    _known = {}
 
-    def getOpenFileName(self, parent=None, caption="", directory="", filters=""):
+    def getSaveFileName(cls, parent=None, caption="", directory="", filters=""):
+        """Ask for the name of a file to write; empty where the user cancels."""
+        return cls._class.getSaveFileName(unwrapped(parent), caption, directory, filters)[0]
+
+    def getOpenFileName(cls, parent=None, caption="", directory="", filters=""):
         """Ask for a file to read; empty where the user cancels."""
-        return self._class.getOpenFileName(unwrapped(parent), caption, directory, filters)[0]
+        return cls._class.getOpenFileName(unwrapped(parent), caption, directory, filters)[0]
 
 
 class QUiLoader:

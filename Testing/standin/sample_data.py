@@ -5,6 +5,7 @@ import urllib.request
 from pathlib import Path
 
 import slicer
+import vtk
 
 
 class SampleDataSource:
@@ -64,15 +65,6 @@ class SampleDataLogic:
         algorithm, digest = checksum.split(":")
         if hashlib.new(algorithm, path.read_bytes()).hexdigest() != digest:
             raise ValueError(f"the checksum of {file_name} is wrong")
-        return _LOADERS[file_type](str(path), node_name)
-
-
-def _load_volume(path, name):
-    return slicer.app.logics["Volumes"].AddArchetypeVolume(path, name)
-
-
-def _load_markups(path, name):
-    return slicer.mrmlScene.GetNodeByID(slicer.app.logics["Markups"].LoadMarkups(path, name))
-
-
-_LOADERS = {"VolumeFile": _load_volume, "MarkupsFile": _load_markups}
+        loaded = vtk.vtkCollection()
+        slicer.app.coreIOManager().loadNodes(file_type, {"fileName": str(path), "name": node_name}, loaded)
+        return loaded.GetItemAsObject(0)

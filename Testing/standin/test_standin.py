@@ -9,6 +9,7 @@ import pytest
 import qt
 import slicer
 import slicer.util
+import vtk
 
 pytestmark = pytest.mark.usefixtures("app")
 
@@ -72,7 +73,24 @@ def test_wrappers_of_one_object_are_equal():
     assert isinstance(child, qt.QLabel) and isinstance(child, qt.QWidget) and not isinstance(child, qt.QPushButton)
 
 
+def test_types_of_widgets_are_exact():
+    assert type(qt.QLabel()) == qt.QLabel != qt.QWidget  # noqa: E721
+    assert type(slicer.qMRMLNodeComboBox()) == slicer.qMRMLNodeComboBox  # noqa: E721
+    assert type(qt.Wrapper(qt.unwrapped(qt.QLabel()))) == qt.QLabel  # noqa: E721
+
+
 # Signals
+
+
+def test_signals_are_attributes():
+    button, calls = qt.QPushButton(), []
+    button.clicked.connect(calls.append)
+    button.click()
+    button.clicked.disconnect(calls.append)
+    button.click()
+    assert calls == [False]
+    with pytest.raises(AttributeError):
+        button.clickd.connect(print)
 
 
 def test_slots_get_as_many_arguments_as_they_take():
@@ -232,14 +250,92 @@ def test_the_node_selector_filters_by_attribute(selector):
     assert selector.nodeCount() == 1
 
 
-def test_a_user_can_create_a_node_where_that_is_allowed(selector):
-    added = []
-    selector.connect("nodeAddedByUser(vtkMRMLNode*)", added.append)
+def act(selector, action):
+    """Click an action in the popup."""
     combo = qt.unwrapped(selector)._combo
-    combo.activated.emit(combo.count() - 1)
-    assert added == [selector.currentNode()] and selector.currentNode().IsA("vtkMRMLMarkupsFiducialNode")
-    selector.addEnabled = False
-    assert combo.count() == 2, "no node, and the new one"
+    row = next(row for row in range(combo.count()) if combo.itemText(row).startswith(action))
+    combo.view().clicked.emit(combo.model().index(row, 0))
+
+
+def test_a_user_can_create_and_delete_nodes_where_that_is_allowed(selector):
+    added, by_action = [], []
+    selector.nodeAddedByUser.connect(added.append)
+    selector.connect("nodeAddedByUserAction(vtkMRMLNode*)", by_action.append)
+    act(selector, "Create new")
+    node = selector.currentNode()
+    assert added == by_action == [node] and node.IsA("vtkMRMLMarkupsFiducialNode")
+    combo = qt.unwrapped(selector)._combo
+    combo.setCurrentIndex(combo.count() - 1)
+    assert selector.currentNode() is node, "an action is never the current row"
+    act(selector, "Delete current")
+    assert selector.currentNode() is None and selector.nodeCount() == 0
+    selector.addEnabled = selector.removeEnabled = False
+    assert [combo.itemText(row) for row in range(combo.count())] == ["None"]
+
+
+def add_lists(selector, *names):
+    return [selector.mrmlScene().AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name) for name in names]
+
+
+def test_a_neighbor_takes_the_place_of_a_removed_node(selector):
+    """Qt decides so, which surprises whoever expects "None"."""
+    first, second, third = add_lists(selector, "first", "second", "third")
+    selector.setCurrentNode(second)
+    told = []
+    selector.connect("currentNodeChanged(vtkMRMLNode*)", told.append)
+    selector.mrmlScene().RemoveNode(second)
+    assert selector.currentNode() in (first, third) and told[-1] is selector.currentNode()
+    selector.setCurrentNode(third)
+    selector.mrmlScene().RemoveNode(third)
+    assert selector.currentNode() is first, "from an action the last node is taken"
+
+
+def test_the_selector_changes_before_observers_hear_of_the_removal_but_after_the_announcement(selector):
+    first, second = add_lists(selector, "first", "second")
+    selector.setCurrentNode(first)
+    scene, seen = selector.mrmlScene(), []
+    scene.AddObserver(scene.NodeAboutToBeRemovedEvent, lambda *_: seen.append(selector.currentNode()))
+    scene.AddObserver(scene.NodeRemovedEvent, lambda *_: seen.append(selector.currentNode()))
+    scene.RemoveNode(first)
+    assert seen == [first, second]
+
+
+def test_a_renamed_node_is_told_again(selector):
+    (node,) = add_lists(selector, "first")
+    selector.setCurrentNode(node)
+    told = []
+    selector.currentNodeIDChanged.connect(told.append)
+    node.SetName("second")
+    assert told == [node.GetID()] and qt.unwrapped(selector)._combo.currentText() == "second"
+
+
+def test_while_a_scene_is_closed_or_loaded_the_selector_waits(selector):
+    (node,) = add_lists(selector, "first")
+    selector.setCurrentNode(node)
+    scene, told = selector.mrmlScene(), []
+    selector.connect("currentNodeChanged(vtkMRMLNode*)", told.append)
+    scene.StartState(scene.ImportState)
+    add_lists(selector, "loaded")
+    assert selector.nodeCount() == 1
+    scene.EndState(scene.ImportState)
+    assert selector.nodeCount() == 2 and selector.currentNode() is None, "all rows were made anew"
+    selector.setCurrentNode(node)
+    scene.Clear(False)
+    assert selector.currentNode() is None and told[-1] is None and selector.nodeCount() == 0
+
+
+def test_the_only_node_of_a_selector_without_none_and_actions_is_selected():
+    scene, selector = slicer.vtkMRMLScene(), slicer.qMRMLNodeComboBox()
+    selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
+    selector.showChildNodeTypes = selector.addEnabled = selector.removeEnabled = False
+    assert not selector.enabled
+    selector.setMRMLScene(scene)
+    scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+    assert selector.enabled and selector.currentNode() is None
+    assert scene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode") is not None, "derived classes count"
+    volume = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+    assert selector.currentNode() is volume
+    selector.setMRMLScene(None)
 
 
 # Application
@@ -253,6 +349,56 @@ def test_the_application_has_one_signal():
     assert calls == [1], "Slicer starts once"
     with pytest.raises(ValueError, match="no signal"):
         slicer.app.connect("startupComplete()", print)
+
+
+def test_modules_are_selected_entered_and_left(app, tmp_path):
+    file = tmp_path / "Probe.py"
+    file.write_text(
+        "from slicer.ScriptedLoadableModule import *\n"
+        "class Probe(ScriptedLoadableModule):\n"
+        "    def __init__(self, parent):\n"
+        "        super().__init__(parent)\n"
+        "        parent.helpText = self.getDefaultModuleDocumentationLink()\n"
+        "class ProbeWidget(ScriptedLoadableModuleWidget):\n"
+        "    def setup(self): self.seen = ['setup']; self.ui = None\n"
+        "    def enter(self): self.seen.append('enter')\n"
+        "    def exit(self): self.seen.append('exit')\n"
+        "    def cleanup(self): self.seen.append('cleanup')\n"
+        "class ProbeTest(ScriptedLoadableModuleTest):\n"
+        "    def runTest(self, **options): self.delayDisplay(f'played {self.messageDelay}')\n",
+        encoding="utf-8",
+    )
+    application.load_module(file)
+    with pytest.raises(AttributeError):
+        slicer.util.selectModule("Prob")
+    slicer.util.selectModule("Probe")
+    host = slicer.modules.probe.widgetRepresentation()
+    panel = host.self()
+    slicer.util.selectModule("Probe")
+    assert panel.seen == ["setup", "enter"] and host.isEntered and slicer.util.selectedModule() == "Probe"
+    file.write_text(file.read_text(encoding="utf-8").replace("played", "replayed"), encoding="utf-8")
+    panel.onReload()
+    assert panel.seen[-1] == "cleanup" and host.self().seen == ["setup"] and host.self() is slicer.modules.ProbeWidget
+    application.close_panel(panel)
+
+
+def test_the_self_test_of_a_module_logs(caplog):
+    import logging
+
+    from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
+
+    with caplog.at_level(logging.INFO):
+        ScriptedLoadableModuleTest().delayDisplay("seen by people")
+    assert "seen by people" in caplog.text
+
+
+def test_events_are_handled_while_pip_prints():
+    from PySide6.QtCore import QTimer
+
+    seen = []
+    QTimer.singleShot(0, lambda: seen.append("clicked"))
+    slicer.util.pip_install("a package")
+    assert seen == ["clicked"]
 
 
 def test_a_sample_needs_one_entry_per_file_and_the_right_checksum(tmp_path):
@@ -298,6 +444,9 @@ def test_volumes_are_loaded_from_files(app, tmp_path):
         slicer.util.loadVolume(str(tmp_path / "scan.nrrd"), {"title": "a scan"})
     with pytest.raises(ValueError, match="loads no ModelFile"):
         slicer.util.loadNodeFromFile(str(tmp_path / "scan.nrrd"), "ModelFile", {})
+    loaded = vtk.vtkCollection()  # messages to the user may be left out
+    assert app.coreIOManager().loadNodes("VolumeFile", {"fileName": str(tmp_path / "scan.nrrd")}, loaded)
+    assert loaded.GetNumberOfItems() == 1
     app.mrmlScene().Clear(False)
 
 

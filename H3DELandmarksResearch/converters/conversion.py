@@ -123,9 +123,14 @@ def with_validation(cases: Sequence[SourceCase], every: int) -> list[SourceCase]
     return [replace(case, subsets=("validation",)) if id(case) in held_out else case for case in cases]
 
 
+LONGEST_NAME = 200  # bytes; leaves room for an ending in the 255 of a file name
+
+
 def case_name(text: str) -> str:
     """A name from a data set as a file name that every system accepts."""
-    return "".join("_" if c in NOT_IN_FILE_NAMES or ord(c) < 32 else c for c in text).strip(" .") or "case"
+    text = text.encode("utf-8", "replace")[:LONGEST_NAME].decode("utf-8", "ignore")
+    kept = "".join("_" if c in NOT_IN_FILE_NAMES or not c.isprintable() else c for c in text)
+    return kept.strip(" .") or "case"
 
 
 def write_split(path: Path, subsets: Mapping[str, Sequence[str]]) -> Path:

@@ -10,7 +10,9 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.io.isolated import read_volume
-from H3DELandmarksLib.io.radiograph_files import PICTURE_EXTENSIONS, PixelSize
+from H3DELandmarksLib.io.radiograph_files import PICTURE_EXTENSIONS
+
+PixelSize = tuple[float, float]
 
 
 def read_radiograph(path: Path, spacing: PixelSize) -> Volume:

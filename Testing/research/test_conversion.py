@@ -110,3 +110,10 @@ def test_source_and_target_are_two_folders(tmp_path, capsys):
     assert "same folder" in capsys.readouterr().err
     assert main(["convert", "mml", str(tmp_path / "none"), str(tmp_path / "out"), "--json"]) == 2
     assert "does not exist" in json.loads(capsys.readouterr().out)["error"]
+
+
+@pytest.mark.parametrize("text", ["a" * 5000, "鼻" * 300, "\x1b[2J", "a\u202egpj", "", "..", "x\ud800y"])
+def test_a_case_has_a_name_that_every_system_accepts(tmp_path, text):
+    name = case_name(text)
+    assert name and name.isprintable()
+    (tmp_path / f"{name}-of-a-subset.mrk.json").touch()

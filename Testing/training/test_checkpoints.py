@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from H3DELandmarksLib.core.errors import InputError, MissingDependencyError
+from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.training import checkpoints
 from H3DELandmarksLib.training.checkpoints import (
     CHECKPOINT,
@@ -68,11 +69,14 @@ def test_the_file_is_no_pickle(tmp_path):
 def test_an_interrupted_write_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
     save_checkpoint(tmp_path / CHECKPOINT, STATE)
 
-    def cut(tensors, path, metadata):
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+    @contextlib.contextmanager
+    def full(path):
+        with atomic_write(path) as partial:
+            yield partial
+            partial.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "save_file", cut)
+    monkeypatch.setattr(checkpoints, "atomic_write", full)
     with pytest.raises(InputError, match="space"):
         save_checkpoint(tmp_path / CHECKPOINT, STATE)
     assert load_checkpoint(tmp_path / CHECKPOINT).progress.step == 7

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.detection.detector import Detector
 from H3DELandmarksLib.models import ModelPackage, available_models, find_model
 from H3DELandmarksLib.models.fit import ScanFacts, crop_count, fitting_first
+
+if TYPE_CHECKING:
+    from H3DELandmarksLib.detection.detector import Detector
 
 logger = logging.getLogger(__name__)
 # A model that needs more crops than this to search the scan is not asked: it would take minutes.

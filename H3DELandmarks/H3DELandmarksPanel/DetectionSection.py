@@ -11,6 +11,7 @@ from H3DELandmarksLib.scene import (
     fit_to_points,
     fit_to_volume,
     landmarks_from_point_list,
+    scan_facts,
     why_not_for_model,
     why_unusable,
 )
@@ -73,11 +74,16 @@ class DetectionSection:
         if parameters.model and parameters.model != self.models.chosenKey():
             self.models.choose(parameters.model)
             self.showLandmarks()
+        self._offerModels(parameters.inputVolume)
         choice = self._currentChoice()
         self._observe(choice[0])
         if choice != self._choiceOfResult:
             self._choiceOfResult = choice
             parameters.pointList = detections.latest_detection(*choice) if all(choice[:2]) else None
+
+    def _offerModels(self, volumeNode):
+        """Offer first what may fit the volume."""
+        self.models.offer(scan_facts(volumeNode) if volumeNode and not why_unusable(volumeNode) else None)
 
     def _currentChoice(self):
         """Volume, model and frame that a result belongs to."""

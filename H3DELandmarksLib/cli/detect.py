@@ -334,7 +334,7 @@ def _detect_scan(
     """Detect in one scan and write its results; an error is told and ends this scan only."""
     from H3DELandmarksLib.cli.origin import landmark_results, provenance_of, recognition_result
     from H3DELandmarksLib.cli.result_files import MODEL, SCAN
-    from H3DELandmarksLib.formats.results import ScanResult
+    from H3DELandmarksLib.formats.results import ModelName, ScanResult
     from H3DELandmarksLib.io.isolated import read_volume
 
     start = time.monotonic()
@@ -357,12 +357,14 @@ def _detect_scan(
                 stamp = {SCAN: digest, MODEL: f"{detector.package.id}@{detector.package.version}"}
                 files.write(landmarks, stamp, draw, options.overwrite, origin)
                 told |= {"picture": str(files.picture)} if draw else {}
+            is_seen = everything.present.any() if recognition is None else recognition.recognised
+            others = [] if is_seen else _other_models(detector, volume, files.scan, options, progress)
     except BrokenPipeError:
         raise
     except Exception as error:
         return replace(result, error=console.failure(error, shown(files.scan)))
     seconds = time.monotonic() - start
-    summary = _summary(landmarks, recognition, detector)
+    summary = _summary(landmarks, recognition, detector, [package.manifest.title for package in others])
     console.say(f"{files.scan}: {summary} in {seconds:.1f} s, written to {files.markups}")
     return replace(
         result,
@@ -370,6 +372,7 @@ def _detect_scan(
         seconds=round(seconds, 2),
         summary=f"{summary}.",
         recognition=recognition_result(recognition),
+        recognised_by=tuple(ModelName(package.id, package.version) for package in others),
         landmarks=landmark_results(everything),
         **told,
     )
@@ -394,17 +397,32 @@ def _asked_for(names: Sequence[str], options: argparse.Namespace) -> tuple[str, 
     return tuple(name for name in names if not options.landmarks or name in options.landmarks)
 
 
-def _summary(landmarks: LandmarkSet, recognition: Recognition | None, detector: Detector) -> str:
+def _other_models(
+    detector: Detector, volume: Volume, scan: Path, options: argparse.Namespace, progress: Progress
+) -> list[ModelPackage]:
+    """Models that recognise a scan in which this one sees nothing that it knows."""
+    from H3DELandmarksLib.detection.other_models import models_that_recognise
+    from H3DELandmarksLib.io.dicom import modality
+
+    progress(1.0, "Asking other models")
+
+    def load(package: ModelPackage) -> Detector:
+        return load_detector(str(package.path), options.device, options.backend, options.precision)
+
+    return models_that_recognise(volume, detector.package.id, load, modality(scan))
+
+
+def _summary(landmarks: LandmarkSet, recognition: Recognition | None, detector: Detector, others: Sequence[str]) -> str:
     """What people should know first, without a full stop."""
     from H3DELandmarksLib.cli.origin import describe
     from H3DELandmarksLib.core.statements import Cause
 
     manifest = detector.package.manifest
-    text = describe(landmarks, manifest)
+    text = describe(landmarks, manifest, others)
     if recognition is None or recognition.recognised or set(landmarks.causes) == {Cause.UNLIKE}:
         return text
     unlike = landmarks.unknown_where(landmarks.presence >= 0, Cause.UNLIKE)
-    return f"{describe(unlike, manifest)}. All the same, {text}"
+    return f"{describe(unlike, manifest, others)}. All the same, {text}"
 
 
 def _settings(detector: Detector, options: argparse.Namespace, region_detector: Detector | None) -> RunSettings:

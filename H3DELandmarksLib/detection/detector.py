@@ -19,6 +19,7 @@ from H3DELandmarksLib.core.statements import Cause, Recognition
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.engine import EngineSettings
 from H3DELandmarksLib.detection.predictions import Detection, RawPredictions
+from H3DELandmarksLib.detection.recognition import Recognizer
 from H3DELandmarksLib.detection.scan import IntensityMapping, Scan
 from H3DELandmarksLib.detection.search import localize, refine, refine_until_settled
 from H3DELandmarksLib.detection.stage import StageNetwork
@@ -99,7 +100,16 @@ class Detector:
             volume, progress, cancelled: as for `detect`.
             beyond: why landmarks that are expected beyond the volume were not examined.
         """
-        found = self.findings(volume, progress, cancelled)
+        return self.conclude(self.findings(volume, progress, cancelled), volume, beyond)
+
+    def conclude(self, found: RawPredictions, volume: Volume, beyond: Cause = Cause.OUTSIDE_SCAN) -> Detection:
+        """What is known of each landmark, and why not.
+
+        Args:
+            found: what `findings` says of a scan.
+            volume: the scan; its values do not count.
+            beyond: as for `examine`.
+        """
         doubtful, recognition = self.landmark_set(found), self.recognition(found)
         everything = np.ones(len(doubtful), dtype=bool)
         if self._exceeds(volume, HOPELESS):
@@ -129,7 +139,8 @@ class Detector:
         Args:
             found: what `findings` says of the scan.
         """
-        return None
+        fitted = self.calibration.recognition
+        return None if fitted is None else Recognizer(fitted, self.calibration).judge(found)
 
     def likely_places(
         self, volume: Volume, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None
@@ -204,14 +215,11 @@ class Detector:
     def landmark_set(self, found: RawPredictions) -> LandmarkSet:
         """Calibrated landmarks from raw findings; no position is trusted more than that the landmark exists.
 
-        Where the points found together do not fit the model's anatomy, presence and confidence of all of them fall.
         Without a position there is neither confidence nor radius.
         """
         residual = np.linalg.norm(found.pose.to_lps(self.shape.mean) - found.positions, axis=1) / self.shape.tolerance
         presence = self.calibration.presence(found.presence_logit)
-        trust = self.calibration.trust(presence, found.concentration, residual)
         confidence = self.calibration.confidence(found.concentration, found.presence_logit, residual)
-        presence, confidence = self.calibration.doubted(presence, confidence, trust)
         shown = presence >= 0.5
         return LandmarkSet(
             self.scheme.names,

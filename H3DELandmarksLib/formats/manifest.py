@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.formats.network_settings import Network
-from H3DELandmarksLib.formats.reading import STRICT, FormatError, Limits, Positive, Problem, Text
+from H3DELandmarksLib.formats.reading import STRICT, FormatError, Limits, Positive, Problem, Share, Text
 
 SCHEMA_VERSION = 1
 # Stands for the sum of a file that is not written yet.
@@ -29,6 +29,7 @@ Side = Annotated[int, Limits(ge=1, le=4096)]
 Spacing = Annotated[float, Limits(ge=1e-5, le=1e3, allow_inf_nan=False)]
 Value = Annotated[float, Limits(ge=-1e9, le=1e9, allow_inf_nan=False)]
 HalfWidth = Annotated[int, Limits(ge=1, le=64)]
+Point = tuple[Value, Value, Value]
 Poses = Literal["scan", "cube-rotations", "found"]
 
 
@@ -243,9 +244,48 @@ class ConfidenceCalibration:
 
 @dataclass(frozen=True)
 class FamiliarityCalibration:
-    """Logistic regression on the points of a scan together: does it show the model's anatomy at all."""
+    """What packages until 0.2 have instead of `RecognitionCalibration`; read, but not used any more."""
 
     weights: tuple[Value, Value, Value, Value, Value]
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class ShapeVariation:
+    """How the shape of the anatomy varies, see `detection.recognition.Variation`.
+
+    Attributes:
+        mean_mm: a point for each landmark, in the model frame.
+        modes_mm: the same for each mode.
+        noise_mm: what no mode tells.
+    """
+
+    mean_mm: tuple[Point, ...]
+    modes_mm: Annotated[tuple[tuple[Point, ...], ...], Limits(max_length=8)]
+    noise_mm: Positive
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if any(len(mode) != len(self.mean_mm) for mode in self.modes_mm):
+            raise ValueError("modes_mm: each mode needs as many points as mean_mm")
+
+
+@dataclass(frozen=True)
+class RecognitionCalibration:
+    """What tells scans of the model's anatomy from others, see `detection.recognition`.
+
+    Attributes:
+        shape: how the anatomy varies.
+        weights: (6,) of a scan's features; their sum is its score.
+        scores: of calibration scans, whole and as users have them, ascending; each by weights that were fitted without
+            its case. A scan's conformal p-value is the share of these scores, with its own, that are no higher.
+        false_alarm_rate: up to this p-value a scan is refused.
+    """
+
+    shape: ShapeVariation
+    weights: tuple[Value, Value, Value, Value, Value, Value]
+    scores: Annotated[tuple[Value, ...], Limits(min_length=1, max_length=10_000)]
+    false_alarm_rate: Share
     __pydantic_config__ = STRICT
 
 
@@ -254,7 +294,8 @@ class CalibrationData:
     """From evidence to probabilities and radii.
 
     Attributes:
-        presence, confidence, familiarity: see the classes.
+        presence, confidence, recognition: see the classes; without recognition, the model takes every scan for one of
+            its anatomy.
         radius90_mm: (K,) mm within which 90 % of errors fall, one for each landmark of the scheme.
         cases: which cases it was fitted to, and how; to be shown, nothing depends on it.
     """
@@ -263,6 +304,7 @@ class CalibrationData:
     confidence: ConfidenceCalibration
     radius90_mm: tuple[Annotated[float, Limits(ge=0, le=1e6, allow_inf_nan=False)], ...]
     familiarity: FamiliarityCalibration | None = None
+    recognition: RecognitionCalibration | None = None
     cases: dict[str, Any] | None = None
     __pydantic_config__ = STRICT
 
@@ -362,6 +404,11 @@ class Manifest(ModelDescription):
         if len(self.calibration.radius90_mm) != len(self.scheme):
             raise ValueError(
                 f"calibration.radius90_mm: {len(self.calibration.radius90_mm)} radii for {len(self.scheme)} landmarks"
+            )
+        known = self.calibration.recognition
+        if known is not None and len(known.shape.mean_mm) != len(self.scheme):
+            raise ValueError(
+                f"calibration.recognition.shape: {len(known.shape.mean_mm)} points for {len(self.scheme)} landmarks"
             )
         checksums: dict[str, str] = {}
         for entry in self.weight_files:

@@ -72,6 +72,15 @@ class RecognitionResult:
     __pydantic_config__ = STRICT
 
 
+@dataclass(frozen=True)
+class ModelName:
+    """A model by id and version."""
+
+    id: Text
+    version: Text
+    __pydantic_config__ = STRICT
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScanResult:
     """What became of one scan.
@@ -84,6 +93,8 @@ class ScanResult:
         markups, table, provenance, picture: files that were written.
         seconds: that it took.
         recognition: whether the scan looks like what the model knows; None where the model cannot tell.
+        recognised_by: other models that recognise the scan, the best first; they are asked where this one does not
+            recognise it, or cannot tell and finds nothing.
         landmarks: all of the model, in its order; those that were not asked for were not examined.
     """
 
@@ -97,16 +108,8 @@ class ScanResult:
     picture: str | None = None
     seconds: NotNegative | None = None
     recognition: RecognitionResult | None = None
+    recognised_by: tuple[ModelName, ...] = ()
     landmarks: tuple[LandmarkResult, ...] | None = None
-    __pydantic_config__ = STRICT
-
-
-@dataclass(frozen=True)
-class ModelName:
-    """A model by id and version."""
-
-    id: Text
-    version: Text
     __pydantic_config__ = STRICT
 
 

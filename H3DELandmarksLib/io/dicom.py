@@ -147,6 +147,15 @@ def read_folder(folder: Path, spacing: Spacing | None = None, series: str | None
     return _volume(folder, _chosen(folder, list(by_series.values()), series), spacing)
 
 
+def modality(path: Path) -> str:
+    """DICOM's code of what a scan was made with, such as CT; empty where the first file of it does not say."""
+    first = next(_files(path), None) if path.is_dir() else path if is_dicom(path) else None
+    try:
+        return "" if first is None else str(_dataset(first).get("Modality") or "")
+    except InputError:
+        return ""
+
+
 def _files(folder: Path) -> Iterator[Path]:
     """DICOM files; links are followed, each place is visited once."""
     visited: set[str] = set()

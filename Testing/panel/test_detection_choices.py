@@ -1,13 +1,14 @@
 """What to detect and where: landmarks, region, frames of sequences; and how the remaining time is told."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import qt
 import slicer
 import slicer.util
-from operating import add_volume, click, content, create_node, wait_until
+from operating import add_volume, choose, click, content, create_node, wait_until
 
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.io.images import write_volume
@@ -314,3 +315,47 @@ def test_a_warning_of_the_child_is_told_in_one_line(panel, tmp_path, monkeypatch
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     node = detect(panel)
     assert panel.ui.statusLabel.text == f"3 of 3 landmarks found, see the point list '{node.GetName()}'. {warned}"
+
+
+# Which model
+
+
+@pytest.fixture
+def coarse_and_fine(models, tiny):
+    """A model for voxels of any size, and before it by name one for micro-CT only."""
+    for name, limit in (("fine", 0.001), ("tiny", 100.0)):
+        shutil.copytree(tiny.path, models / name)
+        manifest = json.loads((models / name / "manifest.json").read_text())
+        manifest |= {"id": name, "title": f"{name.title()} model", "max_spacing_mm": limit}
+        (models / name / "manifest.json").write_text(json.dumps(manifest))
+
+
+def offered(panel):
+    return [panel.ui.modelSelector.itemText(row) for row in range(panel.ui.modelSelector.count)]
+
+
+def test_models_that_cannot_fit_the_volume_come_last_with_the_reason(open_panel, coarse_and_fine):
+    panel = open_panel()
+    assert offered(panel) == ["Fine model", "Tiny model"]
+    add_volume()
+    panel.enter()
+    assert offered(panel) == ["Tiny model", "Fine model - not for this volume"]
+    assert panel.ui.modelSelector.currentText == "Tiny model"
+    assert panel.parameterNode.model == "tiny@1.0.0"
+    assert "0.001 mm" in panel.ui.modelSelector.itemData(1, qt.Qt.ToolTipRole)
+
+
+def test_the_last_choice_is_offered_to_the_next_session(open_panel, models, tiny):
+    for name in ("first", "second"):
+        shutil.copytree(tiny.path, models / name)
+        manifest = models / name / "manifest.json"
+        manifest.write_text(
+            manifest.read_text().replace('"id": "tiny"', f'"id": "{name}"').replace("Tiny", name.title())
+        )
+    add_volume()
+    panel = open_panel()
+    assert panel.ui.modelSelector.currentText == "First model"
+    choose(panel.ui.modelSelector, "Second model")
+    panel.parameterNode.model = ""
+    panel.cleanup()
+    assert open_panel().ui.modelSelector.currentText == "Second model"

@@ -2,7 +2,7 @@
 
 from setuptools import find_packages, setup
 
-# Models and sample data lie beside the library in a checkout and in Slicer, and inside it where pip installed it.
+# Models and sample data lie beside the library in a checkout, and inside it where pip or Slicer installed it.
 RESOURCES = "H3DELandmarksLib.Resources"
 
 setup(

@@ -1,4 +1,4 @@
-"""The Slicer module H3DE Landmarks: finds anatomical landmarks in the volumes of a scene.
+"""The Slicer module Anatomical Landmarks (H3DE): finds anatomical landmarks in the volumes of a scene.
 
 This file wires widgets, parameters and the parts in H3DELandmarksPanel together; H3DELandmarksLib computes. Both are
 imported when they are used first, so that Slicer starts without them.
@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import slicer
-import vtk
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -23,6 +22,7 @@ from slicer.util import VTKObservationMixin
 
 OWN_PACKAGES = ("H3DELandmarksPanel", "H3DELandmarksLib")
 SECONDS_BETWEEN_POLLS = 0.1
+DOCUMENTATION = "https://github.com/SlicerH3DELandmarks/SlicerH3DELandmarks/blob/main/docs/clinicians.md"
 
 # In a checkout the library lies beside this folder, and Slicer knows this folder only; once packaged they lie together.
 _checkout = Path(__file__).resolve().parent.parent
@@ -50,14 +50,16 @@ class H3DELandmarks(ScriptedLoadableModule):
 
     def __init__(self, parent):
         ScriptedLoadableModule.__init__(self, parent)
-        parent.title = _("H3DE Landmarks")
-        parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        parent.title = _("Anatomical Landmarks (H3DE)")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Quantification")]
         parent.dependencies = []
-        parent.contributors = ["The SlicerH3DELandmarks contributors"]
+        parent.contributors = ["SlicerH3DELandmarks contributors (SlicerH3DELandmarks project)"]
         parent.helpText = _(
-            "Finds anatomical landmarks in CT, cone-beam CT and micro-CT volumes and says how certain each is. "
-            "Results are proposals for an expert to check, not a basis for treatment."
-        )
+            "Finds anatomical landmarks in CT, cone-beam CT and micro-CT volumes and in radiographs, says how certain "
+            "each is, and learns from your corrections. Results are proposals for an expert to check, not a basis for "
+            "treatment: this is not a medical device. For a tutorial by clicks, see the {link_start}documentation"
+            "{link_end}."
+        ).format(link_start=f'<a href="{DOCUMENTATION}">', link_end="</a>")
         parent.acknowledgementText = _("The networks follow H3DE-Net (arXiv:2502.14221).")
         slicer.app.connect("startupCompleted()", self.registerSampleData)
 
@@ -87,6 +89,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def setup(self):
         """Called when the panel is opened for the first time."""
+        import vtk
         from H3DELandmarksPanel.CompareSection import CompareSection
         from H3DELandmarksPanel.DetectionSection import DetectionSection
         from H3DELandmarksPanel.LearningSections import LearningSections
@@ -111,6 +114,8 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.StartImportEvent, self.onSceneStartImport)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        for method in (type(self).onNodeAboutToBeRemoved, type(self).onNodeRemoved):
+            method.CallDataType = vtk.VTK_OBJECT
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
         self.addObserver(scene, scene.StartSaveEvent, self.onSceneStartSave)
@@ -188,13 +193,12 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._isImporting = False
             self.initializeParameterNode()
 
-    @vtk.calldata_type(vtk.VTK_OBJECT)
+    @told
     def onNodeAboutToBeRemoved(self, caller, event, node):
         """Choose none before the node selectors choose a neighbor: the points of an expert, or of another patient."""
         if self.parameterNode:
             self.parameterNode.forget(node)
 
-    @vtk.calldata_type(vtk.VTK_OBJECT)
     @told
     def onNodeRemoved(self, caller, event, node):
         """A volume or points may be gone."""
@@ -311,7 +315,8 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
         volumeName = f"{volumeNode.GetName()} {frame}" if frame else volumeNode.GetName()
         name = _("{volume} {model} landmarks").format(volume=volumeName, model=package.manifest.title)
         pairs = package.scheme.pairs
-        return show_detection(run.landmarks, volumeNode, modelKey(package), name, pointList, pairs, frame)
+        model, origin = modelKey(package), run.provenance
+        return show_detection(run.landmarks, volumeNode, model, name, pointList, pairs, frame, origin)
 
     def process(self, volumeNode, package, device="auto", landmarkNames=None, regionNode=None):
         """Detect and wait for the result, for scripts; arguments as for `startDetection`.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from H3DELandmarksLib.formats.case_record import ImageRecord, IndexRecord, RevisionRecord
 from H3DELandmarksLib.formats.comparison import Comparison
+from H3DELandmarksLib.formats.export import ExportRecord
 from H3DELandmarksLib.formats.lineage import Lineage
 from H3DELandmarksLib.formats.manifest import Manifest
 from H3DELandmarksLib.formats.provenance import Provenance
@@ -31,6 +32,7 @@ RECORDS: dict[str, type] = {
     "scheme": SchemeRecord,
     "migration": MigrationRecord,
     "archive": ArchiveManifest,
+    "export": ExportRecord,
     "comparison": Comparison,
     "lineage": Lineage,
     "version-entry": HistoryEntry,

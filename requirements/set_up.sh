@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Make or refresh .venv with everything that a target of the Makefile needs: requirements/set_up.sh demo|test|bench|docs
+# Make or refresh .venv with everything that a target of the Makefile needs:
+# requirements/set_up.sh demo|test|bench|docs|audit
 # or .venv-oldest and .venv-bounds, where the oldest PyTorch is beside what Slicer ships, and beside the lower bounds of
 # pyproject.toml: requirements/set_up.sh oldest
 # Only this step uses a network. PyTorch comes from TORCH_INDEX, which has builds without CUDA (2 GB less), where that
@@ -7,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-purpose=${1:?"say what for: demo, test, bench, docs or oldest"}
+purpose=${1:?"say what for: demo, test, bench, docs, audit or oldest"}
 constraints=requirements/constraints.txt
 torch_index=${TORCH_INDEX-https://download.pytorch.org/whl/cpu}
 venv=.venv
@@ -154,9 +155,16 @@ docs)
     install_packages docs
     touch .venv/ready-for-docs
     ;;
+audit)
+    # In an environment of its own: what looks at the packages must not be among them.
+    [ -x .venv-audit/bin/pip-audit ] || "$venv_python" -m venv --clear .venv-audit
+    .venv-audit/bin/python -m pip install -qq --disable-pip-version-check --constraint "$constraints" cyclonedx-bom pip-audit ||
+        fail "Installing the audit's packages failed (see the lines above): check the network connection or proxy."
+    touch .venv/ready-for-audit
+    ;;
 oldest)
     install_oldest
     touch .venv-bounds/ready
     ;;
-*) fail "set_up.sh knows demo, test, bench, docs and oldest, not '$purpose'." ;;
+*) fail "set_up.sh knows demo, test, bench, docs, audit and oldest, not '$purpose'." ;;
 esac

@@ -1,5 +1,6 @@
 """The part of the panel that keeps corrected cases, and checks them: the section "Cases"."""
 
+import html
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from H3DELandmarksLib.scene import remember_case, reviewed_case
 from H3DELandmarksPanel.CasesFolder import AddingRun, CasesFolder, bringCase, shortCaseName
 from H3DELandmarksPanel.PanelContext import onClick, onSignal, sentenceAbout, showReason
 from H3DELandmarksPanel.RunProgress import RunProgress
+from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.Tables import TextTable
 from H3DELandmarksPanel.Worker import newRunFolder, removeRunFolder
 
@@ -50,7 +52,7 @@ class CasesSection:
         reason = self._whyNot()
         self._ui.addCaseButton.enabled = not reason
         showReason(self._ui.addCaseWhy, reason)
-        self._ui.addCaseButton.toolTip = reason or _(
+        self._ui.addCaseButton.toolTip = plainTip(reason) or _(
             "Keep '{volume}' with the points '{points}' for training, without names, dates or DICOM tags"
         ).format(volume=self._context.volume.GetName(), points=self._context.pointList.GetName())
         self._ui.casesPath.enabled = not self.progress.isRunning
@@ -113,6 +115,9 @@ def _whatHappened(run):
         said += " " + _("Landmarks that nobody has decided about: {count}; they are not learned from.").format(
             count=waiting
         )
+    inBulk = sum(state.in_bulk for name, state in run.case.states.items() if name not in run.leftOut)
+    if inBulk:
+        said += " " + _("Accepted in bulk, without a look at each: {count}.").format(count=inBulk)
     if run.leftOut:
         said += " " + _("Left out, because the cases have no such landmark: {names}.").format(
             names=", ".join(run.leftOut)
@@ -155,7 +160,7 @@ class CheckSection:
             reason = self._context.whyBusy() or ("" if self._folder.exists() else _("Add a case first."))
         self._ui.checkButton.enabled = not reason
         showReason(self._ui.checkWhy, reason)
-        self._ui.checkButton.toolTip = reason or _(
+        self._ui.checkButton.toolTip = plainTip(reason) or _(
             "Look for swapped sides, points outside the anatomy, unusual places, duplicates and points not reviewed"
         )
 
@@ -195,7 +200,7 @@ class CheckSection:
         shown = not picture.isNull()
         if shown:
             self._ui.findingPicture.setPixmap(picture.scaledToWidth(PICTURE_WIDTH, qt.Qt.SmoothTransformation))
-            self._ui.findingPicture.toolTip = f'<img src="{Path(path).as_posix()}">'  # in full size
+            self._ui.findingPicture.toolTip = f'<img src="{html.escape(Path(path).as_posix())}">'  # in full size
         self._ui.findingPicture.visible = shown
 
     def _clear(self):

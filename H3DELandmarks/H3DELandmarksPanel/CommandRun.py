@@ -12,6 +12,8 @@ import slicer
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError
+from H3DELandmarksLib.core.statements import Cause, Statement
+from H3DELandmarksLib.formats.provenance import read_provenance, with_causes
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_region
 from H3DELandmarksPanel.Worker import Worker, newRunFolder, pythonExecutable, removeRunFolder, workers
@@ -52,6 +54,11 @@ def remainingText(seconds):
     if seconds < 5400:
         return _("about {minutes} min left").format(minutes=round(seconds / 60))
     return _("about {hours} h left").format(hours=round(seconds / 3600))
+
+
+def _number(value):
+    """A finite number, None for all else."""
+    return float(value) if type(value) in (int, float) and abs(value) < 1e300 else None
 
 
 class CommandRun:
@@ -101,7 +108,7 @@ class CommandRun:
     def remaining(self):
         """Seconds that the rest will take, None while too little is known."""
         if "seconds_left" in self.progress:
-            return self.progress["seconds_left"]
+            return _number(self.progress["seconds_left"])
         if self._firstReport is None:
             return None
         return remainingSeconds(time.monotonic() - self._firstReport, self.fraction)
@@ -168,7 +175,7 @@ class CommandRun:
         kind, message = event["event"], self._forPeople(str(event.get("message", "")))
         if kind == "progress":
             self._firstReport = self._firstReport or time.monotonic()
-            self.stage, self.fraction, self.progress = message, float(event.get("fraction") or 0), event
+            self.stage, self.fraction, self.progress = message, _number(event.get("fraction")) or 0.0, event
         elif kind == "warning":
             self.warnings = [*self.warnings, message][-3:]
         elif kind == "error":
@@ -224,22 +231,34 @@ class CommandRun:
 
 
 SECONDS_TO_YIELD = 0.02
+MOST_NAMED = 12
 
 
-def summary(landmarks, pointList):
-    """One sentence about what was found, and which point list shows it."""
-    known = list(zip(landmarks.names, landmarks.present, landmarks.unknown))
-    absent = [name for name, present, unknown in known if not present and not unknown]
-    outside = [name for name, _present, unknown in known if unknown]
+def summary(landmarks, pointList, headline=""):
+    """What there is to say about a result first.
+
+    Args:
+        landmarks: the LandmarkSet that was found.
+        pointList: vtkMRMLMarkupsFiducialNode that shows it.
+        headline: the one sentence where nothing could be seen of any landmark.
+    """
+    if set(landmarks.causes) <= {Cause.UNLIKE, Cause.TOO_COARSE}:
+        return headline
     sentences = [
         _("{found} of {count} landmarks found, see the point list '{name}'.").format(
             found=int(landmarks.present.sum()), count=len(landmarks), name=pointList.GetName()
         )
     ]
-    if absent:
-        sentences.append(_("Absent: {names}.").format(names=", ".join(absent)))
-    if outside:
-        sentences.append(_("Not in the region: {names}.").format(names=", ".join(outside)))
+    said = {
+        _("Absent: {names}."): [s is Statement.ABSENT for s in landmarks.statements],
+        _("Not in the region: {names}."): [c is Cause.OUTSIDE_REGION for c in landmarks.causes],
+        _("Not examined, because outside the scan: {names}."): [c is Cause.OUTSIDE_SCAN for c in landmarks.causes],
+    }
+    for sentence, rows in said.items():
+        names = [name for name, isMeant in zip(landmarks.names, rows) if isMeant]
+        if names:
+            more = _(" and {count} more").format(count=len(names) - MOST_NAMED) if len(names) > MOST_NAMED else ""
+            sentences.append(sentence.format(names=", ".join(names[:MOST_NAMED]) + more))
     return " ".join(sentences)
 
 
@@ -249,6 +268,8 @@ class DetectionRun(CommandRun):
     Attributes:
         volume: what was handed over; positions are those of the moment when the run began.
         landmarks: the LandmarkSet in LPS mm after success.
+        provenance: where they come from, after success.
+        headline: what people should know of the result first, after success.
     """
 
     def __init__(self, volume, volumeName, modelPath, device, landmarkNames=None, region=None):
@@ -269,11 +290,13 @@ class DetectionRun(CommandRun):
         folder = newRunFolder(slicer.app.temporaryPath)
         self._scan, results = folder / "scan.nrrd", folder / "results"
         arguments = ["detect", self._scan, "--model", modelPath, "--output", results, "--device", device]
+        arguments.append("--hand-over")
         arguments += _choice(folder, landmarkNames, region)
         super().__init__(arguments, python, folder, _("detection"), {str(self._scan): volumeName}, results, isLent=True)
         self.volume = volume
         self.stage = _("Preparing the scan")
-        self.landmarks = None
+        self.landmarks = self.provenance = None
+        self.headline = ""
         self._writingError = None
         self._writer = threading.Thread(target=self._writeScan, daemon=True)  # a large scan takes seconds
         self._writer.start()
@@ -287,7 +310,9 @@ class DetectionRun(CommandRun):
 
     def takeResult(self):
         """Read what was found."""
-        self.landmarks = read_markups(self.result["scans"][0]["markups"])
+        scan = self.result["scans"][0]
+        self.headline, self.provenance = scan["summary"], read_provenance(Path(scan["provenance"]))
+        self.landmarks = with_causes(read_markups(scan["markups"]), self.provenance)
 
     def _writeScan(self):
         try:

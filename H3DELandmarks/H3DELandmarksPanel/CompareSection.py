@@ -5,6 +5,7 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.scene import compare_point_lists
 from H3DELandmarksPanel.PanelContext import onClick, showReason
+from H3DELandmarksPanel.SafeText import plainTip
 
 
 class CompareSection:
@@ -25,7 +26,7 @@ class CompareSection:
         reason = self._whyNot(node, reference)
         self._ui.compareButton.enabled = not reason
         showReason(self._ui.compareWhy, reason)
-        self._ui.compareButton.toolTip = reason or _("Show the distance of every landmark from the reference")
+        self._ui.compareButton.toolTip = plainTip(reason) or _("Show the distance of every landmark from the reference")
 
     @staticmethod
     def _whyNot(node, reference):

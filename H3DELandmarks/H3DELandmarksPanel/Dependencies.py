@@ -29,6 +29,9 @@ PACKAGE_INDEX = "https://pypi.org/simple/pip/"
 SECONDS_FOR_INDEX = 8
 
 
+_met = set()  # keys of requirements that were met: reading a version takes some 10 ms
+
+
 @dataclass(frozen=True)
 class Requirement:
     """A line of requirements.txt: a package and its oldest version, with the size of the download as a comment.
@@ -53,6 +56,13 @@ class Requirement:
         return f"{self.name}>={self.oldest}"
 
     @property
+    def key(self):
+        """The requirement and where its package lies; None as place where it cannot be imported."""
+        importlib.invalidate_caches()
+        spec = find_spec(self.name)
+        return self, spec.origin if spec else None  # no place: an uninstallation has left a folder without code
+
+    @property
     def title(self):
         """What people call it."""
         return "PyTorch" if self.name == "torch" else self.name
@@ -60,9 +70,7 @@ class Requirement:
     @property
     def installed(self):
         """The version that is installed, empty where nobody knows, None where the package cannot be imported."""
-        importlib.invalidate_caches()
-        spec = find_spec(self.name)
-        if spec is None or spec.origin is None:  # an uninstallation has left a folder without code
+        if self.key[1] is None:
             return None
         try:
             return version(self.name)
@@ -82,6 +90,9 @@ class Requirement:
         return text if not installed else _("{text}, in place of {installed}").format(text=text, installed=installed)
 
 
+TORCH = Requirement("torch", "2.2.2", "0.2 to 3 GB")
+
+
 def _numbers(text):
     """The leading numbers of a version, of which three decide."""
     found = re.match(r"\d+(\.\d+)*", text)
@@ -89,9 +100,9 @@ def _numbers(text):
 
 
 def readRequirements(path):
-    """The Requirements of a requirements.txt."""
+    """PyTorch and the Requirements of a requirements.txt."""
     lines = Path(path).read_text(encoding="utf-8").splitlines()
-    return [Requirement.parse(line) for line in lines if line.strip() and not line.startswith("#")]
+    return [TORCH, *(Requirement.parse(line) for line in lines if line.strip() and not line.startswith("#"))]
 
 
 def ensureDependencies(requirementsFile, tell):
@@ -100,7 +111,7 @@ def ensureDependencies(requirementsFile, tell):
     Slicer handles clicks and everything else meanwhile.
 
     Args:
-        requirementsFile: path of a requirements.txt.
+        requirementsFile: path of a requirements.txt, without PyTorch.
         tell: called with a sentence when the installation begins.
 
     Returns:
@@ -109,16 +120,17 @@ def ensureDependencies(requirementsFile, tell):
     Raises:
         MissingDependencyError: one sentence about what is missing and what to do.
     """
-    missing = [requirement for requirement in readRequirements(requirementsFile) if not requirement.isMet]
+    required = [requirement for requirement in readRequirements(requirementsFile) if requirement.key not in _met]
+    missing = [requirement for requirement in required if not requirement.isMet]
     if not missing:
+        _met.update(requirement.key for requirement in required)
         return False
-    torch = next((requirement for requirement in missing if requirement.name == "torch"), None)
-    installTorch = None if torch is None else _installerOf(torch)
+    installTorch = _installerOfTorch() if TORCH in missing else None
     _ask(missing)
     titles = ", ".join(requirement.title for requirement in missing)
     tell(_("Installing {packages}, this takes some minutes.").format(packages=titles))
     with _keepingWhatIsInstalled({requirement.name for requirement in missing}):
-        _install([requirement for requirement in missing if requirement is not torch], installTorch)
+        _install([requirement for requirement in missing if requirement is not TORCH], installTorch)
     for requirement in missing:
         if not requirement.isMet:
             raise MissingDependencyError(
@@ -142,18 +154,19 @@ def _ask(missing):
         )
 
 
-def _installerOf(torch):
+def _installerOfTorch():
     """A function that installs PyTorch.
 
     Raises:
         MissingDependencyError: the extension is missing, or another PyTorch is in the way.
     """
-    if torch.installed:
+    installed = TORCH.installed
+    if installed:
         raise MissingDependencyError(
             _(
                 "PyTorch {installed} is installed, but {needed} or later is needed: "
                 "uninstall it in the module PyTorch, restart Slicer and start again."
-            ).format(installed=torch.installed, needed=torch.oldest)
+            ).format(installed=installed, needed=TORCH.oldest)
         )
     try:
         from PyTorchUtils import PyTorchUtilsLogic
@@ -164,7 +177,7 @@ def _installerOf(torch):
 
     def install():
         logic = PyTorchUtilsLogic()
-        wanted = {"torchVersionRequirement": f">={torch.oldest}", "torchvisionVersionRequirement": TORCHVISION_VERSION}
+        wanted = {"torchVersionRequirement": f">={TORCH.oldest}", "torchvisionVersionRequirement": TORCHVISION_VERSION}
         known = inspect.signature(logic.installTorch).parameters  # early versions of the extension know fewer
         if logic.installTorch(**{name: value for name, value in wanted.items() if name in known}) is None:
             raise RuntimeError("the extension PyTorch has installed nothing")

@@ -13,6 +13,7 @@ from H3DELandmarksLib.scene import (
     fit_to_volume,
     is_region_of_other,
     landmarks_from_point_list,
+    scan_facts,
     why_not_for_model,
     why_region_misses,
     why_unusable,
@@ -21,6 +22,7 @@ from H3DELandmarksPanel.CommandRun import summary
 from H3DELandmarksPanel.ModelChoice import LandmarkChoice, ModelChoice
 from H3DELandmarksPanel.PanelContext import guarded, onClick, onSignal, showReason
 from H3DELandmarksPanel.RunProgress import RunProgress
+from H3DELandmarksPanel.SafeText import plainTip
 
 VOLUME_CLASS = "vtkMRMLScalarVolumeNode"
 # How far around the points under review a region is laid: room for what a coarser model's points only lead to.
@@ -50,7 +52,7 @@ class DetectionSection:
         self._observed = (None, None)
         self._tags = []  # [(node, tag)]
         self._runInputs = None  # (volume node, package, point list or None, frame) of the run
-        self.models = ModelChoice(ui.modelSelector, ui.modelCard)
+        self.models = ModelChoice(ui)
         self.landmarks = LandmarkChoice(ui, self._onLandmarksChosen)
         self.progress = RunProgress(ui.progressBar, ui.statusLabel, ui.cancelButton, self._takeResult, self.refresh)
         self.progress.cancelText = _("Cancelled. The scene is as it was.")
@@ -75,6 +77,7 @@ class DetectionSection:
         if parameters.model and parameters.model != self.models.chosenKey():
             self.models.choose(parameters.model)
             self.showLandmarks()
+        self._offerModels(parameters.inputVolume)
         choice = self._currentChoice()
         self._observe(choice[0], parameters.region)
         if choice != self._choiceOfResult:
@@ -84,6 +87,10 @@ class DetectionSection:
             if isOtherVolume and choice[0]:
                 self._leaveRegion(choice[0])
                 self._context.follow(choice[0])
+
+    def _offerModels(self, volumeNode):
+        """Offer first what may fit the volume."""
+        self.models.offer(scan_facts(volumeNode) if volumeNode and not why_unusable(volumeNode) else None)
 
     def _currentChoice(self):
         """Volume, model and frame that a result belongs to."""
@@ -109,7 +116,7 @@ class DetectionSection:
 
     def onModelChosen(self, index=0):
         """Keep the user's choice with the scene."""
-        self.models.showCard()
+        self.models.showFacts()
         if self._context.parameters:
             self._context.parameters.model = self.models.chosenKey()
         self.showLandmarks()
@@ -162,7 +169,7 @@ class DetectionSection:
         reason = self._whyNot()
         ui.applyButton.enabled = not reason
         showReason(ui.applyWhy, "" if self.progress.isRunning else reason or self._regionWarning())
-        ui.applyButton.toolTip = reason or _("Find the landmarks of the model in the volume")
+        ui.applyButton.toolTip = plainTip(reason) or _("Find the landmarks of the model in the volume")
         ui.regionAroundPointsButton.enabled = isFree and self._context.pointList is not None
         inputs = (ui.volumeSelector, ui.modelSelector, ui.landmarksChoice, ui.regionSelector, ui.deviceSelector)
         for widget in (*inputs, ui.pointListSelector):
@@ -219,7 +226,7 @@ class DetectionSection:
         if parameters:
             parameters.pointList = parameters.reviewList = pointList
             self._onDetected()
-        return " ".join([summary(run.landmarks, pointList), *run.warnings])
+        return " ".join([summary(run.landmarks, pointList, run.headline), *run.warnings])
 
     def onNodeRemoved(self):
         """Stop a detection whose volume was removed."""

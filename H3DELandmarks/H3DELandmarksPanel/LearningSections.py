@@ -4,6 +4,7 @@ import slicer.util
 
 from H3DELandmarksPanel.CasesSection import CasesSection, CheckSection
 from H3DELandmarksPanel.NextCaseSection import NextCaseSection
+from H3DELandmarksPanel.PanelContext import onSignal
 from H3DELandmarksPanel.PromotionSection import PromotionSection
 from H3DELandmarksPanel.RetrainSection import RetrainSection
 from H3DELandmarksPanel.VersionsSection import VersionsSection
@@ -20,10 +21,11 @@ class LearningSections:
             layout: QVBoxLayout that they are put into.
             position: where in the layout.
         """
-        widget = slicer.util.loadUI(panel.resourcePath("UI/Learning.ui"))
+        widget = slicer.util.loadUI(panel.resourcePath("UI/H3DELandmarksLearning.ui"))
         layout.insertWidget(position, widget)
         self.ui = slicer.util.childWidgetVariables(widget)
         context = panel.context
+        self._runOfVersions = None  # folder of the retraining whose model's versions were listed last
         self.cases = CasesSection(self.ui, context, self.onCasesChanged)
         folder = self.cases.folder
         self.check = CheckSection(self.ui, context, folder)
@@ -32,7 +34,7 @@ class LearningSections:
         self.versions = VersionsSection(self.ui, context, self.onModelsChanged)
         self.nextCase = NextCaseSection(self.ui, context, folder)
         self._sections = [self.cases, self.check, self.retrain, self.promotion, self.versions, self.nextCase]
-        self.ui.runSelector.connect("currentIndexChanged(int)", self.showVersions)
+        onSignal(self.ui.runSelector, "currentIndexChanged(int)", self.showVersions, self.ui.promotionLabel)
         self.onCasesChanged()
 
     def refresh(self):
@@ -54,9 +56,11 @@ class LearningSections:
         self.refresh()
 
     def showVersions(self):
-        """List the versions of the model that the chosen retraining belongs to."""
-        if self.promotion.modelId:
-            self.versions.onModelsChanged(self.promotion.modelId)
+        """List the versions of the model that another retraining belongs to, once that one is chosen."""
+        run, before = self.promotion.chosenRun, self._runOfVersions
+        self._runOfVersions = run.folder if run else None
+        if run and run.folder != before:
+            self.versions.onModelsChanged(run.record.model.id)
 
     def onModelsChanged(self):
         """Another version of a model is in use."""

@@ -1,13 +1,15 @@
-"""What to detect with and what to look for: the list of models with the card of the chosen one, and its landmarks."""
-
-import re
+"""What to detect with and what to look for: the list of models with the facts about the chosen one, its landmarks."""
 
 import qt
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.models import available_models
+from H3DELandmarksLib.models.fit import fitting_first
+from H3DELandmarksPanel.ModelCard import CardWindow, factsAbout
 from H3DELandmarksPanel.PanelContext import onClick, onSignal
+from H3DELandmarksPanel.SafeText import plainTip
 
+SETTING = "H3DELandmarks/model"  # the model that was chosen last, in any scene
 SEPARATOR = "\n"  # no landmark has it in its name
 
 
@@ -19,31 +21,67 @@ def modelKey(package):
 class ModelChoice:
     """Fills a combo box with the model packages on this computer."""
 
-    def __init__(self, comboBox, cardBrowser):
-        """Args: the QComboBox to fill, and the QTextBrowser that shows the card of the chosen model."""
-        self._comboBox = comboBox
-        self._cardBrowser = cardBrowser
+    def __init__(self, ui):
+        """Args: the widgets of the panel by name."""
+        self._comboBox, self._facts, self._cardButton = ui.modelSelector, ui.modelFactsLabel, ui.modelCardButton
+        self.card = CardWindow(ui.modelCardButton)
+        onClick(ui.modelCardButton, lambda: self.card.show(self.chosenPackage()), ui.statusLabel)
         self._packages = {}
         self._problems = []
+        self._unfit = {}
+        self._scan = None  # ScanFacts
+        self._isChosen = self._isOffering = False
+        self._comboBox.connect("currentIndexChanged(int)", self._onIndexChanged)
 
     def refresh(self):
         """Look again which models there are; the choice stays if its model does."""
         chosen = self.chosenKey()
         entries = available_models()
-        self._packages = {modelKey(entry.package): entry.package for entry in entries if entry.package}
+        packages = [entry.package for entry in entries if entry.package]
         self._problems = [entry.problem for entry in entries if entry.problem]
+        pairs = fitting_first(packages, self._scan) if self._scan else [(package, "") for package in packages]
+        self._packages = {modelKey(package): package for package, _reason in pairs}
+        self._unfit = {modelKey(package): reason for package, reason in pairs if reason}
         wasBlocked = self._comboBox.blockSignals(True)
         self._comboBox.clear()
-        for key, package in self._packages.items():
-            self._comboBox.addItem(self._label(package), key)
-            self._comboBox.setItemData(self._comboBox.count - 1, self._toolTip(package), qt.Qt.ToolTipRole)
+        for key in self._packages:
+            self._comboBox.addItem(self._label(key), key)
+            self._comboBox.setItemData(self._comboBox.count - 1, self._toolTip(key), qt.Qt.ToolTipRole)
+        self._comboBox.setCurrentIndex(max(self._comboBox.findData(chosen), 0))
         self._comboBox.blockSignals(wasBlocked)
-        self.choose(chosen)
+        self.showFacts()
+
+    def offer(self, facts):
+        """Put the models that may fit a scan first, and say of the others why not.
+
+        Until a model was chosen, that is the one that was chosen last in any scene, or else the first that may fit.
+
+        Args:
+            facts: ScanFacts, None where there is no scan.
+        """
+        if facts == self._scan:
+            return
+        self._scan = facts
+        self.refresh()
+        if facts and not self._isChosen:
+            last = qt.QSettings().value(SETTING, "")
+            fits = last in self._packages and last not in self._unfit
+            self._isOffering = True
+            self._comboBox.setCurrentIndex(self._comboBox.findData(last) if fits else 0)
+            self._isOffering = False
 
     def choose(self, key):
         """Choose a model by its key; one that is not there leaves the first one chosen."""
-        self._comboBox.setCurrentIndex(max(self._comboBox.findData(key), 0))
-        self.showCard()
+        row = self._comboBox.findData(key)
+        self._isChosen = self._isChosen or row >= 0
+        self._comboBox.setCurrentIndex(max(row, 0))
+        self.showFacts()
+
+    def _onIndexChanged(self, index):
+        """Keep what is chosen for other scenes, unless it is only offered."""
+        if not self._isOffering:
+            self._isChosen = True
+            qt.QSettings().setValue(SETTING, self.chosenKey())
 
     def chosenKey(self):
         """The key of the chosen model, empty if there is none."""
@@ -63,22 +101,25 @@ class ModelChoice:
             return self._problems[0]
         return _("No model is installed: put a model package into the folder of installed models.")
 
-    def showCard(self):
-        """Show the card of the chosen model."""
+    def showFacts(self):
+        """Say what the chosen model is for, how accurate it is and what it is not for."""
         package = self.chosenPackage()
-        self._comboBox.toolTip = self._toolTip(package) if package else self.whyNone()
-        card = package.model_card() if package else ""
-        self._cardBrowser.setMarkdown(re.sub("^#", "###", card, flags=re.MULTILINE))  # headings that fit into a panel
+        self._comboBox.toolTip = self._toolTip(self.chosenKey()) if package else plainTip(self.whyNone())
+        self._facts.text = factsAbout(package) if package else self.whyNone()
+        self._cardButton.enabled = package is not None
 
-    def _label(self, package):
-        """The title, with the version where several are there."""
+    def _label(self, key):
+        """The title, with the version where several are there, and whether the model cannot fit the scan."""
+        package = self._packages[key]
         versions = [other for other in self._packages.values() if other.id == package.id]
         title = package.manifest.title
-        return f"{title} ({package.version})" if len(versions) > 1 else title
+        title = f"{title} ({package.version})" if len(versions) > 1 else title
+        return _("{model} - not for this volume").format(model=title) if key in self._unfit else title
 
-    @staticmethod
-    def _toolTip(package):
-        return f"{package.manifest.title}: {package.manifest.intended_use}"
+    def _toolTip(self, key):
+        manifest = self._packages[key].manifest
+        caution = f" {manifest.measured.caution()}" if manifest.measured and manifest.measured.caution() else ""
+        return plainTip(self._unfit.get(key) or f"{manifest.title}: {manifest.intended_use}{caution}")
 
 
 class LandmarkChoice:
@@ -104,7 +145,7 @@ class LandmarkChoice:
         self._list.clear()
         for landmark in package.scheme.landmarks if package else ():
             item = qt.QListWidgetItem(landmark.name)
-            item.setToolTip(landmark.definition)
+            item.setToolTip(plainTip(landmark.definition))
             item.setFlags(qt.Qt.ItemIsUserCheckable | qt.Qt.ItemIsEnabled)
             item.setCheckState(qt.Qt.Unchecked if landmark.name in names else qt.Qt.Checked)
             self._list.addItem(item)

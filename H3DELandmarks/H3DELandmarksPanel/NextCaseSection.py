@@ -15,6 +15,7 @@ from slicer.i18n import tr as _
 from H3DELandmarksPanel.CasesFolder import loadScan
 from H3DELandmarksPanel.PanelContext import onClick, onSignal, showReason
 from H3DELandmarksPanel.RunProgress import RunProgress
+from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.Tables import TextTable
 
 SETTING = "H3DELandmarks/ScansFolder"
@@ -46,7 +47,7 @@ class NextCaseSection:
         reason = self._whyNot()
         ui.rankButton.enabled = not reason
         showReason(ui.rankWhy, reason)
-        ui.rankButton.toolTip = reason or _(
+        ui.rankButton.toolTip = plainTip(reason) or _(
             "Put the scans in random order, those last whose points, as '{title}' finds them, nearly repeat others"
         ).format(title=self._context.package.manifest.title)
         chosen = self._table.chosenRow() is not None

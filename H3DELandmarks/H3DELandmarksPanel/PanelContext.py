@@ -13,7 +13,7 @@ from H3DELandmarksLib.scene import center_views, detections, volume_of
 from H3DELandmarksPanel.CommandRun import CommandRun
 from H3DELandmarksPanel.Dependencies import ensureDependencies
 from H3DELandmarksPanel.Parameters import Device
-from H3DELandmarksPanel.Worker import newRunFolder, pythonExecutable, workers
+from H3DELandmarksPanel.Worker import newRunFolder, pythonExecutable, removeLeftovers, workers
 
 logger = logging.getLogger("H3DELandmarks")
 
@@ -23,7 +23,7 @@ def guarded(slot, label):
 
     Args:
         slot: function that takes as many of the arguments as it wants.
-        label: QLabel for the sentence.
+        label: QLabel for the sentence, None where there is no room for one.
     """
     count = len(inspect.signature(slot).parameters)
 
@@ -71,6 +71,7 @@ class PanelContext:
         """Args: the H3DELandmarksWidget."""
         self._panel = panel
         self._isPreparing = self._isClosed = False
+        removeLeftovers(slicer.app.temporaryPath)  # a scan that a crash has left there is somebody's
 
     @property
     def parameters(self):
@@ -169,17 +170,20 @@ class PanelContext:
         if self._isPreparing:
             raise InputError(self.whyBusy())
 
+        told = []
+
         def tell(sentence):
+            told.append(sentence)
             label.text = sentence
             self._panel.refresh()
             slicer.app.processEvents()  # show that before pip says its first line
 
         self._isPreparing = True
         try:
-            wasInstalled = ensureDependencies(self._panel.resourcePath("requirements.txt"), tell)
+            wasInstalled = ensureDependencies(self._panel.resourcePath("H3DELandmarks/requirements.txt"), tell)
         finally:
             self._isPreparing = False
-            if not self._isClosed:
+            if told and not self._isClosed:
                 self._panel.refresh()
         if self._isClosed:
             raise InputError(_("The panel was closed while Python packages were being installed."))

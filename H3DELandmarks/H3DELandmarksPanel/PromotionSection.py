@@ -13,6 +13,7 @@ from H3DELandmarksLib.retraining.promote import promote_run
 from H3DELandmarksPanel.ModelChoice import modelKey
 from H3DELandmarksPanel.PanelContext import onClick, onSignal, showReason
 from H3DELandmarksPanel.RunProgress import RunProgress
+from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.Tables import TextTable
 
 COARSE_MM = 1.0  # where a tolerance is no less, hundredths of a millimeter are told, else thousandths
@@ -71,9 +72,9 @@ class PromotionSection:
         return self._runs[index] if 0 <= index < len(self._runs) else None
 
     @property
-    def modelId(self):
-        """Id of the model that the chosen retraining has made a version of, None where none is chosen."""
-        return self._run.record.model.id if self._run else None
+    def chosenRun(self):
+        """The RunFolder of the chosen retraining, None where none is chosen."""
+        return self._run
 
     # What can be done
 
@@ -83,15 +84,19 @@ class PromotionSection:
         reason = self._whyNotCompare(run, busy)
         ui.compareModelsButton.enabled = not reason
         showReason(ui.compareModelsWhy, reason)
-        ui.compareModelsButton.toolTip = reason or _("Let both models look at the cases that neither has learnt from")
+        ui.compareModelsButton.toolTip = plainTip(reason) or _(
+            "Let both models look at the cases that neither has learnt from"
+        )
         reason = self._whyNotPromote(run, busy)
         ui.promoteButton.enabled = not reason
         showReason(ui.promoteWhy, reason)
-        ui.promoteButton.toolTip = reason or _("Use the new model from now on; you can go back to the old one")
+        ui.promoteButton.toolTip = plainTip(reason) or _(
+            "Use the new model from now on; you can go back to the old one"
+        )
         reason = self._whyNotOverride(run, busy)
         ui.overrideReasonEdit.enabled = not reason
         ui.overrideButton.enabled = not reason and bool(ui.overrideReasonEdit.text.strip())
-        ui.overrideButton.toolTip = reason or (
+        ui.overrideButton.toolTip = plainTip(reason) or (
             _("Use the new model against the advice; your reason is kept with it")
             if ui.overrideButton.enabled
             else _("Write down your reason first.")

@@ -20,6 +20,7 @@ from H3DELandmarksPanel.ModelChoice import modelKey
 from H3DELandmarksPanel.PanelContext import onClick, onSignal, showReason
 from H3DELandmarksPanel.Parameters import Device
 from H3DELandmarksPanel.RunProgress import RunProgress
+from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.Worker import newRunFolder, pythonExecutable
 
 SECONDS_TO_FINISH = 60.0
@@ -82,10 +83,14 @@ class RetrainSection:
         reason = self._whyBusy() or self._whyNot()
         ui.retrainButton.enabled = not reason
         showReason(ui.retrainWhy, reason)
-        ui.retrainButton.toolTip = reason or _("Teach a copy of the model with your cases; Slicer stays usable")
+        ui.retrainButton.toolTip = plainTip(reason) or _(
+            "Teach a copy of the model with your cases; Slicer stays usable"
+        )
         reason = self._whyBusy() or self._whyNotResume(run)
         ui.resumeButton.enabled = not reason
-        ui.resumeButton.toolTip = reason or _("Go on with the training that was interrupted, from where it was")
+        ui.resumeButton.toolTip = plainTip(reason) or _(
+            "Go on with the training that was interrupted, from where it was"
+        )
         hasCurve = run is not None and any(readCurves(run).values())
         ui.curveButton.enabled = hasCurve
         ui.curveButton.toolTip = (

@@ -21,6 +21,7 @@ from H3DELandmarksLib.scene import (
     hide_radius,
     interaction_node,
     is_placing,
+    provenance_of_list,
     select_frame,
     show_radius,
     volume_of,
@@ -28,7 +29,7 @@ from H3DELandmarksLib.scene import (
 from H3DELandmarksPanel.PanelContext import guarded, onClick, onSignal
 from H3DELandmarksPanel.ReviewKeys import clicker
 from H3DELandmarksPanel.ReviewViews import ReviewViews
-from H3DELandmarksPanel.Tables import ReviewTable, causeText, legendText, lengthText, percentText, stateText
+from H3DELandmarksPanel.Tables import ReviewTable, causeText, lengthText, percentText, showLegend, stateText
 
 MILLISECONDS_TO_REFRESH = 50
 
@@ -135,7 +136,7 @@ class ReviewSection:
         for button, action in actions.items():
             onClick(button, action, ui.reviewStatusLabel)
         onSignal(ui.surfaceCheckBox, "toggled(bool)", lambda isOn: self.views.onSurface(), ui.reviewStatusLabel)
-        ui.legendLabel.text = legendText()
+        showLegend(ui)
 
     def keys(self):
         """{key sequence: function} of the review."""
@@ -330,8 +331,7 @@ class ReviewSection:
         ui.acceptButton.enabled = landmark.state.is_proposal or landmark.state.in_bulk
         ui.backButton.enabled = landmark.state.is_decided
 
-    @staticmethod
-    def _description(landmark):
+    def _description(self, landmark):
         """The definition, and how far the proposal can be trusted."""
         definition = landmark.definition.rstrip(".") or _("no definition is known")
         sentences = [f"{landmark.name}: {definition}."]
@@ -341,12 +341,20 @@ class ReviewSection:
         if percentText(landmark.presence) and landmark.proposed is None:
             sentences.append(_("Proposed as absent, presence {share}.").format(share=percentText(landmark.presence)))
         if percentText(landmark.confidence):
-            sentences.append(_("Confidence {confidence}.").format(confidence=percentText(landmark.confidence)))
+            sentences.append(self._confidence(percentText(landmark.confidence)))
         if lengthText(landmark.radius):
             sentences.append(_("Nine of ten errors are below {radius}.").format(radius=lengthText(landmark.radius)))
         if not landmark.state.has_position:
             sentences.append(_("To place it: Place (P), then click where it lies."))
         return " ".join(sentences)
+
+    def _confidence(self, share):
+        """What a confidence means, as far as the point list says with which model it was found."""
+        provenance = provenance_of_list(self._review.node)
+        if provenance is None or provenance.model is None:
+            return _("Confidence {share}.").format(share=share)
+        within = lengthText(provenance.model.confidence_within_mm)
+        return _("Confidence {share} that it is within {within} of the right place.").format(share=share, within=within)
 
     def _showButtons(self, landmarks):
         ui, waiting = self.ui, sum(landmark.state.is_waiting for landmark in landmarks)

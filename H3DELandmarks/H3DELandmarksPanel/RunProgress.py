@@ -1,12 +1,15 @@
 """Follows one run at a time and shows it: progress bar, sentence, cancel button."""
 
+import time
+
 import qt
 from slicer.i18n import tr as _
 
 from H3DELandmarksPanel.CommandRun import RunState, remainingText
 from H3DELandmarksPanel.PanelContext import onClick, onSignal, sentenceAbout
 
-MILLISECONDS_BETWEEN_POLLS = 50
+MILLISECONDS_BETWEEN_POLLS = 20
+SECONDS_BETWEEN_MORE = 0.2  # what a section shows beside needs files to be read
 
 
 class RunProgress:
@@ -32,7 +35,8 @@ class RunProgress:
         """
         self._bar, self._label, self._cancelButton = progressBar, label, cancelButton
         self._onSuccess, self._onChange, self._onPoll = onSuccess, onChange, onPoll
-        self.run = None
+        self.run = self._unshown = None  # the run, and one of which onPoll could not show more
+        self._shownAt = -SECONDS_BETWEEN_MORE
         self.cancelText = _("Cancelled.")
         self._timer = qt.QTimer()
         self._timer.interval = MILLISECONDS_BETWEEN_POLLS
@@ -75,9 +79,12 @@ class RunProgress:
         run = self.run
         if run is None:
             return
-        run.poll()
-        if self._onPoll is not None:
-            self._onPoll(run)
+        try:
+            run.poll()
+            self._showMore(run)
+        except Exception as error:  # the next look would meet it again
+            self.stop(sentenceAbout(error))
+            return
         if run is not self.run:  # somebody has ended it meanwhile
             return
         if run.state is RunState.RUNNING:
@@ -87,6 +94,18 @@ class RunProgress:
             self._end(self._result(run))
         else:
             self._end(run.stage)
+
+    def _showMore(self, run):
+        """Let the section show more of a run, which goes on where that fails."""
+        now = time.monotonic()
+        if self._onPoll is None or run is self._unshown or now - self._shownAt < SECONDS_BETWEEN_MORE:
+            return
+        self._shownAt = now
+        try:
+            self._onPoll(run)
+        except Exception as error:
+            self._unshown = run
+            sentenceAbout(error)
 
     def _result(self, run):
         try:

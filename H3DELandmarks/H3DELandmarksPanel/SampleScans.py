@@ -4,19 +4,14 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-import H3DELandmarksLib
+from H3DELandmarksLib.core.resources import resource_folder
 
-CATEGORY = "H3DE Landmarks"
+CATEGORY = "Anatomical Landmarks"
 # The phantom that the tutorial uses, and the true positions of its landmarks.
 FILES = {
     "mandibular-molar-phantom.nrrd": "SHA256:a92187f3ef904179e4302148ebcbf87acd10453cc85d38dcbb6a9f82a9a42ed6",
     "mandibular-molar-phantom.mrk.json": "SHA256:6c8ea7d42447f230838f3c4be49d62b2664ab63ca2f97c3600fe85ba76fa0524",
 }
-
-
-def sampleFolder():
-    """Folder of the sample files, in a checkout as in the installed extension."""
-    return Path(H3DELandmarksLib.__file__).resolve().parent.parent / "Resources" / "SampleData"
 
 
 def registerSamples(iconFolder):
@@ -31,7 +26,7 @@ def registerSamples(iconFolder):
         category=CATEGORY,
         sampleName="MandibularMolarPhantom",
         thumbnailFileName=str(Path(iconFolder) / "MandibularMolarPhantom.png"),
-        uris=[(sampleFolder() / name).as_uri() for name in FILES],
+        uris=[(resource_folder("SampleData") / name).as_uri() for name in FILES],
         fileNames=list(FILES),
         checksums=list(FILES.values()),
         nodeNames=[_("Jaw phantom"), _("Jaw phantom reference")],

@@ -80,13 +80,8 @@ def testPanel(test, panel):
         test: the ScriptedLoadableModuleTest that runs.
         panel: H3DELandmarksWidget.
     """
-    volumeNode, reference = loadSample(panel)
-    ui = panel.ui
-    ui.volumeSelector.setCurrentNode(volumeNode)
-    ui.modelSelector.setCurrentIndex(ui.modelSelector.findData(modelKey(preferredPackage())))
+    pointList, reference = detectInSample(test, panel)
     cancelDetection(test, panel)
-    pointList = detect(test, panel)
-    test.delayDisplay("Landmarks were detected by clicks.")
     reviewSome(test, panel, pointList)
     compare(test, panel, pointList, reference)
     test.delayDisplay("Landmarks were reviewed and compared.")
@@ -94,6 +89,17 @@ def testPanel(test, panel):
     test.delayDisplay("A case was kept and checked.")
     saveAndLoad(test, panel, pointList)
     closeScene(test, panel)
+
+
+def detectInSample(test, panel):
+    """Detect in the sample by clicks, which first installs what is missing; the point list and its reference."""
+    volumeNode, reference = loadSample(panel)
+    ui = panel.ui
+    ui.volumeSelector.setCurrentNode(volumeNode)
+    ui.modelSelector.setCurrentIndex(ui.modelSelector.findData(modelKey(preferredPackage())))
+    pointList = detect(test, panel)
+    test.delayDisplay("Landmarks were detected by clicks.")
+    return pointList, reference
 
 
 def loadSample(panel):

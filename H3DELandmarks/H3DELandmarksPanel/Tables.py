@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.scene import ReviewState
 from H3DELandmarksLib.scene.review_display import ACCEPTED, CORRECTED, TO_CHECK
+from H3DELandmarksPanel.SafeText import plainTip
 
 ROW_HEIGHT = 22
 
@@ -54,7 +55,7 @@ class TextTable:
 
     def _item(self, column, text, toolTip):
         item = qt.QTableWidgetItem(text)
-        item.setToolTip(toolTip)
+        item.setToolTip(plainTip(toolTip))
         if column in self._rightAligned:
             item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
         return item
@@ -88,15 +89,16 @@ def causeText(cause):
     }[cause]
 
 
-def legendText():
-    """The marks of the states in the views, as rich text."""
-    shown = ((TO_CHECK, "&#9679;", _("to check")), (ACCEPTED, "&#9632;", _("accepted")))
-    shown += ((CORRECTED, "&#9670;", _("corrected")),)
-    return " ".join(f'<span style="color:{_hex(m.color)}">{sign}</span> {text}&nbsp;' for m, sign, text in shown)
-
-
-def _hex(color):
-    return "#" + "".join(f"{round(255 * part):02x}" for part in color)
+def showLegend(ui):
+    """Say what the marks in the views mean, in their colors."""
+    shown = (
+        (ui.legendToCheckLabel, TO_CHECK, "\u25cf", _("to check")),
+        (ui.legendAcceptedLabel, ACCEPTED, "\u25a0", _("accepted")),
+        (ui.legendCorrectedLabel, CORRECTED, "\u25c6", _("corrected")),
+    )
+    for label, mark, sign, text in shown:
+        color = ", ".join(str(round(255 * part)) for part in mark.color)
+        label.text, label.styleSheet = f"{sign} {text}", f"color: rgb({color});"
 
 
 def percentText(value):
@@ -141,7 +143,7 @@ class ReviewTable:
         self._names = names
         self._table.setRowCount(len(landmarks))
         changes = [
-            self._setText(row, column, text, landmark.definition)
+            self._setText(row, column, text, plainTip(landmark.definition))
             for row, landmark in enumerate(landmarks)
             for column, text in enumerate(self._texts(landmark))
         ]

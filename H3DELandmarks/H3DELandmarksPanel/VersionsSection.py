@@ -9,6 +9,7 @@ from H3DELandmarksLib.models.sharing import add_shared, share_model
 from H3DELandmarksLib.models.versions import revert, versions_of
 from H3DELandmarksPanel.ModelChoice import modelKey
 from H3DELandmarksPanel.PanelContext import onClick, onSignal
+from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.Tables import TextTable
 
 
@@ -32,19 +33,21 @@ class VersionsSection:
         """Look again which models there are.
 
         Args:
-            chosen: id of the model to list; the one that is listed, else that of the panel, by default.
+            chosen: id of the model to list; by default, or where it is not there, the one that is listed, else that of
+                the panel.
         """
         selector = self._ui.versionsSelector
         package = self._context.package
-        chosen = chosen or self._id or (package.id if package else None)
+        wanted = [chosen, self._id, package.id if package else None]
         titles = {entry.package.id: entry.package.manifest.title for entry in available_models() if entry.package}
         self._ids = list(titles)
         wasBlocked = selector.blockSignals(True)
         selector.clear()
         for title in titles.values():
             selector.addItem(title)
-        if chosen in self._ids:
-            selector.setCurrentIndex(self._ids.index(chosen))
+        there = [model for model in wanted if model in self._ids]
+        if there:
+            selector.setCurrentIndex(self._ids.index(there[0]))
         selector.blockSignals(wasBlocked)
         self.onModelChosen(0)
 
@@ -75,7 +78,7 @@ class VersionsSection:
         busy = self._context.whyBusy()
         reason = busy or reason
         ui.revertButton.enabled = not reason
-        ui.revertButton.toolTip = reason or _("No version is deleted; choose one in the list to use that one")
+        ui.revertButton.toolTip = plainTip(reason) or _("No version is deleted; choose one in the list to use that one")
         ui.shareButton.enabled = current is not None and not busy
         ui.addPackageButton.enabled = not busy
         ui.shareButton.toolTip = (

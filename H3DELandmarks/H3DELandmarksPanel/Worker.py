@@ -20,6 +20,7 @@ from slicer.i18n import tr as _
 
 import H3DELandmarksLib
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.formats.reading import FormatError, parse_json
 
 BYTES_PER_READ = 2**16
 ON_WINDOWS = os.name == "nt"
@@ -153,20 +154,26 @@ class ChildProcess:
 
         Lines that are no JSON object, such as what a package prints on its own, are left out.
         """
-        with self._outputPath.open("rb") as output:
-            output.seek(self._offset)
-            text = output.read(BYTES_PER_READ)
-            if b"\n" not in text:  # a line longer than one read
-                text += output.readline()
+        try:
+            with self._outputPath.open("rb") as output:
+                output.seek(self._offset)
+                text = output.read(BYTES_PER_READ)
+                if b"\n" not in text:  # a line longer than one read
+                    text += output.readline()
+        except FileNotFoundError:  # somebody has emptied the temporary folder
+            return []
         text = text[: text.rfind(b"\n") + 1]
         self._offset += len(text)
         return [event for event in map(self._parsed, text.splitlines()) if event is not None]
 
     def messages(self, limit=4000):
         """The last characters of what the program has written for people since it was asked."""
-        with self._errorPath.open("rb") as errors:
-            errors.seek(self._errorOffset)
-            return errors.read().decode("utf-8", errors="replace")[-limit:].strip()
+        try:
+            with self._errorPath.open("rb") as errors:
+                errors.seek(self._errorOffset)
+                return errors.read().decode("utf-8", errors="replace")[-limit:].strip()
+        except FileNotFoundError:
+            return ""
 
     def send(self, content):
         """Write a JSON object to the program's input, as a line.
@@ -220,8 +227,8 @@ class ChildProcess:
     @staticmethod
     def _parsed(line):
         try:
-            event = json.loads(line)
-        except ValueError:
+            event = parse_json(line)
+        except FormatError:
             return None
         return event if isinstance(event, dict) and "event" in event else None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 import shutil
 import zipfile
@@ -15,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from H3DELandmarksLib.cases.exchange import ImportSummary
+from H3DELandmarksLib.cases.exchange import ExportSummary, ImportSummary
 from H3DELandmarksLib.cases.store import (
     CONTENT,
     IMAGE,
@@ -32,7 +33,7 @@ from H3DELandmarksLib.cases.store import (
 )
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress
-from H3DELandmarksLib.core.files import atomic_write
+from H3DELandmarksLib.core.files import atomic_write, shown
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.formats.case_record import ImageContent, ImageRecord, Revision, RevisionRecord
@@ -153,28 +154,45 @@ class _Incoming:
     revisions: list[Revision]
 
 
-def write_archive(project: CaseProject, path: Path, progress: Progress) -> int:
-    """Write all cases with all their revisions; returns how many cases.
+def write_archive(project: CaseProject, path: Path, progress: Progress, overwrite: bool = False) -> ExportSummary:
+    """Write all cases with all their revisions; a damaged one is left out with its reason.
+
+    Args:
+        project: whose cases.
+        path: zip file; of several programs that write it at once, one is the first.
+        progress: receives the fraction done and the id of the case at hand.
+        overwrite: whether a file that is there may be replaced.
 
     Raises:
-        InputError: there is no case, the file is there already or cannot be written, or a case is damaged.
+        InputError: there is no case that can be exported, or the file is there already.
+        OutputError: it cannot be written.
     """
-    cases = project.cases()
+    cases, summary = project.cases(), ExportSummary(path)
     if not cases:
         raise InputError(f"The project '{project.folder}' has no cases yet: add some first.")
-    if path.exists():
-        raise InputError(f"'{path}' is there already: choose another name.")
+    if os.path.lexists(path) and (path.is_dir() or not overwrite):
+        raise InputError(
+            f"'{shown(path)}' is there already: add --overwrite to replace a file, or choose another name."
+        )
     files: dict[str, PackedFile] = {}
-    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with atomic_write(path, may_replace=lambda old: overwrite) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, content in scheme_files(project.history()).items():
             _put(archive, files, name, content)
         for number, case in enumerate(cases):
             progress(number / len(cases), case.id)
-            _put_case(archive, files, case)
+            try:
+                packed = _packed_case(case)
+            except InputError as error:
+                summary.skip(case.id, error)
+                continue
+            for name, content in packed.items():
+                _put(archive, files, name, content)
+            summary.written.append(case.id)
+        summary.check()
         manifest = ArchiveManifest(FORMAT, FORMAT_VERSION, files)
         archive.writestr(zipfile.ZipInfo(MANIFEST), to_json(manifest))
     progress(1.0, "done")
-    return len(cases)
+    return summary
 
 
 def add_archive(project: CaseProject, path: Path, progress: Progress) -> ImportSummary:
@@ -197,13 +215,18 @@ def add_archive(project: CaseProject, path: Path, progress: Progress) -> ImportS
     return summary
 
 
-def _put_case(archive: zipfile.ZipFile, files: dict[str, PackedFile], case: CaseFiles) -> None:
-    """Add what belongs to a case, records in the form that this version writes."""
+def _packed_case(case: CaseFiles) -> dict[str, bytes]:
+    """What belongs to a case, records in the form that this version writes; raises InputError where it is damaged."""
     place = f"cases/{case.id}"
-    _put(archive, files, f"{place}/{CONTENT}", to_json(case.content().to_record()))
+    packed = {f"{place}/{CONTENT}": to_json(case.content().to_record())}
     for number in case.revision_numbers():
-        _put(archive, files, f"{place}/{numbered(number)}/{REVISION}", to_json(case.revision(number).to_record()))
-    _put(archive, files, f"{place}/{IMAGE}", case.image.read_bytes())
+        packed[f"{place}/{numbered(number)}/{REVISION}"] = to_json(case.revision(number).to_record())
+    case.volume()  # refuses a scan that cannot be read or was changed
+    try:
+        packed[f"{place}/{IMAGE}"] = case.image.read_bytes()
+    except OSError as error:
+        raise InputError(f"The scan of '{case.id}' cannot be read ({error.strerror}).") from error
+    return packed
 
 
 def _put(archive: zipfile.ZipFile, files: dict[str, PackedFile], name: str, content: bytes) -> None:

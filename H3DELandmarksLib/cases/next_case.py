@@ -7,6 +7,7 @@ points; and where these have nearly the shape of a case, or of a scan earlier in
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +16,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from H3DELandmarksLib.cases.store import CaseFiles, CaseProject, content_of
-from H3DELandmarksLib.core.errors import Cancelled, H3DELandmarksError, InputError
+from H3DELandmarksLib.core.errors import Cancelled, H3DELandmarksError
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.image_plane import lay_flat, points_on_sheet
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.formats.case_record import ImageContent
-from H3DELandmarksLib.io.images import DICOM_EXTENSIONS, READABLE_EXTENSIONS, read_volume
+from H3DELandmarksLib.io.checks import Spacing
+from H3DELandmarksLib.io.isolated import read_volume
+from H3DELandmarksLib.io.scan_folders import FoundScan
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.core.geometry import Volume
     from H3DELandmarksLib.detection import Detector
 
-SEGMENTATIONS = (".seg.nrrd", ".seg.nhdr")
 MIN_POINTS = 3  # that fix a pose
 # In usual distances of a landmark from the mean shape.
 MAX_DISTANCE = 5.0  # a point that lies farther off counts as one that was found wrongly, not as another shape
@@ -35,50 +37,6 @@ MISSING = 2.0  # between a point and none
 NEARLY_SAME = 0.4
 RANDOM = "random"
 NO_POINTS = "almost no point was found: look whether it shows what the model was made for"
-
-
-def scans_in(folder: Path, radiographs: bool = False) -> list[Path]:
-    """Files that can be scans, and folders with DICOM files, by name; what else lies there is left out.
-
-    Args:
-        folder: where to look; folders in it are looked into one level deep.
-        radiographs: whether every DICOM file is an image of its own; else those of one folder are one scan.
-
-    Raises:
-        InputError: there is no such folder, or nothing in it can be a scan.
-    """
-    try:
-        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"The folder '{folder}' cannot be read ({error.strerror}): check the path.") from error
-    files = [path for path in entries if path.is_file() and _may_be_scan(path)]
-    found = files if radiographs else [path for path in files if not _is_dicom(path)]
-    if len(found) < len(files):
-        found.append(folder)
-    for path in entries:
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.is_file() and _is_dicom(file))
-            found += inside if radiographs else [path] if inside else []
-    if not found:
-        raise InputError(
-            f"'{folder}' holds no scans: give the folder with the files, or with one folder for each DICOM scan."
-        )
-    return found
-
-
-def _may_be_scan(path: Path) -> bool:
-    name = path.name.lower()
-    return not name.endswith(SEGMENTATIONS) and (name.endswith(READABLE_EXTENSIONS) or _is_dicom(path))
-
-
-def _is_dicom(path: Path) -> bool:
-    if path.name.lower().endswith(DICOM_EXTENSIONS):
-        return True
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
 
 
 @dataclass(frozen=True)
@@ -147,22 +105,23 @@ class Ranking:
 
 
 def rank_scans(
-    scans: Sequence[Path],
+    scans: Sequence[FoundScan],
     detector: Detector,
     project: CaseProject | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
-    pixel_size: tuple[float, float] | None = None,
+    spacing: Spacing | None = None,
+    series: str | None = None,
 ) -> Ranking:
     """Put scans in order.
 
     Args:
-        scans: files or DICOM folders.
+        scans: as `io.scan_folders.find_scans` finds them.
         detector: finds the points.
         project: whose scans are left out, and whose cases count as known.
         progress: receives the fraction done and the name of the scan at hand.
         cancelled: asked between steps; True ends the work.
-        pixel_size: mm, of radiographs that do not state it.
+        spacing, series: as for `io.images.read_volume`, where files do not state it and folders hold several series.
 
     Raises:
         Cancelled: `cancelled` said so.
@@ -171,10 +130,10 @@ def rank_scans(
     report = progress or (lambda fraction, message: None)
     found: list[FoundShape] = []
     known, unreadable = [], []
-    for number, scan in enumerate(scans):
+    for number, (scan, own_series) in enumerate((entry.path, entry.series) for entry in scans):
         report(number / len(scans), scan.name)
         try:
-            volume = read_volume(scan, pixel_size)
+            volume = read_volume(scan, spacing, own_series or series)
             case = None if project is None else project.find(volume)
             if case is None:
                 within = _progress_within(report, number, len(scans), scan.name)
@@ -200,20 +159,30 @@ def ranked(found: Sequence[FoundShape], cases: Sequence[CaseShape], shape: Shape
     """
     # A landmark without a point is absent in a scan, but may just not have been placed in a case.
     known = [(case.id, case.points, np.isfinite(case.points).all(axis=1)) for case in cases]
-    contents: dict[str, str] = {}
+    names = _names(found)
+    contents: dict[str, FoundShape] = {}
     first, copies, hopeless = [], [], []
-    for scan in sorted(found, key=lambda scan: (scan.place, scan.scan.name)):
-        same = contents.setdefault(scan.content.digest, scan.scan.name)
+    for scan in sorted(found, key=lambda scan: (scan.place, scan.scan.name, scan.scan)):
+        same = contents.setdefault(scan.content.digest, scan)
         if scan.count < MIN_POINTS:
             hopeless.append(RankedScan(scan.scan, NO_POINTS))
-        elif same != scan.scan.name:
-            copies.append(RankedScan(scan.scan, f"the same scan as {same}: last"))
+        elif same is not scan:
+            copies.append(RankedScan(scan.scan, f"the same scan as {names[same.scan]}: last"))
         elif (other := _near_copy(scan.points, known, shape.tolerance)) is not None:
             copies.append(RankedScan(scan.scan, f"nearly a copy of {other}: last"))
         else:
             first.append(RankedScan(scan.scan, RANDOM))
-            known.append((scan.scan.name, scan.points, np.ones(len(scan.points), dtype=bool)))
+            known.append((names[scan.scan], scan.points, np.ones(len(scan.points), dtype=bool)))
     return first + copies + hopeless
+
+
+def _names(found: Sequence[FoundShape]) -> dict[Path, str]:
+    """What to call each scan: its name, with that of its folder where others have the same."""
+    counts = Counter(shape.scan.name for shape in found)
+    return {
+        shape.scan: shape.scan.name if counts[shape.scan.name] == 1 else str(Path(*shape.scan.parts[-2:]))
+        for shape in found
+    }
 
 
 def _near_copy(

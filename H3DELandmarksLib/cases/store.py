@@ -120,9 +120,15 @@ class CaseFiles:
         """The scan.
 
         Raises:
-            InputError: it is damaged.
+            InputError: it is damaged, or another one than the case's record says.
         """
-        return read_volume(self.image, as_stored=True)
+        volume = read_volume(self.image, as_stored=True)
+        if not content_of(volume).same_image(self.content()):
+            raise InputError(
+                f"The scan of the case '{self.id}' is not what it was when the case was added ('{self.image}', SHA-256 "
+                "differs): restore it from a backup, or move the case away."
+            )
+        return volume
 
     def revision_numbers(self) -> list[int]:
         """Numbers of all reviews, the oldest first."""

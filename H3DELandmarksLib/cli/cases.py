@@ -9,9 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from H3DELandmarksLib.cli.console import Console, add_engine, add_json, add_progress
-from H3DELandmarksLib.cli.detect import load_detector, pixel_size
+from H3DELandmarksLib.cli.console import Console, add_engine, add_json, add_overwrite, add_progress
+from H3DELandmarksLib.cli.detect import add_reading, load_detector, passed_over, scans_of_folder, shown
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.files import refuse_existing
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.cases import CaseProject
@@ -150,12 +151,8 @@ def add_next_case_action(actions: argparse._SubParsersAction) -> None:
     )
     action.add_argument("--cases", metavar="PROJECT", help="leave out its scans, and count its cases as known")
     action.add_argument("--output", required=True, metavar="FILE", help="table (.csv), the first scan first")
-    action.add_argument(
-        "--spacing",
-        type=pixel_size,
-        metavar="MM",
-        help="width and height of a pixel in mm, where the radiographs' files do not state it",
-    )
+    add_reading(action)
+    add_overwrite(action)
     action.set_defaults(run=rank)
     add_engine(action)
     add_json(action)
@@ -165,64 +162,70 @@ def add_next_case_action(actions: argparse._SubParsersAction) -> None:
 def rank(options: argparse.Namespace, console: Console) -> bool:
     """Rank; returns whether every scan could be read."""
     from H3DELandmarksLib.cases import open_project
-    from H3DELandmarksLib.cases.next_case import rank_scans, scans_in
+    from H3DELandmarksLib.cases.next_case import rank_scans
+    from H3DELandmarksLib.io.isolated import start_reader
 
     output = Path(options.output)
-    _check_replaceable(output)
+    _check_replaceable(output, options.overwrite)
     project = None if options.cases is None else open_project(options.cases)
+    start_reader()  # it is ready once PyTorch is
     detector = load_detector(options.model, options.device, options.backend, options.precision)
-    scans = scans_in(Path(options.folder), detector.is_2d)
+    folder = Path(options.folder)
+    found = scans_of_folder(folder, detector.is_2d, options.series, console)
     with console.task("rank") as progress:
-        ranking = rank_scans(scans, detector, project, progress, None, options.spacing)
+        ranking = rank_scans(found.scans, detector, project, progress, None, options.spacing, options.series)
     _write_ranking(output, ranking)
-    for scan, sentence in ranking.unreadable:
-        console.warn(sentence if str(scan) in sentence else f"{scan}: {sentence}")
+    unreadable = [*found.unreadable, *ranking.unreadable]
+    for scan, sentence in unreadable:
+        console.warn(sentence if shown(scan) in sentence else f"{shown(scan)}: {sentence}")
     for place, entry in enumerate(ranking.ranked, 1):
-        console.say(f"{place:3d}  {entry.scan.name}  {entry.reason}")
+        console.say(f"{place:3d}  {_below(folder, entry.scan)}  {entry.reason}")
     console.say(
         f"{len(ranking.ranked)} scans ranked, {len(ranking.known)} in the project already, "
-        f"{len(ranking.unreadable)} left out: {output}"
+        f"{len(unreadable)} left out: {output}"
     )
     console.document(
         {
-            "ok": not ranking.unreadable,
+            "ok": not unreadable,
             "output": output,
             "model": {"id": detector.package.id, "version": detector.package.version},
             "scans": [{"rank": place, **entry.to_dict()} for place, entry in enumerate(ranking.ranked, 1)],
             "known": [{"scan": scan, "case": case} for scan, case in ranking.known],
-            "unreadable": [{"scan": scan, "error": sentence} for scan, sentence in ranking.unreadable],
+            "unreadable": [{"scan": shown(scan), "error": sentence} for scan, sentence in unreadable],
+            "passed_over": [asdict(entry) for entry in passed_over(found)],
         }
     )
-    return not ranking.unreadable
+    return not unreadable
 
 
-def _check_replaceable(path: Path) -> None:
-    """Refuse, before the work begins, to replace a file that is no ranking."""
+def _below(folder: Path, scan: Path) -> Path | str:
+    """The path of a scan in the folder that the user gave."""
+    return scan.name if scan == folder else scan.relative_to(folder)
+
+
+def _check_replaceable(path: Path, overwrite: bool) -> None:
+    """Refuse, before the work begins, a name that is no table, or to replace a file."""
     if path.suffix.lower() != ".csv":
         raise InputError(f"'{path}' is no table: give a name that ends with .csv.")
     if not path.parent.is_dir():
         raise InputError(f"The folder '{path.parent}' does not exist: make it, or choose another.")
-    if path.exists():
-        try:
-            header = path.read_text(encoding="utf-8").partition("\n")[0].strip()
-        except (OSError, UnicodeDecodeError):
-            header = ""
-        if not header.startswith("rank,scan,"):  # rankings of before had other columns behind these
-            raise InputError(f"'{path}' is there and no ranking, and is kept: choose another name.")
+    refuse_existing(path, overwrite=overwrite)
 
 
 def _write_ranking(path: Path, ranking: Ranking) -> None:
     """The table; scans that could not be ranked are not in it."""
     from H3DELandmarksLib.core.files import atomic_write
+    from H3DELandmarksLib.core.text import csv_text
 
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(RANKING_COLUMNS)
         for place, entry in enumerate(ranking.ranked, 1):
-            writer.writerow([place, entry.scan, entry.reason])
+            writer.writerow([place, csv_text(str(entry.scan)), csv_text(entry.reason)])
 
 
 FORMS = ("folder", "mml", "nnlandmark", "zip")
+POINT_FORMS = ("mrk.json", "fcsv", "table-long", "table-wide", "tps", "nts", "morphologika")  # without scans
 DESCRIPTION = (
     "Keeps corrected landmarks with their scans for training. Nothing is stored but voxels, geometry, positions, "
     "states, the model, the software's version and the time: no DICOM tags, names, paths or descriptions. Voxels stay "
@@ -245,7 +248,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
     add = add_action(actions, "add", "add a corrected case", add_case)
     add.add_argument("scan", metavar="SCAN", help="file or DICOM folder as it was loaded")
-    add.add_argument("points", metavar="POINTS", help="corrected point list (.mrk.json)")
+    add.add_argument("points", metavar="POINTS", help="corrected point list (.mrk.json, .fcsv)")
     add.add_argument("--proposed", metavar="FILE", help="point list as the model had proposed it")
     add.add_argument(
         "--accept",
@@ -253,6 +256,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="points that lie as proposed were looked at and accepted; else they count as not reviewed",
     )
     add.add_argument("--subject", metavar="CASE", help="id of another case of the same subject")
+    add_reading(add)
     _add_origin(add)
 
     listing = add_action(actions, "list", "cases with their states", list_cases)
@@ -266,15 +270,25 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
     hand = add_action(actions, "export", "write all cases in another form", hand_out)
     hand.add_argument("target", metavar="TARGET", help="new folder, or zip file")
-    hand.add_argument("--form", choices=FORMS, help="form of TARGET (default: zip for a .zip file, else folder)")
+    hand.add_argument(
+        "--form", choices=(*FORMS, *POINT_FORMS), help="form of TARGET (default: zip for a .zip file, else folder)"
+    )
+    add_ras(hand)
+    hand.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     add_progress(hand)
 
     check = add_action(actions, "check", "find what should be looked at before training", check_cases)
     check.add_argument("--pictures", metavar="DIR", help="draw every finding")
+    add_overwrite(check)
     add_progress(check)
 
     add_scheme_actions(actions)
     add_next_case_action(actions)
+
+
+def add_ras(parser: argparse.ArgumentParser) -> None:
+    """``--ras``."""
+    parser.add_argument("--ras", action="store_true", help="write positions of point forms in RAS mm (default: LPS)")
 
 
 def _add_origin(action: argparse.ArgumentParser) -> None:
@@ -296,24 +310,26 @@ def start(options: argparse.Namespace, console: Console) -> bool:
 def add_case(options: argparse.Namespace, console: Console) -> bool:
     """Add one case."""
     from H3DELandmarksLib.cases import open_project
-    from H3DELandmarksLib.cases.exchange import landmarks_from_sets
+    from H3DELandmarksLib.cases.exchange import landmarks_from_sets, names_beyond
     from H3DELandmarksLib.cases.store import read_index
-    from H3DELandmarksLib.io.images import read_volume
+    from H3DELandmarksLib.io.isolated import read_volume
     from H3DELandmarksLib.io.markups import read_markups
 
     if options.accept and (options.proposed is None or options.unreviewed):
         raise InputError("Only what was proposed and looked at can be accepted: give --proposed, not --unreviewed.")
     project = open_project(options.project)
     history = project.history()
-    corrected = history.renamed(read_markups(options.points))
-    proposed = None if options.proposed is None else history.renamed(read_markups(options.proposed))
+    corrected = history.renamed(read_markups(options.points, history.all_names))
+    proposed = options.proposed and history.renamed(read_markups(options.proposed, history.all_names))
     if not set(corrected.names) & set(project.scheme.names):
         raise InputError(f"'{options.points}' has no point of the scheme '{project.scheme.id}': rename its points.")
     reviewed = not options.unreviewed if proposed is None else options.accept
     landmarks, left_out = landmarks_from_sets(project.scheme, corrected, proposed, reviewed)
     if left_out:
-        console.warn(f"{left_out} points were left out, because the scheme has no landmarks of their names.")
-    added = project.add(read_volume(options.scan), landmarks, _model(options), options.subject)
+        others = names_beyond(corrected, project.scheme)
+        console.warn(f"{left_out} points were left out, because the scheme has no landmarks of their names: {others}.")
+    volume = read_volume(options.scan, options.spacing, options.series)
+    added = project.add(volume, landmarks, _model(options), options.subject)
     read_index(project)
     what = "new" if added.is_new_case else "reviewed again" if added.is_new_revision else "known already"
     console.say(f"{added.case} (revision {added.revision}): {what}")
@@ -360,7 +376,7 @@ def bring_in(options: argparse.Namespace, console: Console) -> bool:
 
 
 def hand_out(options: argparse.Namespace, console: Console) -> bool:
-    """Export."""
+    """Export; returns whether no case was left out."""
     from H3DELandmarksLib.cases import open_project
     from H3DELandmarksLib.cases.archive import write_archive
     from H3DELandmarksLib.cases.exchange import export_cases
@@ -369,12 +385,13 @@ def hand_out(options: argparse.Namespace, console: Console) -> bool:
     form = _form(options.form, target)
     with console.task("export") as progress:
         if form == "zip":
-            count = write_archive(project, target, progress)
+            summary = write_archive(project, target, progress, options.overwrite)
         else:
-            count = export_cases(project, form, target, progress)
-    console.say(f"{count} cases written: {target}")
-    console.document({"ok": True, "form": form, "target": target, "cases": count})
-    return True
+            summary = export_cases(project, form, target, progress, options.overwrite, options.ras)
+    console.say(summary.text())
+    content = {"form": form, "target": target, "cases": len(summary.written), "skipped": summary.skipped}
+    console.document({"ok": not summary.skipped, **content})
+    return not summary.skipped
 
 
 def check_cases(options: argparse.Namespace, console: Console) -> bool:
@@ -385,6 +402,8 @@ def check_cases(options: argparse.Namespace, console: Console) -> bool:
 
     project = open_project(options.project)
     pictures = None if options.pictures is None else make_folder(Path(options.pictures))
+    if pictures is not None:
+        refuse_existing(*pictures.glob("*.png"), overwrite=options.overwrite)
     with console.task("check") as progress:
         findings = check_project(project, progress)
         if pictures is not None:

@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import math
+import os
 import sys
 import tempfile
 import time
@@ -18,8 +19,9 @@ from typing import Any, TextIO
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.core.execution import BACKENDS, DEVICES, PRECISIONS
+from H3DELandmarksLib.core.files import reason_of
 from H3DELandmarksLib.core.research import PACKAGE as RESEARCH_PACKAGE
-from H3DELandmarksLib.core.text import plain
+from H3DELandmarksLib.core.text import plain, shown
 
 # Receives the fraction done, what is being done, and what else a command tells programs, by name.
 Report = Callable[..., None]
@@ -51,23 +53,26 @@ class Console:
         self._for_programs = json_wanted or self._as_lines
         self._bar = progress == "auto" and sys.stderr.isatty()
         self._current: str | None = None
+        self._warnings: list[dict[str, str | None]] = []
         self.log_folder = Path(tempfile.gettempdir())
 
     def say(self, text: str) -> None:
         """Print a result for people; nothing where a program reads."""
         if not self._for_programs:
-            print(text)
+            print(shown(text))
 
     def document(self, content: dict[str, Any]) -> None:
-        """Print the result for programs; nothing where a person reads. NaN becomes null."""
+        """Print the result for programs, with all warnings so far; nothing where a person reads. NaN becomes null."""
+        content = {**content, "warnings": self._warnings} if self._warnings else content
         if self._as_lines:
             self._line(event="result", **content)
         elif self._for_programs:
             print(json.dumps(plain(content), indent=2, allow_nan=False), file=self._stream)
 
     def warn(self, message: str) -> None:
-        """Tell about something that does not stop the work."""
-        print(message, file=sys.stderr)
+        """Tell about something that does not stop the work; `document` lists it again."""
+        self._warnings.append({"scan": self._current, "message": message})
+        print(shown(message), file=sys.stderr)
         if self._as_lines:
             self._line(event="warning", scan=self._current, message=message)
 
@@ -84,7 +89,7 @@ class Console:
         message = _sentence(error) or self._logged(error)
         if subject and subject not in message:
             message = f"{subject}: {message}"
-        print(message, file=sys.stderr)
+        print(shown(message), file=sys.stderr)
         if self._as_lines:
             self._line(event="error", scan=subject or None, message=message)
         return message
@@ -147,12 +152,17 @@ class Console:
         kind = f"An unexpected problem occurred ({type(error).__name__})"
         for folder in (self.log_folder, Path(tempfile.gettempdir())):
             try:
-                with (folder / LOG_NAME).open("a", encoding="utf-8") as log:
+                with open(folder / LOG_NAME, "a", encoding="utf-8", errors="backslashreplace", opener=_own) as log:
                     log.write(entry)
             except OSError:
                 continue
             return f"{kind}: please report it with the file '{folder / LOG_NAME}'."
         return f"{kind}: {error}."
+
+
+def _own(path: str, flags: int) -> int:
+    """Open a file for this user alone, and not where a link in a folder of all users leads."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
 class _ConsoleHandler(logging.Handler):
@@ -175,9 +185,9 @@ def _sentence(error: Exception) -> str | None:
         return f"This step needs the Python package {package}: install it with 'pip install {package}'."
     if isinstance(error, MemoryError):
         return "This computer's memory is too small for the scan: close other programs, or crop the scan."
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        reason = f"'{error.filename}' cannot be used ({error.strerror})"
-        return f"{reason}: check the path, the permission and the free space."
+    if isinstance(error, OSError) and error.strerror:
+        what = f"'{shown(str(error.filename))}'" if isinstance(error.filename, (str, Path)) else "A file"
+        return f"{what} cannot be used: {reason_of(error)}."
     return None
 
 
@@ -186,10 +196,10 @@ def _progress_bar(name: str) -> Iterator[Report]:
     from tqdm import tqdm
 
     layout = "{desc} {percentage:3.0f}%|{bar}| {postfix}"
-    with tqdm(total=1.0, desc=name, bar_format=layout, leave=False, file=sys.stderr) as bar:
+    with tqdm(total=1.0, desc=shown(name), bar_format=layout, leave=False, file=sys.stderr) as bar:
 
         def report(fraction: float, message: str, **more: Any) -> None:
-            bar.set_postfix_str(message, refresh=False)
+            bar.set_postfix_str(shown(message), refresh=False)
             bar.update(min(fraction, 1.0) - bar.n)
 
         yield report
@@ -215,6 +225,11 @@ def add_model(parser: argparse.ArgumentParser, *names: str, **changes: Any) -> N
     """An argument that names a model; without names it is ``model``."""
     settings = {"metavar": "ID", "help": "id, id@version or path of a model package", **changes}
     parser.add_argument(*(names or ("model",)), **settings)
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """``--overwrite``."""
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there already")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -6,8 +6,8 @@ import argparse
 import logging
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cli.console import Console, add_command, add_engine, add_json, add_model, add_progress
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress, part_of
+from H3DELandmarksLib.core.files import shown
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.cli.result_files import ResultFiles
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
     from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
     from H3DELandmarksLib.core.statements import Recognition
     from H3DELandmarksLib.detection import Detector
-    from H3DELandmarksLib.formats.provenance import RunSettings
-    from H3DELandmarksLib.formats.results import ScanResult
+    from H3DELandmarksLib.formats.provenance import Provenance, RunSettings
+    from H3DELandmarksLib.formats.results import PassedOver, ScanResult
+    from H3DELandmarksLib.io.scan_folders import FoundScans
     from H3DELandmarksLib.models import ModelPackage
 
 logger = logging.getLogger(__name__)
+MOST_NAMED = 10
 # Detectors by what they were made of, the one used last at the end; None where each command is a process of its own.
 _kept: dict[tuple[object, ...], Detector] | None = None
 MOST_KEPT = 2  # one that finds where to search, and one that searches there
@@ -43,13 +46,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "(where the points come from), and on request NAME.png.",
         example="scan.nrrd --model mouse-skull --output results",
     )
-    parser.add_argument("scans", metavar="SCAN", nargs="+", help="NRRD, NIfTI, MetaImage, picture, DICOM or folder")
+    parser.add_argument(
+        "scans", metavar="SCAN", nargs="+", help="NRRD, NIfTI, MetaImage, picture or DICOM file, or a folder of such"
+    )
     add_model(parser, "--model", required=True)
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
-    add_spacing(parser)
-    parser.add_argument(
-        "--series", metavar="UID", help="UID, number or description of the series to read, where a folder holds several"
-    )
+    add_reading(parser)
     parser.add_argument("--picture", action="store_true", help="also draw each result")
     parser.add_argument(
         "--show-doubtful",
@@ -57,8 +59,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="show points even where the scan does not look like what the model knows; they are most likely wrong",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace point lists even where a person has edited them"
+        "--overwrite",
+        action="store_true",
+        help="replace files of these names even where a person has made or edited them",
     )
+    # For a program that reads the point list at once and removes it: without a table, and not kept through a power cut.
+    parser.add_argument("--hand-over", action="store_true", help=argparse.SUPPRESS)
     _add_selection(parser)
     add_engine(parser)
     add_json(parser)
@@ -66,14 +72,17 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
-def add_spacing(parser: argparse.ArgumentParser) -> None:
-    """``--spacing``."""
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """``--spacing`` and ``--series``: what reading scans needs to be told."""
     parser.add_argument(
         "--spacing",
         type=spacing_mm,
         metavar="MM",
         help="where files state it wrongly or not at all: width and height of a pixel in mm, as 0.1 or 0.1x0.12, and "
         "for scans the distance of slices, as 0.4x0.4x0.8",
+    )
+    parser.add_argument(
+        "--series", metavar="UID", help="UID, number or description of the series to read, where a folder holds several"
     )
 
 
@@ -147,25 +156,110 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.cli.result_files import make_folder, plan_results
     from H3DELandmarksLib.formats.reading import to_plain
     from H3DELandmarksLib.formats.results import DetectionResult, ModelName
+    from H3DELandmarksLib.io.isolated import start_reader
 
     console.log_folder = folder = make_folder(Path(options.output))
+    start_reader()  # it is ready once PyTorch is
     detector = load_detector(options.model, options.device, options.backend, options.precision)
     _check_names(options.landmarks, detector.scheme)
+    measured = detector.package.manifest.measured
+    if measured and measured.caution():
+        console.warn(measured.caution())
     region_detector = _load_region_detector(options)
+    given = _Given()
+    for path in map(Path, options.scans):
+        given.add(path, detector.is_2d, options.series, console)
     scans = tuple(
-        _detect_scan(detector, files, options, console, region_detector)
-        for files in plan_results(options.scans, folder)
+        _detect_scan(detector, files, given.series.get(files.scan), options, console, region_detector)
+        for files in plan_results(list(given.series), folder)
     )
     package = detector.package
     result = DetectionResult(
-        ok=all(scan.ok for scan in scans),
+        ok=not given.failed and all(scan.ok for scan in scans),
         software=__version__,
         model=ModelName(package.id, package.version),
         confidence_within_mm=package.manifest.calibration.confidence.tolerance_mm,
-        scans=scans,
+        scans=(*scans, *given.failed),
+        passed_over=tuple(given.passed_over),
     )
     console.document(to_plain(result))
     return result.ok
+
+
+@dataclass
+class _Given:
+    """What the user gave, with the scans of folders in place of them.
+
+    Attributes:
+        series: of each scan, by its path; None where the folder has but one, or reading chooses.
+        failed: folders that cannot be looked into or hold no scan.
+        passed_over: what else lies in folders.
+    """
+
+    series: dict[Path, str | None] = field(default_factory=dict)
+    failed: list[ScanResult] = field(default_factory=list)
+    passed_over: list[PassedOver] = field(default_factory=list)
+
+    def add(self, path: Path, radiographs: bool, series: str | None, console: Console) -> None:
+        """Add a file or folder; what is wrong with a folder is told."""
+        from H3DELandmarksLib.formats.results import ScanResult
+
+        if not _is_folder(path):
+            self.series[path] = series
+            return
+        try:
+            found = scans_of_folder(path, radiographs, series, console)
+        except Exception as error:
+            self.failed.append(ScanResult(scan=shown(path), ok=False, error=console.failure(error, shown(path))))
+            return
+        self.series.update((scan.path, scan.series or series) for scan in found.scans)
+        self.passed_over += passed_over(found)
+        for folder, reason in found.unreadable:
+            locked = InputError(f"'{shown(folder)}' {reason}: check the permission to read it.")
+            self.failed.append(ScanResult(scan=shown(folder), ok=False, error=console.failure(locked)))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # reading tells
+        return False
+
+
+def scans_of_folder(folder: Path, radiographs: bool, series: str | None, console: Console) -> FoundScans:
+    """The scans of a folder; what was passed over is told.
+
+    Args:
+        folder: where to look.
+        radiographs, series: as for `io.scan_folders.find_scans`.
+        console: for the listing.
+
+    Raises:
+        InputError: it cannot be looked into, or nothing in it can be a scan.
+    """
+    from H3DELandmarksLib.io.isolated import find_scans
+    from H3DELandmarksLib.io.scan_folders import NO_SCAN
+
+    found = find_scans(folder, radiographs, series)
+    unknown = [path.name for path, reason in found.passed_over if reason == NO_SCAN]
+    for path, reason in found.passed_over:
+        if reason != NO_SCAN:
+            console.warn(f"'{shown(path)}' was passed over: {reason}.")
+    if unknown:
+        names = ", ".join(unknown[:MOST_NAMED]) + (" ..." if len(unknown) > MOST_NAMED else "")
+        console.warn(shown(f"'{folder}' holds {len(unknown)} files that are no scans by their names: {names}."))
+    if not (found.scans or found.unreadable):
+        raise InputError(
+            f"'{shown(folder)}' holds no scans: give the folder with the files, or with one folder for each DICOM scan."
+        )
+    return found
+
+
+def passed_over(found: FoundScans) -> list[PassedOver]:
+    """What was passed over, as programs read it."""
+    from H3DELandmarksLib.formats.results import PassedOver
+
+    return [PassedOver(shown(path), reason) for path, reason in found.passed_over]
 
 
 def load_detector(
@@ -232,36 +326,45 @@ def _check_names(chosen: Sequence[str] | None, scheme: LandmarkScheme) -> None:
 def _detect_scan(
     detector: Detector,
     files: ResultFiles,
+    series: str | None,
     options: argparse.Namespace,
     console: Console,
     region_detector: Detector | None,
 ) -> ScanResult:
     """Detect in one scan and write its results; an error is told and ends this scan only."""
     from H3DELandmarksLib.cli.origin import landmark_results, provenance_of, recognition_result
-    from H3DELandmarksLib.formats.results import ScanResult
-    from H3DELandmarksLib.io.images import read_volume
+    from H3DELandmarksLib.cli.result_files import MODEL, SCAN
+    from H3DELandmarksLib.formats.results import ModelName, ScanResult
+    from H3DELandmarksLib.io.isolated import read_volume
 
     start = time.monotonic()
-    result = ScanResult(scan=str(files.scan), ok=False)
+    result = ScanResult(scan=shown(files.scan), ok=False)
     try:
         with console.task(files.name) as progress:
             files.check_replaceable(options.overwrite, options.picture)
-            volume = read_volume(files.scan, options.spacing, options.series)
+            volume = read_volume(files.scan, options.spacing, series)
+            digest = files.check_same_scan(volume, options.overwrite)
             everything, recognition = _examine(detector, volume, options, progress, region_detector)
             landmarks = everything.ordered_as(_asked_for(everything.names, options))
             settings = _settings(detector, options, region_detector)
             origin = provenance_of(detector, volume, files.scan.name, everything, recognition, settings)
-            files.write(landmarks, origin)
             told = result_paths(files)
-            if options.picture:
-                files.draw(volume, landmarks, origin)
-                told["picture"] = str(files.picture)
+            if options.hand_over:
+                files.hand_over(landmarks, origin)
+                del told["table"]
+            else:
+                draw = _picture_of(volume, landmarks, files, origin) if options.picture else None
+                stamp = {SCAN: digest, MODEL: f"{detector.package.id}@{detector.package.version}"}
+                files.write(landmarks, stamp, draw, options.overwrite, origin)
+                told |= {"picture": str(files.picture)} if draw else {}
+            is_seen = everything.present.any() if recognition is None else recognition.recognised
+            others = [] if is_seen else _other_models(detector, volume, files.scan, options, progress)
     except BrokenPipeError:
         raise
     except Exception as error:
-        return replace(result, error=console.failure(error, str(files.scan)))
+        return replace(result, error=console.failure(error, shown(files.scan)))
     seconds = time.monotonic() - start
-    summary = _summary(landmarks, recognition, detector)
+    summary = _summary(landmarks, recognition, detector, [package.manifest.title for package in others])
     console.say(f"{files.scan}: {summary} in {seconds:.1f} s, written to {files.markups}")
     return replace(
         result,
@@ -269,6 +372,7 @@ def _detect_scan(
         seconds=round(seconds, 2),
         summary=f"{summary}.",
         recognition=recognition_result(recognition),
+        recognised_by=tuple(ModelName(package.id, package.version) for package in others),
         landmarks=landmark_results(everything),
         **told,
     )
@@ -279,21 +383,46 @@ def result_paths(files: ResultFiles) -> dict[str, str]:
     return {"markups": str(files.markups), "table": str(files.table), "provenance": str(files.provenance)}
 
 
+def _picture_of(
+    volume: Volume, landmarks: LandmarkSet, files: ResultFiles, origin: Provenance
+) -> Callable[[Path], None]:
+    """What draws the picture of a result."""
+    from H3DELandmarksLib.cli.result_files import drawing
+
+    title, line = f"{files.name}: {origin.cells()['model']}", origin.line()
+    return lambda path: drawing().draw_detection(volume, landmarks, path, title=title, origin=line)
+
+
 def _asked_for(names: Sequence[str], options: argparse.Namespace) -> tuple[str, ...]:
     return tuple(name for name in names if not options.landmarks or name in options.landmarks)
 
 
-def _summary(landmarks: LandmarkSet, recognition: Recognition | None, detector: Detector) -> str:
+def _other_models(
+    detector: Detector, volume: Volume, scan: Path, options: argparse.Namespace, progress: Progress
+) -> list[ModelPackage]:
+    """Models that recognise a scan in which this one sees nothing that it knows."""
+    from H3DELandmarksLib.detection.other_models import models_that_recognise
+    from H3DELandmarksLib.io.dicom import modality
+
+    progress(1.0, "Asking other models")
+
+    def load(package: ModelPackage) -> Detector:
+        return load_detector(str(package.path), options.device, options.backend, options.precision)
+
+    return models_that_recognise(volume, detector.package.id, load, modality(scan))
+
+
+def _summary(landmarks: LandmarkSet, recognition: Recognition | None, detector: Detector, others: Sequence[str]) -> str:
     """What people should know first, without a full stop."""
     from H3DELandmarksLib.cli.origin import describe
     from H3DELandmarksLib.core.statements import Cause
 
     manifest = detector.package.manifest
-    text = describe(landmarks, manifest)
+    text = describe(landmarks, manifest, others)
     if recognition is None or recognition.recognised or set(landmarks.causes) == {Cause.UNLIKE}:
         return text
     unlike = landmarks.unknown_where(landmarks.presence >= 0, Cause.UNLIKE)
-    return f"{describe(unlike, manifest)}. All the same, {text}"
+    return f"{describe(unlike, manifest, others)}. All the same, {text}"
 
 
 def _settings(detector: Detector, options: argparse.Namespace, region_detector: Detector | None) -> RunSettings:

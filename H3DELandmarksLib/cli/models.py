@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from H3DELandmarksLib.cli.console import Console, add_command, add_engine, add_json, add_model, add_progress
+from H3DELandmarksLib.cli.console import (
+    Console,
+    add_command,
+    add_engine,
+    add_json,
+    add_model,
+    add_overwrite,
+    add_progress,
+)
 from H3DELandmarksLib.cli.research import add_research_actions
 from H3DELandmarksLib.core.errors import MissingDependencyError
+from H3DELandmarksLib.core.files import refuse_existing
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.formats.comparison import Comparison
@@ -31,7 +41,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_package_actions(actions: argparse._SubParsersAction) -> None:
-    listing = add_command(actions, "list", help="models that can be used", example="--json")
+    listing = add_command(actions, "list", help="models that can be used", example="--scan scan.nrrd")
+    listing.add_argument("--scan", help="those that may fit this scan first, the others with the reason")
     listing.set_defaults(run=list_models)
 
     info = add_command(
@@ -71,6 +82,7 @@ def _add_compare(actions: argparse._SubParsersAction) -> None:
     )
     compare.add_argument("--output", metavar="FILE", help="JSON file (default: RUN/comparison.json)")
     compare.add_argument("--chart", metavar="FILE", help="draw it, too (default: beside the JSON file, as PNG)")
+    add_overwrite(compare)
     compare.add_argument(
         "--tolerance", type=float, metavar="MM", help="distance that counts as right (default: the base's own)"
     )
@@ -149,20 +161,36 @@ def _add_version_actions(actions: argparse._SubParsersAction) -> None:
 
 
 def list_models(options: argparse.Namespace, console: Console) -> bool:
-    """Print one line per model; packages that cannot be used are told apart."""
+    """Print one line per model, those that fit a given scan first; packages that cannot be used are told apart."""
     from H3DELandmarksLib.core.text import aligned
     from H3DELandmarksLib.models import available_models
 
     entries = available_models()
-    usable = [_summary(entry.package) for entry in entries if entry.package]
+    packages = [entry.package for entry in entries if entry.package]
     unusable = [{"id": entry.id, "path": entry.path, "problem": entry.problem} for entry in entries if entry.problem]
+    if options.scan:
+        usable = [{**_summary(package), "unfit": reason} for package, reason in _for_scan(packages, Path(options.scan))]
+    else:
+        usable = [_summary(package) for package in packages]
     columns = ("id", "version", "landmarks", "modality", "title")
     rows = [[str(model[column]) for column in columns] for model in usable]
     console.say("\n".join(aligned([columns, *rows])) if rows else "There is no usable model.")
+    for model in usable:
+        if model.get("unfit"):
+            console.say(f"Not for this scan: {model['unfit']}")
     for entry in unusable:
         console.warn(str(entry["problem"]))
     console.document({"ok": True, "models": usable, "unusable": unusable})
     return True
+
+
+def _for_scan(packages: Sequence[ModelPackage], path: Path) -> list[tuple[ModelPackage, str]]:
+    """Models and why each does not fit a scan (empty where it may); those that fit come first."""
+    from H3DELandmarksLib.io.dicom import modality
+    from H3DELandmarksLib.io.isolated import read_volume
+    from H3DELandmarksLib.models.fit import ScanFacts, fitting_first
+
+    return fitting_first(packages, ScanFacts.of(read_volume(path).grid, modality(path)))
 
 
 def _summary(package: ModelPackage) -> dict[str, Any]:
@@ -175,6 +203,7 @@ def _summary(package: ModelPackage) -> dict[str, Any]:
         "anatomy": manifest.anatomy,
         "landmarks": len(package.scheme),
         "path": package.path,
+        "caution": manifest.measured.caution() if manifest.measured else "",
     }
 
 
@@ -246,6 +275,8 @@ def compare_packages(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.retraining.compare import compare_models, detect_both, held_out_cases
     from H3DELandmarksLib.retraining.promote import decide, usual_rule
 
+    chart = options.chart or (options.output and Path(options.output).with_suffix(".png"))
+    refuse_existing(options.output, chart, overwrite=options.overwrite)
     base, candidate = find_model(options.base), find_model(options.candidate)
     run = None if options.run_folder is None else read_run(options.run_folder)
     project = open_project(options.cases)

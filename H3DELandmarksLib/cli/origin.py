@@ -124,7 +124,8 @@ def describe(landmarks: LandmarkSet, manifest: Manifest, others: Sequence[str] =
     groups = {"absent": ~landmarks.present & ~landmarks.unknown}
     groups |= {cause.value: np.array([c is cause for c in landmarks.causes]) for cause in Cause}
     told = [f"{word}: {_named(landmarks.names, rows)}" for word, rows in groups.items() if rows.any()]
-    return f"{text} ({'; '.join(told)})" if told else text
+    text = f"{text} ({'; '.join(told)})" if told else text
+    return f"{text}; the model {others[0]} recognises this scan" if others else text
 
 
 def _what_it_knows(manifest: Manifest) -> str:

@@ -1,24 +1,36 @@
-"""Where the results of detection go: names that cannot collide, and nothing overwritten that a person made."""
+"""Where the results of detection go: names that cannot collide, and nothing overwritten that a person made.
+
+The files of a scan change together (`result_commit`). The point list carries a stamp with the digests of all: files
+that it does not name were not written by detection, or were changed since.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import math
+import os
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
-
-from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.cases.store import content_of
+from H3DELandmarksLib.cli.result_commit import PICTURE, PROVENANCE, TABLE, Preparation
+from H3DELandmarksLib.core.errors import InputError, OutputError
+from H3DELandmarksLib.core.files import LONGEST_NAME, reason_of, shown, temporary_name
+from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.research import research_module
+from H3DELandmarksLib.formats.export import sha256_of
 from H3DELandmarksLib.formats.provenance import EXTENSION as PROVENANCE_EXTENSION
 from H3DELandmarksLib.formats.provenance import Provenance, write_provenance
 from H3DELandmarksLib.io.images import READABLE_EXTENSIONS
-from H3DELandmarksLib.io.markups import EXTENSION, read_markups, write_markups
-from H3DELandmarksLib.io.tables import DECIMALS, read_table_positions, write_table
+from H3DELandmarksLib.io.markups import EXTENSION, read_stamp, write_markups
+
+SCAN, MODEL = "scan", "model"  # entries of the stamp, beside the digests
+HASHED_VOXELS = 2**19  # a moment
 
 
 @dataclass(frozen=True)
@@ -56,53 +68,131 @@ class ResultFiles:
         return self.folder / f"{self.name}.png"
 
     def check_replaceable(self, overwrite: bool = False, picture: bool = False) -> None:
-        """Refuse to replace the scan itself, or what a person has made: points that were placed or moved since they
-        were detected, and images, of which another radiograph may be one.
+        """Refuse to replace the scan itself, and what detection did not write or a person has changed since.
+
+        What a killed program has left of these results is completed or taken back first.
 
         Args:
-            overwrite: whether such points may be replaced all the same.
+            overwrite: whether such files may be replaced all the same.
             picture: whether a picture will be drawn.
 
         Raises:
             InputError: what stands in the way and what to do.
         """
-        for path in (self.markups, self.table, self.provenance, self.picture):
-            if path.exists() and path.resolve() == self.scan.resolve():
-                raise InputError(f"The result '{path}' would replace the scan itself: choose another output folder.")
-        if picture and self.picture.exists() and not _drawing().is_drawing(self.picture):
+        self._check_names()
+        Preparation.recover(self)
+        self._check_replaceable(overwrite, picture)
+
+    def _check_replaceable(self, overwrite: bool, picture: bool) -> None:
+        stamp = self._stamp()
+        for path, is_own in (
+            (self.markups, stamp is not None),
+            (self.table, self._is_own(self.table, TABLE, stamp)),
+            (self.provenance, self._is_own(self.provenance, PROVENANCE, stamp)),
+            (self.picture, self._is_own(self.picture, PICTURE, stamp)),
+        ):
+            if not os.path.lexists(path):
+                continue
+            if path.exists() and self.scan.exists() and os.path.samefile(path, self.scan):
+                raise InputError(
+                    f"The result '{shown(path)}' would replace the scan itself: choose another output folder."
+                )
+            if path.is_dir():
+                raise InputError(f"'{shown(path)}' is a folder: choose another output folder.")
+            if not (is_own or overwrite) and (picture or path != self.picture):
+                raise InputError(
+                    f"'{shown(path)}' was not written by detection, or was edited since, and is kept: add --overwrite "
+                    "to replace it, or choose another output folder."
+                )
+
+    def check_same_scan(self, volume: Volume, overwrite: bool = False) -> str:
+        """Refuse to replace the results of another scan of the same name; returns the fingerprint of this one.
+
+        Raises:
+            InputError: the results that are there are of another scan.
+        """
+        found, stamp = _fingerprint(volume), self._stamp()
+        if stamp is not None and stamp.get(SCAN, found) != found and not overwrite:
             raise InputError(
-                f"The image '{self.picture}' was not drawn by detection and is kept: choose another output folder."
+                f"'{shown(self.markups)}' is the result of another scan and is kept: choose another output folder, or "
+                "add --overwrite to replace it."
             )
-        if self.markups.exists() and not overwrite and not self._is_as_detected():
-            raise InputError(
-                f"'{self.markups}' was not written by detection, or was edited since, and is kept: "
-                "choose another output folder, or move that file."
-            )
+        return found
 
-    def _is_as_detected(self) -> bool:
-        """Whether the point list still says what the table beside it says."""
-        try:
-            markups, table = read_markups(self.markups), read_table_positions(self.table)
-        except InputError:
-            return False
-        if list(table) != list(markups.names):
-            return False
-        rounding = 0.51 * 10.0**-DECIMALS
-        return np.allclose(list(table.values()), markups.positions, rtol=0, atol=rounding, equal_nan=True)
-
-    def write(self, landmarks: LandmarkSet, origin: Provenance) -> None:
-        """Write the point list, the table and where they come from, each replaced only when complete."""
-        write_table(self.table, landmarks, origin)
-        write_provenance(self.provenance, origin)
-        write_markups(self.markups, landmarks)
-
-    def draw(
-        self, volume: Volume, landmarks: LandmarkSet, origin: Provenance, reference: LandmarkSet | None = None
+    def write(
+        self,
+        landmarks: LandmarkSet,
+        origin: Mapping[str, str] | None = None,
+        draw: Callable[[Path], None] | None = None,
+        overwrite: bool = False,
+        provenance: Provenance | None = None,
     ) -> None:
-        """Draw the picture."""
-        cells = origin.cells()
-        title, remark = f"{self.name}: {cells['model']}", origin.line()
-        _drawing().draw_detection(volume, landmarks, self.picture, reference=reference, title=title, origin=remark)
+        """Write point list, table, provenance and picture; all of them take the place of older ones, or none does.
+
+        Where the picture cannot be drawn, the others are written all the same, and the error is raised then.
+
+        Args:
+            landmarks: what was found, LPS mm.
+            origin: what the point list shall say beside: fingerprint of the scan (`SCAN`), and the model (`MODEL`).
+            draw: writes the picture to a path.
+            overwrite: as for `check_replaceable`, which is asked again: somebody may have changed a file meanwhile.
+            provenance: where the landmarks come from.
+
+        Raises:
+            OutputError: they cannot be written.
+            InputError: as for `check_replaceable`.
+        """
+        with Preparation(self) as prepared:
+            not_drawn = prepared.fill(landmarks, origin or {}, draw, provenance)
+            is_drawn = draw is not None and not_drawn is None
+            self._check_replaceable(overwrite, is_drawn)
+            prepared.take_place(self._own(overwrite, is_drawn))
+        if isinstance(not_drawn, OSError):
+            reason = reason_of(not_drawn)
+            raise OutputError(
+                f"'{shown(self.picture)}' cannot be written: {reason}; point list and table are complete.", not_drawn
+            ) from not_drawn
+        if not_drawn is not None:
+            raise not_drawn
+
+    def _check_names(self) -> None:
+        """Refuse names that no file can have."""
+        if shown(self.markups) != str(self.markups):
+            raise InputError(f"The name '{shown(self.markups)}' is not UTF-8: rename the file or folder.")
+        if len(os.fsencode(self.provenance.name)) > LONGEST_NAME:  # the longest of all
+            raise InputError(f"The name '{self.name}' is too long for results to be named after it: rename the scan.")
+
+    def _stamp(self) -> dict[str, str] | None:
+        return read_stamp(self.markups) if self.markups.is_file() else None
+
+    def _is_own(self, path: Path, entry: str, stamp: dict[str, str] | None) -> bool:
+        if stamp is None or not path.is_file():
+            return False
+        try:
+            return sha256_of(path) == stamp.get(entry)
+        except OSError:
+            return False
+
+    def _own(self, overwrite: bool, picture: bool) -> list[Path]:
+        """The older files, as far as they may go: a picture that shows older points goes with them."""
+        stamp = self._stamp()
+        going = [path for path in (self.table, self.provenance) if os.path.lexists(path)]
+        if os.path.lexists(self.picture) and (self._is_own(self.picture, PICTURE, stamp) or (overwrite and picture)):
+            going.append(self.picture)
+        return going
+
+    def hand_over(self, landmarks: LandmarkSet, provenance: Provenance) -> None:
+        """Write point list and provenance alone, for a program that reads them at once and removes them."""
+        write_markups(self.markups, landmarks, durable=False)
+        write_provenance(self.provenance, provenance, durable=False)
+
+
+def _fingerprint(volume: Volume) -> str:
+    """SHA-256 of a part of a scan that no other scan has in common; the same for copies in other forms."""
+    ordered = canonical(volume)
+    step = math.ceil((ordered.array.size / HASHED_VOXELS) ** (1 / 3))
+    part = content_of(Volume(ordered.array[::step, ::step, ::step], ordered.affine))
+    return hashlib.sha256(f"{ordered.array.shape} {part.digest}".encode()).hexdigest()
 
 
 def make_folder(folder: Path) -> Path:
@@ -111,51 +201,61 @@ def make_folder(folder: Path) -> Path:
     Raises:
         InputError: it is a file or cannot be written to.
     """
-    probe = folder / ".h3de-probe"
+    if shown(folder) != str(folder):
+        raise InputError(f"The name '{shown(folder)}' is not UTF-8: choose another folder for the results.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / temporary_name("probe")
         probe.touch()
         probe.unlink()
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InputError(f"Results cannot be written to '{folder}' ({reason}): choose another folder.") from error
+        raise InputError(f"Results cannot be written to '{folder}': {reason_of(error)}.") from error
     return folder
 
 
 def plan_results(scans: Sequence[str | Path], folder: Path) -> list[ResultFiles]:
     """Result files of several scans; a scan that is given twice is served once.
 
-    Scans of the same name are told apart by the folders they lie in (``a/ct.nrrd`` and ``b/ct.nrrd`` give ``a_ct`` and
-    ``b_ct``), in one folder by their extensions (``ct.nii`` and ``ct.nrrd`` give ``ct_nii`` and ``ct_nrrd``).
+    They are named after what the user gave, and not after what a link leads to. Scans of the same name are told apart
+    by the folders they lie in (``a/ct.nrrd`` and ``b/ct.nrrd`` give ``a_ct`` and ``b_ct``), in one folder by their
+    extensions (``ct.nii`` and ``ct.nrrd`` give ``ct_nii`` and ``ct_nrrd``).
     """
-    unique = list({Path(scan).resolve(): Path(scan) for scan in scans}.values())
+    unique = list({_place(Path(scan)): Path(scan) for scan in scans}.values())
     return [ResultFiles(scan, folder, name) for scan, name in zip(unique, _unique_names(unique))]
 
 
 def scan_name(scan: Path) -> str:
     """A scan's name without the extension of its format; folders and unknown extensions keep theirs."""
-    name = scan.resolve().name
+    name = _place(scan).name
     lower = name.lower()
     suffix = max((e for e in READABLE_EXTENSIONS if lower.endswith(e)), key=len, default="")
     return name if scan.is_dir() or lower == suffix else name[: len(name) - len(suffix)]
 
 
+def _place(scan: Path) -> Path:
+    """Where a scan lies, through the links that the user named."""
+    return Path(os.path.abspath(scan))
+
+
+def _key(name: str) -> str:
+    """The same for names that some file systems take for one: they ignore case, or the form of accents."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def _unique_names(scans: Sequence[Path]) -> list[str]:
     """Names that differ even where a file system ignores case."""
-    scans = [scan.resolve() for scan in scans]
-    places = Counter((scan.parent, scan_name(scan).casefold()) for scan in scans)
+    scans = [_place(scan) for scan in scans]
+    places = Counter((scan.parent, _key(scan_name(scan))) for scan in scans)
     bases = [
-        scan_name(scan) if places[scan.parent, scan_name(scan).casefold()] == 1 else scan.name.replace(".", "_")
+        scan_name(scan) if places[scan.parent, _key(scan_name(scan))] == 1 else scan.name.replace(".", "_")
         for scan in scans
     ]
     parents = [[part for part in scan.parent.parts if part != scan.anchor] for scan in scans]
     depths = [0] * len(scans)
     while True:
         names = ["_".join([*p[len(p) - d :], base]) for base, p, d in zip(bases, parents, depths)]
-        counts = Counter(name.casefold() for name in names)
-        deeper = [
-            d + 1 if counts[name.casefold()] > 1 and d < len(p) else d for name, p, d in zip(names, parents, depths)
-        ]
+        counts = Counter(map(_key, names))
+        deeper = [d + 1 if counts[_key(name)] > 1 and d < len(p) else d for name, p, d in zip(names, parents, depths)]
         if deeper == depths:
             return _numbered(names)
         depths = deeper
@@ -167,13 +267,14 @@ def _numbered(names: Sequence[str]) -> list[str]:
     result = []
     for name in names:
         number, candidate = 1, name
-        while candidate.casefold() in used:
+        while _key(candidate) in used:
             number += 1
             candidate = f"{name}_{number}"
-        used.add(candidate.casefold())
+        used.add(_key(candidate))
         result.append(candidate)
     return result
 
 
-def _drawing() -> ModuleType:
+def drawing() -> ModuleType:
+    """The module that draws results; raises MissingDependencyError where it is not installed."""
     return research_module("figures.detection", "A picture of the result")

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,12 @@ def run_retraining(options: argparse.Namespace, console: Console) -> bool:
     for note in record.notes:
         console.say(note)
     console.say(f"Trained {candidate.id} {candidate.version} on {counts['train']} cases: {candidate.path}")
+    measured = candidate.manifest.measured
+    if measured:
+        console.say(
+            f"On {measured.cases} {measured.subset} cases, half of its points lie within {measured.median_mm:.2f} mm "
+            f"of the right place. {measured.caution()}".rstrip()
+        )
     console.document(
         {
             "ok": True,
@@ -90,6 +97,7 @@ def run_retraining(options: argparse.Namespace, console: Console) -> bool:
             "model": candidate.id,
             "version": candidate.version,
             "cases": counts,
+            "measured": None if measured is None else {**asdict(measured), "caution": measured.caution()},
             "notes": record.notes,
         }
     )

@@ -2,8 +2,8 @@
 
 ``python -m H3DELandmarksLib.cli.worker FOLDER`` reads a JSON object from each line of stdin: ``arguments``, those of a
 command, and ``folder``, where the files of that command lie. On stdout it says what the command says with ``--progress
-json``, and then ``{"event": "done", "code": N}`` with the exit code; whatever else prints, prints on stderr. Models stay
-loaded. It ends when stdin does, or after minutes without a command.
+json``, and then ``{"event": "done", "code": N}`` with the exit code; whatever else prints, prints on stderr. Models
+stay loaded. It ends when stdin does, or after minutes without a command.
 
 When stdin ends during a command, the program at the other end is gone: a command that listens to SIGTERM is given a
 moment to keep its work, others end at once, and both folders, which may hold somebody's scan, are removed.
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import _thread
 import argparse
-import gc
 import json
 import os
 import queue
@@ -51,13 +50,12 @@ class Worker:
             while (command := self._commands.get(timeout=seconds_idle)) is not None:
                 self._is_busy = True
                 code = self._run(command)
-                print(json.dumps({"event": DONE, "code": code}), file=self._events, flush=True)
                 self._is_busy = False
+                print(json.dumps({"event": DONE, "code": code}), file=self._events, flush=True)
                 self._tidy()
         except queue.Empty:
             pass
-        finally:
-            self._remove_folders()
+        self._remove_folders()
         return 0
 
     def _run(self, command: dict[str, Any]) -> int:
@@ -68,8 +66,7 @@ class Worker:
             return error.code if isinstance(error.code, int) else FAILED
 
     def _tidy(self) -> None:
-        """Give back what the command needed and the next one may not."""
-        gc.collect()
+        """Let other programs have the GPU's memory."""
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_available():
             torch.cuda.empty_cache()

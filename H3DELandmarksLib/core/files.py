@@ -9,6 +9,7 @@ where it was the only copy, and otherwise removed after a day.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -18,18 +19,48 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from H3DELandmarksLib.core.errors import OutputError
+from H3DELandmarksLib.core.errors import InputError, OutputError
 
 TEMPORARY_PREFIX = ".h3de-"
 FORGOTTEN_AFTER_S = 24 * 3600.0
 NUMBERED = re.compile(r"[0-9]{6}")
 ATTEMPTS, PAUSE_S = 20, 0.05
+LONGEST_NAME = 255  # bytes, on the file systems of today
 # A folder that stepped aside for its successor; the group is its name.
 _SET_ASIDE = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{8}-(.+)\.old", re.DOTALL)
 
 
+# What the operating system says, and what the user can do about it.
+_REASONS = {
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EDQUOT: "the disk quota is used up: free some space",
+    errno.EFBIG: "the file is too large for this place: free some space",
+    errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
+    errno.EROFS: "the place is read-only: choose another",
+    errno.EACCES: "the permission is missing: choose another place",
+    errno.EPERM: "the permission is missing: choose another place",
+    errno.ENOENT: "its folder does not exist: make it, or choose another",
+    errno.ENOTDIR: "its folder is a file: choose another",
+    errno.EEXIST: "it is there already: choose another name",
+    errno.ENOTEMPTY: "it is there already: choose another name",
+}
+
+
+_TAKEN_MEANWHILE = (errno.ENOTEMPTY, errno.ENOENT)
+
+
+class TakenError(OutputError):
+    """The place of a file or folder is taken by another one."""
+
+
+def _replace_any(old: Path) -> bool:
+    return True
+
+
 @contextmanager
-def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
+def atomic_write(
+    path: Path, *, durable: bool = True, may_replace: Callable[[Path], bool] = _replace_any
+) -> Iterator[Path]:
     """A temporary sibling of `path` to write to, which takes the place of `path` when the block ends without an error.
 
     The sibling lies in the same folder, so that the rename is atomic, and ends with the same name, so that libraries
@@ -38,22 +69,23 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
     Args:
         path: file or folder to create or replace; its parent exists.
         durable: whether it must survive a loss of power; costs a few milliseconds.
+        may_replace: whether what has `path` at the end may be replaced, which may lie elsewhere when this is asked.
 
     Raises:
         OutputError: the block or the rename met an error of the operating system.
+        TakenError: `may_replace` said no.
     """
     path = Path(path)
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{uuid4().hex[:8]}-{path.name}")
+    temporary = path.with_name(temporary_name(path.name))
     try:
         yield temporary
         if durable:
             flush_tree(temporary)
         if temporary.is_dir():
             restore_interrupted(path.parent)
-        if path.is_dir():
-            _exchange_folders(temporary, path)
+            _place_folder(temporary, path, may_replace)
         else:
-            os.replace(temporary, path)
+            _place_file(temporary, path, may_replace)
         if durable:
             flush(path.parent)
     except OutputError:
@@ -64,23 +96,90 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
         _remove(temporary)
 
 
+def temporary_name(name: str) -> str:
+    """A hidden name for a sibling, new at each call; of a very long name it keeps the end."""
+    prefix = f"{TEMPORARY_PREFIX}{uuid4().hex[:8]}-"
+    kept = os.fsencode(name)[-(LONGEST_NAME - len(prefix)) :]
+    return prefix + (name if len(kept) == len(os.fsencode(name)) else kept.decode("utf-8", "ignore"))
+
+
 def cannot_write(path: Path, error: OSError) -> OutputError:
     """The sentence about a file or folder that could not be written."""
-    reason = error.strerror or type(error).__name__
-    return OutputError(f"'{path}' cannot be written ({reason}): check the permission and the free space.", error)
+    return OutputError(f"'{shown(path)}' cannot be written: {reason_of(error)}.", error)
 
 
-def _exchange_folders(new: Path, target: Path) -> None:
+def reason_of(error: OSError) -> str:
+    """Why something cannot be written and what to do, without a full stop."""
+    known = _REASONS.get(error.errno or 0)
+    return known or f"{error.strerror or type(error).__name__}: check the permission and the free space"
+
+
+def shown(path: Path | str) -> str:
+    """A path for messages; bytes that are no UTF-8 become question marks."""
+    return str(path).encode("utf-8", "replace").decode()
+
+
+def refuse_existing(*paths: Path | str | None, overwrite: bool) -> None:
+    """Refuse, before the work begins, to replace files of which nobody knows what has been done with them.
+
+    Raises:
+        InputError: one is there, or cannot be.
+    """
+    for path in (Path(path) for path in paths if path is not None):
+        if shown(path) != str(path):
+            raise InputError(f"The name '{shown(path)}' is not UTF-8: choose another name.")
+        if path.is_dir():
+            raise InputError(f"'{path}' is a folder: choose the name of a file.")
+        if os.path.lexists(path) and not overwrite:
+            raise InputError(
+                f"'{path}' is there already and is kept: add --overwrite to replace it, or choose another name."
+            )
+
+
+def _place_file(new: Path, target: Path, may_replace: Callable[[Path], bool]) -> None:
+    """Put a file where `target` is; where nothing may be replaced, of several programs only the first succeeds."""
+    if may_replace is _replace_any or (os.path.lexists(target) and may_replace(target)):
+        os.replace(new, target)
+        return
+    try:
+        os.link(new, target)  # unlike a rename, refuses a place that is taken
+    except FileExistsError as error:
+        raise _taken(target) from error
+    except OSError as error:  # disks without links
+        if os.path.lexists(target):
+            raise _taken(target) from error
+        os.replace(new, target)
+
+
+def _taken(target: Path) -> TakenError:
+    return TakenError(f"'{shown(target)}' is there already: choose another name.", FileExistsError(errno.EEXIST, ""))
+
+
+def _place_folder(new: Path, target: Path, may_replace: Callable[[Path], bool]) -> None:
     """Put `new` where `target` is; a folder that holds files cannot be renamed over, so the old one steps aside."""
     old = new.with_name(f"{new.name}.old")
-    try:
-        os.replace(target, old)
-        os.replace(new, target)
-    except BaseException:  # also Ctrl-C
-        if old.exists() and not target.exists():
-            os.replace(old, target)
-        raise
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            if _is_taken(target):
+                if not may_replace(target):
+                    raise _taken(target)
+                os.replace(target, old)
+                if not may_replace(old):  # it was changed meanwhile
+                    raise _taken(target)
+            os.replace(new, target)
+            break
+        except BaseException as error:  # also Ctrl-C
+            if os.path.lexists(old) and not os.path.lexists(target):
+                os.replace(old, target)
+            # Another program was faster, or looked between both renames and has put the old one back.
+            if attempt == ATTEMPTS or not isinstance(error, OSError) or error.errno not in _TAKEN_MEANWHILE:
+                raise
     _remove(old)
+
+
+def _is_taken(target: Path) -> bool:
+    """Whether something lies there that a rename cannot replace: anything but an empty folder."""
+    return os.path.lexists(target) and (os.name == "nt" or not target.is_dir() or any(target.iterdir()))
 
 
 def restore_interrupted(folder: Path) -> None:
@@ -100,10 +199,11 @@ def _put_back(old: Path) -> bool:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it may never have been there, on a disk that is read-only
+            path.unlink()
 
 
 def atomic_move(prepared: Path, target: Path) -> bool:

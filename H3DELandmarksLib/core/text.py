@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,24 @@ def percent(value: float, decimals: int = 1) -> str:
 def plural(count: int, noun: str) -> str:
     """``1 case`` or ``2 cases``."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def shown(text: str) -> str:
+    """A text for terminals: what steers them, turns the writing or cannot be written is an escape."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+
+def csv_text(text: str) -> str:
+    """A text as a cell that no spreadsheet takes for a formula; `from_csv` is its inverse."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def from_csv(cell: str) -> str:
+    """The text that `csv_text` has made a cell of."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def aligned(rows: Sequence[Sequence[str]], right: bool = False) -> list[str]:

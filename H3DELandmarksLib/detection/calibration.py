@@ -10,12 +10,9 @@ import numpy as np
 from H3DELandmarksLib.formats.manifest import (
     CalibrationData,
     ConfidenceCalibration,
-    FamiliarityCalibration,
     PresenceCalibration,
+    RecognitionCalibration,
 )
-
-# What is left of the probability of presence in a scan without any trust.
-UNFAMILIAR = 0.45
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
@@ -42,26 +39,6 @@ def confidence_features(concentration: np.ndarray, presence_logit: np.ndarray, r
     )
 
 
-def scan_features(presence: np.ndarray, concentration: np.ndarray, residual: np.ndarray) -> np.ndarray:
-    """(5,) inputs of the logistic regression that says whether a scan shows the model's anatomy at all.
-
-    They are a constant; how far the found points lie from where the mean shape expects them; how sharp they are; how
-    decided presence is, and how many points are found.
-
-    Args:
-        presence: (K,) calibrated probability of presence, by which points count.
-        concentration: (K,) share of probability around the peak.
-        residual: (K,) distance from the place that the mean shape expects, over that landmark's usual distance.
-    """
-    weight = np.where(np.isfinite(residual), presence, 0.0)
-    weight = weight / max(weight.sum(), 1e-9)
-    distance = np.log1p(np.clip(np.nan_to_num(residual, nan=0.0), 0, 100))
-    sharpness = np.clip(concentration, 1e-4, 1 - 1e-4)
-    sharpness = np.log(sharpness / (1 - sharpness))
-    decided = np.abs(2 * presence - 1).mean()
-    return np.array([1.0, weight @ distance, weight @ sharpness, decided, presence.mean()])
-
-
 @dataclass(frozen=True)
 class Calibration:
     """What calibration cases taught about a model's evidence.
@@ -72,8 +49,7 @@ class Calibration:
             `tolerance_mm`.
         tolerance_mm: what counts as "right" for the confidence.
         radius90: (K,) mm that hold 90 % of the errors on calibration cases.
-        familiarity_weights: (5,) logistic regression on `scan_features`, predicting that most found points are right;
-            None where a package knows none.
+        recognition: what tells scans of the anatomy from others; None where a package has none.
     """
 
     presence_scale: float
@@ -81,7 +57,7 @@ class Calibration:
     confidence_weights: np.ndarray
     tolerance_mm: float
     radius90: np.ndarray
-    familiarity_weights: np.ndarray | None = None
+    recognition: RecognitionCalibration | None = None
 
     @classmethod
     def from_manifest(cls, data: CalibrationData) -> Calibration:
@@ -92,7 +68,7 @@ class Calibration:
             np.array(data.confidence.weights),
             data.confidence.tolerance_mm,
             np.array(data.radius90_mm),
-            None if data.familiarity is None else np.array(data.familiarity.weights),
+            data.recognition,
         )
 
     @classmethod
@@ -102,13 +78,12 @@ class Calibration:
 
     def to_manifest(self, cases: dict[str, Any] | None = None) -> CalibrationData:
         """The form that `from_manifest` reads; `cases` says what it was fitted to, and how."""
-        known = None if self.familiarity_weights is None else tuple(self.familiarity_weights.tolist())
         return CalibrationData(
             PresenceCalibration(float(self.presence_scale), float(self.presence_bias)),
             ConfidenceCalibration(tuple(self.confidence_weights.tolist()), float(self.tolerance_mm)),
             tuple(self.radius90.tolist()),
-            None if known is None else FamiliarityCalibration(known),
-            cases,
+            recognition=self.recognition,
+            cases=cases,
         )
 
     def presence(self, logit: np.ndarray) -> np.ndarray:
@@ -119,22 +94,3 @@ class Calibration:
     def confidence(self, concentration: np.ndarray, presence_logit: np.ndarray, residual: np.ndarray) -> np.ndarray:
         """(K,) probability that the point lies within `tolerance_mm` of the right place."""
         return _sigmoid(confidence_features(concentration, presence_logit, residual) @ self.confidence_weights)
-
-    def trust(self, presence: np.ndarray, concentration: np.ndarray, residual: np.ndarray) -> float:
-        """From 0 to 1: how far the points found together look like the model's anatomy.
-
-        It is 1 where the scan more likely than not shows the anatomy, and where no point is found.
-        """
-        if self.familiarity_weights is None or not (presence >= 0.5).any():
-            return 1.0
-        familiar = _sigmoid(scan_features(presence, concentration, residual) @ self.familiarity_weights)
-        return float(min(1.0, 2 * familiar))
-
-    @staticmethod
-    def doubted(presence: np.ndarray, confidence: np.ndarray, trust: float) -> tuple[np.ndarray, np.ndarray]:
-        """Presence and confidence as a scan of that trust allows; trust 1 changes nothing.
-
-        Without trust, no confidence is left. Presence falls below one half, so that no point is shown, but not to
-        nothing: a scan of the anatomy in which the search went wrong is as strange as one of something else.
-        """
-        return presence * (UNFAMILIAR + (1 - UNFAMILIAR) * trust), confidence * trust

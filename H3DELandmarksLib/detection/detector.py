@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from H3DELandmarksLib.core.errors import Cancelled, InputError
+from H3DELandmarksLib.core.errors import Cancelled, InputError, ModelPackageError
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.image_plane import lay_flat, why_other_kind
@@ -19,6 +19,7 @@ from H3DELandmarksLib.core.statements import Cause, Recognition
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.engine import EngineSettings
 from H3DELandmarksLib.detection.predictions import Detection, RawPredictions
+from H3DELandmarksLib.detection.recognition import Recognizer
 from H3DELandmarksLib.detection.scan import IntensityMapping, Scan
 from H3DELandmarksLib.detection.search import localize, refine, refine_until_settled
 from H3DELandmarksLib.detection.stage import StageNetwork
@@ -53,8 +54,7 @@ class Detector:
         self.scheme = package.scheme
         self.engine = chosen = EngineSettings.choose(device, backend, precision)
         self.networks = [
-            StageNetwork(stage, package.load_weights(stage.weights.file), self.scheme, chosen)
-            for stage in manifest.stages
+            StageNetwork(stage, package.load_stage(stage), self.scheme, chosen) for stage in manifest.stages
         ]
         shape = package.load_shape()
         self.is_2d = manifest.is_2d
@@ -94,11 +94,22 @@ class Detector:
     ) -> Detection:
         """Find the landmarks of a scan, and say what is known of each and why not.
 
+        Radii were measured in whole scans with fine voxels: in others none is stated, and none that does not hold.
+
         Args:
             volume, progress, cancelled: as for `detect`.
             beyond: why landmarks that are expected beyond the volume were not examined.
         """
-        found = self.findings(volume, progress, cancelled)
+        return self.conclude(self.findings(volume, progress, cancelled), volume, beyond)
+
+    def conclude(self, found: RawPredictions, volume: Volume, beyond: Cause = Cause.OUTSIDE_SCAN) -> Detection:
+        """What is known of each landmark, and why not.
+
+        Args:
+            found: what `findings` says of a scan.
+            volume: the scan; its values do not count.
+            beyond: as for `examine`.
+        """
         doubtful, recognition = self.landmark_set(found), self.recognition(found)
         everything = np.ones(len(doubtful), dtype=bool)
         if self._exceeds(volume, HOPELESS):
@@ -106,10 +117,13 @@ class Detector:
         elif recognition is not None and not recognition.recognised:
             landmarks = doubtful.unknown_where(everything, Cause.UNLIKE)
         else:
-            landmarks = doubtful.unknown_where(np.isneginf(found.presence_logit), Cause.UNLIKE)
+            unseen = np.isneginf(found.presence_logit)
+            if recognition is None and not doubtful.present.any():
+                unseen = everything  # that all of it is absent is less likely than that it is something else
+            landmarks = doubtful.unknown_where(unseen, Cause.UNLIKE)
             landmarks = landmarks.unknown_where(self._expected_beyond(volume, landmarks, found.pose), beyond)
-            if beyond in landmarks.causes or self._exceeds(volume, 1.0):
-                landmarks = replace(landmarks, radius=np.full(len(landmarks), np.nan))  # not measured in such scans
+            if beyond in landmarks.causes or self._exceeds(volume, 1.0) or not self._radii_hold:
+                landmarks = replace(landmarks, radius=np.full(len(landmarks), np.nan))
         return Detection(landmarks, recognition, doubtful)
 
     def _expected_beyond(self, volume: Volume, landmarks: LandmarkSet, pose: Pose) -> np.ndarray:
@@ -125,7 +139,8 @@ class Detector:
         Args:
             found: what `findings` says of the scan.
         """
-        return None
+        fitted = self.calibration.recognition
+        return None if fitted is None else Recognizer(fitted, self.calibration).judge(found)
 
     def likely_places(
         self, volume: Volume, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None
@@ -134,11 +149,12 @@ class Detector:
 
         Returns:
             All landmarks as present: those that are absent, because they were missed or lie beyond the scan, where the
-            mean shape expects them, laid over the others. None where fewer than `FEWEST` are present.
+            mean shape expects them, laid over the others. None where fewer than `FEWEST` are present, or where the scan
+            is not recognised.
         """
         found = self.findings(volume, progress, cancelled)
-        landmarks = self.landmark_set(found)
-        if landmarks.present.sum() < FEWEST:
+        landmarks, recognition = self.landmark_set(found), self.recognition(found)
+        if landmarks.present.sum() < FEWEST or (recognition is not None and not recognition.recognised):
             return None
         expected = found.pose.to_lps(self.shape.mean)
         positions = np.where(landmarks.present[:, None], found.positions, expected)
@@ -169,6 +185,14 @@ class Detector:
 
     def _search(self, scan: Scan, step: Callable[[int, str], Callable[[float], None]]) -> RawPredictions:
         """All stages one after the other."""
+        try:
+            return self._all_stages(scan, step)
+        except FloatingPointError as error:
+            raise ModelPackageError(
+                f"The model '{self.package.id}' cannot be used, since {error}: get it again from its source."
+            ) from error
+
+    def _all_stages(self, scan: Scan, step: Callable[[int, str], Callable[[float], None]]) -> RawPredictions:
         self._warn_of_coarse_voxels(scan.volume)
         if self._exceeds(scan.volume, HOPELESS):
             return RawPredictions.nothing(len(self.scheme), Pose(np.eye(3), scan.volume.grid.center))
@@ -191,14 +215,11 @@ class Detector:
     def landmark_set(self, found: RawPredictions) -> LandmarkSet:
         """Calibrated landmarks from raw findings; no position is trusted more than that the landmark exists.
 
-        Where the points found together do not fit the model's anatomy, presence and confidence of all of them fall.
         Without a position there is neither confidence nor radius.
         """
         residual = np.linalg.norm(found.pose.to_lps(self.shape.mean) - found.positions, axis=1) / self.shape.tolerance
         presence = self.calibration.presence(found.presence_logit)
-        trust = self.calibration.trust(presence, found.concentration, residual)
         confidence = self.calibration.confidence(found.concentration, found.presence_logit, residual)
-        presence, confidence = self.calibration.doubted(presence, confidence, trust)
         shown = presence >= 0.5
         return LandmarkSet(
             self.scheme.names,
@@ -212,7 +233,13 @@ class Detector:
     def _scan(self, volume: Volume) -> Scan:
         manifest = self.package.manifest
         intensity = IntensityMapping.for_volume(manifest.intensity, volume)
-        return Scan(volume, intensity, intensity.low if manifest.outside is None else manifest.outside)
+        return Scan(volume, intensity, intensity.outside(manifest.outside))
+
+    @property
+    def _radii_hold(self) -> bool:
+        """Whether the model's radii hold on unseen cases, or nobody has measured that they do not."""
+        measured = self.package.manifest.measured
+        return measured is None or measured.radii_hold
 
     def _exceeds(self, volume: Volume, factor: float) -> bool:
         """Whether voxels are coarser than the model's limit by a factor: any of their edges, above 1 the mean edge."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,6 +14,7 @@ from H3DELandmarksLib.formats.manifest import Intensity
 if TYPE_CHECKING:
     from torch import Tensor
 
+logger = logging.getLogger(__name__)
 MAX_SAMPLES = 2_000_000  # voxels that percentiles are taken of
 Values = TypeVar("Values", np.ndarray, "Tensor")
 
@@ -24,20 +26,31 @@ class IntensityMapping:
     Attributes:
         low: value that becomes 0.
         high: value that becomes 1.
+        offset: what the scan's values have more than those that the model was made for.
     """
 
     low: float
     high: float
+    offset: float = 0.0
 
     @classmethod
     def for_volume(cls, intensity: Intensity, volume: Volume) -> IntensityMapping:
-        """The map that a model asks for: of stored values as they are, or of percentiles of the volume's voxels."""
-        if intensity.method == "window":
-            return cls(intensity.low, intensity.high)
+        """The map that a model asks for: of stored values as they are, or of percentiles of the volume's voxels.
+
+        Where a model asks for Hounsfield units, values that are stored with 1000 or 1024 added are recognised, and of
+        others that can be none there is a warning.
+        """
         step = max(1, int(np.ceil((volume.array.size / MAX_SAMPLES) ** (1 / 3))))
         sample = volume.array[::step, ::step, ::step]
+        if intensity.method == "window":
+            offset = _offset_of(sample) if intensity.low <= AT_MOST_AIR else 0.0
+            return cls(intensity.low + offset, intensity.high + offset, offset)
         low, high = np.percentile(sample, [intensity.low, intensity.high])
         return cls(float(low), float(max(high, low + 1e-6)))
+
+    def outside(self, stated: float | None) -> float:
+        """Stored value of samples beyond the scan, where a model states one or not."""
+        return self.low if stated is None else stated + self.offset
 
     def __call__(self, array: np.ndarray) -> np.ndarray:
         """Map any array of stored values to float32 within 0..1."""
@@ -46,6 +59,35 @@ class IntensityMapping:
     def scaled(self, values: Values) -> Values:
         """Map a float32 array, or tensor on any device, of stored values to 0..1."""
         return ((values - self.low) / (self.high - self.low)).clip(0.0, 1.0)
+
+
+AT_MOST_AIR = -500
+"""A window that begins below is one of Hounsfield units: those of air and water are -1000 and 0."""
+_LEAST_SHARE, _LEAST_TISSUE = 0.02, 2.0
+_NARROWEST, _HIGHEST = 256, 10_000
+
+
+def _offset_of(sample: np.ndarray) -> float:
+    """What was added to Hounsfield units: 1000 or 1024 where air and soft tissue are found so far up, else 0."""
+    lowest, highest = float(sample.min()), float(sample.max())
+
+    def share(low: float, high: float) -> float:
+        return np.count_nonzero((sample >= low) & (sample < high)) / sample.size
+
+    air, between, tissue = share(0, 200), share(350, 750), share(900, 1200)
+    if lowest >= 0 and min(air, tissue) >= _LEAST_SHARE and tissue >= _LEAST_TISSUE * between:
+        above = sample[(sample > lowest) & (sample < 200)]
+        offset = 1000.0 if above.size and np.median(above) < 12 else 1024.0
+        logger.warning("The scan's values are those of a CT with %g added: %g is subtracted.", offset, offset)
+        return offset
+    if lowest >= 0 or highest - lowest < _NARROWEST or np.percentile(sample, 99) > _HIGHEST:
+        logger.warning(
+            "The scan's values (%g to %g) cannot be the Hounsfield units that this model was made for, so that it may "
+            "miss landmarks: load the original CT.",
+            lowest,
+            highest,
+        )
+    return 0.0
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from H3DELandmarksLib.core.shape_model import Pose, ShapeModel, cube_rotations
 from H3DELandmarksLib.detection.predictions import RawPredictions, merge_best, merge_mean
 from H3DELandmarksLib.detection.scan import Scan
 from H3DELandmarksLib.detection.stage import StageNetwork
+from H3DELandmarksLib.models.fit import MAX_CROPS, crop_count, tiles_along
 
 # A group none of whose landmarks reaches these log-odds in the search is taken as absent, and is not looked at again.
 MIN_PRESENCE_LOGIT = -2.0
@@ -91,9 +92,6 @@ def _replace_rows(old: RawPredictions, new: RawPredictions, rows: np.ndarray) ->
     )
 
 
-OVERLAP = 0.25
-# More looks (tiles times poses) than this take many minutes: the scan is not of the kind that the model was made for.
-MAX_CROPS = 2000
 # Of the poses found, so many whose points agree best with the mean shape, turned by so much at least from each other,
 # get a second look.
 BEST_POSES, APART_DEGREES = 3, 30.0
@@ -119,8 +117,8 @@ def localize(network: StageNetwork, scan: Scan, shape: ShapeModel, step: Step) -
     Raises:
         InputError: the scan is so much larger than a tile that the search would take very long.
     """
+    _check_size(network, scan)
     rotations = _starting_poses(network, scan)
-    _check_size(network, scan, rotations)
     averaged = scan.averaged(network.stage.spacing_mm)
     if not network.stage.sees_canonical_pose:
         found = _search(network, averaged, scan.volume.grid, rotations[0], step)
@@ -139,7 +137,7 @@ def tiles(grid: Grid, shape: tuple[int, int, int]) -> Iterator[Grid]:
     """Overlapping grids of one shape that together cover `grid`; a single centered one where it fits."""
     starts = []
     for size, tile in zip(grid.shape, shape):
-        count = 1 if size <= tile else int(np.ceil((size - OVERLAP * tile) / ((1 - OVERLAP) * tile)))
+        count = tiles_along(size, tile)
         starts.append(np.linspace(0, size - tile, count) if count > 1 else np.array([(size - tile) / 2]))
     axes = grid.affine[:3, :3] / grid.spacing
     for start in np.array(np.meshgrid(*starts, indexing="ij")).reshape(3, -1).T:
@@ -160,9 +158,8 @@ def _starting_poses(network: StageNetwork, scan: Scan) -> np.ndarray:
     return orthonormal_axes(scan.volume.grid) @ rotations
 
 
-def _check_size(network: StageNetwork, scan: Scan, rotations: np.ndarray) -> None:
-    cover = field_of_view_grid(scan.volume.grid, network.stage.spacing_mm, rotations[0])
-    if len(rotations) * sum(1 for _ in tiles(cover, network.stage.shape)) > MAX_CROPS:
+def _check_size(network: StageNetwork, scan: Scan) -> None:
+    if crop_count(network.stage, scan.volume.grid.extent) > MAX_CROPS:
         size = " x ".join(f"{length:.0f}" for length in scan.volume.grid.extent)
         raise InputError(
             f"The scan covers {size} mm, much more than this model was made for: crop it around the anatomy, "

@@ -6,7 +6,6 @@ for images get them as rows and columns, and their maps become (X, Y, 1) again.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -14,7 +13,6 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from torch import Tensor
 
-from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Grid
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import Pose
@@ -74,19 +72,10 @@ def choose_decoder(decoding: Decoding) -> Callable[[Sequence[Tensor], Sequence[n
     """What reads landmarks out of all maps of a crop and their strides.
 
     Of several maps, a method that is made for one reads the last, which is the finest.
-
-    Raises:
-        InputError: the method has no such setting.
     """
     method, settings = decoding.method, to_plain(decoding)
     del settings["method"]
-    decoder = (DECODERS | DEEP_DECODERS)[method]
-    known = list(inspect.signature(decoder).parameters)[2:]
-    for name in settings:
-        if name not in known:
-            allowed = f"its settings are {', '.join(known)}" if known else "it has no settings"
-            raise InputError(f"The decoding method '{method}' has no setting '{name}': {allowed}.")
-    decode = partial(decoder, **settings)
+    decode = partial((DECODERS | DEEP_DECODERS)[method], **settings)
     return decode if method in DEEP_DECODERS else lambda maps, strides: decode(maps[-1], strides[-1])
 
 
@@ -122,9 +111,15 @@ class StageNetwork:
             grid: where the crop lies.
             channels: scheme index that each of the network's channels stands for in this crop; -1 for none.
             pose: handed on to the result.
+
+        Raises:
+            FloatingPointError: the network's weights lead beyond all numbers.
         """
         channels = np.asarray(channels)
-        peaks = self._points(self._maps(self.io.to_network(image[None, None]), channels))
+        maps = self._maps(self.io.to_network(image[None, None]), channels)
+        if not all(bool(level.isfinite().all()) for level in maps) and np.isfinite(image).all():
+            raise FloatingPointError(f"the stage '{self.stage.name}' computes values that are no numbers")
+        peaks = self._points(maps)
         used, rows = channels >= 0, channels[channels >= 0]
         result = RawPredictions.nothing(self.count, pose)
         result.positions[rows] = grid.lps_from_ijk(peaks.index[used])

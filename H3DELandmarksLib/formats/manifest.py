@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.formats.network_settings import Network
-from H3DELandmarksLib.formats.reading import (
-    STRICT,
-    Finite,
-    FormatError,
-    Limits,
-    NotNegative,
-    Positive,
-    PositiveCount,
-    Problem,
-    Text,
-)
+from H3DELandmarksLib.formats.reading import STRICT, FormatError, Limits, Positive, Problem, Share, Text
 
 SCHEMA_VERSION = 1
 # Stands for the sum of a file that is not written yet.
 UNKNOWN_SHA256 = "0" * 64
 NOT_STATED = "not stated"
+# Radii that hold less than this share of errors on unseen cases are not shown.
+LEAST_COVERAGE = 0.8
 Sha256 = Annotated[str, Limits(pattern=r"^[0-9a-f]{64}$")]
 ModelId = Annotated[str, Limits(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
 Version = Annotated[str, Limits(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$", max_length=32)]
 WeightsName = Annotated[str, Limits(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors$", max_length=100)]
 PictureName = Annotated[str, Limits(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(png|jpg)$", max_length=100)]
+# Beyond these no scan, network or computer reaches.
+LEAST_RANGE = 1e-6  # of the values that are shown
+MAX_CROP_VOXELS, MAX_MAP_VALUES, MAX_READ_VOXELS = 2**24, 2**26, 2**24
+Side = Annotated[int, Limits(ge=1, le=4096)]
+Spacing = Annotated[float, Limits(ge=1e-5, le=1e3, allow_inf_nan=False)]
+Value = Annotated[float, Limits(ge=-1e9, le=1e9, allow_inf_nan=False)]
+HalfWidth = Annotated[int, Limits(ge=1, le=64)]
+Point = tuple[Value, Value, Value]
 Poses = Literal["scan", "cube-rotations", "found"]
 
 
@@ -50,12 +51,12 @@ class Intensity:
     """
 
     method: Literal["window", "percentile"]
-    low: Finite
-    high: Finite
+    low: Value
+    high: Value
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
-        if not self.low < self.high:
+        if not self.high - self.low >= LEAST_RANGE:
             raise ValueError(f"low ({self.low:g}) must be less than high ({self.high:g})")
         if self.method == "percentile" and not 0 <= self.low < self.high <= 100:
             raise ValueError("percentiles lie between 0 and 100")
@@ -79,6 +80,17 @@ class Group:
             raise ValueError("landmarks: each name may stand there once")
 
 
+# Settings of each method of reading, and the heads of networks whose maps it reads.
+HEATMAPS = ("heatmap", "deep-supervision")
+DECODING_SETTINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "softmax": (("radius",), HEATMAPS),
+    "published-heatmap": (("voxels",), HEATMAPS),
+    "published-anchor": (("candidates",), ("anchor",)),
+    "peak": (("radius", "extent"), HEATMAPS),
+    "published-hyatt": (("extent",), ("deep-supervision",)),
+}
+
+
 @dataclass(frozen=True)
 class Decoding:
     """How positions are read out of a stage's maps.
@@ -92,11 +104,17 @@ class Decoding:
     """
 
     method: Literal["softmax", "published-heatmap", "published-anchor", "peak", "published-hyatt"]
-    radius: PositiveCount | None = None
-    extent: PositiveCount | None = None
-    voxels: PositiveCount | None = None
-    candidates: PositiveCount | None = None
+    radius: HalfWidth | None = None
+    extent: HalfWidth | None = None
+    voxels: Annotated[int, Limits(ge=1, le=MAX_CROP_VOXELS)] | None = None
+    candidates: Annotated[int, Limits(ge=1, le=MAX_CROP_VOXELS)] | None = None
     __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        known = DECODING_SETTINGS.get(self.method, ((), ()))[0]
+        for name in ("radius", "extent", "voxels", "candidates"):
+            if getattr(self, name) is not None and name not in known:
+                raise ValueError(f"{name}: the method '{self.method}' has no such setting, only {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -135,10 +153,10 @@ class StageDesign:
 
     name: Text
     network: Network
-    spacing_mm: Positive
-    shape: tuple[PositiveCount, PositiveCount, PositiveCount]
+    spacing_mm: Spacing
+    shape: tuple[Side, Side, Side]
     poses: Poses = "scan"
-    groups: Annotated[tuple[Group, ...], Limits(min_length=1)]
+    groups: Annotated[tuple[Group, ...], Limits(min_length=1, max_length=1000)]
     views: Literal[1, 2] = 1
     decoding: Decoding = field(default_factory=lambda: Decoding("softmax"))
     __pydantic_config__ = STRICT
@@ -150,12 +168,31 @@ class StageDesign:
                 f"shape: the network '{self.network.architecture}' reads {reads}, so that crops need {needed}, "
                 f"not {' x '.join(map(str, self.shape))}"
             )
+        head, heads = getattr(self.network.config, "head", "heatmap"), DECODING_SETTINGS[self.decoding.method][1]
+        if head not in heads:
+            raise ValueError(f"decoding.method: '{self.decoding.method}' reads the head '{heads[0]}', not '{head}'")
+        self._check_size()
         for number, group in enumerate(self.groups):
             if len(group.landmarks) != self.channels:
                 raise ValueError(
                     f"groups[{number}].landmarks: {len(group.landmarks)} landmarks for a network with "
                     f"{self.channels} (network.settings.landmarks)"
                 )
+
+    def _check_size(self) -> None:
+        """Refuse crops that a network does not take, and what would not fit into a computer's memory."""
+        config, voxels = self.network.config, math.prod(self.shape)
+        smallest = getattr(config, "smallest_side", 1)
+        if min(self.shape[: 2 if self.is_2d else 3]) < smallest:
+            raise ValueError(
+                f"shape: the network '{self.network.architecture}' needs {smallest} voxels a side at least"
+            )
+        channels = getattr(config, "finest_channels", self.channels)
+        if voxels > MAX_CROP_VOXELS or voxels * channels > MAX_MAP_VALUES:
+            raise ValueError(f"shape: {' x '.join(map(str, self.shape))} voxels are more than a computer can take")
+        width = 2 * max(self.decoding.radius or 1, self.decoding.extent or 1) + 1
+        if self.channels * width**3 > MAX_READ_VOXELS:
+            raise ValueError(f"decoding: cubes of {width} voxels are more than a computer can take")
 
     @property
     def is_2d(self) -> bool:
@@ -187,8 +224,8 @@ class Stage(StageDesign):
 class PresenceCalibration:
     """Logistic regression from the network's evidence to the probability that the landmark is in the scan."""
 
-    scale: Finite
-    bias: Finite
+    scale: Value
+    bias: Value
     __pydantic_config__ = STRICT
 
 
@@ -200,16 +237,55 @@ class ConfidenceCalibration:
         weights: (4,) of 1, concentration, presence logit and residual to the shape.
     """
 
-    weights: tuple[Finite, Finite, Finite, Finite]
-    tolerance_mm: Positive
+    weights: tuple[Value, Value, Value, Value]
+    tolerance_mm: Annotated[float, Limits(gt=0, le=1e6, allow_inf_nan=False)]
     __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
 class FamiliarityCalibration:
-    """Logistic regression on the points of a scan together: does it show the model's anatomy at all."""
+    """What packages until 0.2 have instead of `RecognitionCalibration`; read, but not used any more."""
 
-    weights: tuple[Finite, Finite, Finite, Finite, Finite]
+    weights: tuple[Value, Value, Value, Value, Value]
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class ShapeVariation:
+    """How the shape of the anatomy varies, see `detection.recognition.Variation`.
+
+    Attributes:
+        mean_mm: a point for each landmark, in the model frame.
+        modes_mm: the same for each mode.
+        noise_mm: what no mode tells.
+    """
+
+    mean_mm: tuple[Point, ...]
+    modes_mm: Annotated[tuple[tuple[Point, ...], ...], Limits(max_length=8)]
+    noise_mm: Positive
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if any(len(mode) != len(self.mean_mm) for mode in self.modes_mm):
+            raise ValueError("modes_mm: each mode needs as many points as mean_mm")
+
+
+@dataclass(frozen=True)
+class RecognitionCalibration:
+    """What tells scans of the model's anatomy from others, see `detection.recognition`.
+
+    Attributes:
+        shape: how the anatomy varies.
+        weights: (6,) of a scan's features; their sum is its score.
+        scores: of calibration scans, whole and as users have them, ascending; each by weights that were fitted without
+            its case. A scan's conformal p-value is the share of these scores, with its own, that are no higher.
+        false_alarm_rate: up to this p-value a scan is refused.
+    """
+
+    shape: ShapeVariation
+    weights: tuple[Value, Value, Value, Value, Value, Value]
+    scores: Annotated[tuple[Value, ...], Limits(min_length=1, max_length=10_000)]
+    false_alarm_rate: Share
     __pydantic_config__ = STRICT
 
 
@@ -218,17 +294,54 @@ class CalibrationData:
     """From evidence to probabilities and radii.
 
     Attributes:
-        presence, confidence, familiarity: see the classes.
+        presence, confidence, recognition: see the classes; without recognition, the model takes every scan for one of
+            its anatomy.
         radius90_mm: (K,) mm within which 90 % of errors fall, one for each landmark of the scheme.
         cases: which cases it was fitted to, and how; to be shown, nothing depends on it.
     """
 
     presence: PresenceCalibration
     confidence: ConfidenceCalibration
-    radius90_mm: tuple[NotNegative, ...]
+    radius90_mm: tuple[Annotated[float, Limits(ge=0, le=1e6, allow_inf_nan=False)], ...]
     familiarity: FamiliarityCalibration | None = None
+    recognition: RecognitionCalibration | None = None
     cases: dict[str, Any] | None = None
     __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class MeasuredAccuracy:
+    """What a model was worth on cases that it had not seen.
+
+    Attributes:
+        subset: "test" or "held-out".
+        cases: how many.
+        median_mm: half of the points found lie closer to the right place.
+        coverage: share of points found that lie within their radius.
+        tolerance_mm: distance up to which a point counts as right.
+    """
+
+    subset: str
+    cases: int
+    median_mm: float
+    coverage: float
+    tolerance_mm: float
+
+    @property
+    def radii_hold(self) -> bool:
+        """Whether the radii hold about the share of errors that they are meant to."""
+        return self.coverage >= LEAST_COVERAGE
+
+    def caution(self) -> str:
+        """What whoever uses the model must know of it, in a sentence; empty where it is as good as it says."""
+        told = []
+        if self.median_mm > self.tolerance_mm:
+            told.append(f"half of its points were more than {self.median_mm:.1f} mm off")
+        if not self.radii_hold:
+            told.append(f"its radii held {100 * self.coverage:.0f} % of errors and not 90 %, so that none is shown")
+        if not told:
+            return ""
+        return f"This model is not accurate: on {self.cases} {self.subset} cases, {' and '.join(told)}."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +358,7 @@ class ModelDescription:
     limitations: tuple[str, ...] = ()
     license: License | None = None
     intensity: Intensity
-    outside: Finite | None = None
+    outside: Value | None = None
     max_spacing_mm: Positive | None = None
     __pydantic_config__ = STRICT
 
@@ -275,7 +388,7 @@ class Manifest(ModelDescription):
     limitations: tuple[str, ...] = field()
     license: License = field()
     scheme: LandmarkScheme
-    stages: Annotated[tuple[Stage, ...], Limits(min_length=1)]
+    stages: Annotated[tuple[Stage, ...], Limits(min_length=1, max_length=32)]
     shape_model: WeightsFile
     calibration: CalibrationData
     training: dict[str, Any]
@@ -285,9 +398,17 @@ class Manifest(ModelDescription):
 
     def __post_init__(self) -> None:
         check_stages(self.stages, self.scheme)
+        for text in (self.title, self.modality, self.anatomy, *self.scheme.names):
+            if not text.isprintable():
+                raise ValueError(f"{text[:60]!r} holds characters that cannot be shown in a line")
         if len(self.calibration.radius90_mm) != len(self.scheme):
             raise ValueError(
                 f"calibration.radius90_mm: {len(self.calibration.radius90_mm)} radii for {len(self.scheme)} landmarks"
+            )
+        known = self.calibration.recognition
+        if known is not None and len(known.shape.mean_mm) != len(self.scheme):
+            raise ValueError(
+                f"calibration.recognition.shape: {len(known.shape.mean_mm)} points for {len(self.scheme)} landmarks"
             )
         checksums: dict[str, str] = {}
         for entry in self.weight_files:
@@ -308,6 +429,17 @@ class Manifest(ModelDescription):
     def weight_files(self) -> tuple[WeightsFile, ...]:
         """Every place that names a weights file."""
         return (*(stage.weights for stage in self.stages), self.shape_model)
+
+    @property
+    def measured(self) -> MeasuredAccuracy | None:
+        """What the model was worth on unseen cases; None where nobody has measured it, or found anything there."""
+        for subset in ("test", "held-out"):
+            figures = self.accuracy.get(subset)
+            values = [figures.get(n) for n in ("cases", "median_mm", "coverage")] if isinstance(figures, dict) else []
+            if values and all(isinstance(value, (int, float)) for value in values):
+                cases, median, coverage = (float(value) for value in values if value is not None)
+                return MeasuredAccuracy(subset, int(cases), median, coverage, self.calibration.confidence.tolerance_mm)
+        return None
 
     def stage(self, name: str) -> Stage:
         """The stage of a name; KeyError where there is none."""

@@ -7,14 +7,15 @@ package adds the networks that ours are compared with.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from H3DELandmarksLib.formats.reading import STRICT, FormatError, PositiveCount, Problem, build, nearest
+from H3DELandmarksLib.formats.reading import STRICT, FormatError, Limits, Problem, build, nearest
 
-Two = tuple[PositiveCount, PositiveCount]
-Three = tuple[PositiveCount, PositiveCount, PositiveCount]
-Four = tuple[PositiveCount, PositiveCount, PositiveCount, PositiveCount]
-Five = tuple[PositiveCount, PositiveCount, PositiveCount, PositiveCount, PositiveCount]
+SMALLEST_SIDE = 32  # of a crop: the coarsest maps have a 32nd of its voxels along each axis
+# Far above any network that is in use; what a stranger's file asks for beyond them would take all memory or hours.
+Landmarks = Annotated[int, Limits(ge=1, le=10_000)]
+Channels = Annotated[int, Limits(ge=1, le=4096)]
+Few = Annotated[int, Limits(ge=1, le=64)]
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,19 @@ class H3DENetConfig:
         plain_image_skips: the image skips of the first bundled models.
     """
 
-    landmarks: PositiveCount
-    in_channels: PositiveCount = 1
+    landmarks: Landmarks
+    in_channels: Few = 1
     head: Literal["heatmap", "anchor"] = "heatmap"
-    stem_channels: Two = (32, 64)
-    dims: Four = (64, 128, 256, 512)
-    depths: Four = (2, 2, 4, 2)
-    head_dim: PositiveCount = 8
-    n_win: Three = (4, 4, 2)
-    topk: Four = (1, 4, 16, 16)
-    mlp_ratio: PositiveCount = 4
-    decoder_dims: Three = (256, 128, 64)
-    fine_dims: Two = (32, 16)
-    anchors: PositiveCount = 4
+    stem_channels: tuple[Channels, Channels] = (32, 64)
+    dims: tuple[Channels, Channels, Channels, Channels] = (64, 128, 256, 512)
+    depths: tuple[Few, Few, Few, Few] = (2, 2, 4, 2)
+    head_dim: Channels = 8
+    n_win: tuple[Few, Few, Few] = (4, 4, 2)
+    topk: tuple[Channels, Channels, Channels, Channels] = (1, 4, 16, 16)
+    mlp_ratio: Few = 4
+    decoder_dims: tuple[Channels, Channels, Channels] = (256, 128, 64)
+    fine_dims: tuple[Channels, Channels] = (32, 16)
+    anchors: Few = 4
     feature_fusion: bool = False
     super_resolution: bool = False
     output_stride: Literal[1, 2] = 1
@@ -60,6 +61,12 @@ class H3DENetConfig:
     __pydantic_config__ = STRICT
 
     is_2d = False
+    smallest_side = SMALLEST_SIDE
+
+    @property
+    def finest_channels(self) -> int:
+        """Most channels that a map of the crop's own resolution has."""
+        return max(self.in_channels, self.fine_dims[1], -(-self.landmarks // self.output_stride**3))
 
     def __post_init__(self) -> None:
         if self.stem_channels[-1] != self.dims[0]:
@@ -93,17 +100,17 @@ class HyattConfig:
         mask_padding: keep the padding of windows that overlap the border out of the attention.
     """
 
-    landmarks: PositiveCount
-    in_channels: PositiveCount = 3
+    landmarks: Landmarks
+    in_channels: Few = 3
     variant: Literal["hyatt", "han"] = "hyatt"
-    dims: Five = (64, 128, 320, 512, 1024)
-    heads: Five = (2, 4, 10, 16, 8)
-    n_win: Four = (16, 16, 16, 8)
-    topk: Four = (1, 4, 8, 16)
-    mlp_ratios: Five = (8, 8, 8, 4, 4)
+    dims: tuple[Channels, Channels, Channels, Channels, Channels] = (64, 128, 320, 512, 1024)
+    heads: tuple[Channels, Channels, Channels, Channels, Channels] = (2, 4, 10, 16, 8)
+    n_win: tuple[Few, Few, Few, Few] = (16, 16, 16, 8)
+    topk: tuple[Channels, Channels, Channels, Channels] = (1, 4, 8, 16)
+    mlp_ratios: tuple[Few, Few, Few, Few, Few] = (8, 8, 8, 4, 4)
     drop_path: float = 0.1
-    neck_dim: PositiveCount = 256
-    image_dim: PositiveCount = 32
+    neck_dim: Channels = 256
+    image_dim: Channels = 32
     norm: Literal["batch", "group", "frozen"] = "batch"
     mask_padding: bool = False
     __pydantic_config__ = STRICT
@@ -111,8 +118,16 @@ class HyattConfig:
     is_2d = True
     output_stride = 1
     head = "deep-supervision"
+    smallest_side = SMALLEST_SIDE
+
+    @property
+    def finest_channels(self) -> int:
+        """Most channels that a map of the crop's own resolution has."""
+        return max(self.in_channels, self.image_dim, self.landmarks)
 
     def __post_init__(self) -> None:
+        if any(dim % heads for dim, heads in zip(self.dims, self.heads)):
+            raise ValueError(f"heads {self.heads} must divide dims {self.dims}")
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path must be at least 0 and below 1, not {self.drop_path}")
 

@@ -6,7 +6,7 @@ gave, by their content and by their geometry, and no path, tag of DICOM or name 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkSet, ReviewState
+from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.formats.case_record import CauseName, Sha256, StateName, Time, Token
 from H3DELandmarksLib.formats.reading import (
     STRICT,
@@ -210,9 +211,22 @@ def _proposed(landmarks: LandmarkSet, k: int) -> PointOrigin:
     )
 
 
-def write_provenance(path: Path, provenance: Provenance) -> None:
-    """Write the file; one of that name is replaced only when the new one is complete."""
-    with atomic_write(path) as temporary:
+def with_causes(landmarks: LandmarkSet, provenance: Provenance) -> LandmarkSet:
+    """Landmarks of a point list with what their file has no place for: why nothing is known of some."""
+    points = provenance.by_name()
+    causes = (points[name].cause if name in points else None for name in landmarks.names)
+    return replace(landmarks, causes=tuple(Cause(cause) if cause else None for cause in causes))
+
+
+def write_provenance(path: Path, provenance: Provenance, durable: bool = True) -> None:
+    """Write the file; one of that name is replaced only when the new one is complete.
+
+    Args:
+        path: of the file.
+        provenance: what it says.
+        durable: whether it is to survive a loss of power.
+    """
+    with atomic_write(path, durable=durable) as temporary:
         temporary.write_bytes(to_json(provenance))
 
 

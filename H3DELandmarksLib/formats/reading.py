@@ -27,6 +27,7 @@ from H3DELandmarksLib.core.errors import InputError
 # Classes of formats carry this as ``__pydantic_config__``: no entry that is not declared, no text taken for a number.
 STRICT = {"extra": "forbid", "strict": True}
 LARGEST_BYTES = 64 * 2**20
+DEEPEST, MOST_DIGITS = 100, 20
 MAX_SHOWN = 200  # characters of an entry's place in a sentence
 NEWER = "is written by a newer version of this software: update the H3DELandmarks extension"
 Record = TypeVar("Record")
@@ -96,7 +97,8 @@ def parse_json(data: bytes, allow_nan: bool = False) -> Any:
 
     Args:
         data: bytes of the file, with or without a byte order mark.
-        allow_nan: take NaN and Infinity, which are no JSON but written by Slicer; else they are refused.
+        allow_nan: take NaN and Infinity, which are no JSON but written by Slicer, and numbers of any size; else they
+            are refused.
 
     Raises:
         FormatError: it is not JSON, too large, too deeply nested or has a number that cannot be held.
@@ -108,11 +110,41 @@ def parse_json(data: bytes, allow_nan: bool = False) -> Any:
     if len(data) > LARGEST_BYTES:
         raise FormatError(Problem("", "it is too large"))
     try:
-        return json.loads(data.decode("utf-8-sig"), parse_constant=None if allow_nan else refuse)
+        content = json.loads(
+            data.decode("utf-8-sig"),
+            parse_constant=None if allow_nan else refuse,
+            parse_int=None if allow_nan else _integer,
+            parse_float=None if allow_nan else _finite,
+        )
+        _check_depth(content)
+        return content
     except json.JSONDecodeError as error:
         raise FormatError(Problem("", f"it is no JSON (line {error.lineno}: {error.msg})")) from error
     except (ValueError, RecursionError) as error:
         raise FormatError(Problem("", "it is no JSON")) from error
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError("it holds a number of too many digits")
+    return int(digits)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("it holds a number that is too large")
+    return value
+
+
+def _check_depth(content: Any) -> None:
+    level = [content] if isinstance(content, (dict, list)) else []
+    for _ in range(DEEPEST):
+        entries = (entry.values() if isinstance(entry, dict) else entry for entry in level)
+        level = [child for inside in entries for child in inside if isinstance(child, (dict, list))]
+        if not level:
+            return
+    raise ValueError("it is nested too deeply")
 
 
 def can_validate() -> bool:

@@ -2,7 +2,8 @@
 
 `DetectionResult` is printed by ``detect``, one `ScanResult` of `MeasuredLandmark` by ``demo``, a list of
 `VersionResult` by ``models versions``, a `formats.comparison.Comparison` by ``models compare``. Every document also has
-``ok``, false where something could not be done, and then ``error`` or ``errors``, one sentence each. Positions are LPS
+``ok``, false where something could not be done, and then ``error`` or ``errors``, one sentence each; where something
+is to be looked at, ``warnings`` of `Warned`. Positions are LPS
 mm; what nobody states is null.
 """
 
@@ -71,6 +72,15 @@ class RecognitionResult:
     __pydantic_config__ = STRICT
 
 
+@dataclass(frozen=True)
+class ModelName:
+    """A model by id and version."""
+
+    id: Text
+    version: Text
+    __pydantic_config__ = STRICT
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScanResult:
     """What became of one scan.
@@ -83,6 +93,8 @@ class ScanResult:
         markups, table, provenance, picture: files that were written.
         seconds: that it took.
         recognition: whether the scan looks like what the model knows; None where the model cannot tell.
+        recognised_by: other models that recognise the scan, the best first; they are asked where this one does not
+            recognise it, or cannot tell and finds nothing.
         landmarks: all of the model, in its order; those that were not asked for were not examined.
     """
 
@@ -96,16 +108,31 @@ class ScanResult:
     picture: str | None = None
     seconds: NotNegative | None = None
     recognition: RecognitionResult | None = None
+    recognised_by: tuple[ModelName, ...] = ()
     landmarks: tuple[LandmarkResult, ...] | None = None
     __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
-class ModelName:
-    """A model by id and version."""
+class Warned:
+    """What a user should know of a result.
 
-    id: Text
-    version: Text
+    Attributes:
+        scan: name of its results; None where it is about something else.
+        message: one sentence.
+    """
+
+    scan: str | None
+    message: str
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """What lies in a folder that was given, and is no scan; `reason` says why."""
+
+    path: Text
+    reason: Text
     __pydantic_config__ = STRICT
 
 
@@ -119,7 +146,10 @@ class DetectionResult:
         model: that looked for landmarks.
         confidence_within_mm: the confidence of a point is the probability that it lies within this distance of the
             right place.
-        scans: in the order in which they were given.
+        scans: in the order in which they were given; those of a folder in the order of their paths, and
+            folders that cannot be read or hold none last.
+        passed_over: what else lies in folders that were given.
+        warnings: in the order in which they were told.
     """
 
     format: Literal["h3delandmarks-detection"] = "h3delandmarks-detection"
@@ -129,6 +159,8 @@ class DetectionResult:
     model: ModelName
     confidence_within_mm: Positive
     scans: tuple[ScanResult, ...]
+    passed_over: tuple[PassedOver, ...] = ()
+    warnings: tuple[Warned, ...] = ()
     __pydantic_config__ = STRICT
 
 

@@ -24,6 +24,7 @@ from H3DELandmarksLib import __version__
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import write_watched
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
+from H3DELandmarksLib.core.locks import is_held
 from H3DELandmarksLib.formats.lineage import Lineage, ModelReference, UsedCase
 from H3DELandmarksLib.formats.manifest import Intensity, ModelId, Sha256, Version, check_stages
 from H3DELandmarksLib.formats.reading import (
@@ -44,13 +45,16 @@ from H3DELandmarksLib.formats.reading import (
 from H3DELandmarksLib.formats.training import TrainingStage
 
 RUN, PACKAGE, COMPARISON = "run.json", "package", "comparison.json"
+LOCK = ".lock"  # held by the program that works on the run
 FORMAT_VERSION: Literal[2] = 2
 RUNNING: Literal["running"] = "running"
-CANCELLED, FAILED, DONE = "cancelled", "failed", "done"
+CANCELLED: Literal["cancelled"] = "cancelled"
+FAILED, DONE = "failed", "done"
 Subset = Literal["train", "validation", "held-out"]
 TRAIN: Subset = "train"
 VALIDATION: Subset = "validation"
 HELD_OUT: Subset = "held-out"
+KILLED = "Its program was ended from outside; it can be resumed."
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 SECONDS_BETWEEN_WRITES = 1.0
 SECONDS_UNTIL_FORGOTTEN = 60.0  # a run that goes on says so every few seconds
@@ -292,7 +296,7 @@ def new_run(folder: Path, decision: RunDecision) -> RunFolder:
 
 
 def read_run(folder: str | Path) -> RunFolder:
-    """The retraining in a folder.
+    """The retraining in a folder; one that nobody works on any more, since its program was killed, is "cancelled".
 
     Raises:
         InputError: there is none, or its record cannot be used.
@@ -301,7 +305,10 @@ def read_run(folder: str | Path) -> RunFolder:
     if not path.exists():
         raise InputError(f"'{folder}' holds no retraining (no {RUN}): choose the folder of a run.")
     advice = "retrain again, or choose another run"
-    return RunFolder(Path(folder), read_record(RunRecord, path, what="record", advice=advice, upgrade=_upgraded))
+    record = read_record(RunRecord, path, what="record", advice=advice, upgrade=_upgraded)
+    if record.state == RUNNING and not record.may_be_running() and not is_held(Path(folder) / LOCK):
+        record = replace(record, state=CANCELLED, message=KILLED, seconds_left=None)
+    return RunFolder(Path(folder), record)
 
 
 def list_runs(folder: str | Path) -> list[RunFolder]:

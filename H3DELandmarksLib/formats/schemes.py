@@ -165,6 +165,11 @@ class SchemeHistory:
         """The version that holds now."""
         return self.schemes[-1]
 
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """Every name that a landmark has or had, those that hold now first."""
+        return tuple(dict.fromkeys(name for scheme in reversed(self.schemes) for name in scheme.names))
+
     @cached_property
     def _numbers(self) -> dict[tuple[str, str], int]:
         return {(scheme.id, scheme.version): number for number, scheme in enumerate(self.schemes)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Mapping
@@ -20,15 +21,18 @@ from H3DELandmarksLib.formats.reading import LARGEST_BYTES, STRICT, FormatError,
 MAX_FILES, MAX_FILE_BYTES = 100_000, 8 * 2**30
 # How many times larger than in the archive a file may be, from this size on.
 MAX_EXPANSION, HARMLESS_BYTES = 200, 2**20
-# What reading a damaged or hostile zip file raises.
+# Others ask for memory as they please, or raise errors of their own.
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# What reading a damaged or hostile zip file raises; FormatError and UnicodeDecodeError are ValueErrors.
 DAMAGED = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
-    FormatError,
+    ValueError,
     NotImplementedError,
     EOFError,
     RuntimeError,
     zlib.error,
+    struct.error,
 )
 _PIECE = 2**20
 
@@ -54,6 +58,8 @@ def checked_entries(
             raise refused(path, "it holds a file that no export writes")
         if kind not in (0, stat.S_IFREG) or entry.flag_bits & 1:
             raise refused(path, "it holds a link or an encrypted file")
+        if entry.compress_type not in COMPRESSIONS:
+            raise refused(path, "it is packed in an unusual way")
         expansion = entry.file_size / max(entry.compress_size, 1)
         if entry.file_size > MAX_FILE_BYTES or (entry.file_size > HARMLESS_BYTES and expansion > MAX_EXPANSION):
             raise refused(path, "a file in it is far too large")

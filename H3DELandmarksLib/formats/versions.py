@@ -125,8 +125,13 @@ def read_history(folder: Path, model_id: str) -> list[HistoryEntry]:
         folder: the user's folder of models.
         model_id: whose history.
     """
-    entries = []
-    for path in numbered_folders(folder / HISTORY / model_id):
+    entries: list[HistoryEntry] = []
+    try:
+        places = numbered_folders(folder / HISTORY / model_id)
+    except OSError as error:
+        log.warning("The history of '%s' cannot be read (%s) and is left out.", model_id, error.strerror)
+        return entries
+    for path in places:
         try:
             entries.append(_entry(parse_json((path / ENTRY).read_bytes())))
         except (OSError, FormatError) as error:

@@ -3,17 +3,17 @@
 One series is gathered by its UID, wherever its files lie. Slices are sorted by position. Even distances, also with a
 tilted gantry, give the volume as stored; uneven ones are interpolated onto even distances, with a warning; where more
 than three slices are missing, or geometry is not stated, the scan is refused unless the user states it.
-Each slice gets its own rescale. PixelPaddingValue gets the lowest value that was measured.
+Each slice gets its own rescale; PixelPaddingValue gets the value of air.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import os
+import re
+import struct
 import tempfile
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,21 +24,33 @@ import SimpleITK as sitk
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError, MissingDependencyError
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.io.checks import Spacing, check_scalar_volume, check_spacing, check_unpacked_size, damaged
+from H3DELandmarksLib.io.checks import (
+    Spacing,
+    air_of,
+    check_scalar_volume,
+    check_spacing,
+    check_unpacked_size,
+    damaged,
+    warn,
+)
+from H3DELandmarksLib.io.picture_headers import jpeg_size
 
-log = logging.getLogger(__name__)
-
-_SAME_AXIS = 0.01  # largest difference of a direction's components within a scan
+DICOM_EXTENSIONS = (".dcm", ".dicom", ".ima")
+_SAME_AXIS = 2e-3  # largest difference of a direction's components within a scan
+_SAME_SIZE = 1e-3  # of a pixel's edge
 _EVEN_MM, _EVEN_SHARE = 0.02, 0.02  # of the distance: how far positions may be off an even grid
 _SIDEWAYS_MM = 0.2
 _MOST_MISSING = 3
 _MOST_STRAY = 3
+_MOST_KINDS = 16
+_MOST_FILES = 200_000
+_MOST_FRAMES = 8192  # of a file
 _DEFLATED = "1.2.840.10008.1.2.1.99"
+_JPEG = "1.2.840.10008.1.2.4."
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", _DEFLATED)
-_DEFLATED_LIMIT = 2**30
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frame:
     """One slice as its file states it.
 
@@ -48,10 +60,10 @@ class Frame:
         order: number within the series.
         shape: rows and columns.
         position: (3,) LPS mm of the first pixel, None where it is not stated.
-        axes: (3, 2) directions along a row and along a column, None where they are not stated.
+        axes: (3, 2) unit vectors along a row and along a column, None where they are not stated.
         pixel: width and height in mm, None where they are not stated.
         thickness: mm, None where it is not stated.
-        slope, intercept: value = slope * stored + intercept.
+        rescale: slope and intercept of value = slope * stored + intercept, None where they are not stated.
         is_scout: whether the file calls itself one.
     """
 
@@ -67,9 +79,35 @@ class Frame:
     axes: np.ndarray | None
     pixel: tuple[float, float] | None
     thickness: float | None
-    slope: float
-    intercept: float
+    rescale: tuple[float, float] | None
     is_scout: bool
+
+    def fits(self, other: Frame) -> bool:
+        """Whether both can be slices of one scan: the same size, spacing, orientation, and the same facts stated."""
+
+        def same(here: Any, there: Any, tolerance: float) -> bool:
+            if here is None or there is None:
+                return here is there
+            return bool(np.abs(np.subtract(here, there)).max() <= tolerance)
+
+        return (
+            self.shape == other.shape
+            and (self.position is None) == (other.position is None)
+            and (self.rescale is None) == (other.rescale is None)
+            and same(self.axes, other.axes, _SAME_AXIS)
+            and same(self.pixel, other.pixel, _SAME_SIZE * (self.pixel or (0.0,))[0])
+        )
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is called, or begins, as DICOM files are; a DICOMDIR is none of them."""
+    if path.name.lower().endswith(DICOM_EXTENSIONS):
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM" and path.name.upper() != "DICOMDIR"
+    except OSError:
+        return False
 
 
 def read_file(path: Path, spacing: Spacing | None = None) -> Volume:
@@ -98,20 +136,30 @@ def read_folder(folder: Path, spacing: Spacing | None = None, series: str | None
         try:
             for frame in _frames(path, _dataset(path)):
                 by_series.setdefault(frame.series, []).append(frame)
-        except H3DELandmarksError as error:
+        except InputError as error:
             broken.append(str(error))
     if broken and not by_series:
         raise InputError(broken[0])
     if not by_series:
         raise InputError(f"The folder '{folder}' holds no DICOM files: choose the folder of a series, or a scan file.")
     if broken:
-        log.warning("'%s' holds %d DICOM files that cannot be read, such as: %s", folder, len(broken), broken[0])
-    return _volume(folder, _chosen(folder, by_series, series), spacing)
+        warn(folder, f"holds {len(broken)} DICOM files that cannot be read, such as: {broken[0]}")
+    return _volume(folder, _chosen(folder, list(by_series.values()), series), spacing)
+
+
+def modality(path: Path) -> str:
+    """DICOM's code of what a scan was made with, such as CT; empty where the first file of it does not say."""
+    first = next(_files(path), None) if path.is_dir() else path if is_dicom(path) else None
+    try:
+        return "" if first is None else str(_dataset(first).get("Modality") or "")
+    except InputError:
+        return ""
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Files that begin as DICOM does; links are followed, each place is visited once."""
+    """DICOM files; links are followed, each place is visited once."""
     visited: set[str] = set()
+    count = 0
     for place, names, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
         if real in visited:
@@ -119,33 +167,23 @@ def _files(folder: Path) -> Iterator[Path]:
             continue
         visited.add(real)
         names.sort()
-        for name in sorted(files):
-            path = Path(place, name)
-            if path.is_file() and _is_dicom(path):
+        count += len(files)
+        if count > _MOST_FILES:
+            raise InputError(f"The folder '{folder}' holds more than {_MOST_FILES} files: choose that of one series.")
+        for path in (Path(place, name) for name in sorted(files)):
+            if path.is_file() and is_dicom(path):
                 yield path
 
 
-def _is_dicom(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM" and path.name.upper() != "DICOMDIR"
-    except OSError:
-        return False
-
-
-def _chosen(folder: Path, by_series: dict[str, list[Frame]], wanted: str | None) -> list[Frame]:
+def _chosen(folder: Path, found: list[list[Frame]], wanted: str | None) -> list[Frame]:
     """The frames of the series that the user names, or of the one with most slices."""
 
-    def names(frames: list[Frame]) -> tuple[str, ...]:
-        return frames[0].series, frames[0].number, frames[0].description
-
     def told(frames: list[Frame]) -> str:
-        uid, number, description = names(frames)
-        return f"{number or '?'} '{description}' ({len(frames)} slices, series {uid})"
+        one = frames[0]
+        return f"{one.number or '?'} '{one.description}' ({len(frames)} slices, series {one.series})"
 
-    found = list(by_series.values())
     if wanted is not None:
-        fitting = [frames for frames in found if wanted in names(frames)]
+        fitting = [s for s in found if wanted in (s[0].series, s[0].number, s[0].description)]
         if len(fitting) != 1:
             raise InputError(
                 f"'{folder}' holds {len(fitting)} series '{wanted}': choose one of {'; '.join(map(told, found))}."
@@ -154,14 +192,11 @@ def _chosen(folder: Path, by_series: dict[str, list[Frame]], wanted: str | None)
     stacks = [frames for frames in found if not all(frame.is_scout for frame in frames)] or found
     chosen = max(stacks, key=len)
     if len(found) > 1:
-        log.warning(
-            "'%s' holds %d DICOM series: reading the one with most slices (%d, series %s). Left out: %s. Choose "
-            "another by its number (command line: --series).",
+        warn(
             folder,
-            len(found),
-            len(chosen),
-            chosen[0].series,
-            "; ".join(told(frames) for frames in found if frames is not chosen),
+            f"holds {len(found)} DICOM series: reading the one with most slices ({len(chosen)}, series "
+            f"{chosen[0].series}). Left out: {'; '.join(told(other) for other in found if other is not chosen)}. "
+            "Choose another by its number (command line: --series).",
         )
     return chosen
 
@@ -181,31 +216,36 @@ def _dataset(path: Path, pixels: bool = False) -> Any:
     """A file's attributes, without its pixels unless they are asked for."""
     pydicom = _pydicom()
     try:
-        _check_deflated(path, pydicom)
-        data = pydicom.dcmread(path, stop_before_pixels=not pixels)
-        data.get("Rows")
-        return data
+        _check_deflated(path)
+        return pydicom.dcmread(path, stop_before_pixels=not pixels, force=True)
     except H3DELandmarksError:
         raise
     except Exception as error:  # of any kind, since files are hostile
         raise damaged(path) from error
 
 
-def _check_deflated(path: Path, pydicom: Any) -> None:
-    meta = pydicom.filereader.read_file_meta_info(path)
-    if meta.get("TransferSyntaxUID") != _DEFLATED:
-        return
+def _check_deflated(path: Path) -> None:
+    """Refuse a deflated file that grows without end; the elements before its deflated part say whether it is one."""
     with path.open("rb") as file:
-        file.seek(144 + int(meta.get("FileMetaInformationGroupLength", 0)))
-        stream, total, data = zlib.decompressobj(-15), 0, file.read()
+        file.seek(132)
+        is_deflated = False
+        while (head := file.read(8))[:2] == b"\2\0":
+            length = int.from_bytes(file.read(4) if head[4:6] == b"OB" else head[6:], "little")
+            end = file.tell() + length
+            is_deflated |= head[2:4] == b"\x10\0" and file.read(22) == _DEFLATED.encode()
+            file.seek(end)
+        if not is_deflated:
+            return
+        file.seek(-len(head), os.SEEK_CUR)
+        data = file.read()
+    stream, packed, total = zlib.decompressobj(-15), len(data), 0
     while data and not stream.eof:
         total += len(stream.decompress(data, 2**24))
         data = stream.unconsumed_tail
-        if total > _DEFLATED_LIMIT:
-            check_unpacked_size(path, path.stat().st_size, total)
+        check_unpacked_size(path, packed, total)
 
 
-def _floats(value: Any, count: int) -> list[float] | None:
+def _numbers(value: Any, count: int) -> list[float] | None:
     """`count` numbers; None where the attribute is missing or empty."""
     if value is None or value == "":
         return None
@@ -213,61 +253,57 @@ def _floats(value: Any, count: int) -> list[float] | None:
     return values if len(values) == count else None
 
 
-def _groups(data: Any, index: int) -> list[Any]:
-    """Where attributes of a frame can stand, the nearest first."""
-    places = []
-    for sequence in (data.get("PerFrameFunctionalGroupsSequence"), data.get("SharedFunctionalGroupsSequence")):
-        if sequence:
-            at = index if sequence is data.get("PerFrameFunctionalGroupsSequence") else 0
-            if at < len(sequence):
-                places += [
-                    item[0] for item in (element.value for element in sequence[at] if element.VR == "SQ") if item
-                ]
-    return [*places, data]
-
-
 def _frames(path: Path, data: Any) -> list[Frame]:
     """All frames of a file; none where it holds no image."""
-    if "Rows" not in data or "Columns" not in data:
-        if path.name and "PixelData" not in data and "SOPClassUID" in data:
-            return []
-        raise damaged(path)
     try:
+        if "Rows" not in data or "Columns" not in data:
+            if "SOPClassUID" not in data:
+                raise damaged(path)
+            return []
         count = int(data.get("NumberOfFrames") or 1)
-        if not 1 <= count <= 65536:
+        if not 1 <= count <= _MOST_FRAMES:
             raise damaged(path)
-        check_scalar_volume(path, (int(data.Columns), int(data.Rows), count), int(data.get("SamplesPerPixel", 1)))
+        is_palette = str(data.get("PhotometricInterpretation", "")).startswith("PALETTE")
+        components = 3 if is_palette else int(data.get("SamplesPerPixel", 1))
+        check_scalar_volume(path, (int(data.Columns), int(data.Rows), count), components)
         bits = int(data.get("BitsAllocated", 16))
         check_unpacked_size(path, path.stat().st_size, int(data.Columns) * int(data.Rows) * count * bits // 8)
-        return [_frame(path, data, k, count) for k in range(count)]
+        shared = _items(data.get("SharedFunctionalGroupsSequence"), 0)
+        return [_frame(path, data, shared, k, count) for k in range(count)]
     except H3DELandmarksError:
         raise
     except Exception as error:  # as above
         raise damaged(path) from error
 
 
-def _frame(path: Path, data: Any, index: int, count: int) -> Frame:
-    places = _groups(data, index)
+def _items(groups: Any, index: int) -> list[Any]:
+    """The first item of each sequence in one of the functional groups."""
+    if not groups or index >= len(groups):
+        return []
+    return [element.value[0] for element in groups[index] if element.VR == "SQ" and element.value]
+
+
+def _frame(path: Path, data: Any, shared: list[Any], index: int, count: int) -> Frame:
+    per_frame = data.get("PerFrameFunctionalGroupsSequence")
+    places = [*_items(per_frame, index), *shared, data]  # the nearest first
 
     def stated(name: str, length: int) -> list[float] | None:
-        return next((v for v in (_floats(place.get(name), length) for place in places) if v is not None), None)
+        return next((v for place in places if (v := _numbers(place.get(name), length)) is not None), None)
 
-    position, orientation = stated("ImagePositionPatient", 3), stated("ImageOrientationPatient", 6)
-    between = stated("SpacingBetweenSlices", 1)
-    is_many_in_one = count > 1 and "PerFrameFunctionalGroupsSequence" not in data
-    axes = None if orientation is None else np.reshape(orientation, (2, 3)).T
-    if is_many_in_one and position is not None:
-        position = _position_in_file(data, position, axes, between, index)
-    pixel = next(
-        (v for n in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing") if (v := stated(n, 2))), None
-    )
+    orientation = stated("ImageOrientationPatient", 6)
+    axes = None if orientation is None else _axes(path, orientation)
+    position = stated("ImagePositionPatient", 3)
+    if position is not None and count > 1 and per_frame is None:
+        position = _position_in_file(data, position, axes, index)
+    names = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+    pixel = next((v for name in names if (v := stated(name, 2)) is not None), None)
     if pixel is not None:
         check_spacing(path, pixel)
-    thickness = stated("SliceThickness", 1)
-    slope = (stated("RescaleSlope", 1) or [1.0])[0]
-    intercept = (stated("RescaleIntercept", 1) or [0.0])[0]
-    if not (math.isfinite(slope) and slope != 0 and math.isfinite(intercept)):
-        raise InputError(f"'{path}' states a rescale slope of {slope:g}: export the series again.")
+    (thickness,) = stated("SliceThickness", 1) or [0.0]
+    slope, intercept = stated("RescaleSlope", 1), stated("RescaleIntercept", 1)
+    rescale = None if slope is None and intercept is None else ((slope or [1.0])[0], (intercept or [0.0])[0])
+    if rescale is not None and not (0 < abs(rescale[0]) < 1e9 and abs(rescale[1]) < 1e9):
+        raise InputError(f"'{path}' states the rescale {rescale}, which cannot be: export the series again.")
     kinds = {str(word).upper() for word in np.atleast_1d(data.get("ImageType", ""))}
     return Frame(
         path=path,
@@ -275,27 +311,33 @@ def _frame(path: Path, data: Any, index: int, count: int) -> Frame:
         series=str(data.get("SeriesInstanceUID", "")),
         number=str(data.get("SeriesNumber", "") or ""),
         description=str(data.get("SeriesDescription", "") or ""),
-        instance=f"{data.get('SOPInstanceUID', path)}/{index}",
-        order=int(data.get("InstanceNumber") or 0) * 65536 + index,
+        instance=f"{data.get('SOPInstanceUID', path)}/{index}/{position}",
+        order=int(data.get("InstanceNumber") or 0) * _MOST_FRAMES + index,
         shape=(int(data.Rows), int(data.Columns)),
         position=None if position is None else np.array(position),
         axes=axes,
         pixel=None if pixel is None else (pixel[1], pixel[0]),
-        thickness=thickness[0] if thickness and thickness[0] > 0 else None,
-        slope=slope,
-        intercept=intercept,
+        thickness=thickness if 0 < thickness < math.inf else None,
+        rescale=rescale,
         is_scout=bool(kinds & {"LOCALIZER", "SCOUT"}),
     )
 
 
-def _position_in_file(
-    data: Any, first: list[float], axes: np.ndarray | None, between: list[float] | None, index: int
-) -> list[float] | None:
+def _axes(path: Path, orientation: list[float]) -> np.ndarray:
+    """(3, 2) unit vectors along a row and along a column."""
+    axes = np.reshape(orientation, (2, 3)).T
+    lengths = np.linalg.norm(axes, axis=0)
+    if not (np.abs(lengths - 1) < 0.01).all() or abs(axes[:, 0] @ axes[:, 1]) > 0.01:
+        raise InputError(f"'{path}' states an orientation that is none: export the series again.")
+    return axes / lengths
+
+
+def _position_in_file(data: Any, first: list[float], axes: np.ndarray | None, index: int) -> list[float] | None:
     """Position of a frame where a file states only that of the first and the distances."""
-    offsets = data.get("GridFrameOffsetVector")
+    offsets, between = data.get("GridFrameOffsetVector"), _numbers(data.get("SpacingBetweenSlices"), 1)
     if axes is None or (offsets is None and between is None):
         return None
-    along = float(offsets[index]) - float(offsets[0]) if offsets is not None else index * between[0]
+    along = index * between[0] if offsets is None and between else float(offsets[index]) - float(offsets[0])
     return list(np.array(first) + along * np.cross(axes[:, 0], axes[:, 1]))
 
 
@@ -304,104 +346,99 @@ def _position_in_file(
 
 def _volume(source: Path, frames: list[Frame], spacing: Spacing | None) -> Volume:
     """The volume of the frames of one series."""
-    frames = _without_strays(source, _without_doubles(source, frames))
+    frames = _of_one_kind(source, _without_doubles(source, frames))
     if not frames:
         raise InputError(f"'{source}' holds no image: choose a scan.")
-    if len(frames) == 1:
-        return _single(source, frames[0], spacing)
-    if spacing is not None and len(spacing) < 3:
+    if len(frames) > 1 and spacing is not None and len(spacing) < 3:
         raise InputError(
             f"'{source}' is no radiograph but holds a series of {len(frames)} slices: give no pixel size for it, or "
             "three numbers."
         )
-    frames, affine, places = _placed(source, frames, spacing)
-    values = _values(source, frames)
-    return Volume(values if places is None else _interpolated(values, places), affine)
-
-
-def _without_doubles(source: Path, frames: list[Frame]) -> list[Frame]:
-    unique = {frame.instance: frame for frame in reversed(frames)}
-    doubles = [frame for frame in frames if unique[frame.instance] is not frame]
-    if doubles:
-        log.warning(
-            "'%s' holds %d slices twice, such as '%s': one of each is read.", source, len(doubles), doubles[0].path
-        )
-    return [frame for frame in frames if unique[frame.instance] is frame]
-
-
-def _without_strays(source: Path, frames: list[Frame]) -> list[Frame]:
-    """Without scouts and a few slices of another orientation or size; all are refused where they are more."""
-
-    def kind(frame: Frame) -> tuple:
-        axes = None if frame.axes is None else tuple(np.round(frame.axes.ravel() / _SAME_AXIS / 2).astype(int))
-        return frame.shape, axes, None if frame.pixel is None else tuple(round(edge, 4) for edge in frame.pixel)
-
-    counts = Counter(map(kind, frames))
-    usual, number = counts.most_common(1)[0] if counts else (None, 0)
-    strays = [frame for frame in frames if kind(frame) != usual]
-    if not strays:
-        return frames
-    if not (all(f.is_scout for f in strays) or (len(strays) <= _MOST_STRAY and number >= 3 * len(strays))):
-        raise InputError(
-            f"The {len(frames)} slices in '{source}' have different orientations, sizes or spacings: "
-            "export one series alone."
-        )
-    log.warning(
-        "'%s' holds %d images of another orientation, size or spacing than the others, such as '%s': left out.",
-        source,
-        len(strays),
-        strays[0].path,
-    )
-    return [frame for frame in frames if kind(frame) == usual]
-
-
-def _single(source: Path, frame: Frame, spacing: Spacing | None) -> Volume:
-    pixel = spacing[:2] if spacing is not None else frame.pixel
-    if pixel is None:
+    pixel = frames[0].pixel if spacing is None else (spacing[0], spacing[1])
+    if pixel is None and len(frames) == 1:
         raise InputError(
             f"'{source}' does not state how large its pixels are: give their size in mm (command line: --spacing)."
         )
-    affine = np.eye(4)
-    if frame.axes is not None:
-        affine[:3, :2] = frame.axes
-        affine[:3, 2] = np.cross(frame.axes[:, 0], frame.axes[:, 1])
-    affine[:3, :3] *= (*pixel, spacing[2] if spacing is not None and len(spacing) > 2 else frame.thickness or 1.0)
-    if frame.position is not None:
-        affine[:3, 3] = frame.position
-    return Volume(_values(source, [frame]), affine)
-
-
-def _placed(
-    source: Path, frames: list[Frame], spacing: Spacing | None
-) -> tuple[list[Frame], np.ndarray, np.ndarray | None]:
-    """Frames in order, the (4, 4) IJK -> LPS mm affine, and where uneven each frame's place on the even grid."""
-    is_placed = all(frame.position is not None and frame.axes is not None for frame in frames)
-    pixel = spacing[:2] if spacing is not None else frames[0].pixel
-    if pixel is None or (not is_placed and spacing is None):
+    is_placed = frames[0].position is not None and frames[0].axes is not None
+    if pixel is None or not (is_placed or spacing is not None or len(frames) == 1):
         missing = " and ".join(["position and orientation"] * (not is_placed) + ["pixel spacing"] * (pixel is None))
         raise InputError(
             f"The {len(frames)} slices in '{source}' do not state their {missing}: export the original series, or give "
             "width, height and distance in mm (command line: --spacing 0.4x0.4x0.8)."
         )
+    if len(frames) > 1 and not is_placed:
+        warn(source, "does not state its position and orientation: check that left, right and above are right.")
+    frames, step, places = _stacked(source, frames, spacing)
+    axes = np.eye(3)[:, :2] if frames[0].axes is None else frames[0].axes
     affine = np.eye(4)
-    if not is_placed:
-        log.warning("'%s' does not state its position and orientation: check that left and right are right.", source)
-        affine[:3, :3] *= spacing
-        return sorted(frames, key=lambda frame: frame.order), affine, None
-    axes = frames[0].axes
-    normal = np.cross(axes[:, 0], axes[:, 1])
-    if not np.allclose(axes.T @ axes, np.eye(2), atol=_SAME_AXIS):
-        raise InputError(f"The slices in '{source}' have no usable orientation: export the series again.")
-    frames = sorted(frames, key=lambda frame: float(frame.position @ normal))
-    positions = np.array([frame.position for frame in frames])
-    step, places = _even(source, positions, normal)
     affine[:3, :2] = axes * pixel
-    affine[:3, 2] = step
-    affine[:3, 3] = positions[0]
-    return frames, affine, places
+    affine[:3, 2] = np.cross(axes[:, 0], axes[:, 1]) * step if isinstance(step, float) else step
+    if frames[0].position is not None:
+        affine[:3, 3] = frames[0].position
+    values = _values(source, frames)
+    return Volume(values if places is None else _interpolated(values, places), affine)
 
 
-def _even(source: Path, positions: np.ndarray, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+def _without_doubles(source: Path, frames: list[Frame]) -> list[Frame]:
+    unique: dict[str, Frame] = {}
+    doubles = [frame for frame in frames if unique.setdefault(frame.instance, frame) is not frame]
+    if doubles:
+        warn(source, f"holds {len(doubles)} slices twice, such as '{doubles[0].path}': one of each is read.")
+    return list(unique.values())
+
+
+def _of_one_kind(source: Path, frames: list[Frame]) -> list[Frame]:
+    """Without scouts and a few slices of another orientation or size; all are refused where they are more."""
+    kinds: list[list[Frame]] = []
+    for frame in [frame for frame in frames if not frame.is_scout] or frames:
+        kind = next((kind for kind in kinds if kind[0].fits(frame)), None)
+        if kind is not None:
+            kind.append(frame)
+        elif len(kinds) < _MOST_KINDS:
+            kinds.append([frame])
+    usual = max(kinds, key=len, default=[])
+    kept = set(usual)
+    strays = [frame for frame in frames if frame not in kept]
+    if not strays:
+        return frames
+    unexplained = sum(not frame.is_scout for frame in strays)
+    if unexplained > _MOST_STRAY or len(usual) < 3 * unexplained:
+        raise InputError(
+            f"The {len(frames)} slices in '{source}' have different orientations, sizes or spacings, or do not all "
+            "state them: export one series alone."
+        )
+    shown = ", ".join(f"'{frame.path}'" for frame in strays[:_MOST_STRAY])
+    warn(
+        source,
+        f"holds {len(strays)} images that are scouts, or of another orientation, size or spacing than the others: "
+        f"left out {shown}{' and others' * (len(strays) > _MOST_STRAY)}.",
+    )
+    return usual
+
+
+def _stacked(
+    source: Path, frames: list[Frame], spacing: Spacing | None
+) -> tuple[list[Frame], np.ndarray | float, np.ndarray | None]:
+    """Frames in order, the (3,) step between them or its length, and where uneven their places on the even grid."""
+    first = frames[0]
+    stated = spacing[2] if spacing is not None and len(spacing) > 2 else None
+    if len(frames) == 1:
+        return frames, float(stated or first.thickness or 1.0), None
+    frames = sorted(frames, key=lambda frame: frame.order)
+    if first.position is None or first.axes is None:
+        return frames, float(stated or 1.0), None
+    normal = np.cross(first.axes[:, 0], first.axes[:, 1])
+    heights = np.array([frame.position for frame in frames]) @ normal
+    frames = [frames[k] for k in np.argsort(heights, kind="stable")]
+    step, places = _even(source, np.array([frame.position for frame in frames]), normal, stated is None)
+    if stated is not None:
+        return frames, step * (stated / (step @ normal)), None
+    return frames, step, places
+
+
+def _even(
+    source: Path, positions: np.ndarray, normal: np.ndarray, must_be_even: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
     """(3,) step from slice to slice, and (K,) places in steps where slices do not lie evenly.
 
     Raises:
@@ -409,33 +446,32 @@ def _even(source: Path, positions: np.ndarray, normal: np.ndarray) -> tuple[np.n
     """
     heights = (positions - positions[0]) @ normal
     gaps = np.diff(heights)
-    usual = float(np.median(gaps))
+    usual = float(np.quantile(gaps, 0.5, method="lower"))
     whole = positions[-1] - positions[0]
-    advice = "export the complete series, one time point alone."
-    if not usual > 0 or not np.isfinite(positions).all() or gaps.min() < 0.1 * usual:
-        raise InputError(
-            f"The {len(positions)} slices in '{source}' are not evenly spaced (some are repeated): {advice}"
+
+    def refused(why: str) -> InputError:
+        return InputError(
+            f"The {len(positions)} slices in '{source}' are not evenly spaced ({why}): export the complete series, one "
+            "time point alone."
         )
+
+    if not usual > 0 or not np.isfinite(positions).all() or gaps.min() < 0.1 * usual:
+        raise refused("some are repeated")
     sideways = positions - positions[0] - np.outer(heights / heights[-1], whole)
     if np.linalg.norm(sideways, axis=1).max() > _SIDEWAYS_MM:
-        raise InputError(f"The {len(positions)} slices in '{source}' are not evenly spaced (some lie aside): {advice}")
-    step = whole / (len(positions) - 1)
-    off = np.abs(heights - np.arange(len(heights)) * heights[-1] / (len(heights) - 1)).max()
-    if off <= max(_EVEN_MM, _EVEN_SHARE * usual):
+        raise refused("some lie aside")
+    step = whole / len(gaps)
+    off = np.abs(heights - np.arange(len(heights)) * heights[-1] / len(gaps)).max()
+    if not must_be_even or off <= max(_EVEN_MM, _EVEN_SHARE * usual):
         return step, None
     if gaps.max() > (_MOST_MISSING + 1.5) * usual:
-        raise InputError(
-            f"The {len(positions)} slices in '{source}' are not evenly spaced (a gap of {gaps.max():.4g} mm where "
-            f"{usual:.4g} mm are usual): {advice}"
-        )
-    count = round(heights[-1] / usual)
-    log.warning(
-        "The slices in '%s' are not evenly spaced (largest gap %.4g mm, usual %.4g mm): what lies between is "
-        "interpolated.",
+        raise refused(f"a gap of {gaps.max():.4g} mm where {usual:.4g} mm are usual")
+    warn(
         source,
-        gaps.max(),
-        usual,
+        f"has slices that are not evenly spaced (largest gap {gaps.max():.4g} mm, usual {usual:.4g} mm): what lies "
+        "between is interpolated.",
     )
+    count = round(heights[-1] / max(float(np.quantile(gaps, 0.1)), usual / (_MOST_MISSING + 1)))
     return whole / count, heights / heights[-1] * count
 
 
@@ -455,8 +491,8 @@ def _interpolated(values: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def _values(source: Path, frames: Sequence[Frame]) -> np.ndarray:
-    """(columns, rows, slices) with each slice's rescale applied and padding set to the lowest measured value."""
-    planes, paddings, inverted = [], [], []
+    """(columns, rows, slices) with each slice's rescale applied, negatives turned and padding set to air."""
+    planes, paddings, tops = [], [], []
     read: Path | None = None
     for frame in frames:
         if frame.path != read:
@@ -467,108 +503,140 @@ def _values(source: Path, frames: Sequence[Frame]) -> np.ndarray:
             raise damaged(frame.path)
         planes.append(plane)
         paddings.append(_padding(data, plane))
-        inverted.append(_inverted(data, plane))
-    values = _rescaled(list(zip(planes, frames)))
-    if any(top is not None for top in inverted):
-        values = _positive(source, planes, frames, inverted, values)
-    is_padding = np.stack(paddings)
-    if is_padding.any() and not is_padding.all():
-        values[is_padding] = values[~is_padding].min()
+        tops.append(_top_of_negative(data, plane))
+    is_padding = None
+    if any(padding is not None for padding in paddings):
+        is_padding = np.stack([np.zeros(p.shape, bool) if m is None else m for p, m in zip(planes, paddings)])
+    values = _rescaled(planes, frames)
+    if any(top is not None for top in tops):
+        turned = [p if top is None else (top - p.astype(np.int64)).astype(p.dtype) for p, top in zip(planes, tops)]
+        values = _positive(source, values, _rescaled(turned, frames), is_padding)
+    if is_padding is not None and is_padding.any() and not is_padding.all():
+        values[is_padding] = air_of(values, is_padding)
     return values.transpose(2, 1, 0)
 
 
-def _rescaled(planes: Sequence[tuple[np.ndarray, Frame]]) -> np.ndarray:
+def _rescaled(planes: Sequence[np.ndarray], frames: Sequence[Frame]) -> np.ndarray:
     """(slices, rows, columns); whole numbers stay whole."""
-    rescales = {(frame.slope, frame.intercept) for _, frame in planes}
-    if rescales == {(1.0, 0.0)}:
-        return np.stack([plane for plane, _ in planes])
-    is_whole = all(float(s).is_integer() and float(b).is_integer() for s, b in rescales)
-    kind = np.float32
-    if is_whole and all(plane.dtype.kind in "iu" for plane, _ in planes):
-        ends = [e * f.slope + f.intercept for p, f in planes for e in (int(p.min()), int(p.max()))]
-        kind = np.int16 if min(ends) >= -(2**15) and max(ends) < 2**15 else np.int32
-    result = np.empty((len(planes), *planes[0][0].shape), kind)
-    for k, (plane, frame) in enumerate(planes):
-        wide = np.int64 if kind is not np.float32 else np.float64
-        result[k] = plane.astype(wide) * wide(frame.slope) + wide(frame.intercept)
+    rescales = [frame.rescale or (1.0, 0.0) for frame in frames]
+    if set(rescales) == {(1.0, 0.0)}:
+        return np.stack(planes)
+    kind: type[np.generic] = np.float32
+    wide: type[np.generic] = np.float64
+    if all(float(x).is_integer() for pair in rescales for x in pair) and all(p.dtype.kind in "iu" for p in planes):
+        ends = [end * slope + b for p, (slope, b) in zip(planes, rescales) for end in (int(p.min()), int(p.max()))]
+        kind, wide = np.int16 if min(ends) >= -(2**15) and max(ends) < 2**15 else np.int32, np.int64
+    result = np.empty((len(planes), *planes[0].shape), kind)
+    for k, (plane, (slope, intercept)) in enumerate(zip(planes, rescales)):
+        result[k] = plane.astype(wide) * slope + intercept
     return result
 
 
-def _padding(data: Any, plane: np.ndarray) -> np.ndarray:
-    """Which pixels the file calls padding."""
+def _padding(data: Any, plane: np.ndarray) -> np.ndarray | None:
+    """Which pixels the file calls padding; None where it names no such value."""
     value = data.get("PixelPaddingValue")
     if value is None or plane.dtype.kind not in "iu":
-        return np.zeros(plane.shape, bool)
+        return None
+    limits = np.iinfo(plane.dtype)
     first = int(value)
     last = int(data.get("PixelPaddingRangeLimit", first))
-    if first > np.iinfo(plane.dtype).max:  # written as unsigned where pixels are signed
-        first, last = first - 65536, last - 65536
-    return (plane >= min(first, last)) & (plane <= max(first, last))
+    wrapped = 2 ** (8 * plane.dtype.itemsize)  # where it is written with a sign and pixels without, or the reverse
+    shift = -wrapped if first > limits.max else wrapped if first < limits.min else 0
+    low, high = sorted((first + shift, last + shift))
+    return (plane >= max(low, limits.min)) & (plane <= min(high, limits.max))
 
 
-def _inverted(data: Any, plane: np.ndarray) -> int | None:
+def _top_of_negative(data: Any, plane: np.ndarray) -> int | None:
     """Sum of the darkest and brightest stored value where the image is a negative, else None."""
     if str(data.get("PhotometricInterpretation", "")).strip() != "MONOCHROME1":
         return None
     return -1 if plane.dtype.kind == "i" else 2 ** int(data.get("BitsStored", 8 * plane.dtype.itemsize)) - 1
 
 
-def _positive(
-    source: Path, planes: list[np.ndarray], frames: Sequence[Frame], tops: list[int | None], values: np.ndarray
-) -> np.ndarray:
-    """Values of negatives. In Hounsfield units the word is for screens: whichever makes the rim air is taken."""
-    turned = [p if top is None else (top - p.astype(np.int64)).astype(p.dtype) for p, top in zip(planes, tops)]
-    positive = _rescaled(list(zip(turned, frames)))
-    if all(frame.intercept == 0 for frame in frames):
-        return positive
+def _positive(source: Path, stored: np.ndarray, turned: np.ndarray, is_padding: np.ndarray | None) -> np.ndarray:
+    """Values of negatives. In volumes the word may be meant for screens: whichever makes the rim dark is taken."""
+    if len(stored) == 1:
+        return turned
 
     def rim(array: np.ndarray) -> float:
-        return float(np.median(array[:, [0, 0, -1, -1], [0, -1, 0, -1]]))
+        edges = array[:, [0, -1]]
+        measured = edges if is_padding is None else edges[~is_padding[:, [0, -1]]]
+        return float(np.median(measured)) if measured.size else 0.0
 
-    taken = values if rim(values) <= rim(positive) else positive
-    log.warning(
-        "'%s' calls its values inverted (MONOCHROME1): they are taken %s, since air is around the patient then.",
-        source,
-        "as stored" if taken is values else "inverted",
-    )
-    return taken
+    is_stored = rim(stored) <= rim(turned)
+    how = "as stored" if is_stored else "inverted"
+    warn(source, f"calls its values inverted (MONOCHROME1): they are taken {how}, since the rim is dark then.")
+    return stored if is_stored else turned
 
 
 def _stored(path: Path, data: Any) -> np.ndarray:
     """(frames, rows, columns) stored values."""
     try:
-        syntax = str(data.file_meta.get("TransferSyntaxUID", _NATIVE[0]))
-        array = data.pixel_array if syntax in _NATIVE else _decoded(data)
-        count = int(data.get("NumberOfFrames") or 1)
-        return np.reshape(array, (count, int(data.Rows), int(data.Columns)))
+        syntax = data.file_meta.get("TransferSyntaxUID", _NATIVE[0])
+        data.file_meta.TransferSyntaxUID = syntax
+        array = None if syntax in _NATIVE else _decoded(data)
+        array = data.pixel_array if array is None else array
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
+        array = np.reshape(array, (int(data.get("NumberOfFrames") or 1), int(data.Rows), int(data.Columns)))
+        return _used_bits(data, array) if syntax in _NATIVE else array
     except Exception as error:  # of any kind, since files are hostile
         raise damaged(path) from error
 
 
-_PIXEL_MODULE = (
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "Rows",
-    "Columns",
-    "NumberOfFrames",
-    "SamplesPerPixel",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-    "PixelData",
-)
+def _used_bits(data: Any, array: np.ndarray) -> np.ndarray:
+    """Values without the bits that belong to no value, which may hold an overlay, or lack the sign."""
+    bits = 8 * array.dtype.itemsize
+    stored = int(data.get("BitsStored", bits))
+    high = int(data.get("HighBit", stored - 1))
+    if array.dtype.kind not in "iu" or not 0 < stored <= high + 1 <= bits or stored == bits:
+        return array
+    return (array << (bits - 1 - high)) >> (bits - stored)
 
 
-def _decoded(data: Any) -> np.ndarray:
-    """Stored values of a compressed file: ITK decodes a copy without rescale, which it would apply."""
+def _encapsulated(packed: bytes) -> bytes:
+    """The content of items that follow each other without a gap; behind others ITK may look for minutes."""
+    items, place = [], 0
+    while packed[place : place + 4] == b"\xfe\xff\x00\xe0":
+        (length,) = struct.unpack_from("<I", packed, place + 4)
+        items.append(packed[place + 8 : place + 8 + length])
+        place += 8 + length
+    if place != len(packed):
+        raise ValueError("what is no item lies between items")
+    return b"".join(items[1:])  # the first one is a table
+
+
+def _check_codestreams(data: Any, stream: bytes) -> None:
+    """Refuse JPEG and JPEG 2000 images that are of another size than the file says: decoders believe theirs."""
+    starts = [match.start() for match in re.finditer(rb"\xff\xd8\xff|\xff\x4f\xff\x51", stream)]
+    for start, end in zip(starts, [*starts[1:], len(stream)]):
+        if stream[start + 1] == 0xD8:
+            found = jpeg_size(stream[start:end])
+            size = (0, 0, 0) if found is None else (found.height, found.width, 1 + (found.bits - 1) // 16)
+        else:
+            width, height, left, top = struct.unpack_from(">4I", stream, start + 8)
+            size = (height - top, width - left, struct.unpack_from(">H", stream, start + 40)[0])
+        if size != (int(data.Rows), int(data.Columns), 1):
+            raise ValueError("codestream of another size")
+    if len(starts) < int(data.get("NumberOfFrames") or 1):
+        raise ValueError("frames are missing")
+
+
+def _decoded(data: Any) -> np.ndarray | None:
+    """Stored values of a compressed file: ITK decodes a copy without rescale, which it would apply, or gives None."""
     pydicom = _pydicom()
-    copy = pydicom.dataset.FileDataset("", {}, file_meta=data.file_meta, preamble=b"\0" * 128)
-    for name in _PIXEL_MODULE:
-        if name in data:
-            copy[name] = data[name]
+    stream = _encapsulated(data.PixelData)
+    if data.file_meta.TransferSyntaxUID.startswith(_JPEG):
+        _check_codestreams(data, stream)
+    copy = pydicom.dataset.FileDataset("", {}, b"\0" * 128, data.file_meta, is_implicit_VR=False)
+    copy.update(data.group_dataset(0x0028))
+    for name in ("RescaleSlope", "RescaleIntercept"):
+        copy.pop(name, None)
+    copy.SOPClassUID, copy.SOPInstanceUID, copy["PixelData"] = data.SOPClassUID, data.SOPInstanceUID, data["PixelData"]
     copy.PhotometricInterpretation = "MONOCHROME2"
     with tempfile.TemporaryDirectory(prefix="h3de-") as folder:
         path = Path(folder, "slice.dcm")
         copy.save_as(path)
-        return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+        try:
+            return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+        except RuntimeError:
+            return None

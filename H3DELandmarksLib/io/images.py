@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.errors import InputError, OutputError
 from H3DELandmarksLib.core.files import atomic_write, flush
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.io.checks import RIGHT_ANGLE, Spacing, check_finite, padding_to_air, shear
+from H3DELandmarksLib.io.dicom import DICOM_EXTENSIONS, is_dicom, read_file, read_folder
 from H3DELandmarksLib.io.nifti import read_nifti
 from H3DELandmarksLib.io.radiograph_files import PICTURE_EXTENSIONS, read_picture
 from H3DELandmarksLib.io.text_headers import read_metaimage, read_nrrd
 
-DICOM_EXTENSIONS = (".dcm", ".dicom", ".ima")
 READABLE_EXTENSIONS = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd", *DICOM_EXTENSIONS, *PICTURE_EXTENSIONS)
 WRITABLE_EXTENSIONS = (".nrrd", ".nii", ".nii.gz", ".mha")
 
@@ -56,7 +56,7 @@ def read_volume(
         raise InputError(f"'{path}' does not exist: check the path, or whether its drive is connected.")
     try:
         with _quiet_itk():
-            volume = _read_folder(path, spacing, series) if is_folder else _read_file(path, spacing, series)
+            volume = read_folder(path, spacing, series) if is_folder else _read_file(path, spacing, series)
     except MemoryError as error:
         raise InputError(f"'{path}' needs more memory than there is: close other programs or crop the scan.") from error
     except OSError as error:
@@ -84,7 +84,8 @@ def write_volume(path: str | Path, volume: Volume, compress: bool = True, durabl
         durable: whether it is read back and must survive a loss of power; not needed by what lives for seconds.
 
     Raises:
-        InputError: unsupported extension, a sheared volume in NIfTI, or a folder that cannot be written to.
+        InputError: unsupported extension, or a sheared volume in NIfTI.
+        OutputError: it cannot be written.
     """
     path = Path(path)
     _check_name(path)
@@ -99,8 +100,10 @@ def write_volume(path: str | Path, volume: Volume, compress: bool = True, durabl
             if durable:
                 flush(temporary)
                 _check_is_written(temporary, volume)
+    except OutputError:
+        raise
     except (RuntimeError, OSError, InputError) as error:
-        raise InputError(f"'{path}' cannot be written: check that the folder exists and has space.") from error
+        raise OutputError(f"'{path}' cannot be written: check that the folder exists and has space.") from error
 
 
 def _check_is_written(path: Path, volume: Volume) -> None:
@@ -127,19 +130,17 @@ def _extension(path: Path) -> str:
 
 
 def _read_file(path: Path, spacing: Spacing | None, series: str | None) -> Volume:
-    from H3DELandmarksLib.io import dicom
-
     if not path.is_file():
         raise InputError(f"'{path}' is no plain file: copy the scan to a file of its own.")
     if path.name.upper() == "DICOMDIR":
-        return dicom.read_folder(path.parent, spacing, series)
+        return read_folder(path.parent, spacing, series)
     extension = _supported_extension(path)
     if path.stat().st_size == 0:
         raise InputError(f"'{path}' is empty: export or copy it again.")
     if extension in PICTURE_EXTENSIONS:
-        return _volume_from_image(read_picture(path, None if spacing is None else spacing[:2]))
+        return read_picture(path, spacing)
     if extension in DICOM_EXTENSIONS:
-        return dicom.read_file(path, spacing)
+        return read_file(path, spacing)
     if spacing is not None and len(spacing) < 3:
         raise InputError(
             f"'{path}' states its own spacing: give a pixel size only for pictures and DICOM radiographs, "
@@ -150,51 +151,23 @@ def _read_file(path: Path, spacing: Spacing | None, series: str | None) -> Volum
     return read_nrrd(path, spacing) if extension in (".nrrd", ".nhdr") else read_metaimage(path, spacing)
 
 
-def _read_folder(folder: Path, spacing: Spacing | None, series: str | None) -> Volume:
-    from H3DELandmarksLib.io import dicom
-
-    return dicom.read_folder(folder, spacing, series)
-
-
 def _supported_extension(path: Path) -> str:
     """The extension that decides how the file is read; DICOM files often have none, or the end of a UID."""
     extension = _extension(path)
     if extension in READABLE_EXTENSIONS:
         return extension
-    with path.open("rb") as file:
-        if file.read(132)[128:] == b"DICM":
-            return ".dcm"
+    if is_dicom(path):
+        return ".dcm"
     raise InputError(
         f"'{path}' is not a supported scan: use NRRD, NIfTI (.nii, .nii.gz), MHA or MHD, "
         "DICOM, or for radiographs PNG, JPEG, BMP or TIFF."
     )
 
 
-def _volume_from_image(image: sitk.Image) -> Volume:
-    """The voxels of an image, indexed [i, j, k], with the affine of its origin, spacing and direction (LPS)."""
-    dimension = image.GetDimension()
-    while dimension > 3:
-        image, dimension = image[(slice(None),) * (dimension - 1) + (0,)], dimension - 1
-    array = sitk.GetArrayFromImage(image).T
-    directions = np.eye(3)
-    directions[:dimension, :dimension] = np.reshape(image.GetDirection(), (dimension, dimension))
-    affine = np.eye(4)
-    affine[:dimension, 3] = image.GetOrigin()
-    if dimension == 2:
-        array = array[:, :, np.newaxis]
-        directions[:, 2] = np.cross(directions[:, 0], directions[:, 1])
-    affine[:3, :3] = directions * (*image.GetSpacing(), 1.0)[:3]
-    return Volume(array, affine)
-
-
 def _image_from_volume(volume: Volume) -> sitk.Image:
     array = np.ascontiguousarray(volume.array.T)
-    replacements: dict[np.dtype, np.dtype] = {
-        np.dtype(bool): np.dtype(np.uint8),
-        np.dtype(np.float16): np.dtype(np.float32),
-    }
-    number_type = array.dtype.newbyteorder("=")
-    image = sitk.GetImageFromArray(array.astype(replacements.get(number_type, number_type), copy=False))
+    number_type = {"b1": "u1", "f2": "f4"}.get(array.dtype.str[1:], array.dtype.newbyteorder("="))
+    image = sitk.GetImageFromArray(array.astype(number_type, copy=False))
     image.SetSpacing(volume.spacing.tolist())
     image.SetOrigin(volume.affine[:3, 3].tolist())
     image.SetDirection((volume.affine[:3, :3] / volume.spacing).ravel().tolist())

@@ -6,17 +6,20 @@ that leads nowhere.
 
 from __future__ import annotations
 
+import mmap
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.io.checks import check_unpacked_size, damaged
 
+Mapped = mmap.mmap | bytes
 MAX_PIXELS = 2**27
 """More than twice what the largest detectors for radiographs have."""
 _MAX_PAGES = 1000
-_FRAME_MARKERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_LARGEST_TILE = 4096
+_FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # F7 is that of JPEG-LS
 _MARKERS_ALONE = {0x01, *range(0xD0, 0xD9)}
 
 
@@ -36,11 +39,11 @@ def check_picture(path: Path) -> None:
     Raises:
         InputError: with the reason.
     """
-    data = path.read_bytes()
-    parsers = {b"\x89PNG": _png, b"\xff\xd8": _jpeg, b"BM": _bmp, b"II": _tiff, b"MM": _tiff}
-    parser = next((parser for start, parser in parsers.items() if data.startswith(start)), None)
+    parsers = {b"\x89P": _png, b"\xff\xd8": jpeg_size, b"BM": _bmp, b"II": _tiff, b"MM": _tiff}
     try:
-        size = parser(data) if parser else None
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            packed, parser = len(data), parsers.get(data[:2])
+            size = parser(data) if parser else None
     except (struct.error, ValueError) as error:
         raise damaged(path) from error
     if size is None or min(size.width, size.height, size.bits) < 1:
@@ -50,15 +53,15 @@ def check_picture(path: Path) -> None:
     pixels = size.width * size.height
     if pixels > MAX_PIXELS:
         raise InputError(f"'{path}' has {size.width} x {size.height} pixels, more than any radiograph: scale it down.")
-    check_unpacked_size(path, len(data), pixels * size.bits // 8)
+    check_unpacked_size(path, packed, pixels * size.bits // 8)
 
 
-def _png(data: bytes) -> PictureSize:
+def _png(data: Mapped) -> PictureSize:
     width, height, bits, color = struct.unpack_from(">IIBB", data, 16)
     return PictureSize(width, height, bits * {2: 3, 4: 2, 6: 4}.get(color, 1))
 
 
-def _jpeg(data: bytes) -> PictureSize | None:
+def jpeg_size(data: Mapped) -> PictureSize | None:
     """None for a file without the marker that ends its pixels: inside them no marker can occur."""
     if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         return None
@@ -77,7 +80,7 @@ def _jpeg(data: bytes) -> PictureSize | None:
         position += 2 + length
 
 
-def _bmp(data: bytes) -> PictureSize | None:
+def _bmp(data: Mapped) -> PictureSize | None:
     """None for a file that ends before its pixels do."""
     offset, header = struct.unpack_from("<II", data, 10)
     width, height, _, bits = struct.unpack_from("<HHHH" if header == 12 else "<iiHH", data, 18)
@@ -88,9 +91,12 @@ def _bmp(data: bytes) -> PictureSize | None:
     return PictureSize(width, abs(height), bits)
 
 
-def _tiff(data: bytes) -> PictureSize | None:
+_WIDTH, _HEIGHT, _BITS, _CHANNELS, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 258, 277, 322, 323  # tags of TIFF
+
+
+def _tiff(data: Mapped) -> PictureSize | None:
     """The first page and the number of pages; None where a page lies outside the file or is none."""
-    order = "<" if data.startswith(b"II") else ">"
+    order = "<" if data[:2] == b"II" else ">"
     is_big = struct.unpack_from(f"{order}H", data, 2)[0] == 43
     count_type, offset_type, entry_bytes = ("Q", "Q", 20) if is_big else ("H", "I", 12)
     (place,) = struct.unpack_from(order + offset_type, data, 8 if is_big else 4)
@@ -99,15 +105,16 @@ def _tiff(data: bytes) -> PictureSize | None:
         (count,) = struct.unpack_from(order + count_type, data, place)
         first = place + struct.calcsize(count_type)
         (place,) = struct.unpack_from(order + offset_type, data, first + count * entry_bytes)
-        values = {}
+        values: dict[int, int] = {}
         for entry in range(first, first + count * entry_bytes, entry_bytes):
             tag, kind = struct.unpack_from(f"{order}HH", data, entry)
             value_type = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(kind, "B")
-            values[tag] = struct.unpack_from(
-                order + value_type, data, entry + entry_bytes - struct.calcsize(offset_type)
-            )
-        if 256 not in values or 257 not in values:
+            at = entry + entry_bytes - struct.calcsize(offset_type)
+            (values[tag],) = struct.unpack_from(order + value_type, data, at)
+        width, height = values.get(_WIDTH, 0), values.get(_HEIGHT, 0)
+        largest_tile = max(width, height, _LARGEST_TILE)
+        if not (width and height) or max(values.get(_TILE_WIDTH, 0), values.get(_TILE_HEIGHT, 0)) > largest_tile:
             return None
-        bits = values.get(258, (1,))[0] if values.get(277, (1,))[0] == 1 else 16
-        sizes.append(PictureSize(values[256][0], values[257][0], bits * values.get(277, (1,))[0]))
-    return PictureSize(sizes[0].width, sizes[0].height, sizes[0].bits, len(sizes)) if sizes else None
+        channels = values.get(_CHANNELS, 1)
+        sizes.append(PictureSize(width, height, channels * (values.get(_BITS, 1) if channels == 1 else 16)))
+    return replace(sizes[0], pages=len(sizes)) if sizes else None

@@ -6,7 +6,7 @@ measured: it is not believed.
 
 from __future__ import annotations
 
-import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,26 +14,23 @@ import numpy as np
 import SimpleITK as sitk
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.io.checks import damaged
+from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.io.checks import Spacing, damaged, times, warn
 from H3DELandmarksLib.io.picture_headers import check_picture
 
-log = logging.getLogger(__name__)
-
 PICTURE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-PixelSize = tuple[float, float]
-"""Width and height of a pixel in mm."""
 
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, of red, green and blue
 _SCREENS = (72, 96)
 """Dots per inch that programs write where they know nothing."""
 
 
-def read_picture(path: Path, pixel_size: PixelSize | None) -> sitk.Image:
-    """Read a picture as a gray image with the pixel size in mm.
+def read_picture(path: Path, spacing: Spacing | None) -> Volume:
+    """Read the gray values of a picture as one slice, i to the right and j down.
 
     Args:
         path: PNG, JPEG, BMP or TIFF file.
-        pixel_size: width and height in mm; None takes what the file states.
+        spacing: width and height of a pixel in mm; None takes what the file states.
 
     Raises:
         InputError: the file is damaged, holds several pages, or does not state the size of its pixels.
@@ -45,10 +42,9 @@ def read_picture(path: Path, pixel_size: PixelSize | None) -> sitk.Image:
         raise damaged(path) from error
     while image.GetDimension() > 2:  # a TIFF of one page
         image = image[..., 0]
-    stated = image.GetSpacing()
-    gray = sitk.GetImageFromArray(_gray(path, sitk.GetArrayFromImage(image)))
-    gray.SetSpacing(_believed(path, stated) if pixel_size is None else pixel_size)
-    return gray
+    gray = _gray(path, sitk.GetArrayFromImage(image))
+    width, height = _believed(path, image.GetSpacing()) if spacing is None else spacing[:2]
+    return Volume(gray.T[:, :, np.newaxis], np.diag([width, height, 1.0, 1.0]))
 
 
 def _gray(path: Path, array: np.ndarray) -> np.ndarray:
@@ -57,21 +53,17 @@ def _gray(path: Path, array: np.ndarray) -> np.ndarray:
         return array
     if array.shape[2] < 3 or (array[..., :3] == array[..., :1]).all():
         return np.ascontiguousarray(array[..., 0])
-    log.warning("'%s' is a color picture: its brightness is used.", path)
+    warn(path, "is a color picture: its brightness is used.")
     return np.rint(array[..., :3] @ np.array(LUMINANCE)).astype(array.dtype)
 
 
-def _believed(path: Path, stated: Sequence[float]) -> PixelSize:
+def _believed(path: Path, stated: Sequence[float]) -> Spacing:
     width, height = stated
-    if (width, height) == (1, 1) or any(abs(25.4 / edge - dots) < 0.5 for dots in _SCREENS for edge in stated):
+    is_size = min(stated) > 0 and max(stated) < math.inf and (width, height) != (1, 1)
+    if not is_size or any(abs(25.4 / edge - dots) < 0.5 for dots in _SCREENS for edge in stated):
         raise InputError(
             f"'{path}' does not state how large its pixels are: load the original DICOM file, or give "
             "their size in mm (command line: --spacing)."
         )
-    log.warning(
-        "'%s' states pixels of %.4g x %.4g mm: if that is wrong, give their size (command line: --spacing).",
-        path,
-        width,
-        height,
-    )
+    warn(path, f"states pixels of {times(stated)} mm: if that is wrong, give their size (command line: --spacing).")
     return width, height

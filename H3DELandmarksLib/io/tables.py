@@ -8,6 +8,7 @@ The last columns, where a table has them, say who stated it, with which model, o
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.text import csv_text, from_csv
 from H3DELandmarksLib.formats.provenance import Provenance
 
 POSITION_COLUMNS = ("left_mm", "posterior_mm", "superior_mm")
+AXES = {"LPS": POSITION_COLUMNS, "RAS": ("right_mm", "anterior_mm", "superior_mm")}
 ORIGIN_COLUMNS = ("model", "model_sha256", "confidence_within_mm", "scan", "scan_sha256", "time", "software", "device")
 COLUMNS = (
     *("name", "state", *POSITION_COLUMNS, "presence", "confidence", "radius90_mm", "definition"),
@@ -35,18 +38,27 @@ def write_table(path: str | Path, landmarks: LandmarkSet, provenance: Provenance
         provenance: where they come from, with a point of each name; without it the last columns are empty.
     """
     origin, points = (provenance.cells(), provenance.by_name()) if provenance else ({}, {})
+    rows = []
+    for k, name in enumerate(landmarks.names):
+        values = (*landmarks.positions[k], landmarks.presence[k], landmarks.confidence[k], landmarks.radius[k])
+        cause = landmarks.causes[k]
+        stated = (points[name].state, points[name].by or "") if points else ("", "")
+        row = [csv_text(name), landmarks.statements[k].value, *map(_cell, values), csv_text(landmarks.definitions[k])]
+        row += [cause.value if cause else "", *stated]
+        rows.append([*row, *(csv_text(origin.get(column, "")) for column in ORIGIN_COLUMNS)])
+    write_rows(path, COLUMNS, rows)
+
+
+def write_rows(path: str | Path, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Write any table; a file of that name is replaced only when the new one is complete.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     with atomic_write(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for k, name in enumerate(landmarks.names):
-            values = (*landmarks.positions[k], landmarks.presence[k], landmarks.confidence[k], landmarks.radius[k])
-            cause = landmarks.causes[k]
-            row = [name, landmarks.statements[k].value, *map(_cell, values), landmarks.definitions[k]]
-            row += [
-                cause.value if cause else "",
-                *([points[name].state, points[name].by or ""] if points else ["", ""]),
-            ]
-            writer.writerow([*row, *(origin.get(column, "") for column in ORIGIN_COLUMNS)])
+        writer.writerow(columns)
+        writer.writerows(rows)
 
 
 def _cell(value: float) -> str:
@@ -65,6 +77,6 @@ def read_table_positions(path: str | Path) -> dict[str, np.ndarray]:
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        return {row["name"]: np.array([float(row[c] or "nan") for c in POSITION_COLUMNS]) for row in rows}
+        return {from_csv(row["name"]): np.array([float(row[c] or "nan") for c in POSITION_COLUMNS]) for row in rows}
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"'{path}' is not a table of landmarks: choose a .csv file written by detection.") from error

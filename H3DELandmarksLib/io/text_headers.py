@@ -8,39 +8,33 @@ file of the user.
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 import stat
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.io.checks import Spacing, check_scalar_volume, check_spacing, damaged, numbers, unpack
-
-log = logging.getLogger(__name__)
+from H3DELandmarksLib.io.checks import Spacing, check_scalar_volume, check_spacing, damaged, numbers, unpack, warn
 
 _HEADER_BYTES = 2**20
 _MOST_AXES = 10
-_MM = {
-    "mm": 1.0,
-    "millimeter": 1.0,
-    "um": 1e-3,
-    "µm": 1e-3,
-    "μm": 1e-3,
-    "micron": 1e-3,
-    "micrometer": 1e-3,
-    "nm": 1e-6,
-    "nanometer": 1e-6,
-    "cm": 10.0,
-    "centimeter": 10.0,
-    "m": 1000.0,
-    "meter": 1000.0,
+_UNITS = {
+    1.0: "mm millimeter",
+    1e-3: "um µm μm micron micrometer",
+    1e-6: "nm nanometer",
+    10.0: "cm centimeter",
+    1000.0: "m meter",
 }
+
+
+Key = TypeVar("Key", float, str)
 
 
 @dataclass(frozen=True)
@@ -84,15 +78,20 @@ def _head(path: Path) -> bytes:
         return file.read(_HEADER_BYTES)
 
 
+def _key_of(names: dict[Key, str], word: str) -> Key | None:
+    """The key whose names hold a word."""
+    return next((key for key, words in names.items() if word in words.split()), None)
+
+
 def _unit_mm(path: Path, unit: str) -> float:
     """How many mm a unit of length is; an empty one is taken for mm."""
-    word = unit.strip().lower().replace("metre", "meter")
-    word = word if word in _MM else word.removesuffix("s")
+    word = unit.strip().lower().replace("metre", "meter").removesuffix("s")
     if not word:
         return 1.0
-    if word not in _MM:
+    mm = _key_of(_UNITS, word)
+    if mm is None:
         raise InputError(f"'{path}' states lengths in the unknown unit '{unit[:20]}': convert it to mm.")
-    return _MM[word]
+    return mm
 
 
 def _beside(path: Path, name: str, detached_extension: str) -> Path:
@@ -105,7 +104,9 @@ def _beside(path: Path, name: str, detached_extension: str) -> Path:
         raise InputError(
             f"'{path}' names another file for its voxels, as only {detached_extension} files may: export it again."
         )
-    beside = path.with_name(Path(name).name) if name and "\0" not in name else path
+    if name.split()[:1] == ["LIST"] or "%" in name:
+        raise InputError(f"'{path}' names several files for its voxels: save it as one file.")
+    beside = path.with_name(Path(name).name) if Path(name).name and "\0" not in name else path
     if Path(name).name != name or "\\" in name or beside == path:
         raise InputError(f"'{path}' names voxels in another folder ('{name[:60]}'): put both files into one folder.")
     try:
@@ -121,18 +122,15 @@ def _beside(path: Path, name: str, detached_extension: str) -> Path:
 def _affine(path: Path, geometry: _Geometry, spacing: Spacing | None) -> np.ndarray:
     """(4, 4) IJK -> LPS mm of what is stated, by the file or by the user."""
     dimension = len(geometry.origin)
-    if geometry.spacing is None and spacing is None:
+    stated = geometry.spacing if spacing is None else np.array(spacing)
+    if stated is None:
         raise InputError(
             f"'{path}' does not state its voxel spacing: give it in mm (command line: --spacing 0.3x0.3x0.5)."
         )
-    lengths = geometry.spacing if spacing is None else np.array(spacing[:dimension])
+    lengths = stated[:dimension]
     check_spacing(path, lengths)
-    if (lengths < 0).any():
-        raise InputError(f"'{path}' has a negative voxel spacing: correct the spacing in the file's header.")
-    if geometry.directions is None:
-        log.warning(
-            "'%s' does not state the directions of its axes: they are taken for left, posterior and superior.", path
-        )
+    if geometry.directions is None and dimension == 3:
+        warn(path, "does not state the directions of its axes: they are taken for left, posterior and superior.")
     affine = np.eye(4)
     directions = np.eye(dimension) if geometry.directions is None else geometry.directions
     with np.errstate(all="ignore"):
@@ -143,15 +141,13 @@ def _affine(path: Path, geometry: _Geometry, spacing: Spacing | None) -> np.ndar
     return affine
 
 
-def _read_voxels(path: Path, voxels: _Voxels, shape: tuple[int, ...]) -> np.ndarray:
-    """Values of `shape`, the first index fastest."""
+def _read_voxels(path: Path, voxels: _Voxels, sizes: Sequence[int]) -> np.ndarray:
+    """Values of three axes, the first index fastest; the sizes may be fewer, or more than three where they are 1."""
+    shape = (*sizes, 1, 1)[:3]
     count = math.prod(shape)
     size = count * voxels.number_type.itemsize
     length = voxels.file.stat().st_size
-    if voxels.encoding in ("text", "hex"):
-        if length - voxels.offset < count:
-            raise damaged(path)
-    elif voxels.encoding == "raw" and length - max(voxels.offset, 0) < size:
+    if voxels.encoding in ("text", "hex") and length - voxels.offset < count:
         raise damaged(path)
     if voxels.encoding == "raw" and not voxels.lines:
         offset = length - size if min(voxels.offset, voxels.skipped) < 0 else voxels.offset + voxels.skipped
@@ -175,13 +171,7 @@ def _decoded(path: Path, voxels: _Voxels, count: int) -> np.ndarray:
             return np.frombuffer(unpacked, voxels.number_type, count, voxels.skipped)
         data: bytes = file.read()
     if voxels.encoding == "text":
-        try:
-            values = np.array(data.replace(b",", b" ").split()[:count], dtype=np.float64)
-        except ValueError as error:
-            raise damaged(path) from error
-        if len(values) < count:
-            raise damaged(path)
-        return values.astype(voxels.number_type)
+        return _of_text(path, data, count).astype(voxels.number_type)
     if voxels.encoding == "hex":
         try:
             data = bytes.fromhex(data.decode("ascii"))
@@ -192,8 +182,17 @@ def _decoded(path: Path, voxels: _Voxels, count: int) -> np.ndarray:
     return np.frombuffer(data, voxels.number_type, count, voxels.skipped)
 
 
-def _volume(path: Path, voxels: _Voxels, sizes: Sequence[int], affine: np.ndarray) -> Volume:
-    return Volume(_read_voxels(path, voxels, (*sizes, 1, 1)[:3]), affine)
+def _of_text(path: Path, data: bytes, count: int) -> np.ndarray:
+    """`count` numbers of a text."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)  # NumPy's word for text that is no number
+            values = np.fromstring(data.replace(b",", b" "), np.float64, count, sep=" ")
+    except (ValueError, DeprecationWarning) as error:
+        raise damaged(path) from error
+    if len(values) < count:
+        raise damaged(path)
+    return values
 
 
 def _integers(path: Path, text: str | None, count: int) -> list[int]:
@@ -222,17 +221,7 @@ _NRRD_TYPES = {
     "f4": ("float",),
     "f8": ("double",),
 }
-_NRRD_ENCODINGS = {
-    "raw": "raw",
-    "txt": "text",
-    "text": "text",
-    "ascii": "text",
-    "hex": "hex",
-    "gz": "deflate",
-    "gzip": "deflate",
-    "bz2": "bzip2",
-    "bzip2": "bzip2",
-}
+_NRRD_ENCODINGS = {"raw": "raw", "text": "txt text ascii", "hex": "hex", "deflate": "gz gzip", "bzip2": "bz2 bzip2"}
 _VECTOR_KINDS = ("vector", "color", "list", "matrix", "complex", "normal", "gradient", "quaternion", "point", "scalar")
 # Signs that turn world coordinates into LPS; spaces without a relation to the patient are taken as LPS.
 _NRRD_SPACES = {
@@ -264,7 +253,7 @@ def read_nrrd(path: Path, spacing: Spacing | None = None) -> Volume:
     geometry = _nrrd_geometry(path, fields, spatial, dimension)
     voxels = _nrrd_voxels(path, fields, offset)
     affine = _affine(path, geometry, spacing)
-    return _volume(path, voxels, [sizes[axis] for axis in spatial], affine)
+    return Volume(_read_voxels(path, voxels, [sizes[axis] for axis in spatial]), affine)
 
 
 def _nrrd_fields(path: Path) -> tuple[dict[str, str], int]:
@@ -315,10 +304,10 @@ def _nrrd_geometry(path: Path, fields: dict[str, str], spatial: list[int], dimen
     signs = np.array(_NRRD_SPACES.get(space, (1, 1, 1)), float)[:count]
     vectors = _vectors(fields.get("space directions", ""))
     if len(vectors) == dimension:
-        axes = [vectors[k] for k in spatial]
-        if any(axis is None or len(axis) < count for axis in axes):
+        axes = [axis[:count] for k in spatial if (axis := vectors[k]) is not None and len(axis) >= count]
+        if len(axes) < count:
             raise damaged(path)
-        rows = np.array([axis[:count] for axis in axes])
+        rows = np.array(axes)
         units = _quoted(fields.get("space units", ""))
         mm = np.array([_unit_mm(path, unit) for unit in (units + [""] * count)[:count]])
         columns = (rows * signs * mm).T
@@ -329,11 +318,15 @@ def _nrrd_geometry(path: Path, fields: dict[str, str], spatial: list[int], dimen
         if origin is None or len(origin) < count:
             raise damaged(path)
         if space not in _NRRD_SPACES and count == 3:
-            log.warning(
-                "'%s' does not state how its axes lie in the patient: they are taken for left, posterior and superior.",
-                path,
+            warn(
+                path, "does not state how its axes lie in the patient: they are taken for left, posterior and superior."
             )
         return _Geometry(lengths, columns / lengths, np.array(origin[:count]) * signs * mm)
+    if any(name in fields for name in ("axis mins", "axismins", "space origin")):
+        raise InputError(
+            f"'{path}' states its position without the directions of its axes, so that programs place it differently: "
+            "save it again with Slicer."
+        )
     stated = numbers(fields.get("spacings", ""))
     units = _quoted(fields.get("units", ""))
     mm = np.array([_unit_mm(path, (units + [""] * dimension)[k]) for k in spatial])
@@ -348,7 +341,7 @@ def _quoted(text: str) -> list[str]:
 
 
 def _nrrd_voxels(path: Path, fields: dict[str, str], offset: int) -> _Voxels:
-    encoding = _NRRD_ENCODINGS.get(fields.get("encoding", "").lower())
+    encoding = _key_of(_NRRD_ENCODINGS, fields.get("encoding", "").lower())
     number_type = next((code for code, names in _NRRD_TYPES.items() if fields.get("type", "").lower() in names), None)
     endian = {"little": "<", "big": ">"}.get(fields.get("endian", "little").lower())
     if encoding is None or number_type is None or endian is None:
@@ -400,7 +393,7 @@ def read_metaimage(path: Path, spacing: Spacing | None = None) -> Volume:
     components = _optional_integer(path, fields.get("elementnumberofchannels", "1"))
     check_scalar_volume(path, sizes, components)
     affine = _affine(path, _meta_geometry(path, fields, dimension), spacing)
-    return _volume(path, _meta_voxels(path, fields, offset), sizes, affine)
+    return Volume(_read_voxels(path, _meta_voxels(path, fields, offset), sizes), affine)
 
 
 def _meta_fields(path: Path) -> tuple[dict[str, str], int]:
@@ -429,7 +422,7 @@ def _meta_geometry(path: Path, fields: dict[str, str], dimension: int) -> _Geome
             raise damaged(path)
         return None if text is None else values
 
-    spacing = stated(dimension, "elementspacing")
+    spacing = stated(dimension, "elementspacing", "elementsize")
     origin = stated(dimension, "offset", "position", "origin")
     matrix = stated(dimension**2, "transformmatrix", "rotation", "orientation")
     directions = None

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from H3DELandmarksLib.core.text import markdown_table, percent, plural
 from H3DELandmarksLib.formats.lineage import lineage_of
-from H3DELandmarksLib.formats.manifest import Manifest
+from H3DELandmarksLib.formats.manifest import Manifest, RecognitionCalibration
 
 MAX_LISTED = 10
 NETWORKS = {
@@ -67,15 +67,16 @@ def model_card(
         return "".join(f"\n\n![{picture.caption}]({picture.file})\n\n*{picture.caption}*" for picture in chosen)
 
     failures = shown("failures")
+    caution = manifest.measured.caution() if manifest.measured else ""
     sections = [
-        f"# {manifest.title}\n\n{manifest.description}\n\n**Not for clinical use.**",
+        f"# {manifest.title}\n\n{manifest.description}\n\n**{f'{caution} ' if caution else ''}Not for clinical use.**",
         _use(manifest),
         _data(manifest),
         _origin(manifest),
         _landmarks(manifest) + shown("definitions"),
         _accuracy(manifest, accuracy, measured_on) + shown("accuracy"),
         f"## Compared with its base\n\n```text\n{comparison.rstrip()}\n```" if comparison else "",
-        _confidence(manifest, measured_on) + shown("reliability"),
+        confidence_section(manifest, measured_on) + shown("reliability"),
         f"## Failure cases\n\nThe test cases with the largest errors.{failures}" if failures else "",
         _license(manifest),
         _method(manifest, notes),
@@ -156,22 +157,19 @@ def _figure(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _confidence(manifest: Manifest, measured_on: str) -> str:
+def confidence_section(manifest: Manifest, measured_on: str) -> str:
     """What confidence and radius mean, on which cases they were fitted, and what they were worth on unseen cases."""
     calibration, accuracy = manifest.calibration, manifest.accuracy
     text = [
         "## Confidence",
-        "Presence is the probability that a point is in the scan. Confidence is the probability that it lies within "
-        f"{calibration.confidence.tolerance_mm:g} mm of the right place. The radius of a point is meant to hold 90 % "
-        "of its errors in whole scans; where a scan ends within the anatomy, errors are larger.",
+        "Presence is the probability that a landmark is in the scan. Confidence is the probability that its stated "
+        f"position lies within {calibration.confidence.tolerance_mm:g} mm of the right place. The radius around the "
+        "stated position holds the right place in 90 % of whole scans; none is stated where the scan ends within the "
+        "anatomy or its voxels are coarser than the model's limit, as that was not measured.",
     ]
     if calibration.cases:
         text.append(_calibrated_on(calibration.cases))
-    if calibration.familiarity is not None:
-        text.append(
-            "Where the points found in a scan do not fit together as this anatomy does, the confidence of all points "
-            "falls to nothing and their presence below one half; learnt from disturbed copies of the calibration scans."
-        )
+    text.append(_recognition(calibration.recognition))
     coverage = accuracy.get(measured_on, {}).get("coverage")
     if coverage is not None:
         text.append(f"Errors within the radius on the {measured_on} cases: {percent(coverage)}.")
@@ -183,6 +181,21 @@ def _confidence(manifest: Manifest, measured_on: str) -> str:
     if table := _reliability(accuracy.get("reliability", {})):
         text.append(table)
     return "\n\n".join(text)
+
+
+def _recognition(fitted: RecognitionCalibration | None) -> str:
+    """A sentence on what becomes of scans of something else."""
+    if fitted is None:
+        return (
+            "It was not taught to recognise its anatomy: it shows points in scans of anything, so that only scans of "
+            "its anatomy may be given to it."
+        )
+    return (
+        "Of a scan that does not look like this anatomy no point is shown. How strange a scan is, its p-value says: "
+        f"the share of {len(fitted.scores)} calibration scans, whole, cut, coarse, noisy and with metal, that are as "
+        f"strange. Up to {percent(fitted.false_alarm_rate, 0)} it is refused, and about as many scans of this anatomy "
+        "are refused wrongly."
+    )
 
 
 def _calibrated_on(cases: Mapping[str, Any]) -> str:

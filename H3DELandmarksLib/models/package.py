@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -20,17 +19,19 @@ from typing import Any
 import numpy as np
 
 from H3DELandmarksLib.core.errors import MissingDependencyError, ModelPackageError
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.files import atomic_write, reason_of
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.formats.lineage import ModelReference
-from H3DELandmarksLib.formats.manifest import Manifest, upgraded
+from H3DELandmarksLib.formats.manifest import Manifest, Stage, upgraded
 from H3DELandmarksLib.formats.reading import FormatError, build, can_validate, parse_json, to_plain
+from H3DELandmarksLib.formats.untrusted_zip import COMPRESSIONS, DAMAGED, HARMLESS_BYTES
 
 MANIFEST = "manifest.json"
 MODEL_CARD = "model-card.md"
 SHAPE_FILE = "shape.safetensors"
 
+MAX_MM = 1e6
 _MAX_TEXT_BYTES = 4 * 2**20
 _MAX_WEIGHTS_BYTES = 2 * 2**30
 _GET_AGAIN = "get the model package again from its source"
@@ -125,6 +126,30 @@ class ModelPackage:
         except (ValueError, KeyError, TypeError, safetensor_error) as error:
             raise ModelPackageError(f"'{file}' of the model '{self.id}' holds no weights: {_GET_AGAIN}.") from error
 
+    def load_stage(self, stage: Stage, thorough: bool = False) -> dict[str, np.ndarray]:
+        """The weights of a stage, as `load_weights`, where its network can run with them.
+
+        Args:
+            stage: of the manifest.
+            thorough: whether the way of a crop through the network is tried in any case.
+
+        Raises:
+            ModelPackageError: they are missing, damaged, or not of that network.
+            MissingDependencyError: safetensors or PyTorch is not installed.
+        """
+        weights = self.load_weights(stage.weights.file)
+        try:
+            from H3DELandmarksLib.networks.checking import check_stage
+        except ImportError as error:
+            raise MissingDependencyError("Checking a model needs PyTorch: install it (pip install torch).") from error
+        try:
+            check_stage(stage, weights, thorough)
+        except ValueError as error:
+            raise ModelPackageError(
+                f"The stage '{stage.name}' of the model '{self.id}' cannot run, since {error}: {_GET_AGAIN}."
+            ) from error
+        return weights
+
     def load_shape(self) -> ShapeModel:
         """Mean shape (K, 3) LPS mm and its spread (K,) mm.
 
@@ -136,8 +161,8 @@ class ModelPackage:
         mean, spread = stored.get("mean"), stored.get("tolerance")
         if mean is None or spread is None or mean.shape != (count, 3) or spread.shape != (count,):
             raise ModelPackageError(f"The model '{self.id}' holds no shape of its {count} landmarks: {_GET_AGAIN}.")
-        if not (np.isfinite(mean).all() and np.isfinite(spread).all()):
-            raise ModelPackageError(f"The shape of the model '{self.id}' has values that are no numbers: {_GET_AGAIN}.")
+        if not ((np.abs(mean) <= MAX_MM).all() and (spread > 0).all() and (spread <= MAX_MM).all()):
+            raise ModelPackageError(f"The shape of the model '{self.id}' has values that cannot be: {_GET_AGAIN}.")
         return ShapeModel(mean.astype(float), spread.astype(float))
 
     def model_card(self) -> str:
@@ -145,11 +170,11 @@ class ModelPackage:
         return self.read(MODEL_CARD).decode("utf-8", errors="replace")
 
     def verify(self) -> None:
-        """Check the manifest as its format demands, and every weights file and picture against its SHA-256.
+        """Check the manifest as its format demands, every file against its SHA-256, and that each network can run.
 
         Raises:
             ModelPackageError: what is wrong and what to do.
-            MissingDependencyError: the Python package pydantic is not installed.
+            MissingDependencyError: pydantic or PyTorch is not installed.
         """
         if not can_validate():
             raise MissingDependencyError(
@@ -158,7 +183,9 @@ class ModelPackage:
         _manifest(self.content)
         self.model_card()
         self.load_shape()
-        for name in self.weight_files | self.picture_files:
+        for stage in self.manifest.stages:
+            self.load_stage(stage, thorough=True)
+        for name in self.picture_files:
             self.read(name)
 
 
@@ -267,12 +294,12 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
         ModelPackageError: the place cannot be written to.
     """
     try:
-        with replaced_when_complete(folder) as temporary:
+        with atomic_write(folder) as temporary:
             temporary.mkdir()
             for name, data in contents.items():
                 (temporary / name).write_bytes(data)
     except OSError as error:
-        raise ModelPackageError(f"'{folder}' cannot be written: check the permission and the free space.") from error
+        raise ModelPackageError(f"'{folder}' cannot be written: {reason_of(error)}.") from error
 
 
 def _weight_entries(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -321,6 +348,11 @@ def _safetensors() -> tuple[Callable, Callable, type[Exception]]:
     return load, save, SafetensorError
 
 
+# How much larger than in a zip file weights may be; random numbers hardly shrink.
+MAX_GROWTH = 20
+_DAMAGED = (OSError, *DAMAGED)
+
+
 def _read_member(path: Path, name: str, limit: int) -> bytes:
     """The bytes of a file in a package folder or zip file.
 
@@ -333,28 +365,40 @@ def _read_member(path: Path, name: str, limit: int) -> bytes:
         raise ModelPackageError(f"The model package '{path}' names the file '{name}' outside itself: do not use it.")
     try:
         if path.is_dir():
-            _check_size(path, name, (path / name).stat().st_size, limit)
-            return (path / name).read_bytes()
+            file = path / name
+            if not file.is_file():  # nor a device or pipe
+                raise FileNotFoundError(name)
+            if file.is_symlink() and limit == _MAX_TEXT_BYTES:
+                raise ModelPackageError(
+                    f"'{name}' in '{path}' is a link to another place: do not use this model package."
+                )
+            _check_size(path, name, file.stat().st_size, limit)
+            return file.read_bytes()
         with zipfile.ZipFile(path) as archive:
             member = archive.getinfo(_zip_folder(archive) + name)
-            _check_size(path, name, member.file_size, limit)
+            if member.compress_type not in COMPRESSIONS:
+                raise ValueError("it is packed in an unusual way")
+            _check_size(path, name, member.file_size, min(limit, HARMLESS_BYTES + MAX_GROWTH * member.compress_size))
             return archive.read(member)
     except (FileNotFoundError, KeyError) as error:
         raise ModelPackageError(f"'{path}' lacks {name}, so it is no model package: choose another.") from error
-    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
+    except _DAMAGED as error:
         raise ModelPackageError(f"'{name}' in the model package '{path}' cannot be read: {_GET_AGAIN}.") from error
 
 
 def _check_size(path: Path, name: str, size: int, limit: int) -> None:
     if size > limit:
-        raise ModelPackageError(f"'{name}' in '{path}' is larger than {limit >> 20} MB: do not use this model package.")
+        raise ModelPackageError(f"'{name}' in '{path}' is far too large: do not use this model package.")
 
 
 def _has_member(path: Path, name: str) -> bool:
     if path.is_dir():
         return (path / name).is_file()
-    with zipfile.ZipFile(path) as archive:
-        return _zip_folder(archive) + name in archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _zip_folder(archive) + name in archive.namelist()
+    except _DAMAGED:
+        return False
 
 
 def _zip_folder(archive: zipfile.ZipFile) -> str:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-import H3DELandmarksLib
 from H3DELandmarksLib.core.errors import ModelPackageError
 from H3DELandmarksLib.core.files import TEMPORARY_PREFIX, restore_interrupted
+from H3DELandmarksLib.core.resources import resource_folder
 from H3DELandmarksLib.formats.versions import HistoryEntry, append_entry, current_version, read_history, version_order
 from H3DELandmarksLib.models.package import ModelPackage, open_package, package_digest, write_files
 
@@ -39,10 +39,8 @@ class ModelEntry:
 
 
 def bundled_folder() -> Path:
-    """The models that come with the software: beside the library in a checkout and in Slicer, inside it otherwise."""
-    library = Path(H3DELandmarksLib.__file__).resolve().parent
-    beside, inside = (parent / "Resources" / "Models" for parent in (library.parent, library))
-    return inside if inside.is_dir() and not beside.is_dir() else beside
+    """The models that come with the software."""
+    return resource_folder("Models")
 
 
 def user_folder() -> Path:
@@ -147,11 +145,12 @@ def _installed(history: Sequence[HistoryEntry], package: ModelPackage) -> Histor
 
 def _package_paths(folder: Path) -> list[Path]:
     """Folders and zip files in a folder of models, without hidden ones and unfinished installations."""
-    if not folder.is_dir():
+    try:
+        restore_interrupted(folder)
+        visible = [path for path in folder.iterdir() if not path.name.startswith((".", "_", TEMPORARY_PREFIX))]
+        return sorted(path for path in visible if path.is_dir() or path.suffix.lower() == ".zip")
+    except OSError:
         return []
-    restore_interrupted(folder)
-    visible = [path for path in folder.iterdir() if not path.name.startswith((".", "_", TEMPORARY_PREFIX))]
-    return sorted(path for path in visible if path.is_dir() or path.suffix.lower() == ".zip")
 
 
 def _entry(path: Path) -> ModelEntry:
@@ -159,6 +158,8 @@ def _entry(path: Path) -> ModelEntry:
         return ModelEntry(path, open_package(path))
     except ModelPackageError as error:
         return ModelEntry(path, None, str(error))
+    except Exception as error:  # whatever one package is, the others are listed
+        return ModelEntry(path, None, f"'{path}' cannot be read as a model ({type(error).__name__}): move it away.")
 
 
 def _not_found(wanted: str, ids: list[str]) -> str:

@@ -229,7 +229,7 @@ def _comparison_of(package: ModelPackage) -> Comparison | None:
 
 
 def _write_zip(path: Path, files: Mapping[str, bytes]) -> None:
-    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with atomic_write(path, may_replace=lambda old: False) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, data in files.items():
             entry = zipfile.ZipInfo(name)  # a fixed date
             entry.compress_type = zipfile.ZIP_DEFLATED

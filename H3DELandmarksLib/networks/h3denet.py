@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from H3DELandmarksLib.formats.network_settings import H3DENetConfig
+from H3DELandmarksLib.formats.network_settings import SMALLEST_SIDE, H3DENetConfig
 from H3DELandmarksLib.networks.decoder import NEGATIVE_SLOPE, DecoderBlock
 from H3DELandmarksLib.networks.encoder import Encoder
 from H3DELandmarksLib.networks.layers import Conv3d, InstanceNorm, PointwiseConv3d, is_exporting
@@ -66,9 +66,6 @@ class PresenceHead(nn.Module):
         """(batch, coarse_channels, *grid) and (batch, fine_channels, *other grid) to logits (batch, landmarks)."""
         pooled = torch.cat([coarse.flatten(2).mean(2), fine.flatten(2).mean(2)], dim=1)
         return self.logits(self.activation(self.hidden(pooled)))
-
-
-MINIMUM_SIZE = 32
 
 
 class NetworkOutput(NamedTuple):
@@ -145,9 +142,9 @@ class H3DENet(nn.Module):
 
     def forward(self, image: Tensor) -> NetworkOutput:
         """Find landmarks in (batch, in_channels, X, Y, Z), every side at least 32 voxels."""
-        if image.ndim != 5 or min(image.shape[2:]) < MINIMUM_SIZE:
+        if image.ndim != 5 or min(image.shape[2:]) < SMALLEST_SIDE:
             raise ValueError(
-                f"expected (batch, channels, X, Y, Z), at least {MINIMUM_SIZE} voxels a side, got {tuple(image.shape)}"
+                f"expected (batch, channels, X, Y, Z), at least {SMALLEST_SIDE} voxels a side, got {tuple(image.shape)}"
             )
         # Channels-last memory makes convolutions up to three times faster and spares the attention blocks their copies.
         image = image.to(memory_format=torch.channels_last_3d)

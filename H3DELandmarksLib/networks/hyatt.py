@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from H3DELandmarksLib.formats.network_settings import HyattConfig
+from H3DELandmarksLib.formats.network_settings import SMALLEST_SIDE, HyattConfig
 from H3DELandmarksLib.networks.hyatt_backbone import Backbone, norm_2d
 from H3DELandmarksLib.networks.layers import is_exporting
 
@@ -163,7 +163,6 @@ class CorrectionHead(nn.Module):
         return HyattOutput(*(level.contiguous() for level in levels))
 
 
-MINIMUM_SIZE = 32
 RESIDUAL_NAMES = {"hyatt": "arm", "han": "cab"}
 
 
@@ -191,9 +190,9 @@ class HyattNet(nn.Module):
 
     def forward(self, image: Tensor) -> HyattOutput:
         """Find landmarks in (batch, in_channels, H, W), both sides at least 32 pixels."""
-        if image.ndim != 4 or min(image.shape[2:]) < MINIMUM_SIZE:
+        if image.ndim != 4 or min(image.shape[2:]) < SMALLEST_SIDE:
             raise ValueError(
-                f"expected (batch, channels, H, W), at least {MINIMUM_SIZE} pixels a side, got {tuple(image.shape)}"
+                f"expected (batch, channels, H, W), at least {SMALLEST_SIDE} pixels a side, got {tuple(image.shape)}"
             )
         features = self.backbone(image)
         return self.head(self.neck(features[1:]), image)

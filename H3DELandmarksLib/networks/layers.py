@@ -108,7 +108,8 @@ class _DepthwiseFunction(torch.autograd.Function):
 
 def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     convolution = F.conv3d if x.ndim == 5 else F.conv2d
-    return convolution(x, weight, bias, padding=weight.shape[2] // 2, groups=len(weight))
+    padding = [side // 2 for side in weight.shape[2:]]  # PyTorch 2.2 traces no single number that comes from a shape
+    return convolution(x, weight, bias, padding=padding, groups=len(weight))
 
 
 class PointwiseConv3d(nn.Conv3d):

@@ -7,7 +7,7 @@ A run lies in a folder::
 
     run.json                 what was decided at the start, and how far the run is; see `formats.run`
     STAGE/curve.csv          error in mm on cases that the stage does not learn from
-    STAGE/checkpoint.pt      from which a run that was killed goes on
+    STAGE/checkpoint.safetensors  from which a run that was killed goes on
     package/                 the candidate, a model package
 
 Everything that a run does follows from its ``run.json``, so that a run which was interrupted ends with the weights

@@ -39,10 +39,13 @@ from H3DELandmarksLib.retraining.fine_tuning import ENOUGH_TO_CALIBRATE
 from H3DELandmarksLib.training.calibration import Evidence, fit_calibration, gather_evidence, radii, truncated_case
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
 from H3DELandmarksLib.training.loop import half_precision
+from H3DELandmarksLib.training.recognition import learn_recognition
 
 # Errors on cases that the network learnt from are too small; this makes up for it, by guess.
 SEEN_BEFORE = 1.5
 MAX_TRAINING_CASES = 4
+# Validation cases from which recognition is learnt: each is looked at in many ways.
+MAX_RECOGNISED = 6
 DRAFT = ".draft"
 # What the card of a retrained model says begins so.
 RETRAINED = "Retrained on "
@@ -118,9 +121,10 @@ def candidate_calibration(
 ) -> CalibrationData:
     """The candidate's calibration.
 
-    With enough validation cases it is learnt from them as for any model. With fewer, presence and confidence stay those
-    of the base, and radii are the larger of the base's and those that validation cases, or in want of them some
-    training cases with an allowance, ask for. A new model has no base, and takes what there is.
+    With enough validation cases it is learnt from them as for any model. With fewer, presence, confidence and what
+    tells the anatomy from others stay those of the base, and radii are the larger of the base's and those that
+    validation cases, or in want of them some training cases with an allowance, ask for. A new model has no base, and
+    takes what there is.
     """
     validation = dataset.cases(VALIDATION)
     subset = VALIDATION if validation else TRAIN
@@ -128,8 +132,11 @@ def candidate_calibration(
     allowance = 1.0 if validation else SEEN_BEFORE
     if len(validation) >= ENOUGH_TO_CALIBRATE or base is None:
         learnt = _learnt(detector, cases, allowance, check_cancelled)
-        familiarity = None if base is None else base.manifest.calibration.familiarity
-        return replace(learnt, familiarity=familiarity, cases={"subset": subset, "scans": len(cases)})
+        recognition = None if base is None else base.manifest.calibration.recognition
+        if validation:
+            known = Calibration.from_manifest(learnt)
+            recognition = learn_recognition(detector, known, validation[:MAX_RECOGNISED], check_cancelled)
+        return replace(learnt, recognition=recognition, cases={"subset": subset, "scans": len(cases)})
     before = neutral_calibration(record, base)
     evidence = _evidence(detector, cases, check_cancelled)
     found = detector.calibration.presence(evidence.logit) >= 0.5

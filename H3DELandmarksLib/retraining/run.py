@@ -14,12 +14,14 @@ import numpy as np
 from H3DELandmarksLib.cases import CaseProject, open_project
 from H3DELandmarksLib.core.errors import Cancelled, InputError, ModelPackageError
 from H3DELandmarksLib.core.files import TEMPORARY_PREFIX
+from H3DELandmarksLib.core.locks import held
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection.engine import choose_device
 from H3DELandmarksLib.formats.run import (
     CANCELLED,
     DONE,
     FAILED,
+    LOCK,
     RUN,
     RUNNING,
     TRAIN,
@@ -34,7 +36,8 @@ from H3DELandmarksLib.models.package import package_digest
 from H3DELandmarksLib.retraining import fine_tuning, new_model
 from H3DELandmarksLib.retraining.candidate import DRAFT, RunDataset, build_candidate
 from H3DELandmarksLib.retraining.cases import recorded_cases
-from H3DELandmarksLib.training.loop import CHECKPOINT, StageTrainer, averaged_weights
+from H3DELandmarksLib.training.checkpoints import CHECKPOINT, averaged_weights
+from H3DELandmarksLib.training.loop import StageTrainer
 from H3DELandmarksLib.training.sampling import CropSampler
 from H3DELandmarksLib.training.warm_start import load_early_layers, load_initial_weights, matching_channels
 
@@ -110,11 +113,14 @@ def start_run(folder: Path, decision: RunDecision) -> RunFolder:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / RUN).exists():
-        raise InputError(f"'{folder}' holds an earlier run: add --resume to go on with it, or choose another folder.")
-    if any(not path.name.startswith(".") and path.suffix != ".log" for path in folder.iterdir()):
-        raise InputError(f"'{folder}' is not empty: choose another folder for the run.")
-    return new_run(folder, decision)
+    with held(folder / LOCK) as is_mine:  # so that of two programs at once the first one begins
+        if not is_mine or (folder / RUN).exists():
+            raise InputError(
+                f"'{folder}' holds an earlier run: add --resume to go on with it, or choose another folder."
+            )
+        if any(not path.name.startswith(".") and path.suffix != ".log" for path in folder.iterdir()):
+            raise InputError(f"'{folder}' is not empty: choose another folder for the run.")
+        return new_run(folder, decision)
 
 
 def retrain(
@@ -138,11 +144,25 @@ def retrain(
 
     Raises:
         Cancelled: `cancelled` said so.
-        InputError: the base model or a case is not there as it was, or the memory is too small.
+        InputError: another program is at work on it, the base model or a case is not there as it was, or the memory is
+            too small.
     """
     candidate = _finished(run)
     if candidate is not None:
         return candidate
+    with held(run.folder / LOCK) as is_mine:
+        if not is_mine:
+            raise InputError(f"Another program is at work on the run in '{run.folder}': wait for it, or stop it first.")
+        return _do(run, device, watcher, cancelled, project)
+
+
+def _do(
+    run: RunFolder,
+    device: str,
+    watcher: Watcher | None,
+    cancelled: Callable[[], bool] | None,
+    project: CaseProject | None,
+) -> ModelPackage:
     try:
         work = _Work(run, device, watcher or (lambda status: None), cancelled or (lambda: False), project)
         candidate = work.do()

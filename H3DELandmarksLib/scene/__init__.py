@@ -14,7 +14,7 @@ from H3DELandmarksLib.scene.cases import (
     world_position_of,
 )
 from H3DELandmarksLib.scene.charts import PointComparison, compare_point_lists, remove_curves, show_curves
-from H3DELandmarksLib.scene.detections import latest_detection, may_be_replaced, show_detection
+from H3DELandmarksLib.scene.detections import latest_detection, may_be_replaced, provenance_of_list, show_detection
 from H3DELandmarksLib.scene.point_list import (
     create_point_list,
     landmarks_from_point_list,
@@ -43,6 +43,7 @@ from H3DELandmarksLib.scene.volumes import (
     is_region_of_other,
     own_volume_from_node,
     region_from_node,
+    scan_facts,
     select_frame,
     volume_from_node,
     why_not_for_model,
@@ -84,12 +85,14 @@ __all__ = [
     "own_volume_from_node",
     "place_beside",
     "proposed_landmarks",
+    "provenance_of_list",
     "region_from_node",
     "remember_case",
     "remove_curves",
     "review_field_of_view",
     "reviewed_case",
     "select_frame",
+    "scan_facts",
     "show_case",
     "show_curves",
     "show_detection",

@@ -7,12 +7,16 @@ points since: edited points, and points that somebody has reviewed, are never re
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.formats.provenance import Provenance
+from H3DELandmarksLib.formats.reading import build, to_plain
 from H3DELandmarksLib.scene.point_list import (
     POINT_LIST_CLASS,
     create_point_list,
@@ -25,6 +29,7 @@ from H3DELandmarksLib.scene.proposal import keep_proposal, read_proposal
 MODEL_ATTRIBUTE = "H3DELandmarks.Model"
 VOLUME_REFERENCE = "H3DELandmarks.Volume"
 FRAME_ATTRIBUTE = "H3DELandmarks.Frame"
+PROVENANCE_ATTRIBUTE = "H3DELandmarks.Provenance"
 _FINGERPRINT_ATTRIBUTE = "H3DELandmarks.Fingerprint"
 
 
@@ -36,6 +41,7 @@ def show_detection(
     point_list=None,
     pairs: Sequence[tuple[str, str]] = (),
     frame: str = "",
+    provenance: Provenance | None = None,
 ):
     """Put detected landmarks into the scene, beside their volume.
 
@@ -47,6 +53,7 @@ def show_detection(
         point_list: vtkMRMLMarkupsFiducialNode to replace; a new one is made where that would lose somebody's work.
         pairs: (left name, right name) of landmarks that a review can exchange.
         frame: which frame of a sequence the volume showed, empty where it is not part of one.
+        provenance: where the landmarks come from; the scene keeps it without names of files.
 
     Returns:
         The point list that shows them; the number of its points is fixed, so that a deleted one can be placed again.
@@ -62,7 +69,28 @@ def show_detection(
     point_list.SetAttribute(FRAME_ATTRIBUTE, frame or None)
     point_list.SetNodeReferenceID(VOLUME_REFERENCE, volume_node.GetID())
     point_list.SetAttribute(_FINGERPRINT_ATTRIBUTE, _fingerprint(landmarks))
+    _keep_provenance(point_list, provenance)
     return point_list
+
+
+def _keep_provenance(point_list, provenance: Provenance | None) -> None:
+    """Keep where points come from with their list; scene files save it, files of point lists alone do not."""
+    if provenance is None:
+        point_list.RemoveAttribute(PROVENANCE_ATTRIBUTE)
+        point_list.SetDescription("")
+        return
+    scan = provenance.scan and replace(provenance.scan, file=None)
+    kept = replace(provenance, scan=scan, points=())  # the review keeps the points
+    point_list.SetAttribute(PROVENANCE_ATTRIBUTE, json.dumps(to_plain(kept)))  # ASCII, as in scene files
+    point_list.SetDescription(kept.line())
+
+
+def provenance_of_list(point_list) -> Provenance | None:
+    """Where the points of a list come from, without the points; None where nothing readable says so."""
+    try:
+        return build(Provenance, json.loads(point_list.GetAttribute(PROVENANCE_ATTRIBUTE) or ""))
+    except ValueError:
+        return None
 
 
 def may_be_replaced(point_list, volume_node, frame: str = "") -> bool:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.formats.case_record import CauseName, Coordinate
+from H3DELandmarksLib.formats.reading import STRICT, Finite, FormatError, build, parse_json
 from H3DELandmarksLib.scene.point_list import landmarks_from_point_list, lps_from_ras
 
 ATTRIBUTE = "H3DELandmarks.Review"
-# The first version knew neither causes nor acceptance in bulk.
-_VERSION, _READABLE = 2, (1, 2)
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,30 @@ class Proposal:
         return partners.get(name)
 
 
+@dataclass(frozen=True)
+class _StoredLandmark:
+    """A landmark in the attribute; the names are those of files."""
+
+    position: tuple[Coordinate, Coordinate, Coordinate] | None
+    presence: Finite | None
+    confidence: Finite | None
+    radius90: Finite | None
+    cause: CauseName | None = None
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The attribute. The first version knew neither causes nor acceptance in bulk."""
+
+    version: Literal[1, 2]
+    landmarks: dict[str, _StoredLandmark]
+    accepted: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
+    in_bulk: tuple[str, ...] = ()
+    __pydantic_config__ = STRICT
+
+
 def proposal_of(
     node, pairs: Sequence[tuple[str, str]] = (), causes: Mapping[str, Cause | None] | None = None
 ) -> Proposal:
@@ -120,23 +146,21 @@ def write_proposal(node, proposal: Proposal) -> None:
 def read_proposal(node) -> Proposal | None:
     """The proposal that is kept with a point list; None if there is none, or none that this version can read."""
     try:
-        content = json.loads(node.GetAttribute(ATTRIBUTE) or "")
-        if content["version"] not in _READABLE:
-            return None
-        landmarks = {
-            name: ProposedLandmark(
-                _position(entry["position"]),
-                entry["presence"],
-                entry["confidence"],
-                entry["radius90"],
-                Cause(entry["cause"]) if entry.get("cause") else None,
-            )
-            for name, entry in content["landmarks"].items()
-        }
-        accepted, in_bulk = frozenset(content["accepted"]), frozenset(content.get("in_bulk", ()))
-        return Proposal(landmarks, accepted, tuple(map(tuple, content["pairs"])), in_bulk & accepted)
-    except (ValueError, TypeError, KeyError):
+        stored = build(_Stored, parse_json((node.GetAttribute(ATTRIBUTE) or "").encode("utf-8", "replace")))
+    except FormatError:
         return None
+    landmarks = {
+        name: ProposedLandmark(
+            entry.position,
+            entry.presence,
+            entry.confidence,
+            entry.radius90,
+            Cause(entry.cause) if entry.cause else None,
+        )
+        for name, entry in stored.landmarks.items()
+    }
+    accepted = frozenset(stored.accepted)
+    return Proposal(landmarks, accepted, stored.pairs, accepted.intersection(stored.in_bulk))
 
 
 def proposed_landmarks(node, proposal: Proposal | None = None) -> LandmarkSet | None:
@@ -247,10 +271,3 @@ def _places(node) -> _Places:
         np.array([node.GetNthControlPointPositionWorld(k) for k in indices]).reshape(-1, 3),
         {name: world_position(node, entry.position) for name, entry in entries if entry.position is not None},
     )
-
-
-def _position(stored: Sequence[float] | None) -> tuple[float, float, float] | None:
-    if not stored:
-        return None
-    x, y, z = map(float, stored)
-    return x, y, z

@@ -53,10 +53,12 @@ class Mark:
 CHOSEN_GLYPH = "CrossDot2D"
 TO_CHECK = Mark("Circle2D", (0.90, 0.62, 0.00))
 ACCEPTED = Mark("Square2D", (0.34, 0.71, 0.91))
+ACCEPTED_IN_BULK = Mark("Triangle2D", (0.00, 0.45, 0.70))
 CORRECTED = Mark("Diamond2D", (0.80, 0.47, 0.65))
 MARKS = {
     ReviewState.PROPOSED: TO_CHECK,
     ReviewState.ACCEPTED: ACCEPTED,
+    ReviewState.ACCEPTED_IN_BULK: ACCEPTED_IN_BULK,
     ReviewState.MOVED: CORRECTED,
     ReviewState.PLACED: CORRECTED,
 }
@@ -131,10 +133,14 @@ class ReviewDisplay:
         named, drawn = names_in_view(landmarks, chosen), [p for p in landmarks if p.position is not None]
         for mark, marks in self._marks.items():
             others = [p for p in drawn if p.name != chosen and MARKS.get(p.state, TO_CHECK) is mark]
-            _update_marks(marks, [(p.name if p.name in named else "", p.position) for p in others])
+            _update_marks(
+                marks, [(p.name if p.name in named else "", p.position) for p in others if p.position is not None]
+            )
         for p in (p for p in drawn if p.name == chosen):
             _set_color(self._chosen, MARKS.get(p.state, TO_CHECK).color)
-        _update_marks(self._chosen, [(p.name, p.position) for p in drawn if p.name == chosen])
+        _update_marks(
+            self._chosen, [(p.name, p.position) for p in drawn if p.name == chosen and p.position is not None]
+        )
 
     def look_closely(self) -> None:
         """Zoom the slice views to the anatomy, but for those that show little more, or less, already."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import slicer
 import slicer.util
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
@@ -12,6 +13,7 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.image_plane import why_other_kind
 from H3DELandmarksLib.core.region import Region, region_around
 from H3DELandmarksLib.models import ModelPackage
+from H3DELandmarksLib.models.fit import ScanFacts
 from H3DELandmarksLib.scene.point_list import LPS_FROM_RAS, landmarks_from_point_list
 
 REGION_VOLUME = "H3DELandmarks.RegionVolume"
@@ -103,6 +105,20 @@ def why_not_for_model(node, package: ModelPackage) -> str:
         package: the model.
     """
     return why_other_kind(package.id, package.is_2d, node.GetImageData().GetDimensions())
+
+
+def scan_facts(node) -> ScanFacts:
+    """What the header of a volume node says, to judge which models fit.
+
+    Args:
+        node: vtkMRMLScalarVolumeNode with voxels.
+    """
+    # GetSubjectHierarchyNode would add a node to a scene that has none.
+    hierarchy = node.GetScene().GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode")
+    item = hierarchy.GetItemByDataNode(node) if hierarchy else 0
+    attribute = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMSeriesModalityAttributeName()
+    modality = hierarchy.GetItemAttribute(item, attribute) if item else ""
+    return ScanFacts(tuple(node.GetImageData().GetDimensions()), tuple(node.GetSpacing()), modality)
 
 
 def _ras_from_parent(node) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
@@ -12,7 +12,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import ShapeModel
-from H3DELandmarksLib.detection.calibration import Calibration, confidence_features, scan_features
+from H3DELandmarksLib.detection.calibration import Calibration, confidence_features
 from H3DELandmarksLib.detection.predictions import RawPredictions
 from H3DELandmarksLib.training.cases import Case
 
@@ -22,10 +22,6 @@ SHRINKAGE = 10.0
 LEVELS = np.linspace(0.8, 1.0, 81)
 # What a scan that was cut off on purpose counts for the probability of presence: such scans are rarer in practice.
 TRUNCATED_WEIGHT = 0.5
-# A scan is familiar where at least half of the points found lie within this many tolerances of the truth.
-ROUGHLY_RIGHT = 2.0
-# The share of familiar scans that must not lose trust.
-KEPT = 0.99
 TRUNCATED = "-truncated"
 
 
@@ -140,13 +136,12 @@ def gather_evidence(predictions: Sequence[RawPredictions], cases: Sequence[Case]
     )
 
 
-def fit_calibration(evidence: Evidence, tolerance_mm: float, ood: Evidence | None = None) -> Calibration:
+def fit_calibration(evidence: Evidence, tolerance_mm: float) -> Calibration:
     """Platt scaling of presence, logistic regression of "within tolerance", and radii that hold 90 % of errors.
 
     Args:
         evidence: calibration cases.
         tolerance_mm: error up to which a position counts as right.
-        ood: scans that don't show the anatomy; where given, the calibration also learns which scans to doubt.
     """
     known = ~np.isnan(evidence.present)
     importance = np.broadcast_to(np.where(evidence.truncated, TRUNCATED_WEIGHT, 1.0)[:, None], known.shape)
@@ -154,11 +149,8 @@ def fit_calibration(evidence: Evidence, tolerance_mm: float, ood: Evidence | Non
     features = confidence_features(evidence.concentration, evidence.logit, evidence.residual)[known]
     with np.errstate(invalid="ignore"):
         right = (evidence.error <= tolerance_mm)[known]
-    weights = _logistic_regression(features, right)
-    calibration = Calibration(scale, bias, weights, tolerance_mm, radii(usual_errors(evidence, scale, bias)))
-    if ood is None:
-        return calibration
-    return replace(calibration, familiarity_weights=_fit_familiarity(calibration, evidence, ood))
+    weights = logistic_regression(features, right)
+    return Calibration(scale, bias, weights, tolerance_mm, radii(usual_errors(evidence, scale, bias)))
 
 
 def usual_errors(evidence: Evidence, presence_scale: float, presence_bias: float) -> np.ndarray:
@@ -167,38 +159,13 @@ def usual_errors(evidence: Evidence, presence_scale: float, presence_bias: float
     return np.where(found & ~evidence.truncated[:, None], evidence.error, np.nan)
 
 
-def _fit_familiarity(calibration: Calibration, evidence: Evidence, ood: Evidence) -> np.ndarray | None:
-    """(5,) weights of "most points found in this scan are roughly right"; None where no such scan misleads.
-
-    Both kinds of scan count alike. The constant is then raised until nearly all familiar scans keep their trust.
-    """
-    rows_of_features, are_familiar = [], []
-    for rows in (evidence, ood):
-        for presence, concentration, residual, error, truth in zip(
-            calibration.presence(rows.logit), rows.concentration, rows.residual, rows.error, rows.present
-        ):
-            judged = (presence >= 0.5) & np.isfinite(truth)
-            if judged.any():
-                with np.errstate(invalid="ignore"):
-                    right = error[judged] <= ROUGHLY_RIGHT * calibration.tolerance_mm
-                rows_of_features.append(scan_features(presence, concentration, residual))
-                are_familiar.append(right.mean() >= 0.5)
-    features, familiar = np.array(rows_of_features), np.array(are_familiar, dtype=bool)
-    if familiar.all() or not familiar.any():
-        return None
-    importance = np.where(familiar, 0.5 / familiar.mean(), 0.5 / (1 - familiar.mean()))
-    weights = _logistic_regression(features, familiar, penalty=0.1, importance=importance)
-    weights[0] -= min(0.0, float(np.quantile(features[familiar] @ weights, 1 - KEPT)))
-    return weights
-
-
 def _fit_presence(logit: np.ndarray, present: np.ndarray, importance: np.ndarray) -> tuple[float, float]:
     features = np.stack([np.ones_like(logit), np.clip(np.nan_to_num(logit, neginf=-50.0), -50, 50)], axis=1)
-    bias, scale = _logistic_regression(features, present == 1, importance=importance)
+    bias, scale = logistic_regression(features, present == 1, importance=importance)
     return max(float(scale), 1e-3), float(bias)
 
 
-def _logistic_regression(
+def logistic_regression(
     features: np.ndarray, label: np.ndarray, penalty: float = 1e-2, importance: np.ndarray | float = 1.0
 ) -> np.ndarray:
     """Weights of a ridge-penalized logistic regression; the penalty keeps separable data finite."""

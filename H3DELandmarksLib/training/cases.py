@@ -68,7 +68,7 @@ def prepare_case(
     """
     volume = canonical(case.volume)
     intensity = IntensityMapping.for_volume(model.intensity, volume)
-    outside = intensity.low if model.outside is None else model.outside
+    outside = intensity.outside(model.outside)
     pose = _pose(case, volume, shape, canonical_pose)
     return TrainingCase(Case(case.name, volume, case.landmarks), intensity, outside, pose)
 

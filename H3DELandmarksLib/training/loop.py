@@ -6,7 +6,6 @@ import csv
 import io
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,33 +24,23 @@ from H3DELandmarksLib.formats.training import Training, TrainingStage
 from H3DELandmarksLib.networks import build_network, output_maps
 from H3DELandmarksLib.networks.arrays import to_array, to_tensor
 from H3DELandmarksLib.training.cases import TrainingCase
+from H3DELandmarksLib.training.checkpoints import (
+    CHECKPOINT,
+    Checkpoint,
+    TrainingProgress,
+    has_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from H3DELandmarksLib.training.losses import choose_objective, start_at_background
 from H3DELandmarksLib.training.sampling import CropSampler, draw_batch
 
 logger = logging.getLogger(__name__)
-CHECKPOINT, CURVE = "checkpoint.pt", "curve.csv"
+CURVE = "curve.csv"
 # What the networks call the layers that read the image.
 EARLY = ("encoder.", "backbone.")
 # What PyTorch says where memory is short, on CUDA and MPS, and on CPUs.
 OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
-
-
-def save_checkpoint(path: Path, state: dict) -> None:
-    """Write beside and rename, so that the previous checkpoint stays whole until the new one is."""
-    beside = path.with_suffix(".partial")
-    with open(beside, "wb") as stream:
-        torch.save(state, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(beside, path)
-
-
-def load_checkpoint(path: Path) -> dict:
-    """Read tensors and plain values only; nothing in the file is executed."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(f"The checkpoint '{path}' cannot be read: delete it to start this stage again.") from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -225,21 +214,30 @@ class StageTrainer:
 
     def resume(self) -> bool:
         """Continue from the checkpoint if there is one; return whether there was."""
-        if not self.checkpoint.exists():
+        if not has_checkpoint(self.checkpoint):
             return False
         state = load_checkpoint(self.checkpoint)
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.step, self.losses = state["step"], list(state.get("losses", ()))
+        groups = self.optimizer.state_dict()["param_groups"]
+        try:
+            self.network.load_state_dict(state.network)
+            self.average.load_state_dict(state.average)
+            self.optimizer.load_state_dict({"state": state.optimizer, "param_groups": groups})
+        except (RuntimeError, ValueError) as error:
+            raise InputError(
+                f"The checkpoint '{self.checkpoint}' is of another network: delete it to start this stage again."
+            ) from error
+        self.step, self.losses = state.progress.step, list(state.progress.losses)
+        self.schedule.load_state_dict({"lr_lambdas": [], "last_epoch": self.step, "_step_count": self.step + 1})
+        for group, rate in zip(self.optimizer.param_groups, self.schedule.base_lrs):
+            group["lr"] = rate * self._rate(self.step)
         trim_curve(self.folder / CURVE, self.step)
         return True
 
     def save(self) -> None:
         """Write the checkpoint."""
-        parts = {n: getattr(self, n).state_dict() for n in ("network", "average", "optimizer", "schedule")}
-        save_checkpoint(self.checkpoint, {"step": self.step, "losses": self.losses, **parts})
+        progress = TrainingProgress(self.step, tuple(self.losses))
+        parts = self.network.state_dict(), self.average.state_dict(), self.optimizer.state_dict()["state"]
+        save_checkpoint(self.checkpoint, Checkpoint(progress, *parts))
 
     def run(
         self,
@@ -365,14 +363,6 @@ class StageTrainer:
     def weights(self) -> dict[str, Tensor]:
         """Averaged weights by the network's parameter names."""
         return {name: value.detach().cpu() for name, value in self.average.module.state_dict().items()}
-
-
-def averaged_weights(checkpoint: Path) -> dict[str, Tensor]:
-    """Averaged weights of a stage's checkpoint by the network's parameter names."""
-    if not checkpoint.exists():
-        raise InputError(f"There is no checkpoint '{checkpoint}': train this stage first.")
-    average = load_checkpoint(checkpoint)["average"]
-    return {name.removeprefix("module."): value for name, value in average.items() if name.startswith("module.")}
 
 
 def half_precision(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from H3DELandmarksLib.cli.console import Console, add_command, add_device, add_json, add_model, add_progress
 from H3DELandmarksLib.cli.detect import load_detector, result_paths
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.resources import resource_folder
 from H3DELandmarksLib.core.statements import Statement
 
 if TYPE_CHECKING:
@@ -17,13 +19,7 @@ if TYPE_CHECKING:
     from H3DELandmarksLib.core.landmarks import LandmarkSet
 
 MODEL = "mandibular-molar-phantom"
-PLACE = Path(__file__).resolve().parents[2]
-# Beside the library in a checkout, inside it where pip installed it.
-SAMPLES = [
-    folder / "Resources" / "SampleData" / "mandibular-molar-phantom.nrrd"
-    for folder in (PLACE, PLACE / "H3DELandmarksLib")
-]
-SAMPLE = next(filter(Path.is_file, SAMPLES), SAMPLES[0])
+SAMPLE = resource_folder("SampleData") / "mandibular-molar-phantom.nrrd"
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -52,6 +48,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.formats.reading import to_plain
     from H3DELandmarksLib.formats.results import MeasuredLandmark, ScanResult
     from H3DELandmarksLib.io.images import read_volume
+    from H3DELandmarksResearch.figures.detection import draw_detection
 
     sample = Path(options.sample)
     name = scan_name(sample)
@@ -59,15 +56,15 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     console.log_folder = folder = make_folder(Path(options.output))
     detector = load_detector(options.model, options.device)
     files = ResultFiles(sample, folder, name)
-    files.check_replaceable()
+    files.check_replaceable(picture=True)
     with console.task(name) as progress:
         volume = read_volume(sample)
         examined = detector.examine(volume, progress=progress)
     landmarks = examined.landmarks
-    origin = provenance_of(detector, volume, sample.name, landmarks, examined.recognition)
-    files.write(landmarks, origin)
     truth = truth.ordered_as(landmarks.names)
-    files.draw(volume, landmarks, origin, reference=truth)
+    origin = provenance_of(detector, volume, sample.name, landmarks, examined.recognition)
+    drawn = {"reference": truth, "title": f"{name}: {origin.cells()['model']}", "origin": origin.line()}
+    files.write(landmarks, draw=partial(draw_detection, volume, landmarks, **drawn), provenance=origin)
     errors = radial_errors(landmarks.positions, truth.positions)
     summary = describe(landmarks, detector.package.manifest)
     console.say("\n".join(_lines(landmarks, truth, errors, summary)))

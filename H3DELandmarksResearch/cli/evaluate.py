@@ -23,7 +23,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         commands,
         "evaluate",
         help="compare predictions with a reference",
-        description="Compares point lists (*.mrk.json) of the same name in two folders.",
+        description="Compares point lists (.mrk.json, .fcsv) of the same name in two folders.",
         example="--predictions results --reference truth --thresholds 1 2",
     )
     parser.add_argument("--predictions", required=True, metavar="DIR", help="folder with predicted point lists")
@@ -44,10 +44,15 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Compare; returns whether every file could be read and every reference has a prediction."""
     from H3DELandmarksLib.evaluation import evaluate_sets
+    from H3DELandmarksLib.io.markups import named_as_expected
 
     errors: list[str] = []
     predictions = _read_folder(Path(options.predictions), console, errors)
     references = _read_folder(Path(options.reference), console, errors)
+    predictions = {
+        name: named_as_expected(found, references[name].names, name) if name in references else found
+        for name, found in predictions.items()
+    }
     if not predictions.keys() & references.keys():
         raise InputError(
             f"No point list in '{options.predictions}' has the name of one in '{options.reference}': "
@@ -65,17 +70,18 @@ def run(options: argparse.Namespace, console: Console) -> bool:
 
 def _read_folder(folder: Path, console: Console, errors: list[str]) -> Mapping[str, LandmarkSet]:
     """Point lists by name; unreadable ones are told and added to `errors`."""
-    from H3DELandmarksLib.io.markups import EXTENSION, read_markups
+    from H3DELandmarksLib.io.case_folder import points_of_case
+    from H3DELandmarksLib.io.markups import point_lists_in, read_markups
 
     if not folder.is_dir():
         raise InputError(f"The folder '{folder}' does not exist: check the path.")
-    paths = sorted(folder.glob(f"*{EXTENSION}"))
-    if not paths:
-        raise InputError(f"The folder '{folder}' holds no point list (*{EXTENSION}): choose another folder.")
+    names = sorted(point_lists_in(folder))
+    if not names:
+        raise InputError(f"The folder '{folder}' holds no point list (.mrk.json, .fcsv): choose another folder.")
     sets = {}
-    for path in paths:
+    for name in names:
         try:
-            sets[path.name.removesuffix(EXTENSION)] = read_markups(path)
+            sets[name] = read_markups(points_of_case(folder, name))
         except InputError as error:
             errors.append(console.failure(error))
     return sets

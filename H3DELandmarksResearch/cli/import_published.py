@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,13 +84,16 @@ def chosen_scheme(choice: str) -> LandmarkScheme:
 
 
 def _scheme_of_file(path: Path) -> LandmarkScheme:
-    from H3DELandmarksLib.core.landmarks import LandmarkScheme
+    from H3DELandmarksLib.formats.reading import LARGEST_BYTES
+    from H3DELandmarksLib.formats.schemes import scheme_of_file
 
+    if path.suffix.lower() == ".json":
+        return scheme_of_file(path)
     try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise ValueError("too large")
         text = path.read_text(encoding="utf-8-sig")
-        if path.suffix.lower() == ".json":
-            return LandmarkScheme.from_dict(json.loads(text))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"'{path}' holds no landmark names: write one a line.") from error
     lines = [line.strip() for line in text.splitlines()]
     return _scheme(path.stem, [line for line in lines if line and not line.startswith("#")], "")

@@ -8,7 +8,6 @@ readers index pixels with them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +19,7 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.formats.reading import FormatError, parse_json
 from H3DELandmarksResearch.converters.conversion import (
     Progress,
     SourceCase,
@@ -31,6 +31,7 @@ from H3DELandmarksResearch.converters.conversion import (
 from H3DELandmarksResearch.converters.flat_images import find_images, points_on_image, read_radiograph, spacing_of
 from H3DELandmarksResearch.converters.radiograph_sets import RADIOGRAPH_SETS, RadiographSet
 
+KEYS = ("id", "image_id", "file_name", "width", "height")
 SPACING_KEYS = ("pixel_spacing", "spacing")
 SUBSET_WORDS = (("train", "train"), ("val", "validation"), ("test", "test"))
 
@@ -105,14 +106,26 @@ def _keypoint_files(source: Path) -> list[tuple[Path, Mapping]]:
     found = []
     for path in sorted(source.rglob("*.json")):
         try:
-            data = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError) as error:
+            data = parse_json(path.read_bytes())
+        except (OSError, FormatError) as error:
             raise InputError(f"'{path}' is not readable JSON: copy it again, or move it elsewhere.") from error
         if isinstance(data, dict) and {"images", "annotations"} <= data.keys():
+            _check(path, data)
             found.append((path, data))
     if not found:
         raise InputError(f"'{source}' holds no JSON file with images and annotations: choose the folder of the set.")
     return found
+
+
+def _check(path: Path, data: Mapping) -> None:
+    """Refuse entries of other kinds than they must be to be read."""
+    for name in ("images", "annotations", "categories"):
+        entries = data.get(name) or []
+        lists = isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
+        keys = lists and all(isinstance(entry.get(key), (int, str, type(None))) for entry in entries for key in KEYS)
+        points = keys and all(isinstance(entry.get("keypoints", []), list) for entry in entries)
+        if not points:
+            raise InputError(f"'{path}' has '{name}' that are not of COCO's form: copy it again.")
 
 
 def _rules(path: Path, data: Mapping, known: RadiographSet | None, spacing: tuple[float, float] | None) -> Rules:
@@ -121,7 +134,7 @@ def _rules(path: Path, data: Mapping, known: RadiographSet | None, spacing: tupl
     categories = data.get("categories") or [{}]
     names = tuple(str(name) for name in categories[0].get("keypoints", ()))
     if not names:
-        counts = {len(entry.get("keypoints", ())) // 3 for entry in data["annotations"]} - {0}
+        counts = {len(entry.get("keypoints", ())) // 3 for entry in (data["annotations"] or [])} - {0}
         if len(counts) != 1:
             raise InputError(f"'{path}' does not say how many landmarks it has: name the set with --set.")
         names = tuple(str(k + 1) for k in range(counts.pop()))
@@ -135,10 +148,10 @@ def _cases(
 ) -> list[SourceCase]:
     subsets = tuple(subset for word, subset in SUBSET_WORDS if word in path.stem.lower())[:1]
     annotations: dict[Any, list[Mapping]] = {}
-    for entry in data["annotations"]:
+    for entry in data["annotations"] or []:
         annotations.setdefault(entry.get("image_id"), []).append(entry)
     cases = []
-    for image in data["images"]:
+    for image in data["images"] or []:
         stem = case_name(Path(str(image.get("file_name", ""))).stem)
         name = f"{stem}-{path.stem}" if stem in taken else stem
         taken.add(name)
@@ -169,7 +182,7 @@ def _points(source: Path, path: Path, annotation: Mapping, names: tuple[str, ...
     """(K, 2) pixel coordinates, NaN where not visible."""
     try:
         values = np.asarray(annotation["keypoints"], dtype=float)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         values = np.zeros(0)
     if values.size != 3 * len(names):
         raise InputError(

@@ -84,14 +84,17 @@ def convert_cases(cases: Sequence[SourceCase], target: Path, progress: Progress)
     A bad case is skipped with a warning of one sentence and does not stop the others.
 
     Args:
-        cases: what to read; of cases with the same name the first is written.
+        cases: what to read; of cases with the same name the first is written and the others are skipped.
         target: folder of cases, which exists; gets a split file where cases name their subsets.
         progress: receives the fraction done and the name of the case at hand.
     """
-    summary = Summary()
+    summary, seen = Summary(), set()
     for number, case in enumerate(cases):
         progress(number / len(cases), case.name)
         try:
+            if case.name.casefold() in seen:
+                raise InputError(f"Two cases would be called '{case.name}': rename one, the first is kept.")
+            seen.add(case.name.casefold())
             done = summary.written if _write_case(case, target) else summary.kept
             done.append(case.name)
         except InputError as error:
@@ -120,9 +123,14 @@ def with_validation(cases: Sequence[SourceCase], every: int) -> list[SourceCase]
     return [replace(case, subsets=("validation",)) if id(case) in held_out else case for case in cases]
 
 
+LONGEST_NAME = 200  # bytes; leaves room for an ending in the 255 of a file name
+
+
 def case_name(text: str) -> str:
     """A name from a data set as a file name that every system accepts."""
-    return "".join("_" if c in NOT_IN_FILE_NAMES or ord(c) < 32 else c for c in text).strip(" .") or "case"
+    text = text.encode("utf-8", "replace")[:LONGEST_NAME].decode("utf-8", "ignore")
+    kept = "".join("_" if c in NOT_IN_FILE_NAMES or not c.isprintable() else c for c in text)
+    return kept.strip(" .") or "case"
 
 
 def write_split(path: Path, subsets: Mapping[str, Sequence[str]]) -> Path:

@@ -9,8 +9,10 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.io.images import read_volume
-from H3DELandmarksLib.io.radiograph_files import PICTURE_EXTENSIONS, PixelSize
+from H3DELandmarksLib.io.isolated import read_volume
+from H3DELandmarksLib.io.radiograph_files import PICTURE_EXTENSIONS
+
+PixelSize = tuple[float, float]
 
 
 def read_radiograph(path: Path, spacing: PixelSize) -> Volume:
@@ -67,7 +69,7 @@ def spacing_of(value: object, what: str) -> PixelSize:
     try:
         parts = value.lower().split("x") if isinstance(value, str) else value
         numbers = np.atleast_1d(np.asarray(parts, dtype=float)).ravel()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = np.zeros(0)
     if numbers.size not in (1, 2) or not np.isfinite(numbers).all() or not (numbers > 0).all():
         raise InputError(f"{what} states the pixel size {value!r}: write it in mm, as 0.1 or 0.1x0.12.")

@@ -7,9 +7,10 @@ absent landmarks from those that nobody has decided about: both are -1000.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import replaced_when_complete
 from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
+from H3DELandmarksLib.formats.export import Coordinates
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksResearch.converters.mml import LABEL, SPACING, VOLUME, convert
 from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
@@ -29,31 +31,38 @@ SKEWED = 1e-3  # cosine between axes
 
 def sources(folder: Path, scheme: LandmarkScheme) -> Sequence[ExternalCase]:
     """The cases of an MML folder, converted as ``convert mml`` does."""
-    _check(scheme)
+    _check_names(scheme.names)
     aside = tempfile.TemporaryDirectory(prefix="h3de-mml-")
     convert(folder, Path(aside.name), {"axes": "auto"}, lambda fraction, name: None)
     cases = folder_sources(Path(aside.name), scheme)
     return [ExternalCase(case.name, partial(_read, case, aside)) for case in cases]
 
 
-def write(cases: Iterable[OutgoingCase], scheme: LandmarkScheme, target: Path) -> None:
-    """Write cases into the folder ``train``.
+class Writer:
+    """Writes cases into the folder ``train``."""
 
-    Raises:
-        InputError: the scheme is not that of the molars, or a scan is sheared.
-    """
-    _check(scheme)
-    folder = target / "train"
-    folder.mkdir()
-    for case in cases:
+    coordinates: ClassVar[Coordinates] = "voxels"
+    absent: ClassVar[str] = f"{MISSING:g} in all coordinates; undecided: the same"
+
+    def __init__(self, names: Sequence[str], target: Path, is_ras: bool = False) -> None:
+        """Make the folder; raises InputError where the landmarks are not those of the molars."""
+        _check_names(names)
+        self.folder = target / "train"
+        self.folder.mkdir()
+
+    def add(self, case: OutgoingCase) -> None:
+        """Write scan, points and spacing; raises InputError for a sheared scan."""
         volume = canonical(case.read())
         axes = volume.affine[:3, :3] / volume.spacing
         if np.abs(axes.T @ axes - np.eye(3)).max() > SKEWED:
             raise InputError(f"The scan of '{case.id}' is sheared, which MML cannot express: choose another form.")
         points = volume.grid.ijk_from_lps(case.corrected.ordered_as(MOLAR_SCHEME.names).positions)
-        write_volume(folder / f"{case.id}{VOLUME}", volume)
-        _save(folder / f"{case.id}{LABEL}", np.where(np.isfinite(points), points, MISSING))
-        _save(folder / f"{case.id}{SPACING}", volume.spacing)
+        write_volume(self.folder / f"{case.id}{VOLUME}", volume)
+        _save(self.folder / f"{case.id}{LABEL}", np.where(np.isfinite(points), points, MISSING))
+        _save(self.folder / f"{case.id}{SPACING}", volume.spacing)
+
+    def close(self) -> None:
+        """Nothing belongs to all cases."""
 
 
 def _read(case: ExternalCase, keeps_folder: tempfile.TemporaryDirectory) -> tuple[Volume, LandmarkSet, None]:
@@ -63,11 +72,11 @@ def _read(case: ExternalCase, keeps_folder: tempfile.TemporaryDirectory) -> tupl
     return volume, LandmarkSet(points.names, points.positions, np.where(present, 1.0, np.nan)), None
 
 
-def _check(scheme: LandmarkScheme) -> None:
-    if set(scheme.names) != set(MOLAR_SCHEME.names):
+def _check_names(names: Sequence[str]) -> None:
+    if set(names) != set(MOLAR_SCHEME.names):
         raise InputError(
-            f"MML has {len(MOLAR_SCHEME)} points of the lower molars, which the scheme '{scheme.id}' has "
-            "not: choose another form."
+            f"MML has {len(MOLAR_SCHEME)} points of the lower molars, which these landmarks are not: choose another "
+            "form."
         )
 
 

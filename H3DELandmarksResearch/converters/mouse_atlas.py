@@ -6,7 +6,6 @@ anywhere: both are found by looking which reading puts the points near bone.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,14 +18,15 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose
-from H3DELandmarksLib.io.images import read_volume
-from H3DELandmarksLib.io.markups import EXTENSION, read_markups
+from H3DELandmarksLib.formats.reading import FormatError, build, parse_json
+from H3DELandmarksLib.formats.training import RigidMotion
+from H3DELandmarksLib.io.isolated import read_volume
+from H3DELandmarksLib.io.markups import POINT_EXTENSIONS, read_markups
 from H3DELandmarksResearch.converters.conversion import Progress, SourceCase, Summary, case_name, convert_cases
-from H3DELandmarksResearch.converters.fcsv import FLIP, read_fcsv
 
 BUNDLED_POSES = Path(__file__).resolve().parent.parent / "configurations" / "mouse-skull-poses.json"
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd")
-POINT_SUFFIXES = (EXTENSION, ".fcsv")
+FLIP = np.array([-1.0, -1.0, 1.0])  # between LPS and RAS
 NEAR_VOXELS = 2
 NEAR_BONE = 0.9  # of the points; 40 specimens have at least 0.98 in the right reading, at most 0.04 in others
 
@@ -44,7 +44,7 @@ def convert(source: Path, target: Path, options: Mapping[str, Any], progress: Pr
     Raises:
         InputError: no volume has points.
     """
-    points = _by_name(source, POINT_SUFFIXES)
+    points = _by_name(source, POINT_EXTENSIONS)
     volumes = _by_name(source, VOLUME_SUFFIXES)
     poses = _read_poses(Path(options.get("poses") or BUNDLED_POSES))
     pairs = match_names(list(volumes), list(points))
@@ -105,9 +105,9 @@ def _by_name(source: Path, suffixes: Sequence[str]) -> dict[str, Path]:
 
 def _read_poses(path: Path) -> dict[str, Pose]:
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return {name: Pose(np.array(p["rotation"]), np.array(p["translation"])) for name, p in stored.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        stored = build(dict[str, RigidMotion], parse_json(path.read_bytes()))
+        return {name: Pose(np.array(p.rotation), np.array(p.translation)) for name, p in stored.items()}
+    except (OSError, FormatError) as error:
         raise InputError(f"'{path}' is not a file of poses: give one like mouse-skull-poses.json.") from error
 
 
@@ -116,7 +116,7 @@ def _read(
 ) -> tuple[Volume, LandmarkSet]:
     """Scan and points in the reading that puts them near bone; `seen` learns which one it was."""
     volume = read_volume(scan)
-    stated = read_fcsv(point_list) if point_list.suffix.lower() == ".fcsv" else read_markups(point_list)
+    stated = read_markups(point_list)
     if not stated.present.all():
         raise InputError(f"'{point_list}' has points without a position: place them in Slicer.")
     readings = {"as stated": stated, "x and y flipped": stated.with_positions(stated.positions * FLIP)}

@@ -10,10 +10,10 @@ need not be whole; a landmark that a case lacks is left out.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -22,8 +22,10 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
+from H3DELandmarksLib.formats.export import Coordinates
 from H3DELandmarksLib.formats.reading import FormatError, parse_json
-from H3DELandmarksLib.io.images import read_volume, write_volume
+from H3DELandmarksLib.io.images import write_volume
+from H3DELandmarksLib.io.isolated import read_volume
 
 IMAGES, LABELS, TESTS, CHANNEL, ENDING = "imagesTr", "labelsTr", "imagesTs", "_0000", ".nii.gz"
 VALUES, SPACINGS, POINTS, DATASET = "name_to_label.json", "spacing.json", "all_landmarks_voxel.json", "dataset.json"
@@ -50,35 +52,47 @@ def sources(folder: Path, scheme: LandmarkScheme) -> Sequence[ExternalCase]:
     return cases
 
 
-def write(cases: Iterable[OutgoingCase], scheme: LandmarkScheme, target: Path) -> None:
-    """Write a data set; points that are absent or that nobody has decided about are left out.
+class Writer:
+    """Writes a data set; points that are absent or that nobody has decided about are left out."""
 
-    Raises:
-        InputError: two landmarks of a case lie in the same voxel, or NIfTI cannot hold a scan.
-    """
-    values = {name: number for number, name in enumerate(scheme.names, 1)}
-    points: dict[str, dict[str, list[float]]] = {}
-    spacings: dict[str, dict[str, Any]] = {}
-    for place in (IMAGES, LABELS):
-        (target / place).mkdir()
-    for case in cases:
-        volume = case.read()
-        present = case.corrected.present
-        ijk = volume.grid.ijk_from_lps(case.corrected.positions)
-        write_volume(target / IMAGES / f"{case.id}{CHANNEL}{ENDING}", volume)
-        labels = _label_map(case.id, volume, ijk, present)
-        write_volume(target / LABELS / f"{case.id}{ENDING}", Volume(labels, volume.affine))
-        points[case.id] = {name: ijk[k].tolist() for k, name in enumerate(scheme.names) if present[k]}
-        spacings[case.id] = {"image_spacing": volume.spacing.tolist(), "annotation_spacing": None}
-    dataset = {
-        "channel_names": {"0": "CT"},
-        "labels": {"background": 0, **values},
-        "numTraining": len(points),
-        "file_ending": ENDING,
-    }
-    for name, content in ((VALUES, values), (SPACINGS, spacings), (POINTS, points), (DATASET, dataset)):
-        with atomic_write(target / name) as temporary:
-            temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    coordinates: ClassVar[Coordinates] = "voxels"
+    absent: ClassVar[str] = "left out; undecided: the same"
+
+    def __init__(self, names: Sequence[str], target: Path, is_ras: bool = False) -> None:
+        """Make the folders."""
+        self.target = target
+        self.values = {name: number for number, name in enumerate(names, 1)}
+        self.points: dict[str, dict[str, list[float]]] = {}
+        self.spacings: dict[str, dict[str, Any]] = {}
+        for place in (IMAGES, LABELS):
+            (target / place).mkdir()
+
+    def add(self, case: OutgoingCase) -> None:
+        """Write scan and label map.
+
+        Raises:
+            InputError: two landmarks lie in the same voxel, or NIfTI cannot hold the scan.
+        """
+        volume, landmarks = case.read(), case.corrected.ordered_as(tuple(self.values))
+        ijk = volume.grid.ijk_from_lps(landmarks.positions)
+        labels = _label_map(case.id, volume, ijk, landmarks.present)
+        write_volume(self.target / IMAGES / f"{case.id}{CHANNEL}{ENDING}", volume)
+        write_volume(self.target / LABELS / f"{case.id}{ENDING}", Volume(labels, volume.affine))
+        self.points[case.id] = {n: ijk[k].tolist() for k, n in enumerate(self.values) if landmarks.present[k]}
+        self.spacings[case.id] = {"image_spacing": volume.spacing.tolist(), "annotation_spacing": None}
+
+    def close(self) -> None:
+        """Write the tables of all cases."""
+        dataset = {
+            "channel_names": {"0": "CT"},
+            "labels": {"background": 0, **self.values},
+            "numTraining": len(self.points),
+            "file_ending": ENDING,
+        }
+        tables = ((VALUES, self.values), (SPACINGS, self.spacings), (POINTS, self.points), (DATASET, dataset))
+        for name, content in tables:
+            with atomic_write(self.target / name) as temporary:
+                temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _label_map(case: str, volume: Volume, ijk: np.ndarray, present: np.ndarray) -> np.ndarray:

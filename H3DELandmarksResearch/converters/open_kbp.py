@@ -16,7 +16,7 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.io.images import read_volume
+from H3DELandmarksLib.io.isolated import read_volume
 from H3DELandmarksResearch.converters.conversion import Progress, SourceCase, Summary, case_name, convert_cases
 from H3DELandmarksResearch.head_neck import HEAD_NECK_SCHEME, ORGANS, derive_landmarks
 

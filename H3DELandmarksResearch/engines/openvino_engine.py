@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.detection.engine import Engine, TorchEngine
 from H3DELandmarksLib.networks import output_maps
+from H3DELandmarksLib.networks.arrays import to_tensor
 
 logger = logging.getLogger(__name__)
 TELEMETRY = ("openvino_telemetry", "openvino_telemetry.backend")
@@ -51,12 +52,22 @@ def load_openvino() -> ModuleType | None:
     return openvino
 
 
+def reads_this_torch() -> bool:
+    """Whether OpenVINO converts what the installed PyTorch traces; it fails with 2.2."""
+    return tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 3)
+
+
 def require_openvino() -> None:
-    """Raise InputError where the package is not there."""
+    """Raise InputError where the package is not there, or PyTorch is too old for it."""
     if load_openvino() is None:
         raise InputError(
             "The backend 'openvino' needs the package openvino: install it ('pip install openvino'), or choose the "
             "backend 'torch'."
+        )
+    if not reads_this_torch():
+        raise InputError(
+            f"OpenVINO does not read the networks of PyTorch {torch.__version__}: install PyTorch 2.3 or later, or "
+            "choose the backend 'torch'."
         )
 
 
@@ -143,7 +154,7 @@ class _Compiled:
     def __call__(self, batch: np.ndarray) -> tuple[Tensor, ...]:
         self.request.infer([np.ascontiguousarray(batch)])
         # Copied, because the next call writes to the same memory.
-        return tuple(torch.from_numpy(output.data.copy()) for output in self.request.output_tensors)
+        return tuple(to_tensor(output.data.copy()) for output in self.request.output_tensors)
 
 
 class _Maps(nn.Module):
@@ -163,7 +174,7 @@ def _convert(network: nn.Module, batch: np.ndarray) -> Any:
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    image = torch.from_numpy(np.ascontiguousarray(batch))
+    image = to_tensor(np.ascontiguousarray(batch))
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about sizes that become constants, which is meant
         traced = torch.jit.trace(_Maps(network), image, check_trace=False)

@@ -95,12 +95,6 @@ def detection_figure(
     return figure
 
 
-def is_drawing(path: Path) -> bool:
-    """Whether a file is a picture that `draw_detection` has drawn, and not an image of somebody's own."""
-    with path.open("rb") as file:
-        return b"tEXtSoftware\0" + SIGNATURE.encode() in file.read(1024)
-
-
 def confidence_colors(confidence: np.ndarray) -> np.ndarray:
     """(K, 4) RGBA colors from 0 to 1 of (K,) confidences; NaN has a color of its own."""
     from matplotlib.colors import to_rgba
@@ -257,6 +251,8 @@ def _draw_legend(axes: Axes, sheet: Sheet, landmarks: LandmarkSet, reference: La
 
 def _summary(landmarks: LandmarkSet, reference: LandmarkSet | None) -> str:
     """One line: how many were found, how far from the reference, which are not there."""
+    if len(set(landmarks.causes)) == 1 and (cause := landmarks.causes[0]):
+        return f"No landmark: {cause.statement.value}, {cause.value}"
     words = [f"{int(landmarks.present.sum())} of {len(landmarks)} landmarks found"]
     if reference is not None:
         errors = np.linalg.norm(landmarks.positions - reference.positions, axis=1)

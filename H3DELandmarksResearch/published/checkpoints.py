@@ -21,10 +21,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from torch.torch_version import TorchVersion
 
 from H3DELandmarksLib.core.errors import InputError, MissingDependencyError
+from H3DELandmarksLib.networks.arrays import to_array
 from H3DELandmarksResearch.published.pickle_survey import Survey, UnsafePickleError, survey
 
+SAFE_VERSION = TorchVersion("2.6")  # CVE-2025-32434
 MAX_FILE_BYTES = 8 * 2**30
 MAX_PICKLE_BYTES = 4 * 2**20
 # Older files: magic number, protocol, system, content and the keys of the storages, before the storages themselves.
@@ -75,22 +78,15 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises:
         InputError: no such file, no weights in it, or more in it than its size allows.
-        MissingDependencyError: PyTorch is older than 2.5.
+        MissingDependencyError: PyTorch is older than 2.6, before which pickles could run code in spite of everything.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"The checkpoint '{path}' does not exist: check the path.")
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise InputError(f"The checkpoint '{path}' is larger than {MAX_FILE_BYTES >> 30} GB: choose another file.")
+    content = read_content(path)
     try:
-        content = _load(path)
         tensors = _weights(content)
         _check_sizes(tensors, path.stat().st_size)
-    except MissingDependencyError:
-        raise
-    except Exception as error:  # damaged files end in exceptions of any kind
-        reason = str(error) if isinstance(error, UnsafePickleError) else type(error).__name__
-        raise InputError(f"'{path}' is no PyTorch checkpoint, or a damaged one: choose another ({reason}).") from error
+    except UnsafePickleError as error:
+        raise _unreadable(path, error) from error
     if not tensors:
         raise InputError(f"'{path}' holds no weights by name: save the network's state_dict() and import that file.")
     arrays = {name: _array(tensor) for name, tensor in tensors.items()}
@@ -98,6 +94,29 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise InputError(f"'{name}' in '{path}' holds values that are not numbers: choose another checkpoint.")
     return Checkpoint(arrays, _arguments(content))
+
+
+def read_content(path: Path) -> Any:
+    """All that a checkpoint holds, running nothing of it: tensors, numbers, texts, lists and dictionaries.
+
+    Raises:
+        InputError, MissingDependencyError: as for `read_checkpoint`.
+    """
+    if not path.is_file():
+        raise InputError(f"The checkpoint '{path}' does not exist: check the path.")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise InputError(f"The checkpoint '{path}' is larger than {MAX_FILE_BYTES >> 30} GB: choose another file.")
+    try:
+        return _load(path)
+    except MissingDependencyError:
+        raise
+    except Exception as error:  # damaged files end in exceptions of any kind
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    reason = str(error) if isinstance(error, UnsafePickleError) else type(error).__name__
+    return InputError(f"'{path}' is no PyTorch checkpoint, or a damaged one: choose another ({reason}).")
 
 
 def _load(path: Path) -> Any:
@@ -108,7 +127,7 @@ def _load(path: Path) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        said = _survey_zip(file) if start[:2] == b"PK" else _survey_legacy(file)
+        said = _survey_zip(file) if start[:4] == b"PK\x03\x04" else _survey_legacy(file)
         file.seek(0)
         return _load_surveyed(file, said)
 
@@ -116,7 +135,8 @@ def _load(path: Path) -> Any:
 def _survey_zip(file: BinaryIO) -> Survey:
     """Survey a zip file's pickle, and compare what all members claim with what is there."""
     with zipfile.ZipFile(file) as archive:
-        members = {member.filename: member for member in archive.infolist()}
+        # PyTorch's own reader finds members whatever their case.
+        members = {member.filename.lower(): member for member in archive.infolist()}
         size = file.seek(0, io.SEEK_END)
         pickles = [name for name in members if name.rpartition("/")[2] in ("data.pkl", "constants.pkl")]
         if len(pickles) != 1 or not pickles[0].endswith("data.pkl") or len(members) != len(archive.infolist()):
@@ -127,10 +147,10 @@ def _survey_zip(file: BinaryIO) -> Survey:
             raise UnsafePickleError("its parts claim more than the file holds")
         if members[pickles[0]].file_size > MAX_PICKLE_BYTES:
             raise UnsafePickleError(f"its data.pkl is larger than {MAX_PICKLE_BYTES >> 20} MB")
-        said = survey(io.BytesIO(archive.read(pickles[0])))
+        said = survey(io.BytesIO(archive.read(members[pickles[0]])))
     folder = pickles[0].removesuffix("data.pkl")
     for key, claimed in said.storages.items():
-        if claimed > members[f"{folder}data/{key}"].file_size:
+        if claimed > members[f"{folder}data/{key}".lower()].file_size:
             raise UnsafePickleError("a tensor claims more memory than the file holds")
     return said
 
@@ -151,8 +171,8 @@ def _survey_legacy(file: BinaryIO) -> Survey:
 
 def _load_surveyed(file: BinaryIO, said: Survey) -> Any:
     """Load a checkpoint of which only known names and the stand-in are called."""
-    if not hasattr(torch.serialization, "safe_globals"):
-        raise MissingDependencyError("Reading a checkpoint safely needs PyTorch 2.5 or newer: update it.")
+    if torch.__version__ < SAFE_VERSION:
+        raise MissingDependencyError("Reading a checkpoint safely needs PyTorch 2.6 or newer: update it.")
     unknown = {name for name in said.names if not TORCH_NAMES.fullmatch(name) and name not in OTHER_NAMES}
     refused = sorted(name for name in unknown if name.startswith("torch.") or name in REFUSED_NAMES)
     if refused:
@@ -194,7 +214,7 @@ def _check_sizes(tensors: Mapping[str, torch.Tensor], file_bytes: int) -> None:
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
     tensor = tensor.detach()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return to_array(tensor.float() if tensor.dtype == torch.bfloat16 else tensor)
 
 
 def _arguments(content: Any) -> dict[str, Any]:

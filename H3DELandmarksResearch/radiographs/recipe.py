@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.formats.reading import FormatError, parse_json
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 REQUIRED = (
@@ -86,8 +86,8 @@ def read_recipe(name: str) -> Recipe:
     if path is None:
         raise InputError(f"The recipe '{name}' does not exist: give the path of a JSON file, or one of {bundled}.")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        values = parse_json(path.read_bytes())
+    except (OSError, FormatError) as error:
         raise InputError(f"The recipe '{path}' is not readable JSON: {error}.") from error
     missing = [key for key in REQUIRED if key not in values] if isinstance(values, dict) else list(REQUIRED)
     if missing:

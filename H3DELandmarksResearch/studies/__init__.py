@@ -1,7 +1,7 @@
 """The studies behind the published tables, each a program: ``python -m H3DELandmarksResearch.studies.NAME --help``.
 
 Accuracy: `accuracy` (a model on its test cases), `cross_validation` and `error_directions`, `head_neck_conditions`,
-`jaw_region`, `compare_radiographs`, `out_of_distribution`. Learning: `compare_networks` (same folds and time for each),
+`jaw_region`, `compare_radiographs`, `recognition`. Learning: `compare_networks` (same folds and time for each),
 `learning_curve` (error against the number of corrected cases). Checks of cases: `check_planted_errors`.
 """
 

@@ -43,42 +43,24 @@ class ForeignVolume:
     own_for: tuple[str, ...] = ()
 
 
-def foreign_volumes(cache: Path, data: Path | None) -> list[ForeignVolume]:
-    """All volumes of the report.
+def foreign_volumes(cache: Path) -> list[ForeignVolume]:
+    """All of them.
 
     Args:
         cache: folder for downloaded packages.
-        data: the development data, with ``mouse-skull`` and ``head-neck-ct``; None where there is none.
     """
-    jaws, head = ("mandibular-molar-phantom", "molar-radiograph-hyatt", "molar-radiograph-han"), "head-neck-ct"
-    mice = ("mouse-skull", "mouse-radiograph-hyatt", "mouse-radiograph-han")
     return [
         ForeignVolume("reptile skull (simulated)", reptile_skull),
         ForeignVolume("vessels with contrast alone (simulated)", vessels),
         ForeignVolume("foot (simulated)", foot),
         ForeignVolume("MRI of a human head (mricron-data, ch2)", lambda: _mricron(cache, "ch2.nii.gz")),
         ForeignVolume("MRI of a macaque's brain (mricron-data, inia19)", lambda: _mricron(cache, MACAQUE)),
-        ForeignVolume("noise", noise),
-        ForeignVolume("empty air", lambda: Volume(np.full((96, 96, 96), AIR, np.int16), np.diag([0.5, 0.5, 0.5, 1]))),
-        ForeignVolume("mouse skull (NU_J)", lambda: _shared(data, "mouse-skull/NU_J.nii.gz"), mice),
-        ForeignVolume("mouse skull (C57L_J)", lambda: _shared(data, "mouse-skull/C57L_J.nii.gz"), mice),
-        ForeignVolume("planning CT (pt_13)", lambda: _shared(data, "head-neck-ct/pt_13_ct.nii.gz"), (head,)),
-        ForeignVolume("planning CT (pt_100)", lambda: _shared(data, "head-neck-ct/pt_100_ct.nii.gz"), (head,)),
-        ForeignVolume("CT of a human head, no lower teeth (invesalius-examples)", lambda: _cranium(cache), (head,)),
-        ForeignVolume("lower jaw (phantom, seed 9001)", _jaw, (*jaws, head)),
+        ForeignVolume(
+            "CT of a human head (invesalius-examples)",
+            lambda: _cranium(cache),
+            ("head-neck-ct", "mandibular-molar-phantom"),
+        ),
     ]
-
-
-def _shared(data: Path | None, name: str) -> Volume:
-    if data is None or not (data / name).is_file():
-        raise NotHere("needs the development data (environment variable H3DE_DATA)")
-    return read_volume(data / name)
-
-
-def _jaw() -> Volume:
-    from H3DELandmarksResearch.phantom import generate_phantom
-
-    return generate_phantom(9001, spacing=0.5).volume
 
 
 def _debian(cache: Path, package: str) -> Path:
@@ -109,12 +91,6 @@ def _cranium(cache: Path) -> Volume:
     array = np.frombuffer(raw, about["matrix"]["dtype"]).reshape(about["matrix"]["shape"]).transpose(2, 1, 0)
     across, along, up = map(float, about["spacing"])
     return Volume(np.ascontiguousarray(array), np.diag([across, -along, up, 1.0]))
-
-
-def noise() -> Volume:
-    """White noise with the range of a CT."""
-    values = np.random.default_rng(0).normal(0, 500, (96, 96, 96))
-    return Volume(values.astype(np.int16), np.diag([0.5, 0.5, 0.5, 1]))
 
 
 def tubes(size_mm: tuple[float, float, float], spacing: float, parts: list, background: float, seed: int) -> Volume:

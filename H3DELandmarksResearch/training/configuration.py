@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.research import research_module
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.formats.manifest import check_stages
-from H3DELandmarksLib.formats.reading import read_record
+from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, read_record
 from H3DELandmarksLib.formats.training import CALIBRATION, SUBSETS, RigidMotion, TrainingConfiguration
 from H3DELandmarksLib.io.case_folder import read_case
 from H3DELandmarksLib.training.cases import Case
@@ -107,11 +106,10 @@ def read_split(path: Path) -> dict[str, list[str]]:
         InputError: it is missing or not a split file.
     """
     try:
-        split = json.loads(path.read_text(encoding="utf-8"))
-        return {str(subset): [str(name) for name in names] for subset, names in split.items()}
+        return build(dict[str, list[str]], parse_json(path.read_bytes()))
     except FileNotFoundError as error:
         raise InputError(f"The split file '{path}' does not exist: convert the data set again.") from error
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, FormatError) as error:
         raise InputError(f"'{path}' is not a split file: remove it and convert the data set again.") from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -29,46 +29,10 @@ from H3DELandmarksLib.training.calibration import (
     usual_errors,
 )
 from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksLib.training.recognition import learn_recognition
 
-PARTS = 4
+# Cases from which recognition is learnt: each is looked at in many ways.
 MAX_CASES = 12
-
-
-def ood_cases(cases: Sequence[Case], rng: np.random.Generator) -> Iterator[Case]:
-    """Three disturbed copies of up to `MAX_CASES` cases, one by one, in which no landmark is present."""
-    for case in cases[:MAX_CASES]:
-        for disturb in (shuffled, scrambled, inverted):
-            volume = Volume(disturb(case.volume.array, rng), case.volume.affine)
-            nothing = np.full((len(case.landmarks), 3), np.nan)
-            yield Case(f"{case.name}-{disturb.__name__}", volume, LandmarkSet(case.landmarks.names, nothing))
-
-
-def shuffled(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blocks of a scan in another order: every part is real, but nothing is where it belongs."""
-    result = array.copy()
-    size = [max(1, count // PARTS) for count in array.shape]
-    corners = np.stack(np.meshgrid(*(np.arange(min(PARTS, n)) for n in array.shape), indexing="ij"), -1).reshape(-1, 3)
-    for here, there in zip(corners, rng.permutation(corners)):
-        target, source = (tuple(slice(c * s, (c + 1) * s) for c, s in zip(corner, size)) for corner in (here, there))
-        result[target] = array[source]
-    return result
-
-
-def scrambled(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Clouds with the spectrum and the values of a scan: its phases are random (Theiler et al., Physica D 58, 1992)."""
-    from scipy.fft import irfftn, rfftn
-
-    noise = rfftn(rng.standard_normal(array.shape, dtype=np.float32))
-    clouds = irfftn(np.abs(rfftn(array.astype(np.float32))) * noise / np.maximum(np.abs(noise), 1e-12), s=array.shape)
-    result = np.empty(array.size, array.dtype)
-    result[np.argsort(clouds, axis=None)] = np.sort(array, axis=None)
-    return result.reshape(array.shape)
-
-
-def inverted(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A scan whose bright parts are dark and the reverse."""
-    low, high = np.percentile(array, (0.5, 99.9))
-    return np.clip(low + high - array.astype(np.float32), low, high).astype(array.dtype)
 
 
 logger = logging.getLogger(__name__)
@@ -120,14 +84,16 @@ def evaluate_model(
     Args:
         detector: loaded weights; gets the new calibration.
         configuration: its `tolerance_mm`, `thresholds_mm` and `cross_conformal` count.
-        calibration: cases for the calibration; each also serves with one end cut off, and disturbed beyond recognition.
+        calibration: cases for the calibration; each also serves with one end cut off, and up to `MAX_CASES` in other
+            ways and disturbed beyond recognition.
         test: cases for the measurement.
     """
     rng = np.random.default_rng(0)
-    logger.info("Looking at %d calibration cases, whole, cut off and disturbed", len(calibration))
+    logger.info("Looking at %d calibration cases, whole and cut off", len(calibration))
     seen = _evidence(detector, chain(calibration, (truncated_case(case, rng) for case in calibration)))
-    disturbed = _evidence(detector, ood_cases(calibration, rng))
-    fitted = fit_calibration(seen, configuration.tolerance_mm, disturbed)
+    fitted = fit_calibration(seen, configuration.tolerance_mm)
+    logger.info("Learning to recognise the anatomy")
+    fitted = replace(fitted, recognition=learn_recognition(detector, fitted, calibration[:MAX_CASES]))
     logger.info("Looking at %d test cases, whole and cut off", len(test))
     test = [*test, *(truncated_case(case, rng) for case in test)]
     findings = [detector.findings(case.volume) for case in test]

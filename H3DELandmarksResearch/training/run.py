@@ -13,11 +13,14 @@ from torch import Tensor
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.image_plane import is_radiograph
+from H3DELandmarksLib.core.locks import held
 from H3DELandmarksLib.core.shape_model import ShapeModel, learn_shape_model
+from H3DELandmarksLib.formats.run import LOCK
 from H3DELandmarksLib.formats.training import TrainingStage
 from H3DELandmarksLib.models import ModelPackage, find_model
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
-from H3DELandmarksLib.training.loop import CHECKPOINT, StageTrainer, averaged_weights
+from H3DELandmarksLib.training.checkpoints import CHECKPOINT, averaged_weights
+from H3DELandmarksLib.training.loop import StageTrainer
 from H3DELandmarksLib.training.sampling import CropSampler
 from H3DELandmarksLib.training.warm_start import load_initial_weights
 from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
@@ -107,7 +110,11 @@ def run_training(
     for name in names if stages is None else stages:
         if name not in names:
             raise InputError(f"The configuration has no stage '{name}': choose one of {', '.join(names)}.")
-        train_stage(configuration, names.index(name), output, resume, progress)
+        (output / name).mkdir(exist_ok=True)
+        with held(output / name / LOCK) as is_mine:
+            if not is_mine:
+                raise InputError(f"Another program trains the stage '{name}' in '{output}': wait for it, or stop it.")
+            train_stage(configuration, names.index(name), output, resume, progress)
     if package:
         package_run(configuration, output)
 

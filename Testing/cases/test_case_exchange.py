@@ -43,7 +43,7 @@ def corrected_of(project):
 
 @pytest.mark.parametrize("form", ["folder", "nnlandmark"])
 def test_scans_and_points_come_back(project, tmp_path, form):
-    assert export_cases(project, form, tmp_path / "out", quiet) == 3
+    assert len(export_cases(project, form, tmp_path / "out", quiet).written) == 3
     other = create_project(tmp_path / "other", SCHEME)
     assert len(import_cases(other, form, tmp_path / "out", quiet).new) == 3
     before, after = corrected_of(project), corrected_of(other)
@@ -82,6 +82,35 @@ def test_a_bad_case_is_skipped_with_a_sentence(tmp_path):
     summary = import_cases(create_project(tmp_path / "p", SCHEME), "folder", tmp_path / "in", quiet)
     assert (len(summary.new), len(summary.skipped)) == (1, 2)
     assert "empty" in summary.skipped[0] and "no point with a name of the scheme" in summary.skipped[1]
+
+
+def test_older_point_lists_and_labels_in_other_letters_come_in(tmp_path, caplog):
+    (tmp_path / "in").mkdir()
+    for number, seed in enumerate((0, 1)):
+        write_volume(tmp_path / "in" / f"{seed}.nrrd", scan_of(seed))
+        names = [(name, f" {name.upper()}")[number] for name in NAMES[:-1]] + ["stranger"]
+        rows = [
+            f"{k},{x!r},{y!r},{z!r},0,0,0,1,1,1,0,{n},,"
+            for k, (n, (x, y, z)) in enumerate(zip(names, points_of(seed).tolist()))
+        ]
+        (tmp_path / "in" / f"{seed}.fcsv").write_text("# CoordinateSystem = LPS\n" + "\n".join(rows))
+    project = create_project(tmp_path / "p", SCHEME)
+    summary = import_cases(project, "folder", tmp_path / "in", quiet)
+    assert (len(summary.new), summary.left_out, summary.unknown_names) == (2, 2, {"stranger": 2})
+    assert "'stranger'" in caplog.text and f"' {NAMES[0].upper()}'" in caplog.text
+    found = {case.id: case.revision().corrected(SCHEME).positions[:-1] for case in project.cases()}
+    for seed in (0, 1):
+        np.testing.assert_allclose(found[project.find(scan_of(seed)).id], points_of(seed)[:-1], atol=1e-9)
+
+
+def test_two_point_lists_of_a_case_are_refused_and_the_others_come_in(tmp_path):
+    (tmp_path / "in").mkdir()
+    for seed in (0, 1):
+        write_volume(tmp_path / "in" / f"{seed}.nrrd", scan_of(seed))
+        write_markups(tmp_path / "in" / f"{seed}.mrk.json", set_of(points_of(seed)))
+    (tmp_path / "in" / "0.fcsv").write_text("a,1,2,3\n")
+    summary = import_cases(create_project(tmp_path / "p", SCHEME), "folder", tmp_path / "in", quiet)
+    assert len(summary.new) == 1 and "more than one point list" in summary.skipped[0]
 
 
 def test_nnlandmark_files_say_what_its_readme_demands(project, tmp_path):

@@ -35,3 +35,32 @@ def test_a_killed_exchange_of_models_loses_none(tmp_path):
         kill_at(operation, tmp_path / "models", exchange)
         restore_interrupted(tmp_path / "models")
         assert (target / "manifest.json").read_text() in ("version 0", "version 1")
+
+
+def test_results_exports_and_models_are_all_old_or_all_new_however_they_are_stopped(tmp_path):
+    """A short form of ``python -m benchmarks.kill_outputs``, which stops at every file operation."""
+    from benchmarks.kill_outputs import run
+
+    outcomes = run(tmp_path, sizes=3, kinds=("results", "install", "zip"), every=2)
+    assert set(outcomes) == {"results", "install", "zip"}
+    for outcome in outcomes.values():
+        assert outcome.is_good, outcome
+        assert outcome.kills >= 2 and outcome.full_disks >= 2 and outcome.limits == 3
+
+
+def test_the_campaign_finds_files_that_are_written_in_their_places(tmp_path):
+    from benchmarks.kill_outputs import Output, campaign
+
+    def careless(folder, number):
+        for name in ("a.csv", "b.csv"):
+            (folder / name).write_text(f"{name} {number}" * 100)
+
+    outcome = campaign(Output(careless), tmp_path, sizes=2)
+    assert outcome.mixed and outcome.untold
+
+
+def test_an_export_that_was_killed_while_it_replaced_another_can_be_repeated(tmp_path):
+    from benchmarks.kill_outputs import campaign, outputs
+
+    outcome = campaign(outputs(tmp_path / "given")["folder"], tmp_path / "folder", sizes=0, every=5)
+    assert outcome.is_good and outcome.kills > 3, outcome

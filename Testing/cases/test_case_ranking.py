@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -17,11 +16,9 @@ from H3DELandmarksLib.cases.next_case import (
     case_shapes,
     in_frame,
     ranked,
-    scans_in,
     shape_distances,
 )
 from H3DELandmarksLib.cases.store import content_of
-from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.shape_model import ShapeModel
 
@@ -112,18 +109,3 @@ def test_distances_of_shapes_are_symmetric_and_limited(shapes, missing):
     there = shape_distances(one, other[None], MODEL.tolerance, ALL)
     np.testing.assert_allclose(there, shape_distances(other, one[None], MODEL.tolerance, ALL))
     assert 0 <= there[0] <= MAX_DISTANCE
-
-
-def test_scans_of_a_folder_are_found(tmp_path):
-    for name in ("b.nrrd", "a.nii.gz", "points.mrk.json", "part.seg.nrrd", ".hidden.nrrd", "notes.txt"):
-        (tmp_path / name).write_bytes(b"x")
-    for name in ("patient", "other"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "patient" / "1").write_bytes(b"\0" * 128 + b"DICM")
-    (tmp_path / "patient" / "2").write_bytes(b"\0" * 128 + b"DICM")
-    assert [path.name for path in scans_in(tmp_path)] == ["a.nii.gz", "b.nrrd", "patient"]
-    assert [path.name for path in scans_in(tmp_path, radiographs=True)] == ["a.nii.gz", "b.nrrd", "1", "2"]
-    assert scans_in(tmp_path / "patient") == [tmp_path / "patient"]
-    for folder in ("other", "none"):
-        with pytest.raises(InputError, match="no scans|cannot be read"):
-            scans_in(tmp_path / folder)

@@ -9,12 +9,13 @@ from sample_cases import NAMES, SCHEME, placed, points_of, scan_of
 from tiny_model import write_tiny_package, write_tiny_radiograph_package
 
 from H3DELandmarksLib.cases import create_project
-from H3DELandmarksLib.cases.next_case import rank_scans, scans_in
+from H3DELandmarksLib.cases.next_case import rank_scans
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import Cancelled
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.io.images import write_volume
+from H3DELandmarksLib.io.scan_folders import find_scans
 from H3DELandmarksLib.models import find_model
 
 
@@ -162,17 +163,17 @@ def test_scans_are_ranked_without_those_of_the_project(project, folder, tmp_path
     assert [row["scan"] for row in rows] == [entry["scan"] for entry in document["scans"]]
     assert [row["reason"] for row in rows] == [entry["reasons"][0] for entry in document["scans"]]
     (folder / "broken.nrrd").unlink()
-    code, document = call(capsys, *words[:4], *words[6:])
+    code, document = call(capsys, *words[:4], *words[6:], "--overwrite")
     assert code == 0 and len(document["scans"]) == 4 and document["known"] == []
 
 
 def test_ranking_tells_how_far_it_is_and_can_be_stopped(folder, tmp_path):
-    detector, scans = Detector(write_tiny_package(tmp_path / "tiny"), "cpu"), scans_in(folder)
+    detector, scans = Detector(write_tiny_package(tmp_path / "tiny"), "cpu"), find_scans(folder).scans
     told = []
     rank_scans(scans, detector, progress=lambda fraction, message: told.append((fraction, message)))
     fractions = [fraction for fraction, _ in told]
     assert fractions == sorted(fractions) and fractions[0] == 0 and fractions[-1] == 1
-    assert len(told) > 2 * len(scans) and {message for _, message in told[:-1]} == {scan.name for scan in scans}
+    assert len(told) > 2 * len(scans) and {message for _, message in told[:-1]} == {scan.path.name for scan in scans}
     with pytest.raises(Cancelled):
         rank_scans(scans, detector, cancelled=lambda: True)
 
@@ -208,7 +209,7 @@ def test_nothing_but_a_ranking_is_replaced(folder, tmp_path, capsys):
     output.write_text("a,b\n1,2\n")
     words = ("rank", folder, "--model", tmp_path / "tiny", "--output")
     for path, sentence in (
-        (output, "no ranking"),
+        (output, "--overwrite"),
         (tmp_path / "x" / "y.csv", "does not exist"),
         (tmp_path / "x.txt", ".csv"),
     ):

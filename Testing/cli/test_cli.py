@@ -479,6 +479,22 @@ def test_evaluate_pairs_by_name(tmp_path, capsys):
     assert "'two'" in err and json.loads(out)["cases"] == 1
 
 
+def test_evaluate_reads_older_lists_and_labels_in_other_letters(tmp_path, capsys):
+    points = LandmarkSet(NAMES, np.arange(9.0).reshape(3, 3))
+    for folder in ("reference", "found"):
+        (tmp_path / folder).mkdir()
+    write_markups(tmp_path / "reference" / "one.mrk.json", points)
+    rows = [f"id,{-x},{-y},{z},0,0,0,1,1,1,0,{name.upper()} ,," for name, (x, y, z) in zip(NAMES, points.positions)]
+    (tmp_path / "found" / "one.fcsv").write_text("# CoordinateSystem = 0\n" + "\n".join(rows))
+    command = ["evaluate", "--predictions", str(tmp_path / "found"), "--reference", str(tmp_path / "reference")]
+    assert main([*command, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["mre_mm"] == pytest.approx(0) and f"{NAMES[0].upper()} " in err
+    write_markups(tmp_path / "found" / "one.mrk.json", points)
+    assert main(command) == 2
+    assert "more than one point list" in capsys.readouterr().err
+
+
 def test_evaluate_says_what_is_missing(tmp_path, capfd):
     (tmp_path / "empty").mkdir()
     assert main(["evaluate", "--predictions", str(tmp_path / "no"), "--reference", str(tmp_path)]) == 2
@@ -495,6 +511,13 @@ def test_phantom_writes_scan_and_truth(tmp_path, capsys):
     assert (tmp_path / "phantom_7.nrrd").exists() and report["description"]["missing"] == ["L-M3", "R-M3"]
     absent = [name for name, present in zip(points.names, points.present) if not present]
     assert {"Ld", "Le", "Lf", "Rd", "Re", "Rf"} <= set(absent)
+
+
+def test_phantom_keeps_what_is_there(tmp_path, capfd):
+    (tmp_path / "phantom_7.mrk.json").write_text("mine")
+    assert main(["phantom", "--seed", "7", "--output", str(tmp_path), "--spacing", "3"]) == 2
+    assert "--overwrite" in single_sentence(capfd)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("phantom_7.mrk.json", "mine")]
 
 
 def test_phantom_refuses_teeth_that_it_does_not_know(tmp_path, capfd):

@@ -1,12 +1,15 @@
 """Files and folders appear complete or not at all."""
 
+import errno
 import os
+import threading
 
 import pytest
 
 from H3DELandmarksLib.core import files
 from H3DELandmarksLib.core.errors import InputError, OutputError
 from H3DELandmarksLib.core.files import (
+    TakenError,
     append_numbered,
     atomic_move,
     atomic_write,
@@ -52,10 +55,117 @@ def test_an_interrupted_one_leaves_the_old_one(tmp_path, is_folder):
 
 
 def test_what_cannot_be_written_is_told_in_a_sentence(tmp_path):
-    with pytest.raises(OutputError, match="permission") as told, atomic_write(tmp_path / "none" / "a.txt") as temporary:
+    with pytest.raises(OutputError, match="folder") as told, atomic_write(tmp_path / "none" / "a.txt") as temporary:
         temporary.write_text("new")
     assert isinstance(told.value, InputError) and isinstance(told.value, OSError)
     assert told.value.errno == told.value.__cause__.errno and str(told.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("number", "word"),
+    [(errno.ENOSPC, "full"), (errno.EDQUOT, "full|quota"), (errno.EROFS, "read-only"), (errno.EACCES, "permission")],
+)
+def test_the_reason_says_what_to_do(tmp_path, number, word):
+    with pytest.raises(OutputError, match=word) as told, atomic_write(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise OSError(number, "x")
+    assert told.value.errno == number and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("length", [236, 240, 255])
+@pytest.mark.parametrize("letter", ["x", "é"])
+def test_the_longest_names_can_be_written(tmp_path, length, letter):
+    target = tmp_path / (letter * ((length - 4) // len(letter.encode())) + ".csv")
+    with atomic_write(target) as temporary:
+        assert temporary.suffix == ".csv"
+        temporary.write_text("new")
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_longer_name_is_told(tmp_path):
+    with pytest.raises(OutputError, match="too long"), atomic_write(tmp_path / ("x" * 256)) as temporary:
+        temporary.write_text("new")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_what_may_not_be_replaced_stays(tmp_path, is_folder):
+    target = tmp_path / "export"
+    write(target, is_folder, "old")
+    with pytest.raises(TakenError), atomic_write(target, may_replace=lambda old: False) as temporary:
+        write(temporary, is_folder, "new")
+    assert content(target) == "old" and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_of_several_that_may_replace_nothing_one_wins(tmp_path, is_folder):
+    target = tmp_path / "export"
+    started, wins, refused = threading.Barrier(5), [], []
+
+    def run(number):
+        try:
+            with atomic_write(target, may_replace=lambda old: False) as temporary:
+                write(temporary, is_folder, str(number))
+                started.wait()
+            wins.append(str(number))
+        except TakenError:
+            refused.append(number)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wins == [content(target)] and len(refused) == 4
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_exchange_survives_a_look_in_its_middle(tmp_path, monkeypatch):
+    """Who lists the models puts a folder back that has just stepped aside: the exchange is done all the same."""
+    target = tmp_path / "model"
+    write(target, True, "old")
+    looks, replace = [], os.replace
+
+    def looked_at(source, destination):
+        replace(source, destination)
+        if not looks:
+            looks.append(restore_interrupted(tmp_path))
+
+    monkeypatch.setattr(files.os, "replace", looked_at)
+    with atomic_write(target) as temporary:
+        write(temporary, True, "new")
+    assert content(target) == "new" and list(tmp_path.iterdir()) == [target]
+
+
+def test_several_writers_of_one_file_do_not_meet(tmp_path):
+    failed = []
+
+    def run(number):
+        try:
+            for _ in range(10):
+                with atomic_write(tmp_path / "checkpoint", durable=False) as temporary:
+                    temporary.write_text(str(number) * 1000)
+        except OSError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == [] and len(set((tmp_path / "checkpoint").read_text())) == 1
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_disk_that_refuses_even_to_remove_is_told(tmp_path, monkeypatch):
+    """Read-only disks say so of files that were never there."""
+
+    def refuse(self, missing_ok=False):
+        raise OSError(errno.EROFS, "x")
+
+    monkeypatch.setattr(type(tmp_path), "unlink", refuse)
+    with pytest.raises(OutputError, match=r"/a\.txt' cannot.*read-only"), atomic_write(tmp_path / "a.txt"):
+        raise OSError(errno.EROFS, "x")
 
 
 class Killed(BaseException):

@@ -138,7 +138,7 @@ def test_what_is_expected_beyond_the_scan_was_not_examined_and_leaves_no_radius(
         ([9.0, 9, 9], (0, 0, 0), ["found"] * 3),
         ([9.0, -9, 9], (0, 0, 0), ["found", "absent", "found"]),
         ([9.0, -9, 9], (900.0, 0, 0), ["found", "not examined", "found"]),
-        ([-9.0, -9, -9], (900.0, 0, 0), ["absent"] * 3),
+        ([-9.0, -9, -9], (900.0, 0, 0), ["not recognised"] * 3),
     ):
         pose = Pose(np.eye(3), center + shift)
         found = RawPredictions(np.tile(center, (count, 1)), np.array(logits), np.full(count, 0.9), pose)
@@ -147,8 +147,8 @@ def test_what_is_expected_beyond_the_scan_was_not_examined_and_leaves_no_radius(
         assert [s.value for s in landmarks.statements] == expected
         assert (landmarks.causes[1] is Cause.OUTSIDE_SCAN) == (expected[1] == "not examined")
         assert np.isfinite(landmarks.radius).any() == (landmarks.present.any() and not landmarks.unknown.any())
-    examined = detector.examine(scan, beyond=Cause.OUTSIDE_REGION)
-    assert examined.recognition is None
+    monkeypatch.setattr(detector, "recognition", lambda found: Recognition(0.5, 0.05))
+    assert set(detector.detect(scan).statements) == {Statement.ABSENT}, "the scan is recognised, so this is knowledge"
 
 
 def test_in_a_scan_of_air_nothing_is_recognised(detector):

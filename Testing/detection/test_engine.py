@@ -26,11 +26,19 @@ from H3DELandmarksLib.detection.engine import (
 )
 from H3DELandmarksLib.formats.network_settings import Network
 from H3DELandmarksLib.networks import build_network
+from H3DELandmarksLib.networks.arrays import to_array
 from H3DELandmarksResearch.engines import openvino_engine
-from H3DELandmarksResearch.engines.openvino_engine import OpenVinoEngine, load_openvino, openvino_installed
+from H3DELandmarksResearch.engines.openvino_engine import (
+    OpenVinoEngine,
+    load_openvino,
+    openvino_installed,
+    reads_this_torch,
+)
 
 CPU = torch.device("cpu")
-needs_openvino = pytest.mark.skipif(not openvino_installed(), reason="openvino is not installed (no wheel here?)")
+needs_openvino = pytest.mark.skipif(
+    not (openvino_installed() and reads_this_torch()), reason="openvino is not installed, or PyTorch is too old for it"
+)
 
 PLANE = {
     "landmarks": 3,
@@ -195,7 +203,7 @@ def fresh_import():
 
 
 def tiny_engine(**choice):
-    weights = {name: value.numpy() for name, value in tiny_network(**NETWORK).state_dict().items()}
+    weights = {name: to_array(value) for name, value in tiny_network(**NETWORK).state_dict().items()}
     settings = EngineSettings.choose("cpu", **choice)
     return make_engine(Network(**NETWORK), weights, settings, lambda maps: decode_softmax(maps[0][0], 2))
 
@@ -345,3 +353,11 @@ def test_half_precision_on_this_cpu_is_openvino_s_behind_the_gate():
     engine.half.maps(image)
     ours, right = engine.half.maps(image)[0], engine.full.maps(image)[0]
     assert 1e-6 < (ours - right).abs().max() < 0.1 * right.abs().max()
+
+
+def test_openvino_says_at_once_that_pytorch_is_too_old(monkeypatch):
+    from H3DELandmarksResearch.engines import openvino_engine
+
+    monkeypatch.setattr(openvino_engine.torch, "__version__", "2.2.2+cu121")
+    with pytest.raises(InputError, match=r"PyTorch 2\.2\.2"):
+        EngineSettings.choose("cpu", "openvino")

@@ -1,12 +1,14 @@
-"""Model packages without networks to run: enough to be kept, compared by content and found."""
+"""Small model packages whose networks have random weights: enough to be kept, compared by content and found."""
 
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from tiny_model import NETWORK
 
 from H3DELandmarksLib.models import ModelPackage, write_package
+from H3DELandmarksLib.networks import build_network
 
 TINY = {name: value for name, value in NETWORK["settings"].items() if name != "landmarks"}
 MANIFEST = {
@@ -47,6 +49,20 @@ MANIFEST = {
     "training": {"date": "2026-01-01"},
     "accuracy": {},
 }
+
+
+def toy_weights(seed: int = 0, landmarks: int = 2) -> dict[str, np.ndarray]:
+    """Weights of the toy's network."""
+    random = np.random.default_rng(seed)
+    return {name: random.normal(size=shape).astype(np.float16) for name, shape in _shapes(landmarks).items()}
+
+
+@cache
+def _shapes(landmarks: int) -> dict[str, tuple[int, ...]]:
+    network = build_network("h3denet", {**TINY, "landmarks": landmarks})
+    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+
+
 CARD = "# Toy\n\nFor tests.\n"
 
 
@@ -54,7 +70,7 @@ def toy_package(folder: Path, seed: int = 0, replace: bool = False, **changes) -
     """A package whose weights follow from the seed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     weights = {
-        "a.safetensors": {"w": np.random.default_rng(seed).normal(size=8).astype(np.float32)},
+        "a.safetensors": toy_weights(seed),
         "shape.safetensors": {"mean": np.zeros((2, 3)), "tolerance": np.ones(2)},
     }
     return write_package(folder, {**deepcopy(MANIFEST), **changes}, weights, CARD, replace=replace)

@@ -1,18 +1,24 @@
 """DICOM series in every form that scanners give them: the voxels and places of the plain series, or a reason."""
 
+import contextlib
 import os
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.io.images import read_volume
+from H3DELandmarksLib.io.picture_headers import jpeg_size
 
 CT, ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1"
 VALUES = np.random.default_rng(5).integers(-900, 1200, (8, 5, 6)).astype(np.int16)  # slices, rows, columns
@@ -50,17 +56,19 @@ def write_series(folder: Path, values=VALUES, heights=None, edit=None, name="{k:
     return folder
 
 
-def write_enhanced(path: Path, order) -> Path:
-    """One file of many frames, stored in an order of their own."""
-    data = image(VALUES[order], ENHANCED_CT)
+def write_enhanced(path: Path, order, values=VALUES, place=None, turn=(1, 0, 0, 0, 1, 0), edit=None) -> Path:
+    """One file of many frames, stored in an order of their own; `edit(frame, k)` adds to the facts of slice k."""
+    data = image(values[order], ENHANCED_CT)
     data.NumberOfFrames, shared, frames = len(order), Dataset(), []
-    measures, turn = Dataset(), Dataset()
-    measures.PixelSpacing, turn.ImageOrientationPatient = list(PIXEL), [1, 0, 0, 0, 1, 0]
-    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = Items([measures]), Items([turn])
+    measures, orientation = Dataset(), Dataset()
+    measures.PixelSpacing, orientation.ImageOrientationPatient = list(PIXEL), list(turn)
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = Items([measures]), Items([orientation])
     for k in order:
-        frame, place = Dataset(), Dataset()
-        place.ImagePositionPatient = [10, 20, float(k * STEP)]
-        frame.PlanePositionSequence = Items([place])
+        frame, position = Dataset(), Dataset()
+        position.ImagePositionPatient = [10, 20, float(k * STEP)] if place is None else place(k)
+        frame.PlanePositionSequence = Items([position])
+        if edit:
+            edit(frame, k)
         frames.append(frame)
     data.SharedFunctionalGroupsSequence, data.PerFrameFunctionalGroupsSequence = Items([shared]), Items(frames)
     data.save_as(path)
@@ -162,10 +170,10 @@ def test_missing_slices_are_interpolated_with_a_warning(tmp_path, caplog, missin
     assert "gap" in caplog.text
 
 
-def test_a_hole_is_refused_with_its_size(tmp_path):
-    heights = [0, 1, 2, 3, 9, 10, 11, 12]
+@pytest.mark.parametrize("heights", [[0, 1, 2, 3, 9, 10, 11, 12], [0, 1, 7]])
+def test_a_hole_is_refused_with_its_size(tmp_path, heights):
     with pytest.raises(InputError, match="gap of 6 mm"):
-        read_volume(write_series(tmp_path, heights=heights))
+        read_volume(write_series(tmp_path, VALUES[: len(heights)], heights=heights))
 
 
 def _no_place(data, k):
@@ -220,3 +228,359 @@ def test_a_file_that_claims_gigabytes_is_refused(tmp_path):
 
     with pytest.raises(InputError, match="claims"):
         read_volume(write_series(tmp_path, VALUES[:1], edit=edit) / "000.dcm")
+
+
+# Frames in one file
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    order=st.permutations(range(8)),
+    angles=st.tuples(*[st.floats(-180, 180)] * 3),
+    tilt=st.floats(-0.5, 0.5),
+    is_reversed=st.booleans(),
+)
+def test_every_voxel_of_an_enhanced_file_is_where_its_frame_says(tmp_path_factory, order, angles, tilt, is_reversed):
+    rotation = sitk.Euler3DTransform((0, 0, 0), *np.radians(angles)).GetMatrix()
+    axes = np.reshape(rotation, (3, 3))
+    step = axes @ (0, tilt, -STEP if is_reversed else STEP)
+    numbered = np.arange(VALUES.size, dtype=np.int16).reshape(VALUES.shape)
+
+    def place(k):
+        return [f"{x:.8f}" for x in (10, 20, 30) + k * step]
+
+    path = tmp_path_factory.mktemp("enhanced") / "ct.dcm"
+    volume = read_volume(
+        write_enhanced(path, list(order), numbered, place, [f"{x:.10f}" for x in axes[:, :2].T.ravel()])
+    )
+    ijk = np.stack(np.unravel_index(np.arange(volume.array.size), volume.array.shape), axis=-1)
+    k, row, column = np.unravel_index(volume.array.ravel(), VALUES.shape)
+    expected = (10, 20, 30) + np.outer(column * 0.5, axes[:, 0]) + np.outer(row * 0.6, axes[:, 1]) + np.outer(k, step)
+    np.testing.assert_allclose(volume.grid.lps_from_ijk(ijk), expected, atol=1e-5)
+
+
+def test_each_frame_has_its_own_rescale(tmp_path):
+    intercepts = [-5 * k for k in range(8)]
+
+    def edit(frame, k):
+        values = Dataset()
+        values.RescaleSlope, values.RescaleIntercept, values.RescaleType = 1, intercepts[k], "HU"
+        frame.PixelValueTransformationSequence = Items([values])
+
+    stored = VALUES - np.array(intercepts, np.int16)[:, None, None]
+    assert_is_plain(read_volume(write_enhanced(tmp_path / "ct.dcm", [*range(7, -1, -1)], stored, edit=edit)))
+
+
+def test_a_gap_between_frames_is_interpolated_or_refused(tmp_path, caplog):
+    ramp = np.broadcast_to(np.arange(16, dtype=np.int16)[:, None, None] * 100, (16, 5, 6))
+    kept = [k for k in range(16) if k not in (6, 7)]
+    volume = read_volume(write_enhanced(tmp_path / "a.dcm", kept[::-1], ramp))
+    np.testing.assert_array_equal(volume.array, ramp.transpose(2, 1, 0))
+    assert "gap 3.75 mm" in caplog.text
+    with pytest.raises(InputError, match="gap of 6.25 mm"):
+        read_volume(write_enhanced(tmp_path / "b.dcm", [k for k in range(16) if k not in (6, 7, 8, 9)], ramp))
+
+
+def test_frames_of_a_plain_file_lie_as_far_apart_as_it_says_or_are_refused(tmp_path):
+    data = image(VALUES, CT)
+    data.NumberOfFrames, data.PixelSpacing = 8, list(PIXEL)
+    data.ImageOrientationPatient, data.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [10, 20, 0]
+    data.save_as(tmp_path / "a.dcm")
+    with pytest.raises(InputError, match="position"):
+        read_volume(tmp_path / "a.dcm")
+    data.SpacingBetweenSlices = STEP
+    data.save_as(tmp_path / "b.dcm")
+    assert_is_plain(read_volume(tmp_path / "b.dcm"))
+
+
+# Distances
+
+
+@settings(max_examples=12, deadline=None)
+@given(gaps=st.lists(st.floats(0.8, 3.0), min_size=9, max_size=14))
+def test_a_linear_ramp_stays_linear_whatever_the_distances(tmp_path_factory, gaps):
+    heights = np.cumsum([0.0, *gaps])
+    ramp = np.rint(heights * 100)[:, None, None] * np.ones((1, 5, 6))
+    volume = read_volume(write_series(tmp_path_factory.mktemp("s"), ramp.astype(np.int16), heights=heights.round(6)))
+    z = volume.grid.lps_from_ijk([[0, 0, k] for k in range(volume.array.shape[2])])[:, 2]
+    assert z[0] == pytest.approx(0, abs=1e-5) and z[-1] == pytest.approx(heights[-1], abs=1e-5)
+    np.testing.assert_allclose(volume.array[0, 0], z * 100, atol=2.1)
+
+
+def test_fine_slices_keep_their_detail_where_coarse_ones_follow(tmp_path, caplog):
+    heights = [*np.arange(0, 6, 1.0), *np.arange(6, 30, 3.0)]
+    values = np.arange(len(heights), dtype=np.int16)[:, None, None] * np.ones((1, 5, 6), np.int16)
+    volume = read_volume(write_series(tmp_path, values, heights=heights))
+    np.testing.assert_array_equal(volume.array[0, 0, :7], range(7))
+    assert "gap 3 mm" in caplog.text
+
+
+def test_a_distance_that_the_user_states_overrules_positions(tmp_path):
+    volume = read_volume(write_series(tmp_path), (0.25, 0.3, 2.5))
+    np.testing.assert_allclose(volume.affine[:3, :3], np.diag([0.25, 0.3, 2.5]))
+    np.testing.assert_array_equal(volume.array, VALUES.transpose(2, 1, 0))
+
+
+# What belongs together
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+@pytest.mark.parametrize("is_same_matrix", [True, False])
+def test_scouts_with_the_uid_of_the_series_are_set_apart_and_named(tmp_path, caplog, is_same_matrix, is_named):
+    write_series(tmp_path)
+
+    def edit(data, k):
+        data.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+        if is_named:
+            data.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+
+    shape = (2, 5, 6) if is_same_matrix else (2, 30, 40)
+    write_series(tmp_path, np.zeros(shape, np.int16), edit=edit, name="scout{k}.dcm")
+    assert_is_plain(read_volume(tmp_path))
+    assert "scout0.dcm" in caplog.text and "scout1.dcm" in caplog.text
+
+
+def test_an_axial_scout_is_set_apart(tmp_path, caplog):
+    def edit(data, k):
+        data.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+
+    write_series(tmp_path)
+    write_series(tmp_path, VALUES[:1] * 0, heights=[3.3], edit=edit, name="scout{k}.dcm")
+    assert_is_plain(read_volume(tmp_path))
+    assert "scout0.dcm" in caplog.text
+
+
+@pytest.mark.parametrize("fact", ["PixelSpacing", "ImagePositionPatient", "matrix"])
+def test_mixed_facts_are_refused_and_a_single_odd_slice_is_left_out(tmp_path, caplog, fact):
+    def odd(count):
+        def edit(data, k):
+            if k >= count:
+                return
+            if fact == "matrix":
+                data.Rows, data.Columns = data.Columns, data.Rows
+            elif fact == "PixelSpacing":
+                data.PixelSpacing = [0.7, 0.7]
+            else:
+                del data.ImagePositionPatient
+
+        return edit
+
+    volume = read_volume(write_series(tmp_path / "one", edit=odd(1)))
+    np.testing.assert_array_equal(volume.array, VALUES[1:].transpose(2, 1, 0))
+    assert "000.dcm" in caplog.text
+    with pytest.raises(InputError, match="export one series"):
+        read_volume(write_series(tmp_path / "half", edit=odd(4)))
+
+
+def test_directions_that_are_rounded_differently_are_one_orientation(tmp_path, caplog):
+    def edit(data, k):
+        angle = np.arcsin(0.43 + (-1) ** k * 1e-6)
+        data.ImageOrientationPatient = [
+            f"{x:.8f}" for x in (np.cos(angle), np.sin(angle), 0, -np.sin(angle), np.cos(angle), 0)
+        ]
+
+    volume = read_volume(write_series(tmp_path, edit=edit))
+    np.testing.assert_array_equal(volume.array, VALUES.transpose(2, 1, 0))
+    assert not caplog.records
+
+
+def test_slices_that_share_an_instance_uid_but_no_place_are_all_read(tmp_path, caplog):
+    def edit(data, k):
+        data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+
+    assert_is_plain(read_volume(write_series(tmp_path, edit=edit)))
+    assert not caplog.records
+
+
+def test_a_dicomdir_stands_for_its_folder(tmp_path):
+    write_series(tmp_path, name="PAT/IM{k}")
+    data = image(VALUES[:1], "1.2.840.10008.1.3.10")
+    for name in ("Rows", "Columns", "PixelData"):
+        del data[name]
+    data.save_as(tmp_path / "DICOMDIR")
+    assert_is_plain(read_volume(tmp_path / "DICOMDIR"))
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    "syntax", [pydicom.uid.DeflatedExplicitVRLittleEndian, pydicom.uid.ImplicitVRLittleEndian, pydicom.uid.RLELossless]
+)
+def test_every_transfer_syntax_gives_the_plain_series(tmp_path, syntax):
+    def edit(data, k):
+        if syntax.is_compressed and syntax.is_encapsulated:
+            data.compress(syntax)
+        data.file_meta.TransferSyntaxUID = syntax
+
+    assert_is_plain(read_volume(write_series(tmp_path, edit=edit)))
+
+
+def test_big_endian_values_are_native_once_read(tmp_path):
+    for k, path in enumerate(sorted(write_series(tmp_path).iterdir())):
+        little = pydicom.dcmread(path)
+        little.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRBigEndian
+        meta = {"file_meta": little.file_meta, "preamble": b"\0" * 128}
+        big = FileDataset("", Dataset(), is_implicit_VR=False, is_little_endian=False, **meta)
+        big.update(little)
+        big.add_new("PixelData", "OW", VALUES[k].astype(">i2").tobytes())
+        big.save_as(path)
+    volume = read_volume(tmp_path)
+    assert_is_plain(volume)
+    assert volume.array.dtype == np.int16 and volume.array.dtype.isnative
+
+
+def test_indices_of_a_palette_are_no_values(tmp_path):
+    def edit(data, k):
+        data.PhotometricInterpretation = "PALETTE COLOR"
+
+    with pytest.raises(InputError, match="color"):
+        read_volume(write_series(tmp_path, edit=edit))
+
+
+def test_a_rescale_that_only_some_slices_state_is_never_assumed_for_the_others(tmp_path, caplog):
+    def stated_from(first):
+        def edit(data, k):
+            if k >= first:
+                data.RescaleSlope, data.RescaleIntercept = 1, -1024
+
+        return edit
+
+    volume = read_volume(write_series(tmp_path / "a", edit=stated_from(1)))
+    np.testing.assert_array_equal(volume.array, VALUES[1:].transpose(2, 1, 0) - 1024)
+    assert "000.dcm" in caplog.text
+    with pytest.raises(InputError, match="do not all state"):
+        read_volume(write_series(tmp_path / "b", edit=stated_from(4)))
+
+
+def test_slices_without_a_preamble_are_read(tmp_path):
+    write_series(tmp_path)
+    for path in tmp_path.iterdir():
+        data = pydicom.dcmread(path)
+        data.file_meta = FileMetaDataset()
+        data.preamble = None
+        data.save_as(path, implicit_vr=True, little_endian=True, enforce_file_format=False)
+        assert b"DICM" not in path.read_bytes()
+    assert_is_plain(read_volume(tmp_path))
+
+
+def test_bits_that_belong_to_no_value_are_ignored(tmp_path):
+    def edit(data, k):
+        data.BitsStored, data.HighBit = 12, 11
+        data.PixelData = ((VALUES[k].view(np.uint16) & 0x0FFF) | 0x5000).tobytes()
+
+    assert_is_plain(read_volume(write_series(tmp_path, edit=edit)))
+
+
+@pytest.mark.parametrize("has_padding", [True, False])
+@pytest.mark.parametrize("is_inverted", [True, False])
+@pytest.mark.parametrize("intercept", [-1024, 0])
+def test_air_is_dark_in_a_ct_that_calls_itself_inverted(tmp_path, caplog, intercept, is_inverted, has_padding):
+    air = np.full((8, 9, 9), -1000, np.int16)
+    air[:, 2:7, 2:7] = np.random.default_rng(1).integers(0, 1500, (8, 5, 5))
+    stored = (air - intercept).astype(np.int16 if intercept == 0 else np.uint16)
+    if is_inverted:
+        stored = (-1 - stored if intercept == 0 else 65535 - stored).astype(stored.dtype)
+    if has_padding:
+        stored[:, :, :2] = 3000
+
+    def edit(data, k):
+        data.PhotometricInterpretation, data.RescaleSlope, data.RescaleIntercept = "MONOCHROME1", 1, intercept
+        if has_padding:
+            data.add_new("PixelPaddingValue", "SS" if intercept == 0 else "US", 3000)
+
+    volume = read_volume(write_series(tmp_path, stored, edit=edit))
+    np.testing.assert_array_equal(volume.array, air.transpose(2, 1, 0))
+    assert "MONOCHROME1" in caplog.text
+
+
+def test_padding_with_a_sign_in_pixels_without_one_is_found(tmp_path):
+    padded = (VALUES.astype(int) + 1024).astype(np.uint16)
+    padded[:, 0] = 65536 - 2000
+
+    def edit(data, k):
+        data.add_new("PixelPaddingValue", "SS", -2000)
+        data.RescaleSlope, data.RescaleIntercept = 1, -1024
+
+    array = read_volume(write_series(tmp_path, padded, edit=edit)).array
+    np.testing.assert_array_equal(array[:, 1:], VALUES.transpose(2, 1, 0)[:, 1:])
+    assert (array[:, 0] < -800).all()
+
+
+def test_streaks_below_air_do_not_become_the_padding(tmp_path):
+    padded = VALUES.copy()
+    padded[:, 0], padded[0, 1, 0] = -32768, -3000
+
+    def edit(data, k):
+        data.add_new("PixelPaddingValue", "SS", -32768)
+
+    assert read_volume(write_series(tmp_path, padded, edit=edit)).array[:, 0].min() > -1000
+
+
+# Hostile
+
+
+def test_a_deflated_file_that_grows_without_end_is_refused(tmp_path):
+    def edit(data, k):
+        data.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+
+    path = write_series(tmp_path, VALUES[:1], edit=edit) / "000.dcm"
+    data = path.read_bytes()
+    start = data.index(b"1.2.840.10008.1.2.1.99") + 22
+    packer = zlib.compressobj(9, wbits=-15)
+    bomb = b"".join(packer.compress(bytes(2**24)) for _ in range(40)) + packer.flush()
+    path.write_bytes(data[:start] + bomb)
+    with pytest.raises(InputError, match="claims"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("field", ["Rows", "NumberOfFrames", "BitsAllocated", "ImagePositionPatient", "RescaleSlope"])
+@pytest.mark.parametrize("value", [b"\xff\xff\xff\xff", b"\0\0\0\0", b"1e99", b"nan "])
+def test_hostile_numbers_are_refused_or_harmless(tmp_path, field, value):
+    def edit(data, k):
+        data.RescaleSlope, data.NumberOfFrames = "1.5", "1"
+        tag = pydicom.tag.Tag(field)
+        data[tag] = pydicom.dataelem.RawDataElement(tag, data[tag].VR, 4, value, 0, False, True)
+
+    with contextlib.suppress(InputError):
+        assert read_volume(write_series(tmp_path, edit=edit)).array.nbytes < 2**20
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no pipes of that kind")
+def test_pipes_and_devices_are_no_files(tmp_path):
+    write_series(tmp_path)
+    os.mkfifo(tmp_path / "pipe.dcm")
+    (tmp_path / "endless.dcm").symlink_to("/dev/zero")
+    assert_is_plain(read_volume(tmp_path))
+    for name in ("pipe.dcm", "endless.dcm"):
+        with pytest.raises(InputError, match="no plain file"):
+            read_volume(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG2000"])
+@pytest.mark.parametrize("rows", [40, 60000])
+def test_a_codestream_of_another_size_than_the_header_is_refused(tmp_path, kind, rows):
+    values = np.random.default_rng(0).integers(0, 1500, (1, 40, 32)).astype(np.uint16)
+    writer = sitk.ImageFileWriter()
+    writer.SetFileName(str(tmp_path / "a.dcm"))
+    writer.UseCompressionOn()
+    writer.SetCompressor(kind)
+    writer.Execute(sitk.GetImageFromArray(values))
+    data = bytearray((tmp_path / "a.dcm").read_bytes())
+    if kind == "JPEG":
+        struct.pack_into(">H", data, data.index(b"\xff\xc3") + 5, rows)
+    else:
+        struct.pack_into(">I", data, data.index(b"\xff\x4f\xff\x51") + 12, rows)
+    (tmp_path / "a.dcm").write_bytes(data)
+    if rows == 40:
+        np.testing.assert_array_equal(read_volume(tmp_path / "a.dcm", (1, 1)).array, values.T)
+    else:
+        with pytest.raises(InputError, match="damaged"):
+            read_volume(tmp_path / "a.dcm", (1, 1))
+
+
+def test_the_size_of_a_jpeg_ls_image_is_known():
+    header = b"\xff\xd8\xff\xf7\0\x0b\x10\0\x20\0\x28\1\1\x11\0" + b"\xff\xda\0\x08\1\1\0\0\0\0"
+    size = jpeg_size(header + b"\1\2\3\xff\xd9")
+    assert (size.height, size.width, size.bits) == (32, 40, 16)
+    assert jpeg_size(header + b"\1\2\3") is None

@@ -1,6 +1,7 @@
 """Point lists on disk: the form that Slicer writes, in both directions, and what is refused."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.region import Region
-from H3DELandmarksLib.io.markups import read_markups, read_region, write_markups, write_region
+from H3DELandmarksLib.io.markups import point_lists_in, read_markups, read_region, write_markups, write_region
 
 NAN = np.nan
 
@@ -162,8 +163,16 @@ def test_values_for_another_number_of_points_are_ignored(written, caplog):
     assert "does not fit the points any more" in caplog.text
 
 
-def test_a_point_still_being_placed_is_unknown(written):
+def test_previews_with_a_position_count_with_a_note(written, caplog):
+    """Programs other than Slicer call finished points so."""
     edited(written, lambda markup: markup["controlPoints"][0].update(positionStatus="preview"))
+    assert_equal(read_markups(written), three_landmarks())
+    assert "preview" in caplog.text and written.name in caplog.text
+
+
+@pytest.mark.parametrize("position", ["", None, []])
+def test_previews_without_a_position_are_unknown(written, position):
+    edited(written, lambda m: m["controlPoints"][0].update(positionStatus="preview", position=position))
     assert read_markups(written).unknown[0]
 
 
@@ -189,9 +198,44 @@ def test_several_point_lists_in_a_file_are_refused(written):
         read_markups(written)
 
 
+@pytest.mark.parametrize("other", ["Curve", "ROI", "Plane"])
+def test_the_only_point_list_beside_others_is_chosen_and_said(written, other, caplog):
+    data = json.loads(written.read_text(encoding="utf-8"))
+    data["markups"].insert(0, {**data["markups"][0], "type": other})
+    written.write_text(json.dumps(data))
+    assert_equal(read_markups(written), three_landmarks())
+    assert other in caplog.text
+
+
+@pytest.mark.parametrize("label", ["Nasion ", " nasion", "NASION", "na sion", "nasion\u00a0"])
+def test_labels_that_differ_by_case_or_blanks_are_matched_and_named(written, label, caplog):
+    edited(written, lambda markup: markup["controlPoints"][0].update(label=label))
+    assert read_markups(written).names[0] == label
+    assert read_markups(written, ("e\u0301", "nasion", "molar")).names == ("nasion", "molar", "e\u0301")
+    assert repr(label) in caplog.text or label in caplog.text
+
+
+def test_labels_that_could_mean_two_landmarks_are_left(written):
+    edited(written, lambda markup: markup["controlPoints"][0].update(label="A "))
+    edited(written, lambda markup: markup["controlPoints"][1].update(label=" a"))
+    assert read_markups(written, ("A", "B")).names[:2] == ("A ", " a")
+    edited(written, lambda markup: markup["controlPoints"][1].update(label="A"))
+    assert read_markups(written, ("A", "B")).names[:2] == ("A ", "A")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda m: m["measurements"][0].update(controlPointValues=[[1], [2], [3]]), "complete"),
+        (lambda m: m["measurements"][0].update(controlPointValues=["1", "2", "3"]), "complete"),
+        (lambda m: m["measurements"][0].update(controlPointValues=[10**400, 1, 1]), "complete"),
+        (lambda m: m["controlPoints"][0].update(label=None), "complete"),
+        (lambda m: m["controlPoints"][0].update(label="\ud800"), "complete"),
+        (lambda m: m["controlPoints"][0].update(label="  "), "without a label"),
+        (lambda m: m["controlPoints"][0].update(position=[True, 2, 3]), "complete"),
+        (lambda m: m["controlPoints"][0].update(position=["1", "2", "3"]), "complete"),
+        (lambda m: m["controlPoints"][0].update(position=[[1], [2], [3]]), "complete"),
+        (lambda m: m["controlPoints"][0].update(position=None), "complete"),
         (lambda m: m.update(type="Curve"), "holds a markup of type 'Curve'"),
         (lambda m: m.update(coordinateSystem="HFS"), "unknown coordinate system 'HFS'"),
         (lambda m: m.update(coordinateUnits="um"), "gives positions in 'um'"),
@@ -200,7 +244,7 @@ def test_several_point_lists_in_a_file_are_refused(written):
         (lambda m: m["controlPoints"][0].update(position=[1, 2]), "is not a complete Slicer point list"),
         (lambda m: m["controlPoints"][0].update(positionStatus="lost"), "is not a complete Slicer point list"),
         (lambda m: m["controlPoints"][0].update(position=[1, 2, NAN]), "no finite position for 'nasion'"),
-        (lambda m: m["controlPoints"][1].update(label="nasion"), "uses the label 'nasion' more than once"),
+        (lambda m: m["controlPoints"][1].update(label="nasion"), "label 'nasion' more than once"),
         (lambda m: m["controlPoints"][1].update(label=""), "has a control point without a label"),
     ],
 )
@@ -266,6 +310,8 @@ def test_lps_regions_stay(region_file, system):
         (lambda m: m.update(center=[1, 2, 1e300]), "complete"),
         (lambda m: m.update(center=[1, 2, 10**400]), "complete"),
         (lambda m: m.update(center=[1, 2, NAN]), "complete"),
+        (lambda m: m.update(size=["1", "2", "3"]), "complete"),
+        (lambda m: m.update(insideOut=True), "Inside"),
         (lambda m: m.update(orientation={"a": 1}), "complete"),
         (lambda m: m.update(size=[1, 2, 0]), "volume"),
     ],
@@ -289,3 +335,22 @@ def test_a_huge_position_is_refused_in_a_sentence(written):
     edited(written, lambda markup: markup["controlPoints"][0].update(position=[10**400, 0, 0]))
     with pytest.raises(InputError, match="complete"):
         read_markups(written)
+
+
+def test_a_folder_of_a_file_name_and_a_pipe_are_refused(tmp_path):
+    (tmp_path / "p.mrk.json").mkdir()
+    with pytest.raises(InputError, match="no file"):
+        read_markups(tmp_path / "p.mrk.json")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "q.mrk.json")
+        with pytest.raises(InputError, match="no file"):
+            read_markups(tmp_path / "q.mrk.json")
+    with pytest.raises(InputError, match="opened"):
+        read_markups(tmp_path / ("x" * 300))
+
+
+def test_point_lists_of_a_folder_by_name(tmp_path):
+    for name in ("a.mrk.json", "b.fcsv", "C.FCSV", "c.json", ".d.fcsv", "b.mrk.json", ".mrk.json"):
+        (tmp_path / name).touch()
+    found = {name: [path.name for path in paths] for name, paths in point_lists_in(tmp_path).items()}
+    assert found == {"a": ["a.mrk.json"], "b": ["b.fcsv", "b.mrk.json"], "C": ["C.FCSV"]}

@@ -124,3 +124,61 @@ def test_a_header_that_claims_gigabytes_is_refused_before_memory_is_taken(tmp_pa
     for name in ("a.nii", "a.nii.gz"):
         with pytest.raises(InputError):
             read_volume(tmp_path / name)
+
+
+@pytest.mark.parametrize("degrees", [0.03, 0.9])
+def test_of_a_skewed_sform_and_a_qform_the_qform_counts_as_in_itk(tmp_path, caplog, degrees):
+    skewed = placed()
+    skewed[:2, 1] = SPACING[1] * np.array([np.sin(np.radians(degrees)), np.cos(np.radians(degrees))])
+    path = write(tmp_path / "a.nii", placed(), skewed, (1, 1))
+    volume = read_volume(path)
+    np.testing.assert_allclose(volume.affine, LPS @ placed(), atol=1e-5)
+    itk = sitk.ReadImage(str(path))
+    np.testing.assert_allclose(volume.affine[:3, :3], np.reshape(itk.GetDirection(), (3, 3)) * SPACING, atol=1e-5)
+    assert "right angle" in caplog.text
+
+
+@pytest.mark.parametrize("code", [2, 3, 4, 5])
+def test_an_atlas_transform_beside_a_qform_is_said_whatever_its_size(tmp_path, caplog, code):
+    path = write(tmp_path / "a.nii", placed(), placed((1.1, 0.9, 2.0)) @ np.diag([1, 1, 1, 1]), (1, code))
+    np.testing.assert_allclose(read_volume(path).affine, LPS @ placed(), atol=1e-5)
+    assert "qform is taken" in caplog.text
+
+
+@pytest.mark.parametrize("unit", ["meter", "mm", "micron"])
+@pytest.mark.parametrize("codes", [(1, 0), (0, 1), (1, 1)])
+def test_lengths_are_converted_to_mm(tmp_path, unit, codes):
+    factor = {"meter": 1e3, "mm": 1.0, "micron": 1e-3}[unit]
+    path = write(tmp_path / "a.nii", placed(), placed(), codes, lambda header: header.set_xyzt_units(unit))
+    np.testing.assert_allclose(read_volume(path).affine[:3], factor * (LPS @ placed())[:3], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("turn", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0.6, 0.8, 0)])
+def test_half_a_turn_is_read_as_itk_reads_it(tmp_path, turn):
+    def edit(header):
+        for name, value in zip("bcd", turn):
+            header[f"quatern_{name}"] = value * (1 + 3e-8)
+
+    path = write(tmp_path / "a.nii", placed(), codes=(1, 0), edit=edit)
+    itk = np.reshape(sitk.ReadImage(str(path)).GetDirection(), (3, 3))
+    np.testing.assert_allclose(read_volume(path).affine[:3, :3] / SPACING, itk, atol=1e-6)
+
+
+def test_a_header_whose_voxels_are_in_another_file_is_refused(tmp_path):
+    data = bytearray(write(tmp_path / "a.nii", placed(), codes=(1, 0)).read_bytes())
+    data[344:347] = b"ni1"
+    (tmp_path / "a.nii").write_bytes(data)
+    with pytest.raises(InputError, match="NIfTI"):
+        read_volume(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize("number_type", [np.uint8, np.int16, np.float32, np.float64])
+@pytest.mark.parametrize("is_big", [True, False])
+def test_values_are_scaled_as_itk_scales_them(tmp_path, number_type, is_big):
+    header = nibabel.Nifti1Header(endianness=">" if is_big else "<")
+    header.set_data_dtype(np.dtype(number_type).newbyteorder(">" if is_big else "<"))
+    scan = nibabel.Nifti1Image(VALUES.astype(number_type), placed(), header)
+    scan.header.set_slope_inter(0.5, -7)
+    nibabel.save(scan, tmp_path / "a.nii")
+    expected = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "a.nii"))).T
+    np.testing.assert_allclose(read_volume(tmp_path / "a.nii").array, expected)

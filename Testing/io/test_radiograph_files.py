@@ -1,5 +1,6 @@
 """Radiographs in files for pictures and in DICOM: gray values, pixel size, and what is not believed."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -172,3 +173,34 @@ def test_a_picture_that_declares_more_pixels_than_it_holds_is_refused(tmp_path):
     path.write_bytes(data)
     with pytest.raises(InputError):
         read_volume(path, (0.1, 0.1))
+
+
+def write_tiff(path: Path, tags: dict[int, int] | None = None, following: int = 0, is_big: bool = False) -> Path:
+    """One page of 64 x 64 pixels whose directory comes first; `following` is the place of the next one."""
+    values = {256: 64, 257: 64, 258: 8, 259: 1, 262: 1, 273: 512, 277: 1, 278: 64, 279: 4096, **(tags or {})}
+    head = b"II" + (
+        struct.pack("<HHHQQ", 43, 8, 0, 16, len(values)) if is_big else struct.pack("<HIH", 42, 8, len(values))
+    )
+    entries = [struct.pack("<HHQQ" if is_big else "<HHII", tag, 4, 1, value) for tag, value in sorted(values.items())]
+    data = head + b"".join(entries) + struct.pack("<Q" if is_big else "<I", following)
+    path.write_bytes(data.ljust(512, b"\0") + bytes(range(256)) * 16)
+    return path
+
+
+@pytest.mark.parametrize("is_big", [True, False])
+def test_small_and_big_tiff_files_are_read(tmp_path, is_big):
+    array = read_volume(write_tiff(tmp_path / "a.tif", is_big=is_big), (0.1, 0.1)).array
+    np.testing.assert_array_equal(array[..., 0].T.ravel(), np.tile(np.arange(256), 16))
+
+
+@pytest.mark.parametrize("is_big", [True, False])
+@pytest.mark.parametrize("following", [8, 16, 100, 2**31])
+def test_pages_that_lead_nowhere_or_in_circles_are_refused(tmp_path, following, is_big):
+    with pytest.raises(InputError):
+        read_volume(write_tiff(tmp_path / "a.tif", {}, following, is_big), (0.1, 0.1))
+
+
+@pytest.mark.parametrize("tags", [{322: 2**15, 323: 2**16}, {256: 2**31}, {277: 60000}, {258: 64}, {273: 2**30}])
+def test_a_tiff_file_that_claims_more_than_it_holds_is_refused(tmp_path, tags):
+    with pytest.raises(InputError):
+        read_volume(write_tiff(tmp_path / "a.tif", tags), (0.1, 0.1))

@@ -3,6 +3,7 @@
 import bz2
 import contextlib
 import gzip
+import os
 import zlib
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+import H3DELandmarksLib.io.checks as checks
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.io.images import read_volume
 
@@ -162,3 +164,100 @@ def test_a_size_that_the_file_cannot_hold_is_refused_before_memory_is_taken(tmp_
             read_volume(nrrd(tmp_path / "a.nrrd", sizes=sizes, encoding=encoding))
     with pytest.raises(InputError):
         read_volume(meta(tmp_path / "a.mha", DimSize=sizes))
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
+@pytest.mark.parametrize("name", ["plain.x", "Müller 100% \u4e2d.x"])
+def test_large_streams_are_unpacked_by_itk_and_checked_all_the_same(tmp_path, monkeypatch, pack, name):
+    monkeypatch.setattr(checks, "_LARGE_BYTES", 0)
+    packed = pack(RAW)
+    path = tmp_path / name
+    path.write_bytes(b"a header" + packed)
+    with path.open("rb") as file:
+        file.seek(8)
+        found = checks._unpacked_by_itk(path, file, len(RAW))
+        assert "%" in name or found.tobytes() == RAW  # a percent sign means a pattern to MetaImage
+        assert checks.unpack(path, file, len(RAW), "deflate").tobytes() == RAW
+    for size in (len(RAW) - 2, len(RAW) + 2):
+        with path.open("rb") as file:
+            file.seek(8)
+            assert checks._unpacked_by_itk(path, file, size) is None
+    for position in range(8, len(packed) + 8):
+        flipped = bytearray(b"a header" + packed)
+        flipped[position] ^= 0x10
+        path.write_bytes(flipped)
+        with path.open("rb") as file, contextlib.suppress(InputError):
+            file.seek(8)
+            assert checks.unpack(path, file, len(RAW), "deflate").tobytes() == RAW
+
+
+def test_the_size_of_a_voxel_stands_for_an_absent_spacing(tmp_path):
+    assert_is_plain(read_volume(meta(tmp_path / "a.mha", ElementSpacing=None, ElementSize="0.5 0.75 1.25")))
+
+
+@pytest.mark.parametrize("field", [{"axis_mins": "1 2 3"}, {"space_origin": "(1,2,3)"}])
+def test_a_position_without_directions_is_refused(tmp_path, field):
+    bare = {"space": None, "space_directions": None, "space_origin": None, "spacings": "0.5 0.75 1.25"}
+    with pytest.raises(InputError, match="position"):
+        read_volume(nrrd(tmp_path / "a.nrrd", **{**bare, **field}))
+
+
+@pytest.mark.parametrize("units", ['"" "" ""', "mm mm mm", '"millimetres" "mm" "mm"'])
+def test_mm_is_known_by_every_name(tmp_path, units):
+    assert_is_plain(read_volume(nrrd(tmp_path / "a.nrrd", space_units=units)))
+
+
+def test_metaimages_in_other_units_are_converted(tmp_path):
+    volume = read_volume(meta(tmp_path / "a.mha", DistanceUnits="um"))
+    np.testing.assert_allclose(volume.spacing, [0.5e-3, 0.75e-3, 1.25e-3])
+    np.testing.assert_allclose(volume.affine[:3, 3], [1e-3, 2e-3, 3e-3])
+
+
+def test_a_sheared_scan_keeps_its_directions(tmp_path):
+    volume = read_volume(nrrd(tmp_path / "a.nrrd", space_directions="(0.5,0,0) (0.1,0.75,0) (0,0.2,1.25)"))
+    np.testing.assert_allclose(volume.affine[:3, :3], [[0.5, 0.1, 0], [0, 0.75, 0.2], [0, 0, 1.25]])
+
+
+@pytest.mark.parametrize("name", ["LIST", "LIST 2", "a%03d.raw 1 3 1"])
+def test_voxels_in_several_files_are_refused_in_a_sentence(tmp_path, name):
+    with pytest.raises(InputError, match="several files"):
+        read_volume(nrrd(tmp_path / "a.nhdr", b"", encoding="raw", data_file=name))
+
+
+@pytest.mark.parametrize("value", ["1e308", "-1e308", "nan", "inf", "0"])
+@pytest.mark.parametrize("field", ["TransformMatrix", "Offset", "ElementSpacing"])
+def test_numbers_without_a_use_are_refused(tmp_path, field, value):
+    count = len(META[field].split())
+    with pytest.raises(InputError) if (field, value) != ("Offset", "0") else contextlib.nullcontext():
+        read_volume(meta(tmp_path / "a.mha", **{field: " ".join([value] * count)}))
+
+
+@pytest.mark.parametrize("payload", [b"1 2 x 4", b"1 2 3", b"", b"\0" * 300])
+def test_text_that_is_no_number_is_refused(tmp_path, payload):
+    with pytest.raises(InputError):
+        read_volume(nrrd(tmp_path / "a.nrrd", payload, encoding="text"))
+
+
+def test_numbers_in_text_are_read(tmp_path):
+    text = " ".join(map(str, VALUES.ravel(order="F"))).encode()
+    assert_is_plain(read_volume(nrrd(tmp_path / "a.nrrd", text, encoding="text")))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no pipes of that kind")
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link"])
+def test_voxels_are_read_from_plain_files_in_the_folder_only(tmp_path, kind):
+    voxels = tmp_path / "scans" / "a.raw"
+    voxels.parent.mkdir()
+    if kind == "pipe":
+        os.mkfifo(voxels)
+    elif kind == "folder":
+        voxels.mkdir()
+    else:
+        (tmp_path / "secret").write_bytes(RAW)
+        voxels.symlink_to("/dev/zero" if kind == "device" else tmp_path / "secret")
+    for path in (
+        nrrd(voxels.with_name("a.nhdr"), b"", encoding="raw", data_file="a.raw"),
+        meta(voxels.with_name("a.mhd"), b"", "a.raw", CompressedData="False"),
+    ):
+        with pytest.raises(InputError, match="plain file"):
+            read_volume(path)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from promotion_cases import found_at, make_project, make_run
 from safetensors.numpy import save
-from toy_package import CARD, MANIFEST, toy_package
+from toy_package import CARD, MANIFEST, toy_package, toy_weights
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
 from H3DELandmarksLib.formats.comparison import Rule, write_comparison
@@ -88,7 +88,7 @@ def plant(run: Path) -> None:
     calibration = {**MANIFEST["calibration"], "cases": {"names": [SECRET]}}
     stages = [{**MANIFEST["stages"][0], "weights": {"file": f"{SECRET}.safetensors"}}]
     weights = {
-        f"{SECRET}.safetensors": save({"w": np.arange(8.0)}, metadata={"author": SECRET}),
+        f"{SECRET}.safetensors": save(toy_weights(7), metadata={"author": SECRET}),
         "shape.safetensors": {"mean": np.zeros((2, 3)), "tolerance": np.ones(2)},
     }
     manifest = {
@@ -233,7 +233,7 @@ def edit(change):
 
 
 def other_weights(files):
-    files["stage-1.safetensors"] = save({"w": np.zeros(8)})
+    files["stage-1.safetensors"] = save(toy_weights(9))
 
 
 @pytest.mark.parametrize(

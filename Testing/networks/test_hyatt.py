@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch_versions import needs_torch
 
 from H3DELandmarksLib.formats.manifest import Network
 from H3DELandmarksLib.networks import HanConfig, HyattConfig, HyattNet, build_network
@@ -68,6 +69,7 @@ def test_a_batch_of_one_image_can_be_learnt_from(norm: str) -> None:
     assert losses[-1] < 0.99 * losses[0]
 
 
+@needs_torch("2.3", "cannot take the gradient of group norms on a single point")
 def test_group_norm_trains_on_one_image_of_the_smallest_size() -> None:
     network = HyattNet(HyattConfig(**NARROW, norm="group")).train()
     maps = network(torch.randn(1, 3, 32, 32))
@@ -155,6 +157,7 @@ def test_half_precision_stays_half_precision() -> None:
     assert {level.dtype for level in network(torch.randn(1, 3, 64, 33, dtype=torch.bfloat16))} == {torch.bfloat16}
 
 
+@needs_torch("2.4", "exports nothing on Python 3.12")
 def test_exported_network_is_the_same_function() -> None:
     image = torch.randn(1, 3, 67, 96)
     with torch.no_grad():

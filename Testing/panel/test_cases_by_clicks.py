@@ -124,7 +124,8 @@ def test_a_corrected_case_is_kept_with_what_was_proposed_and_decided(panel, fold
     points.SetNthControlPointPosition(1, 1, 0, 3)
     points.SetNthControlPointPositionMissing(2)
     text = add(panel)
-    assert text.startswith("Added as a new case.") and "1 case, reviewed completely" in text
+    assert text.startswith("Added as a new case. Accepted in bulk, without a look at each: 1.")
+    assert "1 case, reviewed completely" in text
     (case,) = open_project(folder).cases()
     kept, revision = case.volume(), case.revision()
     own = own_volume_from_node(volume)

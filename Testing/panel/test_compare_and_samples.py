@@ -71,7 +71,7 @@ def test_lists_that_share_no_name_are_told(panel, scene):
 def source(module, app):
     """The registered sample."""
     app.complete_startup()
-    (source,) = slicer.modules.sampleDataSources["H3DE Landmarks"]
+    (source,) = slicer.modules.sampleDataSources["Anatomical Landmarks"]
     return source
 
 

@@ -83,6 +83,7 @@ def installer(module, monkeypatch):
     from H3DELandmarksPanel import Dependencies
 
     installer = Installer()
+    monkeypatch.setattr(Dependencies, "_met", set())
     for name in ("find_spec", "version"):
         monkeypatch.setattr(Dependencies, name, getattr(installer, name))
     monkeypatch.setattr(Dependencies, "_canReachIndex", lambda: True)

@@ -1,18 +1,25 @@
 """What to detect and where: landmarks, region, frames of sequences; and how the remaining time is told."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import qt
 import slicer
 import slicer.util
-from operating import add_volume, click, content, create_node, wait_until
+from operating import add_volume, choose, click, content, create_node, wait_until
 
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import read_markups
-from H3DELandmarksLib.scene import fit_to_volume, landmarks_from_point_list, region_from_node, volume_from_node
+from H3DELandmarksLib.scene import (
+    fit_to_volume,
+    landmarks_from_point_list,
+    provenance_of_list,
+    region_from_node,
+    volume_from_node,
+)
 
 
 @pytest.fixture
@@ -72,6 +79,16 @@ def test_only_chosen_landmarks_are_reported(panel, tiny, tmp_path):
     expected = by_command_line(tiny, panel.ui.volumeSelector.currentNode(), tmp_path)
     assert found.names == ("Left", "Right")
     np.testing.assert_allclose(found.positions, expected.positions[[0, 2]], atol=1e-3)
+
+
+def test_of_a_scan_of_something_else_the_panel_says_so_and_offers_nothing_to_accept(panel):
+    volume = slicer.util.addVolumeFromArray(np.full((20, 22, 24), -1000, np.int16), name="air")
+    panel.ui.volumeSelector.setCurrentNode(volume)
+    node = detect(panel)
+    assert panel.ui.statusLabel.text.startswith("This does not look like")
+    assert not landmarks_from_point_list(node).present.any()
+    assert panel.ui.reviewStatusLabel.text == "Not recognised: 3." and not panel.ui.acceptAllButton.enabled
+    assert provenance_of_list(node).model.id == "tiny" and provenance_of_list(node).scan.file is None
 
 
 def test_none_and_all(panel):
@@ -323,3 +340,47 @@ def test_a_warning_of_the_child_is_told_in_one_line(panel, tmp_path, monkeypatch
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     node = detect(panel)
     assert panel.ui.statusLabel.text == f"3 of 3 landmarks found, see the point list '{node.GetName()}'. {warned}"
+
+
+# Which model
+
+
+@pytest.fixture
+def coarse_and_fine(models, tiny):
+    """A model for voxels of any size, and before it by name one for micro-CT only."""
+    for name, limit in (("fine", 0.001), ("tiny", 100.0)):
+        shutil.copytree(tiny.path, models / name)
+        manifest = json.loads((models / name / "manifest.json").read_text())
+        manifest |= {"id": name, "title": f"{name.title()} model", "max_spacing_mm": limit}
+        (models / name / "manifest.json").write_text(json.dumps(manifest))
+
+
+def offered(panel):
+    return [panel.ui.modelSelector.itemText(row) for row in range(panel.ui.modelSelector.count)]
+
+
+def test_models_that_cannot_fit_the_volume_come_last_with_the_reason(open_panel, coarse_and_fine):
+    panel = open_panel()
+    assert offered(panel) == ["Fine model", "Tiny model"]
+    add_volume()
+    panel.enter()
+    assert offered(panel) == ["Tiny model", "Fine model - not for this volume"]
+    assert panel.ui.modelSelector.currentText == "Tiny model"
+    assert panel.parameterNode.model == "tiny@1.0.0"
+    assert "0.001 mm" in panel.ui.modelSelector.itemData(1, qt.Qt.ToolTipRole)
+
+
+def test_the_last_choice_is_offered_to_the_next_session(open_panel, models, tiny):
+    for name in ("first", "second"):
+        shutil.copytree(tiny.path, models / name)
+        manifest = models / name / "manifest.json"
+        manifest.write_text(
+            manifest.read_text().replace('"id": "tiny"', f'"id": "{name}"').replace("Tiny", name.title())
+        )
+    add_volume()
+    panel = open_panel()
+    assert panel.ui.modelSelector.currentText == "First model"
+    choose(panel.ui.modelSelector, "Second model")
+    panel.parameterNode.model = ""
+    panel.cleanup()
+    assert open_panel().ui.modelSelector.currentText == "Second model"

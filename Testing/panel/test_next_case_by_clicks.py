@@ -100,6 +100,14 @@ def test_scans_are_ranked_with_reasons_and_loaded(panel, scene, scans, tmp_path,
     assert second is not first
     double_click(panel, 0)
     assert panel.ui.volumeSelector.currentNode() is first, "a scan is loaded once"
+    node_id, name = first.GetID(), first.GetName()
+    del first, second
+    slicer.mrmlScene.Clear(False)
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "of the next patient")
+    assert other.GetID() == node_id, "the next scene uses the ids again"
+    double_click(panel, 0)
+    first = panel.ui.volumeSelector.currentNode()
+    assert first is not other and first.GetName() == name
     assert red.logic.GetSliceCompositeNode().GetBackgroundVolumeID() == first.GetID()
 
     again = open_panel()

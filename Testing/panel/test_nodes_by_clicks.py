@@ -228,7 +228,7 @@ def test_the_versions_are_those_of_the_chosen_retraining(open_panel, models, tin
                 is_done=True, updated="2026-01-02T03:04:05Z", model=SimpleNamespace(id=model_id, version="2.0.0")
             ),
         )
-        for model_id in ("beta", "alpha")
+        for model_id in ("beta", "alpha", "gone")
     ]
     monkeypatch.setattr(PromotionSection, "_runText", lambda run: run.record.model.id)
     panel = open_panel()
@@ -243,3 +243,5 @@ def test_the_versions_are_those_of_the_chosen_retraining(open_panel, models, tin
     choose(ui.runSelector, "alpha")
     choose(ui.runSelector, "beta")
     assert ui.versionsSelector.currentText == "Model beta"
+    choose(ui.runSelector, "gone")
+    assert ui.versionsSelector.currentText == "Model beta", "a model that is not here has no versions to list"

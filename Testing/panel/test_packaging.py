@@ -10,13 +10,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import slicer
 from PySide6.QtGui import QImage
 
 MODULE = Path(__file__).resolve().parents[2] / "H3DELandmarks"
 ROOT = MODULE.parent
 NOT_AT_FILE_SCOPE = {"torch", "matplotlib", "safetensors", "pydantic", "tqdm", "PyTorchUtils"}
 PLAY_SELF_TEST = """
-import sys, application
+import logging, sys, application
+logging.basicConfig(stream=sys.stdout, level=logging.INFO)
 application.start()
 module = application.load_module(sys.argv[1])
 application.open_panel(module)
@@ -55,7 +57,7 @@ def test_the_icon_has_the_size_that_slicer_asks_for():
 
 
 def test_requirements_are_neither_pinned_nor_what_slicer_ships():
-    lines = (MODULE / "Resources" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    lines = (MODULE / "Resources" / "H3DELandmarks" / "requirements.txt").read_text(encoding="utf-8").splitlines()
     requirements = [line for line in lines if line and not line.startswith("#")]
     assert requirements and not any("==" in line for line in requirements)
     names = {re.match(r"[\w.-]+", line).group() for line in requirements}
@@ -82,6 +84,15 @@ def test_every_name_of_qt_ctk_and_slicer_exists():
     assert done.returncode == 0, done.stdout
 
 
+def test_the_module_tells_clinicians_what_it_is(module):
+    description = slicer.modules.h3delandmarks
+    assert "Anatomical Landmarks" in description.title and description.categories == ["Quantification"]
+    assert "not a medical device" in description.helpText and '<a href="https://' in description.helpText
+    link = re.search(r'href="[^"]*/main/([^"]+)"', description.helpText).group(1)
+    assert (ROOT / link).is_file()
+    assert all(re.fullmatch(r"[^()]+ \([^()]+\)", person) for person in description.contributors)
+
+
 def test_the_module_file_stays_thin():
     assert len((MODULE / "H3DELandmarks.py").read_text(encoding="utf-8").splitlines()) < 500
 
@@ -98,7 +109,8 @@ def test_the_index_entry_has_what_the_schema_asks_for():
     assert {"build_dependencies", "build_subdirectory", "category", "scm_revision", "scm_url", "tier"} < set(entry)
     text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     assert entry["scm_url"].endswith("/SlicerH3DELandmarks.git") and "project(H3DELandmarks)" in text
-    assert f'EXTENSION_CATEGORY "{entry["category"]}"' in text
+    assert "EXTENSION_CATEGORY" not in text, "the index has the category"
+    assert entry["category"] == "Quantification"
     assert f'EXTENSION_DEPENDS "{" ".join(entry["build_dependencies"])}"' in text
 
 
@@ -122,10 +134,18 @@ def test_the_package_holds_module_library_models_and_samples(installed):
         "H3DELandmarksPanel/ReviewSection.py",
         "Resources/UI/H3DELandmarks.ui",
         "H3DELandmarksLib/scene/review.py",
-        "Resources/SampleData/mandibular-molar-phantom.nrrd",
-        "Resources/Models/mandibular-molar-phantom/manifest.json",
+        "H3DELandmarksLib/Resources/SampleData/mandibular-molar-phantom.nrrd",
+        "H3DELandmarksLib/Resources/Models/mandibular-molar-phantom/manifest.json",
     ):
         assert (installed / name).is_file(), name
+
+
+def test_nothing_lies_where_other_extensions_put_their_files(installed):
+    """Applications that bundle extensions have one folder qt-scripted-modules for all."""
+    own = [path.relative_to(installed) for path in installed.rglob("*") if path.is_file()]
+    shared = [path for path in own if not path.parts[0].startswith("H3DELandmarks")]
+    named = {"H3DELandmarks", "MandibularMolarPhantom"}
+    assert shared and all(any(part.startswith(tuple(named)) for part in path.parts) for path in shared), shared
 
 
 @pytest.mark.slow

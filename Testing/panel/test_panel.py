@@ -318,17 +318,6 @@ def test_removed_volumes_leave_memory(panel, scene):
     assert gone
 
 
-def test_the_model_card_is_one_click_away(panel):
-    assert panel.ui.modelSelector.currentText == "Tiny model"
-    assert panel.ui.modelSelector.toolTip == "Tiny model: tests"
-    assert panel.ui.modelSelector.itemData(0, qt.Qt.ToolTipRole) == "Tiny model: tests"
-    assert not panel.ui.modelCard.visible
-    click(panel.ui.modelCardButton)
-    assert panel.ui.modelCard.visible and "For tests." in panel.ui.modelCard.plainText
-    click(panel.ui.modelCardButton)
-    assert not panel.ui.modelCard.visible
-
-
 def test_choices_are_kept_with_the_scene(panel, open_panel):
     choose(panel.ui.deviceSelector, "CPU")
     panel.cleanup()

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QMessageBox
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.formats.provenance import ModelOrigin, Provenance
 from H3DELandmarksLib.scene import proposed_landmarks, show_detection
 
 FOUND = LandmarkSet(
@@ -108,6 +109,19 @@ def test_a_click_on_a_row_centers_all_views_and_tells_about_the_landmark(panel, 
     assert panel.ui.definitionLabel.text.startswith(said)
     np.testing.assert_allclose(center(red), (18, 5, 7))
     assert not spheres(scene)
+
+
+def test_the_confidence_names_the_distance_that_it_is_about(panel, volume):
+    origin = Provenance(
+        software="0.2.0",
+        time="2026-11-29T10:00:00Z",
+        model=ModelOrigin(id="tiny", version="1.0.0", sha256="a" * 64, confidence_within_mm=2.0),
+        scan=None,
+    )
+    known = show_detection(FOUND, volume, "tiny@1.0.0", "known", provenance=origin)
+    panel.ui.reviewSelector.setCurrentNode(known)
+    click_row(panel, "R")
+    assert "Confidence 70 % that it is within 2.0 mm of the right place." in panel.ui.definitionLabel.text
 
 
 def test_a_second_click_looks_at_the_point_again(panel, red):

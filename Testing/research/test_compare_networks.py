@@ -75,12 +75,12 @@ def test_what_is_done_is_kept_and_an_interrupted_run_goes_on(study):
     folder, call = study
     call("--folds", "1", "--networks", "ours")
     run = folder / "work" / "fold-1" / "ours"
-    result, checkpoint = (run / "result.json").read_text(), (run / "checkpoint.pt").read_bytes()
+    result, checkpoint = (run / "result.json").read_text(), (run / "checkpoint.safetensors").read_bytes()
     call("--folds", "1", "--networks", "ours")
     assert (run / "result.json").read_text() == result
     (run / "result.json").unlink()  # as if it had been killed between training and measuring
     call("--folds", "1", "--networks", "ours")
-    assert (run / "checkpoint.pt").read_bytes() == checkpoint
+    assert (run / "checkpoint.safetensors").read_bytes() == checkpoint
     assert json.loads((run / "result.json").read_text())["errors_mm"] == json.loads(result)["errors_mm"]
     call("--report")
     assert not (folder / "work" / "fold-0").exists()

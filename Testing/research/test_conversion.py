@@ -43,6 +43,12 @@ def test_a_case_becomes_one_scan_and_one_point_list(tmp_path):
     assert points.present.tolist() == [True, False] and not points.unknown.any()
 
 
+def test_the_second_case_of_a_name_is_told_and_not_lost_without_a_word(tmp_path, caplog):
+    summary = convert_cases([good("one"), good("ONE"), good("two")], tmp_path, nothing)
+    assert (summary.written, summary.kept, len(summary.skipped)) == (["one", "two"], [], 1)
+    assert "'ONE'" in caplog.text
+
+
 def test_a_bad_case_is_told_and_the_others_go_on(tmp_path, caplog):
     summary = convert_cases([bad("one", "train"), good("two", "test")], tmp_path, nothing)
     assert (summary.written, summary.skipped) == (["two"], ["'one.raw' is damaged: copy it again."])
@@ -104,3 +110,10 @@ def test_source_and_target_are_two_folders(tmp_path, capsys):
     assert "same folder" in capsys.readouterr().err
     assert main(["convert", "mml", str(tmp_path / "none"), str(tmp_path / "out"), "--json"]) == 2
     assert "does not exist" in json.loads(capsys.readouterr().out)["error"]
+
+
+@pytest.mark.parametrize("text", ["a" * 5000, "鼻" * 300, "\x1b[2J", "a\u202egpj", "", "..", "x\ud800y"])
+def test_a_case_has_a_name_that_every_system_accepts(tmp_path, text):
+    name = case_name(text)
+    assert name and name.isprintable()
+    (tmp_path / f"{name}-of-a-subset.mrk.json").touch()

@@ -12,7 +12,6 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_markups
-from H3DELandmarksResearch.converters.fcsv import read_fcsv
 from H3DELandmarksResearch.converters.mouse_atlas import match_names
 
 NAMES = tuple(str(k + 1) for k in range(12))
@@ -100,7 +99,7 @@ def test_older_point_lists_are_read_too(tmp_path, system, sign):
     ]
     path = tmp_path / "atlas" / "data" / "target_LMs" / "old_.fcsv"
     path.write_text("\n".join([*header, *rows]) + "\n")
-    assert np.allclose(read_fcsv(path).positions, points)
+    assert np.allclose(read_markups(path).positions, points)
     assert convert(tmp_path / "atlas", tmp_path / "out") == 0
     found = read_markups(tmp_path / "out" / "old.mrk.json")
     assert found.names == NAMES and np.allclose(found.positions, points)
@@ -109,10 +108,10 @@ def test_older_point_lists_are_read_too(tmp_path, system, sign):
 def test_a_damaged_older_point_list_is_told(tmp_path):
     (tmp_path / "a.fcsv").write_text("# CoordinateSystem = LPS\nid_1,1,two,3\n")
     with pytest.raises(InputError, match="not a complete point list"):
-        read_fcsv(tmp_path / "a.fcsv")
+        read_markups(tmp_path / "a.fcsv")
     (tmp_path / "b.fcsv").write_text("# CoordinateSystem = IJK\nid_1,1,2,3\n")
     with pytest.raises(InputError, match="coordinate system 'IJK'"):
-        read_fcsv(tmp_path / "b.fcsv")
+        read_markups(tmp_path / "b.fcsv")
 
 
 def test_point_lists_are_matched_by_name_or_by_its_only_beginning():

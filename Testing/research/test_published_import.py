@@ -16,6 +16,7 @@ from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.models import open_package
+from H3DELandmarksLib.networks.arrays import to_array, to_tensor
 from H3DELandmarksResearch.converters.radiograph_sets import RADIOGRAPH_SETS
 
 MOLARS = ("L0", "La", "Lb", "Lc", "Ld", "Le", "Lf", "R0", "Ra", "Rb", "Rc", "Rd", "Re", "Rf")
@@ -60,11 +61,11 @@ def test_an_imported_network_finds_what_the_published_decoding_says(tmp_path: Pa
     affine[:3, 3] = -10, 20, 30
     found = Detector(open_package(tmp_path / "MML anchors")).detect(Volume(values, affine))
     with torch.inference_mode():
-        maps = published(torch.from_numpy(values / np.float32(255))[None, None])[0]
+        maps = published(to_tensor(values / np.float32(255))[None, None])[0]
     for k in range(3):
-        best = np.argsort(maps[..., 3 + k].flatten().numpy())[-15:]
+        best = np.argsort(to_array(maps[..., 3 + k].flatten()))[-15:]
         *cell, anchor = np.unravel_index(best, maps.shape[:4])
-        offsets = torch.tanh(maps[..., :3]).numpy()[(*cell, anchor)]
+        offsets = to_array(torch.tanh(maps[..., :3]))[(*cell, anchor)]
         places = 4 * (np.stack(cell, axis=1) + offsets * np.array([0.5, 0.75, 1, 1.25])[anchor][:, None])
         distances = np.linalg.norm(places[:, None] - places, axis=2).sum(axis=1)
         expected = places[distances.argmin()] * 2 + affine[:3, 3]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.networks import build_network, output_maps
+from H3DELandmarksLib.networks.arrays import to_array, to_tensor
 from H3DELandmarksResearch.published.checkpoints import read_checkpoint
 from H3DELandmarksResearch.published.names import LAYOUTS
 from H3DELandmarksResearch.published.package import DEVIATIONS, MEANS, with_normalization
@@ -45,7 +46,7 @@ def imported(published: nn.Module, folder: Path, architecture: str | None = None
 
 def ours(weights: PublishedWeights) -> Callable[[Tensor], tuple[Tensor, ...]]:
     network = build_network(weights.architecture, weights.settings).eval()
-    network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.weights.items()})
+    network.load_state_dict({name: to_tensor(array) for name, array in weights.weights.items()})
     return lambda image: output_maps(network(image))
 
 
@@ -121,7 +122,7 @@ def test_layers_that_the_published_network_leaves_out_are_named_and_do_not_matte
 
 def test_names_that_nobody_knows_are_told_by_order_and_shape() -> None:
     published = randomize(PublishedH3DENet(14, anchors=4))
-    state = {name: value.numpy() for name, value in published.state_dict().items()}
+    state = {name: to_array(value) for name, value in published.state_dict().items()}
     renamed = {f"layer{k}.{name.rpartition('.')[2]}": array for k, (name, array) in enumerate(state.items())}
     found = convert_published(renamed, "h3denet", landmarks=14)
     expected = convert_published(state)
@@ -146,13 +147,13 @@ def test_names_that_nobody_knows_are_told_by_order_and_shape() -> None:
     ids=["missing", "too many", "other shape", "unmeasurable"],
 )
 def test_what_does_not_fit_is_named(change: Callable[[dict], object], message: str) -> None:
-    state = {name: value.numpy() for name, value in PublishedH3DENet(3, **NARROW).state_dict().items()}
+    state = {name: to_array(value) for name, value in PublishedH3DENet(3, **NARROW).state_dict().items()}
     change(state)
     with pytest.raises(InputError, match=message):
         convert_published(state)
 
 
 def test_a_wrong_architecture_is_refused() -> None:
-    state = {name: value.numpy() for name, value in PublishedH3DENet(3, **NARROW).state_dict().items()}
+    state = {name: to_array(value) for name, value in PublishedH3DENet(3, **NARROW).state_dict().items()}
     with pytest.raises(InputError, match="holds the network 'h3denet', not 'han'"):
         convert_published(state, "han")

@@ -25,6 +25,7 @@ def test_all_studies_are_programs():
         "foreign_volumes",
         "learning_figures",
         "learning_studies",
+        "recognition_scans",
     }
 
 

@@ -13,9 +13,10 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.networks import build_network
+from H3DELandmarksLib.networks.arrays import to_array
 from H3DELandmarksLib.retraining.new_model import MAX_VOXELS, Anatomy, new_stages, plan_new_model
 from H3DELandmarksLib.retraining.run import retrain, start_run
-from H3DELandmarksLib.training.loop import averaged_weights
+from H3DELandmarksLib.training.checkpoints import averaged_weights
 
 OWN = LandmarkScheme(
     "clinic", "1", tuple(LandmarkDefinition(n, f"the {n}") for n in ("Chin", "Left", "Right")), (("Left", "Right"),)
@@ -112,12 +113,12 @@ def test_an_encoder_is_taken_over_with_its_networks_settings_and_nothing_else(pr
     record = start_run(tmp_path / "run", decided)
     candidate = retrain(record, "cpu")
     given = donor.load_weights("localizer.safetensors")
-    weights = averaged_weights(tmp_path / "run" / "localizer" / "checkpoint.pt")
+    weights = averaged_weights(tmp_path / "run" / "localizer" / "checkpoint.safetensors")
     torch.manual_seed(slow.training.seed)
     fresh = build_network(slow.network.architecture, slow.network.settings).state_dict()
     for name, value in weights.items():
-        expected = given[name] if name.startswith("encoder.") else fresh[name].numpy()
-        assert name.startswith("head.") or np.allclose(value.numpy(), expected, atol=1e-5), name
+        expected = given[name] if name.startswith("encoder.") else to_array(fresh[name])
+        assert name.startswith("head.") or np.allclose(to_array(value), expected, atol=1e-5), name
     assert candidate.manifest.training["lineage"]["encoder_from"]["id"] == donor.id
 
 

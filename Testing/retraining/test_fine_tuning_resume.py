@@ -22,7 +22,8 @@ from H3DELandmarksLib.formats.run import read_run
 from H3DELandmarksLib.retraining.fine_tuning import plan_fine_tuning
 from H3DELandmarksLib.retraining.run import retrain, start_run
 from H3DELandmarksLib.training.cases import Case, prepare_case
-from H3DELandmarksLib.training.loop import MemoryPlan, averaged_weights, read_curve
+from H3DELandmarksLib.training.checkpoints import averaged_weights
+from H3DELandmarksLib.training.loop import MemoryPlan, read_curve
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 6
@@ -47,7 +48,7 @@ def begun(folder, project, base, **training):
 
 
 def assert_same_result(folder, whole):
-    one, other = (averaged_weights(run / "localizer" / "checkpoint.pt") for run in (folder, whole))
+    one, other = (averaged_weights(run / "localizer" / "checkpoint.safetensors") for run in (folder, whole))
     assert all(torch.equal(value, one[name]) for name, value in other.items())
     for file in ("package/manifest.json", "package/localizer.safetensors", "localizer/curve.csv"):
         assert (folder / file).read_bytes() == (whole / file).read_bytes(), file
@@ -243,7 +244,7 @@ def test_terminated_the_command_line_keeps_a_checkpoint_and_goes_on_from_it(give
     assert '"event": "result"' not in rest
     content = read_run(tmp_path / "run").record
     assert content.state == "cancelled" and 1 <= content.step < 5000
-    assert (tmp_path / "run" / "localizer" / "checkpoint.pt").exists()
+    assert (tmp_path / "run" / "localizer" / "checkpoint.safetensors").exists()
 
 
 def test_a_file_that_a_reader_holds_for_a_moment_is_written_in_the_end(tmp_path, monkeypatch):

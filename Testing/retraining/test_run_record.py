@@ -2,13 +2,16 @@
 
 import json
 import re
+from contextlib import nullcontext
+from datetime import datetime, timezone
 
 import pytest
 from run_records import as_version_1, plain_stage, run_record, write_run_record
 from toy_projects import SCHEME, toy_base, toy_project
 
 from H3DELandmarksLib.core.errors import Cancelled, InputError
-from H3DELandmarksLib.formats.run import RunRecord, StageProgress, list_runs, read_run
+from H3DELandmarksLib.core.locks import held
+from H3DELandmarksLib.formats.run import LOCK, RunRecord, StageProgress, list_runs, read_run
 from H3DELandmarksLib.formats.training import TrainingStage
 from H3DELandmarksLib.retraining.fine_tuning import plan_fine_tuning
 from H3DELandmarksLib.retraining.run import retrain, start_run
@@ -69,3 +72,26 @@ def test_runs_are_listed_newest_name_first_without_what_cannot_be_read(tmp_path)
     write_run_record(tmp_path / "2026-03-01", SCHEME, state="dnoe")
     (tmp_path / "2026-04-01").mkdir()
     assert [run.folder.name for run in list_runs(tmp_path)] == ["2026-02-01", "2026-01-01"]
+
+
+LONG_AGO = "2026-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("updated", "is_locked", "state"), [(LONG_AGO, False, "cancelled"), (LONG_AGO, True, "running")]
+)
+def test_a_killed_run_is_not_running_for_ever(tmp_path, updated, is_locked, state):
+    folder = write_run_record(tmp_path / "run", SCHEME, state="running", updated=updated)
+    with held(folder / LOCK) if is_locked else nullcontext():
+        record = read_run(folder).record
+    assert record.state == state and (record.message is None) == is_locked
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert read_run(write_run_record(tmp_path / "new", SCHEME, state="running", updated=now)).record.state == "running"
+
+
+def test_the_second_of_two_programs_in_a_run_is_told(tmp_path):
+    folder = write_run_record(tmp_path / "run", SCHEME, state="running")
+    before = (folder / "run.json").read_bytes()
+    with held(folder / LOCK), pytest.raises(InputError, match="Another program"):
+        retrain(read_run(folder), "cpu")
+    assert (folder / "run.json").read_bytes() == before

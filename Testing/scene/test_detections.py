@@ -5,7 +5,14 @@ import pytest
 from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_volume
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.scene import landmarks_from_point_list, latest_detection, may_be_replaced, show_detection
+from H3DELandmarksLib.formats.provenance import ModelOrigin, Provenance, RunSettings, ScanOrigin, proposed_points
+from H3DELandmarksLib.scene import (
+    landmarks_from_point_list,
+    latest_detection,
+    may_be_replaced,
+    provenance_of_list,
+    show_detection,
+)
 
 LANDMARKS = LandmarkSet(
     ("left", "right", "absent"), [[1.0004999, 2, 3], [-4, -0.0001, 6], [np.nan] * 3], presence=[0.9, 0.8, 0.2]
@@ -103,3 +110,23 @@ def test_a_reloaded_list_counts_as_unedited(make_scene, tmp_path):
     assert other.ReadFromMRB(str(tmp_path / "scene.mrb"), True)
     loaded = other.GetFirstNodeByName("CBCT")
     assert may_be_replaced(latest_detection(loaded, MODEL), loaded)
+
+
+def test_the_scene_keeps_where_points_come_from_without_names_of_files(volume):
+    origin = Provenance(
+        software="0.2.0",
+        time="2026-11-29T10:00:00Z",
+        model=ModelOrigin(id="tiny", version="1.0.0", sha256="a" * 64, confidence_within_mm=2.0),
+        scan=ScanOrigin(file="Müller.nrrd", voxels_sha256="b" * 64, shape=(3, 4, 5), spacing_mm=(1.0, 1.0, 2.0)),
+        settings=RunSettings(device="cpu", backend="torch", precision="fp32"),
+        points=proposed_points(LANDMARKS),
+    )
+    node = show_detection(LANDMARKS, volume, "tiny@1.0.0", "points", provenance=origin)
+    kept = provenance_of_list(node)
+    assert kept.model == origin.model and kept.settings == origin.settings and kept.time == origin.time
+    assert kept.scan.voxels_sha256 == "b" * 64 and kept.scan.file is None
+    assert "tiny@1.0.0" in node.GetDescription() and "b" * 12 in node.GetDescription()
+    for name in node.GetAttributeNames():
+        assert "ller.nrrd" not in node.GetAttribute(name) and node.GetAttribute(name).isascii()
+    again = show_detection(LANDMARKS, volume, "tiny@1.0.0", "points", node)
+    assert again is node and provenance_of_list(node) is None and node.GetDescription() == ""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.io.markups import read_markups, write_markups
+from H3DELandmarksLib.io.markups import read_markups, read_stamp, write_markups
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
@@ -30,6 +30,16 @@ def scene():
     yield scene
     logic.SetMRMLScene(None)
     application.SetMRMLScene(None)
+
+
+def test_slicer_takes_no_notice_of_the_stamp_and_drops_it(scene, tmp_path):
+    write_markups(tmp_path / "ours.mrk.json", LANDMARKS, {"scan": "0" * 64})
+    node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode")
+    assert storage(scene, tmp_path / "ours.mrk.json").ReadData(node)
+    assert node.GetNumberOfControlPoints() == len(LANDMARKS)
+    assert read_stamp(tmp_path / "ours.mrk.json") == {"scan": "0" * 64}
+    assert storage(scene, tmp_path / "ours.mrk.json").WriteData(node)
+    assert read_stamp(tmp_path / "ours.mrk.json") is None
 
 
 @pytest.fixture

@@ -420,3 +420,68 @@ def test_the_review_of_an_empty_list_is_empty(scene):
     review = Review(scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode"))
     assert review.landmarks() == [] and review.doubtful_after(None) is None and accept_above(review, 0) == 0
     assert slicer.vtkMRMLMarkupsFiducialNode().GetScene() is None
+
+
+VALID = {
+    "version": 1,
+    "landmarks": {"L": {"position": [1, 2.0, 3], "presence": 1, "confidence": None, "radius90": None}},
+    "accepted": ["L"],
+    "pairs": [["L", "R"]],
+}
+
+
+def changed(place, value):
+    """The text of an attribute in which something is another thing."""
+    content = json.loads(json.dumps(VALID))
+    target = content
+    for key in place[:-1]:
+        target = target[key]
+    target[place[-1]] = value
+    return json.dumps(content)
+
+
+MALFORMED = [
+    "",
+    "[" * 100_000,
+    '{"version": 1' + ", " * 9,
+    "null",
+    "[]",
+    '{"version": ' + "9" * 9999 + "}",
+    *(
+        changed(place, value)
+        for place in (
+            ("version",),
+            ("landmarks",),
+            ("landmarks", "L"),
+            ("landmarks", "L", "position"),
+            ("landmarks", "L", "position", 0),
+            ("landmarks", "L", "confidence"),
+            ("accepted",),
+            ("accepted", 0),
+            ("pairs",),
+            ("pairs", 0),
+            ("pairs", 0, 0),
+        )
+        for value in ({"a": 1}, [[1]], "text", [1, 2, 3, 4, 5], 10**400, True, 1e999, -1)
+        if not (place[-1] in ("accepted", 0, "L") and value == "text" and place != ("landmarks", "L", "position", 0))
+        if not (place[-1] == "confidence" and value == -1)
+        if not (place[-1] == "version" and value is True)
+        if not (place == ("landmarks", "L", "position", 0) and value == -1)
+    ),
+]
+
+
+@pytest.mark.parametrize("text", MALFORMED)
+def test_a_malformed_attribute_of_a_scene_is_no_proposal(volume, text):
+    node = create_point_list(volume.GetScene(), FOUND, "points")
+    node.SetAttribute("H3DELandmarks.Review", text)
+    assert proposed_landmarks(node) is None
+    review = Review(node)
+    assert {landmark.state for landmark in review.landmarks()} <= set(ReviewState)
+    HardeningWatch(node).follow()
+
+
+def test_a_valid_attribute_of_a_scene_is_read(volume):
+    node = create_point_list(volume.GetScene(), FOUND, "points")
+    node.SetAttribute("H3DELandmarks.Review", json.dumps(VALID))
+    assert proposed_landmarks(node) is not None

@@ -60,6 +60,7 @@ class Application:
         self._at_startup = []
         self._window = qSlicerMainWindow()
         self._viewport = qt.wrapped(QWidget())
+        self._modules = ModuleManager()
 
     def _let_scene_be_loaded(self):
         """What `ReadFromMRB` needs."""
@@ -128,9 +129,38 @@ class Application:
         """All windows."""
         return qt.wrapped(self._qt.topLevelWidgets())
 
+    def moduleManager(self):
+        """The ModuleManager."""
+        return self._modules
+
     def moduleDocumentationUrl(self, name):
         """Where a module is described, unless it says something else."""
         return f"{self.documentationBaseUrl}user_guide/modules/{name.lower()}.html"
+
+
+class ModuleManager:
+    """Knows the modules, and tells before one is unloaded, which here happens never."""
+
+    def __init__(self):
+        self._slots = []
+
+    def module(self, name):
+        """The description of a module, None where there is none."""
+        return getattr(slicer.modules, name.lower(), None)
+
+    def connect(self, signal, slot):
+        """Call a function before a module is unloaded."""
+        self._slots.append((self._known(signal), slot))
+
+    def disconnect(self, signal, slot):
+        """Undo `connect`."""
+        self._slots.remove((self._known(signal), slot))
+
+    @staticmethod
+    def _known(signal):
+        if signal != "moduleAboutToBeUnloaded(QString)":
+            raise ValueError(f"the module manager has no signal '{signal}' that the stand-in knows")
+        return signal
 
 
 @qt.custom_widget
@@ -340,6 +370,10 @@ def start():
         ScriptedLoadableModuleTest,
     )
     _module("ScriptedLoadableModule", **{base.__name__: base for base in bases})
+    if os.environ.get("SLICER_SOURCE"):
+        import upstream
+
+        upstream.install(slicer.app, os.environ["SLICER_SOURCE"])
     return slicer.app
 
 

@@ -2,7 +2,8 @@
 
 Like PythonQt it gives every Qt object a wrapper: properties are attributes, members that do not exist cannot be read or
 assigned, lists come back as tuples, signals are connected by their full signature or as attributes, and slots get as
-many arguments as they take. Unlike PythonQt it raises at a signal that does not exist. An exception in a slot goes to `sys.excepthook`.
+many arguments as they take. Unlike PythonQt it raises at a signal that does not exist. An exception in a slot goes to
+`sys.excepthook`.
 """
 
 import ctypes
@@ -40,6 +41,8 @@ def unwrapped(value):
     """What Qt sees of a value that comes from Python code."""
     if isinstance(value, Wrapper):
         return value._object
+    if isinstance(value, WrapperClass):
+        return value._class
     if isinstance(value, (list, tuple)):
         return [unwrapped(item) for item in value]
     return value

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from typed import augmentation
 
+from H3DELandmarksLib.networks.arrays import to_array, to_tensor
 from H3DELandmarksLib.training.augmentation import IntensityAugmentation, gaussian_blur
 
 SETTINGS = augmentation(contrast=0.5, brightness=0.3, gamma=0.5, noise=0.2, blur=1.0)
-IMAGE = torch.from_numpy(np.random.default_rng(0).random((9, 8, 7), dtype=np.float32))
+IMAGE = to_tensor(np.random.default_rng(0).random((9, 8, 7), dtype=np.float32))
 NONE = IntensityAugmentation(contrast=1, brightness=0, exponent=1, blur=0, noise=0, seed=1)
 
 
@@ -50,7 +51,7 @@ def test_noise_has_the_deviation_that_was_drawn_and_its_own_stream():
 def test_blur_is_that_of_scipy(shape, sigma):
     image = np.random.default_rng(0).random(shape, dtype=np.float32)
     expected = ndimage.gaussian_filter(image, sigma, mode="nearest")
-    np.testing.assert_allclose(gaussian_blur(torch.from_numpy(image), sigma).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(to_array(gaussian_blur(to_tensor(image), sigma)), expected, atol=1e-5)
 
 
 def test_a_share_of_images_is_distorted():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from H3DELandmarksLib.core.geometry import Grid, Volume, canonical, crop_grid, resample
+from H3DELandmarksLib.networks.arrays import to_array
 from H3DELandmarksLib.training.sampling import SENT, resample_by_torch, resample_on
 
 CPU = torch.device("cpu")
@@ -43,11 +44,11 @@ def test_both_give_the_same_crop(pair):
     expected = resample(volume, grid, -7.0).array
     made = resample_by_torch(volume, grid, -7.0, CPU)
     assert made.dtype == torch.float32 and tuple(made.shape) == grid.shape
-    different = np.abs(made.numpy() - expected) > 0.05
+    different = np.abs(to_array(made) - expected) > 0.05
     # A sample on the very edge of the scan may fall to either side.
     assert different.sum() <= 0.02 * different.size + (different.size < 50)
-    on_edge = ~np.isclose(made.numpy()[different], expected[different], atol=0.05)
-    assert all(-7.0 in pair for pair in zip(made.numpy()[different][on_edge], expected[different][on_edge]))
+    on_edge = ~np.isclose(to_array(made)[different], expected[different], atol=0.05)
+    assert all(-7.0 in pair for pair in zip(to_array(made)[different][on_edge], expected[different][on_edge]))
 
 
 def test_a_grid_beside_the_scan_shows_what_lies_outside():
@@ -60,13 +61,13 @@ def test_a_grid_beside_the_scan_shows_what_lies_outside():
 def test_every_type_of_voxel_can_be_read(kind):
     values = np.arange(64).reshape(4, 4, 4)
     volume = Volume(values.astype(kind), np.eye(4))
-    np.testing.assert_allclose(resample_by_torch(volume, volume.grid, 0.0, CPU).numpy(), values, atol=1e-4)
+    np.testing.assert_allclose(to_array(resample_by_torch(volume, volume.grid, 0.0, CPU)), values, atol=1e-4)
 
 
 def test_a_processor_gets_what_simpleitk_gives():
     volume = Volume(smooth((9, 8, 7), 1), np.eye(4))
     grid = crop_grid(np.full(3, 4.2), np.eye(3), 0.7, (6, 6, 6))
-    assert np.array_equal(resample_on(volume, grid, 0.0, CPU).numpy(), resample(volume, grid, 0.0).array)
+    assert np.array_equal(to_array(resample_on(volume, grid, 0.0, CPU)), resample(volume, grid, 0.0).array)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
@@ -75,4 +76,4 @@ def test_a_gpu_gives_the_same_crop():
     grid = crop_grid(np.full(3, 10.0), Rotation.random(random_state=1).as_matrix(), 0.8, (24, 24, 24))
     made = resample_on(volume, grid, 0.0, torch.device("cuda"))
     assert made.is_cuda
-    np.testing.assert_allclose(made.cpu().numpy(), resample(volume, grid, 0.0).array, atol=0.1)
+    np.testing.assert_allclose(to_array(made), resample(volume, grid, 0.0).array, atol=0.1)

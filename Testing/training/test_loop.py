@@ -5,13 +5,12 @@ import pytest
 import torch
 from typed import crop_sampler, reading, stage_trainer
 
-from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.core.shape_model import learn_shape_model
 from H3DELandmarksLib.training import loop, sampling
 from H3DELandmarksLib.training.cases import Case, prepare_case
-from H3DELandmarksLib.training.loop import StageTrainer, load_checkpoint, save_checkpoint
+from H3DELandmarksLib.training.loop import StageTrainer
 from H3DELandmarksLib.training.sampling import draw_batch, resample_by_torch
 
 NAMES = ("bright", "dim")
@@ -153,18 +152,3 @@ def test_a_batch_that_the_device_cannot_hold_is_made_again_elsewhere(tmp_path, d
     pupil.device = torch.device("cuda")
     assert np.isfinite(pupil._train_step(data[0][:3]))
     assert drawn[0] == "cuda" and drawn[-1] == "cpu" and "goes on with the CPU" in caplog.text
-
-
-def test_an_interrupted_write_leaves_the_last_checkpoint_whole(tmp_path):
-    path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, {"step": 1})
-    with pytest.raises(Exception, match="."):
-        save_checkpoint(path, {"step": lambda: None})
-    assert load_checkpoint(path) == {"step": 1}
-
-
-def test_a_damaged_checkpoint_is_named(tmp_path):
-    path = tmp_path / "checkpoint.pt"
-    path.write_bytes(b"not a checkpoint")
-    with pytest.raises(InputError, match="checkpoint.pt"):
-        load_checkpoint(path)

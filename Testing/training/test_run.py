@@ -47,10 +47,10 @@ def test_weights_are_stored_in_half_precision(finished):
 
 
 def test_resuming_a_finished_run_only_writes_the_package_again(finished, project):
-    before = (finished / "refiner" / "checkpoint.pt").read_bytes()
+    before = (finished / "refiner" / "checkpoint.safetensors").read_bytes()
     run_training(project / "blobs.json", finished, resume=True)
     assert (finished / "refiner" / "curve.csv").read_text().count("\n") == 2
-    assert len((finished / "refiner" / "checkpoint.pt").read_bytes()) == len(before)
+    assert len((finished / "refiner" / "checkpoint.safetensors").read_bytes()) == len(before)
 
 
 def test_a_package_needs_every_stage(project, tmp_path):
@@ -60,10 +60,10 @@ def test_a_package_needs_every_stage(project, tmp_path):
 
 
 def test_an_earlier_run_is_never_overwritten(project, finished):
-    before = (finished / "localizer" / "checkpoint.pt").read_bytes()
+    before = (finished / "localizer" / "checkpoint.safetensors").read_bytes()
     with pytest.raises(InputError, match="--resume"):
         run_training(project / "blobs.json", finished)
-    assert (finished / "localizer" / "checkpoint.pt").read_bytes() == before
+    assert (finished / "localizer" / "checkpoint.safetensors").read_bytes() == before
 
 
 def test_a_scan_of_air_holds_no_landmark_in_any_pose(finished):

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from H3DELandmarksLib.networks.arrays import to_array
 from H3DELandmarksLib.training.augmentation import FovTruncation
 
 SHAPE = (32, 32, 32)
@@ -12,7 +13,7 @@ def test_image_and_landmarks_disappear_on_the_same_side():
     rng = np.random.default_rng(3)
     index = rng.integers(0, 32, (300, 3))
     end = FovTruncation.draw(SHAPE, index.astype(float), rng)
-    image, beyond = end.blanked(torch.ones(SHAPE)).numpy(), end.beyond(index.astype(float))
+    image, beyond = to_array(end.blanked(torch.ones(SHAPE))), end.beyond(index.astype(float))
     assert 0 < beyond.sum() < 300
     assert np.array_equal(image[tuple(index.T)] == 0, beyond)
 
@@ -28,7 +29,7 @@ def test_planes_near_landmarks_leave_some_just_inside_and_some_just_outside():
     just_inside = just_outside = everything = 0
     for seed in range(300):
         end = FovTruncation.draw(SHAPE, index, np.random.default_rng(seed), near=2.0)
-        image, beyond = end.blanked(torch.ones(SHAPE)).numpy(), end.beyond(index)
+        image, beyond = to_array(end.blanked(torch.ones(SHAPE))), end.beyond(index)
         assert not beyond[2]
         assert np.array_equal(image[tuple(index[:2].astype(int).T)] == 0, beyond[:2])
         removed, kept = np.argwhere(image == 0), np.argwhere(image == 1)

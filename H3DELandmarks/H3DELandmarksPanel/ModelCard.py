@@ -1,0 +1,103 @@
+"""What a model is for, how accurate it is and what it is not for: three lines, and its whole card in a window."""
+
+import base64
+import html
+import math
+import re
+
+import qt
+from slicer.i18n import tr as _
+
+from H3DELandmarksLib.core.errors import ModelPackageError
+from H3DELandmarksPanel.PanelContext import onSignal
+from H3DELandmarksPanel.SafeText import safeCard
+
+PICTURE_WIDTH = 780  # pixels, as wide as the tables of accuracy
+WINDOW_SIZE = (PICTURE_WIDTH + 80, 720)
+LONGEST_LINE = 130  # characters
+SUBSETS = ("test", "held-out")  # cases that a model was measured on
+
+
+def factsAbout(package):
+    """Three lines about a ModelPackage: for what, the error that was measured, and for what not."""
+    manifest = package.manifest
+    limits = " ".join(manifest.limitations) or _("no limits are stated.")
+    lines = [
+        _("For: {use}").format(use=manifest.intended_use),
+        _("Measured error: {error}").format(error=_measuredError(manifest.accuracy)),
+        _("Limits: {limits}").format(limits=limits),
+    ]
+    return "\n".join(_shortened(line) for line in lines)
+
+
+def _measuredError(accuracy):
+    """One sentence; models of other sites may state whatever they like."""
+    for subset in SUBSETS:
+        measured = accuracy.get(subset)
+        mean, below, cases = (_number(measured, key) for key in ("mean_mm", "p90_mm", "cases"))
+        if mean is not None:
+            said = _("mean {mean:.2f} mm").format(mean=mean)
+            said += _(", nine of ten below {below:.2f} mm").format(below=below) if below is not None else ""
+            said += _(", in {cases:.0f} cases that it had not seen").format(cases=cases) if cases is not None else ""
+            return f"{said}."
+    return _("not stated.")
+
+
+def _number(measured, key):
+    value = measured.get(key) if isinstance(measured, dict) else None
+    return value if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _shortened(line):
+    line = " ".join(line.split())
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE].rstrip()}..."
+
+
+class CardWindow:
+    """A window with the model card and its figures."""
+
+    def __init__(self, parent):
+        """Args: the QWidget to which the window belongs; it closes with it."""
+        self._window = qt.QDialog(parent)
+        layout = qt.QVBoxLayout(self._window)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self.browser = qt.QTextBrowser(self._window)
+        self.browser.openLinks = False
+        onSignal(self.browser, "anchorClicked(QUrl)", self._onLink, None)
+        layout.addWidget(self.browser)
+        self._window.resize(*WINDOW_SIZE)
+
+    def show(self, package):
+        """Show the card of a ModelPackage.
+
+        Raises:
+            ModelPackageError: the card is missing or too large.
+        """
+        self._window.windowTitle = _("Model card: {title} {version}").format(
+            title=package.manifest.title, version=package.version
+        )
+        self.browser.setMarkdown(safeCard(package))
+        text = re.sub(r"<img\b[^>]*>", lambda match: _picture(package, match.group()), self.browser.html)
+        self.browser.setHtml(text)
+        self._window.show()
+        self._window.raise_()
+
+    @staticmethod
+    def _onLink(url):
+        """Open pages of the web; a card of another site can start nothing else."""
+        if url.scheme() in ("http", "https"):
+            qt.QDesktopServices.openUrl(url)
+
+
+def _picture(package, tag):
+    """The HTML of a picture that the manifest names, compared with its checksum; nothing for any other picture."""
+    source = re.search(r'src="([^"]*)"', tag)
+    name = html.unescape(source.group(1)) if source else ""
+    if name not in package.picture_files:
+        return ""
+    try:
+        content = base64.b64encode(package.read(name)).decode()
+    except ModelPackageError as error:
+        return f"<i>{html.escape(str(error))}</i>"
+    kind = "png" if name.endswith(".png") else "jpeg"
+    return f'<img width="{PICTURE_WIDTH}" src="data:image/{kind};base64,{content}"/>'

@@ -1,0 +1,197 @@
+"""Forms that hold landmarks alone, without scans: point lists, tables, and the arrays of morphometric programs.
+
+What is absent or undecided has no coordinates; each form says so as its readers expect it:
+
+==============  =============================================  ======================================================
+form            read by                                        without coordinates
+==============  =============================================  ======================================================
+mrk.json, fcsv  Slicer, SlicerMorph                            status missing or undefined
+table-long      R, spreadsheets                                NA; the column ``state`` says why
+table-wide      R: ``geomorph::arrayspecs`` of the numbers      NA
+tps             ``geomorph::readland.tps(specID = "ID")``      NA
+nts             ``geomorph::readland.nts``, NTSYS              -9999, which the first line declares
+morphologika    ``geomorph::read.morphologika``, SlicerMorph   NaN
+==============  =============================================  ======================================================
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from H3DELandmarksLib.core.files import atomic_write
+from H3DELandmarksLib.core.text import csv_text
+from H3DELandmarksLib.formats.export import Coordinates
+from H3DELandmarksLib.io.fcsv import EXTENSION as FCSV
+from H3DELandmarksLib.io.fcsv import fcsv_text
+from H3DELandmarksLib.io.markups import EXTENSION as MARKUPS
+from H3DELandmarksLib.io.markups import write_markups
+from H3DELandmarksLib.io.tables import AXES, write_rows
+
+if TYPE_CHECKING:
+    from H3DELandmarksLib.cases.exchange import OutgoingCase
+
+NA, NTS_MISSING = "NA", "-9999"
+DECIMALS = 6
+
+
+class _PointWriter(ABC):
+    """Takes the landmarks of one case after the other; see `exchange.FormWriter`."""
+
+    absent: ClassVar[str] = NA
+
+    def __init__(self, names: Sequence[str], target: Path, is_ras: bool = False) -> None:
+        """Take the names of the landmarks, in their order, the folder, and whether positions shall be RAS."""
+        self.names, self.target, self.is_ras = tuple(names), target, is_ras
+        self.coordinates: Coordinates = "RAS" if is_ras else "LPS"
+        self.cases: list[OutgoingCase] = []
+
+    def add(self, case: OutgoingCase) -> None:
+        """Keep a case for the file of all."""
+        self.cases.append(case)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what belongs to all cases."""
+
+    def places(self, case: OutgoingCase) -> np.ndarray:
+        """(K, 3) mm in the coordinates that were asked for; NaN where there is none."""
+        positions = case.corrected.ordered_as(self.names).positions
+        return positions * (-1.0, -1.0, 1.0) if self.is_ras else positions
+
+    def write_lines(self, name: str, lines: Iterator[str]) -> None:
+        """Write a text file."""
+        with atomic_write(self.target / name) as temporary:
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+
+
+class MarkupsWriter(_PointWriter):
+    """A point list (.mrk.json) for each case."""
+
+    absent = "positionStatus 'missing'; undecided: 'undefined'"
+
+    def add(self, case: OutgoingCase) -> None:
+        """Write a case."""
+        landmarks = case.corrected.ordered_as(self.names)
+        write_markups(self.target / f"{case.id}{MARKUPS}", landmarks, is_ras=self.is_ras)
+
+    def close(self) -> None:
+        """Nothing belongs to all cases."""
+
+
+class FcsvWriter(_PointWriter):
+    """An older point list (.fcsv) for each case."""
+
+    absent = "status 3 behind the columns; undecided: 0"
+
+    def add(self, case: OutgoingCase) -> None:
+        """Write a case."""
+        text = fcsv_text(case.corrected.ordered_as(self.names), self.is_ras)
+        with atomic_write(self.target / f"{case.id}{FCSV}") as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="")
+
+    def close(self) -> None:
+        """Nothing belongs to all cases."""
+
+
+class LongTableWriter(_PointWriter):
+    """A table with a row for each landmark of each case."""
+
+    absent = "NA; the column 'state' tells what is absent from what nobody has decided"
+
+    def close(self) -> None:
+        """Write the table."""
+        rows = (
+            (csv_text(case.id), csv_text(said.name), said.state, said.by or NA, *map(_number, place))
+            for case in self.cases
+            for said, place in zip(case.record.landmarks, self.places(case))
+        )
+        write_rows(self.target / "landmarks.csv", ("case", "name", "state", "by", *AXES[self.coordinates]), rows)
+
+
+class WideTableWriter(_PointWriter):
+    """A table with a row for each case and three columns for each landmark."""
+
+    def close(self) -> None:
+        """Write the table."""
+        columns = [csv_text(f"{name}.{axis}") for name in self.names for axis in "xyz"]
+        rows = ((csv_text(case.id), *map(_number, self.places(case).ravel())) for case in self.cases)
+        write_rows(self.target / "landmarks.csv", ("case", *columns), rows)
+
+
+class TpsWriter(_PointWriter):
+    """TPS with three-dimensional landmarks."""
+
+    def close(self) -> None:
+        """Write the file."""
+        self.write_lines("landmarks.tps", self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        for case in self.cases:
+            yield f"LM3={len(self.names)}"
+            yield from _rows(self.places(case))
+            yield f"ID={_word(case.id)}"
+
+
+class NtsWriter(_PointWriter):
+    """NTSYS: one line of labels, then a row of all coordinates for each case."""
+
+    absent = NTS_MISSING
+
+    def close(self) -> None:
+        """Write the file."""
+        self.write_lines("landmarks.nts", self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        places = [self.places(case).ravel() for case in self.cases]
+        missing = f"1 {NTS_MISSING}" if any(np.isnan(row).any() for row in places) else "0"
+        yield f"1 {len(places)}L {3 * len(self.names)} {missing} DIM=3"
+        yield " ".join(_word(case.id) for case in self.cases)
+        for row in places:
+            yield " ".join(_number(value, NTS_MISSING) for value in row)
+
+
+class MorphologikaWriter(_PointWriter):
+    """Morphologika: sections of names and raw points."""
+
+    absent = "NaN"
+
+    def close(self) -> None:
+        """Write the file."""
+        self.write_lines("landmarks.txt", self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        names = [_word(case.id) for case in self.cases]
+        yield from ("[individuals]", str(len(names)), "[landmarks]", str(len(self.names)), "[dimensions]", "3")
+        yield from ("[names]", *names, "[rawpoints]")
+        for name, case in zip(names, self.cases):
+            yield f"'{name}"
+            yield from _rows(self.places(case), "NaN")
+
+
+POINT_FORMS: dict[str, type[_PointWriter]] = {
+    "mrk.json": MarkupsWriter,
+    "fcsv": FcsvWriter,
+    "table-long": LongTableWriter,
+    "table-wide": WideTableWriter,
+    "tps": TpsWriter,
+    "nts": NtsWriter,
+    "morphologika": MorphologikaWriter,
+}
+
+
+def _number(value: float, missing: str = NA) -> str:
+    return f"{value:.{DECIMALS}f}" if np.isfinite(value) else missing
+
+
+def _rows(places: np.ndarray, missing: str = NA) -> Iterator[str]:
+    return (" ".join(_number(value, missing) for value in place) for place in places)
+
+
+def _word(text: str) -> str:
+    """A name without the characters that end or comment it out for readers of these forms."""
+    return "".join("_" if c.isspace() or c in "'\"=" else c for c in text)

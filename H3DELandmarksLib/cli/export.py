@@ -1,0 +1,120 @@
+"""``export``: point lists, as they are now, in the forms of other programs."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from H3DELandmarksLib.cli.cases import POINT_FORMS, add_ras
+from H3DELandmarksLib.cli.console import Console, add_command, add_json, add_overwrite
+from H3DELandmarksLib.core.errors import InputError
+
+if TYPE_CHECKING:
+    from H3DELandmarksLib.cases.exchange import OutgoingCase
+    from H3DELandmarksLib.core.landmarks import LandmarkSet
+    from H3DELandmarksLib.formats.export import ExportedCase
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Declare the command."""
+    parser = add_command(
+        commands,
+        "export",
+        help="write point lists in the form of another program",
+        description="Writes the points of many scans as point lists, as one table, or as the arrays of morphometric "
+        "programs, into a new folder with a record of where they come from (export.json).",
+        example="results --form tps --output for-geomorph",
+    )
+    parser.add_argument("points", metavar="POINTS", nargs="+", help="point list (.mrk.json, .fcsv) or folder of such")
+    parser.add_argument("--form", choices=POINT_FORMS, required=True, help="what to write")
+    parser.add_argument("--output", required=True, metavar="DIR", help="new folder")
+    add_ras(parser)
+    add_overwrite(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace, console: Console) -> bool:
+    """Export; returns whether every point list could be read."""
+    from H3DELandmarksLib.cases.exchange import export_points
+
+    target, cases, errors = Path(options.output), [], []
+    for name, path in _named(options.points).items():
+        try:
+            cases.append(_case(name, path))
+        except InputError as error:
+            errors.append(console.failure(error))
+    if not cases:
+        raise InputError("No point list can be exported: choose others.")
+    names = tuple(dict.fromkeys(name for case in cases for name in case.corrected.names))
+    summary = export_points(
+        [_complete(case, names) for case in cases], names, options.form, target, None, options.overwrite, options.ras
+    )
+    console.say(summary.text())
+    content = {"form": options.form, "target": target, "cases": summary.written, "landmarks": names, "errors": errors}
+    console.document({"ok": not errors, **content})
+    return not errors
+
+
+def _named(points: Sequence[str]) -> dict[str, Path]:
+    """The point lists by names that differ; a file that is given twice is taken once."""
+    from H3DELandmarksLib.cli.result_files import plan_results
+    from H3DELandmarksLib.io.markups import point_list_name, point_lists_in
+
+    paths: list[Path] = []
+    for given in map(Path, points):
+        if not given.is_dir():
+            paths.append(given)
+            continue
+        found = [path for lists in point_lists_in(given).values() for path in lists]
+        if not found:
+            raise InputError(f"The folder '{given}' holds no point list (.mrk.json, .fcsv): choose another folder.")
+        paths += found
+    planned = plan_results(paths, Path())
+    short = [point_list_name(Path(files.name)) or files.name for files in planned]
+    count = Counter(name.casefold() for name in short)
+    return {
+        name if count[name.casefold()] == 1 else files.name.replace(".", "_"): files.scan
+        for name, files in zip(short, planned)
+    }
+
+
+def _case(name: str, path: Path) -> OutgoingCase:
+    from H3DELandmarksLib.cases.exchange import OutgoingCase
+    from H3DELandmarksLib.cli.result_files import MODEL
+    from H3DELandmarksLib.formats.export import ExportedCase
+    from H3DELandmarksLib.io.markups import read_markups, read_stamp
+
+    landmarks = read_markups(path)
+    stamp = read_stamp(path) or {}
+    record = ExportedCase(name, (), model=stamp.get(MODEL))
+    return OutgoingCase(name, _no_scan, landmarks, landmarks.ordered_as(()), record)
+
+
+def _no_scan():
+    raise InputError("A point list has no scan: choose a form without scans.")
+
+
+def _complete(case: OutgoingCase, names: tuple[str, ...]) -> OutgoingCase:
+    """The case with all landmarks that any list has."""
+    from dataclasses import replace
+
+    landmarks = case.corrected.ordered_as(names)
+    return replace(case, corrected=landmarks, record=_described(case.record, landmarks))
+
+
+def _described(record: ExportedCase, landmarks: LandmarkSet) -> ExportedCase:
+    """The record with what is known of each landmark: of a list that nobody has changed, a program said it."""
+    from dataclasses import replace
+
+    from H3DELandmarksLib.formats.export import ExportedLandmark
+
+    by: Literal["program"] | None = "program" if record.model else None
+    said = (
+        ExportedLandmark(name, *((statement.value, by) if statement.is_known else ("unknown", None)))
+        for name, statement in zip(landmarks.names, landmarks.statements)
+    )
+    return replace(record, landmarks=tuple(said))

@@ -1,0 +1,144 @@
+"""Checkpoints of a stage's training: safetensors files, in which nothing can be run, with a little JSON in them.
+
+Files of before are pickles. PyTorch reads them without running anything from 2.6 on only (CVE-2025-32434), and the
+research package checks first what they claim.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from H3DELandmarksLib.core.errors import InputError, MissingDependencyError
+from H3DELandmarksLib.core.files import atomic_write
+from H3DELandmarksLib.core.research import research_module
+from H3DELandmarksLib.core.text import plain
+from H3DELandmarksLib.formats.reading import STRICT, Count, FormatError, OrNull, build, parse_json, to_json, to_plain
+
+CHECKPOINT = "checkpoint.safetensors"
+OLDER_NAME = "checkpoint.pt"
+PROGRESS = "h3delandmarks-progress"
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """How far a stage is.
+
+    Attributes:
+        step: optimizer steps that are done.
+        losses: of the steps since the last line of the curve; NaN is null in the file.
+    """
+
+    step: Count
+    losses: tuple[Annotated[float, OrNull(math.nan)], ...] = ()
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a training goes on from.
+
+    Attributes:
+        progress: how far it is.
+        network, average: weights and averaged weights by name.
+        optimizer: what the optimizer keeps of each parameter, by the parameter's number.
+    """
+
+    progress: TrainingProgress
+    network: Mapping[str, Tensor]
+    average: Mapping[str, Tensor]
+    optimizer: Mapping[int, Mapping[str, Tensor]]
+
+
+def has_checkpoint(path: Path) -> bool:
+    """Whether there is a checkpoint, or one of before in its place."""
+    return path.exists() or path.with_name(OLDER_NAME).exists()
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; the previous one stays whole until it is complete.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    tensors = {f"network.{name}": value for name, value in checkpoint.network.items()}
+    tensors |= {f"average.{name}": value for name, value in checkpoint.average.items()}
+    for number, kept in checkpoint.optimizer.items():
+        tensors |= {f"optimizer.{number}.{name}": value for name, value in kept.items()}
+    # A copy of its own for each: safetensors refuses tensors that share memory.
+    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    progress = to_json(plain(to_plain(checkpoint.progress))).decode()
+    content = save(tensors, {PROGRESS: progress})  # safetensors tells of a full disk by an error of its own
+    with atomic_write(path) as partial:
+        partial.write_bytes(content)
+    path.with_name(OLDER_NAME).unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint, or one of before in its place; nothing in it is run.
+
+    Raises:
+        InputError: it is missing, damaged or of something else.
+        MissingDependencyError: it is one of before, which is not safe to read here.
+    """
+    if not path.exists() and path.with_name(OLDER_NAME).exists():
+        return _older(path.with_name(OLDER_NAME))
+    try:
+        with safe_open(path, "pt") as file:
+            progress = build(TrainingProgress, parse_json((file.metadata() or {}).get(PROGRESS, "").encode()))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return Checkpoint(progress, _part(tensors, "network"), _part(tensors, "average"), _by_number(tensors))
+    except FileNotFoundError as error:
+        raise InputError(f"There is no checkpoint '{path}': train this stage first.") from error
+    except (OSError, ValueError, SafetensorError, FormatError) as error:
+        raise _unreadable(path) from error
+
+
+def _older(path: Path) -> Checkpoint:
+    """A pickle of before, as the research package reads it."""
+    reading = research_module("published.checkpoints", f"The checkpoint '{path}' of an older version")
+    try:
+        state = reading.read_content(path)
+        losses = tuple(float(loss) for loss in state.get("losses", ()))
+        progress = build(TrainingProgress, plain(to_plain(TrainingProgress(state["step"], losses))))
+        optimizer = {int(number): _tensors(kept) for number, kept in state["optimizer"]["state"].items()}
+        return Checkpoint(progress, _tensors(state["network"]), _tensors(state["average"]), optimizer)
+    except MissingDependencyError:
+        raise
+    except (InputError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise _unreadable(path) from error
+
+
+def _tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Tensors by name and nothing else; raises TypeError or AttributeError."""
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
+        raise TypeError("not tensors by name")
+    return dict(content)
+
+
+def _part(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{part}."): value for name, value in tensors.items() if name.startswith(f"{part}.")}
+
+
+def _by_number(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    result: dict[int, dict[str, Any]] = {}
+    for place, value in _part(tensors, "optimizer").items():
+        number, _, name = place.partition(".")
+        result.setdefault(int(number), {})[name] = value
+    return result
+
+
+def _unreadable(path: Path) -> InputError:
+    return InputError(f"The checkpoint '{path}' cannot be read: delete it to start this stage again.")
+
+
+def averaged_weights(path: Path) -> dict[str, Tensor]:
+    """Averaged weights of a stage's checkpoint by the network's parameter names; errors as of `load_checkpoint`."""
+    return _part(load_checkpoint(path).average, "module")

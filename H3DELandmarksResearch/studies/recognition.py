@@ -1,0 +1,262 @@
+"""Whether a model recognises its anatomy and nothing else, and what its probabilities and radii are worth by condition.
+
+    h3delandmarks convert open-kbp ../shared/data/head-neck-ct runs/data/head-neck-ct
+    VIEWS="--view dorsoventral --view oblique-left --view oblique-right"
+    H3DE_DATA=../shared/data h3delandmarks radiographs mouse-skull runs/data/mouse-radiographs $VIEWS --views 6
+    VIEWS="--view oblique-left --view oblique-right"
+    h3delandmarks radiographs mandibular-molar runs/data/molar-radiographs $VIEWS --views 3
+    for MODEL in head-neck-ct mandibular-molar-phantom mouse-skull molar-radiograph-han mouse-radiograph-hyatt; do
+        python -m H3DELandmarksResearch.studies.recognition $MODEL --real ../shared/data --write runs/recognised
+    done
+
+Recognition is fitted to a model's calibration cases, each whole and as users may have it, against disturbed copies of
+the first of them. Test cases under the same conditions, and scans of something else, then show what it is worth. What
+was found in a scan is kept, so that a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from H3DELandmarksLib.cli.train import find_configuration
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.shape_model import Pose
+from H3DELandmarksLib.core.text import markdown_table, number
+from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.detection.predictions import Detection, RawPredictions
+from H3DELandmarksLib.evaluation.metrics import radius_coverage
+from H3DELandmarksLib.evaluation.reliability import compare_statements
+from H3DELandmarksLib.formats.manifest import RecognitionCalibration
+from H3DELandmarksLib.formats.versions import next_version
+from H3DELandmarksLib.models import ModelPackage, find_model, write_package
+from H3DELandmarksLib.models.card import confidence_section
+from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksLib.training.recognition import Sighting, fit_recognition
+from H3DELandmarksResearch.studies import RUNS, run_study
+from H3DELandmarksResearch.studies.foreign_volumes import NotHere
+from H3DELandmarksResearch.studies.recognition_scans import (
+    CALIBRATION,
+    TEST,
+    StudyScan,
+    disturbed_scans,
+    foreign_scans,
+    own_scans,
+)
+from H3DELandmarksResearch.training.configuration import DATA_VARIABLE, load_cases, read_configuration
+
+MAX_DISTURBED = 8
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a model found in a scan.
+
+    Attributes:
+        scan: which one.
+        found: before calibration; None where the model refused the scan as much too large.
+        truth: LPS mm; None where nobody knows.
+        volume: of the scan, without its values.
+    """
+
+    scan: StudyScan
+    found: RawPredictions | None
+    truth: LandmarkSet | None
+    volume: Volume
+
+
+def look(detector: Detector, scans: Iterable[StudyScan], cache: Path) -> Iterator[Seen]:
+    """What the model finds in each scan; what lies in the cache is not looked for again."""
+    for scan in scans:
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{scan.subject}_{scan.condition}")
+        path = cache / scan.part / f"{name}.npz"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                kept = _found(detector, scan)
+            except NotHere as reason:
+                print(f"Left out: {scan.subject}: {reason}", file=sys.stderr)
+                continue
+            with path.with_suffix(".partial").open("wb") as file:
+                np.savez(file, **kept)
+            path.with_suffix(".partial").replace(path)
+        yield _read(detector, scan, path)
+
+
+def _found(detector: Detector, scan: StudyScan) -> dict[str, np.ndarray]:
+    volume, truth = scan.make()
+    kept = {"shape": np.array(volume.array.shape), "affine": volume.affine}
+    if truth is not None:
+        kept |= {"true_positions": truth.positions, "true_presence": truth.presence}
+    try:
+        found = detector.findings(volume)
+    except InputError:
+        return kept
+    pose = {"rotation": found.pose.rotation, "translation": found.pose.translation}
+    return {**kept, **pose, **{name: getattr(found, name) for name in _ARRAYS}}
+
+
+_ARRAYS = ("positions", "presence_logit", "concentration")
+
+
+def _read(detector: Detector, scan: StudyScan, path: Path) -> Seen:
+    with np.load(path) as kept:
+        volume = Volume(np.broadcast_to(np.uint8(0), tuple(kept["shape"])), kept["affine"])
+        found = truth = None
+        if "positions" in kept:
+            found = RawPredictions(*(kept[name] for name in _ARRAYS), Pose(kept["rotation"], kept["translation"]))
+        if "true_presence" in kept:
+            truth = LandmarkSet(detector.scheme.names, kept["true_positions"], kept["true_presence"])
+    return Seen(scan, found, truth, volume)
+
+
+def fit(detector: Detector, seen: Sequence[Seen]) -> RecognitionCalibration:
+    """The recognition that calibration and disturbed scans teach.
+
+    Raises:
+        InputError: they are too few.
+    """
+    sightings = [
+        Sighting(one.scan.subject, one.scan.condition, one.found, one.truth) for one in seen if one.found is not None
+    ]
+    fitted = fit_recognition(sightings, detector.calibration)
+    if fitted is None:
+        raise InputError("There are too few calibration cases: two at least are needed.")
+    return fitted
+
+
+def conclusion(detector: Detector, one: Seen) -> Detection | None:
+    """What the model says of the scan; None where it refused to search it."""
+    return None if one.found is None else detector.conclude(one.found, one.volume)
+
+
+def own_table(detector: Detector, seen: Sequence[Seen]) -> str:
+    """Markdown: of the test scans under each condition, how many are refused, and what statements are worth."""
+    conditions = dict.fromkeys(one.scan.condition for one in seen)
+    head = ("condition", "scans with a landmark", "refused", "of those with a point found", "points found")
+    rows = [
+        (*head, "ECE of presence", "ECE of confidence", "errors within the stated radius", "within the 90 % radius"),
+        *(_own_row(detector, name, [one for one in seen if one.scan.condition == name]) for name in conditions),
+        _own_row(detector, "all", seen),
+    ]
+    return markdown_table(rows)
+
+
+def _own_row(detector: Detector, title: str, seen: Sequence[Seen]) -> tuple[str, ...]:
+    seen = [one for one in seen if one.truth is not None and one.truth.present.any()]
+    said = [conclusion(detector, one) for one in seen]
+    refused = [one is None or not one.recognition.recognised for one in said]
+    telling = [one is not None and bool(one.doubtful.present.any()) for one in said]
+    lost = sum(no and found for no, found in zip(refused, telling))
+    kept = [(one, detection) for one, detection, no in zip(seen, said, refused) if not no]
+    cells = [title, str(len(seen)), str(sum(refused)), f"{lost} of {sum(telling)}"]
+    if not kept:
+        return (*cells, *["-"] * 5)
+    found = {str(number): detection.doubtful for number, (_, detection) in enumerate(kept)}
+    truth = {str(number): one.truth for number, (one, _) in enumerate(kept)}
+    summary = compare_statements(found, truth, detector.calibration.tolerance_mm).summary()
+    errors = np.array([np.linalg.norm(found[k].positions - truth[k].positions, axis=1) for k in found])
+    stated = np.array([detection.landmarks.radius for _, detection in kept])
+    shown = sum(int(one.present.sum()) for one in found.values())
+    coverage = [radius_coverage(errors, stated), radius_coverage(errors, np.array([o.radius for o in found.values()]))]
+    count = int((np.isfinite(errors) & np.isfinite(stated)).sum())
+    return (
+        *cells,
+        str(shown),
+        *(number(np.nan if (e := summary[name]["ece"]) is None else e, 3) for name in ("presence", "confidence")),
+        f"{100 * coverage[0]:.1f} % of {count}" if count else "-",
+        f"{100 * coverage[1]:.1f} %" if shown else "-",
+    )
+
+
+def foreign_rows(detector: Detector, seen: Sequence[Seen]) -> list[tuple[str, bool, bool]]:
+    """Of each scan: its name, whether networks find a point in it, and whether one is shown."""
+    rows = []
+    for one in seen:
+        said = conclusion(detector, one)
+        found = said is not None and bool(said.doubtful.present.any())
+        rows.append((f"{one.scan.subject}, {one.scan.condition}", found, found and bool(said.landmarks.present.any())))
+    return rows
+
+
+def foreign_text(rows: Sequence[tuple[str, bool, bool]]) -> str:
+    """A sentence, and the names of the scans in which points are shown."""
+    before, after = (sum(row[column] for row in rows) for column in (1, 2))
+    shown = "; ".join(name for name, _, is_shown in rows if is_shown)
+    share = 100 * (1 - after / max(len(rows), 1))
+    return (
+        f"Of {len(rows)} scans of something else, networks find points in {before}; {after} of them are taken for the "
+        f"anatomy: {share:.1f} % show no point." + (f" With points: {shown}." if shown else "")
+    )
+
+
+def rewritten(package: ModelPackage, fitted: RecognitionCalibration, folder: Path) -> ModelPackage:
+    """The package with this recognition, as its next version; weights, pictures and accuracy stay."""
+    old = package.manifest
+    manifest = replace(
+        old,
+        version=next_version(old.version),
+        calibration=replace(old.calibration, recognition=fitted, familiarity=None),
+        training={**old.training, "recalibrated": date.today().isoformat()},
+    )
+    card = package.model_card()
+    before, heading, after = card.partition("## Confidence")
+    if heading:
+        end = re.search(r"\n\n(!\[|## )", after)
+        card = before + confidence_section(manifest, "test") + (after[end.start() :] if end else "\n")
+    weights = {name: package.read(name) for name in package.weight_files}
+    pictures = {name: package.read(name) for name in package.picture_files}
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_package(folder / package.id, manifest, weights, card, pictures=pictures, replace=True)
+
+
+def cases_of(model: str, subset: str, real: Path) -> list[Case]:
+    """The cases of a subset of the model's training configuration, whose data lie where the first lines say."""
+    os.environ[DATA_VARIABLE] = str(real if model == "mouse-skull" else RUNS / "data")
+    configuration = read_configuration(find_configuration(model))
+    return load_cases(configuration, configuration.calibration_subset if subset == CALIBRATION else subset, RUNS)
+
+
+def main() -> None:
+    """Look, fit, print the tables, and write the package on request."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="id of a bundled model")
+    parser.add_argument("--real", type=Path, required=True, help="folder of the development data")
+    parser.add_argument("--cache", type=Path, default=RUNS / "recognition", help="folder for what was found")
+    parser.add_argument("--cases", type=int, nargs=2, default=(28, 28), help="most calibration and test cases")
+    parser.add_argument("--write", type=Path, metavar="DIR", help="write the package with what was fitted there")
+    options = parser.parse_args()
+    logging.disable(logging.WARNING)
+    detector = Detector(find_model(options.model))
+    cache = options.cache / options.model
+    calibration, test = (
+        cases_of(options.model, part, options.real)[:most] for part, most in zip((CALIBRATION, TEST), options.cases)
+    )
+    disturbed = disturbed_scans(calibration[:MAX_DISTURBED])
+    seen = list(look(detector, [*own_scans(CALIBRATION, calibration), *disturbed], cache))
+    fitted = fit(detector, seen)
+    detector.calibration = replace(detector.calibration, recognition=fitted)
+    print(f"## {options.model}\n\n{len(fitted.scores)} calibration scans, refused up to p = {fitted.false_alarm_rate}")
+    print("\n" + own_table(detector, list(look(detector, own_scans(TEST, test), cache))), flush=True)
+    foreign = foreign_scans(detector, options.real, RUNS / "data", options.cache / "packages")
+    rows = foreign_rows(detector, list(look(detector, foreign, cache)))
+    print("\n" + foreign_text(rows))
+    (cache / "foreign.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    if options.write:
+        print(f"Wrote {rewritten(detector.package, fitted, options.write).path}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_study(main)

@@ -1,0 +1,345 @@
+"""Corrected sets in the forms of other programs: each is read as its documentation says, and comes back the same."""
+
+import csv
+import json
+import re
+import threading
+
+import numpy as np
+import pytest
+from sample_cases import NAMES, SCHEME, points_of, scan_of
+
+from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState, create_project
+from H3DELandmarksLib.cases.exchange import export_cases, import_cases
+from H3DELandmarksLib.cases.point_forms import POINT_FORMS
+from H3DELandmarksLib.cli import cases as cases_command
+from H3DELandmarksLib.cli.main import main
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.io.images import read_volume, write_volume
+from H3DELandmarksLib.io.markups import read_markups, write_markups
+
+ABSENT, UNDECIDED = 2, 3
+FLIP = np.array([-1.0, -1.0, 1.0])
+
+
+def quiet(fraction, message):
+    pass
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Two cases of a model; in the second a landmark is absent, and nobody has looked at another."""
+    project = create_project(tmp_path_factory.mktemp("p") / "project", SCHEME)
+    for seed in (0, 1):
+        points = points_of(seed)
+        landmarks = [CaseLandmark(name, ReviewState.ACCEPTED, p, p) for name, p in zip(NAMES, points)]
+        if seed:
+            landmarks[0] = CaseLandmark(NAMES[0], ReviewState.MOVED, points[0], points[0] + 2)
+            landmarks[ABSENT] = CaseLandmark(NAMES[ABSENT], ReviewState.ABSENT, None, points[ABSENT])
+            landmarks[UNDECIDED] = CaseLandmark(NAMES[UNDECIDED], ReviewState.PROPOSED, points[3], points[3])
+        project.add(scan_of(seed), landmarks, ModelName("m", "1.0.0"))
+    return project
+
+
+def truth(project, is_ras):
+    """Case ids, and (N, K, 3) positions."""
+    sets = {case.id: case.revision().corrected(SCHEME).positions for case in project.cases()}
+    return list(sets), np.array(list(sets.values())) * (FLIP if is_ras else 1)
+
+
+# Readers, written from the documentation of the programs that read these forms
+
+
+def read_tps(path):
+    """As ``geomorph::readland.tps(specID = "ID")``: coordinates are the lines without an equals sign."""
+    lines = [line for line in path.read_text().splitlines() if line.strip()]
+    counts = [int(line[4:]) for line in lines if line.startswith("LM3=")]
+    assert len(set(counts)) == 1 and not any(re.match("LM=", line) for line in lines)
+    rows = [[np.nan if word == "NA" else float(word) for word in line.split()] for line in lines if "=" not in line]
+    ids = [line[3:] for line in lines if line.startswith("ID=")]
+    return ids, np.array(rows).reshape(len(counts), counts[0], 3)
+
+
+def read_nts(path):
+    """As ``geomorph::readland.nts``: header, labels where an L says so, then values; a declared value is missing."""
+    lines = path.read_text().splitlines()
+    header = lines[0].upper().split()
+    assert header[0] == "1" and header[-1] == "DIM=3"
+    count, missing = int(header[1].removesuffix("L")), header[4] if header[3] == "1" else None
+    words = " ".join(lines[1:]).split()
+    ids, values = words[:count], words[count:]
+    numbers = [np.nan if missing is not None and int(float(word)) == int(missing) else float(word) for word in values]
+    return ids, np.array(numbers).reshape(count, int(header[2]) // 3, 3)
+
+
+def read_morphologika(path):
+    """As ``geomorph::read.morphologika`` and SlicerMorph's MorphologikaLMConverter."""
+    lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    assert not any("\t" in line for line in lines)
+    at = {line.strip("[]"): number for number, line in enumerate(lines) if line.startswith("[")}
+    count, points, dimensions = (int(lines[at[name] + 1]) for name in ("individuals", "landmarks", "dimensions"))
+    raw = [line for line in lines[at["rawpoints"] + 1 :] if "'" not in line]
+    assert len(raw) == count * points and dimensions == 3
+    assert len(lines[at["rawpoints"] + 1 :]) == count * points + count
+    ids = lines[at["names"] + 1 : at["names"] + 1 + count]
+    return ids, np.array([[float(word) for word in line.split()] for line in raw]).reshape(count, points, 3)
+
+
+def read_wide(path):
+    """As ``geomorph::arrayspecs(as.matrix(read.csv(path, row.names = 1)), p, 3)``."""
+    with path.open(newline="") as file:
+        header, *rows = list(csv.reader(file))
+    assert header[1:4] == [f"{NAMES[0]}.x", f"{NAMES[0]}.y", f"{NAMES[0]}.z"]
+    numbers = [[np.nan if word == "NA" else float(word) for word in row[1:]] for row in rows]
+    return [row[0] for row in rows], np.array(numbers).reshape(len(rows), -1, 3)
+
+
+def read_long(path, columns):
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    ids = list(dict.fromkeys(row["case"] for row in rows))
+    assert [row["name"] for row in rows] == list(NAMES) * len(ids)
+    numbers = [[np.nan if row[c] == "NA" else float(row[c]) for c in columns] for row in rows]
+    return ids, np.array(numbers).reshape(len(ids), -1, 3), rows
+
+
+ARRAYS = {
+    "tps": ("landmarks.tps", read_tps),
+    "nts": ("landmarks.nts", read_nts),
+    "morphologika": ("landmarks.txt", read_morphologika),
+    "table-wide": ("landmarks.csv", read_wide),
+}
+
+
+@pytest.mark.parametrize("is_ras", [False, True])
+@pytest.mark.parametrize("form", ARRAYS)
+def test_arrays_are_read_as_documented(project, tmp_path, form, is_ras):
+    name, read = ARRAYS[form]
+    assert len(export_cases(project, form, tmp_path / "out", quiet, is_ras=is_ras).written) == 2
+    ids, positions = read(tmp_path / "out" / name)
+    expected_ids, expected = truth(project, is_ras)
+    assert ids == expected_ids
+    np.testing.assert_allclose(positions, expected, atol=1e-6)
+    assert np.isnan(positions).any(axis=2).sum() == 2
+
+
+@pytest.mark.parametrize("is_ras", [False, True])
+def test_the_long_table_says_who_decided_what(project, tmp_path, is_ras):
+    export_cases(project, "table-long", tmp_path / "out", quiet, is_ras=is_ras)
+    columns = ("right_mm", "anterior_mm", "superior_mm") if is_ras else ("left_mm", "posterior_mm", "superior_mm")
+    ids, positions, rows = read_long(tmp_path / "out" / "landmarks.csv", columns)
+    expected_ids, expected = truth(project, is_ras)
+    assert ids == expected_ids
+    np.testing.assert_allclose(positions, expected, atol=1e-6)
+    said = {(row["state"], row["by"]) for row in rows}
+    assert said == {("accepted", "person"), ("moved", "person"), ("absent", "person"), ("proposed", "program")}
+
+
+@pytest.mark.parametrize("is_ras", [False, True])
+@pytest.mark.parametrize("form", ["mrk.json", "fcsv"])
+def test_point_lists_come_back(project, tmp_path, form, is_ras):
+    export_cases(project, form, tmp_path / "out", quiet, is_ras=is_ras)
+    for case in project.cases():
+        found, corrected = read_markups(tmp_path / "out" / f"{case.id}.{form}"), case.revision().corrected(SCHEME)
+        assert found.names == NAMES
+        np.testing.assert_array_equal(found.positions, corrected.positions)
+        np.testing.assert_array_equal(found.presence, corrected.presence)
+
+
+@pytest.mark.parametrize("is_ras", [False, True])
+@pytest.mark.parametrize("form", ["mrk.json", "fcsv"])
+def test_slicer_loads_the_point_lists(project, tmp_path, form, is_ras):
+    slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
+    export_cases(project, form, tmp_path / "out", quiet, is_ras=is_ras)
+    scene, application = slicer.vtkMRMLScene(), slicer.vtkSlicerApplicationLogic()
+    application.SetMRMLScene(scene)
+    logic = slicer.vtkSlicerMarkupsLogic()
+    logic.SetMRMLApplicationLogic(application)
+    logic.SetMRMLScene(scene)
+    kind = "vtkMRMLMarkupsJsonStorageNode" if form == "mrk.json" else "vtkMRMLMarkupsFiducialStorageNode"
+    for case in project.cases():
+        node, storage = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode"), scene.AddNewNodeByClass(kind)
+        storage.SetFileName(str(tmp_path / "out" / f"{case.id}.{form}"))
+        assert storage.ReadData(node)
+        corrected = case.revision().corrected(SCHEME)
+        for k, name in enumerate(NAMES):
+            status = 2 if corrected.present[k] else 0 if corrected.unknown[k] else 3
+            assert (node.GetNthControlPointLabel(k), node.GetNthControlPointPositionStatus(k)) == (name, status)
+            if status == 2:  # Slicer shows RAS
+                np.testing.assert_allclose(node.GetNthControlPointPosition(k), corrected.positions[k] * FLIP, atol=1e-9)
+    logic.SetMRMLScene(None)
+    application.SetMRMLScene(None)
+
+
+@pytest.mark.parametrize("form", [*POINT_FORMS, "folder", "nnlandmark"])
+def test_the_record_says_where_everything_comes_from(project, tmp_path, form):
+    export_cases(project, form, tmp_path / "out", quiet)
+    record = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert (record["form"], record["scheme"], record["skipped"]) == (form, "head@1.0", {})
+    assert record["coordinates"] == ("voxels" if form == "nnlandmark" else "LPS") and record["absent"]
+    there = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    assert set(record["files"]) | {"export.json"} == there
+    for case, said in zip(project.cases(), record["cases"]):
+        assert (said["id"], said["model"], said["scan_sha256"]) == (case.id, "m@1.0.0", case.content().digest)
+        assert said["shape"] == [40, 40, 40] and said["spacing_mm"] == [1, 1, 1] and said["revision"] == 1
+        states = [(p.name, p.state.value) for p in case.revision().landmarks]
+        assert [(p["name"], p["state"]) for p in said["landmarks"]] == states
+        by = {"accepted": "person", "moved": "person", "absent": "person", "proposed": "program"}
+        assert all(p["by"] == by[p["state"]] for p in said["landmarks"])
+
+
+def test_the_command_line_offers_every_form():
+    assert set(cases_command.POINT_FORMS) == set(POINT_FORMS)
+
+
+# Bad cases, repeating
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """Three cases: the scan of one was changed since, the review of another is broken."""
+    project = create_project(tmp_path / "damaged", SCHEME)
+    ids = [
+        project.add(scan_of(k), [CaseLandmark(NAMES[0], ReviewState.PLACED, points_of(k)[0])]).case for k in range(3)
+    ]
+    image = project.case(ids[1]).image
+    scan = read_volume(image)
+    scan.array[0, 0, 0] += 1
+    write_volume(image, scan)
+    (project.case(ids[2]).folder / "000001" / "revision.json").write_text("{")
+    return project, ids
+
+
+@pytest.mark.parametrize("form", ["folder", "nnlandmark", "zip"])
+def test_good_cases_are_exported_and_bad_ones_named(damaged, tmp_path, form, capsys):
+    project, ids = damaged
+    target = tmp_path / ("out.zip" if form == "zip" else "out")
+    assert main(["cases", "export", str(project.folder), str(target), "--form", form, "--json"]) == 2
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert document["cases"] == 1 and sorted(document["skipped"]) == sorted(ids[1:])
+    assert "not what it was" in document["skipped"][ids[1]] and "damaged" in document["skipped"][ids[2]]
+    assert all(case in err for case in ids[1:]) and not document["ok"]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    if form != "zip":
+        assert set(json.loads((target / "export.json").read_text())["skipped"]) == set(ids[1:])
+        other = create_project(tmp_path / "other", SCHEME)
+        assert import_cases(other, form, target, quiet).new == ids[:1]
+
+
+def test_an_export_that_left_out_cases_can_be_repeated(damaged, tmp_path):
+    project, ids = damaged
+    target = tmp_path / "out"
+    assert export_cases(project, "folder", target, quiet).written == ids[:1]
+    assert export_cases(project, "folder", target, quiet).written == ids[:1]
+    write_volume(project.case(ids[1]).image, scan_of(1))
+    summary = export_cases(project, "folder", target, quiet)
+    assert (set(summary.written), list(summary.skipped)) == (set(ids[:2]), ids[2:])
+    (target / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="--overwrite"):
+        export_cases(project, "folder", target, quiet)
+    assert (target / "notes.txt").exists()
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_a_complete_export_is_replaced_on_wish_only(project, tmp_path, is_changed):
+    target = tmp_path / "out"
+    export_cases(project, "nts", target, quiet)
+    if is_changed:
+        (target / "landmarks.nts").write_text("changed")
+    before = (target / "landmarks.nts").read_bytes()
+    with pytest.raises(InputError, match="--overwrite"):
+        export_cases(project, "tps", target, quiet)
+    assert (target / "landmarks.nts").read_bytes() == before
+    export_cases(project, "tps", target, quiet, overwrite=True)
+    assert sorted(path.name for path in target.iterdir()) == ["export.json", "landmarks.tps"]
+
+
+@pytest.mark.parametrize("form", ["zip", "folder", "tps"])
+def test_of_five_exports_at_once_one_wins(project, tmp_path, form):
+    target = tmp_path / ("out.zip" if form == "zip" else "out")
+    codes = []
+
+    def run():
+        codes.append(main(["cases", "export", str(project.folder), str(target), "--form", form]))
+
+    threads = [threading.Thread(target=run) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(codes) == [0, 2, 2, 2, 2]
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_no_export_has_made_is_kept_in_any_case(project, tmp_path, overwrite):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="another target"):
+        export_cases(project, "tps", tmp_path / "out", quiet, overwrite=overwrite)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+
+
+def test_nothing_is_left_where_no_case_can_be_exported(tmp_path):
+    project = create_project(tmp_path / "p", SCHEME)
+    case = project.add(scan_of(0), [CaseLandmark(NAMES[0], ReviewState.PLACED, points_of(0)[0])]).case
+    (project.case(case).folder / "image.json").write_text("{")
+    for form in ("folder", "tps"):
+        with pytest.raises(InputError, match="damaged"):
+            export_cases(project, form, tmp_path / "out", quiet)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p"]
+
+
+# The command for point lists
+
+
+@pytest.fixture
+def lists(tmp_path):
+    folder = tmp_path / "lists"
+    folder.mkdir()
+    write_markups(
+        folder / "one.mrk.json", LandmarkSet(("A", "B"), [[1, 2, 3], [4, 5, 6]]), {"scan": "0" * 64, "model": "m@1"}
+    )
+    write_markups(folder / "two é.mrk.json", LandmarkSet(("B", "C"), [[7, 8, 9], [np.nan] * 3], presence=[1, 0]))
+    return folder
+
+
+@pytest.mark.parametrize("form", ["tps", "nts", "morphologika"])
+def test_lists_of_files_become_arrays(lists, tmp_path, form, capsys):
+    name, read = ARRAYS[form]
+    arguments = ["export", str(lists), "--form", form, "--output", str(tmp_path / "out"), "--ras", "--json"]
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["landmarks"] == ["A", "B", "C"]
+    ids, positions = read(tmp_path / "out" / name)
+    assert ids == ["one", "two_é"]
+    nothing = [np.nan] * 3
+    np.testing.assert_array_equal(positions, [[[-1, -2, 3], [-4, -5, 6], nothing], [nothing, [-7, -8, 9], nothing]])
+    one, two = json.loads((tmp_path / "out" / "export.json").read_text())["cases"]
+    assert (one["model"], {*two}) == ("m@1", {"id", "landmarks"})
+    assert [(p["state"], p["by"]) for p in one["landmarks"]] == [("found", "program")] * 2 + [("unknown", None)]
+    assert [(p["state"], p["by"]) for p in two["landmarks"]] == [("unknown", None), ("found", None), ("absent", None)]
+
+
+def test_lists_of_the_same_name_are_told_apart(lists, tmp_path):
+    (tmp_path / "b").mkdir()
+    write_markups(tmp_path / "b" / "one.mrk.json", LandmarkSet(("A",), [[0, 0, 0]]))
+    words = [str(lists / "one.mrk.json"), str(tmp_path / "b"), "--form", "fcsv", "--output", str(tmp_path / "out")]
+    assert main(["export", *words]) == 0
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.fcsv")) == ["b_one.fcsv", "lists_one.fcsv"]
+    (lists / "one.fcsv").write_text("A,1,2,3\n")
+    assert main(["export", str(lists), "--form", "mrk.json", "--output", str(tmp_path / "both")]) == 0
+    names = sorted(p.name for p in (tmp_path / "both").glob("*.mrk.json"))
+    assert names == ["one_fcsv.mrk.json", "one_mrk_json.mrk.json", "two é.mrk.json"]
+
+
+def test_a_list_that_cannot_be_read_does_not_stop_the_others(lists, tmp_path, capsys):
+    (lists / "bad.mrk.json").write_text("{")
+    assert main(["export", str(lists), "--form", "tps", "--output", str(tmp_path / "out")]) == 2
+    assert "bad.mrk.json" in capsys.readouterr().err
+    assert read_tps(tmp_path / "out" / "landmarks.tps")[0] == ["one", "two_é"]
+    for path in lists.glob("*o*"):
+        path.unlink()
+    assert main(["export", str(lists), "--form", "tps", "--output", str(tmp_path / "none")]) == 2
+    assert not (tmp_path / "none").exists()

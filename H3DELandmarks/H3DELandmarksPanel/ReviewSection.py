@@ -1,5 +1,7 @@
 """The part of the panel in which a person reviews and corrects the landmarks of a point list."""
 
+from pathlib import Path
+
 import qt
 import slicer
 import slicer.util
@@ -17,6 +19,7 @@ from H3DELandmarksLib.scene import (
     detections,
     end_placing,
     expected_position,
+    export_review,
     follow_point,
     hide_radius,
     interaction_node,
@@ -32,6 +35,7 @@ from H3DELandmarksPanel.ReviewViews import ReviewViews
 from H3DELandmarksPanel.Tables import ReviewTable, causeText, lengthText, percentText, showLegend, stateText
 
 MILLISECONDS_TO_REFRESH = 50
+EXPORT_SETTING = "H3DELandmarks/ExportFolder"
 
 
 class PointPlacing:
@@ -128,6 +132,7 @@ class ReviewSection:
             ui.lockAllButton: self.onLockAll,
             ui.sortButton: self.onSort,
             ui.showScanButton: self.onShowScan,
+            ui.exportButton: self.onExport,
             ui.goOnButton: self.onGoOn,
             ui.boneButton: lambda: self.views.showWindow("bone"),
             ui.teethButton: lambda: self.views.showWindow("teeth"),
@@ -362,6 +367,7 @@ class ReviewSection:
         ui.acceptAllButton.enabled = any(landmark.state.is_proposal for landmark in landmarks)
         ui.undoButton.enabled = self._history is not None and self._history.can_undo
         ui.redoButton.enabled = self._history is not None and self._history.can_redo
+        ui.exportButton.enabled = self._review is not None and self._context.volume is not None
         for button in (ui.lockAllButton, ui.sortButton, ui.boneButton, ui.teethButton, ui.softButton):
             button.enabled = self._review is not None
         ui.lockAllButton.checked = self._review is not None and bool(self._review.node.GetLocked())
@@ -471,6 +477,18 @@ class ReviewSection:
         """Bring the most doubtful landmarks that wait for a decision to the top."""
         self._order = [landmark.name for landmark in self._review.by_doubt()]
         self.refresh()
+
+    def onExport(self):
+        """Write the points as they are now into a folder that the user chooses."""
+        last = slicer.util.settingsValue(EXPORT_SETTING, "")
+        folder = qt.QFileDialog.getExistingDirectory(
+            slicer.util.mainWindow(), _("Choose a folder for the corrected points"), last
+        )
+        if not folder:
+            return
+        qt.QSettings().setValue(EXPORT_SETTING, folder)
+        target = export_review(self._review.node, self._context.volume, Path(folder))
+        self.ui.reviewStatusLabel.text = _("Exported to '{folder}'.").format(folder=target)
 
     # One patient at a time
 

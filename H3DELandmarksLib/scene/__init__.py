@@ -15,6 +15,7 @@ from H3DELandmarksLib.scene.cases import (
 )
 from H3DELandmarksLib.scene.charts import PointComparison, compare_point_lists, remove_curves, show_curves
 from H3DELandmarksLib.scene.detections import latest_detection, may_be_replaced, provenance_of_list, show_detection
+from H3DELandmarksLib.scene.export import export_review
 from H3DELandmarksLib.scene.point_list import (
     create_point_list,
     landmarks_from_point_list,
@@ -73,6 +74,7 @@ __all__ = [
     "find_case",
     "fit_to_points",
     "expected_position",
+    "export_review",
     "follow_point",
     "fit_to_volume",
     "hide_radius",

@@ -4,33 +4,36 @@ import qt
 import slicer
 import slicer.util
 
+from H3DELandmarksPanel.PanelContext import onSignal
+
 SETTING = "H3DELandmarks/ReviewKeys"
 
 
 class ReviewKeys:
     """Shortcuts of the panel and of the area of the views; a text field that has the focus keeps its letters."""
 
-    def __init__(self, panelWidget, checkBox, actions):
+    def __init__(self, panelWidget, checkBox, actions, label):
         """Connect.
 
         Args:
             panelWidget: QWidget of the panel.
             checkBox: QCheckBox that switches the keys on and off; the choice is kept in the settings.
             actions: {key sequence: function}.
+            label: QLabel that tells what goes wrong.
         """
-        self._checkBox, self._shortcuts = checkBox, []
+        self._checkBox, self._shortcuts, self._label = checkBox, [], label
         viewport = slicer.app.layoutManager().viewport()
         for owner in (panelWidget, viewport):
             for key, action in actions.items():
                 self._add(owner, key, action)
         checkBox.checked = slicer.util.settingsValue(SETTING, True, converter=slicer.util.toBool)
-        checkBox.connect("toggled(bool)", self.onSwitched)
+        onSignal(checkBox, "toggled(bool)", self.onSwitched, label)
         self.setActive(False)
 
     def _add(self, owner, key, action):
         shortcut = qt.QShortcut(qt.QKeySequence(key), owner)
         shortcut.setContext(qt.Qt.WidgetWithChildrenShortcut)
-        shortcut.connect("activated()", action)
+        onSignal(shortcut, "activated()", action, self._label)
         self._shortcuts.append(shortcut)
 
     def setActive(self, isActive):

@@ -157,7 +157,7 @@ class ReviewSection:
             "Ctrl+Y": ui.redoButton,
         }
         clicks = {key: clicker(button) for key, button in buttons.items()}
-        return {**clicks, "A": guarded(self.onAcceptAndStay, ui.reviewStatusLabel)}
+        return {**clicks, "A": self.onAcceptAndStay}
 
     # The point list
 

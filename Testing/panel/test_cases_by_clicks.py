@@ -60,8 +60,11 @@ def add(panel):
 
 
 def accept_all(panel):
-    panel.ui.thresholdSpinBox.value = 0
-    click(panel.ui.acceptAllButton)
+    """Look at every landmark and accept it."""
+    for _ in range(panel.ui.reviewTable.rowCount):
+        if panel.ui.nextButton.enabled:
+            click(panel.ui.nextButton)
+            click(panel.ui.acceptButton)
 
 
 # Where

@@ -203,7 +203,7 @@ def test_a_model_is_shared_as_a_file(panel, tmp_path):
 def test_packages_that_are_missing_are_installed_first(panel, tmp_path, monkeypatch):
     from H3DELandmarksPanel import PanelContext
 
-    def decline(path):
+    def decline(*_):
         raise MissingDependencyError("declined")
 
     monkeypatch.setattr(PanelContext, "ensureDependencies", decline)

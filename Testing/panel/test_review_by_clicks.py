@@ -314,10 +314,9 @@ def test_every_step_is_undone_and_redone(panel, points):
         ("L", "backButton"),
         ("L", "lockPointButton"),
         ("L", "lockAllButton"),
-        (None, "acceptAllButton"),
+        ("gone", "acceptButton"),
     ):
-        if name:
-            click_row(panel, name)
+        click_row(panel, name)
         click(getattr(panel.ui, button))
         seen.append((rows(panel), points.GetLocked(), points.GetNthControlPointLocked(0)))
     seen[0] = (seen[0], 0, False)
@@ -413,7 +412,8 @@ def test_hardening_a_transform_moves_no_landmark(panel, scene, points):
     wait_until(lambda: not panel.review._timer.active, 5)
     assert rows(panel) == before and state(panel, "L") == "accepted"
     assert not panel.ui.undoButton.enabled, "former steps would bring the former frame back"
-    click(panel.ui.acceptAllButton)
+    click_row(panel, "R")
+    click(panel.ui.acceptButton)
     click(panel.ui.undoButton)
     assert rows(panel) == before
 

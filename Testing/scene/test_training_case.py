@@ -61,7 +61,7 @@ def decide(points):
     """Make the decisions of STATES."""
     review = Review(points)
     review.accept("accepted")
-    review.accept_above(0.95)
+    review.accept_in_bulk(*review.certain_above(0.95))
     review.mark_absent("gone")
     for name, shift in (("moved", (0.5, 0, 2)), ("placed", (20, 21, 22))):
         index = points.GetControlPointIndexByLabel(name)

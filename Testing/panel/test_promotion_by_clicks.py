@@ -175,7 +175,9 @@ def in_dialog(button, path):
 
     def answer():
         dialog = QApplication.activeModalWidget()
-        assert isinstance(dialog, QFileDialog)
+        if not isinstance(dialog, QFileDialog):
+            QTimer.singleShot(100, answer)
+            return
         line = dialog.findChild(QLineEdit, "fileNameEdit")
         if path is None:
             QTest.keyClick(dialog, Qt.Key.Key_Escape)

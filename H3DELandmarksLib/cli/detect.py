@@ -419,7 +419,7 @@ def _summary(landmarks: LandmarkSet, recognition: Recognition | None, detector: 
 
     manifest = detector.package.manifest
     text = describe(landmarks, manifest, others)
-    if recognition is None or recognition.recognised or set(landmarks.causes) == {Cause.UNLIKE}:
+    if recognition is None or recognition.recognised or not landmarks.present.any():
         return text
     unlike = landmarks.unknown_where(landmarks.presence >= 0, Cause.UNLIKE)
     return f"{describe(unlike, manifest, others)}. All the same, {text}"

@@ -94,6 +94,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from H3DELandmarksPanel.DetectionSection import DetectionSection
         from H3DELandmarksPanel.LearningSections import LearningSections
         from H3DELandmarksPanel.PanelContext import PanelContext
+        from H3DELandmarksPanel.ReviewKeys import ReviewKeys
         from H3DELandmarksPanel.ReviewSection import ReviewSection
 
         ScriptedLoadableModuleWidget.setup(self)
@@ -102,20 +103,24 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         self.logic = H3DELandmarksLogic()
         self.context = PanelContext(self)
-        self.review = ReviewSection(self.ui)
-        self.detection = DetectionSection(self.ui, self.context, self.logic, self.review.restart)
+        self.review = ReviewSection(self.ui, self.context)
+        self.detection = DetectionSection(self.ui, self.context, self.logic, self.onDetected)
         self.comparison = CompareSection(self.ui)
         uiWidget.setMRMLScene(slicer.mrmlScene)
-        panelLayout = uiWidget.layout()
-        self.learning = LearningSections(self, panelLayout, panelLayout.count() - 1)  # above the spacer
+        ui = self.ui
+        self.keys = ReviewKeys(ui.landmarksTab, ui.keysCheckBox, self.review.keys(), ui.reviewStatusLabel)
+        self.learning = LearningSections(self, self.ui.teachTab.layout(), 0)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.StartImportEvent, self.onSceneStartImport)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
-        type(self).onNodeAboutToBeRemoved.CallDataType = vtk.VTK_OBJECT
+        for method in (type(self).onNodeAboutToBeRemoved, type(self).onNodeRemoved):
+            method.CallDataType = vtk.VTK_OBJECT
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
+        self.addObserver(scene, scene.StartSaveEvent, self.onSceneStartSave)
+        self.addObserver(scene, scene.EndSaveEvent, self.onSceneEndSave)
         self.initializeParameterNode()
 
     def cleanup(self):
@@ -124,6 +129,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.detection.close()
         self.setParameterNode(None)
         self.review.close()
+        self.keys.close()
         self.learning.close()
         self.removeObservers()
 
@@ -136,11 +142,30 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def enter(self):
         """Called when the user opens the module."""
         self.initializeParameterNode()
+        self.keys.setActive(True)
+        self.review.resume()
 
     def exit(self):
-        """Called when the user opens another module; a detection goes on."""
-        self.review.placing.stop()
-        self.review.hideSphere()
+        """Called when the user opens another module; a detection goes on, and the views are as they were before."""
+        self.keys.setActive(False)
+        self.review.pause()
+
+    def onDetected(self):
+        """Review what was found, the most doubtful landmark first; choices of the detection make room for it."""
+        self.review.restart()
+        self.review.begin()
+        self.ui.detectSection.collapsed = self.review.isWaiting
+
+    @told
+    def onSceneStartSave(self, caller, event):
+        """Scenes are saved as the user has set up their views."""
+        self.review.pause()
+
+    @told
+    def onSceneEndSave(self, caller, event):
+        """Go on with the review."""
+        if self.parent.isEntered:
+            self.review.resume()
 
     @told
     def onSceneStartClose(self, caller, event):
@@ -176,8 +201,10 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.parameterNode.forget(node)
 
     @told
-    def onNodeRemoved(self, caller, event):
+    def onNodeRemoved(self, caller, event, node):
         """A volume or points may be gone."""
+        if node.GetHideFromEditors():
+            return  # what a review has drawn
         if self.parameterNode:
             self.detection.chooseFirstVolume()
             self.onParametersModified()

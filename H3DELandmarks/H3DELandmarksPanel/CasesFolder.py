@@ -93,6 +93,13 @@ class CasesFolder:
         """Retrainings lie beside the folder, since only cases are kept in it."""
         return self.path.parent / f"{self.path.name}-runs"
 
+    def count(self):
+        """How many cases the folder holds; 0 where it cannot be read."""
+        try:
+            return len(read_index(self.project())) if self.exists() else 0
+        except H3DELandmarksError:
+            return 0
+
     def summary(self):
         """One sentence about what the folder holds."""
         reason = self.whyUnusable()

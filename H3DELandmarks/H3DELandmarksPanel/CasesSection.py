@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.scene import remember_case, reviewed_case
 from H3DELandmarksPanel.CasesFolder import AddingRun, CasesFolder, bringCase, shortCaseName
-from H3DELandmarksPanel.PanelContext import onClick, onSignal, sentenceAbout
+from H3DELandmarksPanel.PanelContext import onClick, onSignal, sentenceAbout, showReason
 from H3DELandmarksPanel.RunProgress import RunProgress
 from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.Tables import TextTable
@@ -51,6 +51,7 @@ class CasesSection:
         """Say whether the case at hand can be added."""
         reason = self._whyNot()
         self._ui.addCaseButton.enabled = not reason
+        showReason(self._ui.addCaseWhy, reason)
         self._ui.addCaseButton.toolTip = plainTip(reason) or _(
             "Keep '{volume}' with the points '{points}' for training, without names, dates or DICOM tags"
         ).format(volume=self._context.volume.GetName(), points=self._context.pointList.GetName())
@@ -158,6 +159,7 @@ class CheckSection:
         else:
             reason = self._context.whyBusy() or ("" if self._folder.exists() else _("Add a case first."))
         self._ui.checkButton.enabled = not reason
+        showReason(self._ui.checkWhy, reason)
         self._ui.checkButton.toolTip = plainTip(reason) or _(
             "Look for swapped sides, points outside the anatomy, unusual places, duplicates and points not reviewed"
         )

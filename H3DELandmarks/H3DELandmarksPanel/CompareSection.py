@@ -4,7 +4,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.scene import compare_point_lists
-from H3DELandmarksPanel.PanelContext import onClick
+from H3DELandmarksPanel.PanelContext import onClick, showReason
 from H3DELandmarksPanel.SafeText import plainTip
 
 
@@ -25,6 +25,7 @@ class CompareSection:
         self._lists = (node, reference)
         reason = self._whyNot(node, reference)
         self._ui.compareButton.enabled = not reason
+        showReason(self._ui.compareWhy, reason)
         self._ui.compareButton.toolTip = plainTip(reason) or _("Show the distance of every landmark from the reference")
 
     @staticmethod

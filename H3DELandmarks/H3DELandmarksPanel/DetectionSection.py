@@ -6,18 +6,21 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.region import FEWEST
 from H3DELandmarksLib.scene import (
+    bind_region,
     current_frame,
     detections,
     fit_to_points,
     fit_to_volume,
+    is_region_of_other,
     landmarks_from_point_list,
     scan_facts,
     why_not_for_model,
+    why_region_misses,
     why_unusable,
 )
 from H3DELandmarksPanel.CommandRun import summary
 from H3DELandmarksPanel.ModelChoice import LandmarkChoice, ModelChoice
-from H3DELandmarksPanel.PanelContext import guarded, onClick, onSignal
+from H3DELandmarksPanel.PanelContext import guarded, onClick, onSignal, showReason
 from H3DELandmarksPanel.RunProgress import RunProgress
 from H3DELandmarksPanel.SafeText import plainTip
 
@@ -46,8 +49,8 @@ class DetectionSection:
         """
         self._ui, self._context, self._logic, self._onDetected = ui, context, logic, onDetected
         self._choiceOfResult = None  # (volume, model, frame) that the result in the panel was looked up for
-        self._observedVolume = None
-        self._volumeTags = []
+        self._observed = (None, None)
+        self._tags = []  # [(node, tag)]
         self._runInputs = None  # (volume node, package, point list or None, frame) of the run
         self.models = ModelChoice(ui)
         self.landmarks = LandmarkChoice(ui, self._onLandmarksChosen)
@@ -66,7 +69,7 @@ class DetectionSection:
         if self._context.parameters:
             self._choiceOfResult = self._currentChoice()
         else:
-            self._observe(None)
+            self._observe(None, None)
 
     def onParametersModified(self):
         """Show the chosen model, and look up the result of a new choice."""
@@ -76,10 +79,14 @@ class DetectionSection:
             self.showLandmarks()
         self._offerModels(parameters.inputVolume)
         choice = self._currentChoice()
-        self._observe(choice[0])
+        self._observe(choice[0], parameters.region)
         if choice != self._choiceOfResult:
+            isOtherVolume = choice[0] is not self._choiceOfResult[0]
             self._choiceOfResult = choice
             parameters.pointList = detections.latest_detection(*choice) if all(choice[:2]) else None
+            if isOtherVolume and choice[0]:
+                self._leaveRegion(choice[0])
+                self._context.follow(choice[0])
 
     def _offerModels(self, volumeNode):
         """Offer first what may fit the volume."""
@@ -90,15 +97,17 @@ class DetectionSection:
         volumeNode = self._context.parameters.inputVolume
         return (volumeNode, self.models.chosenKey(), current_frame(volumeNode) if volumeNode else "")
 
-    def _observe(self, volumeNode):
-        """Follow the chosen volume; the panel's mixin is not used, because it would keep removed volumes in memory."""
-        if volumeNode is not self._observedVolume:
-            for tag in self._volumeTags:
-                self._observedVolume.RemoveObserver(tag)
-            events = (slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent, slicer.vtkMRMLVolumeNode.TransformModifiedEvent)
-            refresh = guarded(self.refresh, self._ui.statusLabel)
-            self._volumeTags = [volumeNode.AddObserver(e, refresh) for e in events] if volumeNode else []
-            self._observedVolume = volumeNode
+    def _observe(self, volumeNode, regionNode):
+        """Follow volume and region; the panel's mixin is not used, because it would keep removed nodes in memory."""
+        if (volumeNode, regionNode) == self._observed:
+            return
+        for node, tag in self._tags:
+            node.RemoveObserver(tag)
+        refresh = guarded(self.refresh, self._ui.statusLabel)
+        events = (slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent, slicer.vtkMRMLVolumeNode.TransformModifiedEvent)
+        wanted = [(volumeNode, event) for event in events] + [(regionNode, "ModifiedEvent")]
+        self._tags = [(node, node.AddObserver(event, refresh)) for node, event in wanted if node]
+        self._observed = (volumeNode, regionNode)
 
     def chooseFirstVolume(self):
         """Choose a volume where none is chosen: one that a slice view shows, else the first."""
@@ -130,6 +139,7 @@ class DetectionSection:
         parameters = self._context.parameters
         if parameters and parameters.inputVolume:
             fit_to_volume(regionNode, parameters.inputVolume)
+            bind_region(regionNode, parameters.inputVolume)
 
     def onRegionAroundPoints(self):
         """Lay the region, or a new one where none is chosen, around the points under review."""
@@ -140,7 +150,16 @@ class DetectionSection:
         if not parameters.region:
             parameters.region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", _("Region"))
         fit_to_points(parameters.region, parameters.reviewList, REGION_MARGIN_MM)
+        if self._context.volume:
+            bind_region(parameters.region, self._context.volume)
         self.say("")
+
+    def _leaveRegion(self, volumeNode):
+        """The box in one patient means nothing in another: hide it and search the whole of the other volume."""
+        parameters = self._context.parameters
+        if parameters.region and is_region_of_other(parameters.region, volumeNode):
+            parameters.region.SetDisplayVisibility(False)
+            parameters.region = None
 
     # What can be done
 
@@ -149,6 +168,7 @@ class DetectionSection:
         ui, isFree = self._ui, not (self.progress.isRunning or self._context.whyBusy())
         reason = self._whyNot()
         ui.applyButton.enabled = not reason
+        showReason(ui.applyWhy, "" if self.progress.isRunning else reason or self._regionWarning())
         ui.applyButton.toolTip = plainTip(reason) or _("Find the landmarks of the model in the volume")
         ui.regionAroundPointsButton.enabled = isFree and self._context.pointList is not None
         inputs = (ui.volumeSelector, ui.modelSelector, ui.landmarksChoice, ui.regionSelector, ui.deviceSelector)
@@ -170,6 +190,13 @@ class DetectionSection:
         if not self.landmarks.chosenNames():
             return _("Choose at least one landmark.")
         return why_unusable(volumeNode) or why_not_for_model(volumeNode, package)
+
+    def _regionWarning(self):
+        """One sentence about a region in which nothing can be found, empty where it lies well."""
+        parameters = self._context.parameters
+        if not parameters or not parameters.region or not parameters.inputVolume:
+            return ""
+        return why_region_misses(parameters.region, parameters.inputVolume)
 
     # Detection
 

@@ -31,7 +31,7 @@ class ModelChoice:
         self._unfit = {}
         self._scan = None  # ScanFacts
         self._isChosen = self._isOffering = False
-        self._comboBox.connect("currentIndexChanged(int)", self._onIndexChanged)
+        onSignal(self._comboBox, "currentIndexChanged(int)", self._onIndexChanged, ui.statusLabel)
 
     def refresh(self):
         """Look again which models there are; the choice stays if its model does."""
@@ -89,7 +89,11 @@ class ModelChoice:
 
     def chosenPackage(self):
         """The chosen ModelPackage, None if there is none."""
-        return self._packages.get(self.chosenKey())
+        return self.package(self.chosenKey())
+
+    def package(self, key):
+        """The ModelPackage of a key, None if there is none."""
+        return self._packages.get(key)
 
     def whyNone(self):
         """One sentence about why no model can be chosen."""

@@ -13,7 +13,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from H3DELandmarksPanel.CasesFolder import loadScan
-from H3DELandmarksPanel.PanelContext import onClick, onSignal
+from H3DELandmarksPanel.PanelContext import onClick, onSignal, showReason
 from H3DELandmarksPanel.RunProgress import RunProgress
 from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.Tables import TextTable
@@ -46,6 +46,7 @@ class NextCaseSection:
         ui = self._ui
         reason = self._whyNot()
         ui.rankButton.enabled = not reason
+        showReason(ui.rankWhy, reason)
         ui.rankButton.toolTip = plainTip(reason) or _(
             "Put the scans in random order, those last whose points, as '{title}' finds them, nearly repeat others"
         ).format(title=self._context.package.manifest.title)

@@ -9,7 +9,7 @@ import slicer.util
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
-from H3DELandmarksLib.scene import center_views, show_points_of, volume_of
+from H3DELandmarksLib.scene import center_views, detections, volume_of
 from H3DELandmarksPanel.CommandRun import CommandRun
 from H3DELandmarksPanel.Dependencies import ensureDependencies
 from H3DELandmarksPanel.Parameters import Device
@@ -46,6 +46,12 @@ def onSignal(sender, signal, slot, label):
 def onClick(button, slot, label):
     """As `onSignal` for clicks; the slot of a checkable button gets whether it is checked."""
     onSignal(button, "clicked(bool)", slot if button.checkable else lambda: slot(), label)
+
+
+def showReason(label, reason):
+    """Say below a button why it cannot be pressed; a QLabel without a reason takes no room."""
+    label.text = reason
+    label.visible = bool(reason)
 
 
 def sentenceAbout(error):
@@ -107,14 +113,35 @@ class PanelContext:
             parameters.inputVolume = volumeNode
         if pointList is not None and parameters.reviewList is not pointList:
             parameters.reviewList = pointList
-        if pointList is not None:
-            show_points_of(volumeNode, pointList)
         if not _isShown(volumeNode):
             slicer.util.setSliceViewerLayers(background=volumeNode, fit=True)
         if position is not None:
             center_views(slicer.mrmlScene, position)
         if landmark is not None:
             self._panel.review.choose(landmark)
+
+    def follow(self, volumeNode):
+        """Bring a volume that was chosen into the views, and its newest points under review, none where it has none.
+
+        Args:
+            volumeNode: vtkMRMLScalarVolumeNode.
+        """
+        if self.pointList is None or volume_of(self.pointList) not in (None, volumeNode):
+            self.parameters.reviewList = detections.newest_list(volumeNode)
+        self.show(volumeNode)
+
+    def goOnWith(self, volumeNode):
+        """Choose a volume for detection, with its newest points for review.
+
+        Args:
+            volumeNode: vtkMRMLScalarVolumeNode.
+        """
+        self.parameters.inputVolume = volumeNode
+        self.follow(volumeNode)
+
+    def packageOf(self, pointList):
+        """The ModelPackage that has found the points of a list, None where it is unknown or not installed."""
+        return self._panel.detection.models.package(pointList.GetAttribute(detections.MODEL_ATTRIBUTE) or "")
 
     def modelsChanged(self, key):
         """Look again which models there are, and choose the one of this key for detection."""

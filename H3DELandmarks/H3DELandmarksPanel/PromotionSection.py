@@ -11,7 +11,7 @@ from H3DELandmarksLib.formats.run import COMPARISON, TIME_FORMAT
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.retraining.promote import promote_run
 from H3DELandmarksPanel.ModelChoice import modelKey
-from H3DELandmarksPanel.PanelContext import onClick, onSignal
+from H3DELandmarksPanel.PanelContext import onClick, onSignal, showReason
 from H3DELandmarksPanel.RunProgress import RunProgress
 from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.Tables import TextTable
@@ -83,11 +83,13 @@ class PromotionSection:
         ui, run, busy = self._ui, self._run, self._whyBusy()
         reason = self._whyNotCompare(run, busy)
         ui.compareModelsButton.enabled = not reason
+        showReason(ui.compareModelsWhy, reason)
         ui.compareModelsButton.toolTip = plainTip(reason) or _(
             "Let both models look at the cases that neither has learnt from"
         )
         reason = self._whyNotPromote(run, busy)
         ui.promoteButton.enabled = not reason
+        showReason(ui.promoteWhy, reason)
         ui.promoteButton.toolTip = plainTip(reason) or _(
             "Use the new model from now on; you can go back to the old one"
         )

@@ -10,13 +10,14 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from H3DELandmarksLib.cases.store import MIN_TRAINING_CASES
 from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.formats.run import SECONDS_UNTIL_FORGOTTEN, read_run
 from H3DELandmarksLib.models import available_models
 from H3DELandmarksLib.scene import remove_curves, show_curves
 from H3DELandmarksPanel.CommandRun import CommandRun, RunState
 from H3DELandmarksPanel.ModelChoice import modelKey
-from H3DELandmarksPanel.PanelContext import onClick, onSignal
+from H3DELandmarksPanel.PanelContext import onClick, onSignal, showReason
 from H3DELandmarksPanel.Parameters import Device
 from H3DELandmarksPanel.RunProgress import RunProgress
 from H3DELandmarksPanel.SafeText import plainTip
@@ -81,6 +82,7 @@ class RetrainSection:
         ui, run = self._ui, self._newest
         reason = self._whyBusy() or self._whyNot()
         ui.retrainButton.enabled = not reason
+        showReason(ui.retrainWhy, reason)
         ui.retrainButton.toolTip = plainTip(reason) or _(
             "Teach a copy of the model with your cases; Slicer stays usable"
         )
@@ -105,6 +107,11 @@ class RetrainSection:
     def _whyNot(self):
         if not self._folder.exists():
             return _("Add cases first.")
+        count = self._folder.count()
+        if count < MIN_TRAINING_CASES:
+            return _("Teaching needs at least {needed} corrected cases; there are {count}.").format(
+                needed=MIN_TRAINING_CASES, count=count
+            )
         return "" if self._starts else _("The cases cannot be read: choose their folder again.")
 
     def _whyNotResume(self, run):

@@ -1,7 +1,10 @@
 """The part of the panel in which a person reviews and corrects the landmarks of a point list."""
 
+from pathlib import Path
+
 import qt
 import slicer
+import slicer.util
 import vtk
 from slicer.i18n import tr as _
 
@@ -13,17 +16,26 @@ from H3DELandmarksLib.scene import (
     ReviewState,
     begin_placing,
     center_views,
+    detections,
     end_placing,
+    expected_position,
+    export_review,
+    follow_point,
     hide_radius,
     interaction_node,
     is_placing,
     provenance_of_list,
+    select_frame,
     show_radius,
+    volume_of,
 )
 from H3DELandmarksPanel.PanelContext import guarded, onClick, onSignal
-from H3DELandmarksPanel.Tables import ReviewTable, causeText, lengthText, percentText, stateText
+from H3DELandmarksPanel.ReviewKeys import clicker
+from H3DELandmarksPanel.ReviewViews import ReviewViews
+from H3DELandmarksPanel.Tables import ReviewTable, causeText, lengthText, percentText, showLegend, stateText
 
 MILLISECONDS_TO_REFRESH = 50
+EXPORT_SETTING = "H3DELandmarks/ExportFolder"
 
 
 class PointPlacing:
@@ -81,15 +93,19 @@ class PointPlacing:
 class ReviewSection:
     """Connects the widgets of the section "Review and correct" with the review of one point list."""
 
-    def __init__(self, ui):
-        """Args: the widgets of the panel by name."""
-        self.ui = ui
+    def __init__(self, ui, context):
+        """Args: the widgets of the panel by name, and the PanelContext."""
+        self.ui, self._context = ui, context
         self.table = ReviewTable(ui.reviewTable)
         self.placing = PointPlacing(self.refresh)
+        self.views = ReviewViews(ui, self.onViewsChanged)
         self._review = self._history = self._hardening = None
         self._chosen = None
+        self._order = []  # names as the table lists them, until somebody asks for another order
+        self._seen = set()  # names of landmarks that were looked at
+        self._places = {}  # {name: RAS mm} when they were shown last
         self._tags = []
-        self._isDragging = False
+        self._isDragging = self._isPaused = False
         self._timer = qt.QTimer()  # dragging sends more events than a table needs
         self._timer.setSingleShot(True)
         self._timer.interval = MILLISECONDS_TO_REFRESH
@@ -114,9 +130,34 @@ class ReviewSection:
             ui.redoButton: lambda: self._travel(self._history.redo),
             ui.lockPointButton: self.onLockPoint,
             ui.lockAllButton: self.onLockAll,
+            ui.sortButton: self.onSort,
+            ui.showScanButton: self.onShowScan,
+            ui.exportButton: self.onExport,
+            ui.goOnButton: self.onGoOn,
+            ui.boneButton: lambda: self.views.showWindow("bone"),
+            ui.teethButton: lambda: self.views.showWindow("teeth"),
+            ui.softButton: lambda: self.views.showWindow("soft tissue"),
         }
         for button, action in actions.items():
             onClick(button, action, ui.reviewStatusLabel)
+        onSignal(ui.surfaceCheckBox, "toggled(bool)", lambda isOn: self.views.onSurface(), ui.reviewStatusLabel)
+        showLegend(ui)
+
+    def keys(self):
+        """{key sequence: function} of the review."""
+        ui = self.ui
+        buttons = {
+            "Space": ui.acceptButton,
+            "X": ui.absentButton,
+            "P": ui.placeButton,
+            "N": ui.nextButton,
+            "B": ui.previousButton,
+            "S": ui.swapButton,
+            "Ctrl+Z": ui.undoButton,
+            "Ctrl+Y": ui.redoButton,
+        }
+        clicks = {key: clicker(button) for key, button in buttons.items()}
+        return {**clicks, "A": self.onAcceptAndStay}
 
     # The point list
 
@@ -125,6 +166,7 @@ class ReviewSection:
         if node is (self._review.node if self._review else None):
             return
         self._forget()
+        self.ui.reviewSection.collapsed = node is None
         if node is not None:
             try:
                 self._review = Review(node)
@@ -133,9 +175,42 @@ class ReviewSection:
                 self.ui.reviewStatusLabel.text = str(error)
                 return
             self._history, self._hardening = ReviewHistory(node), HardeningWatch(node)
-            node.SetDisplayVisibility(True)  # it may have been hidden while those of another volume were looked at
+            self._order = [landmark.name for landmark in self._review.by_doubt()]
             self._observe(node)
+            self._showScan()
+            self.views.begin(node)
         self.refresh()
+
+    def _showScan(self):
+        """Bring the scan of the points into the views, and into the choice of the volume."""
+        volume = volume_of(self._review.node)
+        if volume is not None:
+            self._context.show(volume, self._review.node)
+
+    def pause(self):
+        """Give the views back while another module is open, or the scene is saved."""
+        if not self._isPaused:
+            self._isPaused = True
+            self.placing.stop()
+            self.views.end()
+
+    def resume(self):
+        """Go on after `pause`."""
+        if self._isPaused:
+            self._isPaused = False
+            if self._review:
+                self.views.begin(self._review.node)
+            self.refresh()
+
+    @property
+    def isWaiting(self):
+        """Whether a landmark waits for a decision."""
+        return self._review is not None and any(landmark.state.is_waiting for landmark in self._review.landmarks())
+
+    def begin(self):
+        """Choose the most doubtful landmark that waits for a decision and look at it."""
+        self.step(backward=False)
+        self.views.lookClosely()
 
     def restart(self):
         """Begin anew with the same point list, whose points a detection has replaced."""
@@ -147,17 +222,14 @@ class ReviewSection:
         """Let go of the point list, and of what the views show for it."""
         self.setPointList(None)
 
-    def hideSphere(self):
-        """Take the sphere of the radius out of the views."""
-        hide_radius(slicer.mrmlScene)
-
     def _forget(self):
         self.placing.stop()
         for tag in self._tags:
             self._review.node.RemoveObserver(tag)
         self._timer.stop()
         self._tags, self._review, self._history, self._chosen, self._isDragging = [], None, None, None, False
-        self.hideSphere()
+        self._order, self._seen, self._places = [], set(), {}
+        self.views.end()
 
     def _observe(self, node):
         changes = (
@@ -188,9 +260,24 @@ class ReviewSection:
         self._isDragging = True
 
     def onDragEnds(self, caller, event):
-        """The mouse button was released."""
+        """The mouse button was released: what was dragged is what the user looks at."""
         self._isDragging = False
+        self._chosen = self._moved() or self._chosen
+        self._seen.add(self._chosen)
         self.refresh()
+
+    def _moved(self):
+        """Name of a landmark that lies elsewhere than it was shown last, None where none does."""
+        for landmark in self._review.landmarks():
+            before, now = self._places.get(landmark.name), landmark.position
+            if before is not None and now is not None and (before != now).any():
+                return landmark.name
+        return None
+
+    def onViewsChanged(self, caller, event):
+        """The views show another volume, soon perhaps a third: look when that is over."""
+        if not self._timer.active:
+            self._timer.start()
 
     # Showing
 
@@ -202,12 +289,37 @@ class ReviewSection:
             if self._history.has_changed:
                 self._review.keep()
             self._history.note()
-        landmarks = self._review.by_doubt() if self._review else []
-        if self._chosen not in [landmark.name for landmark in landmarks]:
+        landmarks = self._inOrder()
+        if self._chosen not in self._order:
             self._chosen = None
-        self.table.show(landmarks, self._chosen)
+        self.table.show(landmarks, self._chosen, self._seen)
         self._showChosen(next((landmark for landmark in landmarks if landmark.name == self._chosen), None))
         self._showButtons(landmarks)
+        self._showViews(landmarks)
+
+    def _inOrder(self):
+        """All landmarks as the table lists them; new ones come last."""
+        landmarks = {landmark.name: landmark for landmark in (self._review.landmarks() if self._review else [])}
+        self._order = [name for name in self._order if name in landmarks]
+        self._order += [name for name in landmarks if name not in self._order]
+        return [landmarks[name] for name in self._order]
+
+    def _showViews(self, landmarks):
+        """Draw the points where the views show their scan; where they show another one, say so and change nothing."""
+        if self._isPaused:
+            return
+        ui, disagreement = self.ui, self.views.disagreement()
+        ui.disagreementBar.visible = bool(disagreement)
+        ui.disagreementLabel.text = disagreement
+        if disagreement:
+            for button in (ui.acceptButton, ui.absentButton, ui.placeButton, ui.swapButton, ui.acceptAllButton):
+                button.enabled = False
+        dragged = self._moved() if self._isDragging else None
+        if dragged:
+            follow_point(slicer.mrmlScene, self._review.landmark(dragged).position)
+        else:
+            self._places = {landmark.name: landmark.position for landmark in landmarks}
+        self.views.show(landmarks, dragged or self._chosen)
 
     def _showChosen(self, landmark):
         ui = self.ui
@@ -237,6 +349,8 @@ class ReviewSection:
             sentences.append(self._confidence(percentText(landmark.confidence)))
         if lengthText(landmark.radius):
             sentences.append(_("Nine of ten errors are below {radius}.").format(radius=lengthText(landmark.radius)))
+        if not landmark.state.has_position:
+            sentences.append(_("To place it: Place (P), then click where it lies."))
         return " ".join(sentences)
 
     def _confidence(self, share):
@@ -253,7 +367,9 @@ class ReviewSection:
         ui.acceptAllButton.enabled = any(landmark.state.is_proposal for landmark in landmarks)
         ui.undoButton.enabled = self._history is not None and self._history.can_undo
         ui.redoButton.enabled = self._history is not None and self._history.can_redo
-        ui.lockAllButton.enabled = self._review is not None
+        ui.exportButton.enabled = self._review is not None and self._context.volume is not None
+        for button in (ui.lockAllButton, ui.sortButton, ui.boneButton, ui.teethButton, ui.softButton):
+            button.enabled = self._review is not None
         ui.lockAllButton.checked = self._review is not None and bool(self._review.node.GetLocked())
         ui.reviewStatusLabel.text = self._progress(landmarks, waiting)
 
@@ -285,19 +401,35 @@ class ReviewSection:
         """Choose a landmark and look at it in all views."""
         if name != self._chosen:
             self.placing.stop()
-        self._chosen = name
+        isFirst, self._chosen = self._chosen is None, name
+        if name:
+            self._seen.add(name)
         self.refresh()
         landmark = self._review.landmark(name) if self._review and name else None
-        if landmark is None:
-            self.hideSphere()
+        if landmark is None or self.views.disagreement():
+            hide_radius(slicer.mrmlScene)
             return
-        here = landmark.position if landmark.position is not None else landmark.proposed
+        here = self._placeOf(landmark)
         if here is not None:
             center_views(slicer.mrmlScene, here)
+        if isFirst:
+            self.views.lookClosely()
         if lengthText(landmark.radius):
             show_radius(slicer.mrmlScene, landmark.proposed, landmark.radius)
         else:
-            self.hideSphere()
+            hide_radius(slicer.mrmlScene)
+
+    def _placeOf(self, landmark):
+        """(3,) RAS mm where a landmark lies, was proposed, or is expected from the others; None where nobody knows."""
+        if landmark.position is not None:
+            return landmark.position
+        if landmark.proposed is not None:
+            return landmark.proposed
+        package = self._context.packageOf(self._review.node)
+        try:
+            return expected_position(self._review.landmarks(), landmark.name, package) if package else None
+        except H3DELandmarksError:  # nothing that reads the model is installed
+            return None
 
     def step(self, backward):
         """Choose the next doubtful landmark, or the one before."""
@@ -320,14 +452,66 @@ class ReviewSection:
         self._do(self._review.accept)
         self.step(backward=False)
 
+    def onAcceptAndStay(self):
+        """Accept the chosen landmark and go on looking at it."""
+        if self.ui.acceptButton.enabled:
+            self._do(self._review.accept)
+
     def onAcceptAll(self):
-        """Accept what the model was certain of."""
+        """Accept what the model was certain of: what was looked at, and the rest where the user confirms it."""
         self.placing.stop()
-        self._review.accept_above(self.ui.thresholdSpinBox.value / 100)
+        certain = self._review.certain_above(self.ui.thresholdSpinBox.value / 100)
+        seen = [name for name in certain if name in self._seen]
+        if not certain:
+            self.ui.reviewStatusLabel.text = _("No proposal is certain enough: lower the limit.")
+            return
+        question = _(
+            "The model is certain enough of {count} landmarks that wait for a decision, and you have looked at {seen} "
+            "of them. Accept all {count}, also those that you have not looked at? They are kept as accepted in bulk."
+        ).format(count=len(certain), seen=len(seen))
+        names = certain if slicer.util.confirmYesNoDisplay(question) else seen
+        self._review.accept_in_bulk(*names)
         self.refresh()
+
+    def onSort(self):
+        """Bring the most doubtful landmarks that wait for a decision to the top."""
+        self._order = [landmark.name for landmark in self._review.by_doubt()]
+        self.refresh()
+
+    def onExport(self):
+        """Write the points as they are now into a folder that the user chooses."""
+        last = slicer.util.settingsValue(EXPORT_SETTING, "")
+        folder = qt.QFileDialog.getExistingDirectory(
+            slicer.util.mainWindow(), _("Choose a folder for the corrected points"), last
+        )
+        if not folder:
+            return
+        qt.QSettings().setValue(EXPORT_SETTING, folder)
+        target = export_review(self._review.node, self._context.volume, Path(folder))
+        self.ui.reviewStatusLabel.text = _("Exported to '{folder}'.").format(folder=target)
+
+    # One patient at a time
+
+    def onShowScan(self):
+        """Bring the scan of the points back into the views."""
+        self._showFrame()
+        self._showScan()
+        self.refresh()
+
+    def _showFrame(self):
+        """Go back to the frame of a sequence that the points were found in."""
+        volume, frame = self.views.volume, self._review.node.GetAttribute(detections.FRAME_ATTRIBUTE)
+        if volume is not None and frame:
+            select_frame(volume, frame)
+
+    def onGoOn(self):
+        """Take the scan in the views for the next detection, and its newest points for the review."""
+        self._context.goOnWith(self.views.shown())
 
     def onPlace(self, checked):
         """Let the next click in a view place the chosen landmark, or stop that."""
+        if checked and not self._chosen:
+            checked = False
         if checked:
             landmark = self._review.landmark(self._chosen)
             isUnknown = landmark.state is ReviewState.UNKNOWN or landmark.state.is_unexamined

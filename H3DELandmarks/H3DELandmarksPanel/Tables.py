@@ -7,6 +7,7 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.scene import ReviewState
+from H3DELandmarksLib.scene.review_display import ACCEPTED, CORRECTED, TO_CHECK
 from H3DELandmarksPanel.SafeText import plainTip
 
 ROW_HEIGHT = 22
@@ -88,6 +89,18 @@ def causeText(cause):
     }[cause]
 
 
+def showLegend(ui):
+    """Say what the marks in the views mean, in their colors."""
+    shown = (
+        (ui.legendToCheckLabel, TO_CHECK, "\u25cf", _("to check")),
+        (ui.legendAcceptedLabel, ACCEPTED, "\u25a0", _("accepted")),
+        (ui.legendCorrectedLabel, CORRECTED, "\u25c6", _("corrected")),
+    )
+    for label, mark, sign, text in shown:
+        color = ", ".join(str(round(255 * part)) for part in mark.color)
+        label.text, label.styleSheet = f"{sign} {text}", f"color: rgb({color});"
+
+
 def percentText(value):
     """A probability for people, empty where there is none."""
     return f"{100 * value:.0f} %" if math.isfinite(value) else ""
@@ -117,12 +130,13 @@ class ReviewTable:
         for column, tip in enumerate(tips):
             tableWidget.horizontalHeaderItem(column).setToolTip(tip)
 
-    def show(self, landmarks, chosen):
+    def show(self, landmarks, chosen, seen):
         """Show landmarks in this order.
 
         Args:
             landmarks: ReviewedLandmark objects.
             chosen: name of the landmark whose row is marked, None for no row.
+            seen: names of landmarks that were looked at; the names of others are bold.
         """
         wasBlocked = self._table.blockSignals(True)
         names = [landmark.name for landmark in landmarks]
@@ -133,6 +147,8 @@ class ReviewTable:
             for row, landmark in enumerate(landmarks)
             for column, text in enumerate(self._texts(landmark))
         ]
+        for row, landmark in enumerate(landmarks):
+            self._setBold(row, landmark.state.is_waiting and landmark.name not in seen)
         if any(changes):
             _fitColumns(self._table)
         if chosen in names:
@@ -160,6 +176,13 @@ class ReviewTable:
         item.setText(text)
         item.setToolTip(toolTip)
         return True
+
+    def _setBold(self, row, isBold):
+        item = self._table.item(row, 0)
+        font = item.font()
+        if font.bold() != isBold:
+            font.setBold(isBold)
+            item.setFont(font)
 
     @staticmethod
     def _texts(landmark):

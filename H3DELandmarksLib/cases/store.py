@@ -52,6 +52,8 @@ SCHEME, MIGRATION = "scheme.json", "migration.json"
 IMAGE, CONTENT, REVISION = "image.nrrd", "image.json", "revision.json"
 STAGING = f"{TEMPORARY_PREFIX}incoming"
 MAX_OF_SAME_VOXELS = 9
+# Fewer cannot be split into what teaches, what is held out and what calibrates.
+MIN_TRAINING_CASES = 5
 
 
 @contextmanager

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from H3DELandmarksLib.cases import CaseProject
-from H3DELandmarksLib.cases.store import CaseFiles
+from H3DELandmarksLib.cases.store import MIN_TRAINING_CASES, CaseFiles
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.formats.run import RunCase
 from H3DELandmarksLib.formats.schemes import SchemeHistory
 from H3DELandmarksLib.training.cases import Case
-
-MIN_CASES = 5
 
 
 @dataclass(frozen=True)
@@ -92,11 +90,11 @@ def recorded_cases(project: CaseProject, scheme: LandmarkScheme, entries: Sequen
 
 def check_enough(cases: Sequence[CorrectedCase], project: CaseProject) -> None:
     """Refuse to learn from too few cases."""
-    missing = MIN_CASES - len(cases)
+    missing = MIN_TRAINING_CASES - len(cases)
     if missing > 0:
         raise InputError(
-            f"Training needs at least {MIN_CASES} corrected cases, but only {len(cases)} in '{project.folder}' can "
-            f"be used: correct {missing} more."
+            f"Training needs at least {MIN_TRAINING_CASES} corrected cases, but only {len(cases)} in "
+            f"'{project.folder}' can be used: correct {missing} more."
         )
 
 

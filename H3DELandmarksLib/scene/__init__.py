@@ -10,12 +10,12 @@ from H3DELandmarksLib.scene.cases import (
     remember_case,
     reviewed_case,
     show_case,
-    show_points_of,
     volume_of,
     world_position_of,
 )
 from H3DELandmarksLib.scene.charts import PointComparison, compare_point_lists, remove_curves, show_curves
 from H3DELandmarksLib.scene.detections import latest_detection, may_be_replaced, provenance_of_list, show_detection
+from H3DELandmarksLib.scene.export import export_review
 from H3DELandmarksLib.scene.point_list import (
     create_point_list,
     landmarks_from_point_list,
@@ -23,31 +23,40 @@ from H3DELandmarksLib.scene.point_list import (
     update_point_list,
 )
 from H3DELandmarksLib.scene.proposal import HardeningWatch, proposed_landmarks
-from H3DELandmarksLib.scene.review import Review, ReviewedLandmark, ReviewState
+from H3DELandmarksLib.scene.review import Review, ReviewedLandmark, ReviewState, expected_position
 from H3DELandmarksLib.scene.review_display import ReviewDisplay, review_field_of_view
 from H3DELandmarksLib.scene.review_history import ReviewHistory
 from H3DELandmarksLib.scene.views import (
     begin_placing,
     center_views,
     end_placing,
+    follow_point,
     hide_radius,
     interaction_node,
     is_placing,
     show_radius,
 )
 from H3DELandmarksLib.scene.volumes import (
+    bind_region,
     current_frame,
     fit_to_points,
     fit_to_volume,
+    is_region_of_other,
     own_volume_from_node,
     region_from_node,
     scan_facts,
+    select_frame,
     volume_from_node,
     why_not_for_model,
+    why_region_misses,
     why_unusable,
 )
+from H3DELandmarksLib.scene.windows import hide_surface, show_surface, show_window
 
 __all__ = [
+    "bind_region",
+    "is_region_of_other",
+    "why_region_misses",
     "PointComparison",
     "HardeningWatch",
     "Review",
@@ -64,8 +73,12 @@ __all__ = [
     "end_placing",
     "find_case",
     "fit_to_points",
+    "expected_position",
+    "export_review",
+    "follow_point",
     "fit_to_volume",
     "hide_radius",
+    "hide_surface",
     "interaction_node",
     "is_placing",
     "landmarks_from_point_list",
@@ -80,12 +93,14 @@ __all__ = [
     "remove_curves",
     "review_field_of_view",
     "reviewed_case",
+    "select_frame",
     "scan_facts",
     "show_case",
     "show_curves",
     "show_detection",
-    "show_points_of",
     "show_radius",
+    "show_surface",
+    "show_window",
     "update_point_list",
     "volume_from_node",
     "volume_of",

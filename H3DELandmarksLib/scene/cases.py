@@ -136,20 +136,6 @@ def find_case(scene, case_id: str) -> tuple[object, object]:
     return tuple(_newest(scene, kind, case_id) for kind in (VOLUME_CLASS, POINT_LIST_CLASS))
 
 
-def show_points_of(volume_node, point_list) -> None:
-    """Show a point list, and hide those of other volumes: points of another patient only mislead.
-
-    Args:
-        volume_node: vtkMRMLVolumeNode that is looked at.
-        point_list: vtkMRMLMarkupsFiducialNode.
-    """
-    scene = point_list.GetScene()
-    for node in (scene.GetNthNodeByClass(k, POINT_LIST_CLASS) for k in range(_count(scene, POINT_LIST_CLASS))):
-        if volume_of(node) is not None and volume_of(node) is not volume_node:
-            node.SetDisplayVisibility(False)
-    point_list.SetDisplayVisibility(True)
-
-
 def world_position_of(volume_node, position: Sequence[float]) -> np.ndarray:
     """(3,) RAS world mm of a position in LPS mm of a volume's own geometry."""
     return (LPS_FROM_RAS @ world_from_own(volume_node) @ np.append(position, 1.0))[:3]

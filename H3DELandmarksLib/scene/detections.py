@@ -109,13 +109,21 @@ def may_be_replaced(point_list, volume_node, frame: str = "") -> bool:
 
 def latest_detection(volume_node, model: str, frame: str = ""):
     """The newest point list that a model, given as id and version, has found in a volume; None if there is none."""
-    scene = volume_node.GetScene()
-    found = None
-    for index in range(scene.GetNumberOfNodesByClass(POINT_LIST_CLASS)):
-        node = scene.GetNthNodeByClass(index, POINT_LIST_CLASS)
-        if node.GetAttribute(MODEL_ATTRIBUTE) == model and _is_of(node, volume_node, frame):
-            found = node
-    return found
+    nodes = reversed(_point_lists(volume_node.GetScene()))
+    found = (n for n in nodes if n.GetAttribute(MODEL_ATTRIBUTE) == model and _is_of(n, volume_node, frame))
+    return next(found, None)
+
+
+def newest_list(volume_node):
+    """The newest point list of a volume, detected or loaded as its case; None if there is none."""
+    nodes = _point_lists(volume_node.GetScene())
+    return next((n for n in reversed(nodes) if n.GetNodeReference(VOLUME_REFERENCE) is volume_node), None)
+
+
+def _point_lists(scene) -> list:
+    return [
+        scene.GetNthNodeByClass(k, POINT_LIST_CLASS) for k in range(scene.GetNumberOfNodesByClass(POINT_LIST_CLASS))
+    ]
 
 
 def _is_of(point_list, volume_node, frame: str) -> bool:

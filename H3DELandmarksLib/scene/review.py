@@ -14,6 +14,8 @@ import slicer.util
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet, ReviewState, review_state
 from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.models import ModelPackage
+from H3DELandmarksLib.scene.point_list import lps_from_ras
 from H3DELandmarksLib.scene.proposal import (
     Proposal,
     ProposedLandmark,
@@ -23,6 +25,8 @@ from H3DELandmarksLib.scene.proposal import (
     world_position,
     write_proposal,
 )
+
+FEWEST_PLACED = 3  # that give a shape its place
 
 
 @dataclass(frozen=True)
@@ -141,14 +145,17 @@ class Review:
         seen = [name for name in names if name in states and (states[name].is_proposal or states[name].in_bulk)]
         self._write(self.proposal.with_accepted(seen))
 
-    def accept_above(self, certainty: float) -> int:
-        """Accept in bulk every proposal that is right with at least this probability; returns how many.
+    def certain_above(self, certainty: float) -> list[str]:
+        """Names of proposals that are right with at least this probability.
 
         Landmarks that the model did not examine, or in a scan that it did not recognise, are no proposals.
         """
-        certain = [p.name for p in self.landmarks() if p.state.is_proposal and p.certainty >= certainty]
-        self._write(self.proposal.with_accepted(certain, in_bulk=True))
-        return len(certain)
+        return [p.name for p in self.landmarks() if p.state.is_proposal and p.certainty >= certainty]
+
+    def accept_in_bulk(self, *names: str) -> None:
+        """Accept proposals together, without a look at each; other landmarks are left alone."""
+        proposals = {p.name for p in self.landmarks() if p.state.is_proposal}
+        self._write(self.proposal.with_accepted(proposals.intersection(names), in_bulk=True))
 
     def mark_absent(self, name: str) -> None:
         """State that a landmark is not in the scan."""
@@ -257,3 +264,25 @@ class Review:
             in_bulk=in_bulk,
             cause=said.cause,
         )
+
+
+def expected_position(landmarks: Sequence[ReviewedLandmark], name: str, package: ModelPackage) -> np.ndarray | None:
+    """Where the others let one expect a landmark.
+
+    Args:
+        landmarks: all of a list.
+        name: of one without a position.
+        package: model of the list, whose mean shape is laid over the landmarks that have a position.
+
+    Returns:
+        (3,) RAS world mm; None where fewer than three landmarks have a position, the model does not know the name, or
+        it is one for radiographs.
+    """
+    names = package.scheme.names
+    placed = {p.name: p.position for p in landmarks if p.position is not None}
+    if package.manifest.is_2d or name not in names or sum(other in placed for other in names) < FEWEST_PLACED:
+        return None
+    shape = package.load_shape()
+    points = lps_from_ras(np.array([placed.get(other, [np.nan] * 3) for other in names]))
+    pose, _ = shape.fit(points, np.ones(len(names)))
+    return lps_from_ras(pose.to_lps(shape.mean[names.index(name)]))

@@ -68,6 +68,16 @@ def center_views(scene, position: Sequence[float]) -> None:
         camera.SetFocalPoint(*map(float, position))
 
 
+def follow_point(scene, position: Sequence[float]) -> None:
+    """Let all slice views show the slice through a point, without moving sideways under the mouse.
+
+    Args:
+        scene: vtkMRMLScene.
+        position: (3,) RAS world mm.
+    """
+    slicer.vtkMRMLSliceNode.JumpAllSlices(scene, *map(float, position), slicer.vtkMRMLSliceNode.OffsetJumpSlice)
+
+
 def show_radius(scene, position: Sequence[float], radius: float) -> None:
     """Show the sphere that a true landmark lies in nine times out of ten; at most one is shown.
 

@@ -16,6 +16,7 @@ from H3DELandmarksLib.models import ModelPackage
 from H3DELandmarksLib.models.fit import ScanFacts
 from H3DELandmarksLib.scene.point_list import LPS_FROM_RAS, landmarks_from_point_list
 
+REGION_VOLUME = "H3DELandmarks.RegionVolume"
 BROWSER_CLASS = "vtkMRMLSequenceBrowserNode"
 
 
@@ -30,9 +31,24 @@ def current_frame(volume_node) -> str:
         browser = scene.GetNthNodeByClass(index, BROWSER_CLASS)
         sequence, item = browser.GetSequenceNode(volume_node), browser.GetSelectedItemNumber()
         if sequence is not None and 0 <= item < sequence.GetNumberOfDataNodes():
-            words = (sequence.GetIndexName(), sequence.GetNthIndexValue(item), sequence.GetIndexUnit())
-            return " ".join(word for word in words if word)
+            return _frame_name(sequence, item)
     return ""
+
+
+def select_frame(volume_node, frame: str) -> None:
+    """Let a volume show a frame of its sequence again, named as `current_frame` does; another name changes nothing."""
+    scene = volume_node.GetScene()
+    for index in range(scene.GetNumberOfNodesByClass(BROWSER_CLASS)):
+        browser = scene.GetNthNodeByClass(index, BROWSER_CLASS)
+        sequence = browser.GetSequenceNode(volume_node)
+        for item in range(sequence.GetNumberOfDataNodes() if sequence is not None else 0):
+            if _frame_name(sequence, item) == frame:
+                browser.SetSelectedItemNumber(item)
+
+
+def _frame_name(sequence, item: int) -> str:
+    words = (sequence.GetIndexName(), sequence.GetNthIndexValue(item), sequence.GetIndexUnit())
+    return " ".join(word for word in words if word)
 
 
 def volume_from_node(node) -> Volume:
@@ -169,6 +185,31 @@ def fit_to_points(node, point_list, margin_mm: float) -> bool:
     node.SetCenter(*region.affine[:3, 3])
     node.SetSize(*np.diag(region.affine)[:3])
     return True
+
+
+def bind_region(node, volume_node) -> None:
+    """Let a vtkMRMLMarkupsROINode belong to a volume, drawn as an outline that hides nothing of it."""
+    node.SetNodeReferenceID(REGION_VOLUME, volume_node.GetID())
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    display.SetFillVisibility(False)
+    display.SetPropertiesLabelVisibility(False)
+    display.SetVisibility(True)
+
+
+def is_region_of_other(node, volume_node) -> bool:
+    """Whether a vtkMRMLMarkupsROINode was laid in another volume than this one."""
+    bound = node.GetNodeReference(REGION_VOLUME)
+    return bound is not None and bound is not volume_node
+
+
+def why_region_misses(node, volume_node) -> str:
+    """One sentence about why nothing can be searched in a region of a volume, empty where it can."""
+    try:
+        region_from_node(node).crop(volume_from_node(volume_node))
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _in_node(node, point: np.ndarray) -> np.ndarray:

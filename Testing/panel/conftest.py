@@ -126,3 +126,29 @@ def open_panel(request, module, scene, models, python_slicer, unexpected):
             application.close_panel(host.self())
         if unexpected and "unexpected" not in inspect.signature(request.function).parameters:
             raise AssertionError(f"an action of the panel failed: {unexpected[0]!r}") from unexpected[0]
+
+
+@pytest.fixture
+def answer(app, monkeypatch):
+    """Answers the next question by a click, and notes it."""
+    import qt
+    from operating import click
+    from PySide6.QtCore import QTimer
+    from PySide6.QtWidgets import QApplication, QMessageBox
+
+    questions = []
+    monkeypatch.setattr(app, "_testing", False)
+
+    def give(button):
+        def click_it():
+            box = QApplication.activeModalWidget()
+            if not isinstance(box, QMessageBox):
+                QTimer.singleShot(20, click_it)
+                return
+            questions.append(box.text())
+            click(qt.Wrapper(box.button(button)))
+
+        QTimer.singleShot(0, click_it)
+        return questions
+
+    return give

@@ -11,6 +11,7 @@ import slicer.util
 import vtk
 from PySide6.QtCore import QEventLoop, Qt, QTimer
 from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QStackedWidget, QTabWidget
 
 # RAS from IJK, oblique and anisotropic; RAS world from RAS, turned, sheared and moved
 OBLIQUE = np.array([[-1.6, 1.2, 0, 20], [-1.2, -1.6, 0, 30], [0, 0, 2.5, -15], [0, 0, 0, 1.0]])
@@ -22,6 +23,8 @@ def click(widget):
 
     The click happens inside an event loop, as in Slicer: what is deleted later must not be deleted too early.
     """
+    bring_tab(qt.unwrapped(widget))
+    give_room(qt.unwrapped(widget).window())
     assert widget.visible and widget.enabled, f"{widget} cannot be clicked"
     loop = QEventLoop()
 
@@ -33,6 +36,30 @@ def click(widget):
 
     QTimer.singleShot(0, press)
     loop.exec()
+
+
+def give_room(window):
+    """Make a window as high as its texts need at its width: Slicer's panel scrolls instead."""
+    layout = window.layout()
+    needed = layout.totalHeightForWidth(window.width()) if layout is not None and layout.hasHeightForWidth() else 0
+    if needed > window.height():
+        window.resize(window.width(), needed)
+        slicer.app.processEvents()
+
+
+def bring_tab(widget):
+    """Click the tab that a widget lies on, where another one is open, and the header of its section, where closed."""
+    while widget.parentWidget() is not None:
+        page, widget = widget, widget.parentWidget()
+        if widget.metaObject().className() == "ctkCollapsibleButton" and widget.property("collapsed"):
+            bring_tab(widget)
+            QTest.mouseClick(widget, Qt.MouseButton.LeftButton)
+            slicer.app.processEvents()
+        tabs = widget.parentWidget() if isinstance(widget, QStackedWidget) else None
+        if isinstance(tabs, QTabWidget) and tabs.currentWidget() is not page:
+            bar = tabs.tabBar()
+            QTest.mouseClick(bar, Qt.MouseButton.LeftButton, pos=bar.tabRect(tabs.indexOf(page)).center())
+            slicer.app.processEvents()
 
 
 def press(widget, position=None, key=None):
@@ -188,3 +215,22 @@ def files_of_runs():
     kept = {"in-use.lock", "output.jsonl", "messages.txt"}
     folder = Path(slicer.app.temporaryPath)
     return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name not in kept]
+
+
+def press_key(widget, key, modifier=Qt.KeyboardModifier.NoModifier):
+    """Press a key in a widget that gets the focus, as after a click into it.
+
+    Args:
+        widget: of the panel, or what holds the views.
+        key: name of the key, as in ``Qt.Key``, without ``Key_``.
+        modifier: key that is held down meanwhile.
+    """
+    target = qt.unwrapped(widget)
+    window = target.window()
+    window.show()
+    window.activateWindow()
+    target.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    target.setFocus()
+    slicer.app.processEvents()
+    QTest.keyClick(target, getattr(Qt.Key, f"Key_{key}"), modifier)
+    slicer.app.processEvents()

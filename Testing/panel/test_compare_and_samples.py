@@ -32,7 +32,9 @@ def choose_lists(panel, scene, *names):
 
 def test_the_button_says_what_is_missing(panel, scene):
     button = panel.ui.compareButton
+    panel.ui.reviewSelector.setCurrentNode(None)
     assert not button.enabled and button.toolTip == "Choose a point list to review first."
+    assert panel.ui.compareWhy.text == button.toolTip
     choose_lists(panel, scene, "found")
     assert not button.enabled and button.toolTip == "Choose a reference point list."
     choose_lists(panel, scene, "found", "found")

@@ -10,12 +10,11 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import pytest
-import qt
 import slicer
 import slicer.util
 from operating import add_volume, click, files_of_runs, type_path, wait_until
 from PySide6.QtCore import QTimer
-from PySide6.QtWidgets import QApplication, QMessageBox
+from PySide6.QtWidgets import QMessageBox
 
 from H3DELandmarksLib.core.errors import InputError
 
@@ -93,27 +92,6 @@ def installer(module, monkeypatch):
     extension.PyTorchUtilsLogic = lambda: installer
     monkeypatch.setitem(sys.modules, "PyTorchUtils", extension)
     return installer
-
-
-@pytest.fixture
-def answer(app, monkeypatch):
-    """Answers the next question by a click, and notes it."""
-    questions = []
-    monkeypatch.setattr(app, "_testing", False)
-
-    def give(button):
-        def click_it():
-            box = QApplication.activeModalWidget()
-            if not isinstance(box, QMessageBox):
-                QTimer.singleShot(20, click_it)
-                return
-            questions.append(box.text())
-            click(qt.Wrapper(box.button(button)))
-
-        QTimer.singleShot(0, click_it)
-        return questions
-
-    return give
 
 
 @pytest.fixture

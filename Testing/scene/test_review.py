@@ -47,6 +47,13 @@ def review(node):
     return Review(node)
 
 
+def accept_above(review, certainty):
+    """Accept in bulk what is certain enough; returns how many."""
+    names = review.certain_above(certainty)
+    review.accept_in_bulk(*names)
+    return len(names)
+
+
 def states(review):
     return [p.state.value for p in review.landmarks()]
 
@@ -120,18 +127,18 @@ def test_accepting_states_what_the_model_said(review):
 
 
 def test_accepting_all_above_a_threshold(review):
-    assert review.accept_above(0.7) == 4
+    assert accept_above(review, 0.7) == 4
     in_bulk, absent = "accepted in bulk", "absent, accepted in bulk"
     assert states(review) == [in_bulk, "proposed", in_bulk, absent, absent]
-    assert review.accept_above(0.7) == 0
+    assert accept_above(review, 0.7) == 0
 
 
 def test_who_looks_at_what_was_accepted_in_bulk_accepts_it_alone(node, review):
-    review.accept_above(0.7)
+    accept_above(review, 0.7)
     review.accept("L", "gone")
     assert states(Review(node)) == ["accepted", "proposed", "accepted in bulk", "absent", "absent, accepted in bulk"]
     review.back_to_proposal("L")
-    review.accept_above(0.99)
+    accept_above(review, 0.99)
     assert states(review)[0] == "proposed"
 
 
@@ -143,7 +150,7 @@ def test_what_was_not_examined_can_neither_be_accepted_nor_waits_for_it(scene, c
     stated = cause.statement.value
     review.accept(*FOUND.names)
     assert states(review) == [stated, stated, "accepted", stated, stated]
-    assert review.accept_above(0.0) == 0 and review.doubtful_after(None) is None
+    assert accept_above(review, 0.0) == 0 and review.doubtful_after(None) is None
     assert [p.cause for p in review.landmarks()] == list(found.causes)
     review.mark_absent("L")
     assert states(review)[0] == "absent"
@@ -152,7 +159,7 @@ def test_what_was_not_examined_can_neither_be_accepted_nor_waits_for_it(scene, c
 
 
 def test_a_proposal_that_an_earlier_version_kept_is_read(node, review):
-    review.accept_above(0.7)
+    accept_above(review, 0.7)
     content = json.loads(node.GetAttribute("H3DELandmarks.Review"))
     del content["in_bulk"]
     for entry in content["landmarks"].values():
@@ -219,7 +226,7 @@ def test_points_can_be_locked(node, review):
 def test_a_deleted_point_is_unknown_and_can_be_accepted_by_nobody(node, review):
     node.UnsetNthControlPointPosition(0)
     review.accept("L")
-    assert review.accept_above(0) == 4
+    assert accept_above(review, 0) == 4
     assert states(review)[0] == "unknown"
 
 
@@ -302,7 +309,7 @@ def delete(node, k):
 def steps(node, review):
     return {
         "accept": lambda: review.accept("L"),
-        "accept all": lambda: review.accept_above(0.5),
+        "accept all": lambda: accept_above(review, 0.5),
         "absent": lambda: review.mark_absent("middle"),
         "drag": lambda: drag(node, 1, 1, 2, 3),
         "place": lambda: node.SetNthControlPointPositionWorld(3, 1, 2, 3),
@@ -411,7 +418,7 @@ def test_a_damaged_attribute_is_ignored(node):
 
 def test_the_review_of_an_empty_list_is_empty(scene):
     review = Review(scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode"))
-    assert review.landmarks() == [] and review.doubtful_after(None) is None and review.accept_above(0) == 0
+    assert review.landmarks() == [] and review.doubtful_after(None) is None and accept_above(review, 0) == 0
     assert slicer.vtkMRMLMarkupsFiducialNode().GetScene() is None
 
 

@@ -80,7 +80,7 @@ def test_landmarks_outside_the_box_are_unknown():
     np.testing.assert_array_equal(limited.unknown, [False, True, True])
     np.testing.assert_array_equal(limited.confidence, [0.8, np.nan, np.nan])
     np.testing.assert_array_equal(limited.positions[0], (1, 1, 1))
-    np.testing.assert_array_equal(limited.radius, [1, 2, 3])
+    np.testing.assert_array_equal(limited.radius, [1, np.nan, np.nan])
 
 
 @pytest.mark.parametrize("transform", [None, *LINEAR])

@@ -16,7 +16,6 @@ from H3DELandmarksLib.scene import (
     reviewed_case,
     show_case,
     show_detection,
-    show_points_of,
     volume_of,
     world_position_of,
 )
@@ -62,7 +61,7 @@ def decide(points):
     """Make the decisions of STATES."""
     review = Review(points)
     review.accept("accepted")
-    review.accept_above(0.95)
+    review.accept_in_bulk(*review.certain_above(0.95))
     review.mark_absent("gone")
     for name, shift in (("moved", (0.5, 0, 2)), ("placed", (20, 21, 22))):
         index = points.GetControlPointIndexByLabel(name)
@@ -143,12 +142,3 @@ def test_points_of_another_frame_are_refused(scene):
     points = show_detection(LandmarkSet(("a",), [[0, 0, 0]]), volume, "tiny@1.0.0", "points", frame="3")
     with pytest.raises(InputError, match="another frame .* go back to '3'"):
         reviewed_case(volume, points)
-
-
-def test_points_of_other_volumes_are_hidden(scene):
-    volumes = [add_volume(scene, np.zeros((2, 2, 2), np.uint8), np.eye(4)) for _ in range(2)]
-    own, other = (show_detection(LandmarkSet(("a",), [[0, 0, 0]]), v, "tiny@1.0.0", "points") for v in volumes)
-    loose = create_point_list(scene, LandmarkSet(("a",), [[0, 0, 0]]), "from a file")
-    for shown, hidden in ((own, other), (other, own)):
-        show_points_of(volume_of(shown), shown)
-        assert shown.GetDisplayVisibility() and not hidden.GetDisplayVisibility() and loose.GetDisplayVisibility()

@@ -59,6 +59,7 @@ class Application:
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self._scene, True)
         self._at_startup = []
         self._window = qSlicerMainWindow()
+        self._viewport = qt.wrapped(QWidget())
         self._modules = ModuleManager()
 
     def _let_scene_be_loaded(self):
@@ -98,7 +99,7 @@ class Application:
 
     def layoutManager(self):
         """What `slicer.util.setSliceViewerLayers` asks."""
-        return LayoutManager(self._logic)
+        return LayoutManager(self._logic, self._viewport)
 
     def connect(self, signal, slot):
         """Call a function when the application has started; no other signal is in use."""
@@ -241,8 +242,12 @@ class IOManager:
 class LayoutManager:
     """Knows the slice views."""
 
-    def __init__(self, logic):
-        self._logic = logic
+    def __init__(self, logic, viewport):
+        self._logic, self._viewport = logic, viewport
+
+    def viewport(self):
+        """The widget that holds all views."""
+        return self._viewport
 
     def mrmlSliceLogics(self):
         """The vtkCollection of their logics."""

@@ -1,0 +1,149 @@
+"""What the views show for the point list under review, and whether they show its scan at all."""
+
+import slicer
+import slicer.util
+from slicer.i18n import tr as _
+
+from H3DELandmarksLib.scene import (
+    ReviewDisplay,
+    current_frame,
+    detections,
+    hide_radius,
+    hide_surface,
+    review_field_of_view,
+    show_surface,
+    show_window,
+    volume_of,
+)
+from H3DELandmarksPanel.PanelContext import guarded
+
+COMPOSITE_CLASS = "vtkMRMLSliceCompositeNode"
+
+
+class ReviewViews:
+    """Draws the review of one point list while the views show its scan."""
+
+    def __init__(self, ui, onViewsChanged):
+        """Args: the widgets by name, and what to call when the views show another volume or frame."""
+        self._ui = ui
+        self._onViewsChanged = guarded(onViewsChanged, ui.reviewStatusLabel)
+        self._node = self._display = None
+        self._tags = []  # [(node, tag)]
+        self._window = None  # (volume node, (automatic, width, level) before, (width, level) that was set)
+
+    def begin(self, node):
+        """Draw the review of a vtkMRMLMarkupsFiducialNode from now on."""
+        self._node = node
+        for composite in slicer.util.getNodesByClass(COMPOSITE_CLASS):
+            self._tags.append((composite, composite.AddObserver("ModifiedEvent", self._onViewsChanged)))
+
+    def end(self):
+        """Give the views back as the user had set them up."""
+        for node, tag in self._tags:
+            node.RemoveObserver(tag)
+        self._node, self._tags = None, []
+        self._stopDrawing()
+
+    @property
+    def volume(self):
+        """The volume node of the points, None where nobody knows."""
+        return volume_of(self._node) if self._node else None
+
+    def shown(self):
+        """The volume node in the background of the slice views: the first of several; None where they are empty."""
+        ids = (node.GetBackgroundVolumeID() for node in slicer.util.getNodesByClass(COMPOSITE_CLASS))
+        return next((slicer.mrmlScene.GetNodeByID(identity) for identity in ids if identity), None)
+
+    def disagreement(self):
+        """One sentence about why the views do not show the scan of the points, empty where they do."""
+        volume, shown = self.volume, self.shown()
+        if volume is None or shown is None:
+            return ""
+        if volume is not shown:
+            return _("The views show '{shown}', the points are of '{volume}'.").format(
+                shown=shown.GetName(), volume=volume.GetName()
+            )
+        frame, now = self._node.GetAttribute(detections.FRAME_ATTRIBUTE) or "", current_frame(volume)
+        if frame != now:
+            return _("The views show {now}, the points are of {frame}.").format(
+                now=now or _("no frame"), frame=frame or _("another recording")
+            )
+        return ""
+
+    def show(self, landmarks, chosen):
+        """Draw the landmarks, or hide them where they would lie on the pictures of another scan.
+
+        Args:
+            landmarks: ReviewedLandmark objects.
+            chosen: name of the one that is looked at, None for none.
+        """
+        if self._node is None:
+            return
+        if self.disagreement():
+            self._stopDrawing()
+            self._node.SetDisplayVisibility(False)
+            return
+        if self._display is None:
+            self._display = ReviewDisplay(self._node, self._width(landmarks))
+            self._showSurface()
+        self._display.show(landmarks, chosen)
+
+    def lookClosely(self):
+        """Zoom to the anatomy."""
+        if self._display:
+            self._display.look_closely()
+
+    def showWindow(self, tissue):
+        """Show bone, teeth or soft tissue in the slice views."""
+        volume = self.volume or self.shown()
+        if volume is None:
+            return
+        if self._window is None or self._window[0] is not volume:
+            self._restoreWindow()
+            volume.CreateDefaultDisplayNodes()
+            before = volume.GetDisplayNode()
+            kept = (before.GetAutoWindowLevel(), before.GetWindow(), before.GetLevel())
+        else:
+            kept = self._window[1]
+        show_window(volume, tissue)
+        display = volume.GetDisplayNode()
+        self._window = (volume, kept, (display.GetWindow(), display.GetLevel()))
+
+    def onSurface(self):
+        """The user wants to see the bone in 3D, or not."""
+        if self._display:
+            self._showSurface()
+
+    def _showSurface(self):
+        volume = self.volume
+        if volume is not None and self._ui.surfaceCheckBox.checked:
+            show_surface(volume)
+        else:
+            hide_surface(slicer.mrmlScene)
+
+    def _width(self, landmarks):
+        """How many millimeters a view shows while a landmark is looked at."""
+        volume = self.volume or self.shown()
+        if volume is None or volume.GetImageData() is None:
+            return review_field_of_view([p.radius for p in landmarks], [1.0], [100.0])
+        spacing = volume.GetSpacing()
+        extent = [count * step for count, step in zip(volume.GetImageData().GetDimensions(), spacing)]
+        return review_field_of_view([p.radius for p in landmarks], spacing, extent)
+
+    def _stopDrawing(self):
+        hide_radius(slicer.mrmlScene)
+        display, self._display = self._display, None
+        if display:
+            display.end()
+            hide_surface(slicer.mrmlScene)
+        self._restoreWindow()
+
+    def _restoreWindow(self):
+        """The window of before, unless the user has changed it since."""
+        if self._window is None:
+            return
+        (volume, (automatic, width, level), (setWidth, setLevel)), self._window = self._window, None
+        display = volume.GetDisplayNode() if slicer.mrmlScene.IsNodePresent(volume) else None
+        if display is not None and (display.GetWindow(), display.GetLevel()) == (setWidth, setLevel):
+            display.SetWindowLevel(width, level)
+            display.SetAutoWindowLevel(automatic)

@@ -1,0 +1,264 @@
+"""The rhythm of a review: one click, a key for each landmark; one patient at a time; views as the user had them."""
+
+import numpy as np
+import pytest
+import qt
+import slicer
+import slicer.util
+from operating import activate_row, add_volume, click, press, press_key, wait_until
+from PySide6.QtCore import QPoint, Qt
+from test_review_by_clicks import BY_DOUBT, FOUND, center, chosen, click_row, rows, state
+
+from H3DELandmarksLib.scene import show_detection
+
+CONTROL = Qt.KeyboardModifier.ControlModifier
+
+
+@pytest.fixture
+def patients(scene, red):
+    """Two volumes with a point list each; the views show the second."""
+    found = {}
+    for name in ("A", "B"):
+        volume = add_volume(name)
+        found[name] = (volume, show_detection(FOUND, volume, "tiny@1.0.0", f"{name} points", pairs=[("L", "R")]))
+    show(found["B"][0])
+    return found
+
+
+@pytest.fixture
+def panel(open_panel, tiny_model, patients):
+    """The panel with the points of A under review."""
+    panel = open_panel()
+    choose_list(panel, "A points")
+    return panel
+
+
+def show(volume):
+    """What loading a volume does in Slicer."""
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    slicer.app.processEvents()
+
+
+def choose_list(panel, name):
+    activate_row(qt.unwrapped(panel.ui.reviewSelector)._combo, name)
+
+
+def shown():
+    composite = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+    return slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID())
+
+
+def settle(panel):
+    wait_until(lambda: not panel.review._timer.active, 5)
+
+
+# Keys
+
+
+def test_fourteen_keys_for_fourteen_landmarks(panel, patients):
+    panel.review.begin()  # as after a detection
+    assert chosen(panel) == BY_DOUBT[0]
+    for _ in BY_DOUBT:
+        press_key(panel.ui.reviewTable, "Space")
+    assert {row[1] for row in rows(panel)} == {"accepted", "absent"}
+    assert panel.ui.reviewStatusLabel.text == "5 of 5 landmarks decided."
+
+
+@pytest.mark.parametrize("where", ["panel", "views"])
+def test_every_key(panel, where):
+    target = panel.ui.reviewTable if where == "panel" else slicer.app.layoutManager().viewport()
+    press_key(target, "N")
+    assert chosen(panel) == "middle"
+    press_key(target, "X")
+    assert state(panel, "middle") == "absent" and chosen(panel) == "middle"
+    press_key(target, "Z", CONTROL)
+    assert state(panel, "middle") == "to check"
+    press_key(target, "Y", CONTROL)
+    assert state(panel, "middle") == "absent"
+    press_key(target, "P")
+    assert panel.ui.placeButton.checked
+    press_key(target, "P")
+    assert not panel.ui.placeButton.checked
+    press_key(target, "N")
+    press_key(target, "A")
+    assert chosen(panel) == "R" and state(panel, "R") == "accepted"
+    press_key(target, "S")
+    assert state(panel, "R") == state(panel, "L") == "moved"
+    press_key(target, "B")
+    assert chosen(panel) == "é"
+
+
+def test_keys_can_be_switched_off_and_do_nothing_in_other_modules(panel, open_panel):
+    box = qt.unwrapped(panel.ui.keysCheckBox)
+    press(box, QPoint(8, box.height() // 2))
+    press_key(panel.ui.reviewTable, "N")
+    assert chosen(panel) is None
+    press(box, QPoint(8, box.height() // 2))
+    panel.exit()
+    press_key(slicer.app.layoutManager().viewport(), "N")
+    assert chosen(panel) is None
+    panel.enter()
+    press_key(slicer.app.layoutManager().viewport(), "N")
+    assert chosen(panel) == "middle"
+
+
+def test_letters_in_a_text_field_are_text(panel):
+    field = qt.unwrapped(panel.learning.ui.overrideReasonEdit)
+    press_key(qt.Wrapper(field), "N")
+    assert chosen(panel) is None
+
+
+# Looking
+
+
+def test_what_was_looked_at_is_marked_and_rows_stay(panel):
+    table = panel.ui.reviewTable
+
+    def bold():
+        return {table.item(r, 0).text() for r in range(table.rowCount) if table.item(r, 0).font().bold()}
+
+    assert bold() == set(BY_DOUBT)
+    click_row(panel, "R")
+    click(panel.ui.acceptButton)
+    assert bold() == set(BY_DOUBT) - {"R", "gone"}
+    assert [row[0] for row in rows(panel)] == BY_DOUBT
+
+
+def test_views_follow_a_dragged_point_without_moving_sideways(panel, patients, red):
+    node = patients["A"][1]
+    click_row(panel, "L")
+    before = center(red)
+    node.InvokeEvent(node.PointStartInteractionEvent)
+    node.SetNthControlPointPositionWorld(0, 20, 3, 12)
+    settle(panel)
+    now = center(red)
+    assert now[2] == pytest.approx(12) and now[:2] == pytest.approx(before[:2])
+    node.InvokeEvent(node.PointEndInteractionEvent)
+    assert chosen(panel) == "L" and state(panel, "L") == "moved"
+
+
+def test_an_absent_landmark_is_looked_for_where_the_others_let_expect_it(panel, tiny, patients, red):
+    names, mean = tiny.scheme.names, tiny.load_shape().mean
+    from H3DELandmarksLib.core.landmarks import LandmarkSet
+    from H3DELandmarksLib.scene import Review, expected_position
+
+    offset = np.array([3.0, -4, 5])
+    presence = np.ones(len(names))
+    presence[-1] = 0
+    landmarks = LandmarkSet(names, mean + offset, presence)
+    node = show_detection(landmarks, patients["A"][0], f"{tiny.id}@{tiny.version}", "tiny points")
+    expected = expected_position(Review(node).landmarks(), names[-1], tiny)
+    if presence.sum() < 3:
+        assert expected is None
+        return
+    np.testing.assert_allclose(expected, (mean[-1] + offset) * (-1, -1, 1), atol=0.01)
+    panel.ui.reviewSelector.setCurrentNode(node)
+    click_row(panel, names[-1])
+    np.testing.assert_allclose(center(red), expected, atol=0.01)
+    assert "Place" in panel.ui.definitionLabel.text
+
+
+def test_windows_come_back_when_the_review_ends(panel, patients):
+    display = patients["A"][0].GetDisplayNode()
+    before = (display.GetWindow(), display.GetLevel(), display.GetAutoWindowLevel())
+    for button in (panel.ui.boneButton, panel.ui.teethButton, panel.ui.softButton):
+        click(button)
+        assert (display.GetWindow(), display.GetLevel(), display.GetAutoWindowLevel()) != before
+    panel.exit()
+    assert (display.GetWindow(), display.GetLevel(), display.GetAutoWindowLevel()) == before
+
+
+def test_a_scene_is_saved_as_the_user_had_set_it_up(panel, patients, scene):
+    node = patients["A"][1]
+    click_row(panel, "L")
+    drawn = node.GetDisplayNode().GetGlyphType()
+    seen = []
+    tag = scene.AddObserver(scene.StartSaveEvent, lambda *_: seen.append(node.GetDisplayNode().GetGlyphType()))
+    scene.InvokeEvent(scene.StartSaveEvent)
+    scene.InvokeEvent(scene.EndSaveEvent)
+    scene.RemoveObserver(tag)
+    assert seen != [drawn] and node.GetDisplayNode().GetGlyphType() == drawn
+
+
+# One patient at a time
+
+
+def test_choosing_a_list_shows_its_scan_and_hides_other_lists(panel, patients):
+    for name, other in (("A", "B"), ("B", "A")):
+        choose_list(panel, f"{name} points")
+        assert shown() is patients[name][0] and panel.ui.volumeSelector.currentNode() is patients[name][0]
+        assert patients[name][1].GetDisplayVisibility() and not patients[other][1].GetDisplayVisibility()
+        assert not panel.ui.disagreementBar.visible
+
+
+def test_another_scan_in_the_views_is_said_and_nothing_can_be_decided(panel, patients):
+    click_row(panel, "L")
+    show(patients["B"][0])
+    settle(panel)
+    ui = panel.ui
+    assert ui.disagreementBar.visible and "'B'" in ui.disagreementLabel.text and "'A'" in ui.disagreementLabel.text
+    assert not patients["A"][1].GetDisplayVisibility()
+    for button in (ui.acceptButton, ui.absentButton, ui.placeButton, ui.swapButton, ui.acceptAllButton):
+        assert not button.enabled
+    click_row(panel, "middle")
+    assert shown() is patients["B"][0], "looking at a row moves no views of another patient"
+    click(ui.showScanButton)
+    assert shown() is patients["A"][0] and not ui.disagreementBar.visible and ui.absentButton.enabled
+
+
+def test_going_on_with_the_scan_in_the_views(panel, patients):
+    show(patients["B"][0])
+    settle(panel)
+    click(panel.ui.goOnButton)
+    assert panel.ui.volumeSelector.currentNode() is patients["B"][0]
+    assert panel.ui.reviewSelector.currentNode() is patients["B"][1] and not panel.ui.disagreementBar.visible
+    third = add_volume("C")
+    show(third)
+    settle(panel)
+    click(panel.ui.goOnButton)
+    assert panel.ui.volumeSelector.currentNode() is third and panel.ui.reviewSelector.currentNode() is None
+    assert rows(panel) == []
+
+
+def test_choosing_a_volume_shows_it_with_its_points(panel, patients):
+    activate_row(qt.unwrapped(panel.ui.volumeSelector)._combo, "B")
+    assert shown() is patients["B"][0] and panel.ui.reviewSelector.currentNode() is patients["B"][1]
+    activate_row(qt.unwrapped(panel.ui.volumeSelector)._combo, "A")
+    assert shown() is patients["A"][0] and panel.ui.reviewSelector.currentNode() is patients["A"][1]
+
+
+# Export
+
+
+def test_one_click_exports_what_was_corrected(panel, patients, tmp_path, monkeypatch):
+    from PySide6.QtWidgets import QFileDialog
+
+    folders = [str(tmp_path), ""]
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", staticmethod(lambda *_: folders.pop(0)))
+    click_row(panel, "L")
+    click(panel.ui.acceptButton)
+    click(panel.ui.exportButton)
+    target = tmp_path / "A landmarks"
+    assert str(target) in panel.ui.reviewStatusLabel.text
+    assert sorted(path.name for path in target.iterdir()) == [
+        "A.provenance.json",
+        "Slicer",
+        "Slicer fcsv",
+        "TPS",
+        "table",
+    ]
+    click(panel.ui.exportButton)  # and cancel
+    assert [path.name for path in tmp_path.glob("A landmarks*")] == ["A landmarks"]
+
+
+def test_without_a_scan_nothing_can_be_exported(panel):
+    panel.ui.reviewSelector.setCurrentNode(None)
+    assert not panel.ui.exportButton.enabled
+
+
+def test_the_main_job_is_low_and_narrow(panel):
+    panel.ui.detectSection.collapsed = True  # as after a detection
+    click_row(panel, "middle")
+    page = qt.unwrapped(panel.ui.landmarksTab)
+    assert page.minimumSizeHint().width() <= 420
+    assert page.layout().totalHeightForWidth(420) <= 700

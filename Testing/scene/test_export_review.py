@@ -1,0 +1,82 @@
+"""The corrected points of a scene as files that other programs read, with who has decided what."""
+
+import json
+
+import numpy as np
+import pytest
+import slicer
+import vtk
+from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_volume
+
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.formats.provenance import read_provenance
+from H3DELandmarksLib.io.markups import read_markups
+from H3DELandmarksLib.scene import Review, export_review, show_detection
+
+NAMES = ("accepted", "moved", "absent", "waiting", "placed")
+FOUND = LandmarkSet(
+    NAMES,
+    [[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12], [np.nan] * 3],
+    presence=[0.9, 0.9, 0.9, 0.9, 0.1],
+    confidence=[0.8, 0.8, 0.8, 0.8, np.nan],
+    radius=[1.0, 1.0, 1.0, 1.0, np.nan],
+)
+
+
+@pytest.fixture
+def volume(scene):
+    return add_volume(scene, np.zeros((8, 9, 10), np.int16), GEOMETRIES["oblique"], name="Head: CT/1")
+
+
+@pytest.fixture
+def points(volume):
+    node = show_detection(FOUND, volume, "tiny@1.0.0", "points")
+    review = Review(node)
+    review.accept("accepted")
+    node.SetNthControlPointPositionWorld(1, vtk.vtkVector3d(-4, -5, 8))
+    review.mark_absent("absent")
+    node.SetNthControlPointPositionWorld(4, vtk.vtkVector3d(-1, -1, 1))
+    return node
+
+
+def test_every_form_and_who_has_decided_what(volume, points, tmp_path):
+    target = export_review(points, volume, tmp_path)
+    assert target == tmp_path / "Head_ CT_1 landmarks"
+    landmarks = read_markups(target / "Slicer" / "Head_ CT_1.mrk.json")
+    np.testing.assert_allclose(landmarks.positions[[0, 1, 4]], [[1, 2, 3], [4, 5, 8], [1, 1, 1]], atol=1e-4)
+    assert landmarks.present.tolist() == [True, True, False, True, True]
+    assert (target / "Slicer fcsv" / "Head_ CT_1.fcsv").is_file()
+    table = (target / "table" / "landmarks.csv").read_text(encoding="utf-8")
+    assert "accepted" in table and "person" in table
+    assert len(list((target / "TPS").glob("*.tps"))) == 1
+    for form in ("Slicer", "Slicer fcsv", "table", "TPS"):
+        record = json.loads((target / form / "export.json").read_text())
+        assert record["cases"][0]["model"] == "tiny@1.0.0"
+    origin = read_provenance(target / "Head_ CT_1.provenance.json").by_name()
+    assert {name: (point.state, point.by) for name, point in origin.items()} == {
+        "accepted": ("accepted", "person"),
+        "moved": ("moved", "person"),
+        "absent": ("absent", "person"),
+        "waiting": ("proposed", "program"),
+        "placed": ("placed", "person"),
+    }
+    assert origin["moved"].proposed_lps_mm == pytest.approx((4, 5, 6)) and origin["moved"].moved_mm == pytest.approx(2)
+    assert origin["absent"].position_lps_mm is None and origin["placed"].proposed_lps_mm is None
+
+
+def test_nothing_that_is_there_is_touched(volume, points, tmp_path):
+    first = export_review(points, volume, tmp_path)
+    before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
+    second = export_review(points, volume, tmp_path)
+    assert second.name == "Head_ CT_1 landmarks 2"
+    assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before
+
+
+def test_positions_are_those_of_the_scan_as_it_was_loaded(scene, volume, points, tmp_path):
+    plain = read_markups(next((export_review(points, volume, tmp_path) / "Slicer").glob("*.mrk.json")))
+    transform = add_linear_transform(scene, LINEAR["rotated and moved"])
+    for node in (volume, points):
+        node.SetAndObserveTransformNodeID(transform.GetID())
+    moved = read_markups(next((export_review(points, volume, tmp_path) / "Slicer").glob("*.mrk.json")))
+    np.testing.assert_allclose(moved.positions, plain.positions, atol=1e-3)
+    assert isinstance(transform, slicer.vtkMRMLLinearTransformNode)

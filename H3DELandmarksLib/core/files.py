@@ -309,8 +309,3 @@ def write_watched(path: Path, text: str) -> None:
             if attempt == ATTEMPTS or not isinstance(reason, PermissionError):
                 raise
             time.sleep(PAUSE_S)
-
-
-# Names of before, until every caller has changed.
-replaced_when_complete = atomic_write
-take_place = atomic_move

@@ -265,12 +265,14 @@ class LandmarkSet:
     @property
     def present(self) -> np.ndarray:
         """(K,) bool: presence is at least 0.5. Unknown landmarks are not present."""
-        return np.nan_to_num(self.presence, nan=0.0) >= 0.5
+        present: np.ndarray = np.nan_to_num(self.presence, nan=0.0) >= 0.5
+        return present
 
     @property
     def unknown(self) -> np.ndarray:
         """(K,) bool: nobody has said whether the landmark exists."""
-        return np.isnan(self.presence)
+        unknown: np.ndarray = np.isnan(self.presence)
+        return unknown
 
     @property
     def statements(self) -> tuple[Statement, ...]:

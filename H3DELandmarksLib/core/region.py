@@ -37,7 +37,9 @@ class Region:
     def contains(self, points: np.ndarray) -> np.ndarray:
         """(...) bool: whether (..., 3) LPS points lie in the box; NaN rows do not."""
         with np.errstate(invalid="ignore"):
-            return (np.abs(transform_points(np.linalg.inv(self.affine), points)) <= 0.5).all(axis=-1)
+            within = np.abs(transform_points(np.linalg.inv(self.affine), points)) <= 0.5
+        inside: np.ndarray = within.all(axis=-1)
+        return inside
 
     def crop(self, volume: Volume) -> Volume:
         """The smallest block of voxels that covers the box, each at its place; not a copy.

@@ -16,7 +16,8 @@ from H3DELandmarksLib.formats.manifest import (
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-np.clip(x, -50, 50)))
+    probability: np.ndarray = 1 / (1 + np.exp(-np.clip(x, -50, 50)))
+    return probability
 
 
 def confidence_features(concentration: np.ndarray, presence_logit: np.ndarray, residual: np.ndarray) -> np.ndarray:

@@ -66,7 +66,8 @@ def merge_best(findings: Sequence[RawPredictions]) -> RawPredictions:
     rows = np.arange(len(best))
 
     def pick(name: str) -> np.ndarray:
-        return np.stack([getattr(f, name) for f in findings])[best, rows]
+        picked: np.ndarray = np.stack([getattr(f, name) for f in findings])[best, rows]
+        return picked
 
     return RawPredictions(pick("positions"), pick("presence_logit"), pick("concentration"), findings[0].pose)
 

@@ -75,11 +75,13 @@ def refine_until_settled(network: StageNetwork, scan: Scan, shape: ShapeModel, f
 def _center(found: RawPredictions, shape: ShapeModel, channels: np.ndarray, canonical_pose: bool) -> np.ndarray:
     """(3,) LPS mm: where the group's center lies by the mean shape, shifted (without a pose) to its found members."""
     expected = found.pose.to_lps(shape.mean[channels])
+    center: np.ndarray = expected.mean(axis=0)
     if canonical_pose:
-        return expected.mean(axis=0)
+        return center
     weights = found.weights[channels] + 1e-6
     offsets = np.where(np.isfinite(found.positions[channels]), found.positions[channels] - expected, 0.0)
-    return expected.mean(axis=0) + weights @ offsets / weights.sum()
+    shifted: np.ndarray = center + weights @ offsets / weights.sum()
+    return shifted
 
 
 def _replace_rows(old: RawPredictions, new: RawPredictions, rows: np.ndarray) -> RawPredictions:
@@ -155,11 +157,12 @@ def _starting_poses(network: StageNetwork, scan: Scan) -> np.ndarray:
     rotations = cube_rotations()
     if network.stage.is_2d:
         rotations = rotations[rotations[:, 2, 2] > 0.5]
-    return orthonormal_axes(scan.volume.grid) @ rotations
+    along_scan: np.ndarray = orthonormal_axes(scan.volume.grid) @ rotations
+    return along_scan
 
 
 def _check_size(network: StageNetwork, scan: Scan) -> None:
-    if crop_count(network.stage, scan.volume.grid.extent) > MAX_CROPS:
+    if crop_count(network.stage, scan.volume.grid.extent.tolist()) > MAX_CROPS:
         size = " x ".join(f"{length:.0f}" for length in scan.volume.grid.extent)
         raise InputError(
             f"The scan covers {size} mm, much more than this model was made for: crop it around the anatomy, "

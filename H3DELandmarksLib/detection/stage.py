@@ -103,19 +103,18 @@ class StageNetwork:
         self.count = len(scheme)
         self.mirror_order = scheme.mirror_order()
 
-    def find(self, image: np.ndarray, grid: Grid, channels: Sequence[int], pose: Pose) -> RawPredictions:
+    def find(self, image: np.ndarray, grid: Grid, channels: np.ndarray, pose: Pose) -> RawPredictions:
         """Look for landmarks in one crop.
 
         Args:
             image: (X, Y, Z) float32 in 0..1, the scan sampled on `grid`.
             grid: where the crop lies.
-            channels: scheme index that each of the network's channels stands for in this crop; -1 for none.
+            channels: (C,) int, scheme index that each of the network's channels stands for in this crop; -1 for none.
             pose: handed on to the result.
 
         Raises:
             FloatingPointError: the network's weights lead beyond all numbers.
         """
-        channels = np.asarray(channels)
         maps = self._maps(self.io.to_network(image[None, None]), channels)
         if not all(bool(level.isfinite().all()) for level in maps) and np.isfinite(image).all():
             raise FloatingPointError(f"the stage '{self.stage.name}' computes values that are no numbers")

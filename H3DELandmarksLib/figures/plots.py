@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.figures.canvas import FAINT, SECOND, STRONG, as_png, new_figure
 from H3DELandmarksLib.formats.comparison import Comparison, Row
 
@@ -97,7 +97,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
         parse_math=False,
     )
     try:
-        with replaced_when_complete(path) as temporary:
+        with atomic_write(path) as temporary:
             figure.savefig(temporary, format="png")
     except OSError as error:
         raise InputError(f"'{path}' cannot be written ({error.strerror}): check the folder and its space.") from error

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.text import aligned, number, percent, plain, plural
 from H3DELandmarksLib.formats.lineage import ModelReference
 from H3DELandmarksLib.formats.reading import (
@@ -258,7 +258,7 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
         InputError: it cannot be written.
     """
     try:
-        with replaced_when_complete(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(to_json(comparison.to_dict()))
     except OSError as error:
         raise InputError(f"'{path}' cannot be written ({error.strerror}): check the folder and its space.") from error

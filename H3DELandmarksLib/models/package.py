@@ -310,9 +310,9 @@ def _weight_entries(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def _with_checksums(manifest: Mapping[str, Any], contents: Mapping[str, bytes]) -> dict[str, Any]:
     """A copy of a manifest with the SHA-256 of the files as they are."""
-    manifest = deepcopy(dict(manifest))
+    copy = deepcopy(dict(manifest))
     try:
-        entries = _weight_entries(manifest)
+        entries = _weight_entries(copy)
         named = {entry["file"] for entry in entries}
     except (KeyError, TypeError) as error:
         raise ModelPackageError(f"{MANIFEST} does not say which weights its stages use: name them.") from error
@@ -321,7 +321,7 @@ def _with_checksums(manifest: Mapping[str, Any], contents: Mapping[str, bytes]) 
         raise ModelPackageError(f"{MANIFEST} and the given weights must name the same files, unlike {differing}.")
     for entry in entries:
         entry["sha256"] = hashlib.sha256(contents[entry["file"]]).hexdigest()
-    return manifest
+    return copy
 
 
 def _checksums(files: Mapping[str, bytes]) -> list[dict[str, str]]:
@@ -336,7 +336,9 @@ def _as_array(tensor: Any) -> np.ndarray:
     return np.ascontiguousarray(tensor)
 
 
-def _safetensors() -> tuple[Callable, Callable, type[Exception]]:
+def _safetensors() -> tuple[
+    Callable[[bytes], dict[str, np.ndarray]], Callable[[dict[str, np.ndarray]], bytes], type[Exception]
+]:
     """safetensors' load and save for numpy, and its exception."""
     try:
         from safetensors import SafetensorError

@@ -118,8 +118,8 @@ def install_model(path: str | Path, *, replace: bool = False) -> ModelPackage:
     """
     package = open_package(path)
     package.verify()
-    installed = [(entry.package.id, entry.package.version) for entry in available_models() if entry.package]
-    if not replace and (package.id, package.version) in installed:
+    present = [(entry.package.id, entry.package.version) for entry in available_models() if entry.package]
+    if not replace and (package.id, package.version) in present:
         raise ModelPackageError(
             f"The model '{package.id}' {package.version} is installed already: allow it to be replaced, or keep it."
         )

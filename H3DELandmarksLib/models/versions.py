@@ -28,6 +28,8 @@ from H3DELandmarksLib.formats.versions import (
 from H3DELandmarksLib.models import registry
 from H3DELandmarksLib.models.package import ModelPackage, open_package, package_digest, write_package
 
+Source = Literal["bundled", "installed", "extra"]
+
 
 @dataclass(frozen=True)
 class ModelVersion:
@@ -46,7 +48,7 @@ class ModelVersion:
 
     package: ModelPackage
     is_current: bool
-    source: Literal["bundled", "installed", "extra"]
+    source: Source
     date: str | None
     base: str | None
     cases: int | None
@@ -227,6 +229,6 @@ def kept_entry(package: ModelPackage, history: Sequence[HistoryEntry]) -> Histor
     return same[-1] if same else None
 
 
-def _source(path: Path) -> str:
-    sources = {registry.user_folder(): "installed", registry.bundled_folder(): "bundled"}
+def _source(path: Path) -> Source:
+    sources: dict[Path, Source] = {registry.user_folder(): "installed", registry.bundled_folder(): "bundled"}
     return sources.get(path.parent, "extra")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.io.case_folder import POINTS_SUFFIX, SCAN_SUFFIXES
@@ -147,7 +147,7 @@ def write_split(path: Path, subsets: Mapping[str, Sequence[str]]) -> Path:
     named = {name for names in split.values() for name in names}
     for subset, names in subsets.items():
         split[subset] = [*split.get(subset, []), *(name for name in names if name not in named)]
-    with replaced_when_complete(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(split, indent=1) + "\n", encoding="utf-8")
     return path
 

@@ -17,7 +17,7 @@ import numpy as np
 from H3DELandmarksLib.cases.exchange import ExternalCase, OutgoingCase
 from H3DELandmarksLib.cases.exchange import sources as folder_sources
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.formats.export import Coordinates
@@ -81,5 +81,5 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def _save(path: Path, values: np.ndarray) -> None:
-    with replaced_when_complete(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.save(file, values)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.statements import Statement
@@ -59,7 +59,7 @@ def draw_detection(
         MissingDependencyError: matplotlib is not installed.
     """
     figure = detection_figure(volume, landmarks, reference, title, origin=origin)
-    with replaced_when_complete(Path(path)) as temporary:
+    with atomic_write(Path(path)) as temporary:
         figure.savefig(temporary, facecolor=BACKGROUND, format="png", metadata={"Software": SIGNATURE})
 
 

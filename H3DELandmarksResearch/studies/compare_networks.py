@@ -28,7 +28,7 @@ import torch
 import H3DELandmarksResearch.networks.residual_unet  # noqa: F401  adds the architecture
 from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection.engine import EngineSettings
 from H3DELandmarksLib.detection.predictions import RawPredictions
@@ -124,7 +124,7 @@ def _load_all(configuration: Configuration, cache: Path) -> dict[str, Case]:
 
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced_when_complete(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(data)
 
 

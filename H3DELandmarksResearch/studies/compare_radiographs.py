@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from H3DELandmarksLib.cli.train import find_configuration
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
 from H3DELandmarksLib.evaluation.metrics import (
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures |= compare(measured, configuration.record.tolerance_mm)
     output = options.output or RESULTS / f"radiographs-{packages[0].id}"
     for suffix, text in ((".json", json.dumps(figures, indent=1)), (".md", as_text(figures))):
-        with replaced_when_complete(output.with_name(output.name + suffix)) as partial:
+        with atomic_write(output.with_name(output.name + suffix)) as partial:
             partial.write_text(text, encoding="utf-8")
     print(as_text(figures))
     return 0

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM, case_means, mean_radial_error, success_rates
 from H3DELandmarksLib.formats.manifest import Decoding
 from H3DELandmarksLib.formats.network_settings import Network
@@ -93,11 +93,11 @@ def write_report(
         "thresholds_mm": thresholds,
         "networks": rows,
     }
-    with replaced_when_complete(output.with_suffix(".json")) as partial:
+    with atomic_write(output.with_suffix(".json")) as partial:
         partial.write_text(json.dumps(figures, indent=1), encoding="utf-8")
-    with replaced_when_complete(output.with_suffix(".md")) as partial:
+    with atomic_write(output.with_suffix(".md")) as partial:
         partial.write_text(as_text(figures), encoding="utf-8")
-    with replaced_when_complete(output.with_suffix(".png")) as partial:
+    with atomic_write(output.with_suffix(".png")) as partial:
         _draw(figures, partial)
     return figures
 

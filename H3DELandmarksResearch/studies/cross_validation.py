@@ -22,7 +22,7 @@ import numpy as np
 
 from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM, mean_radial_error, success_rates
 from H3DELandmarksLib.formats.reading import to_json
@@ -96,7 +96,7 @@ def _fold(
         if kept.record.stages != fold.record.stages or kept.split() != fold.split():
             raise InputError(f"'{folder}' was begun with other settings: use those, or another folder with --work.")
         return kept
-    with replaced_when_complete(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(to_json(fold.record))
     return read_configuration(path)
 
@@ -120,7 +120,7 @@ def measure(fold: Configuration, folder: Path, poses: int) -> None:
                     None if not there else float(d) if np.isfinite(d) else MISSED
                     for d, there in zip(distance, posed.landmarks.present)
                 ]
-                with replaced_when_complete(path) as partial:
+                with atomic_write(path) as partial:
                     partial.write_text(json.dumps(errors), encoding="utf-8")
 
 
@@ -172,7 +172,7 @@ def write_table(configuration: Configuration, work: Path, count: int, output: Pa
     table = "\n".join(lines) + "\n"
     written = {"command": command, "thresholds_mm": thresholds, "rows": rows, "fold_means_mm": means}
     for suffix, text in ((".json", json.dumps(written, indent=1)), (".md", table)):
-        with replaced_when_complete(output.with_suffix(suffix)) as partial:
+        with atomic_write(output.with_suffix(suffix)) as partial:
             partial.write_text(text, encoding="utf-8")
     return table
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.models import open_package
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             *(sys.argv[1:] if arguments is None else arguments),
         ]
     )
-    with replaced_when_complete(output) as partial:
+    with atomic_write(output) as partial:
         partial.write_text(table(errors, configuration.scheme, command), encoding="utf-8")
     print(output.read_text(encoding="utf-8"))
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.formats.reading import STRICT, Count, read_record, to_json
 from H3DELandmarksResearch.training.configuration import Configuration
 
@@ -76,6 +76,6 @@ def write_fold(configuration: Configuration, folds: Sequence[Sequence[str]], num
     if record.scheme is not None:
         record = replace(record, scheme=str(beside / record.scheme))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced_when_complete(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(to_json(record))
     return path

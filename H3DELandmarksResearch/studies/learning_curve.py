@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from H3DELandmarksLib.cases import CaseProject, open_project
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.evaluation.metrics import case_means, success_rates
 from H3DELandmarksLib.formats.run import RUN, read_run
@@ -139,7 +139,7 @@ def measured(path: Path, study: Study, model: ModelPackage, test: Sequence[str])
         kept["errors"][name] = [float(e) if np.isfinite(e) else None for e in error]
         kept["present"][name] = case.landmarks.present.tolist()
         kept["landmarks"] = list(case.landmarks.names)
-        with replaced_when_complete(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(kept), encoding="utf-8")
         print(f"{path.stem}: {name} {np.nanmean(error):.3f} mm", flush=True)
     return kept

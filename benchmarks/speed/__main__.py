@@ -17,7 +17,7 @@ from benchmarks.speed.machine import ROOT, busy_warning, describe_machine, load
 from benchmarks.speed.plan import THREADS, Measurement, full_plan, quick_plan
 from benchmarks.speed.report import markdown, summary_lines
 from benchmarks.speed.worker import measure_apart
-from H3DELandmarksLib.core.files import replaced_when_complete
+from H3DELandmarksLib.core.files import atomic_write
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,7 +60,7 @@ def save(folder: Path, text: str, figures: dict) -> None:
     """Write the report and all figures, each replaced only when the new file is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, contents in (("SPEED.md", text), ("speed.json", json.dumps(figures, indent=1) + "\n")):
-        with replaced_when_complete(folder / name) as temporary:
+        with atomic_write(folder / name) as temporary:
             temporary.write_text(contents, encoding="utf-8")
 
 

@@ -125,7 +125,7 @@ def test_the_card_says_what_a_user_must_know(card):
         "the left point",
         "within 2 mm of the right place",
         "Calibrated on the 7 validation cases",
-        "90 % of its errors",
+        "90 % of errors",
         "ECE",
     ):
         assert part in card

@@ -219,6 +219,8 @@ def test_a_tiff_whose_pages_go_round_in_circles_and_a_cut_bitmap(tiny, tmp_path,
 
 
 STOPPED = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where tests run in the background
 import sys
 import hostile_reader
 from H3DELandmarksLib.cli.main import main

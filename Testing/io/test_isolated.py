@@ -168,7 +168,8 @@ def test_the_child_of_a_fork_has_a_process_of_its_own(reader):
 
 
 PARENT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where tests run in the background
 from hostile_reader import READ_VOLUME, ends, is_running
 from H3DELandmarksLib.io.isolated import IsolatedReader
 reader = IsolatedReader()

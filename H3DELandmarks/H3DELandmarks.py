@@ -107,7 +107,8 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.detection = DetectionSection(self.ui, self.context, self.logic, self.onDetected)
         self.comparison = CompareSection(self.ui)
         uiWidget.setMRMLScene(slicer.mrmlScene)
-        self.keys = ReviewKeys(self.parent, self.ui.keysCheckBox, self.review.keys(), self.ui.reviewStatusLabel)
+        ui = self.ui
+        self.keys = ReviewKeys(ui.landmarksTab, ui.keysCheckBox, self.review.keys(), ui.reviewStatusLabel)
         self.learning = LearningSections(self, self.ui.teachTab.layout(), 0)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)

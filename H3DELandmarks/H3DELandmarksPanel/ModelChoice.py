@@ -31,7 +31,7 @@ class ModelChoice:
         self._unfit = {}
         self._scan = None  # ScanFacts
         self._isChosen = self._isOffering = False
-        self._comboBox.connect("currentIndexChanged(int)", self._onIndexChanged)
+        onSignal(self._comboBox, "currentIndexChanged(int)", self._onIndexChanged, ui.statusLabel)
 
     def refresh(self):
         """Look again which models there are; the choice stays if its model does."""

@@ -16,7 +16,7 @@ class ReviewKeys:
         """Connect.
 
         Args:
-            panelWidget: QWidget of the panel.
+            panelWidget: QWidget of the panel's part that reviews; elsewhere Space presses the button with the focus.
             checkBox: QCheckBox that switches the keys on and off; the choice is kept in the settings.
             actions: {key sequence: function}.
             label: QLabel that tells what goes wrong.

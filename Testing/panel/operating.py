@@ -24,6 +24,7 @@ def click(widget):
     The click happens inside an event loop, as in Slicer: what is deleted later must not be deleted too early.
     """
     bring_tab(qt.unwrapped(widget))
+    give_room(qt.unwrapped(widget).window())
     assert widget.visible and widget.enabled, f"{widget} cannot be clicked"
     loop = QEventLoop()
 
@@ -35,6 +36,15 @@ def click(widget):
 
     QTimer.singleShot(0, press)
     loop.exec()
+
+
+def give_room(window):
+    """Make a window as high as its texts need at its width: Slicer's panel scrolls instead."""
+    layout = window.layout()
+    needed = layout.totalHeightForWidth(window.width()) if layout is not None and layout.hasHeightForWidth() else 0
+    if needed > window.height():
+        window.resize(window.width(), needed)
+        slicer.app.processEvents()
 
 
 def bring_tab(widget):

@@ -8,6 +8,7 @@ import qt
 import slicer
 from operating import PARENT, add_volume, click, columns_of, press, type_path, wait_until
 from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QMessageBox
 from scene_voxels import add_head, write_heads
 
 from H3DELandmarksLib.cases import ReviewState, create_project, open_project
@@ -121,9 +122,11 @@ def test_the_folder_is_remembered_for_other_scenes_and_days(panel, folder, open_
 # Adding
 
 
-def test_a_corrected_case_is_kept_with_what_was_proposed_and_decided(panel, folder, volume, points):
+def test_a_corrected_case_is_kept_with_what_was_proposed_and_decided(panel, folder, volume, points, answer):
     type_folder(panel, folder)
-    accept_all(panel)
+    panel.ui.thresholdSpinBox.value = 0
+    answer(QMessageBox.StandardButton.Yes)
+    click(panel.ui.acceptAllButton)
     points.SetNthControlPointPosition(1, 1, 0, 3)
     points.SetNthControlPointPositionMissing(2)
     text = add(panel)
@@ -154,7 +157,7 @@ def test_adding_again_makes_a_revision_only_where_something_has_changed(panel, f
     points.SetNthControlPointPosition(1, 1, 0, 3)
     assert "revision 2" in add(panel)
     (case,) = open_project(folder).cases()
-    assert case.revision_numbers() == [1, 2] and case.revision(1).landmarks[1].state is ReviewState.ACCEPTED_IN_BULK
+    assert case.revision_numbers() == [1, 2] and case.revision(1).landmarks[1].state is ReviewState.ACCEPTED
 
 
 def test_a_scan_is_recognised_wherever_a_transform_has_moved_it(panel, folder, scene, volume, points):
@@ -169,7 +172,7 @@ def test_a_scan_is_recognised_wherever_a_transform_has_moved_it(panel, folder, s
     assert "revision 2" in add(panel)
     (case,) = open_project(folder).cases()
     np.testing.assert_allclose(case.revision().landmarks[0].position, FOUND.positions[0], atol=1e-9)
-    assert case.revision().landmarks[0].state is ReviewState.ACCEPTED_IN_BULK
+    assert case.revision().landmarks[0].state is ReviewState.ACCEPTED
 
 
 def test_points_that_nobody_has_looked_at_are_not_added_alone(panel, folder):

@@ -143,7 +143,7 @@ def test_next_and_previous_doubtful_by_button(panel):
 
 def test_next_and_previous_doubtful_by_key(panel):
     for key, expected in (("N", "middle"), ("N", "R"), ("B", "middle"), ("B", "é")):
-        press_key(panel.parent, key)
+        press_key(panel.ui.reviewTable, key)
         assert chosen(panel) == expected
 
 

@@ -246,3 +246,40 @@ def test_choosing_a_volume_shows_it_with_its_points(panel, patients):
     assert shown() is patients["B"][0] and panel.ui.reviewSelector.currentNode() is patients["B"][1]
     activate_row(qt.unwrapped(panel.ui.volumeSelector)._combo, "A")
     assert shown() is patients["A"][0] and panel.ui.reviewSelector.currentNode() is patients["A"][1]
+
+
+# Export
+
+
+def test_one_click_exports_what_was_corrected(panel, patients, tmp_path, monkeypatch):
+    from PySide6.QtWidgets import QFileDialog
+
+    folders = [str(tmp_path), ""]
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", staticmethod(lambda *_: folders.pop(0)))
+    click_row(panel, "L")
+    click(panel.ui.acceptButton)
+    click(panel.ui.exportButton)
+    target = tmp_path / "A landmarks"
+    assert str(target) in panel.ui.reviewStatusLabel.text
+    assert sorted(path.name for path in target.iterdir()) == [
+        "A.provenance.json",
+        "Slicer",
+        "Slicer fcsv",
+        "TPS",
+        "table",
+    ]
+    click(panel.ui.exportButton)  # and cancel
+    assert [path.name for path in tmp_path.glob("A landmarks*")] == ["A landmarks"]
+
+
+def test_without_a_scan_nothing_can_be_exported(panel):
+    panel.ui.reviewSelector.setCurrentNode(None)
+    assert not panel.ui.exportButton.enabled
+
+
+def test_the_main_job_is_low_and_narrow(panel):
+    panel.ui.detectSection.collapsed = True  # as after a detection
+    click_row(panel, "middle")
+    page = qt.unwrapped(panel.ui.landmarksTab)
+    assert page.minimumSizeHint().width() <= 420
+    assert page.layout().totalHeightForWidth(420) <= 700

@@ -117,9 +117,9 @@ def test_the_button_says_which_kind_of_scan_the_model_reads(open_panel, radiogra
     panel.ui.volumeSelector.setCurrentNode(volume)
     choose(panel.ui.modelSelector, "Tiny model")
     assert button.enabled
-    choose(panel.ui.modelSelector, film_model)
+    choose(panel.ui.modelSelector, f"{film_model} - not for this volume")
     assert not button.enabled and button.toolTip.endswith("choose a single image, or a model for volumes.")
     panel.ui.volumeSelector.setCurrentNode(picture)
     assert button.enabled
-    choose(panel.ui.modelSelector, "Tiny model")
+    choose(panel.ui.modelSelector, "Tiny model - not for this volume")
     assert not button.enabled and "this scan is a single slice" in button.toolTip

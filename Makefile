@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 SET_UP := requirements/set_up.sh
 REQUIREMENTS := pyproject.toml requirements/constraints.txt $(SET_UP)
 
-.PHONY: help demo test test-oldest lint bench docs fuzz sbom audit clean
+.PHONY: help demo test test-oldest lint bench docs pictures fuzz sbom audit clean
 
 help:
 	@echo "make demo   find the landmarks of the bundled sample volume; results go to demo-output/"
@@ -13,6 +13,7 @@ help:
 	@echo "make lint   check style, layout, types and the direction of imports"
 	@echo "make bench  measure the speed; the tables go to benchmarks/SPEED.md (BENCH_ARGUMENTS=--quick: see that it runs)"
 	@echo "make docs   build the site of docs/ into site/, strictly: open site/index.html"
+	@echo "make pictures  take the pictures of the panel anew in the test window, for Resources/Screenshots; takes minutes"
 	@echo "make fuzz   give every reader damaged and hostile files (FUZZ_ARGUMENTS='--inputs 100000 --workers 4')"
 	@echo "make sbom   list what is installed in .venv as sbom.json (CycloneDX)"
 	@echo "make audit  compare the pinned packages with the known vulnerabilities; needs the network"
@@ -45,6 +46,9 @@ bench: .venv/ready-for-bench
 # The theme's notice about its own future is no fault of a page.
 docs: .venv/ready-for-docs
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --clean
+
+pictures: .venv/ready-for-test
+	OMP_NUM_THREADS=1 $(PYTHON) Testing/panel/take_pictures.py Resources/Screenshots
 
 fuzz: .venv/ready-for-test
 	OMP_NUM_THREADS=1 $(PYTHON) -m benchmarks.fuzzing $(FUZZ_ARGUMENTS)

@@ -262,7 +262,10 @@ class ReviewSection:
     def onDragEnds(self, caller, event):
         """The mouse button was released: what was dragged is what the user looks at."""
         self._isDragging = False
-        self._chosen = self._moved() or self._chosen
+        dragged = self._moved()
+        if dragged:  # a short drag is over before the views have followed
+            follow_point(slicer.mrmlScene, self._review.landmark(dragged).position)
+            self._chosen = dragged
         self._seen.add(self._chosen)
         self.refresh()
 

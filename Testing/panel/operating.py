@@ -11,7 +11,7 @@ import slicer.util
 import vtk
 from PySide6.QtCore import QEventLoop, Qt, QTimer
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QStackedWidget, QTabWidget
+from PySide6.QtWidgets import QApplication, QFileDialog, QLineEdit, QStackedWidget, QTabWidget
 
 # RAS from IJK, oblique and anisotropic; RAS world from RAS, turned, sheared and moved
 OBLIQUE = np.array([[-1.6, 1.2, 0, 20], [-1.2, -1.6, 0, 30], [0, 0, 2.5, -15], [0, 0, 0, 1.0]])
@@ -234,3 +234,20 @@ def press_key(widget, key, modifier=Qt.KeyboardModifier.NoModifier):
     slicer.app.processEvents()
     QTest.keyClick(target, getattr(Qt.Key, f"Key_{key}"), modifier)
     slicer.app.processEvents()
+
+
+def in_dialog(button, path):
+    """Click a button and answer its file dialog by keyboard; None cancels."""
+
+    def answer():
+        dialog = QApplication.activeModalWidget()
+        assert isinstance(dialog, QFileDialog)
+        line = dialog.findChild(QLineEdit, "fileNameEdit")
+        if path is None:
+            QTest.keyClick(dialog, Qt.Key.Key_Escape)
+            return
+        line.setText(str(path))
+        QTest.keyClick(line, Qt.Key.Key_Return)
+
+    QTimer.singleShot(300, answer)
+    click(button)

@@ -6,10 +6,8 @@ import zipfile
 
 import pytest
 import qt
-from operating import click, columns_of, press, type_path, wait_until
-from PySide6.QtCore import Qt, QTimer
+from operating import click, columns_of, in_dialog, press, type_path, wait_until
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QFileDialog, QLineEdit
 from scene_voxels import write_heads
 
 from H3DELandmarksLib.cases import create_project
@@ -168,23 +166,6 @@ def test_without_a_finished_training_the_buttons_say_so(panel, tmp_path):
     panel.learning.cases.onFolderChosen(str(tmp_path / "new"))
     for button in (ui.compareModelsButton, ui.promoteButton, ui.overrideButton):
         assert not button.enabled and button.toolTip == "Retrain a model first."
-
-
-def in_dialog(button, path):
-    """Click a button and answer its file dialog by keyboard; None cancels."""
-
-    def answer():
-        dialog = QApplication.activeModalWidget()
-        assert isinstance(dialog, QFileDialog)
-        line = dialog.findChild(QLineEdit, "fileNameEdit")
-        if path is None:
-            QTest.keyClick(dialog, Qt.Key.Key_Escape)
-            return
-        line.setText(str(path))
-        QTest.keyClick(line, Qt.Key.Key_Return)
-
-    QTimer.singleShot(300, answer)
-    click(button)
 
 
 def test_a_model_is_shared_as_a_file(panel, tmp_path):

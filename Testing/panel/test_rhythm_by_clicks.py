@@ -5,7 +5,7 @@ import pytest
 import qt
 import slicer
 import slicer.util
-from operating import activate_row, add_volume, click, press, press_key, wait_until
+from operating import activate_row, add_volume, bring_tab, click, press, press_key, wait_until
 from PySide6.QtCore import QPoint, Qt
 from test_review_by_clicks import BY_DOUBT, FOUND, center, chosen, click_row, rows, state
 
@@ -135,6 +135,27 @@ def test_views_follow_a_dragged_point_without_moving_sideways(panel, patients, r
     assert now[2] == pytest.approx(12) and now[:2] == pytest.approx(before[:2])
     node.InvokeEvent(node.PointEndInteractionEvent)
     assert chosen(panel) == "L" and state(panel, "L") == "moved"
+
+
+def test_views_follow_a_drag_that_is_over_at_once(panel, patients, red):
+    node = patients["A"][1]
+    click_row(panel, "L")
+    node.InvokeEvent(node.PointStartInteractionEvent)
+    node.SetNthControlPointPositionWorld(0, 20, 3, 12)
+    node.InvokeEvent(node.PointEndInteractionEvent)
+    assert center(red)[2] == pytest.approx(12) and chosen(panel) == "L"
+
+
+@pytest.mark.parametrize("tab", ["Landmarks", "Teach"])
+def test_long_sentences_make_no_tab_wider_than_the_panel(panel, tab):
+    ui, host = panel.ui, qt.unwrapped(panel.parent)
+    for label in (ui.reviewStatusLabel, ui.compareLabel, ui.statusLabel):
+        label.text = "A sentence of many words, none of which is long. " * 4
+    bring_tab(qt.unwrapped(ui.compareButton if tab == "Teach" else ui.nextButton))
+    for _ in range(3):
+        slicer.app.processEvents()
+        host.resize(420, 700)
+    assert host.width() == 420
 
 
 def test_an_absent_landmark_is_looked_for_where_the_others_let_expect_it(panel, tiny, patients, red):

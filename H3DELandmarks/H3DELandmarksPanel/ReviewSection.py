@@ -111,6 +111,7 @@ class ReviewSection:
         self._timer.interval = MILLISECONDS_TO_REFRESH
         onSignal(self._timer, "timeout()", self.refresh, ui.reviewStatusLabel)
         self._connectWidgets()
+        ui.reviewSection.collapsed = True  # until there is something to review
         self.refresh()
 
     def _connectWidgets(self):

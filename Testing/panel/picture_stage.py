@@ -28,8 +28,8 @@ FILES = Path(tempfile.gettempdir()) / "h3de pictures"
 MARK = "test window, not Slicer"
 PANEL_WIDTH, VIEW_SIDE, GAP, STRIP = 420, 347, 6, 22
 SIZE = (PANEL_WIDTH + 2 * (GAP + VIEW_SIDE), 2 * VIEW_SIDE + GAP + STRIP)
-COLORS = (160, 128, 112, 96, 80, 64, 48, 40, 32)
-MAX_BYTES = 57_000
+COLORS = (255, 224, 192, 160, 128, 112, 96, 80, 64, 48, 40, 32)
+MAX_BYTES = 110_000
 LAUNCHER = '#!/bin/sh\nexec "{python}" "$@"\n'
 
 

@@ -163,11 +163,14 @@ def test_the_first_model_of_its_id_needs_no_comparison(made, home):
         revert("mine")
 
 
-@pytest.mark.parametrize("state", ["running", "cancelled", "failed"])
-def test_an_unfinished_run_has_no_candidate(made, home, state):
+@pytest.mark.parametrize(
+    ("state", "told"), [("running", "cancelled"), ("cancelled", "cancelled"), ("failed", "failed")]
+)
+def test_an_unfinished_run_has_no_candidate(made, home, state, told):
+    """A run that says it is running, while nobody holds its lock, was killed."""
     shutil.rmtree(home / "run")
     make_run(home / "run", made[1], None, ["train"] * 7, state)
-    with pytest.raises(InputError, match=f"is not finished .{state}.: resume it"):
+    with pytest.raises(InputError, match=f"is not finished .{told}.: resume it"):
         promote_run(home / "run", override="now")
 
 

@@ -52,7 +52,7 @@ def test_every_loss_with_its_decoder_and_head_is_accepted(loss):
         ({"training": {"loss": "ball-bce", "sigma": 1.0}}, "sigma"),
         ({"decoding": {"method": "magic"}}, "decoding.method"),
         ({"training": {"loss": "ball-bce"}}, "decoding.method"),
-        ({"training": {"loss": "published-anchor"}, "decoding": {"method": "published-anchor"}}, "training.loss"),
+        ({"training": {"loss": "published-anchor"}, "decoding": {"method": "published-anchor"}}, "decoding.method"),
         ({"network": {"architecture": "h3denet", "settings": {"landmarks": 2, "dims": [24]}}}, "settings.dims"),
         ({"network": {"architecture": "magic", "settings": {"landmarks": 2}}}, "magic"),
     ],

@@ -82,7 +82,7 @@ def test_landmarks_outside_the_crop_are_absent_and_unknown_ones_stay_unknown(pre
     presence = np.array([1.0, 1.0, np.nan, 0.0])
     marked = LandmarkSet(NAMES, POINTS, presence)
     partly = prepare_case(Case("partly", case.case.volume, marked), MODEL, shape, canonical_pose=False)
-    small = {**STAGE, "shape": [12, 12, 12]}
+    small = {**STAGE, "shape": [32, 32, 32], "spacing_mm": 12 / 32}
     sample = crop_sampler(small, SCHEME, shape, {}).plain(partly)
     assert np.array_equal(sample.presence, [0.0, 0.0, np.nan, 0.0], equal_nan=True)
 
@@ -96,7 +96,7 @@ def test_a_mirrored_group_looks_like_its_counterpart(prepared):
     array = sum(np.exp(-((np.linalg.norm(lps - p, axis=-1) / 3) ** 2)) for p in symmetric[:2]).astype(np.float32)
     scan = Case("pair", Volume(array, volume.affine), LandmarkSet(NAMES, symmetric))
     groups = [{"landmarks": ["R"], "mirrored": False}, {"landmarks": ["L"], "mirrored": True}]
-    stage = {"shape": [16, 16, 16], "spacing_mm": 1.0, "groups": groups}
+    stage = {"shape": [32, 32, 32], "spacing_mm": 0.5, "groups": groups}
     patient = learn_shape_model(symmetric[None], SCHEME, own_frame=False)
     sampler = crop_sampler(stage, SCHEME, patient, {})
     right, left = (sampler.plain(prepare_case(scan, MODEL, patient, canonical_pose=False), g) for g in (0, 1))
@@ -119,7 +119,7 @@ def test_samples_made_as_on_a_gpu_are_those_made_on_the_processor(prepared, monk
 
 def test_a_share_of_samples_lies_elsewhere_in_the_scan_and_a_share_holds_no_anatomy(prepared):
     case, shape = prepared
-    small = {**STAGE, "shape": [16, 16, 16]}
+    small = {**STAGE, "shape": [32, 32, 32], "spacing_mm": 0.5}
     seeds = range(60)
     plain, moved, empty = (
         [crop_sampler(small, SCHEME, shape, settings).draw(case, np.random.default_rng(s)) for s in seeds]

@@ -171,7 +171,8 @@ def _events(path: Path) -> object:
     import application
 
     application.start()
-    from H3DELandmarksPanel.CommandRun import ChildProcess, CommandRun
+    from H3DELandmarksPanel.CommandRun import CommandRun
+    from H3DELandmarksPanel.Worker import ChildProcess
 
     run = CommandRun([], "python", path.parent, "detection")
     for line in path.read_bytes().splitlines():

@@ -24,7 +24,7 @@ def click(widget):
     The click happens inside an event loop, as in Slicer: what is deleted later must not be deleted too early.
     """
     bring_tab(qt.unwrapped(widget))
-    give_room(qt.unwrapped(widget).window())
+    give_room(qt.unwrapped(widget))
     assert widget.visible and widget.enabled, f"{widget} cannot be clicked"
     loop = QEventLoop()
 
@@ -38,12 +38,20 @@ def click(widget):
     loop.exec()
 
 
-def give_room(window):
-    """Make a window as high as its texts need at its width: Slicer's panel scrolls instead."""
-    layout = window.layout()
-    needed = layout.totalHeightForWidth(window.width()) if layout is not None and layout.hasHeightForWidth() else 0
-    if needed > window.height():
-        window.resize(window.width(), needed)
+def give_room(widget):
+    """Make the window so high that no widget is squeezed: Slicer's panel scrolls instead."""
+    window, layout = widget.window(), widget.window().layout()
+    if (
+        layout is not None
+        and layout.hasHeightForWidth()
+        and layout.totalHeightForWidth(window.width()) > window.height()
+    ):
+        window.resize(window.width(), layout.totalHeightForWidth(window.width()))
+        slicer.app.processEvents()
+    for _ in range(10):
+        if not widget.isVisible() or widget.height() >= min(widget.minimumSizeHint().height(), 12):
+            return
+        window.resize(window.width(), window.height() + 150)
         slicer.app.processEvents()
 
 

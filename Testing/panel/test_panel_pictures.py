@@ -3,6 +3,7 @@
 The pictures of the teaching, which takes minutes, are looked at as they are in the repository.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -28,7 +29,9 @@ def taken(tmp_path_factory):
     """The pictures of the tutorial, taken now."""
     folder = tmp_path_factory.mktemp("pictures")
     script = ROOT / "Testing" / "panel" / "take_pictures.py"
-    done = subprocess.run([sys.executable, script, "--tutorial-only", folder], capture_output=True, text=True)
+    words = [sys.executable, script, "--tutorial-only", folder]
+    environment = {**os.environ, "TMPDIR": str(tmp_path_factory.mktemp("files"))}  # others may take some, too
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder
 

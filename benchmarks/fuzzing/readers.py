@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 from benchmarks.fuzzing.mutations import Mutation, head_bytes, members, some_bytes, tree, words
 from H3DELandmarksLib.formats.reading import build, parse_json
@@ -152,8 +153,7 @@ def _weights(path: Path) -> object:
 def _shared(path: Path) -> object:
     from H3DELandmarksLib.models import registry, sharing
 
-    with tempfile.TemporaryDirectory() as folder:
-        registry.user_folder = lambda: Path(folder)
+    with tempfile.TemporaryDirectory() as folder, patch.object(registry, "user_folder", lambda: Path(folder)):
         return sharing.add_shared(path)
 
 

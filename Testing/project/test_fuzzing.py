@@ -76,6 +76,7 @@ def test_what_is_no_sentence_is_a_fault(tmp_path, monkeypatch, read, outcome, re
 GREEDY = """
 import sys
 from pathlib import Path
+sys.path.insert(0, "Testing/helpers")
 from benchmarks.fuzzing import campaign
 from benchmarks.fuzzing.readers import READERS, Reader
 campaign.MAX_BYTES = 20 * 2**20

@@ -99,27 +99,48 @@ def show_radius(scene, position: Sequence[float], radius: float) -> None:
 
 def hide_radius(scene) -> None:
     """Show no sphere any more."""
-    node = scene.GetSingletonNode(SPHERE_TAG, "vtkMRMLModelNode")
-    if node is not None:
-        scene.RemoveNode(node.GetDisplayNode())
-        scene.RemoveNode(node)
+    remove_aid(scene, SPHERE_TAG)
 
 
 def _add_sphere(scene):
-    """The model node of the sphere: an aid for the eye, which no list shows and no file keeps."""
+    node = add_aid(scene, SPHERE_NAME, SPHERE_TAG, _COLOR, 0.3)
+    display = node.GetDisplayNode()
+    display.SetVisibility2D(True)
+    display.SetSliceIntersectionThickness(2)
+    return node
+
+
+def add_aid(scene, name: str, tag: str, color: tuple[float, float, float], opacity: float):
+    """A model node that is an aid for the eye: no list shows it and no file keeps it.
+
+    Args:
+        scene: vtkMRMLScene.
+        name, tag: of the node; a scene has one node of a tag.
+        color: red, green and blue from 0 to 1.
+        opacity: from 0 to 1.
+
+    Returns:
+        vtkMRMLModelNode without a mesh.
+    """
     node = slicer.vtkMRMLModelNode()
-    node.SetName(SPHERE_NAME)
-    node.SetSingletonTag(SPHERE_TAG)
+    node.SetName(name)
+    node.SetSingletonTag(tag)
     node.SetHideFromEditors(True)
     node.SetSaveWithScene(False)
     node.SetSelectable(False)
     node = scene.AddNode(node)
     display = slicer.vtkMRMLModelDisplayNode()
     display.SetSaveWithScene(False)
-    display.SetColor(*_COLOR)
-    display.SetOpacity(0.3)
-    display.SetVisibility2D(True)
-    display.SetSliceIntersectionThickness(2)
+    display.SetColor(*color)
+    display.SetOpacity(opacity)
     display.SetBackfaceCulling(False)
     node.SetAndObserveDisplayNodeID(scene.AddNode(display).GetID())
     return node
+
+
+def remove_aid(scene, tag: str) -> None:
+    """Remove what `add_aid` has added under a tag, where it is there."""
+    node = scene.GetSingletonNode(tag, "vtkMRMLModelNode")
+    if node is not None:
+        scene.RemoveNode(node.GetDisplayNode())
+        scene.RemoveNode(node)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
+
+from H3DELandmarksLib.scene.views import add_aid, remove_aid
 
 AIR_HU, BONE_HU = -500.0, 500.0
 SURFACE_HU = 300.0
@@ -92,7 +93,7 @@ def show_surface(volume_node) -> None:
     hide_surface(scene)
     if image is None or min(image.GetDimensions()) < MIN_SLICES:
         return
-    node = _add_surface(scene)
+    node = add_aid(scene, SURFACE_NAME, SURFACE_TAG, (0.93, 0.88, 0.76), 0.35)
     node.SetAndObserveMesh(_surface(volume_node, surface_level(_voxels(volume_node))))
     node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
     _frame(node)
@@ -100,10 +101,7 @@ def show_surface(volume_node) -> None:
 
 def hide_surface(scene) -> None:
     """Show no surface any more."""
-    node = scene.GetSingletonNode(SURFACE_TAG, "vtkMRMLModelNode")
-    if node is not None:
-        scene.RemoveNode(node.GetDisplayNode())
-        scene.RemoveNode(node)
+    remove_aid(scene, SURFACE_TAG)
 
 
 def _frame(node) -> None:
@@ -145,24 +143,6 @@ def _surface(volume_node, level: float):
     turn.SetTransform(to_ras)
     turn.Update()
     return turn.GetOutput()
-
-
-def _add_surface(scene):
-    """An aid for the eye, which no list shows and no file keeps."""
-    node = slicer.vtkMRMLModelNode()
-    node.SetName(SURFACE_NAME)
-    node.SetSingletonTag(SURFACE_TAG)
-    node.SetHideFromEditors(True)
-    node.SetSaveWithScene(False)
-    node.SetSelectable(False)
-    node = scene.AddNode(node)
-    display = slicer.vtkMRMLModelDisplayNode()
-    display.SetSaveWithScene(False)
-    display.SetColor(0.93, 0.88, 0.76)
-    display.SetOpacity(0.35)
-    display.SetBackfaceCulling(False)
-    node.SetAndObserveDisplayNodeID(scene.AddNode(display).GetID())
-    return node
 
 
 def _voxels(volume_node) -> np.ndarray:

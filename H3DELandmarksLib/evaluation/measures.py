@@ -75,9 +75,10 @@ def without_moved_radii(landmarks: LandmarkSet, proposed: LandmarkSet) -> Landma
 
     Args:
         landmarks: as they lie now.
-        proposed: where the model saw them, of the same names in the same order and frame.
+        proposed: where the model saw them, in the same frame.
     """
-    moved = np.linalg.norm(landmarks.positions - proposed.positions, axis=1) > SAME_PLACE_MM
+    seen = proposed.ordered_as(landmarks.names).positions
+    moved = np.linalg.norm(landmarks.positions - seen, axis=1) > SAME_PLACE_MM
     return replace(landmarks, radius=np.where(moved, np.nan, landmarks.radius))
 
 

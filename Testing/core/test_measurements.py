@@ -27,9 +27,7 @@ def definitions(*measurements, constructions=(LINE, PLANE)):
 
 
 def scheme(measurements, id="own"):
-    return LandmarkScheme(
-        id, "1.0", tuple(LandmarkDefinition(name, name) for name in NAMES), measurements=measurements
-    )
+    return LandmarkScheme(id, "1.0", tuple(LandmarkDefinition(name, name) for name in NAMES), measurements=measurements)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +121,7 @@ def test_own_definitions_come_before_bundled_ones():
 
 
 def test_points_of_unknown_origin_are_known_by_names_that_say_enough():
-    names = [landmark for landmark in bundled_measurements()["isbi2015-19"].landmarks]
+    names = list(bundled_measurements()["isbi2015-19"].landmarks)
     assert measurements_of_names([*names, "another"]) == bundled_measurements()["isbi2015-19"].definitions
     assert measurements_of_names(names[1:]) is None
     assert measurements_of_names([str(k) for k in range(60)]) is None, "numbers say nothing"

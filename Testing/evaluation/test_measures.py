@@ -79,11 +79,8 @@ def test_values_are_right_however_the_points_lie(turn, shift, is_mirrored, scale
 
 def test_a_tilt_away_from_a_point_is_negative():
     definitions = Measurements(
-        (
-            Measurement("toward", "tilt", ("ab", "ac", "c")),
-            Measurement("away", "tilt", ("ab", "ac", "other side")),
-        ),
-        (*MADE[:2], Construction("opposite", "line", ("c", "b")), Construction("other side", "midpoint", ("d", "right"))),
+        (Measurement("toward", "tilt", ("ab", "ac", "c")), Measurement("away", "tilt", ("ab", "ac", "other side"))),
+        (*MADE[:2], Construction("other side", "midpoint", ("d", "right"))),
     )
     points = POINTS.copy()
     points[[3, 5]] = [5, -10, 0], [6, -20, 0]
@@ -188,10 +185,8 @@ def test_intervals_hold_nine_of_ten_in_space():
 
 def test_intervals_hold_nine_of_ten_in_a_picture():
     names = ("a", "b", "c", "d", "left", "right")
-    definitions = Measurements(
-        tuple(Measurement(n, k, of) for n, (k, of, _) in VALUES.items() if n in ("distance", "angle", "ahead", "toward")),
-        MADE[:2],
-    )
+    some = ("distance", "angle", "ahead", "toward")
+    definitions = Measurements(tuple(SIGNED.measurement(name) for name in some), MADE)
     for name, share in coverage(definitions, names, 5 * POINTS * (1, 1, 0) + (0, 0, 3), np.full(6, 1.0), 2).items():
         assert 0.85 <= share <= 0.95, name
 

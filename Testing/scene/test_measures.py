@@ -63,7 +63,9 @@ def test_a_point_that_was_moved_has_no_radius_any_more(scene):
     assert all(result.low90 is not None for result in measure_list(points, DEFINITIONS))
     points.SetNthControlPointPosition(3, 1.0, 1.0, 20.0)
     found = {result.name: result for result in measure_list(points, DEFINITIONS)}
-    assert found["height"].value == pytest.approx(20) and found["height"].low90 is None and "d" in found["height"].reason
+    assert (
+        found["height"].value == pytest.approx(20) and found["height"].low90 is None and "d" in found["height"].reason
+    )
     assert found["length"].low90 is not None
     points.SetNthControlPointPositionMissing(2)
     found = {result.name: result for result in measure_list(points, DEFINITIONS)}

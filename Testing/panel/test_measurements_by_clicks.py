@@ -99,6 +99,10 @@ def test_points_without_definitions_say_so(panel, scene):
     assert panel.ui.measureLabel.text == "Choose a point list to review first."
 
 
-def test_two_points_of_one_name_are_told(panel, points):
-    points.SetNthControlPointLabel(1, "gonion-R")
+def test_two_points_of_one_name_are_told(panel, scene):
+    more = LandmarkSet((*NAMES, "x"), [*JAW.positions, [1, 2, 3]])
+    other = create_point_list(scene, more, "other")
+    panel.ui.reviewSelector.setCurrentNode(other)
+    assert rows(panel)
+    other.SetNthControlPointLabel(7, "menton")
     wait_until(lambda: "unique" in panel.ui.measureLabel.text, 10)

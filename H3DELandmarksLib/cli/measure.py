@@ -73,9 +73,11 @@ def run(options: argparse.Namespace, console: Console) -> bool:
         try:
             landmarks = read_markups(path)
             known = definitions or _definitions_for(path, landmarks)
-            results[name] = measure(
-                landmarks, known, flat=True if options.picture else None, middle=_middle(options), pixels=options.pixels
-            )
+            flat = True if options.picture else None
+            found = measure(landmarks, known, flat=flat, middle=_middle(options), pixels=options.pixels)
+            if not found:
+                raise InputError(f"The points of '{path}' do not lie in a {known.points_of}: measure other points.")
+            results[name] = found
         except InputError as error:
             errors.append(console.failure(error))
     for name, measured in results.items():

@@ -151,10 +151,13 @@ class Measurements:
     Attributes:
         measurements: in the order in which they are told.
         constructions: points, lines and planes that they use.
+        points_of: what the points must lie in; nothing is measured in a picture what is meant for volumes, as its
+            projection is something else. None for either.
     """
 
     measurements: tuple[Measurement, ...]
     constructions: tuple[Construction, ...] = ()
+    points_of: Literal["picture", "volume"] | None = None
     __pydantic_config__ = _STRICT
 
     def check(self, landmarks: Iterable[str]) -> None:
@@ -195,7 +198,7 @@ class Measurements:
             return tuple(found)
 
         constructions, measurements = kept(self.constructions), kept(self.measurements)
-        return Measurements(measurements, constructions) if measurements else None
+        return replace(self, measurements=measurements, constructions=constructions) if measurements else None
 
     def unit(self, measured: Measurement) -> Unit:
         """The unit of its values, where positions are in mm."""
@@ -211,11 +214,20 @@ class Measurements:
 
     def landmarks_of(self, name: str) -> tuple[str, ...]:
         """The landmarks that a measurement or construction depends on, in the order in which it names them."""
-        parts = {made.name: made.of for made in self.constructions}
-        parts |= {measured.name: measured.of for measured in self.measurements}
+        parts = self._parts()
         if name not in parts:
             return (name,)
         return tuple(dict.fromkeys(found for part in parts[name] for found in self.landmarks_of(part)))
+
+    def needs_space(self, name: str) -> bool:
+        """Whether a measurement depends on a plane, which points of a picture do not have."""
+        planes = {made.name for made in self.constructions if made.kind == "plane"}
+        return name in planes or any(map(self.needs_space, self._parts().get(name, ())))
+
+    def _parts(self) -> dict[str, tuple[str, ...]]:
+        """What constructions and measurements are made of, by name."""
+        parts = {made.name: made.of for made in self.constructions}
+        return parts | {measured.name: measured.of for measured in self.measurements}
 
     def _check_units(self, where: str, measured: Measurement) -> None:
         units = {self.unit(self.measurement(name)) for name in measured.of if measured.kind in ("sum", "difference")}

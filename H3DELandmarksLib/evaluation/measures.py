@@ -53,7 +53,7 @@ def measure(
     middle: np.ndarray | None = None,
     pixels: bool = False,
 ) -> tuple[MeasurementResult, ...]:
-    """Everything that is defined, in its order.
+    """Everything that is defined, in its order; nothing where it is meant for volumes and the points are a picture's.
 
     Args:
         landmarks: positions and radii, LPS mm; or pixels.
@@ -64,10 +64,19 @@ def measure(
     """
     needed = {name for part in definitions.measurements for name in definitions.landmarks_of(part.name)}
     landmarks = landmarks.ordered_as((*landmarks.names, *sorted(needed - set(landmarks.names))))
-    points = landmarks.positions
+    points, axes = landmarks.positions, _axes(landmarks.positions[landmarks.present], flat)
+    lies_in = "picture" if len(axes) == 2 else "volume"
+    if definitions.points_of not in (None, lies_in):
+        return ()
     exact = Geometry(definitions, landmarks.names, points[None], middle)
-    drawn = Geometry(definitions, landmarks.names, points + _errors(landmarks, flat), middle)
-    return tuple(_result(part, definitions, landmarks, exact, drawn, pixels) for part in definitions.measurements)
+    drawn = Geometry(definitions, landmarks.names, points + _errors(landmarks, axes), middle)
+    results = []
+    for part in definitions.measurements:
+        result = _result(part, definitions, landmarks, exact, drawn, pixels)
+        if lies_in == "picture" and definitions.needs_space(part.name):
+            result = MeasurementResult(part.name, result.unit, None, reason="a picture has no planes", title=part.title)
+        results.append(result)
+    return tuple(results)
 
 
 def without_moved_radii(landmarks: LandmarkSet, proposed: LandmarkSet) -> LandmarkSet:
@@ -82,9 +91,8 @@ def without_moved_radii(landmarks: LandmarkSet, proposed: LandmarkSet) -> Landma
     return replace(landmarks, radius=np.where(moved, np.nan, landmarks.radius))
 
 
-def _errors(landmarks: LandmarkSet, flat: bool | None) -> np.ndarray:
-    """(DRAWS, K, 3) errors that the points may have; 0 where no radius is known."""
-    axes = _axes(landmarks.positions[landmarks.present], flat)
+def _errors(landmarks: LandmarkSet, axes: np.ndarray) -> np.ndarray:
+    """(DRAWS, K, 3) errors along the axes that the points may have; 0 where no radius is known."""
     deviations = np.nan_to_num(landmarks.radius) / RADIUS_PER_SD[len(axes)]
     normal = np.random.default_rng(SEED).normal(size=(DRAWS, len(landmarks), len(axes)))
     errors: np.ndarray = normal * deviations[:, None] @ axes
@@ -97,7 +105,7 @@ def _axes(points: np.ndarray, flat: bool | None) -> np.ndarray:
         return np.eye(3)
     constant = np.ptp(points, axis=0) < FLAT
     if constant.any():  # pictures follow an axis, as a rule
-        return np.delete(np.eye(3), np.argmax(constant), axis=0)
+        return np.delete(np.eye(3), np.flatnonzero(constant)[-1], axis=0)
     _, extents, axes = np.linalg.svd(points - points.mean(axis=0))
     if flat or (len(points) > 3 and extents[2] < FLAT):
         return axes[:2]

@@ -2,18 +2,20 @@
 
     python -m H3DELandmarksResearch.studies.measurements cobb ../shared/data/aasce2019-spine
     python -m H3DELandmarksResearch.studies.measurements readers ../shared/data/isbi2015-cephalogram
-    python -m H3DELandmarksResearch.studies.measurements coverage
+    python -m H3DELandmarksResearch.studies.measurements coverage ../shared/data
 
 ``cobb`` computes the angles of the set's own points beside those that the set states. ``readers`` puts the values and
 classes of the second reader beside those of the first, and counts how often the interval around the first reader's
 value holds that of the second; the radii are the 90 % of distances between both in the training pictures. ``coverage``
-adds normal errors to the mean shapes of the bundled models and counts how often the intervals hold the right value.
+adds normal errors to the mean shapes of the bundled models, with their radii, and to the points of both sets, with
+radii of 2.5 mm and 4 pixels, and counts how often the intervals hold the right value.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +34,8 @@ from H3DELandmarksResearch.studies import run_study
 COBB = ("Cobb angle", "second Cobb angle", "third Cobb angle")
 ISBI = ("ANB", "SNB", "SNA", "ODI", "APDI", "FHI", "FHA", "MW")
 PIXEL_MM = np.array([0.1999, 0.2])
-MODELS = ("head-neck-ct", "mandibular-molar-phantom", "mouse-skull", "mouse-radiograph-hyatt")
+MODELS = ("head-neck-ct", "mandibular-molar-phantom", "mouse-skull")
+PICTURES, RADIUS_MM, RADIUS_PIXELS = 30, 2.5, 4.0  # of the sets for coverage
 LIMIT_DEGREES, REPEATS, SEED = 0.1, 300, 11
 
 
@@ -98,39 +101,69 @@ def _positions(folder: Path, reader: str, pictures: list[str]) -> np.ndarray:
     return np.pad(points, ((0, 0), (0, 0), (0, 1)))
 
 
-def coverage(repeats: int = REPEATS) -> str:
-    """A table of how often intervals hold the right value, for the mean shapes of the bundled models."""
-    rows = [("model", "measurements", "mean, %", "least, %", "most, %", "outside 85 to 95 %")]
-    for model in MODELS:
-        package = find_model(model)
-        manifest, scheme = package.manifest, package.scheme
-        definitions = bundled_definitions(scheme.id)
-        truth = LandmarkSet(scheme.names, package.load_shape().mean, radius=np.array(manifest.calibration.radius90_mm))
-        shares = held(truth, definitions, manifest.is_2d, repeats)
-        bad = [name for name, share in shares.items() if not 0.85 <= share <= 0.95]
+def coverage(folder: Path, repeats: int = REPEATS) -> str:
+    """A table of how often intervals hold the right value."""
+    rows = [("points", "measurements", "mean, %", "least, %", "most, %", "outside 85 to 95 %")]
+    for name, scheme, truths, middles in (*_shapes(), _cephalograms(folder), _spines(folder)):
+        shares = held(truths, bundled_definitions(scheme), repeats, middles)
+        bad = [measured for measured, share in shares.items() if not 0.85 <= share <= 0.95]
         percents = [number(100 * f(list(shares.values())), 1) for f in (np.mean, min, max)]
-        rows.append((model, str(len(shares)), *percents, ", ".join(bad) or "none"))
+        rows.append((name, str(len(shares)), *percents, ", ".join(bad) or "none"))
     return markdown_table(rows)
 
 
-def held(truth: LandmarkSet, definitions: Measurements, flat: bool, repeats: int) -> dict[str, float]:
+Truths = tuple[str, str, list[LandmarkSet], list[np.ndarray | None]]
+
+
+def _shapes() -> Iterator[Truths]:
+    """The mean shapes of bundled models, with their radii."""
+    for model in MODELS:
+        package = find_model(model)
+        radius = np.array(package.manifest.calibration.radius90_mm)
+        shape = LandmarkSet(package.scheme.names, package.load_shape().mean, radius=radius)
+        yield f"mean shape of {model}", package.scheme.id, [shape], [None]
+
+
+def _cephalograms(folder: Path) -> Truths:
+    names = RADIOGRAPH_SETS["isbi2015"].names
+    pictures = [f"{k:03d}" for k in range(1, PICTURES + 1)]
+    points = _positions(folder / "isbi2015-cephalogram", "senior", pictures)
+    radius = np.full(len(names), RADIUS_MM)
+    return "cephalograms", "isbi2015-19", [LandmarkSet(names, p, radius=radius) for p in points], [None] * PICTURES
+
+
+def _spines(folder: Path) -> Truths:
+    file = _existing(folder / "aasce2019-spine" / "landmarks.json")
+    content = json.loads(file.read_text(encoding="utf-8"))
+    cases = [case for case in content["cases"].values() if not case["flags"]][:PICTURES]
+    radius = np.full(len(content["landmarks"]), RADIUS_PIXELS)
+    points = [np.pad(np.array(case["points_px"]), ((0, 0), (0, 1))) for case in cases]
+    truths = [LandmarkSet(content["landmarks"], p, radius=radius) for p in points]
+    return "spines", "spine-68", truths, [np.array([*case["size_px"], 0]) / 2 for case in cases]
+
+
+def held(
+    truths: list[LandmarkSet], definitions: Measurements, repeats: int, middles: list[np.ndarray | None]
+) -> dict[str, float]:
     """Share of noisy points whose interval holds the value of the right ones, by measurement.
 
     Args:
-        truth: right positions, and the radii that hold 90 % of the errors to add; mm.
+        truths: right positions, and the radii that hold 90 % of the errors to add; those of a picture in the plane of
+            the first two axes.
         definitions: of measurements.
-        flat: whether the points are those of a picture, in the plane of the first two axes.
-        repeats: how often errors are drawn.
+        repeats: how often errors are drawn, for one truth after the other.
+        middles: (3,) of the pictures.
     """
-    rng, dimensions = np.random.default_rng(SEED), 2 if flat else 3
-    exact = measure(truth, definitions, flat=flat)
-    count = np.zeros(len(exact))
-    for _ in range(repeats):
-        noise = rng.normal(size=(len(truth), 3)) * truth.radius[:, None] / RADIUS_PER_SD[dimensions]
-        noise[:, dimensions:] = 0
-        found = measure(truth.with_positions(truth.positions + noise), definitions, flat=flat)
-        count += [f.low90 <= e.value <= f.high90 for f, e in zip(found, exact)]
-    return {e.name: float(share) for e, share in zip(exact, count / repeats)}
+    rng, flat = np.random.default_rng(SEED), definitions.points_of == "picture"
+    deviation = 1 / RADIUS_PER_SD[2 if flat else 3]
+    exact = [measure(truth, definitions, flat=flat, middle=middle) for truth, middle in zip(truths, middles)]
+    count = np.zeros(len(definitions.measurements))
+    for k in range(repeats):
+        truth, middle = truths[k % len(truths)], middles[k % len(truths)]
+        noise = rng.normal(size=(len(truth), 3)) * truth.radius[:, None] * deviation * ((1, 1, 0) if flat else 1)
+        found = measure(truth.with_positions(truth.positions + noise), definitions, flat=flat, middle=middle)
+        count += [f.low90 <= e.value <= f.high90 for f, e in zip(found, exact[k % len(truths)])]
+    return {part.name: float(share) for part, share in zip(definitions.measurements, count / repeats)}
 
 
 def _existing(path: Path) -> Path:
@@ -143,11 +176,11 @@ def main() -> None:
     """Print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("cobb", "readers", "coverage"))
-    parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="of the set, for cobb and readers")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="of the set; of all, for coverage")
     parser.add_argument("--repeats", type=int, default=REPEATS, help="for coverage (default: %(default)s)")
     options = parser.parse_args()
     if options.what == "coverage":
-        print(coverage(options.repeats))
+        print(coverage(options.folder, options.repeats))
     else:
         print({"cobb": cobb, "readers": readers}[options.what](options.folder))
 

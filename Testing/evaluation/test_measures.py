@@ -1,5 +1,7 @@
 """Values of measurements, however the points are turned; their intervals; and why there are none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -147,6 +149,21 @@ def test_a_moved_point_has_no_radius_any_more():
 def test_lengths_of_a_picture_of_unknown_size_are_pixels():
     found = results(pixels=True)
     assert (found["distance"].unit, found["angle"].unit, found["ratio"].unit) == ("px", "degrees", "ratio")
+
+
+def test_what_is_meant_for_volumes_is_not_measured_in_a_picture():
+    flat, tilted = POINTS * (1, 1, 0) + (0, 0, 5), (POINTS * (1, 1, 0)) @ rotation((0.3, 0.2, 0)).T
+    volumes, pictures = (replace(SIGNED, points_of=where) for where in ("volume", "picture"))
+    for points in (flat, tilted):
+        assert not results(points, volumes) and results(points, pictures)
+    assert results(POINTS, volumes) and not results(POINTS, pictures)
+
+
+def test_a_picture_has_no_planes():
+    found = results(POINTS * (1, 1, 0))
+    assert found["distance"].value == pytest.approx(np.sqrt(200), abs=1e-4) and found["angle"].value == 45
+    for name in ("from a plane", "planes", "asymmetry", "sum"):
+        assert found[name].value is None and "plane" in found[name].reason, name
 
 
 def test_norm_and_class_are_told():

@@ -50,8 +50,8 @@ def convert(source: Path, target: Path, options: Mapping[str, Any], progress: Pr
     """Convert the set.
 
     Args:
-        source: folder that holds the pictures and either landmarks.json (corners in pixels, with flags), or filenames.csv
-            and landmarks.csv as the challenge gave them out (corners as shares of the picture's size).
+        source: folder that holds the pictures and either landmarks.json (corners in pixels, with flags), or the
+            challenge's filenames.csv and landmarks.csv (corners as shares of the picture's size).
         target: folder for the cases; its split takes every eighth patient for validation and every eighth for test.
         options: ``spacing`` (mm, or None for 1, which makes all lengths pixels).
         progress: receives the fraction done and the name of the case at hand.
@@ -145,5 +145,5 @@ def _read(path: Path, entry: Entry, spacing: tuple[float, float]) -> tuple[Volum
 def _within(points: np.ndarray, volume: Volume) -> np.ndarray:
     """Corners that the label puts beyond the picture's edge are missing."""
     edge = np.array(volume.array.shape[:2]) - 0.5
-    inside = ((points >= -0.5) & (points <= edge)).all(axis=1)
+    inside: np.ndarray = ((points >= -0.5) & (points <= edge)).all(axis=1)
     return np.where(inside[:, None], points, np.nan)

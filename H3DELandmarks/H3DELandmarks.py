@@ -209,7 +209,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if node.GetHideFromEditors():
             return  # what a review has drawn
         if self.parameterNode:
-            self.measurements.onNodeRemoved()
+            self.measurements.onNodeRemoved(node)
             self.detection.chooseFirstVolume()
             self.onParametersModified()
         self.detection.onNodeRemoved()

@@ -57,10 +57,11 @@ class MeasurementsSection:
         if not self._timer.active:
             self._timer.start()
 
-    def onNodeRemoved(self):
-        """A point list may be gone: what was drawn for it goes, too."""
-        remove_orphaned_measurements(slicer.mrmlScene)
-        self.refresh()
+    def onNodeRemoved(self, node):
+        """With a point list goes what was drawn for it."""
+        if node.IsA("vtkMRMLMarkupsFiducialNode"):
+            remove_orphaned_measurements(slicer.mrmlScene)
+            self.refresh()
 
     def onDraw(self, checked):
         """Put lines, angles and planes into the views, or take them away."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, TypeVar
 
 from H3DELandmarksLib.core.text import nearest
@@ -15,6 +16,7 @@ from H3DELandmarksLib.core.text import nearest
 _STRICT = {"extra": "forbid", "strict": True}  # as `formats.reading.STRICT`
 POINT, LINE, PLANE, MEASURE = "a point", "a line", "a plane", "a measurement"
 SURFACE = (LINE, PLANE)
+MOST_PARTS, LONGEST_TEXT = 400, 500
 
 # What each kind is made of: a place for each operand, several where either may stand there; the last may be repeated.
 CONSTRUCTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -166,6 +168,7 @@ class Measurements:
         Raises:
             ValueError: the sentence names the definition and the nearest name that is known.
         """
+        self._check_size()
         known = dict.fromkeys(landmarks, POINT)
         for made in self.constructions:
             where = f"constructions: '{made.name}'"
@@ -214,20 +217,44 @@ class Measurements:
 
     def landmarks_of(self, name: str) -> tuple[str, ...]:
         """The landmarks that a measurement or construction depends on, in the order in which it names them."""
-        parts = self._parts()
-        if name not in parts:
-            return (name,)
-        return tuple(dict.fromkeys(found for part in parts[name] for found in self.landmarks_of(part)))
+        return self._landmarks.get(name, (name,))
 
     def needs_space(self, name: str) -> bool:
         """Whether a measurement depends on a plane, which points of a picture do not have."""
-        planes = {made.name for made in self.constructions if made.kind == "plane"}
-        return name in planes or any(map(self.needs_space, self._parts().get(name, ())))
+        return name in self._spatial
 
-    def _parts(self) -> dict[str, tuple[str, ...]]:
-        """What constructions and measurements are made of, by name."""
-        parts = {made.name: made.of for made in self.constructions}
-        return parts | {measured.name: measured.of for measured in self.measurements}
+    @cached_property
+    def _landmarks(self) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        for name, of in self._parts:
+            found[name] = tuple(dict.fromkeys(landmark for part in of for landmark in found.get(part, (part,))))
+        return found
+
+    @cached_property
+    def _spatial(self) -> set[str]:
+        found = {made.name for made in self.constructions if made.kind == "plane"}
+        for name, of in self._parts:
+            found |= {name} if found.intersection(of) else set()
+        return found
+
+    @property
+    def _parts(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Name and operands of everything that is defined."""
+        parts = [(made.name, made.of) for made in self.constructions]
+        return parts + [(measured.name, measured.of) for measured in self.measurements]
+
+    def _check_size(self) -> None:
+        """Refuse more than anybody needs: definitions may come with a model from a stranger."""
+        texts = [measured.title for measured in self.measurements]
+        texts += [measured.norm.source for measured in self.measurements if measured.norm]
+        texts += [known.name for measured in self.measurements for known in measured.classes]
+        operands = [len(of) for _, of in self._parts]
+        if len(operands) > MOST_PARTS or max(operands, default=0) > MOST_PARTS or len(texts) > 10 * MOST_PARTS:
+            raise ValueError(f"measurements: there are more than {MOST_PARTS} parts or operands")
+        if any(len(text) > LONGEST_TEXT or not text.isprintable() for text in (*texts, *(n for n, _ in self._parts))):
+            raise ValueError(
+                f"measurements: a text has more than {LONGEST_TEXT} characters, or cannot be shown in a line"
+            )
 
     def _check_units(self, where: str, measured: Measurement) -> None:
         units = {self.unit(self.measurement(name)) for name in measured.of if measured.kind in ("sum", "difference")}

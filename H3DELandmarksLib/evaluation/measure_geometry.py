@@ -22,23 +22,24 @@ class Geometry:
         self._definitions, self._middle = definitions, middle
         self._points = {name: points[:, k] for k, name in enumerate(names)}
         self._made = {made.name: made for made in definitions.constructions}
+        self._values: dict[str, Array] = {}
         self._cobb: dict[Sequence[str], Array] = {}
 
     def value(self, name: str) -> Array:
         """(N,) values of a measurement; NaN where points coincide that make a line or a plane."""
-        measured = self._definitions.measurement(name)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return _COMPUTE[measured.kind](self, measured.of)
+        if name not in self._values:
+            measured = self._definitions.measurement(name)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                self._values[name] = _COMPUTE[measured.kind](self, measured.of)
+        return self._values[name]
 
     def point(self, name: str) -> Array:
         """(N, 3) places of a landmark or a constructed point."""
-        if name in self._points:
-            return self._points[name]
-        made = self._made[name]
-        if made.kind == "midpoint":
-            middle: Array = self.points(made.of).mean(axis=1)
-            return middle
-        return self.foot(*made.of)
+        if name not in self._points:
+            made = self._made[name]
+            is_middle = made.kind == "midpoint"
+            self._points[name] = self.points(made.of).mean(axis=1) if is_middle else self.foot(*made.of)
+        return self._points[name]
 
     def points(self, names: Sequence[str]) -> Array:
         """(N, len(names), 3) places."""

@@ -124,7 +124,7 @@ def _result(
         reason = reason or "points that must lie apart coincide"
         return MeasurementResult(part.name, unit, None, reason=reason, norm=part.norm, title=part.title)
     low, high, reason = _interval(part, unit, value, landmarks, rows, drawn)
-    z = (value - part.norm.mean) / part.norm.sd if part.norm else None
+    z = (value - part.norm.mean) / part.norm.sd if part.norm else np.nan
     return MeasurementResult(
         name=part.name,
         unit=unit,
@@ -133,8 +133,8 @@ def _result(
         high90=high,
         reason=reason,
         norm=part.norm,
-        z=None if z is None else round(z, DECIMALS),
-        within_norm=abs(z) <= part.norm.within_sd if part.norm and z is not None else None,
+        z=round(z, DECIMALS) if np.isfinite(z) else None,
+        within_norm=abs(z) <= part.norm.within_sd if part.norm else None,
         category=part.class_of(value),
         title=part.title,
     )

@@ -5,11 +5,13 @@ from dataclasses import replace
 from importlib import util
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
+from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.core.measurements import Construction, Measurement, Measurements, Norm, ValueClass
+from H3DELandmarksLib.evaluation.measures import measure
 from H3DELandmarksLib.formats import reading
 from H3DELandmarksLib.formats.measurements import bundled_measurements, measurements_of, measurements_of_names
 from H3DELandmarksLib.formats.schemes import read_scheme_bytes, scheme_bytes, scheme_of_file
@@ -50,6 +52,21 @@ def scheme(measurements, id="own"):
 def test_what_does_not_fit_is_refused(measurement, word):
     with pytest.raises(InputError, match=word):
         scheme(definitions(WIDTH, ANGLE, measurement))
+
+
+def test_definitions_of_a_stranger_cost_no_time_and_are_limited():
+    doubled = [WIDTH, Measurement("s0", "sum", ("width", "width"))]
+    doubled += [Measurement(f"s{k}", "sum", (f"s{k - 1}", f"s{k - 1}")) for k in range(1, 100)]
+    middles = [Construction("c0", "midpoint", ("sella", "nasion")), Construction("c1", "midpoint", ("c0", "sella"))]
+    middles += [Construction(f"c{k}", "midpoint", (f"c{k - 1}", f"c{k - 2}")) for k in range(2, 100)]
+    last = Measurement("last", "distance", ("c99", "menton"))
+    deep = scheme(definitions(*doubled, last, constructions=middles)).measurements
+    assert deep.landmarks_of("s99") == ("sella", "nasion")
+    found = {r.name: r.value for r in measure(LandmarkSet(NAMES, np.eye(4, 3)), deep)}
+    assert found["s99"] == pytest.approx(2.0**100 * np.sqrt(2), rel=1e-6) and found["last"] > 0
+    for many in ([replace(WIDTH, name=f"w{k}") for k in range(401)], [replace(WIDTH, title="x" * 501)]):
+        with pytest.raises(InputError, match="measurements: "):
+            scheme(definitions(*many))
 
 
 def test_a_construction_cannot_use_what_comes_after_it():

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from H3DELandmarksLib.cases.schemes import SchemeEdit
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.core.measurements import Construction, Measurement, Measurements, Norm, ValueClass
@@ -112,6 +113,13 @@ def test_a_changed_scheme_keeps_what_can_still_be_measured():
     assert fewer.measurements[0].of == ("sella", "N") and [c.name for c in fewer.constructions] == ["SN"]
     assert whole.adapted(("menton",)) is None
     assert whole.landmarks_of("total") == ("sella", "nasion", "menton", "gonion")
+
+
+def test_an_edited_scheme_keeps_its_measurements():
+    kept = scheme(definitions(WIDTH, ANGLE))
+    edited = SchemeEdit(dropped=("menton",), renamed={"nasion": "N"}).applied_to(kept)
+    assert [(part.name, part.of) for part in edited.measurements.measurements] == [("width", ("sella", "N"))]
+    assert SchemeEdit(dropped=("gonion",)).applied_to(kept).measurements == kept.measurements
 
 
 # Those that come with the software

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from H3DELandmarksLib.formats.network_settings import SMALLEST_SIDE, HyattConfig
 from H3DELandmarksLib.networks.hyatt_backbone import Backbone, norm_2d
-from H3DELandmarksLib.networks.layers import is_exporting
+from H3DELandmarksLib.networks.layers import Conv2d, is_exporting
 
 
 class PyramidNeck(nn.Module):
@@ -35,8 +35,8 @@ class PyramidNeck(nn.Module):
     def __init__(self, dims: Sequence[int], channels: int) -> None:
         """Create the neck for levels of ``dims`` channels, finest first; each level's grid is twice the next one's."""
         super().__init__()
-        self.laterals = nn.ModuleList(nn.Conv2d(dim, channels, 3, padding=1) for dim in dims)
-        self.output = nn.Conv2d(channels, channels, 3, padding=1)
+        self.laterals = nn.ModuleList(Conv2d(dim, channels) for dim in dims)
+        self.output = Conv2d(channels, channels)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """(batch, dim, H, W) a level, finest first, to (batch, channels, H, W) at the finest level."""
@@ -74,7 +74,7 @@ class HyattOutput(NamedTuple):
 
 
 class MapHead(nn.Sequential):
-    """3x3 convolution, ReLU and 1x1 convolution; fastest, and free of copies, in channels-last memory."""
+    """3x3 convolution, ReLU and 1x1 convolution."""
 
     def __init__(self, in_channels: int, hidden: int, landmarks: int) -> None:
         """Create the layers; all maps start near zero."""
@@ -82,18 +82,18 @@ class MapHead(nn.Sequential):
         assert last.bias is not None
         nn.init.normal_(last.weight, std=MAP_INIT_STD)
         nn.init.zeros_(last.bias)
-        super().__init__(nn.Conv2d(in_channels, hidden, 3, padding=1), nn.ReLU(inplace=True), last)
+        super().__init__(Conv2d(in_channels, hidden), nn.ReLU(inplace=True), last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (batch, in_channels, H, W) to heat maps (batch, landmarks, H, W), channels last in memory."""
+        """Features (batch, in_channels, H, W) to heat maps (batch, landmarks, H, W)."""
         if is_exporting():
             return super().forward(x)
         first, relu, last = self
-        assert isinstance(last, nn.Conv2d)
-        hidden = relu(first(x.contiguous(memory_format=torch.channels_last)))
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        hidden = relu(first(x)).contiguous().flatten(2)
         # PyTorch leaves 1x1 convolutions on one thread to a kernel that copies; this product doesn't.
-        maps = F.linear(hidden.permute(0, 2, 3, 1), last.weight.flatten(1), last.bias)
-        return maps.permute(0, 3, 1, 2)
+        maps = torch.baddbmm(last.bias[:, None], last.weight.flatten(1).expand(len(x), -1, -1), hidden)
+        return maps.unflatten(2, x.shape[2:])
 
 
 class _Doubled(torch.autograd.Function):
@@ -154,7 +154,7 @@ class CorrectionHead(nn.Module):
         # Nearest pixels, as published.
         small = image[..., ::2, ::2]
         height, width = small.shape[2:]
-        fine = self.upsample(features)[..., :height, :width].contiguous(memory_format=torch.channels_last)
+        fine = self.upsample(features)[..., :height, :width]
         half = self.half_maps(fine)
         corrected = self.correction(torch.cat([fine, self.image(small), half], dim=1))
         full = double(corrected.contiguous())

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from H3DELandmarksLib.formats.network_settings import SMALLEST_SIDE, HyattConfig
 from H3DELandmarksLib.networks.hyatt_backbone import Backbone, norm_2d
-from H3DELandmarksLib.networks.layers import Conv2d, is_exporting
+from H3DELandmarksLib.networks.layers import Conv2d, convolve_2d, is_exporting, winograd_pays
 
 
 class PyramidNeck(nn.Module):
@@ -96,6 +96,46 @@ class MapHead(nn.Sequential):
         return maps.unflatten(2, x.shape[2:])
 
 
+class Deconvolution(nn.Sequential):
+    """Transposed 4x4 convolution of stride 2, normalization and ReLU."""
+
+    def __init__(self, channels: int, norm: str) -> None:
+        """Create the layers; ``norm`` as in ``norm_2d``."""
+        conv = nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1, bias=False)
+        super().__init__(conv, norm_2d(norm, channels), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, H, W) to (batch, channels, 2 H, 2 W)."""
+        conv, norm, _ = self
+        assert isinstance(conv, nn.ConvTranspose2d)
+        if x.requires_grad or conv.weight.requires_grad and torch.is_grad_enabled() or not winograd_pays(x, conv.weight):
+            return super().forward(x)
+        weight, bias = _as_convolution(conv.weight), None
+        if isinstance(norm, nn.BatchNorm2d) and not norm.training:
+            scale, bias = _affine(norm)
+            weight = weight * scale.repeat_interleave(4)[:, None, None, None]
+            return F.pixel_shuffle(F.relu_(convolve_2d(x, weight, bias.repeat_interleave(4))), 2)
+        return F.relu_(norm(F.pixel_shuffle(convolve_2d(x, weight), 2)))
+
+
+def _as_convolution(weight: Tensor) -> Tensor:
+    """Weights (in, out, 4, 4) of a transposed convolution as a 3x3 convolution's (4 out, in, 3, 3), pixels to shuffle.
+
+    Even rows and columns of the output have two of the four taps, odd ones the other two.
+    """
+    taps = torch.tensor([[3, 1, 4], [4, 2, 0]], device=weight.device)  # the fourth is 0
+    padded = F.pad(weight, (0, 1, 0, 1))
+    chosen = padded[:, :, taps][..., taps]
+    return chosen.permute(1, 2, 4, 0, 3, 5).flatten(0, 2).contiguous()
+
+
+def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Factor and summand, a channel, of a batch normalization in inference."""
+    assert norm.running_var is not None and norm.running_mean is not None
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return scale, norm.bias - norm.running_mean * scale
+
+
 class _Doubled(torch.autograd.Function):
     """Bilinear upsampling by two, corners aligned; its gradient is two matrix products, faster than PyTorch's own."""
 
@@ -139,11 +179,7 @@ class CorrectionHead(nn.Module):
         """
         super().__init__()
         self.quarter_maps = MapHead(channels, channels, landmarks)
-        self.upsample = nn.Sequential(
-            nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1, bias=False),
-            norm_2d(norm, channels),
-            nn.ReLU(),
-        )
+        self.upsample = Deconvolution(channels, norm)
         self.half_maps = MapHead(channels, channels, landmarks)
         self.image = nn.Sequential(nn.Conv2d(image_channels, image_dim, 1), norm_2d(norm, image_dim), nn.ReLU())
         joined = channels + image_dim + landmarks

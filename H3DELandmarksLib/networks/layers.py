@@ -70,7 +70,7 @@ class Conv2d(nn.Conv2d):
 
 def convolve_2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """3x3 convolution of (batch, channels, H, W) with padding 1, by Winograd's algorithm where that is faster."""
-    if not _winograd_pays(x, weight):
+    if not winograd_pays(x, weight):
         return F.conv2d(x, weight, bias, padding=1)
     return _WinogradFunction.apply(x, weight, bias)
 
@@ -97,7 +97,7 @@ def _winograd(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
-def _winograd_pays(x: Tensor, weight: Tensor) -> bool:
+def winograd_pays(x: Tensor, weight: Tensor) -> bool:
     """Whether NNPACK is there, can convolve ``x``, and beats PyTorch's own convolution."""
     large = min(weight.shape[:2]) >= WINOGRAD_CHANNELS and x.shape[2:].numel() >= WINOGRAD_PIXELS
     plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32

@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from H3DELandmarksLib.networks.layers import Conv2d, Conv3d, DepthwiseConv, InstanceNorm, PointwiseConv3d, resize_linear, winograd_pays
+from H3DELandmarksLib.networks.layers import (
+    Conv2d,
+    Conv3d,
+    DepthwiseConv,
+    InstanceNorm,
+    PointwiseConv3d,
+    resize_linear,
+    winograd_pays,
+)
 
 
 def assert_same_function(layer: torch.nn.Module, expected: Callable[[Tensor], Tensor], x: Tensor) -> None:

@@ -1,7 +1,7 @@
 """HYATT-Net computed the way its published code computes it: the fair denominator of the speed ratios.
 
 Sides of the image must be multiples of 32, and grids multiples of their windows. Parameter names are those of
-H3DELandmarksLib.networks.HyattNet. The maps of the pyramid that the published code computes and drops are computed here.
+H3DELandmarksLib.networks.HyattNet. Maps of the pyramid that the published code computes and drops are computed, too.
 """
 
 from __future__ import annotations
@@ -137,7 +137,8 @@ class ResidualAttention(nn.Module):
 
 
 def _maps(before: int, hidden: int, landmarks: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(before, hidden, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(hidden, landmarks, 1))
+    first, last = nn.Conv2d(before, hidden, 3, padding=1), nn.Conv2d(hidden, landmarks, 1)
+    return nn.Sequential(first, nn.ReLU(inplace=True), last)
 
 
 class PublishedHyattForm(nn.Module):

@@ -108,12 +108,8 @@ class Deconvolution(nn.Sequential):
         """(batch, channels, H, W) to (batch, channels, 2 H, 2 W)."""
         conv, norm, _ = self
         assert isinstance(conv, nn.ConvTranspose2d)
-        if (
-            x.requires_grad
-            or conv.weight.requires_grad
-            and torch.is_grad_enabled()
-            or not winograd_pays(x, conv.weight)
-        ):
+        # In training the weights' gradient would cost more than is won.
+        if torch.is_grad_enabled() or not winograd_pays(x, conv.weight):
             return super().forward(x)
         weight, bias = _as_convolution(conv.weight), None
         if isinstance(norm, nn.BatchNorm2d) and not norm.training:

@@ -89,11 +89,14 @@ class MapHead(nn.Sequential):
         if is_exporting():
             return super().forward(x)
         first, relu, last = self
-        assert isinstance(last, nn.Conv2d) and last.bias is not None
-        hidden = relu(first(x)).contiguous().flatten(2)
-        # PyTorch leaves 1x1 convolutions on one thread to a kernel that copies; this product doesn't.
-        maps = torch.baddbmm(last.bias[:, None], last.weight.flatten(1).expand(len(x), -1, -1), hidden)
-        return maps.unflatten(2, x.shape[2:])
+        assert isinstance(first, Conv2d) and isinstance(last, nn.Conv2d) and last.bias is not None
+        # PyTorch leaves 1x1 convolutions on one thread to a kernel that copies; these products don't.
+        weight = last.weight.flatten(1)
+        if winograd_pays(x, first.weight):
+            maps = torch.baddbmm(last.bias[:, None], weight.expand(len(x), -1, -1), relu(first(x)).flatten(2))
+            return maps.unflatten(2, x.shape[2:])
+        hidden = relu(first(x.contiguous(memory_format=torch.channels_last)))
+        return F.linear(hidden.permute(0, 2, 3, 1), weight, last.bias).permute(0, 3, 1, 2)
 
 
 class Deconvolution(nn.Sequential):

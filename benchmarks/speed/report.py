@@ -122,6 +122,8 @@ def flat_table(results: Results) -> str:
         notes.append(
             f"{machine['processor']}, commit {machine['commit']}, {machine['date']}, load {machine['load_before']}"
         )
+    if not rows:
+        return "not measured"
     header = ["pixels", "threads", PUBLISHED, "ours", "times faster", "largest difference, share of the range"]
     measured = "\n".join(f"- {row[0]}, threads: {row[1]}: {note}" for row, note in zip(rows, notes))
     return (

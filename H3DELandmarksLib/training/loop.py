@@ -342,7 +342,7 @@ class StageTrainer:
                 maps = self._maps(self.average, sample.image[None, None])
                 peaks = self.decode([level[0] for level in maps], self.io.strides)
                 present = sample.presence == 1
-                distance = np.linalg.norm(peaks.index - sample.index, axis=1) * self.stage.spacing_mm
+                distance = np.linalg.norm(peaks.index - sample.index, axis=1) * self.sampler.spacing(case)
                 errors.append(distance[present])
                 known = ~np.isnan(sample.presence)
                 right.append(((peaks.presence_logit > 0) == present)[known])

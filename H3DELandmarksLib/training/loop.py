@@ -203,6 +203,8 @@ class StageTrainer:
 
     def _rate(self, step: int) -> float:
         warmup, total = self.settings.warmup, self.settings.steps
+        if self.settings.cosine == "from-start":
+            return min(1.0, (step + 1) / max(1, warmup)) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
         if step < warmup:
             return (step + 1) / warmup
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))

@@ -30,9 +30,9 @@ def add_action(actions: argparse._SubParsersAction) -> None:
         "--spacing",
         metavar="MM",
         type=float,
-        help="voxel size that H3DE-Net was trained on. Leave it out for radiographs: each image is then fitted into the "
-        "network's input as by the authors, 1.25 x max(width / input width, height / input height) pixels a network "
-        "pixel; given, network pixels have this size in every image",
+        help="voxel size that H3DE-Net was trained on. Leave it out for radiographs: each image is then fitted into "
+        "the network's input as by the authors (a network pixel is 1.25 x max(width / input width, height / input "
+        "height) image pixels); given, network pixels have this size in every image",
     )
     parser.add_argument(
         "--size",

@@ -46,9 +46,9 @@ NOT_CALIBRATED = (
     "shown for each point is only half the longest side of the network's field, not a measured error."
 )
 FITTED = (
-    "As by the authors, the whole image lies in the middle of the network's input with a margin: a network pixel is 1.25 "
-    "times max(image width / input width, image height / input height) image pixels, interpolated linearly. The pixel "
-    "size above, and the radius, are those of a usual image. "
+    "As by the authors, the whole image lies in the middle of the network's input with a margin: a network pixel is "
+    "1.25 times max(image width / input width, image height / input height) image pixels, interpolated linearly. The "
+    "pixel size above, and the radius, are those of a usual image. "
 )
 UNKNOWN_LICENSE = "Not stated by the authors: ask them before passing this model on."
 

@@ -1,8 +1,8 @@
 """An imported checkpoint of HYATT-Net beside its authors' whole pipeline, written out word for word.
 
-The pipeline: a box around the whole image, widened to the input's aspect ratio and by 1.25; a linear warp of the box to
-the input, black outside; gray values less the means, over the deviations; flip test with exchanged names, its maps moved
-by a cell; peaks with a quarter shift, back to the image, mean of three heads.
+The pipeline: a box around the whole image, widened to the input's aspect ratio and by 1.25; a linear warp of the box
+to the input, black outside; gray values less the means, over the deviations; flip test with exchanged names, its maps
+moved by a cell; peaks with a quarter shift, back to the image, mean of three heads.
 """
 
 from __future__ import annotations

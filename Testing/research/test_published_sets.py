@@ -79,7 +79,7 @@ def write_cephalograms(folder: Path) -> None:
         path.write_text(json.dumps(data))
 
 
-# Learning rate, epochs, of them warm-up, share of mirrored samples, input and looks of the authors' configuration files.
+# Of the authors' files: learning rate, epochs, of them warm-up, share of mirrored samples, input and looks.
 PUBLISHED = {
     "isbi2015": (4.5e-4, 200, 50, 0.4, (1024, 1216, 1), 2),
     "cepha29": (4e-4, 200, 50, 0.3, (1024, 1216, 1), 2),

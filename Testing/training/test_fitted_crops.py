@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tiny_model import flat_stage, write_tiny_radiograph_package
 from typed import crop_sampler, reading, training, training_stage
 
-from H3DELandmarksLib.core.geometry import Volume, crop_grid
+from H3DELandmarksLib.core.geometry import Volume, crop_grid, resample
 from H3DELandmarksLib.core.image_plane import crop_about_center
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import learn_shape_model
@@ -17,8 +17,9 @@ from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.formats.manifest import check_stages
 from H3DELandmarksLib.formats.reading import FormatError, to_plain
 from H3DELandmarksLib.models.fit import ScanFacts, crop_count, why_unfit
+from H3DELandmarksLib.networks.arrays import to_array
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
-from H3DELandmarksLib.training.sampling import CropSampler
+from H3DELandmarksLib.training.sampling import CropSampler, resample_by_torch
 
 GROUPS = [{"landmarks": list(NAMES)}]
 FITTED = {"network": NETWORK, "shape": [64, 48, 1], "spacing_mm": 1.0, "groups": GROUPS, "fit": 1.25}
@@ -112,31 +113,35 @@ def test_a_crop_without_augmentation_is_that_of_the_detection():
     assert not np.allclose(grid.center, crop_grid(case.pose.translation, np.eye(3), 1.0, (64, 48, 1)).center)
 
 
-@pytest.mark.parametrize("sampling", [None, "linear"])
+@pytest.mark.parametrize("sampling", [{}, {"sampling": "linear"}], ids=["averaged", "linear"])
 def test_points_keep_their_place_in_the_picture_whatever_the_size_of_pixels(tmp_path, sampling):
-    entries = {"fit": 1.25, "shape": [64, 48, 1], "sampling": sampling}
-    first = flat_stage("localizer", **{k: v for k, v in entries.items() if v is not None})
-    second = flat_stage("refiner", fit=0.4, shape=[48, 48, 1])
-    detector = Detector(write_tiny_radiograph_package(tmp_path / "tiny", first, second), device="cpu")
+    stage = flat_stage("localizer", fit=1.25, shape=[64, 48, 1], **sampling)
+    detector = Detector(write_tiny_radiograph_package(tmp_path / "tiny", stage), device="cpu")
     places = []
     for pixel in (0.05, 1.0, 3.0):
         volume, _ = radiograph(1, (0.6, 0.6))
-        affine = volume.affine.copy()
-        affine[:3, :3] *= pixel
-        scaled = Volume(volume.array, affine)
+        scaled = Volume(volume.array, volume.affine * (pixel, pixel, pixel, 1))
         places.append(scaled.grid.ijk_from_lps(detector.findings(scaled).positions))
-    # The mean shape of the package is in mm and moves the second stage's crops, but not the first's points' names.
-    assert all(np.isfinite(place).all() for place in places)
-    one = Detector(write_tiny_radiograph_package(tmp_path / "one", first), device="cpu")
-    alone = []
-    for pixel in (0.05, 1.0, 3.0):
-        volume, _ = radiograph(1, (0.6, 0.6))
-        affine = volume.affine.copy()
-        affine[:3, :3] *= pixel
-        scaled = Volume(volume.array, affine)
-        alone.append(scaled.grid.ijk_from_lps(one.findings(scaled).positions))
-    np.testing.assert_allclose(alone[0], alone[1], atol=1e-3)
-    np.testing.assert_allclose(alone[2], alone[1], atol=1e-3)
+    np.testing.assert_allclose(places[0], places[1], atol=1e-3)
+    np.testing.assert_allclose(places[2], places[1], atol=1e-3)
+
+
+def test_a_later_stage_looks_at_a_part_of_the_picture(tmp_path, monkeypatch):
+    stages = flat_stage("localizer", fit=1.25), flat_stage("refiner", fit=0.4, shape=[48, 32, 1])
+    detector = Detector(write_tiny_radiograph_package(tmp_path / "tiny", *stages), device="cpu")
+    refiner, grids = detector.networks[1], []
+    find = refiner.find
+
+    def seen(image, grid, channels, pose):
+        grids.append(grid)
+        return find(image, grid, channels, pose)
+
+    monkeypatch.setattr(refiner, "find", seen)
+    volume, _ = radiograph(1)
+    detector.findings(volume)
+    width, height, _ = volume.grid.extent
+    (grid,) = grids
+    np.testing.assert_allclose(grid.spacing, 0.4 * max(width / 48, height / 32))
 
 
 def test_no_picture_is_too_large_or_too_small_for_a_fitted_model(tmp_path):
@@ -179,3 +184,13 @@ def test_linear_sampling_leaves_out_what_lies_between_the_samples():
         drawn[sampling] = crop_sampler(entries, SCHEME, shape, {}).plain(case).image
     assert float(drawn["linear"].max()) == pytest.approx(0.1) and float(drawn[None].max()) < 0.02
     assert torch.is_tensor(drawn["linear"])
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_a_gpu_samples_pictures_as_the_processor_does(average):
+    array = np.random.default_rng(0).uniform(0, 255, (90, 70, 1)).astype(np.uint8)
+    volume = Volume(array, np.diag([0.4, 0.4, 1e-3, 1]))
+    grid = crop_about_center(volume.grid, np.eye(3), 1.3, (40, 32, 1))
+    expected = resample(volume, grid, 0.0, average).array
+    made = to_array(resample_by_torch(volume, grid, 0.0, torch.device("cpu"), average))
+    np.testing.assert_allclose(made, expected, atol=0.01)

@@ -7,7 +7,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from H3DELandmarksLib.cases import CaseProject
     from H3DELandmarksLib.formats.run import RunFolder
     from H3DELandmarksLib.retraining.run import RunStatus
+    from H3DELandmarksLib.training.peers import Peers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,9 +62,13 @@ def run_retraining(options: argparse.Namespace, console: Console) -> bool:
     _check(options)
     from H3DELandmarksLib.cases import open_project
     from H3DELandmarksLib.retraining.run import retrain
+    from H3DELandmarksLib.training.peers import Peers
 
-    project, output = open_project(options.from_cases), Path(options.output)
+    project, output, peers = open_project(options.from_cases), Path(options.output), Peers.joined()
+    if not peers.leads:
+        return _help(options, project, peers)
     run = _run(options, project, output)
+    peers.wait()  # the others read the run
     console.log_folder = output
     record = run.record
     with _stop_wish() as stopped, console.task(record.model.id) as progress:
@@ -101,6 +106,17 @@ def run_retraining(options: argparse.Namespace, console: Console) -> bool:
             "notes": record.notes,
         }
     )
+    return True
+
+
+def _help(options: argparse.Namespace, project: CaseProject, peers: Peers) -> bool:
+    """Train along with the process that leads, which alone writes and speaks."""
+    from H3DELandmarksLib.formats.run import read_run
+    from H3DELandmarksLib.retraining.run import help_to_retrain
+
+    peers.wait()
+    with _stop_wish() as stopped:
+        help_to_retrain(read_run(options.output), options.device, stopped, project)
     return True
 
 
@@ -193,6 +209,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Train; returns True, or raises."""
     from H3DELandmarksLib.cli.result_files import make_folder
+    from H3DELandmarksLib.training.peers import Peers
 
     if options.from_cases is not None:
         return run_retraining(options, console)
@@ -202,8 +219,9 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     configuration = find_configuration(options.configuration)
     console.log_folder = output = make_folder(Path(options.output))
     run_training = research_module("training.run", "Training from a configuration").run_training
+    leads = Peers.joined().leads
 
-    with console.task(configuration.stem) as progress:
+    with console.task(configuration.stem) if leads else nullcontext(None) as progress:
         run_training(
             configuration,
             output,
@@ -212,6 +230,8 @@ def run(options: argparse.Namespace, console: Console) -> bool:
             progress=progress,
             package=not options.stage,
         )
+    if not leads:
+        return True
     console.say(f"Trained {configuration.stem}: the results are in {output}")
     console.document({"ok": True, "configuration": configuration, "output": output})
     return True

@@ -98,5 +98,7 @@ def _position(
         numbers = [float(cell) if (cell or "").strip() else np.nan for cell in cells]
     except ValueError as error:
         raise InputError(f"'{path}', line {line}: {', '.join(map(repr, cells))} are no coordinates.") from error
+    if np.isnan(numbers).any():
+        return np.full(3, np.nan)
     place = np.array([*numbers, 0.0][:3])
     return place if isinstance(signs, str) else place * signs

@@ -146,9 +146,8 @@ def load_cases(configuration: Configuration, subset: str, cache: Path) -> list[C
     readers = {"case-folder": _from_folder, "phantom": _from_phantom}
     cases = readers[configuration.record.data.reader](configuration, subset, cache)
     cache.mkdir(parents=True, exist_ok=True)
-    store, height = VolumeStore(cache), configuration.record.height_mm
-    own = (case.laid_flat().counted_as_high(height) for case in cases)
-    return [replace(case, volume=store.kept(case.volume)) for case in own]
+    store = VolumeStore(cache)
+    return [replace(case, volume=store.kept(case.volume)) for case in (each.laid_flat() for each in cases)]
 
 
 def _from_folder(configuration: Configuration, subset: str, cache: Path) -> Iterator[Case]:

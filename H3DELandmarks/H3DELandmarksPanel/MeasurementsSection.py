@@ -36,6 +36,7 @@ class MeasurementsSection:
         self._timer.interval = MILLISECONDS_TO_REFRESH
         onSignal(self._timer, "timeout()", self.refresh, ui.measureLabel)
         onClick(ui.measureDrawButton, self.onDraw, ui.measureLabel)
+        onSignal(ui.measureSection, "contentsCollapsed(bool)", self.refresh, ui.measureLabel)
         self.setPointList(None)
 
     def setPointList(self, node):
@@ -72,11 +73,16 @@ class MeasurementsSection:
         self.refresh()
 
     def refresh(self):
-        """Show what is measured on the points as they are now, and let what is drawn follow them."""
+        """Show what is measured on the points as they are now, and let what is drawn follow them.
+
+        A folded section has time until it is opened, unless something is drawn.
+        """
         ui, node = self._ui, self._node
+        drawn = drawn_measurements(node) if node is not None else []
+        if ui.measureSection.collapsed and not drawn:
+            return
         self._definitions = definitions_of_list(node, self._context.packageOf(node)) if node is not None else None
         results = measure_list(node, self._definitions) if self._definitions else ()
-        drawn = drawn_measurements(node) if node is not None else []
         if drawn and self._definitions:
             update_measurements(node, self._definitions)
         self._table.show([self._texts(result) for result in results], [self._toolTip(result) for result in results])

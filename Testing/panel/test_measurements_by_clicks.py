@@ -27,6 +27,7 @@ def panel(open_panel, tiny_model, points):
     panel = open_panel()
     panel.ui.reviewSelector.setCurrentNode(points)
     assert panel.ui.measureSection.collapsed, "folded until somebody wants it"
+    assert not rows(panel), "and costs no time until then"
     click(panel.ui.measureSection)
     return panel
 
@@ -74,6 +75,14 @@ def test_a_click_draws_and_another_removes(panel, points, scene):
     click(button)
     assert not button.checked and not drawn_measurements(points)
     assert not scene.GetNumberOfNodesByClass("vtkMRMLMarkupsLineNode")
+
+
+def test_what_is_drawn_follows_the_points_of_a_folded_section(panel, points):
+    click(panel.ui.measureDrawButton)
+    line = next(n for n in drawn_measurements(points) if n.GetName() == "bigonial width")
+    click(panel.ui.measureSection)
+    points.SetNthControlPointPositionWorld(1, -58, -20, 15)
+    wait_until(lambda: line.GetNthControlPointPositionWorld(0)[0] == pytest.approx(-58), 10)
 
 
 def test_what_is_drawn_goes_with_its_list(panel, points, scene):

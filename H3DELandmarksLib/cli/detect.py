@@ -350,7 +350,7 @@ def _detect_scan(
             settings = _settings(detector, options, region_detector)
             origin = provenance_of(detector, volume, files.scan.name, everything, recognition, settings)
             told = result_paths(files)
-            measured = measured_on(detector, landmarks, volume)
+            measured = measured_on(detector, landmarks, volume, options.spacing is not None)
             if options.hand_over:
                 files.hand_over(landmarks, origin)
                 del told["table"]
@@ -382,8 +382,14 @@ def _detect_scan(
     )
 
 
-def measured_on(detector: Detector, landmarks: LandmarkSet, volume: Volume) -> tuple[MeasurementResult, ...]:
-    """What the model's scheme measures on its landmarks, LPS mm; nothing where it defines nothing."""
+def measured_on(
+    detector: Detector, landmarks: LandmarkSet, volume: Volume, is_size_given: bool
+) -> tuple[MeasurementResult, ...]:
+    """What the model's scheme measures on its landmarks, LPS mm; nothing where it defines nothing.
+
+    Lengths in a picture whose pixels nobody has measured, see `has_unknown_pixels`, are told in pixels.
+    """
+    from H3DELandmarksLib.core.image_plane import has_unknown_pixels
     from H3DELandmarksLib.evaluation.measures import measure
     from H3DELandmarksLib.formats.measurements import measurements_of
 
@@ -391,7 +397,8 @@ def measured_on(detector: Detector, landmarks: LandmarkSet, volume: Volume) -> t
     if definitions is None:
         return ()
     middle = volume.grid.center if detector.is_2d else None
-    return measure(landmarks, definitions, flat=detector.is_2d, middle=middle)
+    pixels = not is_size_given and has_unknown_pixels(volume.array.shape, volume.grid.spacing)
+    return measure(landmarks, definitions, flat=detector.is_2d, middle=middle, pixels=pixels)
 
 
 def result_paths(files: ResultFiles) -> dict[str, Any]:

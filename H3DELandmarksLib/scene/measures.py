@@ -12,6 +12,7 @@ import slicer
 import slicer.util
 import vtk
 
+from H3DELandmarksLib.core.image_plane import has_unknown_pixels
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.measurements import Measurements
 from H3DELandmarksLib.evaluation.measures import Shape, measure, shapes, without_moved_radii
@@ -45,15 +46,18 @@ def measure_list(point_list, definitions: Measurements) -> tuple[MeasurementResu
 
     Args:
         point_list: vtkMRMLMarkupsFiducialNode, under any parent transform.
-        definitions: see `definitions_of_list`.
+        definitions: see `definitions_of_list`. Lengths are told in pixels where their size is not known.
 
     Raises:
         InputError: a label is empty or used twice.
     """
     landmarks, volume = _landmarks(point_list), volume_of(point_list)
     image = volume.GetImageData() if volume is not None else None
-    flat = None if image is None else 1 in image.GetDimensions()
-    return measure(landmarks, definitions, flat=flat, middle=_middle(volume) if flat else None)
+    if image is None:
+        return measure(landmarks, definitions)
+    flat, pixels = 1 in image.GetDimensions(), has_unknown_pixels(image.GetDimensions(), volume.GetSpacing())
+    middle = _middle(volume) if flat else None
+    return measure(landmarks, definitions, flat=flat, middle=middle, pixels=pixels)
 
 
 def draw_measurements(point_list, definitions: Measurements) -> list:

@@ -28,7 +28,7 @@ def is_radiograph(volume: Volume) -> bool:
     return 1 in volume.array.shape
 
 
-def has_unknown_pixels(shape: Sequence[int], spacing: Sequence[float]) -> bool:
+def has_unknown_pixels(shape: Sequence[int], spacing: Sequence[float] | np.ndarray) -> bool:
     """Whether an image is a radiograph with pixels of exactly 1 mm, which programs state where they do not know.
 
     Args:

@@ -42,7 +42,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.cases.exchange import export_points
 
     target, cases, errors = Path(options.output), [], []
-    for name, path in _named(options.points).items():
+    for name, path in named_point_lists(options.points).items():
         try:
             cases.append(_case(name, path))
         except InputError as error:
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     return not errors
 
 
-def _named(points: Sequence[str]) -> dict[str, Path]:
+def named_point_lists(points: Sequence[str]) -> dict[str, Path]:
     """The point lists by names that differ; a file that is given twice is taken once."""
     from H3DELandmarksLib.cli.result_files import plan_results
     from H3DELandmarksLib.io.markups import point_list_name, point_lists_in

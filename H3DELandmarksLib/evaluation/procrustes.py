@@ -187,8 +187,9 @@ def _turn_between(source: np.ndarray, placed: np.ndarray) -> np.ndarray:
 
 
 def _of_size_one(shape: np.ndarray) -> np.ndarray:
-    centered: np.ndarray = shape - shape.mean(axis=0)
-    return centered / np.linalg.norm(centered)
+    centered = shape - shape.mean(axis=0)
+    scaled: np.ndarray = centered / np.linalg.norm(centered)
+    return scaled
 
 
 def _principal(rest: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

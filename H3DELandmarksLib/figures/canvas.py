@@ -64,7 +64,8 @@ def plain_axes(axes: Axes, grid: str = "both") -> None:
     axes.tick_params(labelsize=7.5, color=FAINT, labelcolor=INK, length=2.5)
     for label in (axes.xaxis.label, axes.yaxis.label):
         label.set(fontsize=8, color=INK)
-    axes.title.set(fontsize=9, color=INK)
+    axes.set_title(axes.get_title(), fontsize=9, color=INK, parse_math=False)
+    axes.set_title(axes.get_title("left"), fontsize=9, color=INK, loc="left", parse_math=False)
     if grid:
         axes.grid(axis=grid, color=GRID, linewidth=0.6)  # type: ignore[arg-type]
     axes.set_axisbelow(True)

@@ -81,9 +81,10 @@ def _about_doubt(cases: Sequence[CohortCase]) -> str:
     tolerances = sorted({f"{case.tolerance_mm:g} mm" for case in cases if case.tolerance_mm})
     within = f" (within {' or '.join(tolerances)} of the right place)" if tolerances else ""
     return (
-        "The most doubtful come first: scans that are not recognised, then by their most doubtful landmark. Doubt is the "
-        f"probability that what is said is wrong: 1 - confidence{within} of a point, the probability of being there of a "
-        "landmark that is said to be absent, and 0 where a person has decided. Click a name for everything about a case."
+        "The most doubtful come first: scans that are not recognised, then by their most doubtful landmark. Doubt is "
+        f"the probability that what is said is wrong: 1 - confidence{within} of a point, the probability of being "
+        "there of a landmark that is said to be absent, and 0 where a person has decided. Click a name for everything "
+        "about a case."
     )
 
 
@@ -108,7 +109,7 @@ def _distributions(cases: Sequence[CohortCase], names: Sequence[str]) -> Section
     blocks.append(plots.histograms("spread", panels, "How the scans are distributed."))
     counts = {state: [states[name, state] for name in shown] for state in order}
     blocks.append(plots.state_bars("states", shown, counts, "What is said of each landmark, in how many scans."))
-    about = "of the scans in which the landmark was found: line 5th to 95th percentile, bar quartiles, tick median."
+    about = "where the landmark was found: line 5th to 95th percentile, bar quartiles, tick median."
     if any(np.isfinite(c).any() for c in confidence):
         blocks.append(
             plots.percentile_rows("confidence", shown, confidence, "confidence", f"Confidence {about}", (0, 1))

@@ -1,4 +1,4 @@
-"""What the page says of predictions beside references: how far, how often, how well rated, and which model is better."""
+"""What the page says of predictions beside references: how far, how often, how well rated, which model is better."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from H3DELandmarksResearch.report.page import (
     Table,
     interval_cell,
     number_cell,
+    p_cell,
+    p_text,
     share_cell,
     text_cell,
 )
@@ -109,8 +111,8 @@ def _overview(figures: Evaluation, subjects: Sequence[str]) -> Section:
     ]
     blocks: list[Any] = [
         facts,
-        "A landmark that is present but was not found counts as not detected, and has no error. The mean radial error is "
-        "the mean of the cases' means, with the standard deviation of these.",
+        "A landmark that is present but was not found counts as not detected, and has no error. The mean radial error "
+        "is the mean of the cases' means, with the standard deviation of these.",
     ]
     if len(figures.published_rows) > 1:
         blocks.append(_published(figures))
@@ -142,8 +144,8 @@ def _cumulative(base: Evaluated, other: Evaluated | None) -> Section:
 
     curves = {each.name: curve(each) for each in (base, other) if each is not None}
     caption = (
-        "How many of all present landmarks lie within a distance of the reference; missed ones never do. Dashes: the chosen "
-        "distances."
+        "How many of all present landmarks lie within a distance of the reference; missed ones never do. Dashes: the "
+        "chosen distances."
     )
     figure = plots.cumulative("cumulative", curves, base.evaluation.thresholds, caption)
     return Section("cumulative", "Cumulative errors", [figure])
@@ -233,8 +235,8 @@ def _agreement(base: Evaluated) -> Section:
         panels.append((name, mean, difference))
         rows.append(_agreement_row(name, difference))
     caption = (
-        "Bland-Altman plots along the patient's axes (positive: toward the patient's left, back, head), from the middle of "
-        "the case's landmarks: bias (line) and 95 % limits of agreement (dashes)."
+        "Bland-Altman plots along the patient's axes (positive: toward the patient's left, back, head), from the "
+        "middle of the case's landmarks: bias (line) and 95 % limits of agreement (dashes)."
     )
     table = Table(
         "Bias and limits of agreement, with 95 % intervals",
@@ -317,18 +319,18 @@ def _calibration(base: Evaluated) -> Section:
     for kind, title in (("presence", "presence"), ("confidence", f"confidence, within {base.tolerance_mm or 0:g} mm")):
         part = summary[kind]
         if part["statements"] and (kind == "presence" or base.tolerance_mm):
-            said = f"{title}: error (ECE) {part['ece']:.3f}, n = {part['statements']}"
+            said = f"{title}\ncalibration error (ECE) {part['ece']:.3f}, n = {part['statements']}"
             panels.append((said, part["bins"]))
     if panels:
         caption = (
-            "Whether stated probabilities came true: each dot is a tenth of the scale, with the number of statements; on the "
-            "dashed line they mean what they say."
+            "Whether stated probabilities came true: each dot is a tenth of the scale, with the number of statements; "
+            "on the dashed line they mean what they say."
         )
         section.blocks.append(plots.reliability_plots("reliability", panels, caption))
     if base.tolerance_mm is None:
         section.blocks.append(
-            "Whether confidences came true is not shown: no file NAME.provenance.json beside the predictions says which "
-            "distance they mean."
+            "Whether confidences came true is not shown: no file NAME.provenance.json beside the predictions says "
+            "which distance they mean."
         )
     return section
 
@@ -380,8 +382,8 @@ def _comparison(base: Evaluated, other: Evaluated, subjects: Mapping[str, str]) 
                     number_cell(_mean(better[:, k])),
                     number_cell(_mean(worse[:, k])),
                     interval_cell(one.mean, one.low, one.high, signed=True),
-                    number_cell(one.p, 3),
-                    number_cell(float(corrected[k]), 3),
+                    p_cell(one.p),
+                    p_cell(float(corrected[k])),
                 ]
                 for k, (name, one) in enumerate(zip(names, single))
             ],
@@ -402,7 +404,8 @@ def _verdict(base: Evaluated, other: Evaluated, total: Any) -> str:
         return "One subject cannot tell which model is better."
     better = base.name if total.low > 0 else other.name if total.high < 0 else None
     said = f"{better} is better" if better else "No difference is shown"
-    return f"{said}: the interval of the improvement over {total.subjects} subjects {'excludes' if better else 'holds'} zero."
+    holds = "excludes" if better else "holds"
+    return f"{said}: the interval of the improvement over {total.subjects} subjects {holds} zero."
 
 
 def _comparison_facts(
@@ -418,7 +421,7 @@ def _comparison_facts(
         Fact(
             "improvement, misses counted",
             f"{total.mean:+.2f} mm",
-            f"{_range(total.low, total.high, ' mm')}, p = {total.p:.3f}",
+            f"{_range(total.low, total.high, ' mm')}, p {p_text(total.p)}",
         )
     ]
     for threshold in base.evaluation.thresholds:

@@ -1,4 +1,4 @@
-"""The page: sections of text, tables and figures, and cards of cases, as one HTML file without anything from outside."""
+"""The page: sections of text, tables and figures, and cards of cases, as one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -52,6 +52,16 @@ def number_cell(value: float | None, decimals: int = 2, tone: str = "", unit: st
     return Cell(f"{value:.{decimals}f}{unit}", float(value), tone)
 
 
+def p_cell(p: float) -> Cell:
+    """A p value."""
+    return Cell(p_text(p), p)
+
+
+def p_text(p: float) -> str:
+    """``0.013``, or ``< 0.001``."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def share_cell(value: float | None, tone: str = "") -> Cell:
     """A share from 0 to 1 in percent."""
     return number_cell(None if value is None else 100 * value, 1, tone, " %")
@@ -80,6 +90,10 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     note: str = ""
+
+    def is_number(self, column: int) -> bool:
+        """Whether a column holds numbers."""
+        return any(isinstance(row[column].value, (int, float)) for row in self.rows)
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,6 @@ def bland_altman(unique: str, panels: Sequence[tuple[str, np.ndarray, np.ndarray
         axes.set_ylabel(f"found less reference, {unit}" if n == 0 else "")
         axes.set_title(title, loc="left", parse_math=False)
         plain_axes(axes)
-        axes.title.set_fontsize(8)
     return Figure(as_svg(figure, unique, COLORS), caption)
 
 
@@ -192,8 +191,14 @@ def shape_plot(unique: str, alignment: Alignment, caption: str) -> Figure:
         if sd:
             ends = [alignment.mean + f * sd * alignment.components[0] for f in (-2, 2)]
             for start, end in zip(*ends):
-                axes.plot([start[across], end[across]], [sign * start[up], sign * end[up]], color=SECOND, linewidth=1.3)
-        axes.scatter(alignment.mean[:, across], sign * alignment.mean[:, up], s=16, color=STRONG, linewidths=0)
+                axes.plot(
+                    [start[across], end[across]],
+                    [sign * start[up], sign * end[up]],
+                    color=SECOND,
+                    linewidth=1.5,
+                    zorder=3,
+                )
+        axes.scatter(alignment.mean[:, across], sign * alignment.mean[:, up], s=9, color=STRONG, linewidths=0)
         axes.set_aspect("equal", adjustable="datalim")
         names = "LPS" if len(views) == 2 else "xy"
         axes.set_xlabel(f"{names[across]}, in sizes of the mean")

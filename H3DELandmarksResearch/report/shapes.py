@@ -39,8 +39,7 @@ def shape_section(sets: Sequence[tuple[str, LandmarkSet]], names: Sequence[str])
             "shape",
             alignment,
             "Mean shape (blue) with all subjects laid upon it (gray), and how landmarks move along the first principal "
-            "component, from -2 to 2 standard deviations (orange). Left: from in front or behind, right: from the side, in "
-            "the orientation of the fullest subject.",
+            "component, from -2 to 2 standard deviations (orange), in the orientation of the fullest subject.",
         ),
         plots.component_plot(
             "components",
@@ -57,12 +56,13 @@ def _about(alignment: Alignment) -> str:
     gaps = int((alignment.gaps > 0).sum())
     parts = [
         f"Generalized Procrustes analysis of {plural(len(alignment.subjects), 'subject')} and "
-        f"{plural(len(alignment.landmarks), 'landmark')}: place, size and turn are removed, mirror images are not made. "
-        f"{int(alignment.outliers.sum())} lie farther from the mean than 1.5 interquartile ranges above the upper quartile."
+        f"{plural(len(alignment.landmarks), 'landmark')}: place, size and turn are removed, mirror images are not "
+        f"made. Farther from the mean than 1.5 interquartile ranges above the upper quartile, and so outliers: "
+        f"{int(alignment.outliers.sum())}."
     ]
     if gaps:
         parts.append(
-            f"{gaps} of them lack landmarks: they are laid on the mean by those that they have, and in the principal "
+            f"{gaps} subjects lack landmarks: they are laid on the mean by those that they have, and in the principal "
             "components a gap counts as the mean's place."
         )
     for words, left_out in (

@@ -76,13 +76,7 @@ def write_cohort(folder: Path, count: int = 8, scans: Path | None = None, failed
             }
         )
     for k in range(failed):
-        entry = {
-            "scan": f"/data/bad_{k}.nrrd",
-            "name": f"bad_{k}",
-            "status": "failed",
-            "reason": REASON,
-            "seconds": 0.1,
-        }
+        entry = {"scan": f"/bad_{k}.nrrd", "name": f"bad_{k}", "status": "failed", "reason": REASON, "seconds": 0.1}
         lines.append(entry)
     (folder / "cohort.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return folder

@@ -99,7 +99,7 @@ def thumbnail(volume: Volume, landmarks: LandmarkSet) -> Thumbnail:
     return Thumbnail(
         width,
         height,
-        _jpeg(canvas),
+        gray_jpeg(canvas),
         tuple((*view, words) for view, words in zip(views, letters)),
         np.concatenate(marks, axis=1),
         scale,
@@ -161,7 +161,8 @@ def _resized(gray: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.asarray(Image.fromarray(gray).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _jpeg(gray: np.ndarray) -> bytes:
+def gray_jpeg(gray: np.ndarray) -> bytes:
+    """A JPEG of (rows, columns) values from 0 to 255, of the best quality that a page has room for."""
     from PIL import Image
 
     data = b""

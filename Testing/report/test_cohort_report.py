@@ -209,7 +209,8 @@ def test_a_damaged_result_is_a_failure_with_its_reason(tmp_path):
 def test_measurements_are_shown_where_results_hold_any(tmp_path):
     folder = write_cohort(tmp_path / "results", 4, failed=0, strange=0)
     for k in range(4):
-        rows = f"name,title,value,unit,low90,high90,norm_mean,norm_sd,within_norm\nSNA,<SNA>,{80 + k},degrees,78,86,82,2,{k < 3}\n"
+        head = "name,title,value,unit,low90,high90,norm_mean,norm_sd,within_norm"
+        rows = f"{head}\nSNA,<SNA>,{80 + k},degrees,78,86,82,2,{k < 3}\n"
         (folder / f"head_000{k}.measurements.csv").write_text(rows)
     case = read_cohort(folder)[3]
     assert (case.measurements[0].value, case.measurements[0].is_usual) == (83, False)

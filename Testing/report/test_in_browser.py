@@ -2,6 +2,7 @@
 
 import time
 
+import numpy as np
 import pytest
 from browser import chromium, printed
 from cohorts import HOSTILE, write_cohort
@@ -10,6 +11,11 @@ pytest.importorskip("matplotlib", reason="reports need matplotlib")
 pytest.importorskip("jinja2", reason="reports need Jinja2")
 
 from H3DELandmarksLib.cli.main import main  # noqa: E402
+from H3DELandmarksLib.core.landmarks import LandmarkSet  # noqa: E402
+from H3DELandmarksResearch.report.cohort import CohortCase  # noqa: E402
+from H3DELandmarksResearch.report.cohort_sections import cohort_page  # noqa: E402
+from H3DELandmarksResearch.report.page import write_page  # noqa: E402
+from H3DELandmarksResearch.report.thumbnails import HEIGHT, WIDTH, Thumbnail, gray_jpeg  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +43,8 @@ def browser(shared_browser, page):
 
 def choose(browser, field, text):
     browser.execute_script(
-        "const s = document.getElementById(arguments[0]); s.value = [...s.options].find(o => o.text === arguments[1]).value;"
+        "const s = document.getElementById(arguments[0]);"
+        "s.value = [...s.options].find(o => o.text === arguments[1]).value;"
         "s.dispatchEvent(new Event('input', {bubbles: true}));",
         field,
         text,
@@ -86,7 +93,8 @@ def test_filters_choose_cases(browser):
     absent = names(browser)
     states = browser.execute_script(
         "const d = JSON.parse(document.getElementById('data').textContent);"
-        "return d.cases.filter(c => c.points.some(p => d.names[p[0]] === 'aL' && d.states[p[1]] === 'absent')).map(c => c.name)"
+        "const fits = p => d.names[p[0]] === 'aL' && d.states[p[1]] === 'absent';"
+        "return d.cases.filter(c => c.points.some(fits)).map(c => c.name)"
     )
     assert sorted(absent) == sorted(states)
     choose(browser, "point-state", "any")
@@ -156,23 +164,72 @@ def test_it_fits_a_narrow_window_and_prints_every_card(browser):
     assert pdf.startswith(b"%PDF") and pdf.count(b"/Subtype /Image") + pdf.count(b"/Subtype/Image") >= 25
 
 
+def large_cohort(count=1000, landmarks=45):
+    """Cases and pictures as large as thumbnails may become, in memory."""
+    rng = np.random.default_rng(1)
+    names = tuple(f"landmark number {k}" for k in range(landmarks))
+    shape = rng.normal(0, 40, (landmarks, 3))
+    noise = np.clip(rng.normal(120, 30, (24, HEIGHT, WIDTH)), 0, 255).astype(np.uint8)
+    images = [gray_jpeg(np.round(image / 4).astype(np.uint8)) for image in noise]
+    cases, pictures = [], []
+    for k in range(count):
+        confidence = rng.beta(9, 1.5, landmarks)
+        points = LandmarkSet(names, shape + rng.normal(0, 2, shape.shape), None, confidence, 4 * (1 - confidence))
+        states = ("found",) * landmarks
+        case = {
+            "name": f"scan_{k:04d}",
+            "subject": f"S{k:04d}",
+            "model": f"m@{k % 2}",
+            "seconds": 20.0,
+            "summary": "Found.",
+        }
+        if k % 20 == 0:
+            cases.append(CohortCase(**case, reason="The file is damaged: copy it again."))
+            pictures.append(None)
+            continue
+        cases.append(CohortCase(**case, landmarks=points, states=states, doubts=1 - confidence))
+        marks = rng.uniform(0, HEIGHT, (landmarks, 6))
+        views = tuple((x, 0, 130, HEIGHT, "RLSI") for x in (0, 134, 268))
+        pictures.append(Thumbnail(WIDTH, HEIGHT, images[k % 24], views, marks, 1.0))
+    return cases, pictures
+
+
 @pytest.mark.slow
-def test_a_thousand_scans_stay_small_and_smooth(tmp_path):
-    """The limits are generous: shared machines are slow; docs/results say what was measured."""
-    folder = write_cohort(tmp_path / "results", 950, failed=50)
+def test_a_thousand_scans_stay_small_and_smooth(tmp_path, record_property):
+    """The limits of time are generous, since machines are shared: docs/command-line.md says what was measured."""
+    cases, pictures = large_cohort()
     target = tmp_path / "report.html"
-    assert main(["report", str(folder), "--output", str(target), "--points-only"]) == 0
-    assert target.stat().st_size < 25e6
+    write_page(cohort_page("t", "folder", cases, pictures, target), target)
+    size = target.stat().st_size
+    assert size < 25e6
     with chromium(tmp_path / "profile") as browser:
         browser.get(target.as_uri())
         timing = "const t = performance.getEntriesByType('navigation')[0]; return t.loadEventEnd - t.startTime"
-        assert browser.execute_script(timing) < 8000
+        load = browser.execute_script(timing)
         measure = (
             "const s = document.getElementById('text'), start = performance.now(); s.value = arguments[0];"
-            "s.dispatchEvent(new Event('input', {bubbles: true})); document.body.offsetHeight; return performance.now() - start"
+            "s.dispatchEvent(new Event('input', {bubbles: true})); document.body.offsetHeight;"
+            "return performance.now() - start"
         )
-        assert browser.execute_script(measure, "head_00") < 2000
+        few = browser.execute_script(measure, "scan_00")
         assert browser.find_element("id", "shown").text == "100 of 1000 shown"
-        assert browser.execute_script(measure, "") < 2000
-        filled = browser.execute_script("return document.querySelectorAll('.card > header').length")
-        assert filled < 60  # only near what is seen
+        everything = browser.execute_script(measure, "")
+        assert browser.execute_script("return document.querySelectorAll('.card > header').length") < 80
+        frames = browser.execute_async_script(FRAMES)
+        assert browser.execute_script("return document.querySelectorAll('.card > header').length") < 80
+    print(f"{size / 1e6:.1f} MB, load {load:.0f} ms, filter {few:.0f} and {everything:.0f} ms, frames {frames} ms")
+    assert load < 8000 and max(few, everything) < 2000
+
+
+# Scrolls through the cards by a screen's height at each frame; median and 95th percentile of the time between frames.
+FRAMES = """
+const done = arguments[0], top = document.getElementById('cards').offsetTop, times = [];
+let last = performance.now(), step = 0;
+function next(now) {
+  times.push(now - last); last = now;
+  scrollTo(0, top + 300 * step++);
+  if (step < 120) requestAnimationFrame(next);
+  else { times.sort((a, b) => a - b); done([60, 114].map(k => Math.round(times[k]))); }
+}
+requestAnimationFrame(next);
+"""

@@ -16,13 +16,14 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import SAME_PLACE_MM, LandmarkSet, ReviewState
 from H3DELandmarksLib.core.statements import Statement
+from H3DELandmarksLib.core.text import from_csv
 from H3DELandmarksLib.formats.provenance import EXTENSION as PROVENANCE
 from H3DELandmarksLib.formats.provenance import PointOrigin, Provenance, read_provenance, with_causes
 from H3DELandmarksLib.formats.reading import FormatError, parse_json
 from H3DELandmarksLib.io.markups import EXTENSION as MARKUPS
 from H3DELandmarksLib.io.markups import point_lists_in, read_markups
 
-LOG, DOCUMENT = "cohort.jsonl", "h3delandmarks-detection"
+LOG, MEASURED, DOCUMENT = "cohort.jsonl", ".measured.csv", "h3delandmarks-detection"
 OUTPUTS = ("markups", "table", "provenance", "picture")
 FOUND, DOUBTFUL, NOT_RECOGNISED, NOTHING, FAILED = CASE_STATES = (
     "found",
@@ -268,22 +269,21 @@ def _doubts(landmarks: LandmarkSet, states: tuple[str, ...]) -> np.ndarray:
 def _measurements(files: Mapping[str, Path]) -> Iterator[Measurement]:
     """The rows of the measurement table, where a result has one."""
     path = files.get("measurement_table") or files["markups"].with_name(
-        files["markups"].name.removesuffix(MARKUPS) + ".measurements.csv"
+        files["markups"].name.removesuffix(MARKUPS) + MEASURED
     )
     if not path.is_file():
         return
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            inside = {"true": True, "yes": True, "false": False, "no": False}
             mean, sd = _number(row.get("norm_mean")), _number(row.get("norm_sd"))
             yield Measurement(
-                name=row.get("title") or row.get("name") or "",
+                name=from_csv(row.get("title") or row.get("measurement") or ""),
                 value=_number(row.get("value")),
                 unit=row.get("unit") or "",
                 low=_number(row.get("low90")),
                 high=_number(row.get("high90")),
                 usual="" if mean is None else f"{mean:g}" + (f" \N{PLUS-MINUS SIGN} {sd:g}" if sd is not None else ""),
-                is_usual=inside.get((row.get("within_norm") or "").lower()),
+                is_usual={"true": True, "false": False}.get(row.get("within_norm") or ""),
             )
 
 

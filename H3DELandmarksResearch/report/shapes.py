@@ -12,7 +12,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.text import plural
 from H3DELandmarksLib.evaluation.procrustes import Alignment, align
 from H3DELandmarksResearch.report import plots
-from H3DELandmarksResearch.report.page import Section, Table, number_cell, share_cell, text_cell
+from H3DELandmarksResearch.report.page import Cell, Section, Table, number_cell, share_cell, text_cell
 
 MOST_NAMED, SHOWN_COMPONENTS = 12, 3
 
@@ -85,7 +85,7 @@ def _subject_table(alignment: Alignment) -> Table:
             [
                 text_cell(alignment.subjects[n], "doubt" if far else ""),
                 number_cell(float(alignment.distance[n]), 4),
-                text_cell("outlier" if far else "", "doubt"),
+                Cell("outlier" if far else "", "outlier" if far else None, "doubt"),
                 number_cell(float(alignment.size[n]), 2),
                 number_cell(int(alignment.gaps[n]), 0),
                 *(number_cell(float(alignment.scores[n, c]), 4) for c in range(shown)),

@@ -16,6 +16,7 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.image_plane import is_radiograph
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.figures.layout import VIEWS, Panel, plan_sheet
+from H3DELandmarksLib.io.case_folder import SCAN_SUFFIXES
 from H3DELandmarksLib.io.isolated import read_volume
 from H3DELandmarksResearch.report.cohort import CohortCase
 
@@ -70,10 +71,14 @@ def thumbnail_of_case(case: CohortCase, folders: Sequence[Path] = ()) -> Thumbna
 
 
 def _places(case: CohortCase, folders: Sequence[Path]) -> list[Path]:
-    if case.scan is None:
-        return []
-    found = [folder / case.scan.name for folder in folders]
-    return [path for path in ([case.scan] if case.scan.is_absolute() else []) + found if path.exists()]
+    """Where the scan may be: where it was, or in a folder, by its own name or by that of the case."""
+    if case.scan is not None:
+        found = [folder / case.scan.name for folder in folders]
+        found = [case.scan, *found] if case.scan.is_absolute() else found
+    else:
+        beside = [case.files["markups"].parent, *folders]
+        found = [folder / f"{case.name}{suffix}" for folder in beside for suffix in SCAN_SUFFIXES]
+    return [path for path in found if path.exists()]
 
 
 def thumbnail(volume: Volume, landmarks: LandmarkSet) -> Thumbnail:

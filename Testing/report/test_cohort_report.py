@@ -17,6 +17,7 @@ pytest.importorskip("jinja2", reason="reports need Jinja2")
 from H3DELandmarksLib.cli.main import main  # noqa: E402
 from H3DELandmarksLib.core.geometry import Volume  # noqa: E402
 from H3DELandmarksLib.core.landmarks import LandmarkSet  # noqa: E402
+from H3DELandmarksLib.io.images import write_volume  # noqa: E402
 from H3DELandmarksLib.io.markups import read_markups, write_markups  # noqa: E402
 from H3DELandmarksResearch.report.cohort import read_cohort  # noqa: E402
 from H3DELandmarksResearch.report.thumbnails import points_alone, thumbnail, thumbnail_of_case  # noqa: E402
@@ -168,7 +169,9 @@ def test_results_without_a_log_are_reported_and_a_kept_document_tells_the_failur
 def test_point_lists_alone_are_reported(tmp_path):
     for k in range(4):
         write_markups(tmp_path / f"s{k}.mrk.json", LandmarkSet(NAMES, points_of(k)))
+    write_volume(tmp_path / "s2.nrrd", scan_of(2))
     cases = read_cohort(tmp_path)
+    assert [thumbnail_of_case(case).image is not None for case in cases] == [False, False, True, False]
     assert [case.doubt for case in cases] == [None] * 4 and {s for c in cases for s in c.states} == {"found"}
     target = tmp_path / "page.html"
     assert main(["report", str(tmp_path), "--output", str(target)]) == 0
@@ -209,9 +212,9 @@ def test_a_damaged_result_is_a_failure_with_its_reason(tmp_path):
 def test_measurements_are_shown_where_results_hold_any(tmp_path):
     folder = write_cohort(tmp_path / "results", 4, failed=0, strange=0)
     for k in range(4):
-        head = "name,title,value,unit,low90,high90,norm_mean,norm_sd,within_norm"
-        rows = f"{head}\nSNA,<SNA>,{80 + k},degrees,78,86,82,2,{k < 3}\n"
-        (folder / f"head_000{k}.measurements.csv").write_text(rows)
+        head = "case,measurement,value,unit,low90,high90,within_norm,norm_mean,norm_sd,title"
+        rows = f"{head}\na,SNA,{80 + k},degrees,78,86,{str(k < 3).lower()},82,2,<SNA>\n"
+        (folder / f"head_000{k}.measured.csv").write_text(rows)
     case = read_cohort(folder)[3]
     assert (case.measurements[0].value, case.measurements[0].is_usual) == (83, False)
     target = tmp_path / "page.html"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="NAME",
         help="with --report: what to call the predictions, and those of --compare-with (default: their folders)",
     )
+    parser.add_argument(
+        "--subjects",
+        metavar="FILE",
+        help="with --report: CSV file with columns 'case' and 'subject', for intervals over subjects (default: cases)",
+    )
     add_overwrite(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -92,8 +98,8 @@ def _check_report(options: argparse.Namespace) -> None:
         refuse_existing(Path(options.report), overwrite=options.overwrite)
         if len(options.names or ()) not in (0, 1 + bool(options.compare_with)):
             raise InputError("--names needs one name for each folder of predictions: add or leave out names.")
-    elif options.compare_with or options.names:
-        raise InputError("--compare-with and --names belong to --report: say where to write the page.")
+    elif options.compare_with or options.names or options.subjects:
+        raise InputError("--compare-with, --names and --subjects belong to --report: say where to write the page.")
 
 
 def _write_report(
@@ -129,8 +135,18 @@ def _write_report(
         name = names[1] if names[1] != names[0] else f"{names[1]} ({options.compare_with})"
         compared = evaluate_sets(others, references, options.thresholds)
         other = Evaluated(name=name, evaluation=compared, predictions=others, references=references)
-    write_page(evaluation_page("Evaluation of landmarks", base, document, other), Path(options.report))
+    subjects = _read_subjects(Path(options.subjects)) if options.subjects else None
+    write_page(evaluation_page("Evaluation of landmarks", base, document, other, subjects), Path(options.report))
     console.say(f"Report: {options.report}")
+
+
+def _read_subjects(path: Path) -> dict[str, str]:
+    """The subject of each case of a table."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return {row["case"]: row["subject"] for row in csv.DictReader(file)}
+    except (OSError, KeyError, UnicodeDecodeError) as error:
+        raise InputError(f"'{path}' is no CSV file with the columns 'case' and 'subject': correct it.") from error
 
 
 def _stated_tolerance(folder: Path) -> float | None:

@@ -147,7 +147,14 @@ def test_the_command_writes_the_page_and_refuses_what_it_cannot_mean(tmp_path, c
     assert main([*common, *page, "--names", "a", "b"]) == 2
     assert not (tmp_path / "page.html").exists()
     assert main([*common, *page, "--compare-with", str(tmp_path / "old"), "--names", "<new>", "old"]) == 0
+    (tmp_path / "subjects.csv").write_text("case,subject\ncase_00,a\ncase_01,a\ncase_02,b\ncase_03,b\n")
+    more = ["--compare-with", str(tmp_path / "old"), "--subjects", str(tmp_path / "subjects.csv"), "--overwrite"]
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "over 4 subjects" in text
+    assert main([*common, *page, *more]) == 0
+    assert "over 2 subjects" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    (tmp_path / "subjects.csv").write_text("name,who\n")
+    assert main([*common, *page, *more]) == 2 and "subject" in capsys.readouterr().err
     assert "&lt;new&gt;" in text and "<new>" not in text and "confidence, within 2 mm" in text
     assert main([*common, *page]) == 2 and "--overwrite" in capsys.readouterr().err
 

@@ -1,18 +1,19 @@
 """HYATT-Net and HAN (arXiv 2412.06499, versions 2 and 1): landmark detection in two-dimensional radiographs.
 
-Written from the papers, from facts about the published code, and from BiFormer's definitions (arXiv 2303.08810).
+Written from the papers' abstracts, from facts read in the published code (ECNUACRush/HYATT-Net), and from BiFormer's
+definitions (arXiv 2303.08810).
 
 HAN is the first version of HYATT-Net: what it calls convolutional attention block (CAB), the second version calls
-attention residual module (ARM). The published code of both is one repository with the same layers; here the variants
-differ in the name of that block in the state dict only.
+attention residual module (ARM). The published code of both is one and the same repository, with one set of layers; here
+the variants differ in the name of that block in the state dict only.
 
-As in the published code, where the papers do not say it:
+Read in the published code:
 - each residual attention feeds the next stage and the neck;
 - the last stage's attention is BiFormer's own: 8 heads, scaled by their width, no bias before them, LePE of the input;
 - windows that don't fit a grid are padded with zero tokens that take part in the attention, as in BiFormer's dense
   prediction: the published input of 1024 x 1216 pixels needs it in stages 3 and 4 (``mask_padding`` mends it);
 - the normalization of the patch embedding is never applied, as in the code that it was taken from;
-- sizes that aren't multiples of 32, which the publication leaves open, round up at each stride.
+- sizes that aren't multiples of 32, at which that code fails or rounds down, round up at each stride.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def upsample_nearest(x: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="nearest")[..., :height, :width]
 
 
-# Maps start near zero, as targets are almost everywhere; after Xiao et al. (arXiv 1804.06208), inferred.
+# Maps start near zero, as targets are almost everywhere; published for all convolutions of the heads, here the last.
 MAP_INIT_STD = 0.001
 
 

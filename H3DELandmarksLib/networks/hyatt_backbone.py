@@ -93,7 +93,7 @@ class ResidualAttention(nn.Module):
     def __init__(self, channels: int, norm: str) -> None:
         """Create the module; ``norm`` as in ``norm_2d``.
 
-        Convolutions have no bias where a normalization, which has one, follows (inferred).
+        Convolutions have no bias where a normalization, which has one, follows, nor has the shortcut.
         """
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)

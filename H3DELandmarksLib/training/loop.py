@@ -203,6 +203,8 @@ class StageTrainer:
 
     def _rate(self, step: int) -> float:
         warmup, total = self.settings.warmup, self.settings.steps
+        if self.settings.cosine == "from-start":
+            return min(1.0, (step + 1) / max(1, warmup)) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
         if step < warmup:
             return (step + 1) / warmup
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
@@ -342,7 +344,7 @@ class StageTrainer:
                 maps = self._maps(self.average, sample.image[None, None])
                 peaks = self.decode([level[0] for level in maps], self.io.strides)
                 present = sample.presence == 1
-                distance = np.linalg.norm(peaks.index - sample.index, axis=1) * self.stage.spacing_mm
+                distance = np.linalg.norm(peaks.index - sample.index, axis=1) * self.sampler.spacing(case)
                 errors.append(distance[present])
                 known = ~np.isnan(sample.presence)
                 right.append(((peaks.presence_logit > 0) == present)[known])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -67,6 +67,19 @@ class Configuration:
         if empty:
             raise InputError(f"'{path}' has no cases for {' and '.join(empty)}: convert the data set completely.")
         return {subset: found[subset] for subset in (*SUBSETS, CALIBRATION) if found.get(subset)}
+
+    def with_steps(self) -> Configuration:
+        """The same with the steps of each stage, where it says epochs of the training cases.
+
+        Raises:
+            InputError: as for `split`.
+        """
+        if all(stage.training.epochs is None for stage in self.record.stages):
+            return self
+        seeds = self.record.data.seeds
+        cases = len(range(*seeds["train"])) if seeds else len(self.split()["train"])
+        stages = tuple(replace(s, training=s.training.for_cases(cases)) for s in self.record.stages)
+        return replace(self, record=replace(self.record, stages=stages))
 
     @property
     def calibration_subset(self) -> str:

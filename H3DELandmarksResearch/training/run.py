@@ -50,7 +50,7 @@ def train_stage(
     Raises:
         InputError: there is a checkpoint that was not to be continued; it is kept.
     """
-    stage = configuration.record.stages[number]
+    stage = configuration.with_steps().record.stages[number]
     training, validation = (load_cases(configuration, subset, output.parent) for subset in ("train", "validation"))
     _check_dimension(stage, [*training, *validation])
     shape = shape_of(training, configuration)
@@ -121,6 +121,7 @@ def run_training(
 
 def package_run(configuration: Configuration, output: Path) -> ModelPackage:
     """Write ``output/package`` from a run's latest checkpoints, calibrated on cases of its own and reported on test."""
+    configuration = configuration.with_steps()
     calibration = configuration.calibration_subset
     subsets = {name: load_cases(configuration, name, output.parent) for name in ("train", calibration, "test")}
     return build_package(
@@ -136,6 +137,7 @@ def package_run(configuration: Configuration, output: Path) -> ModelPackage:
 
 def package_uncalibrated(configuration: Configuration, output: Path) -> ModelPackage:
     """Write ``output/package`` from a run's latest checkpoints for measuring positions alone."""
+    configuration = configuration.with_steps()
     shape = shape_of(load_cases(configuration, "train", output.parent), configuration)
     return write_uncalibrated(output / "package", configuration, _weights(configuration, output), shape)
 

@@ -144,9 +144,12 @@ def _read_subjects(path: Path) -> dict[str, str]:
     """The subject of each case of a table."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return {row["case"]: row["subject"] for row in csv.DictReader(file)}
-    except (OSError, KeyError, UnicodeDecodeError) as error:
-        raise InputError(f"'{path}' is no CSV file with the columns 'case' and 'subject': correct it.") from error
+            table = csv.DictReader(file)
+            if {"case", "subject"} <= set(table.fieldnames or ()):
+                return {row["case"]: row["subject"] for row in table}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"'{path}' cannot be read: check the path.") from error
+    raise InputError(f"'{path}' is no CSV file with the columns 'case' and 'subject': correct it.")
 
 
 def _stated_tolerance(folder: Path) -> float | None:

@@ -20,6 +20,7 @@ from H3DELandmarksLib.formats.training import Augmentation
 from H3DELandmarksLib.networks.arrays import to_tensor
 from H3DELandmarksLib.training.augmentation import FovTruncation, IntensityAugmentation, synthetic_negative
 from H3DELandmarksLib.training.cases import TrainingCase
+from H3DELandmarksLib.training.volume_store import release
 
 # Types that are sent as they are; others become float32 before.
 SENT = (np.uint8, np.int8, np.int16, np.int32, np.float32)
@@ -194,6 +195,7 @@ class CropSampler:
     ) -> Sample:
         average = self.stage.sampling != "linear"
         image = case.intensity.scaled(resample_on(case.case.volume, grid, case.outside, device, average))
+        release(case.case.volume.array)
         if rng is not None:
             image = IntensityAugmentation.draw(self.augmentation, rng).apply(image)
         landmarks = case.case.landmarks
@@ -235,15 +237,28 @@ def _random_turn(settings: Augmentation, rng: np.random.Generator, in_plane: boo
 
 
 def draw_batch(
-    sampler: CropSampler, cases: Sequence[TrainingCase], size: int, seed: tuple[int, ...], device: torch.device = CPU
+    sampler: CropSampler,
+    cases: Sequence[TrainingCase],
+    numbers: Sequence[int],
+    seed: tuple[int, ...],
+    device: torch.device = CPU,
 ) -> tuple[Tensor, np.ndarray, np.ndarray]:
-    """Stacked samples of randomly chosen cases; the same seed gives the same batch.
+    """Stacked samples of randomly chosen cases; a sample depends on the seed and its number in the batch alone.
+
+    Args:
+        sampler: makes the samples.
+        cases: to choose from.
+        numbers: which samples of the batch to make.
+        seed: of the batch.
+        device: where crops are cut out and changed.
 
     Returns:
         Images (B, 1, X, Y, Z) on the device, indices (B, C, 3), presence (B, C).
     """
-    rng = np.random.default_rng(seed)
-    samples = [sampler.draw(cases[int(rng.integers(len(cases)))], rng, device) for _ in range(size)]
+    samples = []
+    for number in numbers:
+        rng = np.random.default_rng((*seed, number))
+        samples.append(sampler.draw(cases[int(rng.integers(len(cases)))], rng, device))
     return (
         torch.stack([s.image for s in samples])[:, None],
         np.stack([s.index for s in samples]).astype(np.float32),

@@ -26,6 +26,7 @@ from H3DELandmarksResearch.report.page import (
     share_cell,
     text_cell,
 )
+from H3DELandmarksResearch.report.reader_blocks import reader_blocks
 
 AXES = ("left", "back", "head")
 LEVEL = 0.95
@@ -75,7 +76,7 @@ def evaluation_page(
     if other is not None:
         lines.insert(1, f"compared with {other.name} on the same cases")
     sections = [
-        _overview(figures, whose),
+        _overview(figures, whose, document),
         _cumulative(base, other),
         _landmarks(figures),
         _cases(figures),
@@ -89,7 +90,7 @@ def evaluation_page(
     return Page(title, lines, sections)
 
 
-def _overview(figures: Evaluation, subjects: Sequence[str]) -> Section:
+def _overview(figures: Evaluation, subjects: Sequence[str], document: Mapping[str, Any]) -> Section:
     mre, sd = metrics.mean_radial_error(figures.errors)
     low, high = _mean_interval(metrics.case_means(figures.errors), subjects)
     facts = [Fact("mean radial error", f"{number(mre)} \N{PLUS-MINUS SIGN} {number(sd)} mm", _range(low, high, " mm"))]
@@ -114,9 +115,20 @@ def _overview(figures: Evaluation, subjects: Sequence[str]) -> Section:
         "A landmark that is present but was not found counts as not detected, and has no error. The mean radial error "
         "is the mean of the cases' means, with the standard deviation of these.",
     ]
+    if document.get("radiograph_form"):
+        blocks.append(_radiograph_form(document["radiograph_form"]))
     if len(figures.published_rows) > 1:
         blocks.append(_published(figures))
     return Section("overview", "Overview", blocks)
+
+
+def _radiograph_form(form: Mapping[str, Any]) -> str:
+    """The figures as papers on radiographs define them."""
+    rates = [f"{percent(value)} below {key[4:]} mm" for key, value in form.items() if key.startswith("sdr_")]
+    return (
+        f"As papers on radiographs define them: MRE {number(form['mre_mm'])} \N{PLUS-MINUS SIGN} "
+        f"{number(form['sd_mm'])} mm over points; mean over landmarks of the detection rates: {', '.join(rates)}."
+    )
 
 
 def _published(figures: Evaluation) -> Table:
@@ -435,58 +447,8 @@ def _comparison_facts(
 
 def _readers(document: Mapping[str, Any]) -> list[Section]:
     """What an evaluation says of readers, where it says anything."""
-    content = document.get("readers")
-    if not content:
-        return []
-    return [Section("readers", "Readers", as_blocks("Readers", content))]
-
-
-def as_blocks(title: str, content: Any) -> list[Any]:
-    """Plain JSON values as facts and tables, whatever they are called."""
-    if isinstance(content, Mapping):
-        facts = [Fact(_words(key), _said(value)) for key, value in content.items() if _is_single(value)]
-        blocks: list[Any] = [facts] if facts else []
-        for key, value in content.items():
-            if not _is_single(value):
-                blocks += as_blocks(_words(key), value)
-        return blocks
-    if not content:
-        return []
-    if all(isinstance(entry, Mapping) for entry in content):
-        keys = list(dict.fromkeys(key for entry in content for key in entry))
-        rows = [[_json_cell(entry.get(key)) for key in keys] for entry in content]
-        return [Table(title, [_words(key) for key in keys], rows)]
-    return [f"{title}: {_said(content)}"]
-
-
-def _json_cell(value: Any) -> Cell:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return Cell(_said(value), float(value)) if is_number else text_cell(_said(value) if value is not None else None)
-
-
-def _is_single(value: Any) -> bool:
-    return not isinstance(value, (Mapping, list, tuple))
-
-
-def _said(value: Any) -> str:
-    if value is None:
-        return "\N{EN DASH}"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 100 else f"{value:.1f}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{_words(key)} {_said(entry)}" for key, entry in value.items())
-    if isinstance(value, (list, tuple)):
-        if len(value) == 2 and all(isinstance(entry, (int, float)) for entry in value):
-            return f"{_said(value[0])} to {_said(value[1])}"
-        return ", ".join(_said(entry) for entry in value)
-    return str(value)
-
-
-def _words(key: object) -> str:
-    text = str(key).replace("_", " ")
-    return f"{text[:-3]}, mm" if text.endswith(" mm") else text
+    blocks = reader_blocks(document)
+    return [Section("readers", "Readers", blocks)] if blocks else []
 
 
 def _remarks(figures: Evaluation, document: Mapping[str, Any]) -> list[Section]:

@@ -101,18 +101,45 @@ def test_the_interval_of_a_share_holds_it_as_often_as_it_says():
     assert np.isnan(sections.rate_interval(np.ones((3, 2), bool), np.ones((3, 2), bool), ["a"] * 3)).all()
 
 
-def test_readers_are_shown_whatever_is_said_of_them():
+def figure(value, low=None, high=None):
+    return {"value": value, "low": low, "high": high}
+
+
+def agreement(first, second):
+    """A pair as `evaluate --json` holds it."""
+    measured = {"mre_mm": figure(1.25, 1.0, 1.5), "sd_mm": figure(0.5), "dahlberg_mm": figure(None)}
+    landmark = {"points": 7, "only_first": 1, "only_second": 2, **measured}
+    axis = {"axis": "L", "bias_mm": figure(-0.5, -1, 0.25), "icc": figure(0.987, 0.9, 0.999)}
+    total = {"landmark": "all", **landmark, "axes": [axis]}
+    landmarks = [{"landmark": "<b>", **landmark, "axes": []}]
+    return {"first": first, "second": second, "cases": 9, "patients": 8, "total": total, "landmarks": landmarks}
+
+
+def test_readers_are_shown_where_anything_is_said_of_them():
     readers = {
-        "icc": 0.93,
-        "interval": [0.9, 0.95],
-        "between_mm": {"mean_mm": 1.25, "sd_mm": 0.5},
-        "per_landmark": [{"landmark": "<b>", "mean_mm": 1.0}, {"landmark": "c", "mean_mm": None}],
+        "readers": ["x", "y"],
+        "same_pictures": [],
+        "models": [agreement("model", "x")],
+        "between": [agreement("x", "y")],
+        "within": [],
     }
-    page = sections.evaluation_page("t", evaluated(), {"readers": readers})
+    floor = {"readers": 2, "points": 70, "between_mm": 1.5, "model_mm": None}
+    page = sections.evaluation_page("t", evaluated(), {"readers": readers, "human_floor": floor})
+    total, single = tables(page, "readers")
+    assert [cell.text for cell in total.rows[1]] == [
+        *("between readers", "x", "y", "9", "8", "1.25 (1.00 to 1.50)", "0.50", "\N{EN DASH}"),
+        *("-0.50 (-1.00 to +0.25)", "0.987 (0.900 to 0.999)"),
+    ]
+    assert len(single.rows) == 2 and single.rows[0][1].text == "<b>"
     shown = render(page)
-    assert "0.9 to 0.95" in shown and "&lt;b&gt;" in shown and "<b>" not in shown
-    (table,) = tables(page, "readers")
-    assert [cell.text for cell in table.rows[1]] == ["c", "\N{EN DASH}"]
+    assert "&lt;b&gt;" in shown and "<b>" not in shown and "1.50 mm" in shown
+    assert "readers" not in [section.id for section in sections.evaluation_page("t", evaluated(), {}).sections]
+
+
+def test_radiographs_are_also_rated_as_papers_on_them_do():
+    form = {"mre_mm": 1.2, "sd_mm": 0.9, "sdr_2": 0.85}
+    page = sections.evaluation_page("t", evaluated(), {"radiograph_form": form})
+    assert any(isinstance(b, str) and "1.20" in b and "85.0 % below 2 mm" in b for b in page.sections[0].blocks)
 
 
 def test_nothing_in_common_and_one_case_still_give_a_page():

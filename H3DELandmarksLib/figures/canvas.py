@@ -112,8 +112,9 @@ def as_svg(figure: Figure, unique: str, colors: Mapping[str, str] | None = None)
     with _settings({"svg.hashsalt": unique}):
         figure.savefig(target, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(target.getvalue())
-    for child in ("metadata", "defs"):  # the first defs hold a style that would be the whole page's
-        root.remove(root.findall(f"{{{SVG}}}{child}")[0])
+    for child in list(root):
+        if child.tag == f"{{{SVG}}}metadata" or child.find(f"{{{SVG}}}style") is not None:  # that of the whole page
+            root.remove(child)
     for name in ("width", "height"):
         del root.attrib[name]
     root.set("style", f"max-width: {figure.get_figwidth():g}in; stroke-linejoin: round")

@@ -85,8 +85,8 @@ def audit_folder(
         except InputError as error:
             findings.append(QualityIssue(name, IssueKind.UNREADABLE, None, " ".join(str(error).split())))
             continue
-        points.append(CheckedPoints(name, landmarks.positions))
         on_scans.append(look_at_scan(name, volume, landmarks.positions))
+        points.append(CheckedPoints(name, landmarks.positions, on_scans[-1].unit))
         pictures.append(fingerprint(volume))
     findings += check_on_scans(on_scans, scheme) + check_shapes(points, scheme) + check_copies(points)
     findings += same_picture_findings([case.case for case in points], pictures, subsets)

@@ -24,7 +24,7 @@ from H3DELandmarksLib.cases.store import CaseFiles, CaseProject
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.core.image_plane import is_radiograph
+from H3DELandmarksLib.core.image_plane import has_unknown_pixels, is_radiograph
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import rigid_fit
 from H3DELandmarksLib.formats.case_record import CASE_ID, ImageContent, Revision
@@ -75,7 +75,7 @@ class QualityIssue:
         landmark: name; None for a finding about the case.
         reason: one sentence with what to do.
         value: how large it is, in `unit`; None where there is nothing to measure.
-        unit: of the value: "mm", "%" or "points".
+        unit: of the value: "mm", "px", "%" or "points"; lengths are pixels in pictures that do not state their size.
         position: (3,) LPS mm where to look; None without a place.
         expected: (3,) LPS mm where the point would be by the other cases; None where they do not say.
         picture: PNG file, where one was drawn.
@@ -122,7 +122,7 @@ class _Read:
     @property
     def points(self) -> CheckedPoints:
         """For the comparison of shapes."""
-        return CheckedPoints(self.id, self.on_scan.positions)
+        return CheckedPoints(self.id, self.on_scan.positions, self.on_scan.unit)
 
 
 def check_project(project: CaseProject, progress: Progress) -> list[QualityIssue]:
@@ -235,7 +235,13 @@ def _same_places(cases: Sequence[_Read], scheme: LandmarkScheme) -> list[Quality
             reason = f"'{first}' and '{second}' lie at one place: place one of them again."
             findings.append(
                 QualityIssue(
-                    case.id, IssueKind.SAME_PLACE, second, reason, float(apart[k, m]), "mm", positions[number][m]
+                    case.id,
+                    IssueKind.SAME_PLACE,
+                    second,
+                    reason,
+                    float(apart[k, m]),
+                    case.on_scan.unit,
+                    positions[number][m],
                 )
             )
     return findings
@@ -261,12 +267,14 @@ class PointsOnScan:
         positions: (K, 3) LPS mm; NaN where there is none.
         outside: (K,) mm beyond the field of view; 0 inside, NaN without a position.
         brightness: (K,) see above; NaN outside and in radiographs, where dark does not mean air.
+        unit: of lengths: "mm", or "px" where the picture does not state how large its pixels are.
     """
 
     case: str
     positions: np.ndarray
     outside: np.ndarray
     brightness: np.ndarray
+    unit: str = "mm"
 
 
 def look_at_scan(case: str, volume: Volume, positions: np.ndarray) -> PointsOnScan:
@@ -288,7 +296,8 @@ def look_at_scan(case: str, volume: Volume, positions: np.ndarray) -> PointsOnSc
             low = np.maximum(np.round(index[k]).astype(int) - NEXT_TO_POINT, 0)
             part = volume.array[tuple(slice(a, b + 2 * NEXT_TO_POINT + 1) for a, b in zip(low, low))]
             brightness[k] = (float(part.max()) - background) / (threshold - background)
-    return PointsOnScan(case, positions, outside, brightness)
+    unit = "px" if has_unknown_pixels(volume.array.shape, volume.spacing) else "mm"
+    return PointsOnScan(case, positions, outside, brightness, unit)
 
 
 def check_on_scans(cases: Sequence[PointsOnScan], scheme: LandmarkScheme) -> list[QualityIssue]:
@@ -320,10 +329,11 @@ def _check_case_on_scan(case: PointsOnScan, usual: np.ndarray, scheme: LandmarkS
             in_air[:] = False  # one cause, told once
     for k, name in enumerate(scheme.names):
         if outside[k]:
-            reason = f"'{name}' lies {case.outside[k]:.1f} mm outside the scan: place it again, or mark it as absent."
+            far = f"{case.outside[k]:.1f} {case.unit}"
+            reason = f"'{name}' lies {far} outside the scan: place it again, or mark it as absent."
             findings.append(
                 QualityIssue(
-                    case.case, IssueKind.OUTSIDE, name, reason, float(case.outside[k]), "mm", case.positions[k]
+                    case.case, IssueKind.OUTSIDE, name, reason, float(case.outside[k]), case.unit, case.positions[k]
                 )
             )
         elif in_air[k]:
@@ -357,10 +367,28 @@ class CheckedPoints:
     Attributes:
         case: id.
         positions: (K, 3) LPS mm in the order of the scheme; NaN where there is none.
+        unit: of lengths: "mm", or "px" where the picture does not state how large its pixels are.
     """
 
     case: str
     positions: np.ndarray
+    unit: str = "mm"
+
+
+@dataclass(frozen=True)
+class _Sized:
+    """A case as its findings name it: they tell its own lengths, cases being compared at one size."""
+
+    name: str
+    size: float
+    unit: str
+
+    def finding(
+        self, kind: IssueKind, landmark: str, reason: str, far: float, place: np.ndarray, expected: np.ndarray
+    ) -> QualityIssue:
+        """A finding about a place, of which length and places are at the common size."""
+        size = self.size
+        return QualityIssue(self.name, kind, landmark, reason, size * far, self.unit, size * place, size * expected)
 
 
 def check_shapes(cases: Sequence[CheckedPoints], scheme: LandmarkScheme) -> list[QualityIssue]:
@@ -382,14 +410,11 @@ def check_shapes(cases: Sequence[CheckedPoints], scheme: LandmarkScheme) -> list
     limits = _Limits.of(fits, usual.spread)
     near = _Near.of(fits, usual)
     return [
-        replace(
-            finding,
-            value=finding.value * sizes[n] if finding.unit == "mm" and finding.value is not None else finding.value,
-            position=None if finding.position is None else finding.position * sizes[n],
-            expected=None if finding.expected is None else finding.expected * sizes[n],
-        )
+        finding
         for n, case in enumerate(cases)
-        for finding in _check_case_shape(case.case, n, fits[n], limits, near, usual, scheme)
+        for finding in _check_case_shape(
+            _Sized(case.case, float(sizes[n]), case.unit), n, fits[n], limits, near, usual, scheme
+        )
     ]
 
 
@@ -497,7 +522,7 @@ def _fit_of(points: np.ndarray, number: int, usual: LeaveOneOutShape, scheme: La
 
 
 def _check_case_shape(
-    case: str,
+    case: _Sized,
     number: int,
     fit: _Fit | None,
     limits: _Limits,
@@ -514,7 +539,7 @@ def _check_case_shape(
             "Left and right are exchanged in all pairs, or the scan is a mirror image: exchange the names, "
             "or load the scan again."
         )
-        findings.append(QualityIssue(case, IssueKind.SIDES, None, reason, float(np.exp(fit.gain))))
+        findings.append(QualityIssue(case.name, IssueKind.SIDES, None, reason, float(np.exp(fit.gain))))
         points, prediction = fit.mirrored, fit.exchanged
     views = [(prediction, usual.spread, limits.outlier)]
     if near is not None and not findings:
@@ -567,7 +592,7 @@ class _Near:
 
 
 def _exchanges(
-    case: str,
+    case: _Sized,
     points: np.ndarray,
     prediction: Prediction,
     spread: np.ndarray,
@@ -604,9 +629,7 @@ def _exchanges(
         )
         far, first = float(prediction.distance[group].max()), int(group[0])
         findings.append(
-            QualityIssue(
-                case, IssueKind.SWAP, scheme.names[first], reason, far, "mm", points[first], prediction.expected[first]
-            )
+            case.finding(IssueKind.SWAP, scheme.names[first], reason, far, points[first], prediction.expected[first])
         )
     return findings
 
@@ -627,7 +650,7 @@ def _cycles(order: np.ndarray) -> list[np.ndarray]:
 
 
 def _outliers(
-    case: str,
+    case: _Sized,
     points: np.ndarray,
     prediction: Prediction,
     spread: np.ndarray,
@@ -641,14 +664,13 @@ def _outliers(
         if k in told or not np.isfinite(distance) or distance <= limit * spread[k]:
             continue
         told.add(k)
+        far, usually = (f"{case.size * length:.1f} {case.unit}" for length in (distance, spread[k]))
         reason = (
-            f"'{name}' lies {distance:.1f} mm from where the other cases have it, which is usually "
-            f"{spread[k]:.1f} mm: look whether it is right."
+            f"'{name}' lies {far} from where the other cases have it, which is usually {usually}: look whether it is "
+            "right."
         )
         findings.append(
-            QualityIssue(
-                case, IssueKind.OUTLIER, name, reason, float(distance), "mm", points[k], prediction.expected[k]
-            )
+            case.finding(IssueKind.OUTLIER, name, reason, float(distance), points[k], prediction.expected[k])
         )
     return findings
 

@@ -34,7 +34,7 @@ def faulty_spines(file: Path) -> tuple[set[str], set[str], int]:
     content = json.loads(file.read_text(encoding="utf-8"))
     scheme = LandmarkScheme("spine", "1.0", tuple(LandmarkDefinition(name, "") for name in content["landmarks"]))
     cases = [
-        CheckedPoints(name, np.append(np.array(case["points_px"]), np.zeros((len(scheme), 1)), axis=1))
+        CheckedPoints(name, np.append(np.array(case["points_px"]), np.zeros((len(scheme), 1)), axis=1), "px")
         for name, case in content["cases"].items()
     ]
     flagged = {name for name, case in content["cases"].items() if case["flags"]}

@@ -17,7 +17,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, 
 from H3DELandmarksLib.formats.audit import AuditRecord
 from H3DELandmarksLib.formats.reading import read_record
 from H3DELandmarksLib.io.images import read_volume, write_volume
-from H3DELandmarksLib.io.markups import write_markups
+from H3DELandmarksLib.io.markups import read_markups, write_markups
 
 
 def picture(seed: int, size=(180, 210)) -> np.ndarray:
@@ -178,6 +178,25 @@ def test_a_folder_is_audited_by_one_command(folder, tmp_path, capsys):
     assert [row["case"] for row in rows] == ["c5", "c6"] and float(rows[1]["value"]) > 20
     assert main(["audit", str(folder), "--output", str(tmp_path / "out"), "--progress", "none"]) == 2  # not overwritten
     assert "overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("edge, unit", [(1.0, "px"), (0.5, "mm")])
+def test_lengths_are_pixels_where_their_size_is_not_known(folder, edge, unit):
+    """The value and the sentence say one unit, and one length, whatever the case's size; outside points, too."""
+    for n in range(8):
+        volume = read_volume(folder / f"c{n}.nrrd")
+        write_volume(folder / f"c{n}.nrrd", Volume(volume.array, np.diag([edge, edge, 1, 1])))
+        size = edge * (1.3 if n == 6 else 1.0)
+        points = size * read_markups(folder / f"c{n}.mrk.json").positions
+        points[0] -= [300 if n == 3 else 0, 0, 0]
+        write_markups(folder / f"c{n}.mrk.json", LandmarkSet(tuple(f"p{k}" for k in range(8)), points))
+    _, findings = audit_folder(folder, scheme_of_folder(folder), {}, lambda fraction, text: None)
+    lengths = [f for f in findings if f.unit not in ("%", "")]
+    assert {f.kind for f in lengths} == {IssueKind.OUTSIDE, IssueKind.OUTLIER}
+    assert {f.unit for f in lengths} == {unit}
+    assert all(f"{f.value:.1f} {unit} " in f.reason for f in lengths)
+    far = next(f for f in lengths if (f.case, f.landmark) == ("c6", "p3"))
+    assert far.value == pytest.approx(1.3 * edge * 25 * 2**0.5, rel=0.15)
 
 
 def test_a_right_folder_ends_with_0_and_a_damaged_case_is_told(folder):

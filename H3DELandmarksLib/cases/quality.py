@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from H3DELandmarksLib.cases.exchanged_points import SmallPicture, exchanged_points, small_picture
 from H3DELandmarksLib.cases.same_picture import Fingerprint, fingerprint, repeated_pictures
 from H3DELandmarksLib.cases.shape_check import MIN_CASES, MIN_POINTS, LeaveOneOutShape, Prediction, usual_length
 from H3DELandmarksLib.cases.store import CaseFiles, CaseProject
@@ -62,6 +63,7 @@ class IssueKind(enum.Enum):
     SAME_PLACE = "same place"
     SAME_IMAGE = "same image"
     SAME_POINTS = "same points"
+    EXCHANGED = "exchanged cases"
     UNREVIEWED = "unreviewed"
 
 
@@ -118,6 +120,7 @@ class _Read:
     content: ImageContent
     on_scan: PointsOnScan
     picture: Fingerprint
+    small: SmallPicture
 
     @property
     def points(self) -> CheckedPoints:
@@ -149,6 +152,7 @@ def check_project(project: CaseProject, progress: Progress) -> list[QualityIssue
     points = [case.points for case in read]
     findings += check_shapes(points, scheme) + check_copies(points)
     findings += same_picture_findings([c.id for c in read], [c.picture for c in read], {})
+    findings += exchanged_findings([c.id for c in read], [c.small for c in read])
     findings += _same_places(read, scheme)
     findings += [finding for case in read for finding in _unreviewed(case)]
     progress(1.0, "done")
@@ -192,7 +196,14 @@ def draw_findings(
 def _read(case: CaseFiles, history: SchemeHistory) -> _Read:
     revision = history.now(case.revision())
     volume, positions = case.volume(), revision.positions(history.newest)
-    return _Read(case.id, revision, case.content(), look_at_scan(case.id, volume, positions), fingerprint(volume))
+    return _Read(
+        case.id,
+        revision,
+        case.content(),
+        look_at_scan(case.id, volume, positions),
+        fingerprint(volume),
+        small_picture(volume, positions),
+    )
 
 
 def same_picture_findings(
@@ -215,6 +226,20 @@ def same_picture_findings(
         reason += "Keep one of the two cases."
         findings.append(
             QualityIssue(second, IssueKind.SAME_IMAGE, None, reason, 100 * repeat.likeness, "%", other=first)
+        )
+    return findings
+
+
+def exchanged_findings(names: Sequence[str], cases: Sequence[SmallPicture]) -> list[QualityIssue]:
+    """One finding for each pair of cases whose points fit better on each other's picture."""
+    findings = []
+    for first, second, gain in exchanged_points(cases):
+        reason = (
+            f"Its points fit the picture of {names[first]} better than its own, and the other way round: "
+            "look whether the two point lists, or the two scans, were exchanged."
+        )
+        findings.append(
+            QualityIssue(names[second], IssueKind.EXCHANGED, None, reason, 100 * gain, "%", other=names[first])
         )
     return findings
 

@@ -2,13 +2,15 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from H3DELandmarksLib.cases.audit import audit_folder, scheme_of_folder
-from H3DELandmarksLib.cases.quality import CheckedPoints, IssueKind, check_shapes
+from H3DELandmarksLib.cases.exchanged_points import exchanged_points, small_picture
+from H3DELandmarksLib.cases.quality import CheckedPoints, IssueKind, check_shapes, exchanged_findings
 from H3DELandmarksLib.cases.same_picture import fingerprint, kept_fingerprint, refuse_shared, repeated_pictures
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import InputError
@@ -178,6 +180,31 @@ def test_a_folder_is_audited_by_one_command(folder, tmp_path, capsys):
     assert [row["case"] for row in rows] == ["c5", "c6"] and float(rows[1]["value"]) > 20
     assert main(["audit", str(folder), "--output", str(tmp_path / "out"), "--progress", "none"]) == 2  # not overwritten
     assert "overwrite" in capsys.readouterr().err
+
+
+def subject(seed: int):
+    """A radiograph of dark and bright structures, each at its landmark, that lie elsewhere in every subject."""
+    rng = np.random.default_rng(seed)
+    points = np.append(
+        np.random.default_rng(5).uniform(30, 150, (8, 2)) + rng.normal(0, 7, (8, 2)), np.zeros((8, 1)), 1
+    )
+    grid = np.stack(np.mgrid[:180, :190], axis=-1)
+    array = ndimage.gaussian_filter(rng.normal(size=(180, 190)), 3) * 3
+    for k, point in enumerate(points):
+        array += (-1) ** k * np.exp(-np.sum((grid - point[:2]) ** 2, axis=-1) / (2 * (4 + k) ** 2))
+    return small_picture(volume_of(array), points)
+
+
+@pytest.mark.parametrize("planted", [[], [(2, 9)], [(0, 1), (5, 12)]])
+def test_point_lists_of_two_cases_that_were_exchanged_are_told(planted):
+    cases = [subject(seed) for seed in range(16)]
+    for a, b in planted:
+        cases[a], cases[b] = replace(cases[a], points=cases[b].points), replace(cases[b], points=cases[a].points)
+    found = exchanged_points(cases)
+    assert [(a, b) for a, b, _ in found] == planted
+    names = [f"c{n}" for n in range(16)]
+    assert [(f.case, f.other) for f in exchanged_findings(names, cases)] == [(f"c{b}", f"c{a}") for a, b in planted]
+    assert exchanged_points(cases[:9]) == []
 
 
 @pytest.mark.parametrize("edge, unit", [(1.0, "px"), (0.5, "mm")])

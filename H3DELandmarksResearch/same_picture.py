@@ -1,4 +1,4 @@
-"""Radiographs that show the same picture under two names, by their content: copies, recompressed or shifted a little."""
+"""Radiographs that show the same picture under two names, by content: copies, recompressed or shifted a little."""
 
 from __future__ import annotations
 
@@ -22,16 +22,19 @@ SAME = 0.996
 
 
 def small_picture(volume: Volume) -> np.ndarray:
-    """(48 * 48,) means over blocks of a radiograph as it lies on its sheet, of mean 0 and length 1; 0 where it is flat."""
+    """(48 * 48,) means over blocks of a radiograph on its sheet, of mean 0 and length 1; all 0 where it is flat."""
     array = np.asarray(lay_flat(volume)[0].array, dtype=float)[:, :, 0]
-    for axis in (0, 1):
-        edges = np.linspace(0, array.shape[axis], SIDE + 1).astype(int)[:-1]
-        array = np.add.reduceat(array, edges, axis=axis) / np.expand_dims(
-            np.diff([*edges, array.shape[axis]]), 1 - axis
-        )
+    array = _blocks(array.shape[0]) @ array @ _blocks(array.shape[1]).T
     centered = array.ravel() - array.mean()
     length = np.linalg.norm(centered)
     return centered / length if length > 0 else centered
+
+
+def _blocks(count: int) -> np.ndarray:
+    """(48, count) share of each of so many pixels in each block; a pixel may be part of several."""
+    ends, pixels = np.linspace(0, count, SIDE + 1)[:, None], np.arange(count)
+    overlap = np.minimum(ends[1:], pixels + 1) - np.maximum(ends[:-1], pixels)
+    return np.maximum(overlap, 0) * SIDE / count
 
 
 def same_pictures(pictures: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:

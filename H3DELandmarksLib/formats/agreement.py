@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from H3DELandmarksLib.core.text import number, plural
-from H3DELandmarksLib.formats.reading import STRICT, Count, FormatError, OrNull, Text, build
+from H3DELandmarksLib.core.text import number, plain, plural
+from H3DELandmarksLib.formats.reading import STRICT, Count, FormatError, OrNull, Text, build, to_plain
 
 # Numbers that are not there are null in the file.
+FLOOR = "human_floor"
 Measured = Annotated[float, OrNull(math.nan)]
 
 
@@ -151,9 +152,14 @@ class HumanFloor:
         return f"{who} differs from the readers' mean by {number(self.model_mm)} mm; {self.difference} ({counted})."
 
 
+def floor_entry(floor: HumanFloor | None) -> dict[str, Any]:
+    """What a manifest's accuracy of one subset of cases says of it; nothing where there is none."""
+    return {} if floor is None else {FLOOR: plain(to_plain(floor))}
+
+
 def floor_of(accuracy: Any) -> HumanFloor | None:
     """The human floor in a manifest's accuracy of one subset of cases; None where none is stated, or not rightly."""
-    stated = accuracy.get("human_floor") if isinstance(accuracy, Mapping) else None
+    stated = accuracy.get(FLOOR) if isinstance(accuracy, Mapping) else None
     try:
         return None if stated is None else build(HumanFloor, stated)
     except FormatError:

@@ -103,12 +103,11 @@ def report_text(report: AgreementReport, floor: HumanFloor | None = None) -> str
     return "\n".join([*lines, "", NOTE]) + "\n"
 
 
-NOTE = (
-    "MRE +- SD: mean and standard deviation of distances over points. Bias: first less second along L (to the left; "
-    "right in a picture\nwithout orientation), P (back; down) and S (up). Limits: Bland and Altman's 95 %. Dahlberg: root "
-    "of half the mean square. ICC: ICC(2,1) of\nShrout and Fleiss over cases, near 1 wherever the patients' places "
-    "differ much; for all landmarks, the mean of theirs."
-)
+NOTE = """\
+MRE, SD: mean and standard deviation of distances over points. Bias: first less second along L (to the left; right in
+a picture without orientation), P (back; down) and S (up). Limits: Bland and Altman's 95 %. Dahlberg: root of half the
+mean square. ICC: ICC(2,1) of Shrout and Fleiss over cases, near 1 wherever patients lie differently; for all landmarks,
+the mean of theirs."""
 
 
 def _summary(group: Sequence[Agreement]) -> list[list[str]]:

@@ -1,5 +1,7 @@
-"""Agreement of two arrays of positions. Every figure is a function of weights of the cases, so that the bootstrap is one
-matrix of weights: a row for each resample of patients, which says how often each case is in it.
+"""Agreement of two arrays of positions.
+
+Every figure is a function of weights of the cases, so that the bootstrap is one matrix of weights: a row for each
+resample of patients, which says how often each case is in it.
 """
 
 from __future__ import annotations

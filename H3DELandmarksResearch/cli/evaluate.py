@@ -24,8 +24,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "evaluate",
         help="compare predictions with a reference",
         description="Compares point lists (.mrk.json, .fcsv) of the same name in two folders. Where the reference "
-        "holds several readers' points (readers/READER/NAME.mrk.json), the model is compared with each of them, and they "
-        "with each other.",
+        "holds several readers' points (readers/READER/NAME.mrk.json), the model is compared with each of them, and "
+        "they with each other.",
         example="--predictions results --reference truth --thresholds 1 2",
     )
     parser.add_argument("--predictions", required=True, metavar="DIR", help="folder with predicted point lists")
@@ -42,8 +42,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--same-pictures",
         metavar="FILE",
-        help="JSON file with pairs of cases that show the same picture (or split file with such pairs), from which each "
-        "reader is compared with himself; 'none' for none; by default found among radiographs beside the reference",
+        help="JSON file with pairs of cases that show the same picture, or 'none'; from them each reader is compared "
+        "with himself; by default found among the radiographs beside the reference",
     )
     add_json(parser)
     parser.set_defaults(run=run)

@@ -27,7 +27,7 @@ def small_picture(volume: Volume) -> np.ndarray:
     array = _blocks(array.shape[0]) @ array @ _blocks(array.shape[1]).T
     centered = array.ravel() - array.mean()
     length = np.linalg.norm(centered)
-    return centered / length if length > 0 else centered
+    return centered / length if length > 1e-9 * array.size else np.zeros(array.size)
 
 
 def _blocks(count: int) -> np.ndarray:

@@ -139,7 +139,10 @@ def _apart(
     """
     first = {later: name for name, later in pairs}
     mine = {case.name: min((SUBSETS.index(s) for s in case.subsets if s in SUBSETS), default=3) for case in cases}
-    best = {name: min(mine[other] for other in mine if first.get(other, other) == name) for name in mine}
+    best: dict[str, int] = {}
+    for name, subset in mine.items():
+        picture = first.get(name, name)
+        best[picture] = min(subset, best.get(picture, subset))
     seen, result = set(), []
     for case in cases:
         picture = first.get(case.name, case.name)

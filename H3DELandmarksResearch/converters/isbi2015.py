@@ -70,7 +70,9 @@ def convert(source: Path, target: Path, options: Mapping[str, Any], progress: Pr
     cases = with_validation([case(*image) for image in images], int(options.get("hold_out", 0)))
     progress(0.0, "looking for repeated pictures")
     pairs = same_pictures(_small_pictures({f"{number:03d}": path for number, path in images}, spacing))
-    summary = convert_cases(_apart(cases, pairs, _clean_test(source)), target, progress)
+    summary = convert_cases(
+        _apart(cases, pairs, _clean_test(source)), target, progress, bool(options.get("leave_out_repeats"))
+    )
     if pairs:
         told = ", ".join(f"{later} = {first}" for first, later in pairs)
         summary.notes.append(

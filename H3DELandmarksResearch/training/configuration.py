@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
+from H3DELandmarksLib.cases.same_picture import kept_fingerprint, refuse_shared, repeated_pictures
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.research import research_module
@@ -17,8 +18,10 @@ from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.formats.manifest import check_stages
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, read_record
 from H3DELandmarksLib.formats.training import CALIBRATION, SUBSETS, RigidMotion, TrainingConfiguration
-from H3DELandmarksLib.io.case_folder import read_case, readers_of_case
+from H3DELandmarksLib.io.case_folder import read_case, readers_of_case, scan_of_case
+from H3DELandmarksLib.io.isolated import read_volume
 from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksLib.training.volume_store import VolumeStore
 
 DATA_VARIABLE = "H3DE_DATA"
 
@@ -68,6 +71,19 @@ class Configuration:
             raise InputError(f"'{path}' has no cases for {' and '.join(empty)}: convert the data set completely.")
         return {subset: found[subset] for subset in (*SUBSETS, CALIBRATION) if found.get(subset)}
 
+    def with_steps(self) -> Configuration:
+        """The same with the steps of each stage, where it says epochs of the training cases.
+
+        Raises:
+            InputError: as for `split`.
+        """
+        if all(stage.training.epochs is None for stage in self.record.stages):
+            return self
+        seeds = self.record.data.seeds
+        cases = len(range(*seeds["train"])) if seeds else len(self.split()["train"])
+        stages = tuple(replace(s, training=s.training.for_cases(cases)) for s in self.record.stages)
+        return replace(self, record=replace(self.record, stages=stages))
+
     @property
     def calibration_subset(self) -> str:
         """The subset that a model's calibration is fitted to: its own where there is one, else the validation cases."""
@@ -116,6 +132,8 @@ def read_split(path: Path) -> dict[str, list[str]]:
 def load_cases(configuration: Configuration, subset: str, cache: Path) -> list[Case]:
     """Load the cases of "train", "validation", "test" or "calibration"; radiographs come on their sheets.
 
+    What exceeds a limit of memory lies on disk, see `VolumeStore`, and is read crop by crop.
+
     Where the published points of a specimen lie in another pose than its scan, the file named by ``data.poses`` holds
     the rigid motion from the one to the other.
 
@@ -128,15 +146,17 @@ def load_cases(configuration: Configuration, subset: str, cache: Path) -> list[C
         InputError: the reader is unknown or the data is not there.
     """
     readers = {"case-folder": _from_folder, "phantom": _from_phantom}
-    return [case.laid_flat() for case in readers[configuration.record.data.reader](configuration, subset, cache)]
+    cases = readers[configuration.record.data.reader](configuration, subset, cache)
+    cache.mkdir(parents=True, exist_ok=True)
+    store = VolumeStore(cache)
+    return [replace(case, volume=store.kept(case.volume)) for case in (each.laid_flat() for each in cases)]
 
 
-def _from_folder(configuration: Configuration, subset: str, cache: Path) -> list[Case]:
+def _from_folder(configuration: Configuration, subset: str, cache: Path) -> Iterator[Case]:
     folder = configuration.data_folder()
     data, motions = configuration.record.data, {}
     if data.poses is not None:
         motions = read_motions(configuration.path.parent / data.poses)
-    cases = []
     for name in configuration.split()[subset]:
         volume, landmarks = read_case(folder, name, configuration.scheme.names)
         said = readers_of_case(folder, name)
@@ -145,8 +165,25 @@ def _from_folder(configuration: Configuration, subset: str, cache: Path) -> list
                 p.with_positions(motions[name].to_lps(p.positions)) for p in (landmarks, *said.values())
             )
             said = dict(zip(said, moved))
-        cases.append(Case(name, volume, landmarks, said))
-    return cases
+        yield Case(name, volume, landmarks, said)
+
+
+def refuse_shared_pictures(configuration: Configuration, cache: Path) -> None:
+    """Refuse a split of case folders of which two subsets share a picture; scans are looked at once and remembered.
+
+    Args:
+        configuration: what to train.
+        cache: folder in which fingerprints are kept between runs.
+
+    Raises:
+        InputError: there is such a pair, or a scan is missing.
+    """
+    if configuration.record.data.reader != "case-folder":
+        return
+    subset_of = {name: subset for subset, names in configuration.split().items() for name in names}
+    folder, names = configuration.data_folder(), sorted(subset_of)
+    pictures = [kept_fingerprint(scan_of_case(folder, name), cache / "fingerprints", read_volume) for name in names]
+    refuse_shared(names, repeated_pictures(pictures), subset_of)
 
 
 def read_motions(path: Path) -> dict[str, Pose]:
@@ -159,12 +196,12 @@ def read_motions(path: Path) -> dict[str, Pose]:
     return {name: Pose(np.array(motion.rotation), np.array(motion.translation)) for name, motion in motions.items()}
 
 
-def _from_phantom(configuration: Configuration, subset: str, cache: Path) -> list[Case]:
+def _from_phantom(configuration: Configuration, subset: str, cache: Path) -> Iterator[Case]:
     data = configuration.record.data
     first, last = data.seeds[subset]
     spacings = data.spacings_mm
     make, folder = _phantom().phantom_case, cache / "phantom"
-    return [make(seed, spacings[seed % len(spacings)], folder) for seed in range(first, last)]
+    return (make(seed, spacings[seed % len(spacings)], folder) for seed in range(first, last))
 
 
 def _phantom() -> ModuleType:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from H3DELandmarksLib.cases.same_picture import fingerprint, repeated_pictures
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
@@ -38,7 +39,6 @@ from H3DELandmarksResearch.converters.flat_images import (
     spacing_of,
 )
 from H3DELandmarksResearch.converters.radiograph_sets import RADIOGRAPH_SETS
-from H3DELandmarksResearch.same_picture import same_pictures, small_picture
 
 DOCTORS = ("400_senior", "400_junior")
 SET = RADIOGRAPH_SETS["isbi2015"]
@@ -69,7 +69,7 @@ def convert(source: Path, target: Path, options: Mapping[str, Any], progress: Pr
 
     cases = with_validation([case(*image) for image in images], int(options.get("hold_out", 0)))
     progress(0.0, "looking for repeated pictures")
-    pairs = same_pictures(_small_pictures({f"{number:03d}": path for number, path in images}, spacing))
+    pairs = _repeated({f"{number:03d}": path for number, path in images}, spacing)
     summary = convert_cases(
         _apart(cases, pairs, _clean_test(source)), target, progress, bool(options.get("leave_out_repeats"))
     )
@@ -77,7 +77,7 @@ def convert(source: Path, target: Path, options: Mapping[str, Any], progress: Pr
         told = ", ".join(f"{later} = {first}" for first, later in pairs)
         summary.notes.append(
             f"{len(pairs)} pictures are there again under another name ({told}): each is in one of train, validation "
-            "and test only; test1 keeps all, test1_clean none that repeats."
+            "and test only; test1 keeps all, test1_clean none that repeats, unless splits.json names it."
         )
     if int(options.get("hold_out", 0)) > 0:
         summary.notes.append("The challenge has no validation cases: some training cases serve as such (split.json).")
@@ -106,15 +106,22 @@ def _subsets(number: int) -> tuple[str, ...]:
     return ("test", "test1" if number <= 300 else "test2")
 
 
-def _small_pictures(images: Mapping[str, Path], spacing: PixelSize) -> dict[str, np.ndarray]:
-    """Small pictures of the images that can be read; the others are told when their case is converted."""
-    pictures = {}
+def _repeated(images: Mapping[str, Path], spacing: PixelSize) -> list[tuple[str, str]]:
+    """Pairs of images with the same picture; of several, the first is in all pairs.
+
+    Images that cannot be read are told when their case is converted.
+    """
+    prints = {}
     for name, path in images.items():
         try:
-            pictures[name] = small_picture(read_radiograph(path, spacing))
+            prints[name] = fingerprint(read_radiograph(path, spacing))
         except InputError:
             continue
-    return pictures
+    names, first = list(prints), {}
+    for repeat in repeated_pictures(list(prints.values())):
+        earlier, later = names[repeat.first], names[repeat.second]
+        first.setdefault(later, first.get(earlier, earlier))
+    return [(earlier, later) for later, earlier in first.items()]
 
 
 def _clean_test(source: Path) -> frozenset[str]:
@@ -137,7 +144,7 @@ def _apart(
     Args:
         cases: all.
         pairs: names of the same picture; of several names, the first is in all pairs.
-        listed: names that may be in "test1_clean"; all where it is empty.
+        listed: names of "test1_clean"; where there are none, it has each picture that is not learnt from once.
     """
     first = {later: name for name, later in pairs}
     mine = {case.name: min((SUBSETS.index(s) for s in case.subsets if s in SUBSETS), default=3) for case in cases}
@@ -151,7 +158,9 @@ def _apart(
         subsets = case.subsets
         if mine[case.name] != best[picture] or (case.name in first and "test" in subsets and picture in seen):
             subsets = tuple(subset for subset in subsets if subset not in SUBSETS)
-        elif "test1" in subsets and (not listed or case.name in listed):
+        elif "test1" in subsets and not listed:
+            subsets = (*subsets, CLEAN)
+        if case.name in listed:
             subsets = (*subsets, CLEAN)
         seen.add(picture)
         result.append(replace(case, subsets=subsets))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from H3DELandmarksLib.formats.case_record import CauseName
+from H3DELandmarksLib.formats.cohort import CohortSummary
 from H3DELandmarksLib.formats.reading import STRICT, Finite, NotNegative, Positive, Share, Text
 
 Point = tuple[Finite, Finite, Finite]
@@ -87,6 +88,7 @@ class ScanResult:
 
     Attributes:
         scan: path as it was given.
+        model: that looked, where it is another than that of the document.
         ok: whether its results are written.
         error: why not, and what to do.
         summary: what people should know of the result first.
@@ -99,6 +101,7 @@ class ScanResult:
     """
 
     scan: Text
+    model: ModelName | None = None
     ok: bool
     error: str | None = None
     summary: str | None = None
@@ -149,6 +152,7 @@ class DetectionResult:
         scans: in the order in which they were given; those of a folder in the order of their paths, and
             folders that cannot be read or hold none last.
         passed_over: what else lies in folders that were given.
+        cohort: of several scans, where the table and the log of all are; None where there are none.
         warnings: in the order in which they were told.
     """
 
@@ -160,6 +164,7 @@ class DetectionResult:
     confidence_within_mm: Positive
     scans: tuple[ScanResult, ...]
     passed_over: tuple[PassedOver, ...] = ()
+    cohort: CohortSummary | None = None
     warnings: tuple[Warned, ...] = ()
     __pydantic_config__ = STRICT
 

@@ -32,7 +32,7 @@ from H3DELandmarksLib.io.markups import read_markups, read_stamp, write_markups
 from H3DELandmarksLib.io.tables import write_table
 
 if TYPE_CHECKING:
-    from H3DELandmarksLib.cli.result_files import ResultFiles
+    from H3DELandmarksLib.cohort.result_files import ResultFiles
 
 TABLE, PROVENANCE, PICTURE = FOLLOWING = ("table", "provenance", "picture")  # entries of the stamp: digests
 PREPARED, OLD, LOCK = ".results", "old", "lock"

@@ -14,6 +14,7 @@ from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cli.console import Console, add_command, add_engine, add_json, add_model, add_progress, duration
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import shown
+from H3DELandmarksLib.core.text import plural
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.cohort.engine import Engine, Outcome
@@ -340,7 +341,11 @@ def _run(
         summary = None
         if log is not None:
             summary = _summary(log, place, outcomes, len(failed), seconds, options, folder)
-            _tell(summary, console, folder)
+            if again := sum(outcome.is_resumed and not outcome.result.ok for outcome in outcomes):
+                console.warn(
+                    f"{plural(again, 'scan')} failed before: add --retry-failed to try again, or see {log.path}."
+                )
+            _tell(summary, console)
     result = DetectionResult(
         ok=not failed and all(outcome.result.ok for outcome in outcomes),
         software=__version__,
@@ -401,12 +406,12 @@ def _summary(
     )
 
 
-def _tell(summary: CohortSummary, console: Console, folder: Path) -> None:
+def _tell(summary: CohortSummary, console: Console) -> None:
     total, resumed = summary.found + summary.failed, summary.resumed
-    rate = (total - resumed) / summary.seconds * 3600 if summary.seconds else 0
     before = f", {resumed} as an earlier run had left them" if resumed else ""
-    busy = "" if summary.computing is None else f"; {summary.jobs} at a time, computing {summary.computing:.0%} of it"
-    console.say(
-        f"{summary.found} of {total} scans in {duration(summary.seconds)} ({rate:.0f} an hour{busy}){before}: "
-        f"{summary.table}, {summary.log}"
-    )
+    busy = ""
+    if summary.computing is not None:
+        rate = (total - resumed) / summary.seconds * 3600
+        busy = f" ({rate:.0f} an hour; {summary.jobs} at a time, computing {summary.computing:.0%} of it)"
+    took = duration(summary.seconds)
+    console.say(f"{summary.found} of {total} scans in {took}{busy}{before}: {summary.table}, {summary.log}")

@@ -29,7 +29,7 @@ from H3DELandmarksLib.cohort.detectors import keep_detectors
 from H3DELandmarksLib.cohort.examine import Detectors, Finding, Search, examine
 from H3DELandmarksLib.cohort.here import Job, cores
 from H3DELandmarksLib.cohort.result_files import fingerprint
-from H3DELandmarksLib.core.errors import Cancelled, InputError, MissingDependencyError
+from H3DELandmarksLib.core.errors import Cancelled, H3DELandmarksError, InputError, MissingDependencyError
 from H3DELandmarksLib.core.execution import Progress, silent
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume
@@ -202,26 +202,27 @@ class Cluster:
             models = {name: self._sent(name) for name in (search.model, search.around) if name}
         sent = replace(search, model=models[search.model], around=models.get(search.around or ""))
         scan: Volume | str = os.path.abspath(job.given.path)
-        title = job.files.name if self._as_paths else ""
+        series, title = job.given.series, job.files.name
         if not self._as_paths:
+            series, title = None, ""
             scan = isolated.read_volume(job.given.path, search.spacing, job.given.series)
             job.files.check_same_scan(fingerprint(scan), overwrite)
-        future = self._client.submit(
-            examine_there, scan, job.given.series, sent, title, __version__, pure=False, retries=0
-        )
+        future = self._client.submit(examine_there, scan, series, sent, title, __version__, pure=False, retries=0)
         answer = self._result(future, progress, cancelled)
+        if isinstance(answer, H3DELandmarksError):
+            raise answer
         for warning in answer.warnings:
             logger.warning("%s", warning)
         with self._lock:
             self.computing_s += answer.seconds
         return answer.found
 
-    def _result(self, future: Any, progress: Progress, cancelled: Callable[[], bool]) -> Answer:
+    def _result(self, future: Any, progress: Progress, cancelled: Callable[[], bool]) -> Answer | H3DELandmarksError:
         distributed = _distributed()
         progress(0.0, "Waiting for a worker")
         while True:
             try:
-                answer: Answer = future.result(timeout=POLL_S)
+                answer: Answer | H3DELandmarksError = future.result(timeout=POLL_S)
                 progress(1.0, "Found")
                 return answer
             except (TimeoutError, distributed.TimeoutError):
@@ -300,8 +301,10 @@ class _Warnings(logging.Handler):
 _examining = threading.Lock()
 
 
-def examine_there(scan: Volume | str, series: str | None, search: Search, title: str, version: str) -> Answer:
-    """What is found in a scan; runs on a worker.
+def examine_there(
+    scan: Volume | str, series: str | None, search: Search, title: str, version: str
+) -> Answer | H3DELandmarksError:
+    """What is found in a scan, or why nothing is; runs on a worker.
 
     Args:
         scan: voxels and geometry, or a path that this worker sees.
@@ -309,10 +312,15 @@ def examine_there(scan: Volume | str, series: str | None, search: Search, title:
         search: its models are names of files that `_model_file` has brought.
         title: of the picture.
         version: of the software that asks.
-
-    Raises:
-        InputError: this worker has another version, or what reading and `examine` raise.
     """
+    try:
+        return _examined(scan, series, search, title, version)
+    except H3DELandmarksError as error:  # not raised, or Dask would log it with all arguments
+        error.__traceback__ = None
+        return error
+
+
+def _examined(scan: Volume | str, series: str | None, search: Search, title: str, version: str) -> Answer:
     from distributed import get_worker
 
     if version != __version__:

@@ -57,8 +57,8 @@ class CohortLog:
 
     @property
     def entries(self) -> list[CohortScan]:
-        """What is known of each scan, in the order in which they were given first."""
-        return list(self._entries.values())
+        """What is known of each scan, in the order of their paths."""
+        return sorted(self._entries.values(), key=lambda entry: tuple(part or "" for part in entry.key))
 
     def add(self, entry: CohortScan) -> None:
         """Add a line, which takes the place of older ones about the scan or about results of the same name.
@@ -121,7 +121,7 @@ class CohortLog:
         if not self._entries:
             return
         with atomic_write(self.path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-            for entry in self._entries.values():
+            for entry in self.entries:
                 file.write(json.dumps(to_plain(entry), ensure_ascii=False, allow_nan=False) + "\n")
 
 

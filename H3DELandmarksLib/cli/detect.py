@@ -342,9 +342,7 @@ def _run(
         if log is not None:
             summary = _summary(log, place, outcomes, len(failed), seconds, options, folder)
             if again := sum(outcome.is_resumed and not outcome.result.ok for outcome in outcomes):
-                console.warn(
-                    f"{plural(again, 'scan')} failed before: add --retry-failed to try again, or see {log.path}."
-                )
+                console.warn(f"{plural(again, 'scan')} failed before, see {log.path}: --retry-failed tries again.")
             _tell(summary, console)
     result = DetectionResult(
         ok=not failed and all(outcome.result.ok for outcome in outcomes),

@@ -178,13 +178,13 @@ class Cluster:
     def __init__(self, client: Client, as_paths: bool) -> None:
         """Args: the client, and whether workers see the same files."""
         self._client = client
-        self._as_paths = as_paths
+        self.as_paths = as_paths
         threads = sum(client.nthreads().values())
         if not threads:
             client.wait_for_workers(1, timeout=CONNECT_S)
             threads = sum(client.nthreads().values())
         self.at_once = threads
-        self.computing_s = 0.0
+        self.computing_s = self.reading_s = 0.0
         self._lock = threading.Lock()
         self._sent = cache(self._send)
 
@@ -203,7 +203,7 @@ class Cluster:
         sent = replace(search, model=models[search.model], around=models.get(search.around or ""))
         scan: Volume | str = os.path.abspath(job.given.path)
         series, title = job.given.series, job.files.name
-        if not self._as_paths:
+        if not self.as_paths:
             series, title = None, ""
             scan = isolated.read_volume(job.given.path, search.spacing, job.given.series)
             job.files.check_same_scan(fingerprint(scan), overwrite)
@@ -214,7 +214,8 @@ class Cluster:
         for warning in answer.warnings:
             logger.warning("%s", warning)
         with self._lock:
-            self.computing_s += answer.seconds
+            self.computing_s += answer.computing_s
+            self.reading_s += answer.reading_s
         return answer.found
 
     def _result(self, future: Any, progress: Progress, cancelled: Callable[[], bool]) -> Answer | H3DELandmarksError:
@@ -271,10 +272,11 @@ def keep_file(path: Path, data: bytes) -> None:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a worker says of a scan; `seconds` are those without reading."""
+    """What a worker says of a scan, and how long reading and examining took it."""
 
     found: Finding
-    seconds: float
+    reading_s: float
+    computing_s: float
     warnings: tuple[str, ...]
 
 
@@ -331,11 +333,13 @@ def _examined(scan: Volume | str, series: str | None, search: Search, title: str
     )
     kind = partial(modality, Path(scan)) if isinstance(scan, str) else str
     with _Warnings() as warnings:
+        begun = time.monotonic()
         volume = isolated.read_volume(scan, search.spacing, series) if isinstance(scan, str) else scan
+        reading_s = time.monotonic() - begun
         with _examining:
             start = time.monotonic()
             found = examine(_loaded(search), volume, search, silent, None, kind, title)
-            return Answer(found, time.monotonic() - start, tuple(warnings.texts))
+            return Answer(found, reading_s, time.monotonic() - start, tuple(warnings.texts))
 
 
 def _loaded(search: Search) -> Detectors:

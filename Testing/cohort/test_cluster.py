@@ -107,7 +107,13 @@ def near(tmp_path_factory):
     """A cluster whose worker is a thread of this process."""
     folder = tmp_path_factory.mktemp("near")
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, local_directory=str(folder)
+        n_workers=1,
+        threads_per_worker=1,
+        processes=False,
+        protocol="tcp://",
+        host="127.0.0.1",
+        dashboard_address=None,
+        local_directory=str(folder),
     ) as cluster:
         yield cluster
 
@@ -122,7 +128,6 @@ def test_voxels_and_geometry_are_sent_and_no_names(tiny, near, tmp_path, capsys,
 
     monkeypatch.setattr(distributed.Client, "submit", submit)
     scans = [make_scan(tmp_path / "SECRET" / "sub-Miller" / f"Miller-{k}.nrrd", k) for k in range(3)]
-    (tmp_path / "region.mrk.json").write_text("")
     out = tmp_path / "out"
     words = (
         tmp_path / "SECRET",

@@ -38,7 +38,7 @@ from H3DELandmarksLib.io.dicom import modality
 from H3DELandmarksLib.models import ModelPackage, find_model
 
 if TYPE_CHECKING:
-    from distributed import Client, WorkerPlugin
+    from distributed import Client, Future, WorkerPlugin
 
 logger = logging.getLogger(__name__)
 THREADS = 2  # of a worker: one reads while the other examines
@@ -207,8 +207,8 @@ class Cluster:
             series, title = None, ""
             scan = isolated.read_volume(job.given.path, search.spacing, job.given.series)
             job.files.check_same_scan(fingerprint(scan), overwrite)
-        future = self._client.submit(examine_there, scan, series, sent, title, __version__, pure=False, retries=0)
-        answer = self._result(future, progress, cancelled)
+        ask = partial(self._client.submit, examine_there, scan, series, sent, title, __version__, pure=False)
+        answer = self._answer(ask, progress, cancelled)
         if isinstance(answer, H3DELandmarksError):
             raise answer
         for warning in answer.warnings:
@@ -218,25 +218,36 @@ class Cluster:
             self.reading_s += answer.reading_s
         return answer.found
 
-    def _result(self, future: Any, progress: Progress, cancelled: Callable[[], bool]) -> Answer | H3DELandmarksError:
+    def _answer(
+        self, ask: Callable[[], Future], progress: Progress, cancelled: Callable[[], bool]
+    ) -> Answer | H3DELandmarksError:
+        """What a worker answers; asked again where the scheduler has lost the question with a worker."""
         distributed = _distributed()
         progress(0.0, "Waiting for a worker")
-        while True:
+        for _ in range(ALLOWED_DEATHS):
             try:
-                answer: Answer | H3DELandmarksError = future.result(timeout=POLL_S)
-                progress(1.0, "Found")
-                return answer
-            except (TimeoutError, distributed.TimeoutError):
-                if cancelled():
-                    future.cancel()
-                    raise Cancelled("Detection was cancelled.") from None
+                return _waited_for(ask(), cancelled)
             except distributed.KilledWorker as error:
                 raise InputError(
                     "Every worker that examined this scan ended, most likely for lack of memory: examine it on a "
                     "computer with more."
                 ) from error
-            except distributed.CancelledError as error:
-                raise InputError("The connection to the cluster was lost: start again with --resume.") from error
+            except distributed.CancelledError:
+                if self._client.status != "running":
+                    break
+        raise InputError("The connection to the cluster was lost: start again with --resume --retry-failed.")
+
+
+def _waited_for(future: Future, cancelled: Callable[[], bool]) -> Answer | H3DELandmarksError:
+    distributed = _distributed()
+    while True:
+        try:
+            answer: Answer | H3DELandmarksError = future.result(timeout=POLL_S)
+            return answer
+        except (TimeoutError, distributed.TimeoutError):
+            if cancelled():
+                future.cancel()
+                raise Cancelled("Detection was cancelled.") from None
 
 
 def _packed(package: ModelPackage) -> bytes:

@@ -62,7 +62,10 @@ class Preparation:
     @property
     def names(self) -> set[str]:
         """Names of the files in it."""
-        there = (*self.folder.glob("*"), *(self.folder / OLD).glob("*"))
+        there: list[Path] = []
+        for folder in (self.folder, self.folder / OLD):
+            with contextlib.suppress(OSError):  # another scan's, which is finished by now
+                there += folder.iterdir()
         return {path.name for path in there} - {LOCK, OLD}
 
     @property

@@ -239,15 +239,15 @@ class Cluster:
 
 
 def _waited_for(future: Future, cancelled: Callable[[], bool]) -> Answer | H3DELandmarksError:
-    distributed = _distributed()
-    while True:
-        try:
-            answer: Answer | H3DELandmarksError = future.result(timeout=POLL_S)
-            return answer
-        except (TimeoutError, distributed.TimeoutError):
-            if cancelled():
-                future.cancel()
-                raise Cancelled("Detection was cancelled.") from None
+    """What becomes of a task; `Future.result` with a timeout would fail now and then where it is asked again."""
+    is_done = threading.Event()
+    future.add_done_callback(lambda _: is_done.set())
+    while not is_done.wait(POLL_S):
+        if cancelled():
+            future.cancel()
+            raise Cancelled("Detection was cancelled.")
+    answer: Answer | H3DELandmarksError = future.result()
+    return answer
 
 
 def _packed(package: ModelPackage) -> bytes:

@@ -16,6 +16,8 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import shown
 from H3DELandmarksLib.core.text import plural
 
+MOST_DETAILED = 500  # scans whose landmarks the document holds; those of more are in the table of all alone
+
 if TYPE_CHECKING:
     from H3DELandmarksLib.cohort.engine import Engine, Outcome
     from H3DELandmarksLib.cohort.examine import Search
@@ -280,7 +282,8 @@ def _given(options: argparse.Namespace, radiographs: bool, console: Console) -> 
     given = Given(radiographs, options.series, console.warn)
     for path in map(Path, options.scans):
         given.add(path)
-    given.is_cohort = (given.is_cohort or options.resume or options.retry_failed) and not options.hand_over
+    wanted = given.is_cohort or options.resume or options.retry_failed or options.parquet
+    given.is_cohort = wanted and not options.hand_over
     return given
 
 
@@ -328,7 +331,7 @@ def _run(
     wishes = Wishes(
         overwrite=options.overwrite,
         hand_over=options.hand_over,
-        details=console.is_for_programs,
+        details=console.is_for_programs and len(jobs) <= MOST_DETAILED,
         resume=options.resume or options.retry_failed,
         retry=options.retry_failed,
     )

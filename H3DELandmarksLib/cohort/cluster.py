@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cohort.detectors import keep_detectors
 from H3DELandmarksLib.cohort.examine import Detectors, Finding, Search, examine
-from H3DELandmarksLib.cohort.here import Job, cores
+from H3DELandmarksLib.cohort.here import AHEAD, Job, cores
 from H3DELandmarksLib.cohort.result_files import fingerprint
 from H3DELandmarksLib.core.errors import Cancelled, H3DELandmarksError, InputError, MissingDependencyError
 from H3DELandmarksLib.core.execution import Progress, silent
@@ -176,14 +176,19 @@ class Cluster:
     """The workers of a Dask cluster; a `here.Place`."""
 
     def __init__(self, client: Client, as_paths: bool) -> None:
-        """Args: the client, and whether workers see the same files."""
+        """Args: the client, and whether workers see the same files.
+
+        Raises:
+            InputError: there are no workers.
+        """
         self._client = client
         self.as_paths = as_paths
-        threads = sum(client.nthreads().values())
-        if not threads:
+        try:
             client.wait_for_workers(1, timeout=CONNECT_S)
-            threads = sum(client.nthreads().values())
-        self.at_once = threads
+        except TimeoutError as error:
+            raise InputError("The cluster has no workers: start some (dask worker ADDRESS).") from error
+        self.at_once = len(client.nthreads())
+        self.width = THREADS * self.at_once + AHEAD
         self.computing_s = self.reading_s = 0.0
         self._lock = threading.Lock()
         self._sent = cache(self._send)

@@ -32,7 +32,6 @@ from H3DELandmarksLib.formats.cohort import CohortModel, CohortOutputs, CohortSc
 from H3DELandmarksLib.formats.results import ModelName, ScanResult
 from H3DELandmarksLib.io import isolated
 
-AHEAD = 2  # scans that are read or written while others are examined
 JOBS_PER_READER = 4
 
 
@@ -94,7 +93,7 @@ class Engine:
         if len(jobs) == 1:
             yield self._process(0, jobs[0])
             return
-        width = self.place.at_once + AHEAD
+        width = self.place.width
         isolated.allow_readers(1 + (self.place.at_once - 1) // JOBS_PER_READER)
         waiting: set[Future[Outcome]] = set()
         with ThreadPoolExecutor(width, thread_name_prefix="scan") as pool:

@@ -20,6 +20,7 @@ from H3DELandmarksLib.io import isolated
 from H3DELandmarksLib.io.dicom import modality
 from H3DELandmarksLib.io.markups import read_region
 
+AHEAD = 2  # scans that are read or written while others are examined
 BYTES_PER_JOB = 2 * 2**30  # a large CT, being examined and being read
 
 
@@ -46,12 +47,17 @@ class Place(Protocol):
     """Where scans are examined.
 
     Attributes:
-        at_once: scans at a time.
-        computing_s: seconds of all of them together.
+        at_once: scans that are examined at a time.
+        width: scans that are examined, read or written at a time.
+        computing_s: seconds of all examinations together.
     """
 
     at_once: int
     computing_s: float
+
+    @property
+    def width(self) -> int:
+        """See above."""
 
     def find(self, job: Job, progress: Progress, cancelled: Callable[[], bool], overwrite: bool) -> Finding:
         """What is found in a scan; errors as of reading and of `examine`."""
@@ -67,6 +73,11 @@ class Here:
         self._slots = threading.BoundedSemaphore(jobs)
         self._lock = threading.RLock()
         self._loaded: dict[tuple[object, ...], Detectors] = {}
+
+    @property
+    def width(self) -> int:
+        """See Place."""
+        return self.at_once + AHEAD
 
     def set_jobs(self, jobs: int) -> None:
         """How many scans at a time from now on; not while any is examined."""

@@ -26,6 +26,7 @@ COLUMNS = {
     "series": ("series",),
 }
 MOST_NAMED = 10
+FEWEST = 3  # files that are a cohort although each was named
 RESERVED = "cohort"
 """The name of the table and the log of all scans."""
 Tell = Callable[[str], None]
@@ -85,7 +86,7 @@ class Given:
         except Exception as error:
             self.failed.append((path, error))
         self.scans = list({scan.key: scan for scan in self.scans}.values())
-        self.is_cohort = self.is_cohort or len(self.scans) > 1
+        self.is_cohort = self.is_cohort or len(self.scans) >= FEWEST
 
     def _add(self, path: Path) -> None:
         if path.name.lower().endswith(LIST_EXTENSIONS) and not _is_folder(path):

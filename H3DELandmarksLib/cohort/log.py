@@ -33,6 +33,7 @@ class CohortLog:
         self.path = folder / NAME
         self._lock = threading.Lock()
         self._entries: dict[tuple[str | None, ...], CohortScan] = {}
+        self._keys: dict[str, tuple[str | None, ...]] = {}  # by names of results
         for entry in _read(self.path):
             self._keep(entry)
 
@@ -112,13 +113,14 @@ class CohortLog:
         return all((self.folder / file).is_file() for file in files if file)
 
     def _keep(self, entry: CohortScan) -> None:
-        same = [k for k, old in self._entries.items() if k != entry.key and old.name == entry.name]
-        for key in same:
-            del self._entries[key]
+        old = self._keys.get(entry.name)
+        if old is not None and old != entry.key and self._entries.get(old, entry).name == entry.name:
+            self._entries.pop(old, None)
+        self._keys[entry.name] = entry.key
         self._entries[entry.key] = entry
 
     def _rewrite(self) -> None:
-        if not self._entries:
+        if not (self._entries or self.path.exists()):
             return
         with atomic_write(self.path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
             for entry in self.entries:

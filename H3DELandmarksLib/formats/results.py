@@ -97,7 +97,8 @@ class ScanResult:
         recognition: whether the scan looks like what the model knows; None where the model cannot tell.
         recognised_by: other models that recognise the scan, the best first; they are asked where this one does not
             recognise it, or cannot tell and finds nothing.
-        landmarks: all of the model, in its order; those that were not asked for were not examined.
+        landmarks: all of the model, in its order; those that were not asked for were not examined. None of scans that
+            were finished before, and of more than 500 scans, whose landmarks are in the table of all.
     """
 
     scan: Text

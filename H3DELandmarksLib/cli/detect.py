@@ -198,7 +198,7 @@ def _count(text: str) -> int:
 
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Detect; returns whether every scan succeeded."""
-    from H3DELandmarksLib.cohort.here import Here, shared_cores
+    from H3DELandmarksLib.cohort.here import Here, jobs_that_fit, shared_cores
     from H3DELandmarksLib.cohort.result_files import make_folder
     from H3DELandmarksLib.cohort.table import require_parquet
     from H3DELandmarksLib.io.isolated import start_reader
@@ -221,7 +221,8 @@ def run(options: argparse.Namespace, console: Console) -> bool:
         given = _given(options, package.manifest.is_2d, console)
         jobs = _jobs(given, search, folder)
         if isinstance(place, Here):
-            place.set_jobs(_jobs_at_once(options, len(jobs), detectors.scans_at_once))
+            wanted = options.jobs or (jobs_that_fit() if given.is_cohort else 1)
+            place.set_jobs(max(1, min(wanted, len(jobs), detectors.scans_at_once or wanted)))
             stack.enter_context(shared_cores(place.at_once))
         return _run(jobs, place, given, package, folder, options, console)
 
@@ -302,13 +303,6 @@ def _jobs(given: Given, search: Search, folder: Path) -> list[Job]:
     ]
 
 
-def _jobs_at_once(options: argparse.Namespace, scans: int, most: int | None) -> int:
-    from H3DELandmarksLib.cohort.here import jobs_that_fit
-
-    wanted = options.jobs or jobs_that_fit()
-    return max(1, min(wanted, scans, most or wanted))
-
-
 def _run(
     jobs: Sequence[Job],
     place: Place,
@@ -365,7 +359,7 @@ def _outcomes(engine: Engine, jobs: Sequence[Job], console: Console) -> list[Out
     outcomes: list[Outcome] = []
     failed, resumed, start = 0, 0, time.monotonic()
     with ExitStack() as stack:
-        count = stack.enter_context(console.counting(len(jobs))) if len(jobs) > 1 else None
+        count = stack.enter_context(console.counting(len(jobs))) if engine.log else None
         for outcome in engine.run(jobs):
             outcomes.append(outcome)
             failed += not outcome.result.ok

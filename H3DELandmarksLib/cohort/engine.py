@@ -90,8 +90,8 @@ class Engine:
         Raises:
             BrokenPipeError: nobody reads what is told.
         """
-        if len(jobs) == 1:
-            yield self._process(0, jobs[0])
+        if len(jobs) == 1 or (self.log is None and self.place.at_once == 1):
+            yield from map(self._process, range(len(jobs)), jobs)
             return
         width = self.place.width
         isolated.allow_readers(1 + (self.place.at_once - 1) // JOBS_PER_READER)
@@ -178,6 +178,8 @@ class Engine:
     ) -> None:
         if self.log is None:
             return
+        if found is None and entry is not None and self.log.known(entry, picture=False):
+            return  # the results of an earlier run still stand
         entry = replace(
             entry or self._unknown(job),
             seconds=round(time.monotonic() - start, 3),

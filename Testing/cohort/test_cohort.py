@@ -278,6 +278,7 @@ def test_results_that_somebody_has_edited_count_as_finished(tiny, tmp_path, caps
     code, result, _ = detect(capsys, out, *words, "--resume")
     assert code == 0 and result.cohort.resumed == 2 and edited.read_text() == before
     assert detect(capsys, out, *words)[0] == 2 and edited.read_text() == before
+    assert [line.status for line in log_of(out)] == ["found", "found"]
 
 
 def test_a_line_that_a_killed_program_has_begun_does_not_count(tiny, tmp_path, capsys, examined):

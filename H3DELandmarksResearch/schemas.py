@@ -12,6 +12,7 @@ from H3DELandmarksLib.formats.comparison import Comparison
 from H3DELandmarksLib.formats.export import ExportRecord
 from H3DELandmarksLib.formats.lineage import Lineage
 from H3DELandmarksLib.formats.manifest import Manifest
+from H3DELandmarksLib.formats.measurements import MeasurementsRecord
 from H3DELandmarksLib.formats.provenance import Provenance
 from H3DELandmarksLib.formats.reading import json_schema
 from H3DELandmarksLib.formats.results import DetectionResult
@@ -40,6 +41,7 @@ RECORDS: dict[str, type] = {
     "detection-result": DetectionResult,
     "cohort-scan": CohortScan,
     "provenance": Provenance,
+    "measurements": MeasurementsRecord,
 }
 
 

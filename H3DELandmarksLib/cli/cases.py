@@ -227,7 +227,8 @@ def _write_ranking(path: Path, ranking: Ranking) -> None:
 
 
 FORMS = ("folder", "mml", "nnlandmark", "zip")
-POINT_FORMS = ("mrk.json", "fcsv", "table-long", "table-wide", "tps", "nts", "morphologika")  # without scans
+# Without scans.
+POINT_FORMS = ("mrk.json", "fcsv", "table-long", "table-wide", "tps", "nts", "morphologika", "morphoj")
 DESCRIPTION = (
     "Keeps corrected landmarks with their scans for training. Nothing is stored but voxels, geometry, positions, "
     "states, the model, the software's version and the time: no DICOM tags, names, paths or descriptions. Voxels stay "

@@ -35,7 +35,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "detect",
         help="find landmarks in scans",
         description="Writes for each scan NAME.mrk.json (Slicer point list), NAME.csv (table), NAME.provenance.json "
-        "(where the points come from), and on request NAME.png; of several scans also cohort.csv (one table) and "
+        "(where the points come from), NAME.measured.csv where the landmarks define measurements, and on request "
+        "NAME.png; of several scans also cohort.csv (one table) and "
         "cohort.jsonl (what became of each scan).",
         example="scan.nrrd --model mouse-skull --output results",
     )

@@ -168,7 +168,7 @@ class Engine:
         model = found.origin.cells()["model"]
         stamp = {SCAN: found.fingerprint, MODEL: model}
         draw = None if found.picture is None else partial(_draw, found.picture)
-        files.write(asked_for, stamp, draw, self.wishes.overwrite, found.origin)
+        files.write(asked_for, stamp, draw, self.wishes.overwrite, found.origin, found.measurements)
         if job.given.data_set is not None:
             source = job.given.path.relative_to(job.given.data_set)
             bids.write_sidecar(files.folder, files.name, source, model)
@@ -207,6 +207,8 @@ class Engine:
             table=None if self.wishes.hand_over else str(files.table),
             provenance=str(files.provenance),
             picture=None if found.picture is None else str(files.picture),
+            measurement_table=str(files.measurements) if found.measurements and not self.wishes.hand_over else None,
+            measurements=(found.measurements or None) if self.wishes.details else None,
         )
 
     def _unknown(self, job: Job) -> CohortScan:
@@ -262,6 +264,7 @@ def _resumed(number: int, scan: str, known: CohortScan, folder: Path) -> Outcome
         table=str(folder / files.table),
         provenance=str(folder / files.provenance),
         picture=str(folder / files.picture) if files.picture else None,
+        measurement_table=str(folder / files.measurement_table) if files.measurement_table else None,
     )
     return Outcome(number, result, f"{scan}: finished before, see {result.markups}", True)
 
@@ -282,4 +285,5 @@ def _outputs(files: ResultFiles, found: Finding) -> CohortOutputs:
         table=place(files.table),
         provenance=place(files.provenance),
         picture=place(files.picture) if found.picture is not None else None,
+        measurement_table=place(files.measurements) if found.measurements else None,
     )

@@ -19,7 +19,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.region import Region, region_around
 from H3DELandmarksLib.core.statements import Cause, Recognition
 from H3DELandmarksLib.formats.provenance import Provenance, RunSettings
-from H3DELandmarksLib.formats.results import ModelName
+from H3DELandmarksLib.formats.results import MeasurementResult, ModelName
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.detection import Detector
@@ -99,6 +99,7 @@ class Finding:
         recognition: of the scan.
         others: models that recognise it where this one does not.
         summary: what people should know first, without a full stop.
+        measurements: on the landmarks that were asked for, where their scheme defines any.
         picture: PNG, or why there is none; None where none was asked for.
     """
 
@@ -108,6 +109,7 @@ class Finding:
     recognition: Recognition | None
     others: tuple[ModelName, ...]
     summary: str
+    measurements: tuple[MeasurementResult, ...] = ()
     picture: bytes | Exception | None = None
 
     def asked_for(self, names: Sequence[str] | None) -> LandmarkSet:
@@ -147,6 +149,7 @@ def examine(
     detector = detectors.main
     landmarks, recognition = _landmarks(detectors, volume, search, progress, cancelled)
     origin = provenance_of(detector, volume, None, landmarks, recognition, _settings(detectors, search))
+    asked_for = landmarks.ordered_as(_asked_for(landmarks.names, search.landmarks))
     picture = _draw(volume, landmarks, search, origin, title) if search.picture else None
     is_seen = landmarks.present.any() if recognition is None else recognition.recognised
     others = [] if is_seen or not search.ask_others else _other_models(detector, volume, search, progress, modality)
@@ -156,12 +159,8 @@ def examine(
         fingerprint(volume),
         recognition,
         tuple(ModelName(package.id, package.version) for package in others),
-        _summary(
-            landmarks.ordered_as(_asked_for(landmarks.names, search.landmarks)),
-            recognition,
-            detector,
-            [package.manifest.title for package in others],
-        ),
+        _summary(asked_for, recognition, detector, [package.manifest.title for package in others]),
+        measured_on(detector, asked_for, volume, search.spacing is not None),
         picture,
     )
 
@@ -199,6 +198,25 @@ def _found_part(
             logger.info("All places lie beyond the scan.")
     logger.warning("The model '%s' finds too few points here: the whole scan is searched.", detector.package.id)
     return volume
+
+
+def measured_on(
+    detector: Detector, landmarks: LandmarkSet, volume: Volume, is_size_given: bool
+) -> tuple[MeasurementResult, ...]:
+    """What the model's scheme measures on its landmarks, LPS mm; nothing where it defines nothing.
+
+    Lengths in a picture whose pixels nobody has measured, see `has_unknown_pixels`, are told in pixels.
+    """
+    from H3DELandmarksLib.core.image_plane import has_unknown_pixels
+    from H3DELandmarksLib.evaluation.measures import measure
+    from H3DELandmarksLib.formats.measurements import measurements_of
+
+    definitions = measurements_of(detector.scheme)
+    if definitions is None:
+        return ()
+    middle = volume.grid.center if detector.is_2d else None
+    pixels = not is_size_given and has_unknown_pixels(volume.array.shape, volume.grid.spacing)
+    return measure(landmarks, definitions, flat=detector.is_2d, middle=middle, pixels=pixels)
 
 
 def _asked_for(names: Sequence[str], chosen: Sequence[str] | None) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ class CohortOutputs:
     table: Text
     provenance: Text
     picture: str | None = None
+    measurement_table: str | None = None
     __pydantic_config__ = STRICT
 
 

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+from H3DELandmarksLib.formats.audit import AuditRecord
 from H3DELandmarksLib.formats.case_record import ImageRecord, IndexRecord, RevisionRecord
 from H3DELandmarksLib.formats.cohort import CohortScan
 from H3DELandmarksLib.formats.comparison import Comparison
@@ -35,6 +36,7 @@ RECORDS: dict[str, type] = {
     "migration": MigrationRecord,
     "archive": ArchiveManifest,
     "export": ExportRecord,
+    "audit": AuditRecord,
     "comparison": Comparison,
     "lineage": Lineage,
     "version-entry": HistoryEntry,

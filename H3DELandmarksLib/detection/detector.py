@@ -124,7 +124,7 @@ class Detector:
             landmarks = landmarks.unknown_where(self._expected_beyond(volume, landmarks, found.pose), beyond)
             if beyond in landmarks.causes or self._exceeds(volume, 1.0) or not self._radii_hold:
                 landmarks = replace(landmarks, radius=np.full(len(landmarks), np.nan))
-        return Detection(landmarks, recognition, doubtful)
+        return Detection(landmarks, recognition, doubtful, found.candidates)
 
     def _expected_beyond(self, volume: Volume, landmarks: LandmarkSet, pose: Pose) -> np.ndarray:
         """(K,) bool: not found, and expected outside the volume by the mean shape that is laid over the others."""

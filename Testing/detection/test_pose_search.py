@@ -44,7 +44,7 @@ class Network:
     def __init__(self, see):
         self.see, self.looks = see, []
 
-    def find(self, image, grid, channels, pose):
+    def find(self, image, grid, channels, pose, places=True):
         axes = grid.affine[:3, :3] / grid.spacing
         self.looks.append(axes)
         rotation, logit = self.see(axes)

@@ -40,7 +40,7 @@ def test_no_position_is_trusted_more_than_that_the_landmark_exists():
 def test_a_group_of_which_the_search_is_half_sure_is_looked_at_again():
     looks = []
 
-    def find(image, grid, channels, pose):
+    def find(image, grid, channels, pose, places=True):
         looks.append(grid)
         return predictions(MEAN)
 

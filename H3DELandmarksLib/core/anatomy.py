@@ -25,7 +25,7 @@ class Factors:
 
     def covariance(self, axes: int = 3) -> np.ndarray:
         """(K a, K a) mm^2 of the first a axes."""
-        rows = self.modes[..., :axes].reshape(len(self.modes), -1)
+        rows = self.modes[..., :axes].reshape(len(self.modes), axes * len(self.noise))
         covariance: np.ndarray = rows.T @ rows + np.diag(np.repeat(self.noise**2, axes))
         return covariance
 

@@ -139,31 +139,28 @@ def _assignments(
             order[left], order[right] = right, left
         if chosen:
             yield Systematic.SIDES, order
-    for step in _steps(anatomy.mean):
-        for start in range(0, count - step, step):
-            # From `start` on, or up to there, each takes the point of the structure after or before it.
-            later, earlier = np.arange(count), np.arange(count)
-            later[start : count - step] += step
-            later[count - step :] = -1
-            earlier[step : start + step] -= step
-            earlier[:step] = -1
-            yield Systematic.SHIFTED, later
-            yield Systematic.SHIFTED, earlier if start else _all_earlier(count, step)
+    step = _step(anatomy.mean)
+    for start in range(0, count, step) if step else ():
+        for shift in (step, -step):
+            for part in (slice(start, count), slice(0, start)):
+                yield Systematic.SHIFTED, _shifted(count, part, shift)
 
 
-def _all_earlier(count: int, step: int) -> np.ndarray:
-    return np.concatenate([np.full(step, -1), np.arange(count - step)])
+def _shifted(count: int, part: slice, shift: int) -> np.ndarray:
+    """An order in which each landmark of a part has the point of the one ``shift`` after it, if that is of the part."""
+    order = np.arange(count)
+    taken = order[part] + shift
+    order[part] = np.where((taken >= part.start) & (taken < part.stop), taken, -1)
+    return order
 
 
-def _steps(mean: np.ndarray) -> list[int]:
-    """Numbers of landmarks by which the shape can be moved along itself, as a spine by a vertebra."""
-    alike = []
-    for step in range(1, min(LONGEST_STEP, len(mean) // 3) + 1):
-        move = mean[step:] - mean[:-step]
-        length = np.linalg.norm(move, axis=1).mean()
-        if np.linalg.norm(move - move.mean(axis=0), axis=1).mean() < ALIKE * length:
-            alike.append(step)
-    return [step for step in alike if not any(step > other and step % other == 0 for other in alike)]
+def _step(mean: np.ndarray) -> int:
+    """By how many landmarks the shape can be moved along itself, as a spine by a vertebra; 0 where by none."""
+    steps = range(1, min(LONGEST_STEP, len(mean) // 3) + 1)
+    moves = [mean[step:] - mean[:-step] for step in steps]
+    unlike = [np.linalg.norm(m - m.mean(axis=0), axis=1).mean() / np.linalg.norm(m, axis=1).mean() for m in moves]
+    alike = [step for step, share in zip(steps, unlike) if share < min(ALIKE, 1.2 * min(unlike))]
+    return min(alike, default=0)
 
 
 def _on_one_structure(evidence: Evidence, anatomy: Anatomy) -> list[Finding]:

@@ -180,7 +180,9 @@ def likeliest_places(
     scale = np.broadcast_to(np.asarray(stride, float), (3,))
     index = (to_array(center.double()).reshape(*kept.shape, 3) + 0.5) * scale - 0.5
     spread = to_array(covariance.double()).reshape(*kept.shape, 3, 3) * scale[:, None] * scale
-    return index, to_array(share.double()), spread
+    order = np.argsort(-to_array(share), axis=1, kind="stable")
+    rows_of = np.arange(len(order))[:, None]
+    return index[rows_of, order], to_array(share.double())[rows_of, order], spread[rows_of, order]
 
 
 def _apart(places: Tensor, least: int) -> tuple[Tensor, Tensor]:

@@ -65,7 +65,9 @@ def look_again(
     seen = np.isin(np.arange(len(positions)), np.concatenate([group for n in networks for group in n.groups]))
     result = result.moved(to_lps)
     kept = {
-        name: np.where(seen if getattr(found, name).ndim == 1 else seen[:, None], getattr(result, name), getattr(found, name))
+        name: np.where(
+            seen if getattr(found, name).ndim == 1 else seen[:, None], getattr(result, name), getattr(found, name)
+        )
         for name in ("positions", "presence_logit", "concentration")
     }
     return detector.conclude(replace(result, **kept), given)

@@ -9,7 +9,7 @@ import numpy as np
 
 from H3DELandmarksLib.core.anatomy import CORRECTIONS, Anatomy, Factors
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.revision import Decisions, Evidence, revise
+from H3DELandmarksLib.core.revision import Decisions, Evidence, posterior, revise
 from H3DELandmarksLib.core.shape_model import rigid_fit
 
 SHAPE_MODES, ERROR_MODES = 12, 8
@@ -61,7 +61,7 @@ def read_through(
     evidence, truth = case.evidence, case.truth
     decided, now, corrections = Decisions.none(len(truth)), evidence.found, 0
     reachable = truth.present & evidence.found.present
-    rng = rng or np.random.default_rng(0)
+    rng, before = rng or np.random.default_rng(0), None
     while True:
         undecided = reachable & ~decided.made
         error = np.linalg.norm(now.positions - truth.positions, axis=1)
@@ -72,12 +72,13 @@ def read_through(
         next_one = int(certain.argmin())
         if error[next_one] <= anatomy.tolerance_mm:
             decided.positions[next_one], decided.accepted[next_one] = now.positions[next_one], True
-        else:
-            axes = np.arange(3) < anatomy.axes
-            decided.positions[next_one] = truth.positions[next_one] + rng.normal(0, noise_mm, 3) * axes
-            corrections += 1
-        if helped and corrections:
-            now = revise(evidence, anatomy, decided)
+            continue
+        axes = np.arange(3) < anatomy.axes
+        decided.positions[next_one] = truth.positions[next_one] + rng.normal(0, noise_mm, 3) * axes
+        corrections += 1
+        if helped:
+            before = before or posterior(evidence, anatomy, Decisions.none(len(truth)))
+            now = revise(evidence, anatomy, decided, before)
 
 
 def learn_anatomy(shapes: np.ndarray, cases: Sequence[Reviewed], tolerance_mm: float) -> Anatomy:
@@ -98,7 +99,7 @@ def learn_anatomy(shapes: np.ndarray, cases: Sequence[Reviewed], tolerance_mm: f
         for case in held:
             _gather(replace(anatomy, caution=best), case, ratios)
     scales = [float(np.quantile(each, SHARE)) if len(each) >= 20 else 1.0 for each in ratios]
-    first, second, third = np.maximum(scales, 0.5)
+    first, second, third = np.maximum(scales, 1.0)
     return replace(base, errors=_errors(base, cases), caution=best, scales=(first, second, third))
 
 

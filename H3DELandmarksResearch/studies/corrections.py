@@ -28,6 +28,8 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.revision import Evidence
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.io.case_folder import points_of_case
+from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.conditions import CONDITIONS, WHOLE
@@ -62,15 +64,23 @@ def model_cases(
     configuration: Configuration, options: argparse.Namespace
 ) -> tuple[np.ndarray, list[Reviewed], list[Reviewed]]:
     """(N, K, 3) points of training cases, and what a model finds in calibration and test cases."""
-    detector = Detector(find_model(options.model))
-    shapes = [case.landmarks.positions for case in load_cases(configuration, "train", options.cache)]
-    subsets = []
+    detector, subsets = Detector(find_model(options.model)), []
     for subset in (configuration.calibration_subset, "test"):
         condition = options.condition if subset == "test" else WHOLE
         cases = _disturbed(load_cases(configuration, subset, options.cache), condition)
         folder = options.cache / "corrections" / detector.package.id / subset / condition
         subsets.append([reviewed(seen) for seen in look(detector, cases, folder)])
+    shapes = training_points(configuration) or [case.truth.positions for case in subsets[0]]
     return np.stack(shapes), subsets[0], subsets[1]
+
+
+def training_points(configuration: Configuration) -> list[np.ndarray]:
+    """(K, 3) LPS mm of each training case that lies in a folder; scans are not read, and phantoms not made."""
+    if configuration.record.data.folder is None:
+        return []
+    folder, names = configuration.data_folder(), configuration.scheme.names
+    lists = [read_markups(points_of_case(folder, name), names) for name in configuration.split()["train"]]
+    return [landmarks.ordered_as(names).positions for landmarks in lists]
 
 
 def _disturbed(cases: Iterable[Case], condition: str) -> Iterable[Case]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-
 # Numbers of corrections for which radii are measured.
 CORRECTIONS = (1, 2, 4)
 

@@ -67,7 +67,8 @@ class Posterior:
     @property
     def spread(self) -> np.ndarray:
         """(K,) mm, root mean square distance of the landmark from its mean."""
-        return np.sqrt(np.trace(self.covariance, axis1=1, axis2=2))
+        spread: np.ndarray = np.sqrt(np.trace(self.covariance, axis1=1, axis2=2))
+        return spread
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,8 @@ class _Observations:
         rows = (self.landmark[:, None] * axes + np.arange(axes)).ravel()
         both = np.ix_(rows, rows)
         seen, erred = np.repeat(self.of_shape, axes), np.repeat(self.of_error, axes)
-        return shape[both] * np.outer(seen, seen) + errors[both] * np.outer(erred, erred)
+        covariance: np.ndarray = shape[both] * np.outer(seen, seen) + errors[both] * np.outer(erred, erred)
+        return covariance
 
 
 def revise(evidence: Evidence, anatomy: Anatomy, decided: Decisions, before: Posterior | None = None) -> LandmarkSet:
@@ -183,7 +185,8 @@ def revise(evidence: Evidence, anatomy: Anatomy, decided: Decisions, before: Pos
 def _share_within(anatomy: Anatomy, spread: np.ndarray, away: np.ndarray) -> np.ndarray:
     """(K,) probability that a place lies within the tolerance of a point at some distance from its mean."""
     variance = np.maximum(spread**2 / anatomy.axes, 1e-12)
-    return chndtr(anatomy.tolerance_mm**2 / variance, anatomy.axes, np.nan_to_num(away) ** 2 / variance)
+    share: np.ndarray = chndtr(anatomy.tolerance_mm**2 / variance, anatomy.axes, np.nan_to_num(away) ** 2 / variance)
+    return share
 
 
 def _presence(said: np.ndarray, anatomy: Anatomy, decided: Decisions) -> np.ndarray:
@@ -201,11 +204,13 @@ def _presence(said: np.ndarray, anatomy: Anatomy, decided: Decisions) -> np.ndar
 
 def _logit(share: np.ndarray) -> np.ndarray:
     inside = np.clip(share, 1e-6, 1 - 1e-6)
-    return np.log(inside / (1 - inside))
+    odds: np.ndarray = np.log(inside / (1 - inside))
+    return odds
 
 
 def _sigmoid(odds: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-odds))
+    share: np.ndarray = 1 / (1 + np.exp(-odds))
+    return share
 
 
 def posterior(evidence: Evidence, anatomy: Anatomy, decided: Decisions) -> Posterior:
@@ -261,7 +266,9 @@ def _robust_inverse(
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:
-    return cho_solve(cho_factor(matrix, overwrite_a=True, check_finite=False), np.eye(len(matrix)), check_finite=False)
+    factor = cho_factor(matrix, overwrite_a=True, check_finite=False)
+    inverse: np.ndarray = cho_solve(factor, np.eye(len(matrix)), check_finite=False)
+    return inverse
 
 
 def _frame(evidence: Evidence, anatomy: Anatomy, decided: Decisions) -> Pose:
@@ -303,4 +310,5 @@ def _choose(
     best = (logs - (FREEDOM + axes) / 2 * np.log1p(squared / FREEDOM)).argmax(axis=1)
     before = seen.value.copy()
     seen.value[:free] = points[np.arange(free), best]
-    return seen.value - before
+    change: np.ndarray = seen.value - before
+    return change

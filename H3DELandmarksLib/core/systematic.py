@@ -114,7 +114,8 @@ def mended(evidence: Evidence, anatomy: Anatomy, finding: Finding) -> Evidence:
 
 
 def _taken(points: np.ndarray, order: np.ndarray) -> np.ndarray:
-    return np.concatenate([points, np.full((1, 3), np.nan)])[order]
+    taken: np.ndarray = np.concatenate([points, np.full((1, 3), np.nan)])[order]
+    return taken
 
 
 def _cost(anatomy: Anatomy, points: np.ndarray) -> float:

@@ -34,7 +34,8 @@ def drawn(factors, rng, axes=3):
     return (np.tensordot(rng.normal(0, 1, len(factors.modes)), factors.modes, 1) + each) * flat
 
 
-def case_of(anatomy, seed, pose=Pose(np.eye(3), np.zeros(3))):
+def case_of(anatomy, seed):
+    pose = Pose(np.eye(3), np.zeros(3))
     rng = np.random.default_rng(seed)
     truth = anatomy.mean + drawn(anatomy.shape, rng, anatomy.axes)
     found = truth + drawn(anatomy.errors, rng, anatomy.axes)

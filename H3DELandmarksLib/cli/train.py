@@ -7,7 +7,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from H3DELandmarksLib.cases import CaseProject
     from H3DELandmarksLib.formats.run import RunFolder
     from H3DELandmarksLib.retraining.run import RunStatus
+    from H3DELandmarksLib.training.peers import Peers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,12 +41,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device(group)
 
 
+def add_folder_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what training from a plain folder needs beside ``--output``, ``--resume`` and ``--steps``."""
+    group = parser.add_argument_group("from a folder of scans and point lists")
+    group.add_argument("--from-folder", metavar="FOLDER", help="plan and train a model for the points in a folder")
+    group.add_argument("--model-id", metavar="ID", help="of the new model (default: after the folder's name)")
+    group.add_argument("--spacing", metavar="MM", help="width and height of a pixel, for pictures, as 0.1 or 0.1x0.12")
+    group.add_argument("--plan-only", action="store_true", help="write the plan for editing, train nothing")
+
+
 def refuse_alone(options: argparse.Namespace) -> None:
-    """Refuse what belongs to ``--from-cases`` without it."""
+    """Refuse what belongs to ``--from-cases`` or ``--from-folder`` without them."""
+    for name in ("model_id", "spacing", "plan_only"):
+        if getattr(options, name) and options.from_folder is None:
+            raise InputError(f"--{name.replace('_', '-')} belongs to --from-folder: name the folder of scans.")
     given = {
         "--base-model": options.base_model,
         "--new-model": options.new_model,
-        "--steps": options.steps,
+        "--steps": None if options.from_folder else options.steps,
         "--encoder-from": options.encoder_from,
         "--held-out": options.held_out,
     }
@@ -61,9 +74,13 @@ def run_retraining(options: argparse.Namespace, console: Console) -> bool:
     _check(options)
     from H3DELandmarksLib.cases import open_project
     from H3DELandmarksLib.retraining.run import retrain
+    from H3DELandmarksLib.training.peers import Peers
 
-    project, output = open_project(options.from_cases), Path(options.output)
+    project, output, peers = open_project(options.from_cases), Path(options.output), Peers.joined()
+    if not peers.leads:
+        return _help(options, project, peers)
     run = _run(options, project, output)
+    peers.wait()  # the others read the run
     console.log_folder = output
     record = run.record
     with _stop_wish() as stopped, console.task(record.model.id) as progress:
@@ -104,10 +121,21 @@ def run_retraining(options: argparse.Namespace, console: Console) -> bool:
     return True
 
 
+def _help(options: argparse.Namespace, project: CaseProject, peers: Peers) -> bool:
+    """Train along with the process that leads, which alone writes and speaks."""
+    from H3DELandmarksLib.formats.run import read_run
+    from H3DELandmarksLib.retraining.run import help_to_retrain
+
+    peers.wait()
+    with _stop_wish() as stopped:
+        help_to_retrain(read_run(options.output), options.device, stopped, project)
+    return True
+
+
 def _check(options: argparse.Namespace) -> None:
     """Refuse arguments that don't go together."""
-    if options.configuration is not None:
-        raise InputError("A configuration names its own cases: leave it out, or leave out --from-cases.")
+    if options.configuration is not None or options.from_folder is not None:
+        raise InputError("Cases come from one place: give a configuration, --from-cases or --from-folder.")
     if options.stage or options.package:
         raise InputError("--stage and --package belong to configurations: a retraining always does all stages.")
     if options.encoder_from is not None and options.new_model is None:
@@ -184,6 +212,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--stage", action="append", metavar="NAME", help="train only this stage; stages may run at once")
     part.add_argument("--package", action="store_true", help="write the package of the checkpoints, train nothing")
+    add_folder_arguments(parser)
     add_arguments(parser)
     add_json(parser)
     add_progress(parser)
@@ -193,17 +222,25 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Train; returns True, or raises."""
     from H3DELandmarksLib.cli.result_files import make_folder
+    from H3DELandmarksLib.training.peers import Peers
 
     if options.from_cases is not None:
         return run_retraining(options, console)
     refuse_alone(options)
-    if options.configuration is None:
-        raise InputError("There is nothing to train from: give a configuration, or cases with --from-cases.")
-    configuration = find_configuration(options.configuration)
-    console.log_folder = output = make_folder(Path(options.output))
+    if options.configuration is not None and options.from_folder is not None:
+        raise InputError("A configuration names its own cases: leave it out, or leave out --from-folder.")
+    if options.configuration is None and options.from_folder is None:
+        raise InputError("There is nothing to train from: give a configuration, --from-folder or --from-cases.")
+    output = make_folder(Path(options.output))
+    configuration = _planned(options, console) if options.from_folder else find_configuration(options.configuration)
+    if options.plan_only:
+        console.document({"ok": True, "configuration": configuration, "output": output})
+        return True
+    console.log_folder = output
     run_training = research_module("training.run", "Training from a configuration").run_training
+    leads = Peers.joined().leads
 
-    with console.task(configuration.stem) as progress:
+    with console.task(configuration.stem) if leads else nullcontext(None) as progress:
         run_training(
             configuration,
             output,
@@ -212,9 +249,43 @@ def run(options: argparse.Namespace, console: Console) -> bool:
             progress=progress,
             package=not options.stage,
         )
+    if not leads:
+        return True
     console.say(f"Trained {configuration.stem}: the results are in {output}")
+    if options.from_folder and not options.stage:
+        _say_accuracy(console, output / "package")
     console.document({"ok": True, "configuration": configuration, "output": output})
     return True
+
+
+def _say_accuracy(console: Console, folder: Path) -> None:
+    """What the model is worth on the subjects that training never saw."""
+    from H3DELandmarksLib.models import open_package
+
+    package = open_package(folder)
+    measured = package.manifest.measured
+    if measured:
+        console.say(
+            f"On {measured.cases} scans that it never saw, half of its points lie within {measured.median_mm:.2f} mm "
+            f"of the right place; the card has the rest: {package.path / 'model-card.md'}"
+        )
+    console.say(f"Install it with: h3delandmarks models install {package.path}")
+
+
+def _planned(options: argparse.Namespace, console: Console) -> Path:
+    """The plan for a folder: written by the first process, or by an earlier run and perhaps edited since."""
+    from H3DELandmarksLib.training.peers import Peers
+
+    planning = research_module("planning.plan", "Training from a folder")
+    spacing = None if options.spacing is None else planning.spacing_of(options.spacing, "The option --spacing")
+    arguments = (Path(options.from_folder), Path(options.output), options.model_id, spacing, options.steps)
+    peers = Peers.joined()
+    if peers.leads:
+        with console.task("Reading the cases") as progress:
+            path = planning.plan_folder(*arguments, progress)
+        console.say(f"The plan is {path}, and what it follows from {path.with_suffix('.md')}")
+    peers.wait()
+    return planning.plan_folder(*arguments)
 
 
 def find_configuration(name: str) -> Path:

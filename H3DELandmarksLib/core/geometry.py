@@ -192,7 +192,7 @@ def field_of_view_grid(grid: Grid, spacing: float, axes: np.ndarray | None = Non
     return crop_grid(axes @ ((low + high) / 2), axes, spacing, tuple(shape))
 
 
-def resample(volume: Volume, grid: Grid, outside: float) -> Volume:
+def resample(volume: Volume, grid: Grid, outside: float, average: bool = True) -> Volume:
     """Sample a volume on another grid by linear interpolation, averaging first where the new voxels are larger.
 
     Averaging is a mean over blocks of whole voxels (the largest that fit into a new voxel), applied only to the part
@@ -203,6 +203,7 @@ def resample(volume: Volume, grid: Grid, outside: float) -> Volume:
         volume: image to sample.
         grid: where to sample.
         outside: value of samples outside the volume.
+        average: False: voxels are interpolated alone, so that finer ones between the samples do not count.
 
     Returns:
         float32 volume on `grid`.
@@ -210,7 +211,7 @@ def resample(volume: Volume, grid: Grid, outside: float) -> Volume:
     part = covered_part(volume, grid)
     if part is None:
         return Volume(np.full(grid.shape, outside, dtype=np.float32), grid.affine)
-    image = _block_means(part.array, block_size(part, grid))
+    image = _block_means(part.array, block_size(part, grid) if average else (1, 1, 1))
     transform = sitk.AffineTransform(3)
     matrix = np.linalg.inv(part.affine) @ grid.affine
     transform.SetMatrix(matrix[:3, :3].ravel().tolist())

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from H3DELandmarksLib.core.geometry import Volume, canonical, transform_points
+from H3DELandmarksLib.core.geometry import Grid, Volume, canonical, crop_grid, transform_points
 
 # Thinner than any pixel, so that no grid around a sheet has a second layer.
 THICKNESS = 1e-3
@@ -77,6 +77,20 @@ def lay_flat(volume: Volume) -> tuple[Volume, np.ndarray]:
     lps_from_sheet[:3] = np.column_stack([axes, np.cross(*axes.T), corner])
     affine[:2, :2] = axes.T @ edges
     return Volume(array, affine), lps_from_sheet
+
+
+def crop_about_center(sheet: Grid, axes: np.ndarray, spacing: float | np.ndarray, shape: tuple[int, int, int]) -> Grid:
+    """The grid of a crop that shows a whole radiograph, placed as by the authors of HYATT-Net.
+
+    Counted from 0 at the first pixel's center, their crop's pixel (width / 2, height / 2) lies on that of the image.
+
+    Args:
+        sheet: of the radiograph, see `lay_flat`.
+        axes, spacing, shape: of the crop, as for `crop_grid`; mm.
+    """
+    width, height, _ = sheet.shape
+    half = np.broadcast_to(spacing, 3) / 2 * (1, 1, 0)
+    return crop_grid(sheet.lps_from_ijk(np.array([width / 2, height / 2, 0])) - axes @ half, axes, spacing, shape)
 
 
 def points_on_sheet(lps_from_sheet: np.ndarray, points: np.ndarray) -> np.ndarray:

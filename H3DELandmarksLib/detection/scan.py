@@ -104,9 +104,9 @@ class Scan:
     intensity: IntensityMapping
     outside: float
 
-    def crop(self, grid: Grid) -> np.ndarray:
-        """(X, Y, Z) float32 in 0..1, sampled on `grid`."""
-        return self.intensity(resample(self.volume, grid, self.outside).array)
+    def crop(self, grid: Grid, average: bool = True) -> np.ndarray:
+        """(X, Y, Z) float32 in 0..1, sampled on `grid` as by `resample`."""
+        return self.intensity(resample(self.volume, grid, self.outside, average).array)
 
     def averaged(self, spacing: float) -> Scan:
         """The scan for many crops of `spacing` mm that together cover it: what they average is averaged once."""

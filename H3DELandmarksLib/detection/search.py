@@ -11,6 +11,7 @@ import numpy as np
 from H3DELandmarksLib.core.candidates import Candidates, pooled
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Grid, crop_grid, field_of_view_grid, orthonormal_axes
+from H3DELandmarksLib.core.image_plane import crop_about_center
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel, cube_rotations
 from H3DELandmarksLib.detection.predictions import RawPredictions, merge_best, merge_mean
 from H3DELandmarksLib.detection.scan import Scan
@@ -43,8 +44,9 @@ def refine(
     Returns:
         New findings of the landmarks of all groups that are worth a look; others are kept.
     """
-    result = found
-    for channels, group in zip(network.groups, network.stage.groups):
+    result, stage = found, network.stage
+    spacing = stage.spacing_in(scan.volume.grid.extent.tolist())
+    for channels, group in zip(network.groups, stage.groups):
         if found.presence_logit[channels].max() < MIN_PRESENCE_LOGIT:
             continue
         center = _center(found, shape, channels, canonical_pose)
@@ -53,8 +55,9 @@ def refine(
         for flip in network.mirrored_views:
             turned = axes @ REFLECTION if group.mirrored != flip else axes
             order = network.mirror_order[channels] if flip else channels
-            grid = crop_grid(center, turned, network.stage.spacing_mm, network.stage.shape)
-            looks.append(network.find(scan.crop(grid), grid, order, found.pose))
+            grid = crop_grid(center, turned, spacing, stage.shape)
+            image = scan.crop(grid, stage.sampling != "linear")
+            looks.append(network.find(image, grid, order, found.pose))
         result = _replace_rows(result, merge_mean(looks), channels)
     if canonical_pose and result is not found:
         result = replace(result, pose=shape.fit(result.positions, result.weights + 1e-6)[0])
@@ -132,7 +135,8 @@ def localize(network: StageNetwork, scan: Scan, shape: ShapeModel, step: Step) -
     """
     _check_size(network, scan)
     rotations = _starting_poses(network, scan)
-    averaged = scan.averaged(network.stage.spacing_mm)
+    spacing = network.stage.spacing_in(scan.volume.grid.extent.tolist())
+    averaged = scan if network.stage.sampling == "linear" else scan.averaged(spacing)
     if not network.stage.sees_canonical_pose:
         found = _search(network, averaged, scan.volume.grid, rotations[0], step)
         return replace(found, pose=_pose(found, shape, canonical_pose=False))
@@ -184,10 +188,15 @@ def _check_size(network: StageNetwork, scan: Scan) -> None:
 def _search(network: StageNetwork, scan: Scan, field_of_view: Grid, axes: np.ndarray, step: Step) -> RawPredictions:
     """All tiles of the field of view in one orientation."""
     pose = Pose(axes, field_of_view.center)
-    cover = list(tiles(field_of_view_grid(field_of_view, network.stage.spacing_mm, axes), network.stage.shape))
+    stage = network.stage
+    spacing = stage.spacing_in(field_of_view.extent.tolist())
+    if stage.shows_all:
+        cover = [crop_about_center(field_of_view, axes, spacing, stage.shape)]
+    else:
+        cover = list(tiles(field_of_view_grid(field_of_view, spacing, axes), stage.shape))
     found = [RawPredictions.nothing(network.count, pose)]
     for number, grid in enumerate(cover):
-        image = scan.crop(grid)
+        image = scan.crop(grid, stage.sampling != "linear")
         if image.max() > EMPTY:
             # Of many poses only the best count, which are looked at again.
             places = not network.stage.sees_canonical_pose

@@ -28,6 +28,7 @@ MAX_CROP_VOXELS, MAX_MAP_VALUES, MAX_READ_VOXELS = 2**24, 2**26, 2**24
 Side = Annotated[int, Limits(ge=1, le=4096)]
 Spacing = Annotated[float, Limits(ge=1e-5, le=1e3, allow_inf_nan=False)]
 Value = Annotated[float, Limits(ge=-1e9, le=1e9, allow_inf_nan=False)]
+Fit = Annotated[float, Limits(gt=0, le=4, allow_inf_nan=False)]
 HalfWidth = Annotated[int, Limits(ge=1, le=64)]
 Point = tuple[Value, Value, Value]
 Poses = Literal["scan", "cube-rotations", "found"]
@@ -142,7 +143,11 @@ class StageDesign:
     Attributes:
         name: of the stage.
         network: architecture and settings.
-        spacing_mm: edge of a voxel of the crops.
+        spacing_mm: edge of a voxel of the crops; with `fit`, that in a usual radiograph.
+        fit: for radiographs whose size or pixels vary: a crop is so many times as large as what it would take to hold
+            the whole radiograph, whose own size says what a pixel of the crop is. 1.25: the radiograph with a margin,
+            in one crop about its center. Below 1: a part of it.
+        sampling: "linear": pixels are interpolated alone, and finer ones are not averaged before.
         shape: voxels of a crop along I, J, K; one along K for radiographs, I to the right and J down.
         poses: "scan": crops lie along the patient's axes; "cube-rotations": it is searched in all 24 turns of a
             cube; "found": crops lie in the frame of the anatomy that an earlier stage has found.
@@ -159,6 +164,8 @@ class StageDesign:
     groups: Annotated[tuple[Group, ...], Limits(min_length=1, max_length=1000)]
     views: Literal[1, 2] = 1
     decoding: Decoding = field(default_factory=lambda: Decoding("softmax"))
+    fit: Fit | None = None
+    sampling: Literal["linear"] | None = None
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
@@ -168,6 +175,8 @@ class StageDesign:
                 f"shape: the network '{self.network.architecture}' reads {reads}, so that crops need {needed}, "
                 f"not {' x '.join(map(str, self.shape))}"
             )
+        if self.fit is not None and not (self.is_2d and self.poses == "scan"):
+            raise ValueError("fit: it belongs to stages that read radiographs in the poses 'scan'")
         head, heads = getattr(self.network.config, "head", "heatmap"), DECODING_SETTINGS[self.decoding.method][1]
         if head not in heads:
             raise ValueError(f"decoding.method: '{self.decoding.method}' reads the head '{heads[0]}', not '{head}'")
@@ -198,6 +207,21 @@ class StageDesign:
     def is_2d(self) -> bool:
         """Whether the stage reads radiographs: this alone decides."""
         return self.shape[2] == 1
+
+    @property
+    def shows_all(self) -> bool:
+        """Whether each crop shows the whole of its radiograph."""
+        return self.fit is not None and self.fit >= 1
+
+    def spacing_in(self, extent: Sequence[float]) -> float:
+        """Edge in mm of a voxel of the crops in a scan.
+
+        Args:
+            extent: mm that the scan covers along the axes of the crops.
+        """
+        if self.fit is None:
+            return self.spacing_mm
+        return self.fit * max(length / side for length, side in zip(extent, self.shape[:2]))
 
     @property
     def sees_canonical_pose(self) -> bool:
@@ -457,6 +481,8 @@ def check_stages(stages: Sequence[StageDesign], scheme: LandmarkScheme) -> None:
     if len({stage.is_2d for stage in stages}) > 1:
         raise ValueError("stages: some have crops of one slice, for radiographs, and others have more")
     for s, stage in enumerate(stages):
+        if s > 0 and stage.shows_all:
+            raise ValueError(f"stages[{s}].fit: only the first stage may see the whole radiograph; choose less than 1")
         for g, group in enumerate(stage.groups):
             for name in group.landmarks:
                 if name not in scheme.names:

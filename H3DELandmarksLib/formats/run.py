@@ -260,11 +260,13 @@ class RunFolder:
     Attributes:
         folder: of the run.
         record: as it was read or written last.
+        writes: whether changes reach the disk; of several processes at one run, only the first writes.
     """
 
-    def __init__(self, folder: Path, record: RunRecord) -> None:
+    def __init__(self, folder: Path, record: RunRecord, writes: bool = True) -> None:
         self.folder = Path(folder)
         self.record = record
+        self.writes = writes
         self._written = 0.0
 
     @property
@@ -275,7 +277,7 @@ class RunFolder:
     def update(self, now: bool = True, **changes: Any) -> None:
         """Change entries of the record and write it; with `now` False not more often than once a second."""
         self.record = replace(self.record, **changes)
-        if now or time.monotonic() - self._written > SECONDS_BETWEEN_WRITES:
+        if self.writes and (now or time.monotonic() - self._written > SECONDS_BETWEEN_WRITES):
             self.record = replace(self.record, updated=_utc_now())
             write_watched(self.folder / RUN, to_json(self.record).decode("utf-8"))
             self._written = time.monotonic()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from H3DELandmarksLib.formats.manifest import Manifest, ModelDescription, StageDesign
@@ -61,6 +62,9 @@ class Training:
 
     Attributes:
         steps, batch: optimizer steps, and crops in each.
+        epochs, warmup_epochs: in place of `steps` and `warmup`: how often as many crops are drawn as there are cases.
+        cosine: "from-start": the rate falls to 0 over all steps and is multiplied by the warm-up's, as HYATT-Net's
+            authors have it; else it falls after the warm-up, to 1 %.
         learning_rate, weight_decay, warmup: of AdamW; `warmup` in steps.
         ema: decay of the averaged weights.
         early_rate: factor of the learning rate of early layers; 0 freezes them.
@@ -69,7 +73,10 @@ class Training:
         loss: name of the loss; `sigma`, `radius`, `worst`, `mask_absent`, `hard_negatives` and `radii` its settings.
     """
 
-    steps: PositiveCount
+    steps: Count = 0
+    epochs: PositiveCount | None = None
+    warmup_epochs: Count | None = None
+    cosine: Literal["from-start"] | None = None
     batch: PositiveCount = 1
     learning_rate: Positive
     weight_decay: NotNegative = 0.01
@@ -89,11 +96,24 @@ class Training:
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
+        if bool(self.steps) == (self.epochs is not None):
+            raise ValueError("steps: give either steps, 1 at least, or epochs")
+        if self.warmup_epochs is not None and self.epochs is None:
+            raise ValueError("warmup_epochs: it goes with epochs; give warmup in steps")
         taken = LOSS_SETTINGS.get(self.loss, ())
         for name in EVERY_LOSS_SETTING:
             if getattr(self, name) is not None and name not in taken:
                 known = f"its settings are {', '.join(taken)}" if taken else "it has no settings"
                 raise ValueError(f"{name}: the loss '{self.loss}' has no such setting: {known}")
+
+    def for_cases(self, cases: int) -> Training:
+        """The same with epochs of so many cases as steps."""
+        if self.epochs is None:
+            return self
+        steps = math.ceil(cases * self.epochs / self.batch)
+        share = None if self.warmup_epochs is None else self.warmup_epochs / self.epochs
+        warmup = self.warmup if share is None else round(steps * share)
+        return replace(self, steps=steps, warmup=warmup, epochs=None, warmup_epochs=None)
 
     @property
     def loss_settings(self) -> dict[str, object]:

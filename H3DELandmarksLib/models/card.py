@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from H3DELandmarksLib.core.text import markdown_table, percent, plural
 from H3DELandmarksLib.formats.lineage import lineage_of
-from H3DELandmarksLib.formats.manifest import Manifest, RecognitionCalibration
+from H3DELandmarksLib.formats.manifest import Manifest, RecognitionCalibration, StageDesign
 
 MAX_LISTED = 10
 NETWORKS = {
@@ -241,10 +241,16 @@ def _license(manifest: Manifest) -> str:
     return f"## License\n\nOf the data: {manifest.license.data}{cases}\n\nOf the weights: {manifest.license.weights}"
 
 
+def _voxels(stage: StageDesign) -> str:
+    if stage.fit is None:
+        return f"voxels of {stage.spacing_mm:g} mm"
+    return f"crops {stage.fit:g} times as large as the radiograph ({stage.spacing_mm:.4g} mm a pixel in a usual one)"
+
+
 def _method(manifest: Manifest, notes: Sequence[str]) -> str:
     stages = "\n".join(
-        f"- {stage.name}: {NETWORKS.get(stage.network.architecture, stage.network.architecture)}, voxels of "
-        f"{stage.spacing_mm:g} mm, input {' x '.join(map(str, stage.shape))}"
+        f"- {stage.name}: {NETWORKS.get(stage.network.architecture, stage.network.architecture)}, "
+        f"{_voxels(stage)}, input {' x '.join(map(str, stage.shape))}"
         for stage in manifest.stages
     )
     training = manifest.training

@@ -76,7 +76,7 @@ def why_unfit(package: ModelPackage, facts: ScanFacts) -> str:
         return f"The model '{package.id}' reads {manifest.modality}, but this scan is {modality}."
     if edge > HOPELESS * limit:
         return f"The model '{package.id}' needs voxels of {limit:g} mm or less, but this scan has {edge:.2g} mm."
-    if facts.extent.max() < TOO_SMALL * view:
+    if manifest.stages[0].fit is None and facts.extent.max() < TOO_SMALL * view:
         return f"The model '{package.id}' looks for an anatomy of up to {view:.0f} mm, but this scan covers {size} mm."
     if crop_count(manifest.stages[0], facts.extent.tolist()) > MAX_CROPS:
         return f"The model '{package.id}' is made for something much smaller than this scan, which covers {size} mm."
@@ -100,7 +100,10 @@ def crop_count(stage: StageDesign, extent: Sequence[float]) -> int:
         stage: the first of a model.
         extent: (A,) mm along the scan's axes.
     """
-    voxels = [max(1, int(np.ceil(length / stage.spacing_mm - 1e-6))) for length in extent]
+    if stage.shows_all:
+        return 1
+    spacing = stage.spacing_in(extent)
+    voxels = [max(1, int(np.ceil(length / spacing - 1e-6))) for length in extent]
     tiles = math.prod(tiles_along(size, tile) for size, tile in zip(voxels, stage.shape))
     turns = QUARTER_TURNS if stage.is_2d else CUBE_ROTATIONS
     return tiles * (turns if stage.sees_canonical_pose else 1)

@@ -1,18 +1,19 @@
 """HYATT-Net and HAN (arXiv 2412.06499, versions 2 and 1): landmark detection in two-dimensional radiographs.
 
-Written from the papers, from facts about the published code, and from BiFormer's definitions (arXiv 2303.08810).
+Written from the papers' abstracts, from facts read in the published code (ECNUACRush/HYATT-Net), and from BiFormer's
+definitions (arXiv 2303.08810).
 
 HAN is the first version of HYATT-Net: what it calls convolutional attention block (CAB), the second version calls
-attention residual module (ARM). The published code of both is one repository with the same layers; here the variants
-differ in the name of that block in the state dict only.
+attention residual module (ARM). The published code of both is one and the same repository, with one set of layers; here
+the variants differ in the name of that block in the state dict only.
 
-As in the published code, where the papers do not say it:
+Read in the published code:
 - each residual attention feeds the next stage and the neck;
 - the last stage's attention is BiFormer's own: 8 heads, scaled by their width, no bias before them, LePE of the input;
 - windows that don't fit a grid are padded with zero tokens that take part in the attention, as in BiFormer's dense
   prediction: the published input of 1024 x 1216 pixels needs it in stages 3 and 4 (``mask_padding`` mends it);
 - the normalization of the patch embedding is never applied, as in the code that it was taken from;
-- sizes that aren't multiples of 32, which the publication leaves open, round up at each stride.
+- sizes that aren't multiples of 32, at which that code fails or rounds down, round up at each stride.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 
 from H3DELandmarksLib.formats.network_settings import SMALLEST_SIDE, HyattConfig
 from H3DELandmarksLib.networks.hyatt_backbone import Backbone, norm_2d
-from H3DELandmarksLib.networks.layers import is_exporting
+from H3DELandmarksLib.networks.layers import Conv2d, convolve_2d, is_exporting, winograd_pays
 
 
 class PyramidNeck(nn.Module):
@@ -35,8 +36,8 @@ class PyramidNeck(nn.Module):
     def __init__(self, dims: Sequence[int], channels: int) -> None:
         """Create the neck for levels of ``dims`` channels, finest first; each level's grid is twice the next one's."""
         super().__init__()
-        self.laterals = nn.ModuleList(nn.Conv2d(dim, channels, 3, padding=1) for dim in dims)
-        self.output = nn.Conv2d(channels, channels, 3, padding=1)
+        self.laterals = nn.ModuleList(Conv2d(dim, channels) for dim in dims)
+        self.output = Conv2d(channels, channels)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """(batch, dim, H, W) a level, finest first, to (batch, channels, H, W) at the finest level."""
@@ -53,7 +54,7 @@ def upsample_nearest(x: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="nearest")[..., :height, :width]
 
 
-# Maps start near zero, as targets are almost everywhere; after Xiao et al. (arXiv 1804.06208), inferred.
+# Maps start near zero, as targets are almost everywhere; published for all convolutions of the heads, here the last.
 MAP_INIT_STD = 0.001
 
 
@@ -74,7 +75,7 @@ class HyattOutput(NamedTuple):
 
 
 class MapHead(nn.Sequential):
-    """3x3 convolution, ReLU and 1x1 convolution; fastest, and free of copies, in channels-last memory."""
+    """3x3 convolution, ReLU and 1x1 convolution."""
 
     def __init__(self, in_channels: int, hidden: int, landmarks: int) -> None:
         """Create the layers; all maps start near zero."""
@@ -82,18 +83,62 @@ class MapHead(nn.Sequential):
         assert last.bias is not None
         nn.init.normal_(last.weight, std=MAP_INIT_STD)
         nn.init.zeros_(last.bias)
-        super().__init__(nn.Conv2d(in_channels, hidden, 3, padding=1), nn.ReLU(inplace=True), last)
+        super().__init__(Conv2d(in_channels, hidden), nn.ReLU(inplace=True), last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (batch, in_channels, H, W) to heat maps (batch, landmarks, H, W), channels last in memory."""
+        """Features (batch, in_channels, H, W) to heat maps (batch, landmarks, H, W)."""
         if is_exporting():
             return super().forward(x)
         first, relu, last = self
-        assert isinstance(last, nn.Conv2d)
+        assert isinstance(first, Conv2d) and isinstance(last, nn.Conv2d) and last.bias is not None
+        # PyTorch leaves 1x1 convolutions on one thread to a kernel that copies; these products don't.
+        weight = last.weight.flatten(1)
+        if winograd_pays(x, first.weight):
+            maps = torch.baddbmm(last.bias[:, None], weight.expand(len(x), -1, -1), relu(first(x)).flatten(2))
+            return maps.unflatten(2, x.shape[2:])
         hidden = relu(first(x.contiguous(memory_format=torch.channels_last)))
-        # PyTorch leaves 1x1 convolutions on one thread to a kernel that copies; this product doesn't.
-        maps = F.linear(hidden.permute(0, 2, 3, 1), last.weight.flatten(1), last.bias)
-        return maps.permute(0, 3, 1, 2)
+        return F.linear(hidden.permute(0, 2, 3, 1), weight, last.bias).permute(0, 3, 1, 2)
+
+
+class Deconvolution(nn.Sequential):
+    """Transposed 4x4 convolution of stride 2, normalization and ReLU."""
+
+    def __init__(self, channels: int, norm: str) -> None:
+        """Create the layers; ``norm`` as in ``norm_2d``."""
+        conv = nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1, bias=False)
+        super().__init__(conv, norm_2d(norm, channels), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, H, W) to (batch, channels, 2 H, 2 W)."""
+        conv, norm, _ = self
+        assert isinstance(conv, nn.ConvTranspose2d)
+        # In training the weights' gradient would cost more than is won.
+        if torch.is_grad_enabled() or not winograd_pays(x, conv.weight):
+            return super().forward(x)
+        weight, bias = _as_convolution(conv.weight), None
+        if isinstance(norm, nn.BatchNorm2d) and not norm.training:
+            scale, bias = _affine(norm)
+            weight = weight * scale.repeat_interleave(4)[:, None, None, None]
+            return F.pixel_shuffle(F.relu_(convolve_2d(x, weight, bias.repeat_interleave(4))), 2)
+        return F.relu_(norm(F.pixel_shuffle(convolve_2d(x, weight), 2)))
+
+
+def _as_convolution(weight: Tensor) -> Tensor:
+    """Weights (in, out, 4, 4) of a transposed convolution as a 3x3 convolution's (4 out, in, 3, 3), pixels to shuffle.
+
+    Even rows and columns of the output have two of the four taps, odd ones the other two.
+    """
+    taps = torch.tensor([[3, 1, 4], [4, 2, 0]], device=weight.device)  # the fourth is 0
+    padded = F.pad(weight, (0, 1, 0, 1))
+    chosen = padded[:, :, taps][..., taps]
+    return chosen.permute(1, 2, 4, 0, 3, 5).flatten(0, 2).contiguous()
+
+
+def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Factor and summand, a channel, of a batch normalization in inference."""
+    assert norm.running_var is not None and norm.running_mean is not None
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return scale, norm.bias - norm.running_mean * scale
 
 
 class _Doubled(torch.autograd.Function):
@@ -139,11 +184,7 @@ class CorrectionHead(nn.Module):
         """
         super().__init__()
         self.quarter_maps = MapHead(channels, channels, landmarks)
-        self.upsample = nn.Sequential(
-            nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1, bias=False),
-            norm_2d(norm, channels),
-            nn.ReLU(),
-        )
+        self.upsample = Deconvolution(channels, norm)
         self.half_maps = MapHead(channels, channels, landmarks)
         self.image = nn.Sequential(nn.Conv2d(image_channels, image_dim, 1), norm_2d(norm, image_dim), nn.ReLU())
         joined = channels + image_dim + landmarks
@@ -154,7 +195,7 @@ class CorrectionHead(nn.Module):
         # Nearest pixels, as published.
         small = image[..., ::2, ::2]
         height, width = small.shape[2:]
-        fine = self.upsample(features)[..., :height, :width].contiguous(memory_format=torch.channels_last)
+        fine = self.upsample(features)[..., :height, :width]
         half = self.half_maps(fine)
         corrected = self.correction(torch.cat([fine, self.image(small), half], dim=1))
         full = double(corrected.contiguous())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from H3DELandmarksLib.networks.bilevel_attention import BiLevelRoutingAttention
 from H3DELandmarksLib.networks.encoder import LAYER_NORM_EPS, LINEAR_INIT_STD
-from H3DELandmarksLib.networks.layers import DepthwiseConv
+from H3DELandmarksLib.networks.layers import DepthwiseConv, Perceptron
 
 GROUPS = 32
 
@@ -93,7 +93,7 @@ class ResidualAttention(nn.Module):
     def __init__(self, channels: int, norm: str) -> None:
         """Create the module; ``norm`` as in ``norm_2d``.
 
-        Convolutions have no bias where a normalization, which has one, follows (inferred).
+        Convolutions have no bias where a normalization, which has one, follows, nor has the shortcut.
         """
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
@@ -106,6 +106,9 @@ class ResidualAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform (batch, channels, H, W) to the same shape."""
+        if x.shape[2:].numel() < self.conv.weight[0].numel():
+            # Channels-last memory makes PyTorch copy the weights, of which there are more than features.
+            x = x.contiguous()
         hidden = F.relu(self.norm(self.conv(x)))
         attended = self.spatial_attention(self.channel_attention(self.dilated_norm(self.dilated_conv(hidden))))
         return F.relu(attended + self.shortcut(x))
@@ -160,7 +163,7 @@ class BiFormerBlock(nn.Module):
         self.attention_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.attention = attention
         self.mlp_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
-        self.mlp = nn.Sequential(nn.Linear(dim, mlp_ratio * dim), nn.GELU(), nn.Linear(mlp_ratio * dim, dim))
+        self.mlp = Perceptron(dim, mlp_ratio * dim)
         self.drop_path = DropPath(drop_path)
         for module in self.modules():
             if isinstance(module, nn.Linear):

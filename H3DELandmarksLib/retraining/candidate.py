@@ -40,6 +40,7 @@ from H3DELandmarksLib.training.calibration import Evidence, fit_calibration, gat
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
 from H3DELandmarksLib.training.loop import half_precision
 from H3DELandmarksLib.training.recognition import learn_recognition
+from H3DELandmarksLib.training.volume_store import VolumeStore
 
 # Errors on cases that the network learnt from are too small; this makes up for it, by guess.
 SEEN_BEFORE = 1.5
@@ -59,11 +60,12 @@ class RunDataset:
     """
 
     def __init__(
-        self, record: RunRecord, cases: Sequence[CorrectedCase], shape: ShapeModel, check_cancelled: Callable[[], None]
+        self, run: RunFolder, cases: Sequence[CorrectedCase], shape: ShapeModel, check_cancelled: Callable[[], None]
     ) -> None:
-        """Take a record, its cases in the same order, and what gives way to a wish to stop."""
+        """Take a run, its cases in the same order, and what gives way to a wish to stop."""
         self.shape = shape
-        self._record = record
+        self._record = run.record
+        self._folder = run.folder
         self._cases = cases
         self._check_cancelled = check_cancelled
 
@@ -85,10 +87,11 @@ class RunDataset:
 
     @cached_property
     def _loaded(self) -> list[Case]:
-        loaded = []
+        loaded, store = [], VolumeStore(self._folder)
         for case in self._cases:
             self._check_cancelled()
-            loaded.append(case.load())
+            read = case.load()
+            loaded.append(replace(read, volume=store.kept(read.volume)))
             if is_radiograph(loaded[-1].volume) != self._record.is_2d:
                 reads = "radiographs" if self._record.is_2d else "volumes"
                 raise InputError(

@@ -225,7 +225,7 @@ def survey(
             "them, with --base-model."
         )
     shape = shape_of_new(taught, scheme, canonical_pose)
-    spreads = [_extent(case, shape, canonical_pose) for case in cases if case.landmarks.present.any()]
+    spreads = [extent_of(case, shape, canonical_pose) for case in cases if case.landmarks.present.any()]
     return Anatomy(
         extent=np.max(spreads, axis=0),
         voxel=float(np.median([np.prod(case.volume.spacing) ** (1 / 3) for case in cases])),
@@ -242,7 +242,7 @@ def shape_of_new(taught: Sequence[CorrectedCase], scheme: LandmarkScheme, canoni
     return ShapeModel(shape.mean, np.maximum(shape.tolerance, max(0.01 * size, 0.1)))
 
 
-def lie_in_any_pose(cases: Sequence[CorrectedCase]) -> bool:
+def lie_in_any_pose(cases: Sequence[CorrectedCase] | Sequence[Case]) -> bool:
     """Whether the subjects are turned so differently that networks must see them in a frame of their own."""
     full = max(cases, key=lambda case: int(case.landmarks.present.sum())).landmarks
     angles = []
@@ -254,7 +254,7 @@ def lie_in_any_pose(cases: Sequence[CorrectedCase]) -> bool:
     return bool(angles) and float(max(angles)) > ANY_POSE
 
 
-def _extent(case: Case, shape: ShapeModel, canonical_pose: bool) -> np.ndarray:
+def extent_of(case: Case, shape: ShapeModel, canonical_pose: bool) -> np.ndarray:
     """(3,) mm between the outermost points of a case along the axes in which networks see it."""
     present = case.landmarks.present
     points = case.landmarks.positions[present]

@@ -38,6 +38,7 @@ from H3DELandmarksLib.retraining.candidate import DRAFT, RunDataset, build_candi
 from H3DELandmarksLib.retraining.cases import recorded_cases
 from H3DELandmarksLib.training.checkpoints import CHECKPOINT, averaged_weights
 from H3DELandmarksLib.training.loop import StageTrainer
+from H3DELandmarksLib.training.peers import Peers
 from H3DELandmarksLib.training.sampling import CropSampler
 from H3DELandmarksLib.training.warm_start import load_early_layers, load_initial_weights, matching_channels
 
@@ -156,6 +157,22 @@ def retrain(
         return _do(run, device, watcher, cancelled, project)
 
 
+def help_to_retrain(
+    run: RunFolder,
+    device: str = "auto",
+    cancelled: Callable[[], bool] | None = None,
+    project: CaseProject | None = None,
+) -> None:
+    """Train the stages of a run together with the process that does `retrain`, and write nothing; arguments as there.
+
+    Raises:
+        Cancelled: a process was asked to stop.
+        InputError: as for `retrain`.
+    """
+    alone = RunFolder(run.folder, run.record, writes=False)
+    _Work(alone, device, lambda status: None, cancelled or (lambda: False), project).train_all()
+
+
 def _do(
     run: RunFolder,
     device: str,
@@ -198,21 +215,27 @@ class _Work:
         self.stages = run.record.plan.stages
         self.time_left = TimeLeft(self.stages)
         self.device = choose_device(device)
+        self.peers = Peers.joined()
         run.update(state=RUNNING, message=None, device=self.device.type)
         record = run.record
         self.cases = recorded_cases(project or open_project(record.project), record.scheme, record.cases)
         self.base = _model_as_it_was(record.base)
         self.donor = _model_as_it_was(record.encoder_from)
-        for path in run.folder.glob(f"{TEMPORARY_PREFIX}*"):  # what a killed run left
+        for path in run.folder.glob(f"{TEMPORARY_PREFIX}*") if run.writes else ():  # what a killed run left
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    def do(self) -> ModelPackage:
-        """All stages and the candidate."""
+    def train_all(self) -> RunDataset:
+        """All stages; returns the cases."""
         self.report(None, "Reading the cases")
-        dataset = RunDataset(self.run.record, self.cases, self.shape(), self.check_cancelled)
+        dataset = RunDataset(self.run, self.cases, self.shape(), self.check_cancelled)
         for stage in self.stages:
             self.train(stage, dataset)
         self.time_left.pause()
+        return dataset
+
+    def do(self) -> ModelPackage:
+        """All stages and the candidate."""
+        dataset = self.train_all()
         weights = [averaged_weights(self.run.folder / stage.name / CHECKPOINT) for stage in self.stages]
         self.report(None, "Calibrating the candidate")
         candidate = build_candidate(self.run, self.base, weights, dataset, self.device.type, self.check_cancelled)
@@ -232,7 +255,7 @@ class _Work:
     def train(self, stage: TrainingStage, dataset: RunDataset) -> None:
         """One stage to its last step."""
         sampler = CropSampler(stage, self.run.record.scheme, dataset.shape, stage.augmentation)
-        trainer = StageTrainer(stage, sampler, self.run.folder / stage.name, self.device)
+        trainer = StageTrainer(stage, sampler, self.run.folder / stage.name, self.device, self.peers)
         if trainer.resume():
             logger.info("%s: goes on at step %d", stage.name, trainer.step)
         else:

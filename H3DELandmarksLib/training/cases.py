@@ -13,6 +13,7 @@ from H3DELandmarksLib.core.shape_model import Pose, ShapeModel, rigid_fit
 from H3DELandmarksLib.detection.scan import IntensityMapping
 from H3DELandmarksLib.formats.manifest import ModelDescription
 from H3DELandmarksLib.formats.run import CandidateDescription
+from H3DELandmarksLib.training.volume_store import release
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def prepare_case(
     intensity = IntensityMapping.for_volume(model.intensity, volume)
     outside = intensity.outside(model.outside)
     pose = _pose(case, volume, shape, canonical_pose)
+    release(volume.array)
     return TrainingCase(Case(case.name, volume, case.landmarks), intensity, outside, pose)
 
 

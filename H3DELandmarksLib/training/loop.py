@@ -33,10 +33,12 @@ from H3DELandmarksLib.training.checkpoints import (
     save_checkpoint,
 )
 from H3DELandmarksLib.training.losses import choose_objective, start_at_background
+from H3DELandmarksLib.training.peers import Peers
 from H3DELandmarksLib.training.sampling import CropSampler, draw_batch
 
 logger = logging.getLogger(__name__)
 CURVE = "curve.csv"
+PEER_SEED = 1_000_003
 # What the networks call the layers that read the image.
 EARLY = ("encoder.", "backbone.")
 # What PyTorch says where memory is short, on CUDA and MPS, and on CPUs.
@@ -165,10 +167,12 @@ class StageTrainer:
     """Trains the network of one stage.
 
     A batch depends only on the seed and the step number, so that a resumed run sees what an uninterrupted one would
-    have seen.
+    have seen, with any number of processes.
     """
 
-    def __init__(self, stage: TrainingStage, sampler: CropSampler, folder: Path, device: torch.device) -> None:
+    def __init__(
+        self, stage: TrainingStage, sampler: CropSampler, folder: Path, device: torch.device, peers: Peers | None = None
+    ) -> None:
         """Prepare network and optimizer.
 
         Args:
@@ -176,12 +180,14 @@ class StageTrainer:
             sampler: source of samples.
             folder: where checkpoint and curve are kept.
             device: where the network runs; a CUDA device also makes the samples.
+            peers: the processes that train it together; none when not given.
         """
         self.stage = stage
+        self.peers = peers = peers or Peers()
         self.settings = settings = stage.training
         self.sampler = sampler
         self.folder = folder
-        self.device = device
+        self.device = device = peers.device(device)
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(settings.seed)
         self.io = NetworkIO.of(stage)
@@ -193,7 +199,9 @@ class StageTrainer:
         self.optimizer = torch.optim.AdamW(parameter_groups(self.network, settings), lr=settings.learning_rate)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
-        self.memory = MemoryPlan(settings.batch)
+        self.numbers = peers.numbers(settings.batch)
+        self.memory = MemoryPlan(len(self.numbers))
+        self.shared = peers.shared(self.network, device)
         self.step = 0
         self.losses: list[float] = []
 
@@ -203,6 +211,8 @@ class StageTrainer:
 
     def _rate(self, step: int) -> float:
         warmup, total = self.settings.warmup, self.settings.steps
+        if self.settings.cosine == "from-start":
+            return min(1.0, (step + 1) / max(1, warmup)) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
         if step < warmup:
             return (step + 1) / warmup
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
@@ -230,11 +240,14 @@ class StageTrainer:
         self.schedule.load_state_dict({"lr_lambdas": [], "last_epoch": self.step, "_step_count": self.step + 1})
         for group, rate in zip(self.optimizer.param_groups, self.schedule.base_lrs):
             group["lr"] = rate * self._rate(self.step)
-        trim_curve(self.folder / CURVE, self.step)
+        if self.peers.leads:
+            trim_curve(self.folder / CURVE, self.step)
         return True
 
     def save(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint; of several processes, the first does."""
+        if not self.peers.leads:
+            return
         progress = TrainingProgress(self.step, tuple(self.losses))
         parts = self.network.state_dict(), self.average.state_dict(), self.optimizer.state_dict()["state"]
         save_checkpoint(self.checkpoint, Checkpoint(progress, *parts))
@@ -263,25 +276,35 @@ class StageTrainer:
             self.step += 1
             done = self.step == self.settings.steps
             if self.step % self.settings.validate_every == 0 or done:
-                self._report(float(np.mean(self.losses)), self.validate(validation), progress)
+                if self.peers.leads:
+                    self._report(float(np.mean(self.losses)), self.validate(validation), progress)
                 self.losses.clear()
-            if done or time.monotonic() - saved > self.settings.checkpoint_seconds:
+            if self.peers.leads and (done or time.monotonic() - saved > self.settings.checkpoint_seconds):
                 self.save()
                 draw_curve(self.folder / CURVE)
                 saved = time.monotonic()
             if watch:
                 self._tell(watch)
+        self.peers.wait()  # until the last checkpoint is written
 
     def _tell(self, watch: Callable[[int], None]) -> None:
+        """Give all processes the word to stop that any of them has got."""
+        stop: Cancelled | None = None
         try:
             watch(self.step)
-        except Cancelled:
+        except Cancelled as wish:
+            stop = wish
+        if self.peers.total(float(stop is not None), self.device) > 0:
             self.save()
-            raise
+            self.peers.wait()
+            raise stop or Cancelled("The training was cancelled; it can be resumed.")
 
     def _train_step(self, cases: Sequence[TrainingCase]) -> float:
-        self.network.train()
-        loss = self.memory.attempt(lambda parts: self._gradients(self._batch(cases), parts), self._leave_device)
+        self.shared.train()
+        if self.peers.count == 1:
+            loss = self.memory.attempt(lambda parts: self._gradients(self._batch(cases), parts), self._leave_device)
+        else:
+            loss = self._gradients_with_peers(cases)
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         self.schedule.step()
@@ -291,27 +314,41 @@ class StageTrainer:
     def _batch(self, cases: Sequence[TrainingCase]) -> tuple[Tensor, np.ndarray, np.ndarray]:
         """The batch of this step, the same whenever it is asked for."""
         seed = (self.settings.seed, self.step)
-        return draw_batch(self.sampler, cases, self.settings.batch, seed, self._sampling_device)
+        return draw_batch(self.sampler, cases, self.numbers, seed, self._sampling_device)
 
     @property
     def _sampling_device(self) -> torch.device:
         """Where crops are cut out and changed; PyTorch has no sampling of volumes for MPS."""
         return self.device if self.device.type == "cuda" else torch.device("cpu")
 
+    def _gradients_with_peers(self, cases: Sequence[TrainingCase]) -> float:
+        """The same for a batch that several processes share; none of them can go on alone where memory is short."""
+        try:
+            return self.peers.total(self._gradients(self._batch(cases), 1), self.device)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise InputError("The memory is too small for this process's samples: start more processes.") from error
+
     def _gradients(self, batch: tuple[Tensor, np.ndarray, np.ndarray], parts: int) -> float:
-        """Gradients of a batch in several parts, each weighted by its share of known landmarks; returns the loss."""
+        """Gradients of a batch in several parts, each weighted by its share of known landmarks; returns the loss.
+
+        Of a batch that is shared with other processes, `batch` and the loss returned are this one's part.
+        """
         self.optimizer.zero_grad(set_to_none=True)
-        torch.manual_seed(self.settings.seed + self.step)  # for branches that a network leaves out at random
-        known = max(1, int((~np.isnan(batch[2])).sum()))
+        # For branches that a network leaves out at random.
+        torch.manual_seed(self.settings.seed + self.step + PEER_SEED * self.peers.rank)
+        known = max(1.0, self.peers.total(float((~np.isnan(batch[2])).sum()), self.device))
+        whole = parts == self.peers.count == 1
         total = 0.0
         cut = (batch[0].tensor_split(parts), *(np.array_split(array, parts) for array in batch[1:]))
         for images, index, presence in zip(*cut):
             points, there = (to_tensor(array).to(self.device) for array in (index, presence))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-                maps = self._maps(self.network, images)
+                maps = self._maps(self.shared, images)
             loss = self.objective.total(maps, self.io.strides, points, there)
-            loss = loss if parts == 1 else loss * (int((~np.isnan(presence)).sum()) / known)
-            loss.backward()
+            loss = loss if whole else loss * (int((~np.isnan(presence)).sum()) / known)
+            (loss * self.peers.count).backward()  # gradients are averaged over processes
             total += float(loss.detach())
         return total
 
@@ -342,7 +379,7 @@ class StageTrainer:
                 maps = self._maps(self.average, sample.image[None, None])
                 peaks = self.decode([level[0] for level in maps], self.io.strides)
                 present = sample.presence == 1
-                distance = np.linalg.norm(peaks.index - sample.index, axis=1) * self.stage.spacing_mm
+                distance = np.linalg.norm(peaks.index - sample.index, axis=1) * self.sampler.spacing(case)
                 errors.append(distance[present])
                 known = ~np.isnan(sample.presence)
                 right.append(((peaks.presence_logit > 0) == present)[known])

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from H3DELandmarksLib.core.geometry import Grid, Volume, block_size, covered_part, crop_grid, resample
+from H3DELandmarksLib.core.image_plane import crop_about_center
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.formats.manifest import StageDesign
@@ -19,13 +20,14 @@ from H3DELandmarksLib.formats.training import Augmentation
 from H3DELandmarksLib.networks.arrays import to_tensor
 from H3DELandmarksLib.training.augmentation import FovTruncation, IntensityAugmentation, synthetic_negative
 from H3DELandmarksLib.training.cases import TrainingCase
+from H3DELandmarksLib.training.volume_store import release
 
 # Types that are sent as they are; others become float32 before.
 SENT = (np.uint8, np.int8, np.int16, np.int32, np.float32)
 REVERSED = [2, 1, 0]
 
 
-def resample_on(volume: Volume, grid: Grid, outside: float, device: torch.device) -> Tensor:
+def resample_on(volume: Volume, grid: Grid, outside: float, device: torch.device, average: bool = True) -> Tensor:
     """`geometry.resample` on a device: by SimpleITK for a CPU, by PyTorch for others.
 
     Args:
@@ -33,21 +35,22 @@ def resample_on(volume: Volume, grid: Grid, outside: float, device: torch.device
         grid: where to sample.
         outside: value of samples outside the volume.
         device: where the result lies.
+        average: see `geometry.resample`.
 
     Returns:
         (X, Y, Z) float32 in stored units.
     """
     if device.type == "cpu":
-        return to_tensor(resample(volume, grid, outside).array)
-    return resample_by_torch(volume, grid, outside, device)
+        return to_tensor(resample(volume, grid, outside, average).array)
+    return resample_by_torch(volume, grid, outside, device, average)
 
 
-def resample_by_torch(volume: Volume, grid: Grid, outside: float, device: torch.device) -> Tensor:
+def resample_by_torch(volume: Volume, grid: Grid, outside: float, device: torch.device, average: bool = True) -> Tensor:
     """The same function as `geometry.resample`, computed by PyTorch; arguments as for `resample_on`."""
     part = covered_part(volume, grid)
     if part is None:
         return torch.full(grid.shape, float(outside), device=device)
-    blocks = block_size(part, grid)
+    blocks = block_size(part, grid) if average else [1, 1, 1]
     means = _block_means(_sent(part.array, device), blocks)
     index_of_mean = np.diag([*(1 / np.array(blocks)), 1.0])
     index_of_mean[:3, 3] = -(np.array(blocks) - 1) / 2 / blocks
@@ -119,8 +122,10 @@ class CropSampler:
 
     Geometric augmentation is the choice of a crop grid: rotation about the case's pose, anisotropic scale, shift,
     mirroring with left and right names exchanged. Landmarks follow by the same affine, so that image and points
-    cannot disagree. Grids of radiographs stay in their plane. Of all samples, a share ``elsewhere`` is centered
-    anywhere in the scan, a share ``nothing`` holds no anatomy at all, and a share ``truncate`` ends within the crop.
+    cannot disagree. Grids of radiographs stay in their plane. Where a stage shows the whole radiograph, crops lie about
+    its center and not about the landmarks; where the radiograph says how large pixels are, shifts grow with them. Of
+    all samples, a share ``elsewhere`` is centered anywhere in the scan, a share ``nothing`` holds no anatomy at all,
+    and a share ``truncate`` ends within the crop.
     What is drawn does not depend on the device that makes the images.
     """
 
@@ -150,31 +155,47 @@ class CropSampler:
     def plain(self, case: TrainingCase, group: int = 0, device: torch.device = CPU) -> Sample:
         """The sample without any augmentation, centered as at inference with a perfect previous stage."""
         channels, mirrored = self.groups[group]
-        center = case.pose.to_lps(self.shape.mean[channels].mean(axis=0))
         axes = case.pose.rotation @ np.diag([-1.0 if mirrored else 1.0, 1.0, 1.0])
-        return self._sample(
-            case, crop_grid(center, axes, self.stage.spacing_mm, self.stage.shape), channels, None, device
-        )
+        grid = self._centered(case, channels, axes, self.spacing(case))
+        return self._sample(case, grid, channels, None, device)
+
+    def spacing(self, case: TrainingCase) -> float:
+        """Edge in mm of a voxel of a case's crops without augmentation."""
+        return self.stage.spacing_in(case.case.volume.grid.extent.tolist())
+
+    def _centered(
+        self, case: TrainingCase, channels: np.ndarray, axes: np.ndarray, spacing: float | np.ndarray
+    ) -> Grid:
+        """A crop about the whole radiograph, or about where the mean shape expects the landmarks."""
+        if self.stage.shows_all:
+            return crop_about_center(case.case.volume.grid, axes, spacing, self.stage.shape)
+        center = case.pose.to_lps(self.shape.mean[channels].mean(axis=0))
+        return crop_grid(center, axes, spacing, self.stage.shape)
 
     def _grid(self, case: TrainingCase, order: np.ndarray, mirrored: bool, rng: np.random.Generator) -> Grid:
         settings = self.augmentation
         turn = Rotation.from_rotvec(_random_turn(settings, rng, self.stage.is_2d)).as_matrix()
         axes = case.pose.rotation @ turn @ np.diag([-1.0 if mirrored else 1.0, 1.0, 1.0])
         spread, stretch = settings.scale, settings.stretch
-        spacing = self.stage.spacing_mm * np.exp(rng.uniform(-spread, spread) + rng.uniform(-stretch, stretch, 3))
+        usual = self.spacing(case)
+        spacing = usual * np.exp(rng.uniform(-spread, spread) + rng.uniform(-stretch, stretch, 3))
         jitter = np.asarray(settings.shift_mm) * rng.uniform(-1, 1, 3)
         if self.stage.is_2d:
             jitter = jitter * (1, 1, 0)
-        center = case.pose.to_lps(self.shape.mean[order[order >= 0]].mean(axis=0) + jitter)
         if _chosen(settings.elsewhere, rng):
             scan = case.case.volume.grid
             center = scan.lps_from_ijk(rng.uniform(0, np.array(scan.shape) - 1))
-        return crop_grid(center, axes, spacing, self.stage.shape)
+            return crop_grid(center, axes, spacing, self.stage.shape)
+        grid = self._centered(case, order[order >= 0], axes, spacing)
+        shift = case.pose.rotation @ jitter * (usual / self.stage.spacing_mm)
+        return crop_grid(grid.center + shift, axes, spacing, self.stage.shape)
 
     def _sample(
         self, case: TrainingCase, grid: Grid, order: np.ndarray, rng: np.random.Generator | None, device: torch.device
     ) -> Sample:
-        image = case.intensity.scaled(resample_on(case.case.volume, grid, case.outside, device))
+        average = self.stage.sampling != "linear"
+        image = case.intensity.scaled(resample_on(case.case.volume, grid, case.outside, device, average))
+        release(case.case.volume.array)
         if rng is not None:
             image = IntensityAugmentation.draw(self.augmentation, rng).apply(image)
         landmarks = case.case.landmarks
@@ -216,15 +237,28 @@ def _random_turn(settings: Augmentation, rng: np.random.Generator, in_plane: boo
 
 
 def draw_batch(
-    sampler: CropSampler, cases: Sequence[TrainingCase], size: int, seed: tuple[int, ...], device: torch.device = CPU
+    sampler: CropSampler,
+    cases: Sequence[TrainingCase],
+    numbers: Sequence[int],
+    seed: tuple[int, ...],
+    device: torch.device = CPU,
 ) -> tuple[Tensor, np.ndarray, np.ndarray]:
-    """Stacked samples of randomly chosen cases; the same seed gives the same batch.
+    """Stacked samples of randomly chosen cases; a sample depends on the seed and its number in the batch alone.
+
+    Args:
+        sampler: makes the samples.
+        cases: to choose from.
+        numbers: which samples of the batch to make.
+        seed: of the batch.
+        device: where crops are cut out and changed.
 
     Returns:
         Images (B, 1, X, Y, Z) on the device, indices (B, C, 3), presence (B, C).
     """
-    rng = np.random.default_rng(seed)
-    samples = [sampler.draw(cases[int(rng.integers(len(cases)))], rng, device) for _ in range(size)]
+    samples = []
+    for number in numbers:
+        rng = np.random.default_rng((*seed, number))
+        samples.append(sampler.draw(cases[int(rng.integers(len(cases)))], rng, device))
     return (
         torch.stack([s.image for s in samples])[:, None],
         np.stack([s.index for s in samples]).astype(np.float32),

@@ -27,7 +27,20 @@ def add_action(actions: argparse._SubParsersAction) -> None:
     parser.add_argument("checkpoint", metavar="CKPT", type=Path, help="PyTorch or safetensors file")
     parser.add_argument("--output", metavar="FOLDER", type=Path, required=True, help="model package to write")
     parser.add_argument(
-        "--spacing", metavar="MM", type=float, required=True, help="voxel or pixel size that the network was trained on"
+        "--spacing",
+        metavar="MM",
+        type=float,
+        help="voxel size that H3DE-Net was trained on. Leave it out for radiographs: each image is then fitted into "
+        "the network's input as by the authors (a network pixel is 1.25 x max(width / input width, height / input "
+        "height) image pixels); given, network pixels have this size in every image",
+    )
+    parser.add_argument(
+        "--size",
+        metavar="N",
+        type=int,
+        nargs="+",
+        help="pixels of the network's input, width and height (voxels along three axes for H3DE-Net); default: as "
+        "published for the set that --landmarks names, else 1024 1216",
     )
     parser.add_argument(
         "--landmarks",
@@ -55,7 +68,13 @@ def import_checkpoint(options: argparse.Namespace, console: Console) -> bool:
 
     scheme = chosen_scheme(options.landmarks)
     package = import_published(
-        options.checkpoint, options.output, scheme, options.spacing, options.architecture, tuple(options.window)
+        options.checkpoint,
+        options.output,
+        scheme,
+        options.spacing,
+        options.architecture,
+        tuple(options.window),
+        options.size,
     )
     console.say(f"Imported {package.manifest.title} with {len(scheme)} landmarks into {package.path}")
     console.say(package.manifest.limitations[0])

@@ -124,6 +124,16 @@ pixels measure 0.1 mm. Images 1 to 150 are for training, 151 to 300 (test1) and 
 Then: h3delandmarks train isbi2015 --output DIR, with TARGET at ${H3DE_DATA}/isbi2015.""",
         (_SPACING, _HOLD_OUT),
     ),
+    "aasce2019": Converter(
+        "H3DELandmarksResearch.converters.aasce2019",
+        "spine radiographs with the corners of T1 to L5 (AASCE 2019, SpineWeb data set 16)",
+        """\
+Published form: pictures, and filenames.csv beside landmarks.csv (a row a picture: 68 x, then 68 y, as shares of its
+size), or landmarks.json (pixels, with flags of faulty labels). The size of the pixels is unknown: without --spacing a
+pixel counts as 1 mm, and lengths are pixels. Pictures of one patient stay in one subset.
+Then: h3delandmarks train spine --output DIR, with TARGET at ${H3DE_DATA}/aasce2019.""",
+        (_SPACING,),
+    ),
     "mouse-atlas": Converter(
         "H3DELandmarksResearch.converters.mouse_atlas",
         "mouse skulls in micro-CT with 45 points (muratmaga/mouse_CT_atlas, GPL-3.0)",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -45,6 +45,11 @@ NOT_CALIBRATED = (
     "Not calibrated: the confidence of every point is 0.5, presence is the network's raw evidence, and the radius "
     "shown for each point is only half the longest side of the network's field, not a measured error."
 )
+FITTED = (
+    "As by the authors, the whole image lies in the middle of the network's input with a margin: a network pixel is "
+    "1.25 times max(image width / input width, image height / input height) image pixels, interpolated linearly. The "
+    "pixel size above, and the radius, are those of a usual image. "
+)
 UNKNOWN_LICENSE = "Not stated by the authors: ask them before passing this model on."
 
 
@@ -59,6 +64,8 @@ class PublishedSystem:
         views: 2 where its authors also look at the mirrored image.
         shapes: input of landmark sets for which it differs, by the set's name.
         one_view: sets whose mirrored images its authors do not look at.
+        fit: how much larger than the image its crop is, where each image's own size says what a pixel is.
+        usual_mm: pixel that follows for a usual image of a set, by the set's name; others have `OTHERS_MM`.
         preparation: what its authors do to an image, for the model card.
     """
 
@@ -69,6 +76,8 @@ class PublishedSystem:
     views: Literal[1, 2] = 1
     shapes: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     one_view: tuple[str, ...] = ()
+    fit: float | None = None
+    usual_mm: dict[str, float] = field(default_factory=dict)
 
 
 H3DENET = PublishedSystem(
@@ -88,7 +97,11 @@ HYATT = PublishedSystem(
     views=2,
     shapes={"pelvis": (512, 512, 1), "cephadoadu": (1024, 1024, 1)},
     one_view=("pelvis",),
+    fit=1.25,
+    usual_mm={"isbi2015": 0.2467, "pelvis": 1.0},
 )
+# Of images of a head or a hand with pixels of 0.1 mm; the set's images do not say.
+OTHERS_MM = 0.25
 SYSTEMS = {"h3denet": H3DENET, "hyatt": HYATT, "han": HYATT}
 
 
@@ -96,9 +109,10 @@ def import_published(
     checkpoint: str | Path,
     folder: str | Path,
     scheme: LandmarkScheme,
-    spacing_mm: float,
+    spacing_mm: float | None = None,
     architecture: str | None = None,
     window: tuple[float, float] = (0.0, 255.0),
+    size: Sequence[int] | None = None,
 ) -> ModelPackage:
     """Write a model package with the weights of a published checkpoint.
 
@@ -106,9 +120,11 @@ def import_published(
         checkpoint: PyTorch or safetensors file; nothing in it is run.
         folder: where to write; must not exist.
         scheme: landmarks in the order of the network's channels.
-        spacing_mm: size of the voxels or pixels that the network was trained on.
+        spacing_mm: voxels that a network for volumes was trained on; None for radiographs: as its authors do, the
+            whole image is fitted into the network's input with a margin, whatever its size and pixels.
         architecture: "h3denet", "hyatt" or "han"; None: as the checkpoint's names say.
         window: stored values that correspond to the published 0 and 255.
+        size: voxels of the network's input along each axis; None: as published for the landmarks' set.
 
     Raises:
         InputError: the checkpoint, or what is said of it, doesn't fit a published network.
@@ -117,7 +133,7 @@ def import_published(
     from H3DELandmarksResearch.published.weights import convert_published
 
     checkpoint, folder = Path(checkpoint), Path(folder)
-    if not spacing_mm > 0 or not window[0] < window[1]:
+    if (spacing_mm is not None and not spacing_mm > 0) or not window[0] < window[1]:
         raise InputError("The spacing must be positive and the window's low value less than its high one.")
     content = read_checkpoint(checkpoint)
     state = with_normalization(content.tensors) if IMAGE_LAYERS[0] + ".weight" in content.tensors else content.tensors
@@ -127,7 +143,8 @@ def import_published(
         raise InputError(
             f"The checkpoint's network finds {found} landmarks, but {len(scheme)} are named: name all, in order."
         )
-    manifest = _manifest(checkpoint, folder, scheme, spacing_mm, window, network, content)
+    stage = _stage(SYSTEMS[network.architecture], scheme, spacing_mm, network, size)
+    manifest = _manifest(checkpoint, folder, scheme, stage, window, network, content)
     weights = {WEIGHTS: network.weights, SHAPE_FILE: _no_shape(len(scheme))}
     return write_package(folder, manifest, weights, model_card(manifest, notes=_notes(manifest, network)))
 
@@ -150,15 +167,14 @@ def _manifest(
     checkpoint: Path,
     folder: Path,
     scheme: LandmarkScheme,
-    spacing_mm: float,
+    stage: Stage,
     window: tuple[float, float],
     network: PublishedWeights,
     content: Checkpoint,
 ) -> Manifest:
     system = SYSTEMS[network.architecture]
     title = system.title.replace("HYATT-Net", "HAN") if network.architecture == "han" else system.title
-    stage = _stage(system, scheme, spacing_mm, network)
-    radius = max(stage.shape) * spacing_mm / 2
+    radius = max(stage.shape) * stage.spacing_mm / 2
     calibration = Calibration.neutral(len(scheme), TOLERANCE_MM).to_manifest()
     return Manifest(
         id=re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")[:64].strip("-") or "imported",
@@ -187,19 +203,45 @@ def _manifest(
     )
 
 
-def _stage(system: PublishedSystem, scheme: LandmarkScheme, spacing_mm: float, network: PublishedWeights) -> Stage:
-    """The network as its authors run it on the data set whose landmarks are named."""
-    return Stage(
-        name="network",
-        network=Network(network.architecture, to_plain(network.settings)),
-        weights=WeightsFile(WEIGHTS, UNKNOWN_SHA256),
-        spacing_mm=spacing_mm,
-        shape=system.shapes.get(scheme.id, system.shape),
-        poses="scan",
-        groups=(Group(scheme.names),),
-        views=1 if scheme.id in system.one_view else system.views,
-        decoding=Decoding(system.decoding[network.settings.get("head", "")]),
-    )
+def _stage(
+    system: PublishedSystem,
+    scheme: LandmarkScheme,
+    spacing_mm: float | None,
+    network: PublishedWeights,
+    size: Sequence[int] | None,
+) -> Stage:
+    """The network as its authors run it on the data set whose landmarks are named.
+
+    Raises:
+        InputError: a size that the network does not take, or none of the voxels where it is needed.
+    """
+    fit = system.fit if spacing_mm is None else None
+    if spacing_mm is None and fit is None:
+        raise InputError(f"{system.title} needs the size of its voxels: give --spacing in mm.")
+    shape = system.shapes.get(scheme.id, system.shape) if size is None else _shape(system, size)
+    try:
+        return Stage(
+            name="network",
+            network=Network(network.architecture, to_plain(network.settings)),
+            weights=WeightsFile(WEIGHTS, UNKNOWN_SHA256),
+            spacing_mm=spacing_mm or system.usual_mm.get(scheme.id, OTHERS_MM),
+            shape=shape,
+            poses="scan",
+            groups=(Group(scheme.names),),
+            views=1 if scheme.id in system.one_view else system.views,
+            decoding=Decoding(system.decoding[network.settings.get("head", "")]),
+            fit=fit,
+            sampling=None if fit is None else "linear",
+        )
+    except ValueError as error:
+        raise InputError(f"The network cannot be run so ({error}): give another --size.") from error
+
+
+def _shape(system: PublishedSystem, size: Sequence[int]) -> tuple[int, int, int]:
+    axes = 2 if system.shape[2] == 1 else 3
+    if len(size) != axes or min(size) < 1:
+        raise InputError(f"The size of the input of {system.title} is {axes} positive numbers: give them to --size.")
+    return (*size, 1) if axes == 2 else tuple(size)
 
 
 def _no_shape(landmarks: int) -> dict[str, np.ndarray]:
@@ -211,6 +253,8 @@ def _notes(manifest: Manifest, network: PublishedWeights) -> tuple[str, ...]:
     """What the card says of the import beside the manifest."""
     unused = ", ".join(f"`{name}`" for name in network.unused) or "none"
     looks = "The mirrored image is looked at, too. " if manifest.stages[0].views == 2 else ""
+    if manifest.stages[0].fit is not None:
+        looks += FITTED
     return (
         f"Stored values {manifest.intensity.low:g} to {manifest.intensity.high:g} become 0 to 1. Positions are read by "
         f"`{manifest.stages[0].decoding.method}`. {looks}{SYSTEMS[network.architecture].preparation}",

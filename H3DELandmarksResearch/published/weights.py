@@ -10,7 +10,15 @@ import torch
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.networks import build_network
-from H3DELandmarksResearch.published.names import LAYOUTS, Entry, Shape, recognize, settings_h3denet, settings_hyatt
+from H3DELandmarksResearch.published.names import (
+    LAYOUTS,
+    NORM_STATE,
+    Entry,
+    Shape,
+    recognize,
+    settings_h3denet,
+    settings_hyatt,
+)
 
 NORM_EPS = 1e-5
 Arrays = Mapping[str, np.ndarray]
@@ -124,11 +132,11 @@ def _convert(state: Arrays, architecture: str, settings: dict) -> PublishedWeigh
             raise InputError(f"'{entry.name}' of the checkpoint is {array.shape}, where {target[name]} is expected.")
         else:
             weights[name] = array.reshape(target[name])
-    _settle_norms(weights, left_out, state)
+    dropped = _settle_norms(weights, left_out, state)
     if left_out:
         raise InputError(f"The network here has no place for '{next(iter(left_out))}' of the published one.")
     _fill_absent_biases(weights, target)
-    unused = tuple(entry.name for entry in layout if entry.ours is None and entry.name in state)
+    unused = tuple(e.name for e in layout if e.name in state and (e.ours is None or e.ours in dropped))
     return PublishedWeights(architecture, settings, weights, unused)
 
 
@@ -149,12 +157,15 @@ def _resolve(entry: Entry, target: Iterable[str]) -> str | None:
     return next((name for name in (entry.ours, f"{parent}.0.{leaf}") if name in target), None)
 
 
-def _settle_norms(weights: dict[str, np.ndarray], left_out: dict[str, np.ndarray], state: Arrays) -> None:
+def _settle_norms(weights: dict[str, np.ndarray], left_out: dict[str, np.ndarray], state: Arrays) -> set[str]:
     """Biases before a normalization move into it; one that never ran becomes the identity.
+
+    Returns our names of the entries whose values are of no use.
 
     The published patch embedding has a normalization that its ``forward`` leaves out. Nothing in a state dict says so
     but the count of batches that it saw.
     """
+    dropped = set()
     for name in [name for name in weights if name.endswith("embedding.norm.num_batches_tracked")]:
         norm = name.removesuffix(".num_batches_tracked")
         if not weights[name]:
@@ -162,12 +173,15 @@ def _settle_norms(weights: dict[str, np.ndarray], left_out: dict[str, np.ndarray
             weights[f"{norm}.weight"] = np.sqrt(ones + np.float32(NORM_EPS))
             weights[f"{norm}.bias"], weights[f"{norm}.running_mean"] = 0 * ones, 0 * ones
             weights[f"{norm}.running_var"] = ones
+            dropped |= {f"{norm}.{leaf}" for leaf in NORM_STATE}
     for name in list(left_out):
         norm = name.replace("embedding.conv.bias", "embedding.norm").replace("head.image.0.bias", "head.image.1")
         if f"{norm}.running_mean" in weights:
             weights[f"{norm}.running_mean"] = weights[f"{norm}.running_mean"] - left_out.pop(name)
         elif ".embedding.norm." in name and not state_counts(state, name):
             left_out.pop(name)
+            dropped.add(name)
+    return dropped
 
 
 def state_counts(state: Arrays, name: str) -> int:

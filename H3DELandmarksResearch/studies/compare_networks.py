@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     plan = read_record(ComparisonPlan, options.plan, what="plan")
-    configuration = read_configuration(find_configuration(options.configuration or plan.configuration))
+    configuration = read_configuration(find_configuration(options.configuration or plan.configuration)).with_steps()
     folds = stored_folds(configuration.record.id, configuration, options.fold_count)
     unknown = sorted(set(options.networks or ()) - set(plan.networks))
     if unknown:

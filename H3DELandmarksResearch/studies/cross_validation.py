@@ -88,7 +88,7 @@ def _fold(
         InputError: the folder belongs to a longer or shorter training.
     """
     path = folder / "configuration.json"
-    fold = read_configuration(write_fold(configuration, folds, number, folder / "planned.json"))
+    fold = read_configuration(write_fold(configuration, folds, number, folder / "planned.json")).with_steps()
     stages = tuple(_with_share_of_steps(stage, share) for stage in fold.record.stages)
     fold = replace(fold, record=replace(fold.record, stages=stages))
     if path.exists():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -19,6 +19,7 @@ from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, rea
 from H3DELandmarksLib.formats.training import CALIBRATION, SUBSETS, RigidMotion, TrainingConfiguration
 from H3DELandmarksLib.io.case_folder import read_case
 from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksLib.training.volume_store import VolumeStore
 
 DATA_VARIABLE = "H3DE_DATA"
 
@@ -68,6 +69,19 @@ class Configuration:
             raise InputError(f"'{path}' has no cases for {' and '.join(empty)}: convert the data set completely.")
         return {subset: found[subset] for subset in (*SUBSETS, CALIBRATION) if found.get(subset)}
 
+    def with_steps(self) -> Configuration:
+        """The same with the steps of each stage, where it says epochs of the training cases.
+
+        Raises:
+            InputError: as for `split`.
+        """
+        if all(stage.training.epochs is None for stage in self.record.stages):
+            return self
+        seeds = self.record.data.seeds
+        cases = len(range(*seeds["train"])) if seeds else len(self.split()["train"])
+        stages = tuple(replace(s, training=s.training.for_cases(cases)) for s in self.record.stages)
+        return replace(self, record=replace(self.record, stages=stages))
+
     @property
     def calibration_subset(self) -> str:
         """The subset that a model's calibration is fitted to: its own where there is one, else the validation cases."""
@@ -116,6 +130,8 @@ def read_split(path: Path) -> dict[str, list[str]]:
 def load_cases(configuration: Configuration, subset: str, cache: Path) -> list[Case]:
     """Load the cases of "train", "validation", "test" or "calibration"; radiographs come on their sheets.
 
+    What exceeds a limit of memory lies on disk, see `VolumeStore`, and is read crop by crop.
+
     Where the published points of a specimen lie in another pose than its scan, the file named by ``data.poses`` holds
     the rigid motion from the one to the other.
 
@@ -128,21 +144,22 @@ def load_cases(configuration: Configuration, subset: str, cache: Path) -> list[C
         InputError: the reader is unknown or the data is not there.
     """
     readers = {"case-folder": _from_folder, "phantom": _from_phantom}
-    return [case.laid_flat() for case in readers[configuration.record.data.reader](configuration, subset, cache)]
+    cases = readers[configuration.record.data.reader](configuration, subset, cache)
+    cache.mkdir(parents=True, exist_ok=True)
+    store = VolumeStore(cache)
+    return [replace(case, volume=store.kept(case.volume)) for case in (each.laid_flat() for each in cases)]
 
 
-def _from_folder(configuration: Configuration, subset: str, cache: Path) -> list[Case]:
+def _from_folder(configuration: Configuration, subset: str, cache: Path) -> Iterator[Case]:
     folder = configuration.data_folder()
     data, motions = configuration.record.data, {}
     if data.poses is not None:
         motions = read_motions(configuration.path.parent / data.poses)
-    cases = []
     for name in configuration.split()[subset]:
         volume, landmarks = read_case(folder, name, configuration.scheme.names)
         if name in motions:
             landmarks = landmarks.with_positions(motions[name].to_lps(landmarks.positions))
-        cases.append(Case(name, volume, landmarks))
-    return cases
+        yield Case(name, volume, landmarks)
 
 
 def read_motions(path: Path) -> dict[str, Pose]:
@@ -155,12 +172,12 @@ def read_motions(path: Path) -> dict[str, Pose]:
     return {name: Pose(np.array(motion.rotation), np.array(motion.translation)) for name, motion in motions.items()}
 
 
-def _from_phantom(configuration: Configuration, subset: str, cache: Path) -> list[Case]:
+def _from_phantom(configuration: Configuration, subset: str, cache: Path) -> Iterator[Case]:
     data = configuration.record.data
     first, last = data.seeds[subset]
     spacings = data.spacings_mm
     make, folder = _phantom().phantom_case, cache / "phantom"
-    return [make(seed, spacings[seed % len(spacings)], folder) for seed in range(first, last)]
+    return (make(seed, spacings[seed % len(spacings)], folder) for seed in range(first, last))
 
 
 def _phantom() -> ModuleType:

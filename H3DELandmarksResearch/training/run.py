@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from H3DELandmarksLib.models import ModelPackage, find_model
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
 from H3DELandmarksLib.training.checkpoints import CHECKPOINT, averaged_weights
 from H3DELandmarksLib.training.loop import StageTrainer
+from H3DELandmarksLib.training.peers import Peers, starts_alone_or_leads
 from H3DELandmarksLib.training.sampling import CropSampler
 from H3DELandmarksLib.training.warm_start import load_initial_weights
 from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
@@ -50,13 +52,13 @@ def train_stage(
     Raises:
         InputError: there is a checkpoint that was not to be continued; it is kept.
     """
-    stage = configuration.record.stages[number]
+    stage = configuration.with_steps().record.stages[number]
     training, validation = (load_cases(configuration, subset, output.parent) for subset in ("train", "validation"))
     _check_dimension(stage, [*training, *validation])
     shape = shape_of(training, configuration)
     sampler = CropSampler(stage, configuration.scheme, shape, stage.augmentation)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = StageTrainer(stage, sampler, output / stage.name, device)
+    trainer = StageTrainer(stage, sampler, output / stage.name, device, Peers.joined())
     if trainer.checkpoint.exists() and not resume:
         raise InputError(f"'{output}' holds an earlier run: add --resume to go on with it, or choose another folder.")
     if trainer.resume():
@@ -91,7 +93,7 @@ def run_training(
     progress: Progress | None = None,
     package: bool = True,
 ) -> None:
-    """Train the model that a configuration describes.
+    """Train the model that a configuration describes; under ``torchrun``, with all its processes together.
 
     Args:
         config_path: JSON configuration.
@@ -111,16 +113,17 @@ def run_training(
         if name not in names:
             raise InputError(f"The configuration has no stage '{name}': choose one of {', '.join(names)}.")
         (output / name).mkdir(exist_ok=True)
-        with held(output / name / LOCK) as is_mine:
+        with held(output / name / LOCK) if starts_alone_or_leads() else nullcontext(True) as is_mine:
             if not is_mine:
                 raise InputError(f"Another program trains the stage '{name}' in '{output}': wait for it, or stop it.")
             train_stage(configuration, names.index(name), output, resume, progress)
-    if package:
+    if package and starts_alone_or_leads():
         package_run(configuration, output)
 
 
 def package_run(configuration: Configuration, output: Path) -> ModelPackage:
     """Write ``output/package`` from a run's latest checkpoints, calibrated on cases of its own and reported on test."""
+    configuration = configuration.with_steps()
     calibration = configuration.calibration_subset
     subsets = {name: load_cases(configuration, name, output.parent) for name in ("train", calibration, "test")}
     return build_package(
@@ -136,6 +139,7 @@ def package_run(configuration: Configuration, output: Path) -> ModelPackage:
 
 def package_uncalibrated(configuration: Configuration, output: Path) -> ModelPackage:
     """Write ``output/package`` from a run's latest checkpoints for measuring positions alone."""
+    configuration = configuration.with_steps()
     shape = shape_of(load_cases(configuration, "train", output.parent), configuration)
     return write_uncalibrated(output / "package", configuration, _weights(configuration, output), shape)
 

@@ -3,13 +3,15 @@
 import json
 import math
 import re
+from dataclasses import asdict
 
 import pytest
 import torch
+from literal_hyatt import LiteralHyattNet
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.speed import floor, measure, published_training
-from benchmarks.speed.contestants import build_literal, build_ours, build_published, crop, settings_of
+from benchmarks.speed.contestants import build_flat, build_literal, build_ours, build_published, crop, settings_of
 from benchmarks.speed.goals import GOALS, Goal
 from benchmarks.speed.machine import ROOT
 from benchmarks.speed.networks import exponent
@@ -42,6 +44,23 @@ def test_the_published_form_computes_what_the_transcription_says(head):
     image = crop(2, tiny=True).double()
     with torch.inference_mode():
         assert (published(image) - literal(image)).abs().max() < 1e-10
+
+
+def test_the_published_form_for_radiographs_computes_what_the_transcription_says():
+    ours, published = (network.double() for network in build_flat(tiny=True))
+    literal = LiteralHyattNet(asdict(ours.config)).double().eval()
+    literal.load_state_dict(ours.state_dict())
+    image = torch.rand(2, 3, 128, 256, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        for a, b in zip(published(image), literal(image)):
+            assert (a - b).abs().max() < 1e-10 * b.abs().max()
+
+
+def test_the_difference_of_radiograph_maps_is_a_share_of_their_range():
+    result = measure_apart("flat forward", side=128, tiny=True, budget=0.0, threads=1)
+    assert 0 < result["difference_to_range"] < 1e-4
+    text = markdown({"radiograph 128 1": result}, MACHINE, "make bench")
+    assert "128 x 128" in text and result["machine"]["commit"] in text
 
 
 def test_weights_of_another_network_are_refused():

@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from H3DELandmarksLib.networks.layers import Conv3d, DepthwiseConv, InstanceNorm, PointwiseConv3d, resize_linear
+from H3DELandmarksLib.networks.layers import (
+    Conv2d,
+    Conv3d,
+    DepthwiseConv,
+    InstanceNorm,
+    PointwiseConv3d,
+    resize_linear,
+    winograd_pays,
+)
 
 
 def assert_same_function(layer: torch.nn.Module, expected: Callable[[Tensor], Tensor], x: Tensor) -> None:
@@ -34,6 +42,25 @@ def test_conv3d_is_a_padded_convolution(batch: int, grid: tuple[int, ...], strid
     layer = Conv3d(3, 4, stride=stride)
     x = torch.randn(batch, 3, *grid)
     assert_same_function(layer, lambda x: F.conv3d(x, layer.weight, layer.bias, stride, 1), x)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("channels", "outputs", "grid"), [(32, 48, (33, 40)), (40, 32, (32, 32)), (8, 32, (40, 40))])
+def test_conv2d_is_a_padded_convolution_where_winograd_pays_and_elsewhere(
+    batch: int, channels: int, outputs: int, grid: tuple[int, int]
+) -> None:
+    layer = Conv2d(channels, outputs)
+    x = torch.rand(batch, channels, *grid)  # positive, as features after ReLU are
+    assert winograd_pays(x, layer.weight) == (channels >= 32 and torch.backends.nnpack.is_available())
+    assert_same_function(layer, lambda x: F.conv2d(x, layer.weight, layer.bias, padding=1), x)
+
+
+def test_conv2d_leaves_other_precisions_and_autocast_to_pytorch() -> None:
+    layer, x = Conv2d(32, 32), torch.rand(1, 32, 40, 40)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+    expected = F.conv2d(x.double(), layer.weight.double(), layer.bias.double(), padding=1)
+    assert torch.equal(layer.double()(x.double()), expected)
 
 
 @pytest.mark.parametrize(("axes", "kernel"), [(2, 5), (3, 3), (3, 5)])

@@ -97,7 +97,17 @@ def test_a_radiograph_network_sees_images_of_its_set_as_its_authors_show_them(
     network = hyatt(len(RADIOGRAPH_SETS[landmarks].names))
     assert run(network, tmp_path, "--landmarks", landmarks, "--spacing", "2") == 0
     (stage,) = open_package(tmp_path / "MML anchors").manifest.stages
-    assert (stage.shape, stage.views) == (shape, views)
+    assert (stage.shape, stage.views, stage.fit, stage.spacing_mm) == (shape, views, None, 2)
+
+
+def test_a_radiograph_network_needs_no_pixel_size_and_may_have_another_input(tmp_path: Path) -> None:
+    assert run(hyatt(), tmp_path, "--landmarks", "isbi2015", "--size", "128", "256") == 0
+    package = open_package(tmp_path / "MML anchors")
+    (stage,) = package.manifest.stages
+    assert (stage.shape, stage.fit, stage.sampling, stage.spacing_mm) == ((128, 256, 1), 1.25, "linear", 0.2467)
+    card = (package.path / "model-card.md").read_text(encoding="utf-8")
+    assert "1.25 times max(" in card
+    assert "`backbone.layers.0.0.bn1.weight`" in card and "`backbone.layers.4.0.bn1.running_var`" in card
 
 
 @pytest.mark.parametrize(
@@ -105,11 +115,14 @@ def test_a_radiograph_network_sees_images_of_its_set_as_its_authors_show_them(
     [
         (("--landmarks", "mml", "--spacing", "0"), "spacing must be positive"),
         (("--landmarks", "mml", "--spacing", "1", "--window", "9", "1"), "less than its high"),
+        (("--landmarks", "mml"), "give --spacing"),
+        (("--landmarks", "mml", "--spacing", "1", "--size", "64", "64"), "is 3 positive numbers"),
+        (("--landmarks", "mml", "--spacing", "1", "--size", "9999", "64", "64"), "--size"),
         (("--landmarks", "isbi2015", "--spacing", "1"), "finds 14 landmarks, but 19 are named"),
         (("--landmarks", "teeth", "--spacing", "1"), "There are no landmarks 'teeth': choose mml, isbi2015"),
         (("--landmarks", "mml", "--spacing", "1", "--architecture", "hyatt"), "holds the network 'h3denet'"),
     ],
-    ids=["spacing", "window", "other number", "no preset", "other network"],
+    ids=["spacing", "window", "no spacing", "axes", "too large", "other number", "no preset", "other network"],
 )
 def test_wrong_statements_get_one_sentence(
     words: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture

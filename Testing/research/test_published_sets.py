@@ -11,6 +11,7 @@ import torch
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.research import research_configurations
+from H3DELandmarksLib.formats.manifest import Intensity
 from H3DELandmarksLib.formats.network_settings import Network
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.networks import build_network
@@ -51,6 +52,8 @@ def changed(folder: Path, name: str, change) -> Path:
 
 def two_steps(values: dict) -> None:
     for stage in values["stages"]:
+        for name in ("epochs", "warmup_epochs"):
+            stage["training"].pop(name, None)
         stage["training"].update(steps=2, batch=1, validate_every=2, warmup=1)
 
 
@@ -76,6 +79,16 @@ def write_cephalograms(folder: Path) -> None:
         path.write_text(json.dumps(data))
 
 
+# Of the authors' files: learning rate, epochs, of them warm-up, share of mirrored samples, input and looks.
+PUBLISHED = {
+    "isbi2015": (4.5e-4, 200, 50, 0.4, (1024, 1216, 1), 2),
+    "cepha29": (4e-4, 200, 50, 0.3, (1024, 1216, 1), 2),
+    "hand": (3e-4, 150, 50, 0.3, (1024, 1216, 1), 2),
+    "cephadoadu": (3e-4, 150, 50, 0.4, (1024, 1024, 1), 2),
+    "pelvis": (3e-4, 100, 100, 0.0, (512, 512, 1), 1),
+}
+
+
 @pytest.mark.parametrize("name", RADIOGRAPH_SETS)
 def test_every_radiograph_set_has_a_configuration_with_its_points(name):
     configured = read_configuration(CONFIGURATIONS / f"{name}.json")
@@ -83,9 +96,19 @@ def test_every_radiograph_set_has_a_configuration_with_its_points(name):
     (stage,) = configured.record.stages
     assert configured.scheme.names == names == stage.groups[0].landmarks
     assert stage.network == Network("hyatt", {"landmarks": len(names), "mask_padding": False})
-    assert stage.shape == ((512, 512, 1) if name == "pelvis" else (1024, 1216, 1))
-    assert stage.augmentation.mirror == 0
-    assert (stage.training.loss, stage.training.learning_rate) == ("published-hyatt", 3e-4)
+    recipe = stage.training
+    assert PUBLISHED[name] == (
+        recipe.learning_rate,
+        recipe.epochs,
+        recipe.warmup_epochs,
+        stage.augmentation.mirror,
+        stage.shape,
+        stage.views,
+    )
+    assert (recipe.loss, recipe.cosine, stage.fit, stage.sampling) == ("published-hyatt", "from-start", 1.25, "linear")
+    assert configured.record.intensity == Intensity("window", 0, 255) and configured.record.outside == 0
+    shift = 0.15 * np.array(stage.shape[:2]) * stage.spacing_mm
+    assert np.allclose(stage.augmentation.shift_mm[:2], shift, atol=0.01)
     assert all(point.definition for point in configured.scheme.landmarks)
     assert configured.record.data.folder == f"${{H3DE_DATA}}/{name}"
 
@@ -96,8 +119,8 @@ def test_isbi2015_trains_from_what_convert_writes(tmp_path):
     assert main(["convert", "coco", str(tmp_path / "set"), str(tmp_path / "cases"), *words]) == 0
 
     def small(values: dict) -> None:
-        two_steps(values)
         (stage,) = values["stages"]
+        stage["training"].update(epochs=2, warmup_epochs=1, validate_every=2)
         stage.update(shape=[160, 128, 1], spacing_mm=0.1)
         stage["network"]["settings"].update(TINY, norm="group")
         stage["augmentation"]["shift_mm"] = 1.0
@@ -106,6 +129,8 @@ def test_isbi2015_trains_from_what_convert_writes(tmp_path):
     assert configured.split() == {"train": ["0", "1"], "validation": ["2"], "test": ["3", "4"]}
     trainer = train_stage(configured, 0, tmp_path / "run", resume=False)
     assert trainer.step == 2
+    assert (trainer.settings.steps, trainer.settings.warmup) == (2, 1)  # 2 epochs of 2 cases, 2 a step
+    assert trainer.schedule.get_last_lr()[0] == 0
     curve = next((tmp_path / "run" / "localizer").glob("*.csv")).read_text().splitlines()
     assert len(curve) == 2 and "nan" not in curve[1]
 

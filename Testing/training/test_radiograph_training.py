@@ -124,7 +124,7 @@ def test_the_turn_is_clipped_and_only_a_share_of_samples_is_turned(data):
 
 def test_the_same_seed_gives_the_same_batch(data):
     sampler = crop_sampler(STAGE, SCHEME, data[1], STRONG)
-    first, again = (draw_batch(sampler, data[0], 2, (3, 1)) for _ in range(2))
+    first, again = (draw_batch(sampler, data[0], range(2), (3, 1)) for _ in range(2))
     assert np.array_equal(to_array(first[0]), to_array(again[0]))
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(first[1:], again[1:]))
     assert first[0].shape == (2, 1, 64, 64, 1) and first[1].shape == (2, 3, 3)

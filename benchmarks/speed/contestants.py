@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from benchmarks.speed.machine import ROOT
 from benchmarks.speed.published_form import PublishedForm
-from H3DELandmarksLib.networks import H3DENet, H3DENetConfig
+from benchmarks.speed.published_hyatt import PublishedHyattForm
+from H3DELandmarksLib.networks import H3DENet, H3DENetConfig, HyattConfig, HyattNet
 
 CROP, TINY_CROP = (128, 128, 64), (64, 64, 32)
 OURS, PUBLISHED, LITERAL = "ours", "published form", "literal transcription"
@@ -63,6 +64,27 @@ def build_literal(head: str, tiny: bool = False) -> nn.Module:
     literal = LiteralH3DENet(settings_of(head, tiny))
     literal.load_state_dict(build_ours(head, tiny).state_dict())
     return literal.eval()
+
+
+TINY_FLAT = {
+    "dims": (16, 16, 32, 32, 48),
+    "heads": (1, 2, 4, 2, 3),
+    "mlp_ratios": (2, 3, 2, 1, 2),
+    "n_win": (4, 4, 2, 2),
+    "topk": (1, 3, 2, 4),
+    "neck_dim": 8,
+    "image_dim": 4,
+}
+
+
+def build_flat(tiny: bool = False) -> tuple[HyattNet, PublishedHyattForm]:
+    """Our HYATT-Net, 19 landmarks, and the published form of it, with the same seeded weights."""
+    torch.manual_seed(0)
+    ours = HyattNet(HyattConfig(landmarks=19, **(TINY_FLAT if tiny else {}))).eval()
+    for name, tensor in ours.state_dict().items():
+        if "maps" in name or "correction" in name:  # at the start of training all maps are nearly 0
+            tensor.normal_(std=max(1, tensor[0].numel()) ** -0.5)
+    return ours, PublishedHyattForm(asdict(ours.config)).take_weights(ours.state_dict()).eval()
 
 
 BUILDERS = {OURS: build_ours, PUBLISHED: build_published, LITERAL: build_literal}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from benchmarks.speed.contestants import OURS
-from benchmarks.speed.plan import HEADS, THREADS
+from benchmarks.speed.plan import FLAT_SIDES, HEADS, THREADS
 
 Results = dict[str, dict]
 BATCH = 2
@@ -83,6 +83,15 @@ GOALS: list[Goal] = [
             f"{head} network forward, best reduced precision",
             8.0,
             lambda r, t, head=head: best_backend(r, head, t, True)[1],
+        )
+    ),
+    *(
+        goal
+        for side in FLAT_SIDES
+        for goal in _per_thread(
+            f"HYATT-Net forward, {side} x {side} pixels",
+            2.0,
+            lambda r, t, side=side: r[f"radiograph {side} {t}"]["times_faster"][OURS]["median"],
         )
     ),
     *(

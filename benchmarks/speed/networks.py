@@ -14,11 +14,13 @@ from benchmarks.speed.contestants import (
     OURS,
     PEERS,
     PUBLISHED,
+    build_flat,
     build_ours,
     build_peer,
     crop,
     maps_of,
 )
+from benchmarks.speed.machine import describe_machine
 from benchmarks.speed.measure import compare, interleaved, load_libraries, memory_beyond, summary
 
 
@@ -32,6 +34,21 @@ def forward(head: str, tiny: bool = False, budget: float = 25.0) -> dict:
     result = compare(interleaved(calls, budget), PUBLISHED)
     theirs, own = (result["seconds"][name]["median"] for name in (LITERAL, OURS))
     return result | {"faster_than_literal": theirs / own, "difference_to_literal": float(difference)}
+
+
+@torch.inference_mode()
+def flat_forward(side: int, tiny: bool = False, budget: float = 25.0) -> dict:
+    """Time of HYATT-Net's forward pass of a square picture, and how far our maps are from the published form's.
+
+    The difference is the largest of the three maps', as a share of the map's range.
+    """
+    image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    ours, published = build_flat(tiny)
+    maps = zip(ours(image), published(image))
+    differences = [float((a - b).abs().max() / (b.max() - b.min())) for a, b in maps]
+    calls = {PUBLISHED: lambda: published(image), OURS: lambda: ours(image)}
+    result = compare(interleaved(calls, budget), PUBLISHED)
+    return result | {"side": side, "difference_to_range": max(differences), "machine": describe_machine()}
 
 
 @torch.inference_mode()

@@ -11,6 +11,7 @@ from benchmarks.speed.contestants import OURS, PEERS, PUBLISHED
 
 HEADS = ("anchor", "heatmap")
 THREADS = tuple(sorted({1, min(2, os.cpu_count() or 1)}))
+FLAT_SIDES = (256, 512)
 SCAN_SHAPE = (512, 512, 300)
 
 
@@ -32,6 +33,7 @@ def full_plan(scan_file: str) -> list[Measurement]:
     """Everything, on the published network's size: about twelve minutes on two quiet cores."""
     return [
         *_networks(tiny=False, budget=20.0, batches=(1, 2)),
+        *_flat(FLAT_SIDES, tiny=False, budget=30.0),
         *_peers(list(PEERS), budget=75.0, shape=[128, 128, 64]),
         *_scan(scan_file, list(SCAN_SHAPE), rounds=3, sides=[128, 192, 256, 320, 384, 448, 512]),
         *_growth([64, 96, 128, 160, 192, 224], [64, 128, 192], tiny=False),
@@ -43,6 +45,7 @@ def quick_plan(scan_file: str) -> list[Measurement]:
     """The same sections on tiny networks and small scans, in about two minutes: figures mean nothing."""
     return [
         *_networks(tiny=True, budget=1.0, batches=(1,)),
+        *_flat((128,), tiny=True, budget=1.0),
         *_peers(["MONAI UNet"], budget=1.0, shape=[32, 32, 32]),
         *_scan(scan_file, [160, 160, 100], rounds=1, sides=[96, 128]),
         *_growth([32, 64], [64], tiny=True),
@@ -82,6 +85,18 @@ def _networks(tiny: bool, budget: float, batches: tuple[int, ...]) -> list[Measu
             ]
     made += [Measurement(f"decoding {head}", "decoding", {"head": head, "tiny": tiny}) for head in HEADS]
     return [*made, *(Measurement(f"sizes {head}", "sizes", {"head": head, "tiny": tiny}) for head in HEADS)]
+
+
+def _flat(sides: tuple[int, ...], tiny: bool, budget: float) -> list[Measurement]:
+    return [
+        Measurement(
+            f"radiograph {side} {threads}",
+            "flat forward",
+            {"side": side, "threads": threads, "tiny": tiny, "budget": budget},
+        )
+        for threads in THREADS
+        for side in sides
+    ]
 
 
 def _peers(names: list[str], budget: float, shape: list[int]) -> list[Measurement]:

@@ -25,6 +25,7 @@ def markdown(results: Results, machine: dict, command: str) -> str:
         ("Figures to reach", goals_table(results)),
         ("Forward pass", forward_table(results)),
         ("Engines", backends_table(results)),
+        ("Radiographs: HYATT-Net and HAN", flat_table(results)),
         ("Training step with loss", training_table(results)),
         ("Decoding", decoding_table(results)),
         ("Other projects' networks", peers_table(results)),
@@ -101,6 +102,34 @@ def forward_table(results: Results) -> str:
         "memory, ours",
     ]
     return table(header, rows)
+
+
+def flat_table(results: Results) -> str:
+    """Times of HYATT-Net's forward pass, with the machine where it isn't the report's."""
+    rows, notes = [], []
+    for key, result in _with(results, "radiograph ", "seconds"):
+        seconds, side = result["seconds"], result["side"]
+        rows.append(
+            [
+                f"{side} x {side}",
+                key.split()[-1],
+                *(duration(seconds[name]["median"]) for name in (PUBLISHED, OURS)),
+                spread(result["times_faster"][OURS]),
+                f"{result['difference_to_range']:.0e}",
+            ]
+        )
+        machine = result["machine"]
+        notes.append(
+            f"{machine['processor']}, commit {machine['commit']}, {machine['date']}, load {machine['load_before']}"
+        )
+    if not rows:
+        return "not measured"
+    header = ["pixels", "threads", PUBLISHED, "ours", "times faster", "largest difference, share of the range"]
+    measured = "\n".join(f"- {row[0]}, threads: {row[1]}: {note}" for row, note in zip(rows, notes))
+    return (
+        table(header, rows) + "\n\nThe published size (80 million parameters) in float32; HAN is the same function.\n"
+        f"Measured on:\n\n{measured}"
+    )
 
 
 def training_table(results: Results) -> str:

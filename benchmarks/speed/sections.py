@@ -8,6 +8,7 @@ from benchmarks.speed import backends, detection, floor, networks, training
 
 SECTIONS: dict[str, Callable[..., dict]] = {
     "forward": networks.forward,
+    "flat forward": networks.flat_forward,
     "forward memory": networks.forward_memory,
     "growth": networks.growth,
     "growth memory": networks.growth_memory,

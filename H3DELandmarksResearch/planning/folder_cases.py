@@ -1,0 +1,180 @@
+"""What a folder holds for training: scans, the points that belong to each, and whose they are."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.io.case_folder import SCAN_SUFFIXES
+from H3DELandmarksLib.io.images import READABLE_EXTENSIONS
+from H3DELandmarksLib.io.isolated import find_scans, read_volume
+from H3DELandmarksLib.io.markups import POINT_EXTENSIONS, point_list_name, read_markups
+from H3DELandmarksLib.io.radiograph_files import PICTURE_EXTENSIONS
+from H3DELandmarksResearch.converters.flat_images import PixelSize, points_on_image
+from H3DELandmarksResearch.planning.point_tables import TablePoints, read_tables
+
+SUBJECTS = "subjects.csv"
+# BIDS names the subject first: sub-07_ses-2_ct.nii.gz.
+BIDS_SUBJECT = re.compile(r"(sub-[A-Za-z0-9]+)(_|$)")
+Points = Callable[[Volume], LandmarkSet]
+
+
+@dataclass(frozen=True)
+class FolderCase:
+    """A scan with points.
+
+    Attributes:
+        name: of the case, its scan's file name without ending.
+        scan: file, or folder of a DICOM series.
+        points: gives the landmarks (LPS mm) in the scan, those that the case has.
+        plain: whether scan and point list lie in the folder as training reads them.
+        subject: scans of one subject stay in one subset.
+    """
+
+    name: str
+    scan: Path
+    series: str | None
+    points: Points
+    plain: bool
+    subject: str
+
+    def read(self, spacing: PixelSize | None, names: Sequence[str]) -> tuple[Volume, LandmarkSet]:
+        """Scan and landmarks in the order of `names`; those that the case lacks are unknown."""
+        volume = self.read_scan(spacing)
+        return volume, self.points(volume).ordered_as(tuple(names))
+
+    def read_scan(self, spacing: PixelSize | None) -> Volume:
+        """The scan alone."""
+        return read_volume(self.scan, spacing, self.series)
+
+
+@dataclass(frozen=True)
+class FolderContent:
+    """All cases of a folder.
+
+    Attributes:
+        cases: by name.
+        notes: sentences about what was left out.
+    """
+
+    cases: tuple[FolderCase, ...]
+    notes: tuple[str, ...]
+
+
+def look_through(folder: Path) -> FolderContent:
+    """Find the cases of a folder and all folders in it.
+
+    Points lie beside their scan, or anywhere under the folder, as NAME.mrk.json, NAME.fcsv or NAME.csv where the scan
+    is NAME with any ending, or in one table with a column that names the scan, see `point_tables.read_tables`.
+    ``subjects.csv`` (columns case, subject) says which scans are of one subject; else the BIDS name of the subject
+    does, and without one every scan is a subject of its own.
+
+    Raises:
+        InputError: no scan has points, or a file of points cannot be used.
+    """
+    points, plain = _all_points(folder)
+    subjects = _subjects(folder)
+    cases, without = [], []
+    for path, series in _scans(folder):
+        name = _name(path)
+        if name not in points:
+            without.append(name)
+            continue
+        is_plain = path.parent == folder and path.name.lower().endswith(SCAN_SUFFIXES) and name in plain
+        subject = subjects.get(name) or _bids_subject(path, folder) or name
+        cases.append(FolderCase(name, path, series, points[name], is_plain, subject))
+    _check(folder, cases, points)
+    notes = []
+    if without:
+        notes.append(f"{len(without)} scans have no points and are left out: {', '.join(without[:5])} ...")
+    lost = sorted(set(points) - {case.name for case in cases})
+    if lost:
+        notes.append(f"{len(lost)} point lists have no scan of their name: {', '.join(lost[:5])} ...")
+    return FolderContent(tuple(sorted(cases, key=lambda case: case.name)), tuple(notes))
+
+
+def _scans(folder: Path) -> list[tuple[Path, str | None]]:
+    """Volumes, and where there are none, radiographs."""
+    for radiographs in (False, True):
+        found = find_scans(folder, radiographs=radiographs).scans
+        if found:
+            return [(scan.path, scan.series) for scan in found]
+    raise InputError(f"'{folder}' holds no scans: give the folder that holds scans and their points.")
+
+
+def _name(path: Path) -> str:
+    lower = path.name.lower()
+    endings = sorted((*SCAN_SUFFIXES, *READABLE_EXTENSIONS, *PICTURE_EXTENSIONS), key=len, reverse=True)
+    ending = next((e for e in endings if lower.endswith(e) and len(lower) > len(e)), "")
+    return path.name[: len(path.name) - len(ending)]
+
+
+def _all_points(folder: Path) -> tuple[dict[str, Points], set[str]]:
+    """Points by case, and the cases whose list lies in the folder itself in a form that training reads."""
+    found: dict[str, list[Points]] = {}
+    plain: set[str] = set()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
+        name = point_list_name(path)
+        if name is not None:
+            found.setdefault(name, []).append(partial(_from_list, path))
+            if path.parent == folder:
+                plain.add(name)
+        elif path.suffix.lower() == ".csv" and path.name.lower() != SUBJECTS:
+            for scan, table in read_tables(path).items():
+                found.setdefault(_name(Path(scan)), []).append(partial(_from_table, path, table))
+    twice = sorted(name for name, lists in found.items() if len(lists) > 1)
+    if twice:
+        forms = ", ".join(POINT_EXTENSIONS)
+        raise InputError(
+            f"Under '{folder}' the points of {', '.join(twice[:5])} stand in several files ({forms}, .csv): keep one."
+        )
+    return {name: lists[0] for name, lists in found.items()}, plain
+
+
+def _from_list(path: Path, volume: Volume) -> LandmarkSet:
+    return read_markups(path)
+
+
+def _from_table(path: Path, table: TablePoints, volume: Volume) -> LandmarkSet:
+    names = tuple(table.positions)
+    places = np.array([table.positions[name] for name in names])
+    if table.in_pixels:
+        return points_on_image(path, volume, names, places[:, :2])
+    return LandmarkSet(names, places, np.where(np.isnan(places).any(axis=1), 0.0, 1.0))
+
+
+def _subjects(folder: Path) -> dict[str, str]:
+    path = folder / SUBJECTS
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return {_name(Path(row["case"])): row["subject"].strip() for row in csv.DictReader(file)}
+    except (OSError, UnicodeDecodeError, KeyError, AttributeError, csv.Error) as error:
+        raise InputError(f"'{path}' needs the columns case and subject: correct it, or remove it.") from error
+
+
+def _bids_subject(path: Path, folder: Path) -> str | None:
+    parts = path.relative_to(folder).parts
+    return next((found.group(1) for part in parts if (found := BIDS_SUBJECT.match(part))), None)
+
+
+def _check(folder: Path, cases: Sequence[FolderCase], points: dict[str, Points]) -> None:
+    if not cases:
+        hint = "no point list lies there" if not points else f"points are there of {', '.join(sorted(points)[:3])}"
+        raise InputError(
+            f"No scan in '{folder}' has points ({hint}): name point lists as their scans (a.nii.gz, a.mrk.json)."
+        )
+    twice = [name for name, count in Counter(case.name for case in cases).items() if count > 1]
+    if twice:
+        raise InputError(f"Several scans in '{folder}' are called {', '.join(twice[:5])}: rename all but one.")

@@ -1,0 +1,203 @@
+"""``train --from-folder``: a configuration from a folder of scans and point lists, written for editing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.execution import Progress
+from H3DELandmarksLib.core.files import write_watched
+from H3DELandmarksLib.core.image_plane import is_radiograph
+from H3DELandmarksLib.core.landmarks import LandmarkScheme
+from H3DELandmarksLib.core.shape_model import learn_shape_model
+from H3DELandmarksLib.formats.manifest import Intensity, License
+from H3DELandmarksLib.formats.reading import to_json
+from H3DELandmarksLib.formats.training import TrainingConfiguration, TrainingData
+from H3DELandmarksLib.io.case_folder import read_case
+from H3DELandmarksLib.retraining.new_model import MODEL_ID, Anatomy, extent_of, lie_in_any_pose
+from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksLib.training.volume_store import VolumeStore
+from H3DELandmarksResearch.converters.conversion import SourceCase, convert_cases
+from H3DELandmarksResearch.converters.flat_images import PixelSize, spacing_of
+from H3DELandmarksResearch.planning.folder_cases import FolderCase, look_through
+from H3DELandmarksResearch.planning.rules import ENOUGH_TO_SPARE, PlannedStages, plan_stages, scheme_of, subsets_of
+
+__all__ = ["plan_folder", "spacing_of"]
+
+PLAN, CASES = "plan", "cases"
+NOT_STATED = "not stated: fill in before you pass the model on"
+INTENDED_USE = "Research; results are to be reviewed by an expert. Not for clinical use."
+
+
+def plan_folder(
+    folder: Path,
+    output: Path,
+    model_id: str | None = None,
+    spacing: PixelSize | None = None,
+    steps: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Look at a folder's cases and write a configuration for them; one that is there already is kept as it is.
+
+    Args:
+        folder: scans and points, see `look_through`.
+        output: folder of the run; the plan goes to ``plan`` in it, and cases whose files training can't read to
+            ``cases``.
+        model_id: of the new model; by default after the folder's name.
+        spacing: mm of a pixel, for pictures that do not state it.
+        steps: of each stage.
+        progress: receives the fraction of the cases that are read.
+
+    Returns:
+        The configuration: ``plan/MODEL.json``, with the scheme and a report of the rules beside it.
+
+    Raises:
+        InputError: the cases cannot be used, or they are too few.
+    """
+    model_id = model_id or _id_of(folder)
+    if not MODEL_ID.fullmatch(model_id):
+        raise InputError(f"'{model_id}' cannot name a model: use small letters, digits and hyphens (--model-id).")
+    path = output / PLAN / f"{model_id}.json"
+    if path.exists():
+        return path
+    content = look_through(folder)
+    data, scheme, left_out = _as_cases(content.cases, folder, output, model_id, spacing, progress or (lambda *_: None))
+    cases = _load(data, [case.name for case in content.cases], scheme, output)
+    subsets = subsets_of({case.name: case.subject for case in content.cases})
+    anatomy, is_2d = _survey(cases, set(subsets["train"]), scheme)
+    planned = plan_stages(anatomy, scheme, is_2d, len(subsets["train"]), steps)
+    configuration = _configuration(model_id, folder, data, subsets, anatomy, is_2d, planned, scheme)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_watched(path.with_name(f"{scheme.id}.json"), json.dumps(scheme.to_dict(), indent=1) + "\n")
+    notes = [*content.notes, *([f"Too few cases show {', '.join(left_out)}: left out."] if left_out else [])]
+    report = _report(configuration, planned, {case.name: case.subject for case in content.cases}, notes)
+    write_watched(path.with_suffix(".md"), report)
+    write_watched(path, to_json(configuration).decode("utf-8"))
+    return path
+
+
+def _id_of(folder: Path) -> str:
+    text = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")[:64]
+    return text or "model"
+
+
+def _as_cases(
+    cases: Sequence[FolderCase],
+    folder: Path,
+    output: Path,
+    model_id: str,
+    spacing: PixelSize | None,
+    progress: Progress,
+) -> tuple[Path, LandmarkScheme, list[str]]:
+    """The folder where training reads the cases: the given one, or copies in the run; with the scheme of all."""
+    if all(case.plain for case in cases):
+        lists = [read_case(folder, case.name, None)[1] for case in cases]
+        return folder.resolve(), *scheme_of(model_id, lists)
+    read = [case.points(case.read_scan(spacing)) for case in cases]
+    scheme, left_out = scheme_of(model_id, read)
+    target = output / CASES
+    target.mkdir(parents=True, exist_ok=True)
+
+    def source(case: FolderCase) -> SourceCase:
+        return SourceCase(case.name, lambda: case.read(spacing, scheme.names))
+
+    summary = convert_cases([source(case) for case in cases], target, progress)
+    if summary.skipped:
+        raise InputError(f"{len(summary.skipped)} cases cannot be used; the first: {summary.skipped[0]}")
+    return target.resolve(), scheme, left_out
+
+
+def _load(folder: Path, names: Sequence[str], scheme: LandmarkScheme, output: Path) -> list[Case]:
+    output.mkdir(parents=True, exist_ok=True)
+    store, cases = VolumeStore(output), []
+    for name in names:
+        volume, landmarks = read_case(folder, name, scheme.names)
+        case = Case(name, volume, landmarks).laid_flat()
+        cases.append(Case(name, store.kept(case.volume), case.landmarks))
+    flat = {is_radiograph(case.volume) for case in cases}
+    if len(flat) > 1:
+        raise InputError(f"'{folder}' holds volumes and radiographs: put them into two folders.")
+    return cases
+
+
+def _survey(cases: Sequence[Case], taught: set[str], scheme: LandmarkScheme) -> tuple[Anatomy, bool]:
+    """Sizes, by all cases that are not held out as far as points count, and whether the scans are radiographs."""
+    teach = [case for case in cases if case.name in taught]
+    is_2d = is_radiograph(cases[0].volume)
+    canonical_pose = not is_2d and lie_in_any_pose(teach)
+    shape = learn_shape_model(np.stack([case.landmarks.positions for case in teach]), scheme, canonical_pose)
+    spreads = [extent_of(case, shape, canonical_pose) for case in teach if case.landmarks.present.any()]
+    axes = 2 if is_2d else 3
+    edges = [case.volume.spacing[:axes] for case in cases]
+    anatomy = Anatomy(
+        extent=np.max(spreads, axis=0),
+        voxel=float(np.median([np.prod(edge) ** (1 / axes) for edge in edges])),
+        coarsest=float(max(edge.max() for edge in edges)),
+        field_of_view=np.percentile([case.volume.grid.extent for case in cases], 90 if is_2d else 50, axis=0),
+        canonical_pose=canonical_pose,
+    )
+    return anatomy, is_2d
+
+
+def _configuration(
+    model_id: str,
+    folder: Path,
+    data: Path,
+    subsets: dict[str, tuple[str, ...]],
+    anatomy: Anatomy,
+    is_2d: bool,
+    planned: PlannedStages,
+    scheme: LandmarkScheme,
+) -> TrainingConfiguration:
+    candidate = anatomy.candidate(model_id)
+    assert candidate.tolerance_mm is not None
+    tolerance = candidate.tolerance_mm
+    return TrainingConfiguration(
+        id=model_id,
+        version=candidate.version,
+        title=model_id.replace("-", " ").capitalize(),
+        description=f"Finds {len(scheme)} points in scans like those of the folder '{folder.name}'.",
+        modality="radiograph" if is_2d else "not stated",
+        anatomy="not stated",
+        intended_use=INTENDED_USE,
+        limitations=(f"Trained on {len(subsets['train'])} scans of one folder: other scanners were never seen.",),
+        license=License(NOT_STATED, NOT_STATED),
+        intensity=Intensity("percentile", 0.5 if is_2d else 1.0, 99.9),
+        max_spacing_mm=candidate.max_spacing_mm,
+        scheme=f"{scheme.id}.json",
+        data=TrainingData(reader="case-folder", folder=str(data), split=subsets),
+        stages=planned.stages,
+        tolerance_mm=tolerance,
+        thresholds_mm=tuple(round(factor * tolerance, 3) for factor in (0.5, 1.0, 1.5, 2.0)),
+        cross_conformal=sum(map(len, subsets.values())) < ENOUGH_TO_SPARE,
+    )
+
+
+def _report(
+    configuration: TrainingConfiguration, planned: PlannedStages, subjects: dict[str, str], notes: Sequence[str]
+) -> str:
+    """What was decided and why, for a person."""
+    assert isinstance(configuration.data.split, dict)
+    subsets = configuration.data.split
+    counted = ", ".join(f"{len(names)} for {name}" for name, names in subsets.items())
+    lines = [
+        f"# Plan of {configuration.id}",
+        "",
+        f"Written by `train --from-folder`. Edit `{configuration.id}.json` beside this file and give the same command:",
+        "what stands there is kept.",
+        "",
+        f"- {len(subjects)} scans of {len(set(subjects.values()))} subjects: {counted}; a subject is in one of them.",
+        *(f"- {reason}" for reason in planned.reasons),
+        f"- {planned.stages[0].training.steps} steps a stage, by the number of cases for training.",
+        f"- An error up to {configuration.tolerance_mm:g} mm counts as right: twice a usual voxel.",
+        "- Radii come from validation and test cases in turn, as there are few."
+        if configuration.cross_conformal
+        else "- Radii come from the validation cases.",
+        *(f"- {note}" for note in notes),
+    ]
+    return "\n".join(lines) + "\n"

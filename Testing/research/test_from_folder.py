@@ -1,0 +1,239 @@
+"""A model from a folder of scans and point lists: what is read, what is planned, what comes out."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import given
+from hypothesis import strategies as st
+
+from H3DELandmarksLib.cli.main import main
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.io.case_folder import read_case
+from H3DELandmarksLib.io.images import write_volume
+from H3DELandmarksLib.io.markups import write_markups
+from H3DELandmarksLib.models import open_package
+from H3DELandmarksResearch.planning.folder_cases import look_through
+from H3DELandmarksResearch.planning.plan import plan_folder
+from H3DELandmarksResearch.planning.point_tables import read_tables
+from H3DELandmarksResearch.planning.rules import pairs_of, scheme_of, subsets_of
+from H3DELandmarksResearch.training.configuration import read_configuration
+
+NAMES = ("tip", "side left", "side right")
+
+
+def blobs(seed, size=(40, 40, 40), spacing=1.0):
+    """A volume, or a picture where the last size is 1, with three bright blobs, and where they are."""
+    rng = np.random.default_rng(seed)
+    middle = (np.array(size) - 1) / 2
+    points = (
+        middle + np.array([[0, -9, 0], [8, 6, 0], [-8, 6, 0.0]]) + rng.uniform(-2, 2, (3, 3)) * (np.array(size) > 1)
+    )
+    places = np.stack(np.meshgrid(*map(np.arange, size), indexing="ij"), -1)
+    values = sum(b * np.exp(-((np.linalg.norm(places - p, axis=-1) / 2.5) ** 2)) for b, p in zip((1, 0.7, 0.4), points))
+    array = (values * 200 + rng.normal(0, 2, size)).clip(0, 255).astype(np.uint8)
+    return Volume(array, np.diag([spacing, spacing, spacing, 1.0])), points * spacing
+
+
+def write_case(folder, name, seed, subject=None):
+    volume, points = blobs(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_volume(folder / f"{name}.nrrd", volume)
+    write_markups(folder / f"{name}.mrk.json", LandmarkSet(NAMES, points))
+    return points
+
+
+def write_table(path, columns, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+
+
+# Reading
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "place"),
+    [
+        (("landmark", "x", "y", "z"), (1, 2, 3), (1, 2, 3)),
+        (("Name", "R", "A", "S"), (1, 2, 3), (-1, -2, 3)),
+        (("name", "left_mm", "posterior_mm", "superior_mm"), (1, 2, 3), (1, 2, 3)),
+        (("label", "x_px", "y_px"), (4, 5), (4, 5, 0)),
+        (("label", "x", "y"), (4, 5), (4, 5, 0)),
+    ],
+)
+def test_columns_say_what_coordinates_mean(tmp_path, columns, cells, place):
+    write_table(tmp_path / "a.csv", columns, [("tip", *cells)])
+    ((scan, table),) = read_tables(tmp_path / "a.csv").items()
+    assert scan == "a" and table.in_pixels == ("x_px" in columns)
+    np.testing.assert_allclose(table.positions["tip"], place)
+
+
+def test_one_table_serves_all_scans_and_an_empty_cell_is_a_missing_landmark(tmp_path):
+    rows = [("a.png", "tip", 1, 2), ("a.png", "end", "", ""), ("b.png", "tip", 3, 4)]
+    write_table(tmp_path / "points.csv", ("scan", "landmark", "x_px", "y_px"), rows)
+    tables = read_tables(tmp_path / "points.csv")
+    assert set(tables) == {"a.png", "b.png"} and np.isnan(tables["a.png"].positions["end"]).all()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a,b\n", "name,x,y,z\ntip,1,2,three\n", "name,x,y,z\ntip,1,2,3\ntip,1,2,3\n", "name,u,v\ntip,1,2\n"]
+)
+def test_a_table_that_is_none_is_refused(tmp_path, text):
+    (tmp_path / "points.csv").write_text(text)
+    with pytest.raises(InputError, match="points.csv"):
+        read_tables(tmp_path / "points.csv")
+
+
+def test_scans_and_points_are_matched_by_name_wherever_they_lie(tmp_path):
+    write_case(tmp_path / "sub-01", "sub-01_ct", 1)
+    write_case(tmp_path / "sub-02", "sub-02_ses-1_ct", 2)
+    write_volume(tmp_path / "sub-02" / "sub-02_ses-2_ct.nrrd", blobs(3)[0])
+    write_table(tmp_path / "sub-02_ses-2_ct.csv", ("name", "x", "y", "z"), [("tip", 1, 2, 3)])
+    write_volume(tmp_path / "lonely.nrrd", blobs(4)[0])
+    content = look_through(tmp_path)
+    assert {case.name: case.subject for case in content.cases} == {
+        "sub-01_ct": "sub-01",
+        "sub-02_ses-1_ct": "sub-02",
+        "sub-02_ses-2_ct": "sub-02",
+    }
+    assert "lonely" in " ".join(content.notes)
+
+
+def test_a_table_says_whose_scans_are_one_subject_s(tmp_path):
+    for number in range(3):
+        write_case(tmp_path, f"scan{number}", number)
+    write_table(tmp_path / "subjects.csv", ("case", "subject"), [("scan0", "p1"), ("scan1.nrrd", "p1")])
+    assert [case.subject for case in look_through(tmp_path).cases] == ["p1", "p1", "scan2"]
+
+
+def test_a_folder_without_points_or_with_two_lists_for_a_scan_is_refused(tmp_path):
+    write_volume(tmp_path / "a.nrrd", blobs(1)[0])
+    with pytest.raises(InputError, match="point"):
+        look_through(tmp_path)
+    write_case(tmp_path, "a", 1)
+    write_table(tmp_path / "a.csv", ("name", "x", "y", "z"), [("tip", 1, 2, 3)])
+    with pytest.raises(InputError, match="several"):
+        look_through(tmp_path)
+
+
+# Rules
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (["gonion-L", "gonion-R", "menton"], [("gonion-L", "gonion-R")]),
+        (["T1 upper left", "T1 upper right", "T2 upper left"], [("T1 upper left", "T1 upper right")]),
+        (["Left eye", "right eye"], [("Left eye", "right eye")]),
+        (["lateral", "rateral", "La", "Ra"], []),
+    ],
+)
+def test_sides_are_words_of_names(names, pairs):
+    assert pairs_of(names) == pairs
+
+
+@given(st.integers(6, 60), st.integers(1, 4))
+def test_subjects_are_held_out_whole_and_always_the_same(subjects, scans):
+    cases = {f"{s}-{k}": f"subject{s}" for s in range(subjects) for k in range(scans)}
+    chosen = subsets_of(cases)
+    assert chosen == subsets_of(dict(reversed(cases.items()))) or {k: set(v) for k, v in chosen.items()} == {
+        k: set(v) for k, v in subsets_of(dict(reversed(cases.items()))).items()
+    }
+    assert sorted(name for names in chosen.values() for name in names) == sorted(cases)
+    owners = [{cases[name] for name in names} for names in chosen.values()]
+    assert all(owners) and sum(map(len, owners)) == subjects
+    assert len(owners[0]) >= subjects / 2
+
+
+def test_too_few_subjects_are_refused():
+    with pytest.raises(InputError, match="subjects"):
+        subsets_of({f"{k}": f"{k % 5}" for k in range(20)})
+
+
+def test_landmarks_that_few_cases_show_are_left_out():
+    lists = [LandmarkSet(("a", "b") if k < 2 else ("a",), np.ones((2 if k < 2 else 1, 3))) for k in range(5)]
+    scheme, left_out = scheme_of("x", lists)
+    assert scheme.names == ("a",) and left_out == ["b"]
+
+
+# Plans
+
+
+def test_a_folder_of_plain_cases_is_planned_where_it_lies(tmp_path):
+    for number in range(8):
+        write_case(tmp_path / "scans", f"s{number}", number)
+    path = plan_folder(tmp_path / "scans", tmp_path / "run")
+    configuration = read_configuration(path)
+    assert configuration.record.id == "scans" and configuration.data_folder() == (tmp_path / "scans").resolve()
+    assert configuration.scheme.pairs == (("side left", "side right"),)
+    assert sum(len(names) for names in configuration.split().values()) == 8
+    stage = configuration.record.stages[-1]
+    assert stage.spacing_mm >= 1.0 and np.array(stage.shape).min() >= 32
+    assert "8 scans of 8 subjects" in path.with_suffix(".md").read_text()
+    assert not (tmp_path / "run" / "cases").exists()
+
+
+def test_an_edited_plan_is_kept(tmp_path):
+    for number in range(6):
+        write_case(tmp_path / "scans", f"s{number}", number)
+    path = plan_folder(tmp_path / "scans", tmp_path / "run", steps=50)
+    content = json.loads(path.read_text())
+    content["stages"][0]["training"]["steps"] = 7
+    path.write_text(json.dumps(content))
+    assert plan_folder(tmp_path / "scans", tmp_path / "run", steps=50) == path
+    assert read_configuration(path).record.stages[0].training.steps == 7
+
+
+def write_pictures(folder, count=6, size=(60, 64)):
+    rows = []
+    folder.mkdir(parents=True)
+    for number in range(count):
+        volume, points = blobs(number, (*size, 1))
+        sitk.WriteImage(sitk.GetImageFromArray(volume.array[..., 0].T.copy()), str(folder / f"p{number}.png"))
+        rows += [(f"p{number}.png", name, *point[:2]) for name, point in zip(NAMES, points)]
+    write_table(folder / "points.csv", ("scan", "landmark", "x_px", "y_px"), rows)
+
+
+def test_pictures_with_points_in_pixels_are_copied_into_the_run(tmp_path):
+    write_pictures(tmp_path / "pictures")
+    path = plan_folder(tmp_path / "pictures", tmp_path / "run", spacing=(0.5, 0.25))
+    configuration = read_configuration(path)
+    assert configuration.record.is_2d and configuration.data_folder() == (tmp_path / "run" / "cases").resolve()
+    volume, landmarks = read_case(configuration.data_folder(), "p3", configuration.scheme.names)
+    assert volume.array.shape == (60, 64, 1)
+    np.testing.assert_allclose(landmarks.positions, blobs(3, (60, 64, 1))[1] * (0.5, 0.25, 1), atol=1e-4)
+    assert all(stage.network.architecture == "hyatt" for stage in configuration.record.stages)
+
+
+def test_options_that_belong_to_a_folder_are_refused_without_it(tmp_path, capsys):
+    assert main(["train", "isbi2015", "--plan-only", "--output", str(tmp_path)]) == 2
+    assert "--from-folder" in capsys.readouterr().err
+    assert main(["train", "isbi2015", "--from-folder", str(tmp_path), "--output", str(tmp_path)]) == 2
+
+
+@pytest.mark.slow
+def test_one_command_leads_from_a_folder_to_a_package_that_detects(tmp_path, capsys):
+    write_pictures(tmp_path / "dots", 8)
+    words = ["train", "--from-folder", str(tmp_path / "dots"), "--output", str(tmp_path / "run"), "--spacing", "1"]
+    assert main([*words, "--steps", "4"]) == 0
+    package = open_package(tmp_path / "run" / "package")
+    assert package.id == "dots" and package.scheme.names == NAMES
+    said = capsys.readouterr().out
+    assert "models install" in said and "never saw" in said
+    picture = tmp_path / "dots" / "p1.png"
+    found = [
+        "detect",
+        str(picture),
+        "--model",
+        str(package.path),
+        "--spacing",
+        "1",
+        "--output",
+        str(tmp_path / "found"),
+    ]
+    assert main(found) == 0

@@ -82,7 +82,7 @@ def read_through(
 
 
 def learn_anatomy(shapes: np.ndarray, cases: Sequence[Reviewed], tolerance_mm: float) -> Anatomy:
-    """What revision needs of a model, with the caution that saves a reader most corrections and harms in no case set.
+    """What revision needs of a model, with as much caution as cases ask for.
 
     Args:
         shapes: (N, K, 3) LPS mm of cases that may be those of training, NaN where a landmark is missing.
@@ -92,8 +92,7 @@ def learn_anatomy(shapes: np.ndarray, cases: Sequence[Reviewed], tolerance_mm: f
     base = replace(_variation(shapes, tolerance_mm), presence=np.isfinite(shapes).all(axis=2).astype(float))
     halves = [(cases[0::2], cases[1::2]), (cases[1::2], cases[0::2])] if len(cases) > 3 else [(cases, cases)]
     pairs = [(replace(base, errors=_errors(base, learnt)), held) for learnt, held in halves]
-    used = {c: sum(_corrections(replace(a, caution=c), held) for a, held in pairs) for c in CAUTIONS}
-    best = min(CAUTIONS, key=lambda c: (used[c], -c))
+    best = _caution(pairs)
     ratios = [list[float]() for _ in CORRECTIONS]
     for anatomy, held in pairs:
         for case in held:
@@ -103,8 +102,22 @@ def learn_anatomy(shapes: np.ndarray, cases: Sequence[Reviewed], tolerance_mm: f
     return replace(base, errors=_errors(base, cases), caution=best, scales=(first, second, third))
 
 
-def _corrections(anatomy: Anatomy, cases: Sequence[Reviewed]) -> int:
-    return sum(list(read_through(case, anatomy, True))[-1].corrections for case in cases)
+def _caution(pairs: Sequence[tuple[Anatomy, Sequence[Reviewed]]]) -> float:
+    """The caution that saves most corrections, if it surely saves any; else the greatest that costs none."""
+    without = np.array([_corrections(anatomy, case, False) for anatomy, held in pairs for case in held])
+    saved = {}
+    for caution in CAUTIONS:
+        cautious = [(replace(anatomy, caution=caution), held) for anatomy, held in pairs]
+        saved[caution] = without - [_corrections(anatomy, case, True) for anatomy, held in cautious for case in held]
+    doubt = {c: 1.64 * each.std() / np.sqrt(max(len(each), 1)) for c, each in saved.items()}
+    sure = [c for c in CAUTIONS if saved[c].mean() > doubt[c]]
+    if sure:
+        return max(sure, key=lambda c: (saved[c].sum(), c))
+    return max((c for c in CAUTIONS if saved[c].sum() >= 0), default=np.inf)
+
+
+def _corrections(anatomy: Anatomy, case: Reviewed, helped: bool) -> int:
+    return list(read_through(case, anatomy, helped))[-1].corrections
 
 
 def _gather(anatomy: Anatomy, case: Reviewed, ratios: list[list[float]]) -> None:

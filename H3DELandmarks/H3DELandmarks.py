@@ -76,7 +76,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     Attributes:
         parameterNode: H3DELandmarksParameterNode of the scene, None while the panel is not connected with one.
         context: PanelContext.
-        detection, review, comparison, learning: the sections.
+        detection, review, comparison, measurements, learning: the sections.
     """
 
     def __init__(self, parent=None):
@@ -93,6 +93,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from H3DELandmarksPanel.CompareSection import CompareSection
         from H3DELandmarksPanel.DetectionSection import DetectionSection
         from H3DELandmarksPanel.LearningSections import LearningSections
+        from H3DELandmarksPanel.MeasurementsSection import MeasurementsSection
         from H3DELandmarksPanel.PanelContext import PanelContext
         from H3DELandmarksPanel.ReviewKeys import ReviewKeys
         from H3DELandmarksPanel.ReviewSection import ReviewSection
@@ -106,6 +107,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.review = ReviewSection(self.ui, self.context)
         self.detection = DetectionSection(self.ui, self.context, self.logic, self.onDetected)
         self.comparison = CompareSection(self.ui)
+        self.measurements = MeasurementsSection(self.ui, self.context)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         ui = self.ui
         self.keys = ReviewKeys(ui.landmarksTab, ui.keysCheckBox, self.review.keys(), ui.reviewStatusLabel)
@@ -129,6 +131,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.detection.close()
         self.setParameterNode(None)
         self.review.close()
+        self.measurements.close()
         self.keys.close()
         self.learning.close()
         self.removeObservers()
@@ -206,6 +209,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if node.GetHideFromEditors():
             return  # what a review has drawn
         if self.parameterNode:
+            self.measurements.onNodeRemoved(node)
             self.detection.chooseFirstVolume()
             self.onParametersModified()
         self.detection.onNodeRemoved()
@@ -243,6 +247,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         pointList, reference = (parameters.reviewList, parameters.reference) if parameters else (None, None)
         self.review.setPointList(pointList)
         self.comparison.setLists(pointList, reference)
+        self.measurements.setPointList(pointList)
         self.refresh()
 
     def refresh(self):

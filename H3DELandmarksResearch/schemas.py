@@ -6,11 +6,13 @@ import json
 import sys
 from pathlib import Path
 
+from H3DELandmarksLib.formats.audit import AuditRecord
 from H3DELandmarksLib.formats.case_record import ImageRecord, IndexRecord, RevisionRecord
 from H3DELandmarksLib.formats.comparison import Comparison
 from H3DELandmarksLib.formats.export import ExportRecord
 from H3DELandmarksLib.formats.lineage import Lineage
 from H3DELandmarksLib.formats.manifest import Manifest
+from H3DELandmarksLib.formats.measurements import MeasurementsRecord
 from H3DELandmarksLib.formats.provenance import Provenance
 from H3DELandmarksLib.formats.reading import json_schema
 from H3DELandmarksLib.formats.results import DetectionResult
@@ -33,11 +35,13 @@ RECORDS: dict[str, type] = {
     "migration": MigrationRecord,
     "archive": ArchiveManifest,
     "export": ExportRecord,
+    "audit": AuditRecord,
     "comparison": Comparison,
     "lineage": Lineage,
     "version-entry": HistoryEntry,
     "detection-result": DetectionResult,
     "provenance": Provenance,
+    "measurements": MeasurementsRecord,
 }
 
 

@@ -82,7 +82,7 @@ install_oldest() {
     use_environment .venv-oldest
     make_environment find_python_3_12
     constrain_by requirements/slicer.txt
-    install_packages picture,train,test
+    install_packages picture,train,report,test
     install_rendering_library
     install_qt_libraries
     # The other environment sees the packages of this one, PyTorch among them, behind its own.
@@ -135,6 +135,12 @@ install_qt_libraries() {
         echo "Qt lacks system libraries, so tests of the panel are left out: install them with 'apt install $packages'." >&2
 }
 
+install_browser() {
+    command -v chromium >/dev/null && command -v chromedriver >/dev/null && return
+    as_root_with_apt && apt_install chromium chromium-driver ||
+        echo "Chromium or its driver is missing, so reports are not opened by tests: install them with 'apt install chromium chromium-driver'." >&2
+}
+
 [ "$purpose" = oldest ] || make_environment
 case $purpose in
 demo)
@@ -142,9 +148,10 @@ demo)
     touch .venv/ready-for-demo
     ;;
 test)
-    install_packages picture,train,test,lint
+    install_packages picture,train,report,test,lint
     install_rendering_library
     install_qt_libraries
+    install_browser
     touch .venv/ready-for-demo .venv/ready-for-test
     ;;
 bench)

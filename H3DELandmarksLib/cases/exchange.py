@@ -31,7 +31,9 @@ from H3DELandmarksLib.core.files import (
 )
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet, review_state
+from H3DELandmarksLib.core.measurements import Measurements
 from H3DELandmarksLib.core.research import module_of_either
+from H3DELandmarksLib.evaluation.measures import measure, without_moved_radii
 from H3DELandmarksLib.formats.case_record import TIME_FORMAT, CaseLandmark, ModelName
 from H3DELandmarksLib.formats.export import (
     EXPORT,
@@ -43,14 +45,16 @@ from H3DELandmarksLib.formats.export import (
     is_incomplete,
     recorded_bytes,
 )
+from H3DELandmarksLib.formats.measurements import measurements_of, measurements_of_names
 from H3DELandmarksLib.formats.reading import to_json
 from H3DELandmarksLib.formats.schemes import SchemeHistory
 from H3DELandmarksLib.io.case_folder import POINTS_SUFFIX, case_names, read_case
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import named_as_expected, read_markups, write_markups
+from H3DELandmarksLib.io.tables import write_measurements
 
 log = logging.getLogger(__name__)
-PROPOSED = "proposed"
+PROPOSED, MEASUREMENT_TABLE = "proposed", "measurements.csv"
 MOST_NAMED = 20
 
 # Modules with `sources(folder, scheme)` (a sequence of ExternalCase) and the class `Writer`, see `FormWriter`.
@@ -260,7 +264,8 @@ def export_cases(
             progress(number / len(cases), case.id)
             yield case.id, partial(_outgoing, case, history)
 
-    summary = export_sets(outgoing(), writer_of, form, target, scheme, overwrite)
+    definitions = measurements_of(history.newest)
+    summary = export_sets(outgoing(), writer_of, form, target, scheme, overwrite, definitions)
     progress(1.0, "done")
     return summary
 
@@ -276,6 +281,8 @@ def export_points(
 ) -> ExportSummary:
     """Hand out landmarks that are in memory, such as those of a scene; see `export_cases`.
 
+    What is measured on them follows from their names.
+
     Args:
         cases: with ids that can be names of files.
         names: of the landmarks, in the order of the files.
@@ -287,7 +294,8 @@ def export_points(
         InputError, OutputError: as for `export_cases`.
     """
     given = ((case.id, partial(_given, case)) for case in cases)
-    return export_sets(given, _writer_of(form, names, is_ras), form, target, scheme, overwrite)
+    definitions = measurements_of_names(names)
+    return export_sets(given, _writer_of(form, names, is_ras), form, target, scheme, overwrite, definitions)
 
 
 def _given(case: OutgoingCase) -> OutgoingCase:
@@ -307,6 +315,7 @@ def export_sets(
     target: Path,
     scheme: str | None,
     overwrite: bool = False,
+    definitions: Measurements | None = None,
 ) -> ExportSummary:
     """Hand out cases that are made one at a time.
 
@@ -316,11 +325,12 @@ def export_sets(
         form: of the writer, for the record.
         target, overwrite: as for `export_cases`.
         scheme: id@version of the landmarks, where they follow one.
+        definitions: what is measured on them, into a table beside.
 
     Raises:
         InputError, OutputError: as for `export_cases`.
     """
-    summary, records = ExportSummary(target), []
+    summary, records, measured = ExportSummary(target), [], {}
     with _new_export(target, overwrite) as folder:
         writer = writer_of(folder)
         for name, make in cases:
@@ -334,8 +344,12 @@ def export_sets(
             else:
                 summary.written.append(name)
                 records.append(case.record)
+                if definitions:
+                    measured[name] = measure(without_moved_radii(case.corrected, case.proposed), definitions)
         summary.check()
         writer.close()
+        if measured:
+            write_measurements(folder / MEASUREMENT_TABLE, measured)
         record = ExportRecord(
             __version__,
             datetime.now(timezone.utc).strftime(TIME_FORMAT),

@@ -11,7 +11,10 @@ table-wide      R: ``geomorph::arrayspecs`` of the numbers      NA
 tps             ``geomorph::readland.tps(specID = "ID")``      NA
 nts             ``geomorph::readland.nts``, NTSYS              -9999, which the first line declares
 morphologika    ``geomorph::read.morphologika``, SlicerMorph   NaN
+morphoj         MorphoJ, as "row/column" file                   cases with gaps are left out: MorphoJ takes none
 ==============  =============================================  ======================================================
+
+Landmarks do not slide: no form marks semi-landmarks of curves or surfaces.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.text import csv_text
 from H3DELandmarksLib.formats.export import Coordinates
@@ -173,6 +177,31 @@ class MorphologikaWriter(_PointWriter):
             yield from _rows(self.places(case), "NaN")
 
 
+class MorphojWriter(_PointWriter):
+    """MorphoJ's row/column file: a line of names, which it passes over, then a line for each case."""
+
+    absent = "cases that lack a landmark are left out"
+
+    def add(self, case: OutgoingCase) -> None:
+        """Keep a case without gaps; raises InputError for others."""
+        gaps = np.isnan(self.places(case)).any(axis=1)
+        if gaps.any():
+            names = ", ".join(f"'{name}'" for name, is_gap in zip(self.names, gaps) if is_gap)
+            raise InputError(
+                f"The case '{case.id}' lacks {names}, and MorphoJ takes no gaps: place them or leave them out."
+            )
+        super().add(case)
+
+    def close(self) -> None:
+        """Write the file."""
+        self.write_lines("landmarks.txt", self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield "\t".join(["ID", *(f"{_column(name)}.{axis}" for name in self.names for axis in "xyz")])
+        for case in self.cases:
+            yield "\t".join([_column(case.id), *map(_number, self.places(case).ravel())])
+
+
 POINT_FORMS: dict[str, type[_PointWriter]] = {
     "mrk.json": MarkupsWriter,
     "fcsv": FcsvWriter,
@@ -181,6 +210,7 @@ POINT_FORMS: dict[str, type[_PointWriter]] = {
     "tps": TpsWriter,
     "nts": NtsWriter,
     "morphologika": MorphologikaWriter,
+    "morphoj": MorphojWriter,
 }
 
 
@@ -190,6 +220,11 @@ def _number(value: float, missing: str = NA) -> str:
 
 def _rows(places: np.ndarray, missing: str = NA) -> Iterator[str]:
     return (" ".join(_number(value, missing) for value in place) for place in places)
+
+
+def _column(text: str) -> str:
+    """A name without what ends a column."""
+    return "".join("_" if c in ",;\t\r\n" else c for c in text)
 
 
 def _word(text: str) -> str:

@@ -10,7 +10,7 @@ scanners and units compare.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from H3DELandmarksLib.cases.shape_check import MIN_CASES, MIN_POINTS, LeaveOneOutShape, Prediction
+from H3DELandmarksLib.cases.same_picture import Fingerprint, fingerprint, repeated_pictures
+from H3DELandmarksLib.cases.shape_check import MIN_CASES, MIN_POINTS, LeaveOneOutShape, Prediction, usual_length
 from H3DELandmarksLib.cases.store import CaseFiles, CaseProject
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress
@@ -37,9 +38,12 @@ OFF_SHARE, OFF_POINTS = 0.1, 3
 MAX_OFF_SHARE = 0.5
 SAMPLES_PER_AXIS = 128
 TOLERATED_OUTSIDE_MM = 1e-3
-OUTLIER_SPREADS = 5.0
+OUTLIER_SPREADS, CERTAIN_SPREADS = 5.0, 20.0
 SWAP_SPREADS, SWAP_GAIN = 3.0, 4.0
 SIDES_SPREADS, SIDES_GAIN = 2.0, 2.0
+RIGHT_BEYOND = 50  # one right case in so many is told of, by the spread of the set itself
+FARTHEST_SPREADS = 30.0
+NEAR_LANDMARKS, NEIGHBOURS = 12, 8
 COPIED_MM = 1e-2
 SAME_PLACE = 0.5  # of the smallest voxel edge
 USUALLY_APART = 4.0  # as many times as that
@@ -75,6 +79,7 @@ class QualityIssue:
         position: (3,) LPS mm where to look; None without a place.
         expected: (3,) LPS mm where the point would be by the other cases; None where they do not say.
         picture: PNG file, where one was drawn.
+        other: the second case of a finding about two.
     """
 
     case: str
@@ -86,6 +91,7 @@ class QualityIssue:
     position: np.ndarray | None = None
     expected: np.ndarray | None = None
     picture: Path | None = None
+    other: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
@@ -99,6 +105,7 @@ class QualityIssue:
             "position": None if self.position is None else [float(x) for x in self.position],
             "expected": None if self.expected is None else [float(x) for x in self.expected],
             "picture": None if self.picture is None else str(self.picture),
+            "other": self.other,
         }
 
 
@@ -110,6 +117,7 @@ class _Read:
     revision: Revision
     content: ImageContent
     on_scan: PointsOnScan
+    picture: Fingerprint
 
     @property
     def points(self) -> CheckedPoints:
@@ -140,7 +148,8 @@ def check_project(project: CaseProject, progress: Progress) -> list[QualityIssue
     findings += check_on_scans([case.on_scan for case in read], scheme)
     points = [case.points for case in read]
     findings += check_shapes(points, scheme) + check_copies(points)
-    findings += _same_images(read) + _same_places(read, scheme)
+    findings += same_picture_findings([c.id for c in read], [c.picture for c in read], {})
+    findings += _same_places(read, scheme)
     findings += [finding for case in read for finding in _unreviewed(case)]
     progress(1.0, "done")
     order = list(IssueKind)
@@ -182,18 +191,31 @@ def draw_findings(
 
 def _read(case: CaseFiles, history: SchemeHistory) -> _Read:
     revision = history.now(case.revision())
-    positions = revision.positions(history.newest)
-    return _Read(case.id, revision, case.content(), look_at_scan(case.id, case.volume(), positions))
+    volume, positions = case.volume(), revision.positions(history.newest)
+    return _Read(case.id, revision, case.content(), look_at_scan(case.id, volume, positions), fingerprint(volume))
 
 
-def _same_images(cases: Sequence[_Read]) -> list[QualityIssue]:
-    first: dict[str, str] = {}
+def same_picture_findings(
+    names: Sequence[str], pictures: Sequence[Fingerprint], subsets: Mapping[str, str]
+) -> list[QualityIssue]:
+    """One finding for each pair of cases with one picture.
+
+    Args:
+        names: of the cases.
+        pictures: their fingerprints.
+        subsets: names of subsets by case, where there are any.
+    """
     findings = []
-    for case in cases:
-        other = first.setdefault(case.content.digest, case.id)
-        if other != case.id:
-            reason = f"Its scan has the same voxels as that of {other}, at another place: keep one of the two cases."
-            findings.append(QualityIssue(case.id, IssueKind.SAME_IMAGE, None, reason))
+    for repeat in repeated_pictures(pictures):
+        first, second = names[repeat.first], names[repeat.second]
+        image = "the mirror image of" if repeat.mirrored else "the same picture as"
+        here, there = subsets.get(second), subsets.get(first)
+        where = f" One is in '{there}', the other in '{here}'." if here and there and here != there else ""
+        reason = f"Its scan is {image} that of {first}, also if it was cut or its grey values changed.{where} "
+        reason += "Keep one of the two cases."
+        findings.append(
+            QualityIssue(second, IssueKind.SAME_IMAGE, None, reason, 100 * repeat.likeness, "%", other=first)
+        )
     return findings
 
 
@@ -342,12 +364,106 @@ class CheckedPoints:
 
 
 def check_shapes(cases: Sequence[CheckedPoints], scheme: LandmarkScheme) -> list[QualityIssue]:
-    """Compare every case with the others; nothing where there are too few to compare with."""
+    """Compare every case with the others; nothing where there are too few to compare with.
+
+    Cases are compared at one size. What is unusual is told by the cases themselves: how far their least usual points
+    lie from where the others have them, and how much worse their points fit with exchanged sides.
+    """
+    if not cases:
+        return []
+    positions = np.stack([case.positions for case in cases])
+    sizes = relative_sizes(positions)
+    positions = positions / sizes[:, None, None]
     try:
-        usual = LeaveOneOutShape(np.stack([case.positions for case in cases]), scheme)
+        usual = LeaveOneOutShape(positions, scheme)
     except ValueError:
         return []
-    return [finding for n, case in enumerate(cases) for finding in _check_case_shape(case, n, usual, scheme)]
+    fits = [_fit_of(positions[n], n, usual, scheme) for n in range(len(cases))]
+    limits = _Limits.of(fits, usual.spread)
+    near = _Near.of(fits, usual)
+    return [
+        replace(
+            finding,
+            value=finding.value * sizes[n] if finding.unit == "mm" and finding.value is not None else finding.value,
+            position=None if finding.position is None else finding.position * sizes[n],
+            expected=None if finding.expected is None else finding.expected * sizes[n],
+        )
+        for n, case in enumerate(cases)
+        for finding in _check_case_shape(case.case, n, fits[n], limits, near, usual, scheme)
+    ]
+
+
+def relative_sizes(positions: np.ndarray) -> np.ndarray:
+    """(N,) sizes of (N, K, 3) shapes against the usual one, by the median of their distances; 1 where nothing says."""
+    distances = np.stack([_mutual_distances(points) for points in positions])
+    known = np.isfinite(distances).any(axis=0)
+    usual = np.full(distances.shape[1], np.nan)
+    usual[known] = np.nanmedian(distances[:, known], axis=0)
+    ratio = distances / np.where(usual > 0, usual, np.nan)
+    told = np.isfinite(ratio).any(axis=1)
+    sizes = np.ones(len(positions))
+    sizes[told] = np.nanmedian(ratio[told], axis=1)
+    return np.where(sizes > 0, sizes, 1.0)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A case against the others: as it is named, and with its sides exchanged (None where that says nothing)."""
+
+    points: np.ndarray
+    straight: Prediction
+    mirrored: np.ndarray | None
+    exchanged: Prediction | None
+    gain: float  # logarithm of how many times better the exchanged pairs fit; NaN without
+    before: float  # usual misfit of the pairs, in spreads
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What is unusual in a set, from its own leave-one-out misfits.
+
+    Attributes:
+        outlier: spreads from the expected place.
+        gain: logarithm of how many times better exchanged sides must fit; infinite where right cases do not tell
+            their sides, as few points or points in a plane.
+    """
+
+    outlier: float
+    gain: float
+
+    @staticmethod
+    def of(fits: Sequence[_Fit | None], spread: np.ndarray) -> _Limits:
+        """Limits that one right case in `RIGHT_BEYOND` passes, by robust fits to the set."""
+        done = [fit for fit in fits if fit is not None]
+        misfits = np.concatenate([fit.straight.distance / spread for fit in done])
+        outlier = _outlier_limit(misfits, len(spread))
+        gains = np.array([fit.gain for fit in done if np.isfinite(fit.gain)])
+        if len(gains) < MIN_CASES or -float(np.median(gains)) < np.log(SIDES_GAIN):
+            return _Limits(outlier, np.inf)
+        gain = _beyond(gains, len(gains), RIGHT_BEYOND)
+        return _Limits(outlier, max(float(np.log(SIDES_GAIN)), gain))
+
+
+def _outlier_limit(misfits: np.ndarray, landmarks: int) -> float:
+    """Spreads that a point of one right case in `RIGHT_BEYOND` passes, from the misfits of all points of a set."""
+    known = np.log(np.maximum(misfits[np.isfinite(misfits)], 1e-6))
+    beyond = np.exp(min(_beyond(known, len(known), RIGHT_BEYOND * landmarks), 10.0))
+    return float(np.clip(beyond, OUTLIER_SPREADS, CERTAIN_SPREADS))
+
+
+def _beyond(values: np.ndarray, count: int, once_in: float) -> float:
+    """What a new value of the same kind passes once in so many times; few wrong values do not move it.
+
+    Args:
+        values: of right cases, most of them.
+        count: of independent values, which say how well the spread is known.
+        once_in: values.
+    """
+    from scipy.stats import norm, t
+
+    middle, upper = np.percentile(values, [50, 75])
+    spread = (upper - middle) / norm.ppf(0.75) * np.sqrt(1 + 1 / count)
+    return float(middle + t.ppf(1 - 1 / once_in, max(count - 1, 1)) * spread)
 
 
 def check_copies(cases: Sequence[CheckedPoints]) -> list[QualityIssue]:
@@ -366,64 +482,165 @@ def check_copies(cases: Sequence[CheckedPoints]) -> list[QualityIssue]:
     return findings
 
 
-def _check_case_shape(
-    case: CheckedPoints, number: int, usual: LeaveOneOutShape, scheme: LandmarkScheme
-) -> list[QualityIssue]:
-    points, order = case.positions, scheme.mirror_order()
+def _fit_of(points: np.ndarray, number: int, usual: LeaveOneOutShape, scheme: LandmarkScheme) -> _Fit | None:
+    """None for a case of too few points."""
     if np.isfinite(points).all(axis=1).sum() < MIN_POINTS:
-        return []
-    findings = []
-    prediction = usual.predict(points, without=number)
+        return None
+    straight, order = usual.predict(points, without=number), scheme.mirror_order()
     mirrored = np.where((order >= 0)[:, None], points[order], np.nan)
     paired = np.isfinite(points + mirrored).all(axis=1) & (order != np.arange(len(order)))
-    if paired.any() and np.isfinite(mirrored).all(axis=1).sum() >= MIN_POINTS:
-        exchanged = usual.predict(mirrored, without=number)
-        before, after = (float(np.median((p.distance / usual.spread)[paired])) for p in (prediction, exchanged))
-        if before > SIDES_GAIN * after and before > SIDES_SPREADS:
-            reason = (
-                "Left and right are exchanged in all pairs, or the scan is a mirror image: exchange the names, "
-                "or load the scan again."
-            )
-            findings.append(QualityIssue(case.case, IssueKind.SIDES, None, reason, before / after))
-            points, prediction = mirrored, exchanged
-    swapped, swaps = _swaps(case.case, points, prediction, usual.spread, scheme)
-    return [*findings, *swaps, *_outliers(case.case, points, prediction, usual.spread, scheme, swapped)]
+    if not paired.any() or np.isfinite(mirrored).all(axis=1).sum() < MIN_POINTS:
+        return _Fit(points, straight, None, None, np.nan, np.nan)
+    exchanged = usual.predict(mirrored, without=number)
+    before, after = (float(np.median((p.distance / usual.spread)[paired])) for p in (straight, exchanged))
+    return _Fit(points, straight, mirrored, exchanged, float(np.log(max(before, 1e-6) / max(after, 1e-6))), before)
 
 
-def _swaps(
-    case: str, points: np.ndarray, prediction: Prediction, spread: np.ndarray, scheme: LandmarkScheme
-) -> tuple[set[int], list[QualityIssue]]:
-    """Pairs whose points fit much better exchanged; the indices of these points, and one finding a pair."""
-    index = {name: k for k, name in enumerate(scheme.names)}
-    swapped: set[int] = set()
+def _check_case_shape(
+    case: str,
+    number: int,
+    fit: _Fit | None,
+    limits: _Limits,
+    near: _Near | None,
+    usual: LeaveOneOutShape,
+    scheme: LandmarkScheme,
+) -> list[QualityIssue]:
+    if fit is None:
+        return []
     findings = []
-    for left, right in scheme.pairs:
-        pair = [index[left], index[right]]
-        straight = prediction.distance[pair] / spread[pair]
-        crossed = np.linalg.norm(points[pair[::-1]] - prediction.expected[pair], axis=1) / spread[pair]
-        if not np.isfinite([*straight, *crossed]).all():
+    points, prediction = fit.points, fit.straight
+    if fit.mirrored is not None and fit.exchanged is not None and fit.gain > limits.gain and fit.before > SIDES_SPREADS:
+        reason = (
+            "Left and right are exchanged in all pairs, or the scan is a mirror image: exchange the names, "
+            "or load the scan again."
+        )
+        findings.append(QualityIssue(case, IssueKind.SIDES, None, reason, float(np.exp(fit.gain))))
+        points, prediction = fit.mirrored, fit.exchanged
+    views = [(prediction, usual.spread, limits.outlier)]
+    if near is not None and not findings:
+        views.insert(0, (near.predictions[number], near.spread, near.limit))
+    told: set[int] = set()
+    for check in (_exchanges, _outliers):
+        for prediction, spread, limit in views:
+            findings += check(case, points, prediction, spread, scheme, told, limit)
+    return findings
+
+
+@dataclass(frozen=True)
+class _Near:
+    """Every point against where its neighbours have it: finds corners and close structures in a bent row.
+
+    Attributes:
+        predictions: of each case; expected is NaN where there are too few neighbours.
+        spread: (K,) mm, as of `LeaveOneOutShape`.
+        limit: spreads from the expected place that are unusual.
+    """
+
+    predictions: list[Prediction]
+    spread: np.ndarray
+    limit: float
+
+    @staticmethod
+    def of(fits: Sequence[_Fit | None], usual: LeaveOneOutShape) -> _Near | None:
+        """None for schemes of few points."""
+        mean = usual.mean
+        if np.isfinite(mean).all(axis=1).sum() < NEAR_LANDMARKS:
+            return None
+        apart = np.linalg.norm(mean[:, None] - mean[None], axis=2)
+        np.fill_diagonal(apart, np.inf)
+        order = np.argsort(np.nan_to_num(apart, nan=np.inf), axis=1)[:, :NEIGHBOURS]
+        predictions = []
+        for fit in fits:
+            expected = np.full(mean.shape, np.nan)
+            if fit is not None:
+                missed = (fit.points - fit.straight.expected)[order]  # (K, NEIGHBOURS, 3)
+                enough = np.isfinite(missed).all(axis=2).sum(axis=1) > NEIGHBOURS // 2
+                expected[enough] = fit.straight.expected[enough] + np.nanmedian(missed[enough], axis=1)
+            points = expected if fit is None else fit.points
+            predictions.append(Prediction(expected, np.linalg.norm(points - expected, axis=1)))
+        distances = np.stack([p.distance for p in predictions])
+        if not np.isfinite(distances).any():
+            return None
+        spread = usual_length(distances)
+        misfits = distances / spread
+        return _Near(predictions, spread, _outlier_limit(misfits, len(spread)))
+
+
+def _exchanges(
+    case: str,
+    points: np.ndarray,
+    prediction: Prediction,
+    spread: np.ndarray,
+    scheme: LandmarkScheme,
+    told: set[int],
+    limit: float,
+) -> list[QualityIssue]:
+    """Points that fit much better with each other's names: a finding for each such group, which is told of once.
+
+    Pairs, corners and repeated structures are told alike: the names are given anew so that all points lie as near as
+    possible to where they are expected.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    known = np.flatnonzero(np.isfinite(points).all(axis=1) & np.isfinite(prediction.expected).all(axis=1))
+    apart = np.linalg.norm(prediction.expected[known][:, None] - points[known][None], axis=2) / spread[known][:, None]
+    _, new = linear_sum_assignment(np.minimum(apart, FARTHEST_SPREADS) ** 2)
+    findings = []
+    for cycle in _cycles(new):
+        straight = float(np.sqrt(np.mean(apart[cycle, cycle] ** 2)))
+        better = float(np.sqrt(np.mean(apart[cycle, new[cycle]] ** 2)))
+        if straight <= SWAP_SPREADS or straight <= SWAP_GAIN * better:
             continue
-        cost, other = float(np.linalg.norm(straight)), float(np.linalg.norm(crossed))
-        if cost > SWAP_SPREADS * np.sqrt(2) and cost > SWAP_GAIN * other:
-            swapped.update(pair)
-            distance = float(prediction.distance[pair].max())
-            reason = f"'{left}' and '{right}' lie where the other is expected: exchange the two points."
-            findings.append(
-                QualityIssue(
-                    case, IssueKind.SWAP, left, reason, distance, "mm", points[pair[0]], prediction.expected[pair[0]]
-                )
+        group = known[cycle]
+        if told & {int(k) for k in group}:
+            continue
+        told.update(int(k) for k in group)
+        names = [f"'{scheme.names[k]}'" for k in group]
+        listed = f"{', '.join(names[:-1])} and {names[-1]}"
+        reason = (
+            f"{listed} lie where the other is expected: exchange the two points."
+            if len(group) == 2
+            else f"{listed} lie where another of them is expected: their order is wrong, name them anew."
+        )
+        far, first = float(prediction.distance[group].max()), int(group[0])
+        findings.append(
+            QualityIssue(
+                case, IssueKind.SWAP, scheme.names[first], reason, far, "mm", points[first], prediction.expected[first]
             )
-    return swapped, findings
+        )
+    return findings
+
+
+def _cycles(order: np.ndarray) -> list[np.ndarray]:
+    """Groups of numbers that a permutation exchanges among themselves, each in ascending order."""
+    seen: set[int] = set()
+    found = []
+    for start in range(len(order)):
+        cycle, at = [], start
+        while at not in seen:
+            seen.add(at)
+            cycle.append(at)
+            at = int(order[at])
+        if len(cycle) > 1:
+            found.append(np.array(sorted(cycle)))
+    return found
 
 
 def _outliers(
-    case: str, points: np.ndarray, prediction: Prediction, spread: np.ndarray, scheme: LandmarkScheme, told: set[int]
+    case: str,
+    points: np.ndarray,
+    prediction: Prediction,
+    spread: np.ndarray,
+    scheme: LandmarkScheme,
+    told: set[int],
+    limit: float,
 ) -> list[QualityIssue]:
     findings = []
     for k, name in enumerate(scheme.names):
         distance = prediction.distance[k]
-        if k in told or not np.isfinite(distance) or distance <= OUTLIER_SPREADS * spread[k]:
+        if k in told or not np.isfinite(distance) or distance <= limit * spread[k]:
             continue
+        told.add(k)
         reason = (
             f"'{name}' lies {distance:.1f} mm from where the other cases have it, which is usually "
             f"{spread[k]:.1f} mm: look whether it is right."

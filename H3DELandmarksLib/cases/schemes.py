@@ -54,7 +54,11 @@ class SchemeEdit:
                 pairs.append((sides[0], sides[1]))
             else:
                 lateral += sides
-        return LandmarkScheme(old.id, next_version(old.version), tuple(landmarks), tuple(pairs), tuple(lateral))
+        names = [landmark.name for landmark in landmarks]
+        measured = old.measurements.adapted(names, self.renamed) if old.measurements else None
+        return LandmarkScheme(
+            old.id, next_version(old.version), tuple(landmarks), tuple(pairs), tuple(lateral), measured
+        )
 
     def _check(self, old: LandmarkScheme) -> None:
         _require_known([*self.dropped, *self.renamed], old.names)

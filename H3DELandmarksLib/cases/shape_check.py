@@ -56,7 +56,12 @@ class LeaveOneOutShape:
         for n in np.flatnonzero(usable):
             self._aligned[n] = _fit(self._shape, subjects[n]).to_model(subjects[n])
         predictions = [self.predict(subjects[n], without=int(n)) for n in np.flatnonzero(usable)]
-        self.spread = _usual_length(np.stack([p.distance for p in predictions]))
+        self.spread = usual_length(np.stack([p.distance for p in predictions]))
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(K, 3) mm, the mean shape in its own frame."""
+        return self._shape.mean
 
     def predict(self, points: np.ndarray, without: int | None = None) -> Prediction:
         """Predict one case.
@@ -134,7 +139,7 @@ def _bent(
     return np.einsum("m,mkd->kd", np.linalg.solve(normal, np.einsum("mkd,kd->m", weighted, deviation)), modes)
 
 
-def _usual_length(distances: np.ndarray) -> np.ndarray:
+def usual_length(distances: np.ndarray) -> np.ndarray:
     """(K,) robust root mean square of (N, K) distances; few values of a landmark are backed by those of the others."""
     spread = np.maximum(RMS_OVER_MEDIAN * _median(distances), 1e-3)
     typical = float(np.nanmedian(spread))

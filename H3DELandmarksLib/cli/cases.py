@@ -225,7 +225,8 @@ def _write_ranking(path: Path, ranking: Ranking) -> None:
 
 
 FORMS = ("folder", "mml", "nnlandmark", "zip")
-POINT_FORMS = ("mrk.json", "fcsv", "table-long", "table-wide", "tps", "nts", "morphologika")  # without scans
+# Without scans.
+POINT_FORMS = ("mrk.json", "fcsv", "table-long", "table-wide", "tps", "nts", "morphologika", "morphoj")
 DESCRIPTION = (
     "Keeps corrected landmarks with their scans for training. Nothing is stored but voxels, geometry, positions, "
     "states, the model, the software's version and the time: no DICOM tags, names, paths or descriptions. Voxels stay "
@@ -300,7 +301,7 @@ def start(options: argparse.Namespace, console: Console) -> bool:
     """Start a project."""
     from H3DELandmarksLib.cases import create_project
 
-    project = create_project(options.project, _scheme(options.scheme))
+    project = create_project(options.project, scheme_of(options.scheme))
     scheme = project.scheme
     console.say(f"Started a project for {len(scheme)} landmarks ({scheme.id} {scheme.version}): {project.folder}")
     console.document({"ok": True, "project": project.folder, "scheme": scheme.to_dict()})
@@ -415,7 +416,7 @@ def check_cases(options: argparse.Namespace, console: Console) -> bool:
     return True
 
 
-def _scheme(text: str):
+def scheme_of(text: str) -> LandmarkScheme:
     """The scheme of a file, or of a model."""
     from H3DELandmarksLib.formats.schemes import scheme_of_file
     from H3DELandmarksLib.models import find_model

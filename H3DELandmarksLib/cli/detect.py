@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cli.console import Console, add_command, add_engine, add_json, add_model, add_progress
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from H3DELandmarksLib.core.statements import Recognition
     from H3DELandmarksLib.detection import Detector
     from H3DELandmarksLib.formats.provenance import Provenance, RunSettings
-    from H3DELandmarksLib.formats.results import PassedOver, ScanResult
+    from H3DELandmarksLib.formats.results import MeasurementResult, PassedOver, ScanResult
     from H3DELandmarksLib.io.scan_folders import FoundScans
     from H3DELandmarksLib.models import ModelPackage
 
@@ -43,7 +43,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "detect",
         help="find landmarks in scans",
         description="Writes for each scan NAME.mrk.json (Slicer point list), NAME.csv (table), NAME.provenance.json "
-        "(where the points come from), and on request NAME.png.",
+        "(where the points come from), NAME.measured.csv where the landmarks define measurements, and on request "
+        "NAME.png.",
         example="scan.nrrd --model mouse-skull --output results",
     )
     parser.add_argument(
@@ -349,14 +350,16 @@ def _detect_scan(
             settings = _settings(detector, options, region_detector)
             origin = provenance_of(detector, volume, files.scan.name, everything, recognition, settings)
             told = result_paths(files)
+            measured = measured_on(detector, landmarks, volume, options.spacing is not None)
             if options.hand_over:
                 files.hand_over(landmarks, origin)
                 del told["table"]
             else:
                 draw = _picture_of(volume, landmarks, files, origin) if options.picture else None
                 stamp = {SCAN: digest, MODEL: f"{detector.package.id}@{detector.package.version}"}
-                files.write(landmarks, stamp, draw, options.overwrite, origin)
+                files.write(landmarks, stamp, draw, options.overwrite, origin, measured)
                 told |= {"picture": str(files.picture)} if draw else {}
+                told |= {"measurement_table": str(files.measurements)} if measured else {}
             is_seen = everything.present.any() if recognition is None else recognition.recognised
             others = [] if is_seen else _other_models(detector, volume, files.scan, options, progress)
     except BrokenPipeError:
@@ -374,11 +377,31 @@ def _detect_scan(
         recognition=recognition_result(recognition),
         recognised_by=tuple(ModelName(package.id, package.version) for package in others),
         landmarks=landmark_results(everything),
+        measurements=measured or None,
         **told,
     )
 
 
-def result_paths(files: ResultFiles) -> dict[str, str]:
+def measured_on(
+    detector: Detector, landmarks: LandmarkSet, volume: Volume, is_size_given: bool
+) -> tuple[MeasurementResult, ...]:
+    """What the model's scheme measures on its landmarks, LPS mm; nothing where it defines nothing.
+
+    Lengths in a picture whose pixels nobody has measured, see `has_unknown_pixels`, are told in pixels.
+    """
+    from H3DELandmarksLib.core.image_plane import has_unknown_pixels
+    from H3DELandmarksLib.evaluation.measures import measure
+    from H3DELandmarksLib.formats.measurements import measurements_of
+
+    definitions = measurements_of(detector.scheme)
+    if definitions is None:
+        return ()
+    middle = volume.grid.center if detector.is_2d else None
+    pixels = not is_size_given and has_unknown_pixels(volume.array.shape, volume.grid.spacing)
+    return measure(landmarks, definitions, flat=detector.is_2d, middle=middle, pixels=pixels)
+
+
+def result_paths(files: ResultFiles) -> dict[str, Any]:
     """The files that every result has, as `ScanResult` names them."""
     return {"markups": str(files.markups), "table": str(files.table), "provenance": str(files.provenance)}
 

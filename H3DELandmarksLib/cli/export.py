@@ -31,6 +31,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("points", metavar="POINTS", nargs="+", help="point list (.mrk.json, .fcsv) or folder of such")
     parser.add_argument("--form", choices=POINT_FORMS, required=True, help="what to write")
     parser.add_argument("--output", required=True, metavar="DIR", help="new folder")
+    parser.add_argument(
+        "--complete",
+        choices=("cases", "landmarks"),
+        help="for programs that take no gaps: leave out cases that lack a landmark, or landmarks that a case lacks",
+    )
     add_ras(parser)
     add_overwrite(parser)
     add_json(parser)
@@ -42,7 +47,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.cases.exchange import export_points
 
     target, cases, errors = Path(options.output), [], []
-    for name, path in _named(options.points).items():
+    for name, path in named_point_lists(options.points).items():
         try:
             cases.append(_case(name, path))
         except InputError as error:
@@ -50,16 +55,17 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     if not cases:
         raise InputError("No point list can be exported: choose others.")
     names = tuple(dict.fromkeys(name for case in cases for name in case.corrected.names))
-    summary = export_points(
-        [_complete(case, names) for case in cases], names, options.form, target, None, options.overwrite, options.ras
-    )
+    cases = [_with_all(case, names) for case in cases]
+    if options.complete:
+        cases, names = _without_gaps(cases, names, options.complete, console)
+    summary = export_points(cases, names, options.form, target, None, options.overwrite, options.ras)
     console.say(summary.text())
     content = {"form": options.form, "target": target, "cases": summary.written, "landmarks": names, "errors": errors}
     console.document({"ok": not errors, **content})
     return not errors
 
 
-def _named(points: Sequence[str]) -> dict[str, Path]:
+def named_point_lists(points: Sequence[str]) -> dict[str, Path]:
     """The point lists by names that differ; a file that is given twice is taken once."""
     from H3DELandmarksLib.cli.result_files import plan_results
     from H3DELandmarksLib.io.markups import point_list_name, point_lists_in
@@ -98,7 +104,26 @@ def _no_scan():
     raise InputError("A point list has no scan: choose a form without scans.")
 
 
-def _complete(case: OutgoingCase, names: tuple[str, ...]) -> OutgoingCase:
+def _without_gaps(
+    cases: Sequence[OutgoingCase], names: tuple[str, ...], kept: str, console: Console
+) -> tuple[list[OutgoingCase], tuple[str, ...]]:
+    """Only what has no gaps: whole cases, or the landmarks that all cases have; what is left out is told."""
+    if kept == "cases":
+        whole = [case for case in cases if case.corrected.present.all()]
+        left_out = [case.id for case in cases if not case.corrected.present.all()]
+    else:
+        common = tuple(name for k, name in enumerate(names) if all(case.corrected.present[k] for case in cases))
+        left_out = [name for name in names if name not in common]
+        whole = [_with_all(case, common) for case in cases] if common else []
+        names = common
+    if not whole or not names:
+        raise InputError(f"No {kept} are without gaps: export with gaps, or leave out fewer points.")
+    if left_out:
+        console.warn(f"{len(left_out)} {kept} have gaps and are left out: {', '.join(left_out)}.")
+    return whole, names
+
+
+def _with_all(case: OutgoingCase, names: tuple[str, ...]) -> OutgoingCase:
     """The case with all landmarks that any list has."""
     from dataclasses import replace
 

@@ -81,7 +81,9 @@ def _add_compare(actions: argparse._SubParsersAction) -> None:
         help="folder of the retraining: its held-out cases judge (default: all cases that neither learnt from)",
     )
     compare.add_argument("--output", metavar="FILE", help="JSON file (default: RUN/comparison.json)")
-    compare.add_argument("--chart", metavar="FILE", help="draw it, too (default: beside the JSON file, as PNG)")
+    compare.add_argument(
+        "--chart", metavar="FILE", help="draw it, too, as .png, .svg or .pdf (default: .png beside the JSON file)"
+    )
     add_overwrite(compare)
     compare.add_argument(
         "--tolerance", type=float, metavar="MM", help="distance that counts as right (default: the base's own)"

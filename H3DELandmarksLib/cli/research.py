@@ -7,7 +7,7 @@ import argparse
 from H3DELandmarksLib.cli.console import Console
 from H3DELandmarksLib.core.research import is_research_installed, research_module
 
-COMMANDS = ("evaluate", "convert", "radiographs", "phantom", "demo")
+COMMANDS = ("evaluate", "report", "convert", "radiographs", "phantom", "demo")
 MODEL_ACTIONS = ("import-published", "recalibrate")
 
 

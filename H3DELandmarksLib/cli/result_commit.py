@@ -28,13 +28,15 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.locks import held
 from H3DELandmarksLib.formats.export import sha256_of
 from H3DELandmarksLib.formats.provenance import Provenance, write_provenance
+from H3DELandmarksLib.formats.results import MeasurementResult
 from H3DELandmarksLib.io.markups import read_markups, read_stamp, write_markups
-from H3DELandmarksLib.io.tables import write_table
+from H3DELandmarksLib.io.tables import write_measurements, write_table
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.cli.result_files import ResultFiles
 
-TABLE, PROVENANCE, PICTURE = FOLLOWING = ("table", "provenance", "picture")  # entries of the stamp: digests
+# Entries of the stamp: digests.
+TABLE, PROVENANCE, PICTURE, MEASUREMENTS = FOLLOWING = ("table", "provenance", "picture", "measurements")
 PREPARED, OLD, LOCK = ".results", "old", "lock"
 
 
@@ -45,8 +47,8 @@ class Preparation:
         """Args: whose results, and the folder that a killed program has left."""
         self.files = files
         self.folder = folder or files.folder / temporary_name(PREPARED)
-        self.markups, self.table, self.provenance, self.picture = (
-            self.folder / path.name for path in (files.markups, files.table, files.provenance, files.picture)
+        self.markups, self.table, self.provenance, self.picture, self.measurements = (
+            self.folder / path.name for path in (files.markups, *files.others)
         )
         self.lock = contextlib.ExitStack()
 
@@ -66,9 +68,9 @@ class Preparation:
         return {path.name for path in there} - {LOCK, OLD}
 
     @property
-    def others(self) -> tuple[Path, Path, Path]:
+    def others(self) -> tuple[Path, ...]:
         """The files that follow the point list, in the order of `FOLLOWING`."""
-        return self.table, self.provenance, self.picture
+        return self.table, self.provenance, self.picture, self.measurements
 
     @property
     def is_about_these_files(self) -> bool:
@@ -96,6 +98,7 @@ class Preparation:
         origin: Mapping[str, str],
         draw: Callable[[Path], None] | None,
         provenance: Provenance | None = None,
+        measurements: Sequence[MeasurementResult] = (),
     ) -> Exception | None:
         """Write everything and read it back; returns why there is no picture, where there shall be one."""
         not_drawn = None
@@ -109,6 +112,8 @@ class Preparation:
             write_table(self.table, landmarks, provenance)
             if provenance is not None:
                 write_provenance(self.provenance, provenance)
+            if measurements:
+                write_measurements(self.measurements, {self.files.name: measurements})
             written = dict(zip(FOLLOWING, self.others))
             stamp = {entry: sha256_of(path) for entry, path in written.items() if path.exists()}
             write_markups(self.markups, landmarks, {**stamp, **origin})
@@ -152,7 +157,7 @@ class Preparation:
         if not old.is_dir():
             return
         if self.markups.exists():
-            for path in (files.table, files.provenance, files.picture):
+            for path in files.others:
                 if (old / path.name).exists() and not os.path.lexists(path):
                     os.replace(old / path.name, path)
             return

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from H3DELandmarksLib.cases.store import content_of
-from H3DELandmarksLib.cli.result_commit import PICTURE, PROVENANCE, TABLE, Preparation
+from H3DELandmarksLib.cli.result_commit import FOLLOWING, PICTURE, Preparation
 from H3DELandmarksLib.core.errors import InputError, OutputError
 from H3DELandmarksLib.core.files import LONGEST_NAME, reason_of, shown, temporary_name
 from H3DELandmarksLib.core.geometry import Volume, canonical
@@ -26,9 +26,11 @@ from H3DELandmarksLib.core.research import research_module
 from H3DELandmarksLib.formats.export import sha256_of
 from H3DELandmarksLib.formats.provenance import EXTENSION as PROVENANCE_EXTENSION
 from H3DELandmarksLib.formats.provenance import Provenance, write_provenance
+from H3DELandmarksLib.formats.results import MeasurementResult
 from H3DELandmarksLib.io.images import READABLE_EXTENSIONS
 from H3DELandmarksLib.io.markups import EXTENSION, read_stamp, write_markups
 
+MEASUREMENTS_EXTENSION = ".measured.csv"
 SCAN, MODEL = "scan", "model"  # entries of the stamp, beside the digests
 HASHED_VOXELS = 2**19  # a moment
 
@@ -67,6 +69,16 @@ class ResultFiles:
         """The picture."""
         return self.folder / f"{self.name}.png"
 
+    @property
+    def measurements(self) -> Path:
+        """What was measured on the points."""
+        return self.folder / f"{self.name}{MEASUREMENTS_EXTENSION}"
+
+    @property
+    def others(self) -> tuple[Path, ...]:
+        """The files beside the point list, in the order of `FOLLOWING`."""
+        return self.table, self.provenance, self.picture, self.measurements
+
     def check_replaceable(self, overwrite: bool = False, picture: bool = False) -> None:
         """Refuse to replace the scan itself, and what detection did not write or a person has changed since.
 
@@ -87,9 +99,7 @@ class ResultFiles:
         stamp = self._stamp()
         for path, is_own in (
             (self.markups, stamp is not None),
-            (self.table, self._is_own(self.table, TABLE, stamp)),
-            (self.provenance, self._is_own(self.provenance, PROVENANCE, stamp)),
-            (self.picture, self._is_own(self.picture, PICTURE, stamp)),
+            *((path, self._is_own(path, entry, stamp)) for path, entry in zip(self.others, FOLLOWING)),
         ):
             if not os.path.lexists(path):
                 continue
@@ -126,8 +136,9 @@ class ResultFiles:
         draw: Callable[[Path], None] | None = None,
         overwrite: bool = False,
         provenance: Provenance | None = None,
+        measurements: Sequence[MeasurementResult] = (),
     ) -> None:
-        """Write point list, table, provenance and picture; all of them take the place of older ones, or none does.
+        """Write point list, table, provenance, picture and measurements; all take the place of older ones, or none.
 
         Where the picture cannot be drawn, the others are written all the same, and the error is raised then.
 
@@ -137,13 +148,14 @@ class ResultFiles:
             draw: writes the picture to a path.
             overwrite: as for `check_replaceable`, which is asked again: somebody may have changed a file meanwhile.
             provenance: where the landmarks come from.
+            measurements: on the landmarks; without any there is no table of them.
 
         Raises:
             OutputError: they cannot be written.
             InputError: as for `check_replaceable`.
         """
         with Preparation(self) as prepared:
-            not_drawn = prepared.fill(landmarks, origin or {}, draw, provenance)
+            not_drawn = prepared.fill(landmarks, origin or {}, draw, provenance, measurements)
             is_drawn = draw is not None and not_drawn is None
             self._check_replaceable(overwrite, is_drawn)
             prepared.take_place(self._own(overwrite, is_drawn))
@@ -176,7 +188,7 @@ class ResultFiles:
     def _own(self, overwrite: bool, picture: bool) -> list[Path]:
         """The older files, as far as they may go: a picture that shows older points goes with them."""
         stamp = self._stamp()
-        going = [path for path in (self.table, self.provenance) if os.path.lexists(path)]
+        going = [path for path in (self.table, self.provenance, self.measurements) if os.path.lexists(path)]
         if os.path.lexists(self.picture) and (self._is_own(self.picture, PICTURE, stamp) or (overwrite and picture)):
             going.append(self.picture)
         return going

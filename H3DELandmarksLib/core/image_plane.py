@@ -20,11 +20,23 @@ from H3DELandmarksLib.core.geometry import Grid, Volume, canonical, crop_grid, t
 
 # Thinner than any pixel, so that no grid around a sheet has a second layer.
 THICKNESS = 1e-3
+SAME_EDGE = 1e-6  # mm
 
 
 def is_radiograph(volume: Volume) -> bool:
     """Whether a volume is one slice."""
     return 1 in volume.array.shape
+
+
+def has_unknown_pixels(shape: Sequence[int], spacing: Sequence[float] | np.ndarray) -> bool:
+    """Whether an image is a radiograph with pixels of exactly 1 mm, which programs state where they do not know.
+
+    Args:
+        shape: (3,) voxels.
+        spacing: (3,) distances of their centers in mm.
+    """
+    edges = [edge for size, edge in zip(shape, spacing) if size > 1]
+    return 1 in shape and all(abs(edge - 1) < SAME_EDGE for edge in edges)
 
 
 def why_other_kind(model: str, is_2d: bool, shape: Sequence[int]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.measurements import Measurements
 from H3DELandmarksLib.core.statements import Cause, Statement
 
 # Positions that lie closer together than this count as the same; files keep fewer digits than memory.
@@ -134,6 +135,7 @@ class LandmarkScheme:
         pairs: (left name, right name) of points that a mirror image exchanges.
         lateral: names of points of one side whose counterpart on the other side is not in the scheme; all landmarks
             that are neither paired nor lateral lie in the midline.
+        measurements: what is measured on them; None where the scheme does not say.
     """
 
     id: str
@@ -141,6 +143,7 @@ class LandmarkScheme:
     landmarks: tuple[LandmarkDefinition, ...]
     pairs: tuple[tuple[str, str], ...] = ()
     lateral: tuple[str, ...] = ()
+    measurements: Measurements | None = None
     __pydantic_config__ = _STRICT
 
     def __post_init__(self) -> None:
@@ -157,6 +160,11 @@ class LandmarkScheme:
                 raise InputError(f"{where}'{name}' under 'pairs' or 'lateral' is no landmark: add or remove it.")
             if count > 1:
                 raise InputError(f"{where}'{name}' stands twice under 'pairs' and 'lateral': keep one place.")
+        if self.measurements is not None:
+            try:
+                self.measurements.check(self.names)
+            except ValueError as error:
+                raise InputError(f"{where}{error}.") from error
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -177,7 +185,7 @@ class LandmarkScheme:
         return order
 
     def to_dict(self) -> dict:
-        """JSON-ready form; `from_dict` is its inverse."""
+        """JSON-ready form of the landmarks, without what is measured on them; `from_dict` is its inverse."""
         return {
             "id": self.id,
             "version": self.version,

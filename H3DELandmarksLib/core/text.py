@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,12 @@ def percent(value: float, decimals: int = 1) -> str:
 def plural(count: int, noun: str) -> str:
     """``1 case`` or ``2 cases``."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """The advice for a name that is not known: the one that was probably meant, else all."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"did you mean '{found[0]}'?" if found else f"known are {', '.join(sorted(known))}"
 
 
 def shown(text: str) -> str:

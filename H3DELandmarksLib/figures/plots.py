@@ -5,20 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import atomic_write
-from H3DELandmarksLib.figures.canvas import FAINT, SECOND, STRONG, as_png, new_figure
+from H3DELandmarksLib.figures.canvas import (
+    BETTER,
+    FAINT,
+    INK,
+    SECOND,
+    STRONG,
+    UNDECIDED,
+    WORSE,
+    as_png,
+    name_rows,
+    new_figure,
+    plain_axes,
+    save_figure,
+)
 from H3DELandmarksLib.formats.comparison import Comparison, Row
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 WIDTH = 7.2
-BETTER, WORSE, UNDECIDED, INK, MUTED = "#1a7f37", "#cf222e", "#6e7781", "#1f2328", "#d0d7de"
 WIDTH_INCHES, ROW_INCHES, EDGE_INCHES = 8.0, 0.26, 1.5
 
 
@@ -42,21 +48,9 @@ def draw_training_curve(rows: Sequence[Mapping[str, str]]) -> bytes:
         axes.set_title(title, fontsize=9, loc="left")
         axes.set_xlabel("step")
         plain_axes(axes)
-        axes.grid(color="#e4e7eb", linewidth=0.6)
     right.set_ylim(bottom=0)
     right.legend(frameon=False, fontsize=8)
     return as_png(figure)
-
-
-def plain_axes(axes: Axes) -> None:
-    """Thin left and lower edges, small ticks."""
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(FAINT)
-    axes.tick_params(labelsize=7.5, color=FAINT, labelcolor=INK, length=2.5)
-    for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set(fontsize=8, color=INK)
 
 
 def draw_comparison(comparison: Comparison, path: Path) -> None:
@@ -64,11 +58,11 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
 
     Args:
         comparison: what to draw.
-        path: PNG file, replaced when the new one is complete.
+        path: .png, .svg or .pdf file, replaced when the new one is complete.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
-        InputError: the file cannot be written.
+        InputError: the file cannot be written, or has no such ending.
     """
     rows = [comparison.total, *comparison.landmarks]
     figure = new_figure(WIDTH_INCHES, EDGE_INCHES + ROW_INCHES * len(rows))
@@ -80,15 +74,12 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     reach = max([comparison.tolerance_mm / 10, *(abs(end) for row in rows for end in _finite_ends(row))])
     axes.set(
         xlim=(-1.1 * reach, 1.1 * reach),
-        ylim=(len(rows) - 0.4, -0.6),
-        yticks=range(len(rows)),
         xlabel="improvement, mm (worse on the left, better on the right; 95 % interval over subjects)",
     )
-    axes.set_yticklabels([row.name for row in rows], parse_math=False)
+    name_rows(axes, [row.name for row in rows])
     axes.get_yticklabels()[0].set_fontweight("bold")
-    axes.grid(axis="x", color=MUTED, linewidth=0.5)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    plain_axes(axes, "x")
+    axes.spines["left"].set_visible(False)
     axes.set_title(
         f"{comparison.candidate.name} against {comparison.base.name}\n{comparison.sentence()}",
         fontsize=9,
@@ -96,11 +87,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
         wrap=True,
         parse_math=False,
     )
-    try:
-        with atomic_write(path) as temporary:
-            figure.savefig(temporary, format="png")
-    except OSError as error:
-        raise InputError(f"'{path}' cannot be written ({error.strerror}): check the folder and its space.") from error
+    save_figure(figure, path)
 
 
 def _draw_row(axes, place: int, row: Row) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from H3DELandmarksLib.formats.reading import STRICT, FormatError, Limits, Problem, build, nearest
+from H3DELandmarksLib.core.text import nearest
+from H3DELandmarksLib.formats.reading import STRICT, FormatError, Limits, Problem, build
 
 SMALLEST_SIDE = 32  # of a crop: the coarsest maps have a 32nd of its voxels along each axis
 # Far above any network that is in use; what a stranger's file asks for beyond them would take all memory or hours.

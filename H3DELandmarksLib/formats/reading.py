@@ -9,7 +9,6 @@ dataclass and raises ValueError. Entries that a format does not know are refused
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
 import operator
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.text import nearest
 
 # Classes of formats carry this as ``__pydantic_config__``: no entry that is not declared, no text taken for a number.
 STRICT = {"extra": "forbid", "strict": True}
@@ -283,12 +283,6 @@ _NAMED_ENTRY = re.compile(r"(?:entry '([^']+)'|([a-z]\w*(?:\[\d+\]|\.\w+)*)): (.
 def _dotted(place: Sequence[str | int]) -> str:
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
     return text.removeprefix(".")
-
-
-def nearest(name: str, known: Collection[str]) -> str:
-    """The advice for a name that is not known: the one that was probably meant, else all."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"did you mean '{found[0]}'?" if found else f"known are {', '.join(sorted(known))}"
 
 
 def _unknown(name: str, known: Collection[str]) -> str:

@@ -12,10 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from H3DELandmarksLib.core.measurements import Norm
 from H3DELandmarksLib.formats.case_record import CauseName
 from H3DELandmarksLib.formats.reading import STRICT, Finite, NotNegative, Positive, Share, Text
 
 Point = tuple[Finite, Finite, Finite]
+Unit = Literal["mm", "px", "degrees", "ratio"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,37 @@ class MeasuredLandmark(LandmarkResult):
 
 
 @dataclass(frozen=True)
+class MeasurementResult:
+    """What was measured on the landmarks of a scan.
+
+    Attributes:
+        name, title: as the scheme has them.
+        unit: of value and interval.
+        value: None where it cannot be computed.
+        low90, high90: the interval that holds the right value in 90 % of scans, see `evaluation.measures`; None where
+            the radius of a point is not known.
+        reason: why there is no value, or no interval; None where both are there.
+        norm: what is usual, where the scheme says.
+        z: how many standard deviations the value lies above the mean of the norm.
+        within_norm: whether it lies as near to it as the norm asks.
+        category: what the scheme calls such a value.
+    """
+
+    name: Text
+    unit: Unit
+    value: Finite | None
+    low90: Finite | None = None
+    high90: Finite | None = None
+    reason: str | None = None
+    norm: Norm | None = None
+    z: Finite | None = None
+    within_norm: bool | None = None
+    category: str | None = None
+    title: str = ""
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
 class RecognitionResult:
     """Whether a scan looks like those that the model knows, see `core.statements.Recognition`.
 
@@ -90,12 +123,13 @@ class ScanResult:
         ok: whether its results are written.
         error: why not, and what to do.
         summary: what people should know of the result first.
-        markups, table, provenance, picture: files that were written.
+        markups, table, provenance, picture, measurement_table: files that were written.
         seconds: that it took.
         recognition: whether the scan looks like what the model knows; None where the model cannot tell.
         recognised_by: other models that recognise the scan, the best first; they are asked where this one does not
             recognise it, or cannot tell and finds nothing.
         landmarks: all of the model, in its order; those that were not asked for were not examined.
+        measurements: on the landmarks, where their scheme defines any.
     """
 
     scan: Text
@@ -106,10 +140,12 @@ class ScanResult:
     table: str | None = None
     provenance: str | None = None
     picture: str | None = None
+    measurement_table: str | None = None
     seconds: NotNegative | None = None
     recognition: RecognitionResult | None = None
     recognised_by: tuple[ModelName, ...] = ()
     landmarks: tuple[LandmarkResult, ...] | None = None
+    measurements: tuple[MeasurementResult, ...] | None = None
     __pydantic_config__ = STRICT
 
 

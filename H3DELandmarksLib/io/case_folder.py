@@ -44,6 +44,19 @@ def points_of_case(folder: Path, name: str) -> Path:
     return found[0]
 
 
+def scan_of_case(folder: Path, name: str) -> Path:
+    """The one scan of a case.
+
+    Raises:
+        InputError: there is none, or more than one.
+    """
+    scans = [folder / f"{name}{suffix}" for suffix in SCAN_SUFFIXES if (folder / f"{name}{suffix}").is_file()]
+    if len(scans) != 1:
+        found = "no scan" if not scans else "more than one scan"
+        raise InputError(f"The case '{name}' has {found} in '{folder}': keep exactly one image file of that name.")
+    return scans[0]
+
+
 def read_case(folder: Path, name: str, landmark_names: tuple[str, ...] | None) -> tuple[Volume, LandmarkSet]:
     """Read one case.
 
@@ -57,12 +70,9 @@ def read_case(folder: Path, name: str, landmark_names: tuple[str, ...] | None) -
         InputError: scan or point list is missing or unreadable.
     """
     folder = Path(folder)
-    scans = [folder / f"{name}{suffix}" for suffix in SCAN_SUFFIXES if (folder / f"{name}{suffix}").is_file()]
-    if len(scans) != 1:
-        found = "no scan" if not scans else "more than one scan"
-        raise InputError(f"The case '{name}' has {found} in '{folder}': keep exactly one image file of that name.")
+    scan = scan_of_case(folder, name)
     landmarks = read_markups(points_of_case(folder, name), landmark_names or ())
-    return read_volume(scans[0]), landmarks if landmark_names is None else landmarks.ordered_as(landmark_names)
+    return read_volume(scan), landmarks if landmark_names is None else landmarks.ordered_as(landmark_names)
 
 
 def _point_lists(folder: Path) -> dict[str, list[Path]]:

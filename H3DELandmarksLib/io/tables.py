@@ -8,7 +8,7 @@ The last columns, where a table has them, say who stated it, with which model, o
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.text import csv_text, from_csv
 from H3DELandmarksLib.formats.provenance import Provenance
+from H3DELandmarksLib.formats.results import MeasurementResult
 
 POSITION_COLUMNS = ("left_mm", "posterior_mm", "superior_mm")
 AXES = {"LPS": POSITION_COLUMNS, "RAS": ("right_mm", "anterior_mm", "superior_mm")}
@@ -25,6 +26,10 @@ ORIGIN_COLUMNS = ("model", "model_sha256", "confidence_within_mm", "scan", "scan
 COLUMNS = (
     *("name", "state", *POSITION_COLUMNS, "presence", "confidence", "radius90_mm", "definition"),
     *("cause", "review", "stated_by", *ORIGIN_COLUMNS),
+)
+MEASUREMENT_COLUMNS = (
+    *("case", "measurement", "value", "unit", "low90", "high90", "reason", "z", "within_norm", "category"),
+    *("norm_mean", "norm_sd", "norm_source", "title"),
 )
 DECIMALS = 4
 
@@ -47,6 +52,31 @@ def write_table(path: str | Path, landmarks: LandmarkSet, provenance: Provenance
         row += [cause.value if cause else "", *stated]
         rows.append([*row, *(csv_text(origin.get(column, "")) for column in ORIGIN_COLUMNS)])
     write_rows(path, COLUMNS, rows)
+
+
+def write_measurements(path: str | Path, cases: Mapping[str, Sequence[MeasurementResult]]) -> None:
+    """Write a table of measurements, one a row; a file of that name is replaced only when the new one is complete.
+
+    Args:
+        path: .csv file.
+        cases: what was measured, by the name of the case.
+    """
+    rows = []
+    for case, results in cases.items():
+        for result in results:
+            numbers = (result.value, result.low90, result.high90, result.z)
+            value, low, high, z = (_number(x) for x in numbers)
+            norm = result.norm
+            known = (_number(norm.mean), _number(norm.sd), csv_text(norm.source)) if norm else ("", "", "")
+            within = "" if result.within_norm is None else str(result.within_norm).lower()
+            texts = (csv_text(result.category or ""), *known, csv_text(result.title))
+            rows.append([csv_text(case), csv_text(result.name), value, result.unit, low, high, result.reason or ""])
+            rows[-1] += [z, within, *texts]
+    write_rows(path, MEASUREMENT_COLUMNS, rows)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.{DECIMALS}f}".rstrip("0").rstrip(".")
 
 
 def write_rows(path: str | Path, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:

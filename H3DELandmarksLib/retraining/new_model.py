@@ -242,7 +242,7 @@ def shape_of_new(taught: Sequence[CorrectedCase], scheme: LandmarkScheme, canoni
     return ShapeModel(shape.mean, np.maximum(shape.tolerance, max(0.01 * size, 0.1)))
 
 
-def lie_in_any_pose(cases: Sequence[CorrectedCase] | Sequence[Case]) -> bool:
+def lie_in_any_pose(cases: Sequence[CorrectedCase | Case]) -> bool:
     """Whether the subjects are turned so differently that networks must see them in a frame of their own."""
     full = max(cases, key=lambda case: int(case.landmarks.present.sum())).landmarks
     angles = []

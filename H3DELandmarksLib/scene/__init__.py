@@ -16,6 +16,15 @@ from H3DELandmarksLib.scene.cases import (
 from H3DELandmarksLib.scene.charts import PointComparison, compare_point_lists, remove_curves, show_curves
 from H3DELandmarksLib.scene.detections import latest_detection, may_be_replaced, provenance_of_list, show_detection
 from H3DELandmarksLib.scene.export import export_review
+from H3DELandmarksLib.scene.measures import (
+    definitions_of_list,
+    draw_measurements,
+    drawn_measurements,
+    measure_list,
+    remove_measurements,
+    remove_orphaned_measurements,
+    update_measurements,
+)
 from H3DELandmarksLib.scene.point_list import (
     create_point_list,
     landmarks_from_point_list,
@@ -70,6 +79,13 @@ __all__ = [
     "compare_point_lists",
     "create_point_list",
     "current_frame",
+    "definitions_of_list",
+    "draw_measurements",
+    "drawn_measurements",
+    "measure_list",
+    "remove_measurements",
+    "remove_orphaned_measurements",
+    "update_measurements",
     "end_placing",
     "find_case",
     "fit_to_points",

@@ -32,6 +32,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         kind.add_argument("target", metavar="TARGET", help="folder for the cases; made if it does not exist")
         for option in converter.options:
             kind.add_argument(option.flag, **option.settings)
+        kind.add_argument(
+            "--leave-out-repeats",
+            action="store_true",
+            help="name no case in split.json whose picture another case has; else a split that shares one is refused",
+        )
         add_json(kind)
         add_progress(kind)
     parser.set_defaults(run=run)
@@ -49,6 +54,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     if target.resolve() == source.resolve():
         raise InputError("Source and target are the same folder: choose another target.")
     settings = {option.name: getattr(options, option.name) for option in converter.options}
+    settings["leave_out_repeats"] = options.leave_out_repeats
     with console.task(options.kind) as progress:
         summary = converter.load()(source, target, settings, progress)
     for note in summary.notes:

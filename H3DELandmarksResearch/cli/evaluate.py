@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from H3DELandmarksLib.cli.console import Console, add_command, add_json
+from H3DELandmarksLib.cli.console import Console, add_command, add_json, add_overwrite
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import THRESHOLDS_MM
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.core.landmarks import LandmarkSet
+    from H3DELandmarksLib.evaluation import Evaluation
 
 FORMAT, FORMAT_VERSION = "h3delandmarks-evaluation", 1
 
@@ -37,6 +39,22 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         default=THRESHOLDS_MM,
         help=f"distances that count as detected (default: {usual})",
     )
+    parser.add_argument("--report", metavar="FILE", help="also write a page (.html) with plots, tables and intervals")
+    parser.add_argument(
+        "--compare-with", metavar="DIR", help="with --report: predictions of another model for the same scans"
+    )
+    parser.add_argument(
+        "--names",
+        nargs="+",
+        metavar="NAME",
+        help="with --report: what to call the predictions, and those of --compare-with (default: their folders)",
+    )
+    parser.add_argument(
+        "--subjects",
+        metavar="FILE",
+        help="with --report: CSV file with columns 'case' and 'subject', for intervals over subjects (default: cases)",
+    )
+    add_overwrite(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -46,6 +64,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.evaluation import evaluate_sets
     from H3DELandmarksLib.io.markups import named_as_expected
 
+    _check_report(options)
     errors: list[str] = []
     predictions = _read_folder(Path(options.predictions), console, errors)
     references = _read_folder(Path(options.reference), console, errors)
@@ -64,8 +83,87 @@ def run(options: argparse.Namespace, console: Console) -> bool:
         console.warn(errors[-1])
     console.say(evaluation.text())
     head = {"format": FORMAT, "format_version": FORMAT_VERSION, "ok": not errors, "errors": errors}
-    console.document({**head, **evaluation.to_dict()})
+    document = {**head, **evaluation.to_dict()}
+    if options.report:
+        _write_report(options, document, evaluation, predictions, references, console)
+    console.document(document)
     return not errors
+
+
+def _check_report(options: argparse.Namespace) -> None:
+    """Refuse, before the work begins, what a report cannot be made of."""
+    from H3DELandmarksLib.core.files import refuse_existing
+
+    if options.report:
+        refuse_existing(Path(options.report), overwrite=options.overwrite)
+        if len(options.names or ()) not in (0, 1 + bool(options.compare_with)):
+            raise InputError("--names needs one name for each folder of predictions: add or leave out names.")
+    elif options.compare_with or options.names or options.subjects:
+        raise InputError("--compare-with, --names and --subjects belong to --report: say where to write the page.")
+
+
+def _write_report(
+    options: argparse.Namespace,
+    document: Mapping[str, Any],
+    evaluation: Evaluation,
+    predictions: Mapping[str, LandmarkSet],
+    references: Mapping[str, LandmarkSet],
+    console: Console,
+) -> None:
+    """Write the page; what cannot be read of the other predictions is told."""
+    from H3DELandmarksLib.evaluation import evaluate_sets
+    from H3DELandmarksLib.io.markups import named_as_expected
+    from H3DELandmarksResearch.report.evaluation_sections import Evaluated, evaluation_page
+    from H3DELandmarksResearch.report.page import write_page
+
+    names = options.names or [
+        Path(folder).resolve().name for folder in (options.predictions, options.compare_with) if folder
+    ]
+    folder, other = Path(options.predictions), None
+    base = Evaluated(
+        name=names[0],
+        evaluation=evaluation,
+        predictions=predictions,
+        references=references,
+        tolerance_mm=_stated_tolerance(folder),
+    )
+    if options.compare_with:
+        others = {
+            name: named_as_expected(found, references[name].names, name) if name in references else found
+            for name, found in _read_folder(Path(options.compare_with), console, []).items()
+        }
+        name = names[1] if names[1] != names[0] else f"{names[1]} ({options.compare_with})"
+        compared = evaluate_sets(others, references, options.thresholds)
+        other = Evaluated(name=name, evaluation=compared, predictions=others, references=references)
+    subjects = _read_subjects(Path(options.subjects)) if options.subjects else None
+    write_page(evaluation_page("Evaluation of landmarks", base, document, other, subjects), Path(options.report))
+    console.say(f"Report: {options.report}")
+
+
+def _read_subjects(path: Path) -> dict[str, str]:
+    """The subject of each case of a table."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(file)
+            if {"case", "subject"} <= set(table.fieldnames or ()):
+                return {row["case"]: row["subject"] for row in table}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"'{path}' cannot be read: check the path.") from error
+    raise InputError(f"'{path}' is no CSV file with the columns 'case' and 'subject': correct it.")
+
+
+def _stated_tolerance(folder: Path) -> float | None:
+    """The distance that confidences mean, where every result of a folder means the same."""
+    from H3DELandmarksLib.formats.provenance import EXTENSION, read_provenance
+
+    stated = set()
+    for path in folder.glob(f"*{EXTENSION}"):
+        try:
+            model = read_provenance(path).model
+        except InputError:
+            continue
+        stated |= {model.confidence_within_mm} if model else set()
+    return stated.pop() if len(stated) == 1 else None
 
 
 def _read_folder(folder: Path, console: Console, errors: list[str]) -> Mapping[str, LandmarkSet]:

@@ -96,7 +96,7 @@ def convert(source: Path, target: Path, options: Mapping[str, Any], progress: Pr
     for path, data in files:
         cases += _cases(path, data, images, _rules(path, data, known, spacing), {case.name for case in cases})
     split = with_validation(cases, int(options.get("hold_out", 0)))
-    summary = convert_cases(split, target, progress)
+    summary = convert_cases(split, target, progress, bool(options.get("leave_out_repeats")))
     if [case.subsets for case in split] != [case.subsets for case in cases]:
         summary.notes.append("The set has no validation cases: some of its training cases serve as such (split.json).")
     return summary

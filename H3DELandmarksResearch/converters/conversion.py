@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from H3DELandmarksLib.cases.same_picture import fingerprint, refuse_shared, repeated_pictures
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.io.case_folder import POINTS_SUFFIX, SCAN_SUFFIXES
+from H3DELandmarksLib.io.case_folder import POINTS_SUFFIX, SCAN_SUFFIXES, scan_of_case
 from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import write_markups
 from H3DELandmarksResearch.training.configuration import read_split
@@ -78,7 +79,9 @@ class Summary:
         }
 
 
-def convert_cases(cases: Sequence[SourceCase], target: Path, progress: Progress) -> Summary:
+def convert_cases(
+    cases: Sequence[SourceCase], target: Path, progress: Progress, leave_out_repeats: bool = False
+) -> Summary:
     """Write cases into a folder, each file beside and renamed; a case that is already there is left alone.
 
     A bad case is skipped with a warning of one sentence and does not stop the others.
@@ -87,6 +90,11 @@ def convert_cases(cases: Sequence[SourceCase], target: Path, progress: Progress)
         cases: what to read; of cases with the same name the first is written and the others are skipped.
         target: folder of cases, which exists; gets a split file where cases name their subsets.
         progress: receives the fraction done and the name of the case at hand.
+        leave_out_repeats: of cases with one picture, only the first is named in the split: by subset, then by order.
+
+    Raises:
+        InputError: two subsets share a picture, and repeats are not to be left out. The cases are written, the split
+            file is not.
     """
     summary, seen = Summary(), set()
     for number, case in enumerate(cases):
@@ -105,8 +113,32 @@ def convert_cases(cases: Sequence[SourceCase], target: Path, progress: Progress)
     names = dict.fromkeys([*SUBSETS, *(subset for case in cases for subset in case.subsets)])
     subsets = {s: [case.name for case in cases if s in case.subsets and case.name in there] for s in names}
     if any(subsets.values()):
+        repeats = _repeats(subsets, target, progress, leave_out_repeats)
+        for name, first in repeats.items():
+            summary.notes.append(f"'{name}' shows the picture of '{first}' again: it is not named in the split.")
+        subsets = {subset: [name for name in listed if name not in repeats] for subset, listed in subsets.items()}
         summary.split = write_split(target / SPLIT_FILE, subsets)
     return summary
+
+
+def _repeats(subsets: Mapping[str, Sequence[str]], target: Path, progress: Progress, leave_out: bool) -> dict[str, str]:
+    """Cases to leave out of a split, each with the case whose picture it repeats; a split that shares one is refused.
+
+    Finer names of a subset count as the subset itself.
+    """
+    subset_of = {name: subset for subset in SUBSETS for name in subsets[subset]}
+    names, pictures = list(subset_of), []
+    for number, name in enumerate(names):
+        progress(number / len(names), f"picture of {name}")
+        pictures.append(fingerprint(read_volume(scan_of_case(target, name))))
+    repeats = repeated_pictures(pictures)
+    if leave_out:
+        return {names[repeat.second]: names[repeat.first] for repeat in repeats}
+    try:
+        refuse_shared(names, repeats, subset_of)
+    except InputError as error:
+        raise InputError(f"{error} With --leave-out-repeats the conversion does the first.") from error
+    return {}
 
 
 def with_validation(cases: Sequence[SourceCase], every: int) -> list[SourceCase]:

@@ -44,7 +44,12 @@ def convert(source: Path, target: Path, options: Mapping[str, Any], progress: Pr
     ]
     if not cases:
         raise InputError(f"'{source}' holds no images 001 to 400: choose the folder that holds RawImage.")
-    summary = convert_cases(with_validation(cases, int(options.get("hold_out", 0))), target, progress)
+    summary = convert_cases(
+        with_validation(cases, int(options.get("hold_out", 0))),
+        target,
+        progress,
+        bool(options.get("leave_out_repeats")),
+    )
     if int(options.get("hold_out", 0)) > 0:
         summary.notes.append("The challenge has no validation cases: some training cases serve as such (split.json).")
     return summary

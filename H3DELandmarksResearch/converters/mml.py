@@ -92,7 +92,7 @@ def convert(source: Path, target: Path, options: Mapping[str, Any], progress: Pr
         SourceCase(case_name(f"{subset}-{files.stem.name}"), partial(_read, files, axes, extremes), (subset,))
         for files, subset in found
     ]
-    summary = convert_cases(cases, target, progress)
+    summary = convert_cases(cases, target, progress, bool(options.get("leave_out_repeats")))
     summary.notes += _notes(axes, chosen, extremes)
     return summary
 

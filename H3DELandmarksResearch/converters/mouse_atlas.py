@@ -56,7 +56,7 @@ def convert(source: Path, target: Path, options: Mapping[str, Any], progress: Pr
         SourceCase(name, partial(_read, volumes[name], points[other], poses.get(name), move, seen))
         for name, other in pairs.items()
     ]
-    summary = convert_cases(cases, target, progress)
+    summary = convert_cases(cases, target, progress, bool(options.get("leave_out_repeats")))
     summary.notes += _notes(seen, move)
     return summary
 

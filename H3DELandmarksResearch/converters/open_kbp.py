@@ -53,7 +53,7 @@ def convert(source: Path, target: Path, options: Mapping[str, Any], progress: Pr
         raise InputError(f"'{source}' holds no patient with voxel_dimensions.csv: choose the folder provided-data.")
     known = dict.fromkeys(HEAD_NECK_SCHEME.names, 0)
     cases = [SourceCase(name, partial(_case, readers[name], known)) for name in sorted(readers, key=_by_number)]
-    summary = convert_cases(cases, target, progress)
+    summary = convert_cases(cases, target, progress, bool(options.get("leave_out_repeats")))
     if summary.written:
         counts = ", ".join(f"{name} {count}" for name, count in known.items())
         summary.notes.append(f"Landmarks that the contours support, in {len(summary.written)} cases: {counts}.")

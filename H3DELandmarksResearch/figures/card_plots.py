@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from H3DELandmarksLib.figures.canvas import FAINT, INK, PAPER, SECOND, STRONG, as_png, new_figure
-from H3DELandmarksLib.figures.plots import WIDTH, plain_axes
+from H3DELandmarksLib.figures.canvas import FAINT, INK, PAPER, SECOND, STRONG, as_png, new_figure, plain_axes
+from H3DELandmarksLib.figures.plots import WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +69,7 @@ def draw_reliability(
         left = 0.6 + number * (SQUARE + 0.75)
         axes = figure.add_axes((left / width, 0.55 / height, SQUARE / width, SQUARE / height))
         plain_axes(axes)
-        _draw_diagram(axes, bins)
+        draw_diagram(axes, bins)
         error = errors[title]
         said = "" if error is None else f"\ncalibration error (ECE) {error:.3f}, {sum(bins['count'])} statements"
         axes.set_title(f"{title}{said}", fontsize=8.5, color=INK, loc="left", parse_math=False)
@@ -77,7 +77,7 @@ def draw_reliability(
     return as_png(figure)
 
 
-def _draw_diagram(axes: Axes, bins: Mapping[str, Sequence[float]]) -> None:
+def draw_diagram(axes: Axes, bins: Mapping[str, Sequence[float]]) -> None:
     """Observed over stated shares; a dot's area grows with the statements in it, which stand beside."""
     stated, observed, count = (np.asarray(bins[key], float) for key in ("stated", "observed", "count"))
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, dashes=(4, 3))

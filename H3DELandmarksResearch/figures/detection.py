@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.statements import Statement
-from H3DELandmarksLib.figures.canvas import new_figure
+from H3DELandmarksLib.figures.canvas import new_figure, save_figure
 from H3DELandmarksLib.figures.layout import (
     LABEL_STEP,
     MARGIN,
@@ -34,7 +33,6 @@ REFERENCE_COLOR, UNRATED_COLOR = "#ff5cf0", "#7ee787"
 CONFIDENCE_COLORS = ("#ff4f30", "#ffb02e", "#fff27a", "#62d9ff", "#2f9bff")
 RING_AREA = 52.0
 LISTED_ABSENT = 24
-SIGNATURE = "H3DELandmarks"
 
 
 def draw_detection(
@@ -50,17 +48,16 @@ def draw_detection(
     Args:
         volume: scan in any orientation, or a radiograph of one slice, which is shown as on `planar`'s sheet.
         landmarks: what was found; colored by confidence.
-        path: PNG file to write; replaced only when the new one is complete.
+        path: .png, .svg or .pdf file to write; replaced only when the new one is complete.
         reference: true positions, drawn as rings; matched by name.
         title: first line of the picture, for example the scan's name.
         origin: last line: model, scan, time and software.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
+        InputError: the name has another ending.
     """
-    figure = detection_figure(volume, landmarks, reference, title, origin=origin)
-    with atomic_write(Path(path)) as temporary:
-        figure.savefig(temporary, facecolor=BACKGROUND, format="png", metadata={"Software": SIGNATURE})
+    save_figure(detection_figure(volume, landmarks, reference, title, origin=origin), Path(path))
 
 
 def detection_figure(

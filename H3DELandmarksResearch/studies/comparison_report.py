@@ -13,6 +13,7 @@ import numpy as np
 
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM, case_means, mean_radial_error, success_rates
+from H3DELandmarksLib.figures.canvas import new_figure, plain_axes, save_figure
 from H3DELandmarksLib.formats.manifest import Decoding
 from H3DELandmarksLib.formats.network_settings import Network
 from H3DELandmarksLib.formats.reading import STRICT, Limits, Text
@@ -162,17 +163,17 @@ def _changes(settings: Mapping) -> str:
 
 
 def _draw(figures: Mapping, path: Path) -> None:
-    from matplotlib.figure import Figure
-
     rows = list(figures["networks"].values())
-    figure = Figure(figsize=(8, 1.2 + 0.6 * len(rows)), layout="constrained")
+    figure = new_figure(8, 1.2 + 0.6 * len(rows))
+    figure.set_layout_engine("constrained")
     axes = figure.subplots()
     means = [[m for m in row["case_means_mm"].values() if np.isfinite(m)] for row in rows]
     axes.boxplot(means, orientation="horizontal", tick_labels=[row["title"] for row in rows], whis=(0, 100))
     axes.invert_yaxis()
     axes.set_xlabel("mean error of each held-out specimen, mm")
     axes.set_xlim(left=0)
-    figure.savefig(path, dpi=120)
+    plain_axes(axes, "x")
+    save_figure(figure, path)
 
 
 def _commit() -> str:

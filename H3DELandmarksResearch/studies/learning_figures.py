@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
+
+from H3DELandmarksLib.figures.canvas import SERIES, new_figure, plain_axes, save_figure
 
 
 def write_figures(stem: Path, result: Mapping) -> None:
@@ -52,19 +55,16 @@ def table(result: Mapping) -> str:
 
 def plot(path: Path, result: Mapping) -> None:
     """Error and detection rate against the number of corrected cases."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)
-    for label, group in result["groups"].items():
+    figure = new_figure(9, 3.6)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots(1, 2)
+    for (label, group), color in zip(result["groups"].items(), cycle(SERIES)):
         counts = [point["corrections"] for point in group["points"]]
         for axis, name, factor in zip(axes, ("mre", "sdr"), (1, 100)):
             key = "mre_mm" if name == "mre" else name
             middle = factor * np.array([point[key] for point in group["points"]])
             band = factor * np.array([point[f"{name}_interval"] for point in group["points"]])
-            (line,) = axis.plot(counts, middle, marker="o", label=label)
+            (line,) = axis.plot(counts, middle, color=color, marker="o", label=label)
             axis.fill_between(counts, band[:, 0], band[:, 1], color=line.get_color(), alpha=0.2)
             if "reference" in group:
                 axis.axhline(
@@ -76,9 +76,8 @@ def plot(path: Path, result: Mapping) -> None:
     for axis, text in zip(axes, ("mean radial error, mm", f"found within {result['threshold_mm']:g} mm, %")):
         axis.set_xlabel("corrected cases")
         axis.set_ylabel(text)
-        axis.grid(alpha=0.3)
+        plain_axes(axis)
     axes[0].set_ylim(bottom=0)
-    axes[0].legend(fontsize=8)
-    figure.suptitle(result["title"], fontsize=10)
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
+    axes[0].legend(fontsize=8, frameon=False)
+    figure.suptitle(result["title"], fontsize=10, parse_math=False)
+    save_figure(figure, path)

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import numpy as np
 
+from H3DELandmarksLib.cases.same_picture import kept_fingerprint, refuse_shared, repeated_pictures
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.research import research_module
@@ -17,7 +18,8 @@ from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.formats.manifest import check_stages
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, read_record
 from H3DELandmarksLib.formats.training import CALIBRATION, SUBSETS, RigidMotion, TrainingConfiguration
-from H3DELandmarksLib.io.case_folder import read_case
+from H3DELandmarksLib.io.case_folder import read_case, scan_of_case
+from H3DELandmarksLib.io.isolated import read_volume
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.volume_store import VolumeStore
 
@@ -160,6 +162,24 @@ def _from_folder(configuration: Configuration, subset: str, cache: Path) -> Iter
         if name in motions:
             landmarks = landmarks.with_positions(motions[name].to_lps(landmarks.positions))
         yield Case(name, volume, landmarks)
+
+
+def refuse_shared_pictures(configuration: Configuration, cache: Path) -> None:
+    """Refuse a split of case folders of which two subsets share a picture; scans are looked at once and remembered.
+
+    Args:
+        configuration: what to train.
+        cache: folder in which fingerprints are kept between runs.
+
+    Raises:
+        InputError: there is such a pair, or a scan is missing.
+    """
+    if configuration.record.data.reader != "case-folder":
+        return
+    subset_of = {name: subset for subset, names in configuration.split().items() for name in names}
+    folder, names = configuration.data_folder(), sorted(subset_of)
+    pictures = [kept_fingerprint(scan_of_case(folder, name), cache / "fingerprints", read_volume) for name in names]
+    refuse_shared(names, repeated_pictures(pictures), subset_of)
 
 
 def read_motions(path: Path) -> dict[str, Pose]:

@@ -25,7 +25,12 @@ from H3DELandmarksLib.training.loop import StageTrainer
 from H3DELandmarksLib.training.peers import Peers, starts_alone_or_leads
 from H3DELandmarksLib.training.sampling import CropSampler
 from H3DELandmarksLib.training.warm_start import load_initial_weights
-from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
+from H3DELandmarksResearch.training.configuration import (
+    Configuration,
+    load_cases,
+    read_configuration,
+    refuse_shared_pictures,
+)
 from H3DELandmarksResearch.training.packaging import build_package, write_uncalibrated
 
 logger = logging.getLogger(__name__)
@@ -108,6 +113,7 @@ def run_training(
     """
     configuration = read_configuration(config_path)
     output.mkdir(parents=True, exist_ok=True)
+    refuse_shared_pictures(configuration, output.parent)
     names = [stage.name for stage in configuration.record.stages]
     for name in names if stages is None else stages:
         if name not in names:

@@ -104,6 +104,54 @@ def read_long(path, columns):
     return ids, np.array(numbers).reshape(len(ids), -1, 3), rows
 
 
+def read_morphoj(path):
+    """As MorphoJ's row/column files: tabs, a label, numbers; a first line that is not all numbers is passed over."""
+    first, *lines = [line.split("\t") for line in path.read_text().splitlines()]
+    assert not any(re.fullmatch(r"[-+.\dEe]+", word) for word in first[1:])
+    assert not any(c in "".join(map("".join, lines)) for c in ",;")
+    return [line[0] for line in lines], np.array([[float(word) for word in line[1:]] for line in lines])
+
+
+def test_morphoj_gets_cases_without_gaps_and_the_others_are_named(project, tmp_path):
+    summary = export_cases(project, "morphoj", tmp_path / "out", quiet)
+    (whole,), (partial,) = summary.written, summary.skipped
+    assert f"'{NAMES[ABSENT]}', '{NAMES[UNDECIDED]}'" in summary.skipped[partial]
+    ids, positions = read_morphoj(tmp_path / "out" / "landmarks.txt")
+    known, places = truth(project, False)
+    assert ids == [whole]
+    np.testing.assert_allclose(positions.reshape(1, -1, 3), places[[known.index(whole)]], atol=1e-6)
+
+
+@pytest.mark.parametrize("kept", ["cases", "landmarks"])
+def test_gaps_are_left_out_where_that_is_asked(kept, tmp_path, capsys):
+    for k in range(3):
+        presence = np.ones(10)
+        presence[4] = k != 1
+        (tmp_path / "in").mkdir(exist_ok=True)
+        write_markups(tmp_path / "in" / f"s{k}.mrk.json", LandmarkSet(NAMES, points_of(k), presence))
+    words = ["export", str(tmp_path / "in"), "--form", "morphoj", "--output", str(tmp_path / "out"), "--complete", kept]
+    assert main(words) == 0
+    ids, positions = read_morphoj(tmp_path / "out" / "landmarks.txt")
+    assert (ids, positions.shape[1]) == ((["s0", "s2"], 30) if kept == "cases" else (["s0", "s1", "s2"], 27))
+    names = [
+        landmark["name"]
+        for landmark in json.loads((tmp_path / "out" / "export.json").read_text())["cases"][0]["landmarks"]
+    ]
+    assert (NAMES[4] in names) == (kept == "cases")
+    assert ("s1" if kept == "cases" else NAMES[4]) in capsys.readouterr().err
+
+
+def test_nothing_without_gaps_is_refused(tmp_path, capsys):
+    for k in range(2):
+        presence = np.arange(10) % 2 == k
+        (tmp_path / "in").mkdir(exist_ok=True)
+        write_markups(tmp_path / "in" / f"s{k}.mrk.json", LandmarkSet(NAMES, points_of(k), presence.astype(float)))
+    for kept in ("cases", "landmarks"):
+        words = ["export", str(tmp_path / "in"), "--form", "tps", "--output", str(tmp_path / "out"), "--complete", kept]
+        assert main(words) == 2 and "gaps" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 ARRAYS = {
     "tps": ("landmarks.tps", read_tps),
     "nts": ("landmarks.nts", read_nts),
@@ -176,11 +224,14 @@ def test_slicer_loads_the_point_lists(project, tmp_path, form, is_ras):
 def test_the_record_says_where_everything_comes_from(project, tmp_path, form):
     export_cases(project, form, tmp_path / "out", quiet)
     record = json.loads((tmp_path / "out" / "export.json").read_text())
-    assert (record["form"], record["scheme"], record["skipped"]) == (form, "head@1.0", {})
+    assert (record["form"], record["scheme"]) == (form, "head@1.0")
+    assert len(record["skipped"]) == (form == "morphoj")
     assert record["coordinates"] == ("voxels" if form == "nnlandmark" else "LPS") and record["absent"]
     there = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file()}
     assert set(record["files"]) | {"export.json"} == there
-    for case, said in zip(project.cases(), record["cases"]):
+    written = [case for case in project.cases() if case.id not in record["skipped"]]
+    assert len(written) == len(record["cases"])
+    for case, said in zip(written, record["cases"]):
         assert (said["id"], said["model"], said["scan_sha256"]) == (case.id, "m@1.0.0", case.content().digest)
         assert said["shape"] == [40, 40, 40] and said["spacing_mm"] == [1, 1, 1] and said["revision"] == 1
         states = [(p.name, p.state.value) for p in case.revision().landmarks]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from H3DELandmarksLib.core.geometry import Volume, crop_grid, field_of_view_grid, resample, transform_points
-from H3DELandmarksLib.core.image_plane import is_radiograph, lay_flat, points_on_sheet
+from H3DELandmarksLib.core.image_plane import has_unknown_pixels, is_radiograph, lay_flat, points_on_sheet
 
 STORAGE = st.tuples(st.permutations(range(3)), st.tuples(*[st.booleans()] * 3))
 # Directions of the patient on the sheet, x to the right and y down.
@@ -122,3 +122,16 @@ def test_coarse_pixels_are_means_so_that_fine_noise_does_not_alias():
 def test_a_grid_around_a_sheet_has_one_layer(spacing):
     flat, _ = lay_flat(radiograph()[0])
     assert field_of_view_grid(flat.grid, spacing).shape[2] == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "unknown"),
+    [
+        ((9, 8, 1), (1, 1, 3), True),
+        ((1, 9, 8), (0.2, 1, 1), True),
+        ((9, 8, 1), (1, 0.9, 1), False),
+        ((9, 8, 7), (1, 1, 1), False),
+    ],
+)
+def test_pixels_of_one_millimeter_are_of_unknown_size(shape, spacing, unknown):
+    assert has_unknown_pixels(shape, spacing) is unknown

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume, transform_points
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.statements import Cause
-from H3DELandmarksLib.figures.canvas import DOTS_PER_INCH
+from H3DELandmarksLib.figures.canvas import DOTS_PER_INCH, INK, STRONG, as_svg, new_figure, plain_axes
 from H3DELandmarksLib.figures.layout import (
     AXIAL,
     CORONAL,
@@ -244,3 +245,46 @@ def test_no_display_and_no_opengl_are_needed(tmp_path):
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.png")], check=True)
     assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("form, start", [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF"), ("PDF", b"%PDF")])
+def test_the_ending_says_the_form_and_the_same_result_gives_the_same_file(form, start, tmp_path):
+    scan = volume()
+    for name in ("a", "b"):
+        draw_detection(scan, points(scan), tmp_path / f"{name}.{form}", title="<A> & $x$")
+    assert (tmp_path / f"a.{form}").read_bytes().startswith(start)
+    assert (tmp_path / f"a.{form}").read_bytes() == (tmp_path / f"b.{form}").read_bytes()
+
+
+def test_words_of_a_drawing_for_papers_stay_words(tmp_path):
+    scan = volume()
+    draw_detection(scan, points(scan), tmp_path / "a.svg", title="<A> & $x$")
+    svg = ElementTree.parse(tmp_path / "a.svg")
+    words = {text.text for text in svg.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"<A> & $x$", "P0", "Axial"} <= words
+
+
+def test_a_picture_of_another_form_is_refused(tmp_path):
+    scan = volume()
+    with pytest.raises(InputError, match="svg"):
+        draw_detection(scan, points(scan), tmp_path / "a.bmp")
+    assert not list(tmp_path.iterdir())
+
+
+def test_figures_of_one_page_share_no_names_and_bring_no_style():
+    pages = []
+    for unique in ("f1", "f2"):
+        figure = new_figure(3, 2)
+        axes = figure.add_subplot()
+        axes.scatter([1, 2], [1, 2], color=STRONG)
+        axes.set_title('<script>"#x url(#y) $z$', parse_math=False)
+        plain_axes(axes)
+        pages.append(as_svg(figure, unique, {INK: "var(--ink)"}))
+    roots = [ElementTree.fromstring(page) for page in pages]
+    names = [{e.get("id") for e in root.iter() if e.get("id")} for root in roots]
+    assert names[0] and not names[0] & names[1]
+    assert not [e for e in roots[0].iter() if e.tag.endswith(("style", "metadata", "script"))]
+    assert '<script>"#x url(#y) $z$' in {text.text for text in roots[0].iter("{http://www.w3.org/2000/svg}text")}
+    assert "var(--ink)" in pages[0] and INK not in pages[0]
+    used = {e.get("{http://www.w3.org/1999/xlink}href", "#")[1:] for e in roots[0].iter()} - {""}
+    assert used and used <= names[0]

@@ -51,10 +51,10 @@ def test_what_is_no_scan_is_listed_with_the_reason(tmp_path):
 
 
 def test_pictures_are_scans_of_models_for_radiographs_unless_detection_drew_them(tmp_path):
-    drawing = pytest.importorskip("H3DELandmarksResearch.figures.detection")
+    canvas = pytest.importorskip("H3DELandmarksLib.figures.canvas")
     figure = pytest.importorskip("matplotlib.figure").Figure()
     touch(tmp_path / "a.png", tmp_path / "b.tif")
-    figure.savefig(tmp_path / "c.png", metadata={"Software": drawing.SIGNATURE})
+    figure.savefig(tmp_path / "c.png", metadata={"Software": canvas.SIGNATURE})
     assert found(tmp_path, radiographs=True) == ["a.png", "b.tif"]
     assert reasons(tmp_path, radiographs=True) == {"c.png": "drawn by detection"}
 

@@ -27,6 +27,7 @@ def test_lower_bounds_are_those_that_are_tested():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     declared = bounds(project["dependencies"]) | bounds(extras["picture"]) | bounds(extras["train"])
+    declared |= bounds(extras["report"])
     assert declared.items() <= pins("bounds.txt").items()
 
 

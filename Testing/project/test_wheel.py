@@ -67,3 +67,6 @@ def test_the_demo_runs_where_pip_installed_it(installed, tmp_path):
     done = run(installed[0], tmp_path, "demo", "--output", "demo-output")
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "demo-output").glob("*.mrk.json"))
+    told = run(installed[0], tmp_path, "report", "demo-output", "--output", "report.html", "--points-only")
+    assert told.returncode == 0, told.stderr
+    assert "mandibular-molar-phantom" in (tmp_path / "report.html").read_text(encoding="utf-8")

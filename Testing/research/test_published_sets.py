@@ -67,7 +67,7 @@ def write_cephalograms(folder: Path) -> None:
         random = np.random.default_rng(number)
         points = np.stack([20 + 5 * np.arange(len(names)), 40 + 30 * np.cos(np.arange(len(names)))], 1)
         points = np.rint(points + random.uniform(-3, 3, 2)).astype(int)
-        array = np.full((100, 140), 30, np.uint8)
+        array = random.integers(10, 60, (100, 140)).astype(np.uint8)  # no picture repeats another
         array[points[:, 1], points[:, 0]] = 220
         (folder / "images").mkdir(parents=True, exist_ok=True)
         sitk.WriteImage(sitk.GetImageFromArray(array), str(folder / "images" / f"{number}.png"))

@@ -1,0 +1,136 @@
+"""The audit of a plain folder of cases, scans beside point lists: the checks of a project for a set of anybody's."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from H3DELandmarksLib.cases.quality import (
+    CheckedPoints,
+    IssueKind,
+    QualityIssue,
+    check_copies,
+    check_on_scans,
+    check_shapes,
+    look_at_scan,
+    same_picture_findings,
+)
+from H3DELandmarksLib.cases.same_picture import fingerprint
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.execution import Progress
+from H3DELandmarksLib.core.files import atomic_write
+from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
+from H3DELandmarksLib.core.text import csv_text
+from H3DELandmarksLib.formats.audit import FORMAT_VERSION, AuditFinding, AuditRecord
+from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, to_json
+from H3DELandmarksLib.io.case_folder import case_names, points_of_case, read_case
+from H3DELandmarksLib.io.markups import read_markups
+
+TABLE, RECORD = "audit.csv", "audit.json"
+COLUMNS = ("case", "kind", "landmark", "other", "value", "unit", "x_lps_mm", "y_lps_mm", "z_lps_mm", "reason")
+
+
+def scheme_of_folder(folder: Path) -> LandmarkScheme:
+    """All landmarks that any point list of a folder names, in the order of first mention; without pairs.
+
+    Raises:
+        InputError: there is no point list.
+    """
+    names: dict[str, None] = {}
+    for case in case_names(folder):
+        try:
+            names.update(dict.fromkeys(read_markups(points_of_case(folder, case)).names))
+        except InputError:
+            continue  # told by the audit
+    return LandmarkScheme("folder", "1.0", tuple(LandmarkDefinition(name, "") for name in names))
+
+
+def subsets_of(path: Path) -> dict[str, str]:
+    """The subset of each case by a split file: lists of case names by subset; a case keeps the first.
+
+    Raises:
+        InputError: the file cannot be read or is no split.
+    """
+    try:
+        split = build(dict[str, list[str]], parse_json(path.read_bytes()))
+    except (OSError, FormatError) as error:
+        raise InputError(f"'{path}' is no split file (lists of case names by subset): choose another.") from error
+    result: dict[str, str] = {}
+    for subset, names in split.items():
+        for name in names:
+            result.setdefault(name, subset)
+    return result
+
+
+def audit_folder(
+    folder: Path, scheme: LandmarkScheme, subsets: Mapping[str, str], progress: Progress
+) -> tuple[int, list[QualityIssue]]:
+    """Look for repeated pictures, exchanged names and points out of place.
+
+    Args:
+        folder: with one scan and one point list a case.
+        scheme: landmarks, and the pairs of both sides.
+        subsets: the subset of each case, where there are any.
+        progress: receives the fraction done and the name of the case at hand.
+
+    Returns:
+        How many cases could be read, and the findings, case by case; the graver ones of a case first.
+    """
+    cases, findings, points, on_scans, pictures = case_names(folder), [], [], [], []
+    for number, name in enumerate(cases):
+        progress(number / len(cases), name)
+        try:
+            volume, landmarks = read_case(folder, name, scheme.names)
+        except InputError as error:
+            findings.append(QualityIssue(name, IssueKind.UNREADABLE, None, " ".join(str(error).split())))
+            continue
+        points.append(CheckedPoints(name, landmarks.positions))
+        on_scans.append(look_at_scan(name, volume, landmarks.positions))
+        pictures.append(fingerprint(volume))
+    findings += check_on_scans(on_scans, scheme) + check_shapes(points, scheme) + check_copies(points)
+    findings += same_picture_findings([case.case for case in points], pictures, subsets)
+    progress(1.0, "done")
+    order = list(IssueKind)
+    return len(points), sorted(findings, key=lambda f: (f.case, order.index(f.kind)))
+
+
+def audit_record(cases: int, findings: Sequence[QualityIssue]) -> AuditRecord:
+    """The findings as a file holds them."""
+
+    def place(position):
+        return None if position is None else tuple(float(x) for x in position)
+
+    return AuditRecord(
+        FORMAT_VERSION,
+        cases,
+        tuple(
+            AuditFinding(
+                f.case,
+                f.kind.value,
+                f.reason,
+                f.landmark,
+                f.other,
+                None if f.value is None else float(f.value),
+                f.unit,
+                place(f.position),
+                place(f.expected),
+            )
+            for f in findings
+        ),
+    )
+
+
+def write_audit(folder: Path, record: AuditRecord) -> tuple[Path, Path]:
+    """Write ``audit.csv`` and ``audit.json`` into an existing folder; gives their paths."""
+    table, file = folder / TABLE, folder / RECORD
+    with atomic_write(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(COLUMNS)
+        for f in record.findings:
+            place = f.position_lps_mm or ("", "", "")
+            texts = [csv_text(text or "") for text in (f.case, f.kind, f.landmark, f.other)]
+            writer.writerow([*texts, "" if f.value is None else f"{f.value:.3f}", f.unit, *place, csv_text(f.reason)])
+    with atomic_write(file) as temporary:
+        temporary.write_bytes(to_json(record))
+    return table, file

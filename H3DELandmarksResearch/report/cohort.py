@@ -1,0 +1,295 @@
+"""What the output folder of ``detect`` says of many scans: its log where there is one, else its files.
+
+The points are those that the lists hold now: what a person has moved or placed since counts as corrected.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.landmarks import SAME_PLACE_MM, LandmarkSet, ReviewState
+from H3DELandmarksLib.core.statements import Statement
+from H3DELandmarksLib.core.text import from_csv
+from H3DELandmarksLib.formats.provenance import EXTENSION as PROVENANCE
+from H3DELandmarksLib.formats.provenance import PointOrigin, Provenance, read_provenance, with_causes
+from H3DELandmarksLib.formats.reading import FormatError, parse_json
+from H3DELandmarksLib.io.markups import EXTENSION as MARKUPS
+from H3DELandmarksLib.io.markups import point_lists_in, read_markups
+
+LOG, MEASURED, DOCUMENT = "cohort.jsonl", ".measured.csv", "h3delandmarks-detection"
+OUTPUTS = ("markups", "table", "provenance", "picture")
+FOUND, DOUBTFUL, NOT_RECOGNISED, NOTHING, FAILED = CASE_STATES = (
+    "found",
+    "doubtful",
+    "not recognised",
+    "nothing found",
+    "failed",
+)
+ABSENT_BY_PERSON = "absent, by a person"
+IN_WORDS = {"proposed": "found", "proposed absent": "absent", "absent": ABSENT_BY_PERSON}
+BY_PERSON = frozenset(IN_WORDS.get(state.value, state.value) for state in ReviewState if state.is_decided)
+DOUBT = 0.5  # a landmark that is more likely wrong than right makes its case doubtful
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A measured value of a case, as its file states it; texts are empty and numbers None where it does not."""
+
+    name: str
+    value: float | None
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    usual: str = ""
+    is_usual: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CohortCase:
+    """A scan of the cohort.
+
+    Attributes:
+        name: of its results, or of the scan.
+        subject: whom it shows; empty where nobody says so.
+        model: id@version; empty where nobody says so.
+        reason: why there is no result; empty where there is one.
+        summary: what people should know of the result first.
+        landmarks: LPS mm; None without a result.
+        states: (K) a review state of each landmark, in words.
+        doubts: (K,) probability that what is said of a landmark is wrong; NaN where nobody can say.
+        recognised: whether the scan looks like what the model knows; None where the model cannot tell.
+        tolerance_mm: distance that the confidences mean.
+        seconds: that detection took.
+        scan: path, where it is known.
+        series, spacing: to read it with.
+        voxels_sha256: of the scan.
+        files: of the result, by kind.
+        measurements: on its landmarks.
+    """
+
+    name: str
+    subject: str = ""
+    model: str = ""
+    reason: str = ""
+    summary: str = ""
+    landmarks: LandmarkSet | None = None
+    states: tuple[str, ...] = ()
+    doubts: np.ndarray = field(default_factory=lambda: np.empty(0))
+    recognised: bool | None = None
+    tolerance_mm: float | None = None
+    seconds: float | None = None
+    scan: Path | None = None
+    series: str | None = None
+    spacing: tuple[float, ...] | None = None
+    voxels_sha256: str | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    measurements: tuple[Measurement, ...] = ()
+
+    @property
+    def doubt(self) -> float | None:
+        """The largest doubt of its landmarks; 1 for a scan that is not recognised, None where nobody can say."""
+        if self.recognised is False:
+            return 1.0
+        known = self.doubts[np.isfinite(self.doubts)]
+        return float(known.max()) if known.size else None
+
+    @property
+    def state(self) -> str:
+        """One of `CASE_STATES`."""
+        if self.landmarks is None:
+            return FAILED
+        if self.recognised is False:
+            return NOT_RECOGNISED
+        if not self.landmarks.present.any():
+            return NOTHING
+        return DOUBTFUL if (self.doubt or 0.0) > DOUBT else FOUND
+
+
+def read_cohort(folder: Path) -> list[CohortCase]:
+    """Every scan of a folder, in the order of its log or of the names.
+
+    Args:
+        folder: output of ``detect``, or any folder of point lists.
+
+    Raises:
+        InputError: it does not exist, or tells of no scan.
+    """
+    if not folder.is_dir():
+        raise InputError(f"The folder '{folder}' does not exist: give the output folder of 'detect'.")
+    entries = list(_logged(folder)) or [*_documented(folder)]
+    known = {str(entry["outputs"].get("markups")) for entry in entries if entry["outputs"]}
+    entries += [entry for entry in _plain(folder) if str(entry["outputs"]["markups"]) not in known]
+    if not entries:
+        raise InputError(f"The folder '{folder}' holds no results of 'detect': choose another folder.")
+    return [_case(entry) for entry in entries]
+
+
+def _logged(folder: Path) -> Iterator[dict[str, Any]]:
+    """The lines of the log, the last of each scan; a line that a killed program has cut is left out."""
+    path, last = folder / LOG, {}
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            entry = parse_json(line.encode())
+            model = entry.get("model") or {}
+            key = tuple(map(str, (entry["scan"], entry.get("series"), model.get("id"), entry.get("region"))))
+        except (FormatError, AttributeError, KeyError):
+            continue
+        last.pop(key, None)
+        last[key] = entry
+    for entry in last.values():
+        paths = {kind: _inside(folder, at) for kind, at in (entry.get("outputs") or {}).items() if at}
+        yield {**entry, "outputs": {kind: path for kind, path in paths.items() if path is not None}}
+
+
+def _documented(folder: Path) -> Iterator[dict[str, Any]]:
+    """What a kept document of ``detect --json`` says, which alone names the scans that failed."""
+    for path in sorted(folder.glob("*.json")):
+        if path.name.endswith((MARKUPS, PROVENANCE)):
+            continue
+        try:
+            content = parse_json(path.read_bytes())
+        except (FormatError, OSError):
+            continue
+        if isinstance(content, dict) and content.get("format") == DOCUMENT:
+            for scan in content.get("scans", ()):
+                outputs = {kind: folder / Path(scan[kind]).name for kind in OUTPUTS if scan.get(kind)}
+                yield {**scan, "reason": scan.get("error"), "outputs": outputs, "model": content.get("model")}
+
+
+def _plain(folder: Path) -> Iterator[dict[str, Any]]:
+    """Results without any log."""
+    for name, paths in sorted(point_lists_in(folder).items()):
+        others = {"table": f"{name}.csv", "provenance": f"{name}{PROVENANCE}", "picture": f"{name}.png"}
+        yield {"name": name, "outputs": {"markups": paths[0], **{kind: folder / at for kind, at in others.items()}}}
+
+
+def _inside(folder: Path, relative: object) -> Path | None:
+    """A path of the log, where it leads into the folder."""
+    path = Path(str(relative))
+    return None if path.is_absolute() or ".." in path.parts else folder / path
+
+
+def _case(entry: Mapping[str, Any]) -> CohortCase:
+    files = {kind: path for kind, path in entry["outputs"].items() if path.is_file()}
+    scan = Path(str(entry["scan"])) if entry.get("scan") else None
+    model = entry.get("model") or {}
+    case = CohortCase(
+        name=str(entry.get("name") or (scan.name if scan else "") or "unnamed"),
+        subject=str(entry.get("subject") or ""),
+        model=f"{model.get('id')}@{model.get('version')}" if model.get("id") else "",
+        reason=" ".join(str(entry.get("reason") or "").split()),
+        summary=str(entry.get("summary") or ""),
+        recognised=entry.get("recognised"),
+        seconds=_number(entry.get("seconds")),
+        scan=scan,
+        series=entry.get("series"),
+        files=files,
+    )
+    if case.reason:
+        return case
+    try:
+        return _with_points(case)
+    except InputError as error:
+        return replace(case, reason=" ".join(str(error).split()))
+
+
+def _with_points(case: CohortCase) -> CohortCase:
+    """The case with what its files say.
+
+    Raises:
+        InputError: they are missing or damaged.
+    """
+    if "markups" not in case.files:
+        raise InputError(f"The point list of '{case.name}' is missing: detect again.")
+    landmarks = read_markups(case.files["markups"])
+    origin = read_provenance(case.files["provenance"]) if "provenance" in case.files else None
+    if origin is not None:
+        landmarks = with_causes(landmarks, origin)
+        case = _of_origin(case, origin)
+    states = _states(landmarks, origin)
+    return replace(
+        case,
+        landmarks=landmarks,
+        states=states,
+        doubts=_doubts(landmarks, states),
+        measurements=tuple(_measurements(case.files)),
+    )
+
+
+def _of_origin(case: CohortCase, origin: Provenance) -> CohortCase:
+    model, scan, settings, seen = origin.model, origin.scan, origin.settings, origin.recognition
+    return replace(
+        case,
+        model=case.model or (f"{model.id}@{model.version}" if model else ""),
+        tolerance_mm=model.confidence_within_mm if model else None,
+        recognised=case.recognised if seen is None else seen.recognised,
+        voxels_sha256=scan.voxels_sha256 if scan else None,
+        scan=case.scan or (Path(scan.file) if scan and scan.file else None),
+        spacing=settings.spacing_mm if settings else None,
+    )
+
+
+def _states(landmarks: LandmarkSet, origin: Provenance | None) -> tuple[str, ...]:
+    """What is stated of each landmark now; a point that lies elsewhere than it was written was moved by a person."""
+    written = origin.by_name() if origin else {}
+    stated = zip(landmarks.names, landmarks.statements, landmarks.positions)
+    return tuple(
+        _state(written[name], statement, place) if name in written else statement.value
+        for name, statement, place in stated
+    )
+
+
+def _state(point: PointOrigin, statement: Statement, place: np.ndarray) -> str:
+    before, is_found = point.position_lps_mm, statement is Statement.FOUND
+    if is_found and before is None:
+        return ReviewState.PLACED.value
+    if is_found and np.linalg.norm(place - np.array(before)) > SAME_PLACE_MM:
+        return ReviewState.MOVED.value
+    if statement is Statement.ABSENT and before is not None:
+        return ABSENT_BY_PERSON
+    return IN_WORDS.get(point.state, point.state)
+
+
+def _doubts(landmarks: LandmarkSet, states: tuple[str, ...]) -> np.ndarray:
+    """(K,) 1 - confidence of what was found, presence of what was said to be absent, 0 where a person decided."""
+    doubts = np.where(landmarks.present, 1 - landmarks.confidence, landmarks.presence)
+    decided = [state in BY_PERSON for state in states]
+    return np.where(decided, 0.0, np.clip(doubts, 0, 1))
+
+
+def _measurements(files: Mapping[str, Path]) -> Iterator[Measurement]:
+    """The rows of the measurement table, where a result has one."""
+    path = files.get("measurement_table") or files["markups"].with_name(
+        files["markups"].name.removesuffix(MARKUPS) + MEASURED
+    )
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            mean, sd = _number(row.get("norm_mean")), _number(row.get("norm_sd"))
+            yield Measurement(
+                name=from_csv(row.get("title") or row.get("measurement") or ""),
+                value=_number(row.get("value")),
+                unit=row.get("unit") or "",
+                low=_number(row.get("low90")),
+                high=_number(row.get("high90")),
+                usual="" if mean is None else f"{mean:g}" + (f" \N{PLUS-MINUS SIGN} {sd:g}" if sd is not None else ""),
+                is_usual={"true": True, "false": False}.get(row.get("within_norm") or ""),
+            )
+
+
+def _number(value: object) -> float | None:
+    try:
+        number = float(str(value))
+    except ValueError:
+        return None
+    return number if np.isfinite(number) else None

@@ -1,0 +1,247 @@
+"""What a page says of a cohort, without a browser."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from cohorts import HOSTILE, MODEL, REASON, write_cohort, write_result
+from flat_cases import radiograph
+from sample_cases import NAMES, points_of, scan_of
+
+pytest.importorskip("matplotlib", reason="reports need matplotlib")
+pytest.importorskip("jinja2", reason="reports need Jinja2")
+
+from H3DELandmarksLib.cli.main import main  # noqa: E402
+from H3DELandmarksLib.core.geometry import Volume  # noqa: E402
+from H3DELandmarksLib.core.landmarks import LandmarkSet  # noqa: E402
+from H3DELandmarksLib.io.images import write_volume  # noqa: E402
+from H3DELandmarksLib.io.markups import read_markups, write_markups  # noqa: E402
+from H3DELandmarksResearch.report.cohort import read_cohort  # noqa: E402
+from H3DELandmarksResearch.report.thumbnails import points_alone, thumbnail, thumbnail_of_case  # noqa: E402
+
+
+class Reader(HTMLParser):
+    """The elements of a page, and the data of its cards."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.texts = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    @property
+    def data(self):
+        return json.loads(next(t for t in self.texts if t.startswith('{"byPerson"')))
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """A cohort of 8 scans, of which one is not recognised, with two failures, and its page."""
+    root = tmp_path_factory.mktemp("cohort")
+    folder = write_cohort(root / "results", 8, root / "scans")
+    assert main(["report", str(folder), "--output", str(root / "report.html"), "--json"]) == 0
+    return folder, (root / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_needs_nothing_from_outside_and_runs_only_its_own_script(reported):
+    page = Reader(reported[1])
+    for tag, attributes in page.elements:
+        assert tag not in ("link", "iframe", "object", "embed", "base")
+        assert "src" not in attributes
+        assert not [name for name in attributes if name.startswith("on")]
+        if tag == "a":
+            assert attributes["href"].startswith("#")
+    scripts = [attributes for tag, attributes in page.elements if tag == "script"]
+    assert scripts == [{"type": "application/json", "id": "data"}, {}]
+    policy = next(a["content"] for tag, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in policy and "'sha256-" in policy and "unsafe-inline' script" not in policy
+    assert not re.search(r"https?://(?!www\.w3\.org/)", reported[1])
+
+
+def test_hostile_names_stay_text(reported):
+    page = Reader(reported[1])
+    assert not [tag for tag, _ in page.elements if tag == "img"]
+    assert page.data["cases"][1]["subject"] == HOSTILE
+    assert [t for t in page.texts if REASON in t] and page.data["cases"][-1]["reason"] == REASON
+
+
+def test_every_scan_is_a_card_with_what_its_files_say(reported):
+    folder, page = reported[0], Reader(reported[1]).data
+    assert len(page["cases"]) == 10 and page["names"] == list(NAMES) and page["models"] == ["head@1.0.0"]
+    states = [page["caseStates"][case["state"]] for case in page["cases"]]
+    assert states[0] == "not recognised" and states[-2:] == ["failed"] * 2 and page["cases"][0]["doubt"] == 1
+    case = page["cases"][3]
+    written = read_markups(folder / "head_0003.mrk.json")
+    for point in case["points"]:
+        name, state, doubt, confidence, radius, presence, place, marks = point
+        if page["states"][state] == "found":
+            np.testing.assert_allclose(place, written.positions[name], atol=0.01)
+            assert doubt == pytest.approx(1 - confidence, abs=2e-3) and radius > 0 and len(marks) == 6
+        else:
+            assert place is None and marks is None and doubt == pytest.approx(presence)
+    assert case["doubt"] == max(p[2] for p in case["points"])
+    assert dict(case["links"])["Point list"] == "results/head_0003.mrk.json"
+
+
+def test_points_lie_on_their_bone_in_the_picture():
+    from io import BytesIO
+
+    from PIL import Image
+
+    for turn in (np.eye(3), np.diag([-1, -1, 1]), np.eye(3)[:, [2, 0, 1]]):
+        scan, points = scan_of(3), points_of(3)
+        affine = scan.affine.copy()
+        affine[:3, :3] = turn @ affine[:3, :3]
+        picture = thumbnail(Volume(scan.array, affine), LandmarkSet(NAMES, points @ turn.T))
+        pixels = np.asarray(Image.open(BytesIO(picture.image)).convert("L"))
+        assert pixels.shape == (picture.height, picture.width) and len(picture.image) < 12_000
+        for x, y in picture.marks.reshape(-1, 2):
+            assert pixels[int(y), int(x)] > 200
+        assert [view[4] for view in picture.views] == ["RLAP", "RLSI", "APSI"]
+
+
+def test_large_scans_are_made_coarse_without_moving_anything():
+    array = np.zeros((450, 430, 201), np.int16)
+    array[300:304, 100:104, 50:53] = 1000
+    array[20:430, 20:400, 20:180] += 100
+    scan = Volume(array, np.diag([0.5, 0.5, 1.0, 1.0]))
+    spot = LandmarkSet(("A",), [[150.75, 50.75, 51]])
+    picture = thumbnail(scan, spot)
+    from io import BytesIO
+
+    from PIL import Image
+
+    pixels = np.asarray(Image.open(BytesIO(picture.image)).convert("L")).astype(int)
+    for x, y in picture.marks.reshape(-1, 2):
+        near = pixels[int(y) - 1 : int(y) + 2, int(x) - 1 : int(x) + 2]
+        assert near.max() > 150
+
+
+def test_radiographs_are_one_picture_without_sides():
+    scan, points = radiograph(1, width=3.0)
+    picture = thumbnail(scan, points)
+    assert len(picture.views) == 1 and picture.views[0][4] == "" and picture.marks.shape == (len(points), 2)
+
+
+def test_a_scan_that_has_changed_is_not_shown_below_the_points_of_another(tmp_path):
+    folder = write_cohort(tmp_path / "results", 3, tmp_path / "scans", failed=0, strange=0)
+    case = read_cohort(folder)[1]
+    assert thumbnail_of_case(case).image is not None
+    other = tmp_path / "scans" / "head_0002.nrrd"
+    (tmp_path / "scans" / "head_0001.nrrd").write_bytes(other.read_bytes())
+    assert thumbnail_of_case(case).image is None
+    moved = replace(case, scan=tmp_path / "nowhere" / "head_0001.nrrd")
+    assert thumbnail_of_case(moved, [tmp_path / "scans"]).image is None
+    assert thumbnail_of_case(replace(moved, voxels_sha256=None), [tmp_path / "scans"]).image is not None
+
+
+def test_results_without_a_log_are_reported_and_a_kept_document_tells_the_failures(tmp_path):
+    scan = scan_of(0)
+    write_result(tmp_path, "a", LandmarkSet(NAMES, points_of(0), confidence=np.full(10, 0.9)), scan, "a.nrrd")
+    cases = read_cohort(tmp_path)
+    assert [(case.name, case.model, case.state) for case in cases] == [("a", "head@1.0.0", "found")]
+    document = {
+        "format": "h3delandmarks-detection",
+        "model": {"id": "head", "version": "1.0.0"},
+        "scans": [
+            {
+                "scan": "a.nrrd",
+                "ok": True,
+                "markups": "elsewhere/a.mrk.json",
+                "provenance": "elsewhere/a.provenance.json",
+            },
+            {"scan": "b.nrrd", "ok": False, "error": "It is damaged."},
+        ],
+    }
+    (tmp_path / "run.json").write_text(json.dumps(document))
+    cases = read_cohort(tmp_path)
+    assert [(case.state, case.reason) for case in cases] == [("found", ""), ("failed", "It is damaged.")]
+
+
+def test_point_lists_alone_are_reported(tmp_path):
+    for k in range(4):
+        write_markups(tmp_path / f"s{k}.mrk.json", LandmarkSet(NAMES, points_of(k)))
+    write_volume(tmp_path / "s2.nrrd", scan_of(2))
+    cases = read_cohort(tmp_path)
+    assert [thumbnail_of_case(case).image is not None for case in cases] == [False, False, True, False]
+    assert [case.doubt for case in cases] == [None] * 4 and {s for c in cases for s in c.states} == {"found"}
+    target = tmp_path / "page.html"
+    assert main(["report", str(tmp_path), "--output", str(target)]) == 0
+    assert "Generalized Procrustes analysis of 4 subjects and 10 landmarks" in target.read_text(encoding="utf-8")
+
+
+def test_what_a_person_has_changed_is_no_longer_in_doubt(tmp_path):
+    found = LandmarkSet(NAMES, points_of(0), [1] * 9 + [0.3], np.full(10, 0.2))
+    write_result(tmp_path, "a", found, scan_of(0))
+    changed = points_of(0)
+    changed[0] += 3
+    write_markups(tmp_path / "a.mrk.json", LandmarkSet(NAMES, changed, [1, 0, *[1] * 8], np.full(10, 0.2)))
+    (case,) = read_cohort(tmp_path)
+    assert case.states[:3] == ("moved", "absent, by a person", "found") and case.states[9] == "placed"
+    np.testing.assert_allclose(case.doubts[[0, 1, 2, 9]], [0, 0, 0.8, 0])
+
+
+def test_the_last_line_of_a_scan_holds_and_cut_lines_and_ways_out_are_ignored(tmp_path):
+    folder = write_cohort(tmp_path / "results", 3, failed=1, strange=0)
+    log = folder / "cohort.jsonl"
+    again = {"scan": "/bad_0.nrrd", "name": "bad_0", "status": "failed", "reason": "Still damaged.", "seconds": 1}
+    out = {"scan": "/x.nrrd", "name": "x", "model": MODEL, "outputs": {"markups": "../../x.mrk.json"}, "seconds": 1}
+    log.write_text(log.read_text() + json.dumps(again) + "\n" + json.dumps(out) + '\n{"scan": "/half')
+    cases = read_cohort(folder)
+    assert [case.name for case in cases] == ["head_0000", "head_0001", "head_0002", "bad_0", "x"]
+    assert cases[3].reason == "Still damaged." and "missing" in cases[4].reason
+
+
+def test_a_damaged_result_is_a_failure_with_its_reason(tmp_path):
+    folder = write_cohort(tmp_path / "results", 3, failed=0, strange=0)
+    (folder / "head_0001.provenance.json").write_text("{")
+    (folder / "head_0002.mrk.json").write_text("no")
+    cases = read_cohort(folder)
+    assert [case.state for case in cases][1:] == ["failed", "failed"]
+    assert "provenance.json" in cases[1].reason and "head_0002" in cases[2].reason
+
+
+def test_measurements_are_shown_where_results_hold_any(tmp_path):
+    folder = write_cohort(tmp_path / "results", 4, failed=0, strange=0)
+    for k in range(4):
+        head = "case,measurement,value,unit,low90,high90,within_norm,norm_mean,norm_sd,title"
+        rows = f"{head}\na,SNA,{80 + k},degrees,78,86,{str(k < 3).lower()},82,2,<SNA>\n"
+        (folder / f"head_000{k}.measured.csv").write_text(rows)
+    case = read_cohort(folder)[3]
+    assert (case.measurements[0].value, case.measurements[0].is_usual) == (83, False)
+    target = tmp_path / "page.html"
+    assert main(["report", str(folder), "--output", str(target), "--points-only"]) == 0
+    page = Reader(target.read_text(encoding="utf-8"))
+    assert page.data["cases"][3]["measurements"] == [
+        ["<SNA>", "83.00 degrees", "78.00 to 86.00", "82 \N{PLUS-MINUS SIGN} 2", "outside the usual"]
+    ]
+    assert ("section", {"id": "measurements"}) in page.elements
+
+
+def test_points_alone_need_points():
+    assert points_alone(LandmarkSet(("A",), [[np.nan] * 3], [0.0])) is None
+    one = points_alone(LandmarkSet(("A", "B"), [[1, 2, 3], [np.nan] * 3], [1, 0]))
+    assert np.isfinite(one.marks[0]).all() and np.isnan(one.marks[1]).all()
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_folder_without_results_is_refused(made, tmp_path, capsys):
+    if made:
+        (tmp_path / "empty").mkdir()
+    assert main(["report", str(tmp_path / "empty"), "--output", str(tmp_path / "page.html")]) == 2
+    assert "folder" in capsys.readouterr().err and not (tmp_path / "page.html").exists()
+
+
+def test_a_page_that_is_there_is_kept_without_overwrite(tmp_path, capsys):
+    folder = write_cohort(tmp_path / "results", 3, failed=0)
+    (tmp_path / "page.html").write_text("mine")
+    assert main(["report", str(folder), "--output", str(tmp_path / "page.html")]) == 2
+    assert (tmp_path / "page.html").read_text() == "mine" and "--overwrite" in capsys.readouterr().err

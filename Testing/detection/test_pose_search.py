@@ -38,6 +38,9 @@ class Network:
         is_2d=False,
         spacing_mm=0.5,
         shape=(48, 48, 48),
+        shows_all=False,
+        sampling=None,
+        spacing_in=lambda extent: 0.5,
         groups=[SimpleNamespace(mirrored=False)],
     )
 

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.io.case_folder import read_case
+from H3DELandmarksLib.io.case_folder import read_case, readers_of_case
 from H3DELandmarksLib.io.images import read_volume
 from H3DELandmarksResearch.converters.converters import CONVERTERS
 from H3DELandmarksResearch.converters.flat_images import read_radiograph
@@ -216,7 +216,10 @@ def test_every_known_set_can_be_named():
 def write_isbi(source, numbers=(1, 2, 151, 301), width=WIDTH):
     folders = {1: "TrainingData", 2: "TrainingData", 151: "Test1Data", 301: "Test2Data"}
     for number in numbers:
-        write_image(source / "RawImage" / folders[number] / f"{number:03d}.bmp", channels=3, own=True)
+        picture = np.random.default_rng(number).integers(0, 255, (HEIGHT, width), dtype=np.uint8)
+        path = source / "RawImage" / folders[number] / f"{number:03d}.bmp"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sitk.WriteImage(sitk.GetImageFromArray(picture), str(path))
         for doctor, shift in (("400_senior", 0), ("400_junior", 1)):
             folder = source / "AnnotationsByMD" / doctor
             folder.mkdir(parents=True, exist_ok=True)
@@ -235,8 +238,26 @@ def test_isbi2015_takes_the_mean_of_both_doctors_and_the_published_split(tmp_pat
         "validation": ["002"],
         "test": ["151", "301"],
         "test1": ["151"],
+        "test1_clean": ["151"],
         "test2": ["301"],
     }
+    readers = readers_of_case(tmp_path / "out", "151")
+    assert np.allclose(readers["senior"].positions[6], [0.6, 0.3, 0])
+    assert np.allclose(readers["junior"].positions[6], [0.7, 0.3, 0]) and list(readers) == ["junior", "senior"]
+
+
+def test_isbi2015_never_puts_a_picture_into_two_subsets(tmp_path, capsys):
+    write_isbi(tmp_path / "isbi")
+    raw = tmp_path / "isbi" / "RawImage"
+    (raw / "Test1Data" / "151.bmp").write_bytes((raw / "TrainingData" / "002.bmp").read_bytes())
+    assert convert("isbi2015", tmp_path / "isbi", tmp_path / "out") == 0
+    assert "151 = 002" in capsys.readouterr().out
+    split = json.loads((tmp_path / "out" / "split.json").read_text())
+    assert (split["test"], split["test1"], "test1_clean" in split) == (["301"], ["151"], False)
+    (tmp_path / "isbi" / "splits.json").write_text(json.dumps({"test1_clean": ["151"], "other": {}}))
+    assert convert("isbi2015", tmp_path / "isbi", tmp_path / "listed") == 0
+    split = json.loads((tmp_path / "listed" / "split.json").read_text())
+    assert (split["test"], split["test1_clean"]) == (["301"], ["151"])
 
 
 def test_isbi2015_without_one_doctors_file_leaves_that_case_out(tmp_path, capsys):

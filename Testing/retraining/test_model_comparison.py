@@ -211,7 +211,7 @@ def test_what_cannot_be_measured_is_null_in_the_file_and_proves_nothing_when_rea
         (lambda c: c["rule"].update(presence_margin=-0.1), "presence_margin"),
         (lambda c: c["total"]["improvement"].update(low="0.5"), "improvement.low"),
         (lambda c: c["total"].pop("base"), "total.base"),
-        (lambda c: c.update(format_version=2), "newer version"),
+        (lambda c: c.update(format_version=3), "newer version"),
         (lambda c: c.update(format="x"), "format"),
         (lambda c: c["base"].update(digest="Mustermann"), "digest"),
         (lambda c: c.clear(), "format"),

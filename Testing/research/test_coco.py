@@ -1,6 +1,7 @@
 """Radiographs with COCO-style key points, and the challenge's own form of ISBI2015."""
 
 import json
+import zlib
 
 import numpy as np
 import pytest
@@ -18,10 +19,12 @@ WIDTH, HEIGHT = 30, 20
 ISBI = RADIOGRAPH_SETS["isbi2015"].names
 
 
-def write_image(path, kind=np.uint8, channels=0, size=(WIDTH, HEIGHT)):
-    """A picture whose value at (x, y) is x + 2 y."""
+def write_image(path, kind=np.uint8, channels=0, size=(WIDTH, HEIGHT), own=False):
+    """A picture whose value at (x, y) is x + 2 y; with `own`, from row 8 on it is unlike those of other names."""
     x, y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
     array = (x + 2 * y).astype(kind)
+    if own:
+        array[8:] = np.random.default_rng(zlib.crc32(str(path).encode())).integers(0, 200, array[8:].shape)
     if channels:
         array = np.stack([array] * channels, axis=-1)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +39,7 @@ def keypoints(count):
 def write_set(source, subset, names, count=19, points=None, **image):
     """One JSON file and its pictures."""
     for name in names:
-        write_image(source / "2D_images" / name)
+        write_image(source / "2D_images" / name, own=True)
     data = {
         "images": [
             {"id": k, "file_name": name, "width": WIDTH, "height": HEIGHT, **image} for k, name in enumerate(names)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from H3DELandmarksLib.formats.audit import AuditRecord
 from H3DELandmarksLib.formats.case_record import ImageRecord, IndexRecord, RevisionRecord
+from H3DELandmarksLib.formats.cohort import CohortScan
 from H3DELandmarksLib.formats.comparison import Comparison
 from H3DELandmarksLib.formats.export import ExportRecord
 from H3DELandmarksLib.formats.lineage import Lineage
@@ -40,6 +41,7 @@ RECORDS: dict[str, type] = {
     "lineage": Lineage,
     "version-entry": HistoryEntry,
     "detection-result": DetectionResult,
+    "cohort-scan": CohortScan,
     "provenance": Provenance,
     "measurements": MeasurementsRecord,
 }

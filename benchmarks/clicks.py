@@ -26,7 +26,7 @@ MODEL = "mandibular-molar-phantom"
 LAUNCHER = '#!/bin/sh\n"{python}" "$@"\nexit $?\n'
 COMPUTE = """
 import sys, time
-from H3DELandmarksLib.cli.detect import load_detector
+from H3DELandmarksLib.cohort.detectors import load_detector
 from H3DELandmarksLib.io.images import read_volume
 detector, volume = load_detector(sys.argv[1], "cpu"), read_volume(sys.argv[2])
 detector.detect(volume)

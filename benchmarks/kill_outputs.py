@@ -28,7 +28,7 @@ from benchmarks.killing import count_operations, fail_at, kill_at, limit_files
 from H3DELandmarksLib.cases import CaseProject
 from H3DELandmarksLib.cases.archive import write_archive
 from H3DELandmarksLib.cases.exchange import export_cases
-from H3DELandmarksLib.cli.result_files import ResultFiles
+from H3DELandmarksLib.cohort.result_files import ResultFiles
 from H3DELandmarksLib.core.files import TEMPORARY_PREFIX, atomic_write, restore_interrupted
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.formats.export import EXPORT

@@ -173,7 +173,9 @@ class PromotionSection:
         decision = comparison.decision
         advice = _("The new model can be promoted.") if decision.promote else _("It is better not promoted.")
         points = [f"\u2022 {text}" for text in (*decision.reasons, *comparison.remarks)]
-        self._ui.promotionLabel.text = "\n".join([f"{comparison.sentence()} {advice}", *points])
+        beside = comparison.beside_readers()
+        told = [f"{comparison.sentence()} {advice}", *([beside] if beside else []), *points]
+        self._ui.promotionLabel.text = "\n".join(told)
 
     # Promoting
 

@@ -1,14 +1,14 @@
 """Bringing cases in from other forms and handing them out: plain files (here), nnLandmark and MML (their own modules).
 
 The plain form is a folder with a scan and a point list (.mrk.json) of the same name for each case; what a model had
-proposed lies in the folder ``proposed`` in it.
+proposed lies in the folder ``proposed`` in it, and what several people marked in ``readers`` (`io.case_folder`).
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -48,7 +48,7 @@ from H3DELandmarksLib.formats.export import (
 from H3DELandmarksLib.formats.measurements import measurements_of, measurements_of_names
 from H3DELandmarksLib.formats.reading import to_json
 from H3DELandmarksLib.formats.schemes import SchemeHistory
-from H3DELandmarksLib.io.case_folder import POINTS_SUFFIX, case_names, read_case
+from H3DELandmarksLib.io.case_folder import POINTS_SUFFIX, case_names, read_case, readers_of_case, write_readers
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import named_as_expected, read_markups, write_markups
 from H3DELandmarksLib.io.tables import write_measurements
@@ -72,10 +72,12 @@ class ExternalCase:
     Attributes:
         name: how messages call it; never kept.
         read: gives the scan, the points as they lie now and what a model had proposed, where that is known (LPS mm).
+        readers: gives what several people marked, by a word for each (LPS mm).
     """
 
     name: str
     read: Callable[[], tuple[Volume, LandmarkSet, LandmarkSet | None]]
+    readers: Callable[[], Mapping[str, LandmarkSet]] = dict
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class OutgoingCase:
         corrected: what people decided, unknown where nobody has; LPS mm, in the order of the scheme.
         proposed: what a model had said.
         record: where it comes from.
+        readers: what several people marked, by a word for each, LPS mm.
     """
 
     id: str
@@ -95,6 +98,7 @@ class OutgoingCase:
     corrected: LandmarkSet
     proposed: LandmarkSet
     record: ExportedCase
+    readers: Mapping[str, LandmarkSet] = field(default_factory=dict)
 
 
 class FormWriter(Protocol):
@@ -417,7 +421,8 @@ def _outgoing(case: CaseFiles, history: SchemeHistory) -> OutgoingCase:
         software=kept.software,
     )
     scheme = history.newest
-    return OutgoingCase(case.id, case.volume, revision.corrected(scheme), revision.proposed(scheme), record)
+    corrected, proposed = revision.corrected(scheme), revision.proposed(scheme)
+    return OutgoingCase(case.id, case.volume, corrected, proposed, record, revision.readers)
 
 
 def _module(form: str) -> Any:
@@ -443,7 +448,9 @@ def _import_case(
     landmarks, left_out = landmarks_from_sets(scheme, corrected, proposed, reviewed)
     summary.left_out += left_out
     summary.unknown_names.update(set(corrected.names) - set(scheme.names))
-    return project.add(volume, landmarks, model)
+    said = case.readers().items()
+    readers = {reader: history.renamed(named_as_expected(points, names, case.name)) for reader, points in said}
+    return project.add(volume, landmarks, model, readers=readers or None)
 
 
 def landmarks_from_sets(
@@ -488,7 +495,8 @@ def names_beyond(points: LandmarkSet, scheme: LandmarkScheme) -> str:
 
 def sources(folder: Path, scheme: LandmarkScheme) -> Sequence[ExternalCase]:
     """The cases of a folder with plain files."""
-    return [ExternalCase(name, partial(_read_plain, folder, name)) for name in case_names(folder)]
+    readers = partial(readers_of_case, folder)
+    return [ExternalCase(n, partial(_read_plain, folder, n), partial(readers, n)) for n in case_names(folder)]
 
 
 class Writer:
@@ -508,6 +516,7 @@ class Writer:
         if not case.proposed.unknown.all():
             (self.target / PROPOSED).mkdir(exist_ok=True)
             write_markups(self.target / PROPOSED / f"{case.id}{POINTS_SUFFIX}", case.proposed)
+        write_readers(self.target, case.id, case.readers)
 
     def close(self) -> None:
         """Nothing belongs to all cases."""

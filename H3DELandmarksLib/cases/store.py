@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -26,10 +26,11 @@ from H3DELandmarksLib.core.files import (
     remove_forgotten,
 )
 from H3DELandmarksLib.core.geometry import Volume, canonical
-from H3DELandmarksLib.core.landmarks import LandmarkScheme
+from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.formats.case_record import (
     CASE_ID,
     TIME_FORMAT,
+    TOKEN,
     CaseLandmark,
     CaseSummary,
     ImageContent,
@@ -283,6 +284,7 @@ class CaseProject:
         model: ModelName | None = None,
         subject: str | None = None,
         time: datetime | None = None,
+        readers: Mapping[str, LandmarkSet] | None = None,
     ) -> Added:
         """Keep one review: a new case, or a new revision where the scan is known already.
 
@@ -292,20 +294,40 @@ class CaseProject:
             model: which model proposed them.
             subject: id of another case of the same subject; by default what the newest review of the scan says.
             time: of the review; now by default.
+            readers: what several people marked, each for himself, LPS mm, by a word for each; by default what the
+                newest review of the scan says. Points of other names than the scheme's are left out.
 
         Raises:
-            InputError: a landmark is not of the scheme, or the project cannot be written to; nothing has changed then.
+            InputError: a landmark is not of the scheme, a reader's word cannot be one, or the project cannot be written
+                to; nothing has changed then.
         """
         scheme = self.scheme
         content = content_of(volume)
         known = self._find(content)[0]
         subject = self._subject(subject, known)
         now = (time or datetime.now(timezone.utc)).replace(microsecond=0)
-        revision = Revision(complete(scheme, landmarks), (scheme.id, scheme.version), model, __version__, now, subject)
+        stated = (scheme.id, scheme.version)
+        said = self._readers(scheme, readers, known)
+        revision = Revision(complete(scheme, landmarks), stated, model, __version__, now, subject, said)
         with staging_folder(self.folder) as staging:
             if known is None:
                 prepare_case(staging / "case", volume, content, [revision])
             return self.add_prepared(staging / "case", content, [revision])
+
+    def _readers(
+        self, scheme: LandmarkScheme, readers: Mapping[str, LandmarkSet] | None, known: CaseFiles | None
+    ) -> dict[str, LandmarkSet]:
+        """What the readers of a scan said of the scheme's landmarks."""
+        if readers is None:
+            return {} if known is None else dict(self.review(known).readers)
+        words = set()
+        for word in readers:
+            if not TOKEN.fullmatch(word) or word.casefold() in words:
+                raise InputError(
+                    f"'{word[:64]}' cannot name a reader: give each another word of letters, digits, dots and hyphens."
+                )
+            words.add(word.casefold())
+        return {word: points.ordered_as(scheme.names) for word, points in readers.items()}
 
     def _subject(self, subject: str | None, known: CaseFiles | None) -> str | None:
         """The case that stands for the subject of a scan; None for the scan's own."""

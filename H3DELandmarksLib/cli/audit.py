@@ -43,7 +43,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
         write_audit,
     )
     from H3DELandmarksLib.cli.cases import scheme_of
-    from H3DELandmarksLib.cli.result_files import make_folder
+    from H3DELandmarksLib.cohort.result_files import make_folder
     from H3DELandmarksLib.core.files import refuse_existing
     from H3DELandmarksLib.formats.reading import to_plain
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from H3DELandmarksLib.cli.console import Console, add_engine, add_json, add_overwrite, add_progress
-from H3DELandmarksLib.cli.detect import add_reading, load_detector, passed_over, scans_of_folder, shown
+from H3DELandmarksLib.cli.detect import add_reading
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import refuse_existing
+from H3DELandmarksLib.core.files import refuse_existing, shown
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.cases import CaseProject
@@ -163,6 +163,8 @@ def rank(options: argparse.Namespace, console: Console) -> bool:
     """Rank; returns whether every scan could be read."""
     from H3DELandmarksLib.cases import open_project
     from H3DELandmarksLib.cases.next_case import rank_scans
+    from H3DELandmarksLib.cohort.detectors import load_detector
+    from H3DELandmarksLib.cohort.inputs import scans_of_folder
     from H3DELandmarksLib.io.isolated import start_reader
 
     output = Path(options.output)
@@ -171,7 +173,7 @@ def rank(options: argparse.Namespace, console: Console) -> bool:
     start_reader()  # it is ready once PyTorch is
     detector = load_detector(options.model, options.device, options.backend, options.precision)
     folder = Path(options.folder)
-    found = scans_of_folder(folder, detector.is_2d, options.series, console)
+    found = scans_of_folder(folder, detector.is_2d, options.series, console.warn)
     with console.task("rank") as progress:
         ranking = rank_scans(found.scans, detector, project, progress, None, options.spacing, options.series)
     _write_ranking(output, ranking)
@@ -192,7 +194,7 @@ def rank(options: argparse.Namespace, console: Console) -> bool:
             "scans": [{"rank": place, **entry.to_dict()} for place, entry in enumerate(ranking.ranked, 1)],
             "known": [{"scan": scan, "case": case} for scan, case in ranking.known],
             "unreadable": [{"scan": shown(scan), "error": sentence} for scan, sentence in unreadable],
-            "passed_over": [asdict(entry) for entry in passed_over(found)],
+            "passed_over": [{"path": shown(path), "reason": reason} for path, reason in found.passed_over],
         }
     )
     return not unreadable
@@ -399,7 +401,7 @@ def check_cases(options: argparse.Namespace, console: Console) -> bool:
     """Check; findings are results, not failures."""
     from H3DELandmarksLib.cases import open_project
     from H3DELandmarksLib.cases.quality import check_project, draw_findings
-    from H3DELandmarksLib.cli.result_files import make_folder
+    from H3DELandmarksLib.cohort.result_files import make_folder
 
     project = open_project(options.project)
     pictures = None if options.pictures is None else make_folder(Path(options.pictures))

@@ -9,10 +9,12 @@ import math
 import os
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -30,11 +32,11 @@ SECONDS_BETWEEN_LINES = 0.2  # a program that shows progress must not drown in i
 
 
 class Console:
-    """The output of one call of the command line.
+    """The output of one call of the command line; threads may use it at the same time.
 
     In the mode "json" of progress, stdout carries one JSON object per line, each with an ``event``: "progress" (scan,
-    fraction, message), "warning" and "error" (message, scan where there is one), and last "result" with the document
-    that ``--json`` prints.
+    fraction, message), "scans" where there are many (see `counting`), "warning" and "error" (message, scan where there
+    is one), and last "result" with the document that ``--json`` prints.
 
     Attributes:
         log_folder: where details of unexpected errors go.
@@ -52,14 +54,21 @@ class Console:
         self._as_lines = progress == "json"
         self._for_programs = json_wanted or self._as_lines
         self._bar = progress == "auto" and sys.stderr.isatty()
-        self._current: str | None = None
+        self._current: ContextVar[str | None] = ContextVar("scan", default=None)  # of each thread its own
+        self._lock = threading.RLock()
+        self._overall: Any = None
         self._warnings: list[dict[str, str | None]] = []
         self.log_folder = Path(tempfile.gettempdir())
+
+    @property
+    def is_for_programs(self) -> bool:
+        """Whether a program reads the result."""
+        return self._for_programs
 
     def say(self, text: str) -> None:
         """Print a result for people; nothing where a program reads."""
         if not self._for_programs:
-            print(shown(text))
+            self._print(text, None)
 
     def document(self, content: dict[str, Any]) -> None:
         """Print the result for programs, with all warnings so far; nothing where a person reads. NaN becomes null."""
@@ -71,10 +80,11 @@ class Console:
 
     def warn(self, message: str) -> None:
         """Tell about something that does not stop the work; `document` lists it again."""
-        self._warnings.append({"scan": self._current, "message": message})
-        print(shown(message), file=sys.stderr)
+        scan = self._current.get()
+        self._warnings.append({"scan": scan, "message": message})
+        self._print(message, sys.stderr)
         if self._as_lines:
-            self._line(event="warning", scan=self._current, message=message)
+            self._line(event="warning", scan=scan, message=message)
 
     def failure(self, error: Exception, subject: str = "") -> str:
         """Tell why something could not be done, in one sentence; details of unexpected errors go to the log file.
@@ -89,7 +99,7 @@ class Console:
         message = _sentence(error) or self._logged(error)
         if subject and subject not in message:
             message = f"{subject}: {message}"
-        print(shown(message), file=sys.stderr)
+        self._print(message, sys.stderr)
         if self._as_lines:
             self._line(event="error", scan=subject or None, message=message)
         return message
@@ -101,17 +111,52 @@ class Console:
         Args:
             name: the scan, or what is being done.
         """
-        self._current = name
+        before = self._current.set(name)
         try:
             if self._as_lines:
                 yield self._lines_about(name)
-            elif self._bar:
+            elif self._bar and self._overall is None:
                 with _progress_bar(name) as report:
                     yield report
             else:
                 yield lambda fraction, message, **more: None
         finally:
-            self._current = None
+            self._current.reset(before)
+
+    @contextmanager
+    def counting(self, total: int) -> Iterator[Callable[[int, int, float | None], None]]:
+        """Show how far a piece of work on many scans is, in place of that of each.
+
+        Gives the callback that is told how many are done, how many of them failed, and the seconds that the others are
+        going to take, None where nobody knows. For programs it writes events "scans" with these entries and `total`.
+        """
+        if self._bar:
+            from tqdm import tqdm
+
+            layout = "{desc}: {n}/{total} |{bar}| {postfix}"
+            self._overall = tqdm(total=total, desc="Scans", bar_format=layout, leave=False, file=sys.stderr)
+
+        def report(done: int, failed: int, seconds_left: float | None) -> None:
+            if self._overall is not None:
+                left = "" if seconds_left is None else f"about {duration(seconds_left)} left"
+                self._overall.set_postfix_str(f"{failed} failed, {left}" if failed else left, refresh=False)
+                self._overall.update(done - self._overall.n)
+            if self._as_lines:
+                self._line(event="scans", done=done, failed=failed, total=total, seconds_left=seconds_left)
+
+        try:
+            yield report
+        finally:
+            if self._overall is not None:
+                self._overall.close()
+            self._overall = None
+
+    def _print(self, text: str, stream: TextIO | None) -> None:
+        with self._lock:
+            if self._overall is not None:
+                self._overall.write(shown(text), file=stream)
+            else:
+                print(shown(text), file=stream)
 
     @contextmanager
     def showing_warnings(self) -> Iterator[None]:
@@ -144,7 +189,8 @@ class Console:
         return report
 
     def _line(self, **content: Any) -> None:
-        print(json.dumps(plain(content), allow_nan=False), file=self._stream, flush=True)
+        with self._lock:
+            print(json.dumps(plain(content), allow_nan=False), file=self._stream, flush=True)
 
     def _logged(self, error: Exception) -> str:
         details = "".join(traceback.format_exception(error))
@@ -158,6 +204,14 @@ class Console:
                 continue
             return f"{kind}: please report it with the file '{folder / LOG_NAME}'."
         return f"{kind}: {error}."
+
+
+def duration(seconds: float) -> str:
+    """About how long, in words."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
 def _own(path: str, flags: int) -> int:

@@ -67,7 +67,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
 
 def named_point_lists(points: Sequence[str]) -> dict[str, Path]:
     """The point lists by names that differ; a file that is given twice is taken once."""
-    from H3DELandmarksLib.cli.result_files import plan_results
+    from H3DELandmarksLib.cohort.result_files import plan_results
     from H3DELandmarksLib.io.markups import point_list_name, point_lists_in
 
     paths: list[Path] = []
@@ -90,7 +90,7 @@ def named_point_lists(points: Sequence[str]) -> dict[str, Path]:
 
 def _case(name: str, path: Path) -> OutgoingCase:
     from H3DELandmarksLib.cases.exchange import OutgoingCase
-    from H3DELandmarksLib.cli.result_files import MODEL
+    from H3DELandmarksLib.cohort.result_files import MODEL
     from H3DELandmarksLib.formats.export import ExportedCase
     from H3DELandmarksLib.io.markups import read_markups, read_stamp
 

@@ -127,7 +127,7 @@ def _definitions(scheme: str) -> Measurements:
 
 def _definitions_for(path: Path, landmarks: LandmarkSet) -> Measurements:
     """What is measured on a point list: by the model that found it where it is installed, else by its names."""
-    from H3DELandmarksLib.cli.result_files import MODEL
+    from H3DELandmarksLib.cohort.result_files import MODEL
     from H3DELandmarksLib.formats.measurements import measurements_of, measurements_of_names
     from H3DELandmarksLib.io.markups import read_stamp
     from H3DELandmarksLib.models import find_model

@@ -146,7 +146,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace, project: CaseProject, output: Path) -> RunFolder:
     """The run to go on with, or a new one."""
-    from H3DELandmarksLib.cli.result_files import make_folder
+    from H3DELandmarksLib.cohort.result_files import make_folder
     from H3DELandmarksLib.formats.run import RUN, read_run
     from H3DELandmarksLib.models import find_model
     from H3DELandmarksLib.retraining.fine_tuning import plan_fine_tuning
@@ -221,7 +221,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Train; returns True, or raises."""
-    from H3DELandmarksLib.cli.result_files import make_folder
+    from H3DELandmarksLib.cohort.result_files import make_folder
     from H3DELandmarksLib.training.peers import Peers
 
     if options.from_cases is not None:

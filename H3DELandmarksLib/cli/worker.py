@@ -25,8 +25,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from H3DELandmarksLib.cli import detect
 from H3DELandmarksLib.cli.main import FAILED, STOPPED, main
+from H3DELandmarksLib.cohort.detectors import keep_detectors
 
 SECONDS_IDLE = 300.0
 SECONDS_TO_FINISH = 20.0
@@ -113,7 +113,7 @@ def serve(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     worker = Worker(options.folder, _take_stdout())
     os.chdir(tempfile.gettempdir())  # Windows removes no folder that is somebody's current one
-    detect.keep_detectors()
+    keep_detectors()
     if options.detects:
         threading.Thread(target=_import_detection, daemon=True).start()
     return worker.run()

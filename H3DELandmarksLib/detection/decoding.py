@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from H3DELandmarksLib.core.candidates import COUNT
 from H3DELandmarksLib.networks.arrays import to_array, to_tensor
 
 STRIDES = (4, 2, 1)
@@ -145,6 +146,56 @@ def decode_softmax(maps: Tensor, stride: int | np.ndarray, radius: int = 2) -> P
     concentration = torch.exp(torch.logsumexp(logits, dim=1) - mass.cpu())
     index = (to_array(cell.double()) + 0.5) * stride - 0.5
     return Peaks(index, to_array(mass.double()), to_array(concentration.double()))
+
+
+def likeliest_places(
+    maps: Tensor, stride: int | np.ndarray, radius: int = 2
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The likeliest separate places of maps that `decode_softmax` reads.
+
+    Args:
+        maps, stride, radius: as for `decode_softmax`.
+
+    Returns:
+        (K, M, 3) voxels of the network's input, (K, M) shares of probability, descending and 0 where there is no
+        further place, and (K, M, 3, 3) covariances in voxels^2.
+    """
+    shape = tuple(maps.shape[1:])
+    flat = maps.float().flatten(1)
+    kernel = tuple(min(2 * radius, side) for side in shape)
+    tops, where = F.max_pool3d(maps.float(), kernel, kernel, ceil_mode=True, return_indices=True)
+    blocks = tops.flatten(1).topk(min(8 * COUNT, tops[0].numel()), dim=1).indices
+    linear = where.flatten(1).gather(1, blocks).cpu()
+    places, kept = _apart(_unravel(linear.flatten(), shape).reshape(*linear.shape, 3), 2 * radius)
+    window, inside, linear = _windows(places.flatten(0, 1), shape, radius)
+    rows = linear.reshape(len(flat), -1).to(maps.device)
+    logits = flat.gather(1, rows).cpu().reshape(linear.shape).masked_fill(~inside, -torch.inf)
+    # The softmax that all voxels share with the outcome "absent", whose logit is 0.
+    mass = torch.logaddexp(torch.logsumexp(flat, dim=1), torch.zeros(())).cpu()
+    share = torch.exp(torch.logsumexp(logits, dim=1).reshape(kept.shape) - mass[:, None]) * kept
+    weights = torch.softmax(logits, dim=1)
+    center = (weights[..., None] * window).sum(dim=1)
+    offset = window - center[:, None]
+    covariance = torch.einsum("np,npi,npj->nij", weights, offset, offset) + torch.eye(3) / 12
+    scale = np.broadcast_to(np.asarray(stride, float), (3,))
+    index = (to_array(center.double()).reshape(*kept.shape, 3) + 0.5) * scale - 0.5
+    spread = to_array(covariance.double()).reshape(*kept.shape, 3, 3) * scale[:, None] * scale
+    order = np.argsort(-to_array(share), axis=1, kind="stable")
+    rows_of = np.arange(len(order))[:, None]
+    return index[rows_of, order], to_array(share.double())[rows_of, order], spread[rows_of, order]
+
+
+def _apart(places: Tensor, least: int) -> tuple[Tensor, Tensor]:
+    """The first `COUNT` of (K, N, 3) places that are ``least`` voxels apart along an axis, and which there are."""
+    chosen = torch.zeros(len(places), COUNT, dtype=torch.long)
+    kept = torch.zeros(len(places), COUNT, dtype=torch.bool)
+    free = torch.ones(places.shape[:2], dtype=torch.bool)
+    rows = torch.arange(len(places))
+    for number in range(COUNT):
+        chosen[:, number], kept[:, number] = free.int().argmax(dim=1), free.any(dim=1)
+        distance = (places - places[rows, chosen[:, number]][:, None]).abs().amax(dim=2)
+        free &= distance > least
+    return places[rows[:, None], chosen], kept
 
 
 def decode_published_heatmap(maps: Tensor, stride: int | np.ndarray, voxels: int = 500) -> Peaks:

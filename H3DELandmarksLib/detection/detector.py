@@ -124,7 +124,7 @@ class Detector:
             landmarks = landmarks.unknown_where(self._expected_beyond(volume, landmarks, found.pose), beyond)
             if beyond in landmarks.causes or self._exceeds(volume, 1.0) or not self._radii_hold:
                 landmarks = replace(landmarks, radius=np.full(len(landmarks), np.nan))
-        return Detection(landmarks, recognition, doubtful)
+        return Detection(landmarks, recognition, doubtful, found.candidates)
 
     def _expected_beyond(self, volume: Volume, landmarks: LandmarkSet, pose: Pose) -> np.ndarray:
         """(K,) bool: not found, and expected outside the volume by the mean shape that is laid over the others."""
@@ -179,9 +179,9 @@ class Detector:
         self._check_dimension(volume)
         if self.is_2d:
             volume, lps_from_sheet = lay_flat(volume)
-            found = self._search(self._scan(volume), step)
+            found = self._search(self.scan_of(volume), step)
             return found.moved(Pose(lps_from_sheet[:3, :3], lps_from_sheet[:3, 3]))
-        return self._search(self._scan(canonical(volume)), step)
+        return self._search(self.scan_of(canonical(volume)), step)
 
     def _search(self, scan: Scan, step: Callable[[int, str], Callable[[float], None]]) -> RawPredictions:
         """All stages one after the other."""
@@ -230,7 +230,8 @@ class Detector:
             definitions=tuple(p.definition for p in self.scheme.landmarks),
         )
 
-    def _scan(self, volume: Volume) -> Scan:
+    def scan_of(self, volume: Volume) -> Scan:
+        """A canonical volume, or a radiograph on its sheet, as networks see it."""
         manifest = self.package.manifest
         intensity = IntensityMapping.for_volume(manifest.intensity, volume)
         return Scan(volume, intensity, intensity.outside(manifest.outside))

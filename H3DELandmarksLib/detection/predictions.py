@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from H3DELandmarksLib.core.candidates import Candidates, pooled
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.core.statements import Recognition
@@ -21,12 +22,14 @@ class RawPredictions:
         presence_logit: (K,) uncalibrated log-odds of presence; -inf where no stage has looked yet.
         concentration: (K,) share of probability around the peak.
         pose: placement of the model frame.
+        candidates: all places where the landmarks may lie; None where the decoder gives none.
     """
 
     positions: np.ndarray
     presence_logit: np.ndarray
     concentration: np.ndarray
     pose: Pose
+    candidates: Candidates | None = None
 
     @classmethod
     def nothing(cls, count: int, pose: Pose) -> RawPredictions:
@@ -36,7 +39,8 @@ class RawPredictions:
     def moved(self, motion: Pose) -> RawPredictions:
         """The same findings after a rigid motion of everything."""
         pose = Pose(motion.rotation @ self.pose.rotation, motion.to_lps(self.pose.translation))
-        return replace(self, positions=motion.to_lps(self.positions), pose=pose)
+        candidates = self.candidates and self.candidates.moved(motion)
+        return replace(self, positions=motion.to_lps(self.positions), pose=pose, candidates=candidates)
 
     @property
     def weights(self) -> np.ndarray:
@@ -53,11 +57,14 @@ class Detection:
         landmarks: what it stands for, LPS mm; where the scan is not recognised, nothing is known of any landmark.
         recognition: whether the scan looks like those that the model knows; None where the model cannot tell.
         doubtful: what its networks say all the same; `landmarks` itself where the scan is recognised.
+        candidates: all places where the landmarks may lie, in the scheme's order, for `core.revision`; None where
+            the model's decoder gives none.
     """
 
     landmarks: LandmarkSet
     recognition: Recognition | None
     doubtful: LandmarkSet
+    candidates: Candidates | None = None
 
 
 def merge_best(findings: Sequence[RawPredictions]) -> RawPredictions:
@@ -69,7 +76,16 @@ def merge_best(findings: Sequence[RawPredictions]) -> RawPredictions:
         picked: np.ndarray = np.stack([getattr(f, name) for f in findings])[best, rows]
         return picked
 
-    return RawPredictions(pick("positions"), pick("presence_logit"), pick("concentration"), findings[0].pose)
+    return RawPredictions(
+        pick("positions"), pick("presence_logit"), pick("concentration"), findings[0].pose, _pooled(findings)
+    )
+
+
+def _pooled(findings: Sequence[RawPredictions], summed: bool = False) -> Candidates | None:
+    looks = [f.candidates for f in findings if f.candidates is not None]
+    if not looks:
+        return None
+    return pooled([look.scaled(1 / len(looks)) for look in looks] if summed else looks, summed)
 
 
 def merge_mean(findings: Sequence[RawPredictions]) -> RawPredictions:
@@ -90,4 +106,5 @@ def merge_mean(findings: Sequence[RawPredictions]) -> RawPredictions:
         average("presence_logit", -np.inf),
         average("concentration", 0.0),
         findings[0].pose,
+        _pooled(findings, summed=True),
     )

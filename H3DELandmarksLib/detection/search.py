@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from H3DELandmarksLib.core.candidates import Candidates, pooled
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Grid, crop_grid, field_of_view_grid, orthonormal_axes
 from H3DELandmarksLib.core.image_plane import crop_about_center
@@ -21,6 +22,8 @@ from H3DELandmarksLib.models.fit import MAX_CROPS, crop_count, tiles_along
 MIN_PRESENCE_LOGIT = -2.0
 # Rounds in the found pose go on, up to so many, until the mean shape moves by no more than so many voxels (RMS).
 MAX_ROUNDS = 5
+# What a place that an earlier stage saw counts beside those of a later one.
+EARLIER = 0.1
 SETTLED_VOXELS = 1.5
 REFLECTION = np.diag([-1.0, 1.0, 1.0])
 
@@ -94,7 +97,15 @@ def _replace_rows(old: RawPredictions, new: RawPredictions, rows: np.ndarray) ->
         np.where(chosen, new.presence_logit, old.presence_logit),
         np.where(chosen, new.concentration, old.concentration),
         old.pose,
+        _newest_candidates(old.candidates, new.candidates, chosen),
     )
+
+
+def _newest_candidates(old: Candidates | None, new: Candidates | None, chosen: np.ndarray) -> Candidates | None:
+    """Places of an earlier stage count less, since the later one sees finer voxels; but it sees its crop alone."""
+    if old is None or new is None:
+        return old if new is None else new
+    return pooled([new, old.scaled(np.where(chosen, EARLIER, 1.0))])
 
 
 # Of the poses found, so many whose points agree best with the mean shape, turned by so much at least from each other,
@@ -187,7 +198,9 @@ def _search(network: StageNetwork, scan: Scan, field_of_view: Grid, axes: np.nda
     for number, grid in enumerate(cover):
         image = scan.crop(grid, stage.sampling != "linear")
         if image.max() > EMPTY:
-            found.append(network.find(image, grid, network.groups[0], pose))
+            # Of many poses only the best count, which are looked at again.
+            places = not network.stage.sees_canonical_pose
+            found.append(network.find(image, grid, network.groups[0], pose, places))
         step((number + 1) / len(cover))
     return merge_best(found)
 

@@ -7,12 +7,14 @@ for images get them as rows and columns, and their maps become (X, Y, 1) again.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from torch import Tensor
 
+from H3DELandmarksLib.core.candidates import in_patient
 from H3DELandmarksLib.core.geometry import Grid
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import Pose
@@ -23,6 +25,7 @@ from H3DELandmarksLib.detection.decoding import (
     MIRROR_SHIFT,
     STRIDES,
     Peaks,
+    likeliest_places,
     predict_with_mirror,
 )
 from H3DELandmarksLib.detection.engine import EngineSettings, make_engine
@@ -103,7 +106,9 @@ class StageNetwork:
         self.count = len(scheme)
         self.mirror_order = scheme.mirror_order()
 
-    def find(self, image: np.ndarray, grid: Grid, channels: np.ndarray, pose: Pose) -> RawPredictions:
+    def find(
+        self, image: np.ndarray, grid: Grid, channels: np.ndarray, pose: Pose, places: bool = True
+    ) -> RawPredictions:
         """Look for landmarks in one crop.
 
         Args:
@@ -111,6 +116,7 @@ class StageNetwork:
             grid: where the crop lies.
             channels: (C,) int, scheme index that each of the network's channels stands for in this crop; -1 for none.
             pose: handed on to the result.
+            places: whether the result holds all likely places, and not only the best.
 
         Raises:
             FloatingPointError: the network's weights lead beyond all numbers.
@@ -124,7 +130,11 @@ class StageNetwork:
         result.positions[rows] = grid.lps_from_ijk(peaks.index[used])
         result.presence_logit[rows] = peaks.presence_logit[used]
         result.concentration[rows] = peaks.concentration[used]
-        return result
+        if not places or self.stage.decoding.method != "softmax":
+            return result
+        likeliest = likeliest_places(self.io.from_network(maps)[-1][0], self.io.strides[-1])
+        candidates = in_patient(grid, *(values[used] for values in likeliest)).spread_to(rows, self.count)
+        return replace(result, candidates=candidates)
 
     def _points(self, maps: Sequence[Tensor]) -> Peaks:
         """Landmarks in the first crop of a batch, by all maps of the network."""

@@ -64,6 +64,30 @@ def success_rates(errors: np.ndarray, present: np.ndarray, thresholds: Sequence[
     return _ratio(within.sum(axis=axes), np.full(len(thresholds), present.sum()))
 
 
+def pooled_error(errors: np.ndarray) -> tuple[float, float]:
+    """Mean and population standard deviation of all finite errors (mm), as papers on radiographs publish MRE +- SD."""
+    finite = errors[np.isfinite(errors)]
+    return (float(finite.mean()), float(finite.std())) if finite.size else (np.nan, np.nan)
+
+
+def landmark_success_rates(
+    errors: np.ndarray, present: np.ndarray, thresholds: Sequence[float] = THRESHOLDS_MM
+) -> np.ndarray:
+    """Success detection rates as papers on radiographs publish them: the mean over landmarks of each one's share.
+
+    Args:
+        errors: (N, K) mm, NaN where there is none.
+        present: (N, K) bool, present in the reference.
+        thresholds: T distances in mm; only an error below one is within it.
+
+    Returns:
+        (T,) from 0 to 1; landmarks that no reference has count nowhere.
+    """
+    below = (np.asarray(errors)[..., np.newaxis] < np.asarray(thresholds)) & present[..., np.newaxis]
+    shares = below.sum(axis=0)[present.any(axis=0)] / present.sum(axis=0)[present.any(axis=0), np.newaxis]
+    return shares.mean(axis=0) if len(shares) else np.full(len(thresholds), np.nan)
+
+
 @dataclass(frozen=True)
 class PresenceScores:
     """How well "is it in the scan?" is answered; "present" is the positive answer.

@@ -19,6 +19,8 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.text import aligned, number, percent, plain
 from H3DELandmarksLib.evaluation import metrics
 
+FLAT_MM = 1e-3  # points of one plane lie no farther from it
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -37,6 +39,7 @@ class Evaluation:
         without_reference: cases with a prediction only.
         never_predicted: landmarks that references have but no prediction names; they count nowhere.
         never_marked: landmarks that predictions have but no reference names; they count nowhere.
+        is_2d: the reference points of every case lie in a plane, as those of radiographs do.
     """
 
     cases: tuple[str, ...]
@@ -51,6 +54,7 @@ class Evaluation:
     without_reference: tuple[str, ...] = ()
     never_predicted: tuple[str, ...] = ()
     never_marked: tuple[str, ...] = ()
+    is_2d: bool = False
 
     @property
     def missed(self) -> np.ndarray:
@@ -82,6 +86,18 @@ class Evaluation:
             return [whole]
         return [whole, self._published_row("complete", complete), self._published_row("incomplete", ~complete)]
 
+    @cached_property
+    def radiograph_form(self) -> dict[str, Any] | None:
+        """The figures as papers on radiographs define them; None for volumes.
+
+        ``mre_mm`` and ``sd_mm`` (population) over points, ``sdr_T`` the mean over landmarks of the share below T mm.
+        """
+        if not self.is_2d:
+            return None
+        rates = metrics.landmark_success_rates(self.errors, self.present, self.thresholds)
+        mre, sd = metrics.pooled_error(self.errors)
+        return {"mre_mm": mre, "sd_mm": sd, **dict(zip(self._rate_names, rates.tolist()))}
+
     def to_dict(self) -> dict[str, Any]:
         """All numbers as plain JSON values; what cannot be computed is None."""
         mre, sd = metrics.mean_radial_error(self.errors)
@@ -95,6 +111,7 @@ class Evaluation:
                 **{key: value for key, value in self._row("", ()).items() if key != "landmark"},
                 "presence": {name: getattr(scores, name) for name in ("accuracy", "precision", "recall", "f1")},
                 "published": self.published_rows,
+                **({"radiograph_form": self.radiograph_form} if self.is_2d else {}),
                 "per_landmark": self.table,
                 "per_case": [
                     {"case": case, "mean_mm": mean, "missed": missed}
@@ -122,6 +139,7 @@ class Evaluation:
             f"recall {percent(scores.recall)}, F1 {percent(scores.f1)}",
             f"90 % radius covers {percent(total['coverage'])} of errors",
             *self._remarks(),
+            *_radiograph_lines(self.radiograph_form),
             *_published_lines(self.published_rows),
             "",
             *_table_lines([*self.table, total]),
@@ -208,7 +226,14 @@ def evaluate_sets(
         without_reference=tuple(sorted(predictions.keys() - references.keys())),
         never_predicted=tuple(name for name in reference_names if name not in predicted_names),
         never_marked=tuple(name for name in predicted_names if name not in reference_names),
+        is_2d=_in_planes([one.positions[one.present] for one in truth]),
     )
+
+
+def _in_planes(cases: Sequence[np.ndarray]) -> bool:
+    """Whether the (n, 3) mm points of every case lie in a plane, which three points always do and say nothing of."""
+    telling = [points - points.mean(axis=0) for points in cases if len(points) > 3]
+    return bool(telling) and all(np.linalg.svd(p, compute_uv=False)[2] <= FLAT_MM * len(p) for p in telling)
 
 
 def _names(sets: Mapping[str, LandmarkSet], cases: Sequence[str]) -> tuple[str, ...]:
@@ -225,6 +250,17 @@ def _table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         return number(value) if key.endswith("_mm") else percent(value)
 
     return aligned([list(rows[0]), *([cell(*entry) for entry in row.items()] for row in rows)], right=True)
+
+
+def _radiograph_lines(form: Mapping[str, Any] | None) -> list[str]:
+    """The figures as papers on radiographs define them, in two lines."""
+    if form is None:
+        return []
+    rates = [f"{percent(value)} < {key[4:]} mm" for key, value in form.items() if key.startswith("sdr_")]
+    return [
+        f"As in radiograph papers: MRE {number(form['mre_mm'])} +- {number(form['sd_mm'])} mm over points,",
+        f"                   SDR, mean over landmarks: {', '.join(rates)}",
+    ]
 
 
 def _published_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Annotated, Literal
 
@@ -24,6 +24,7 @@ from H3DELandmarksLib.formats.reading import STRICT, Finite, Limits, Share
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 MAX_LANDMARKS = 10_000
+MAX_READERS = 100
 MAX_VOXELS = 2**31
 SAME_PLACE = 0.05  # voxels; NIfTI keeps positions to about seven digits
 # What ids and versions of models, schemes and software may look like; no blanks, so no sentence and no full name.
@@ -124,21 +125,67 @@ class LandmarkRecord:
 
 
 @dataclass(frozen=True)
-class RevisionRecord:
-    """``revision.json``; entries as in `Revision`. The first version knew neither causes nor acceptance in bulk."""
+class ReaderPointRecord:
+    """A landmark as one reader marked it.
 
-    format_version: Literal[1, 2]
+    Attributes:
+        name: of the scheme.
+        position: (3,) LPS mm; None where the reader states that it is absent.
+    """
+
+    name: LandmarkName
+    position: Position | None
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        require_printable(self.name)
+
+
+@dataclass(frozen=True)
+class ReaderRecord:
+    """What one reader said of a scan; landmarks that are not listed the reader said nothing of.
+
+    Attributes:
+        reader: a word for the reader, such as "senior"; never a person's name.
+    """
+
+    reader: Token
+    landmarks: Annotated[tuple[ReaderPointRecord, ...], Limits(max_length=MAX_LANDMARKS)]
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if len({point.name for point in self.landmarks}) != len(self.landmarks):
+            raise ValueError(f"the reader '{self.reader}' marked a landmark twice")
+
+
+@dataclass(frozen=True)
+class RevisionRecord:
+    """``revision.json``; entries as in `Revision`.
+
+    The first version knew neither causes nor acceptance in bulk, the second no readers.
+    """
+
+    format_version: Literal[1, 2, 3]
     time: Time
     software: Token
     scheme: SchemeName
     model: ModelName | None
     subject: CaseId | None
     landmarks: Annotated[tuple[LandmarkRecord, ...], Limits(max_length=MAX_LANDMARKS)]
+    readers: Annotated[tuple[ReaderRecord, ...], Limits(max_length=MAX_READERS)] | None = None
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
-        if len({landmark.name for landmark in self.landmarks}) != len(self.landmarks):
+        names = {landmark.name for landmark in self.landmarks}
+        if len(names) != len(self.landmarks):
             raise ValueError("a landmark stands there twice")
+        readers = self.readers or ()
+        if readers and self.format_version < 3:
+            raise ValueError("this version of the format has no readers")
+        if len({entry.reader.casefold() for entry in readers}) != len(readers):
+            raise ValueError("a reader stands there twice")
+        if any(point.name not in names for entry in readers for point in entry.landmarks):
+            raise ValueError("a reader marked a landmark that the review does not have")
         datetime.strptime(self.time, TIME_FORMAT)
 
 
@@ -301,6 +348,8 @@ class Revision:
         software: version of this software.
         time: when the review was kept, UTC.
         subject: id of another case of the same subject; None where the case stands for a subject of its own.
+        readers: what several people marked in the scan, each for himself, LPS mm, by a word for each; unknown where one
+            said nothing. `landmarks` is the reference, such as their mean.
     """
 
     landmarks: tuple[CaseLandmark, ...]
@@ -309,19 +358,21 @@ class Revision:
     software: str
     time: datetime
     subject: str | None = None
+    readers: Mapping[str, LandmarkSet] = field(default_factory=dict)
 
     def to_record(self) -> RevisionRecord:
         """The file of it, in the first version where that can hold it, for programs that know no other."""
         landmarks = tuple(landmark.to_record() for landmark in self.landmarks)
         is_simple = all(p.cause is None and ReviewState(p.state) not in _SINCE_VERSION_2 for p in landmarks)
         return RevisionRecord(
-            1 if is_simple else 2,
+            3 if self.readers else 1 if is_simple else 2,
             self.time.astimezone(timezone.utc).strftime(TIME_FORMAT),
             self.software,
             SchemeName(*self.scheme),
             self.model,
             self.subject,
             landmarks,
+            tuple(_reader_record(name, points) for name, points in sorted(self.readers.items())) or None,
         )
 
     @classmethod
@@ -334,12 +385,14 @@ class Revision:
             record.software,
             datetime.strptime(record.time, TIME_FORMAT).replace(tzinfo=timezone.utc),
             record.subject,
+            {entry.reader: _points_of_reader(entry) for entry in record.readers or ()},
         )
 
     def says_the_same(self, other: Revision) -> bool:
         """Whether both say the same of every landmark, whenever and with which version they were kept."""
         mine, theirs = self.to_record(), other.to_record()
-        return all(getattr(mine, n) == getattr(theirs, n) for n in ("scheme", "model", "subject", "landmarks"))
+        said = ("scheme", "model", "subject", "landmarks", "readers")
+        return all(getattr(mine, name) == getattr(theirs, name) for name in said)
 
     def positions(self, scheme: LandmarkScheme) -> np.ndarray:
         """(K, 3) LPS mm of all points, reviewed or not, in the order of `scheme`; NaN where there is none."""
@@ -420,6 +473,19 @@ def complete(scheme: LandmarkScheme, landmarks: Iterable[CaseLandmark]) -> tuple
             raise InputError(f"A point is not of the scheme '{scheme.id}' or given twice: use the scheme's own names.")
         given[landmark.name] = landmark
     return tuple(given.get(name) or CaseLandmark(name, ReviewState.UNKNOWN) for name in scheme.names)
+
+
+def _reader_record(reader: str, points: LandmarkSet) -> ReaderRecord:
+    positions = [_plain_position(p if there else None) for p, there in zip(points.positions, points.present)]
+    said = zip(points.names, positions, points.unknown)
+    return ReaderRecord(reader, tuple(ReaderPointRecord(name, p) for name, p, unknown in said if not unknown))
+
+
+def _points_of_reader(record: ReaderRecord) -> LandmarkSet:
+    nowhere = (np.nan,) * 3
+    positions = np.array([point.position or nowhere for point in record.landmarks], dtype=float)
+    presence = np.array([float(point.position is not None) for point in record.landmarks])
+    return LandmarkSet(tuple(point.name for point in record.landmarks), positions.reshape(-1, 3), presence)
 
 
 def _check_state(name: str, state: ReviewState, has_position: bool) -> None:

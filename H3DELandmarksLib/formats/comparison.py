@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.text import aligned, number, percent, plain, plural
+from H3DELandmarksLib.formats.agreement import HumanFloor
 from H3DELandmarksLib.formats.lineage import ModelReference
 from H3DELandmarksLib.formats.reading import (
     NEWER,
@@ -29,7 +30,7 @@ from H3DELandmarksLib.formats.reading import (
     to_plain,
 )
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # Numbers that are not there are null in the file.
 Measured = Annotated[float, OrNull(math.nan)]
 LowEnd = Annotated[float, OrNull(-math.inf)]
@@ -152,12 +153,14 @@ class Comparison:
         landmarks: in the order of the scheme of the cases.
         only_base, only_candidate: landmarks that one model has alone, with its figures; they decide nothing.
         remarks: sentences that a reader must know.
+        base_floor, candidate_floor: both beside the readers, where the cases hold several readers' points; such a file
+            has version 2.
         time: UTC.
         rule, decision: by what it is judged, and the answer; None until that is done.
     """
 
     format: Literal["h3delandmarks-comparison"] = "h3delandmarks-comparison"
-    format_version: Literal[1] = 1
+    format_version: Literal[1, 2] = 1
     base: ModelReference
     candidate: ModelReference
     cases: tuple[tuple[str, int], ...]
@@ -172,7 +175,19 @@ class Comparison:
     time: Text
     rule: Rule | None = None
     decision: Decision | None = None
+    base_floor: HumanFloor | None = None
+    candidate_floor: HumanFloor | None = None
     __pydantic_config__ = STRICT
+
+    def beside_readers(self) -> str:
+        """Both models beside the readers in one sentence; empty where each case had one reader."""
+        base, candidate = self.base_floor, self.candidate_floor
+        if base is None or candidate is None:
+            return ""
+        return (
+            f"The candidate differs from the readers' mean by {self._mm(candidate.model_mm)} mm, the base by "
+            f"{self._mm(base.model_mm)} mm; {candidate.difference}."
+        )
 
     def sentence(self) -> str:
         """The outcome in one sentence."""
@@ -199,6 +214,7 @@ class Comparison:
             f"Base {self.base.name}, candidate {self.candidate.name}; two figures in a column are base > candidate.",
             f"'within' is within {self.tolerance_mm:g} mm. A missed point is a failure there, and counts as "
             f"{self.miss_mm:g} mm at least in the improvement.",
+            *filter(None, [self.beside_readers()]),
             *self.remarks,
             *self._alone("base", self.only_base),
             *self._alone("candidate", self.only_candidate),

@@ -14,6 +14,7 @@ from typing import Literal
 
 from H3DELandmarksLib.core.measurements import Norm
 from H3DELandmarksLib.formats.case_record import CauseName
+from H3DELandmarksLib.formats.cohort import CohortSummary
 from H3DELandmarksLib.formats.reading import STRICT, Finite, NotNegative, Positive, Share, Text
 
 Point = tuple[Finite, Finite, Finite]
@@ -120,6 +121,7 @@ class ScanResult:
 
     Attributes:
         scan: path as it was given.
+        model: that looked, where it is another than that of the document.
         ok: whether its results are written.
         error: why not, and what to do.
         summary: what people should know of the result first.
@@ -128,11 +130,13 @@ class ScanResult:
         recognition: whether the scan looks like what the model knows; None where the model cannot tell.
         recognised_by: other models that recognise the scan, the best first; they are asked where this one does not
             recognise it, or cannot tell and finds nothing.
-        landmarks: all of the model, in its order; those that were not asked for were not examined.
-        measurements: on the landmarks, where their scheme defines any.
+        landmarks: all of the model, in its order; those that were not asked for were not examined. None of scans that
+            were finished before, and of more than 500 scans, whose landmarks are in the table of all.
+        measurements: on the landmarks, where their scheme defines any; None where `landmarks` is.
     """
 
     scan: Text
+    model: ModelName | None = None
     ok: bool
     error: str | None = None
     summary: str | None = None
@@ -185,6 +189,7 @@ class DetectionResult:
         scans: in the order in which they were given; those of a folder in the order of their paths, and
             folders that cannot be read or hold none last.
         passed_over: what else lies in folders that were given.
+        cohort: of several scans, where the table and the log of all are; None where there are none.
         warnings: in the order in which they were told.
     """
 
@@ -196,6 +201,7 @@ class DetectionResult:
     confidence_within_mm: Positive
     scans: tuple[ScanResult, ...]
     passed_over: tuple[PassedOver, ...] = ()
+    cohort: CohortSummary | None = None
     warnings: tuple[Warned, ...] = ()
     __pydantic_config__ = STRICT
 

@@ -231,7 +231,8 @@ def _through(step: SchemeStep, old: LandmarkScheme, new: LandmarkScheme, revisio
     """A review of the older version as the newer one sees it."""
     given = {landmark.name: landmark for landmark in revision.landmarks}
     landmarks = []
-    for name, old_name in step.old_names(old, new).items():
+    old_names = step.old_names(old, new)
+    for name, old_name in old_names.items():
         before = given.get(old_name) if old_name is not None else None
         if before is None or old_name is None:
             landmarks.append(CaseLandmark(name, ReviewState.UNKNOWN))
@@ -239,7 +240,15 @@ def _through(step: SchemeStep, old: LandmarkScheme, new: LandmarkScheme, revisio
             landmarks.append(_to_look_at(name, before))
         else:
             landmarks.append(replace(before, name=name))
-    return replace(revision, landmarks=tuple(landmarks), scheme=(new.id, new.version))
+    kept = {o: n for n, o in old_names.items() if o is not None and not is_redefined(n, o, step, old, new)}
+    readers = {reader: _kept_points(points, kept) for reader, points in revision.readers.items()}
+    return replace(revision, landmarks=tuple(landmarks), scheme=(new.id, new.version), readers=readers)
+
+
+def _kept_points(points: LandmarkSet, new_names: Mapping[str, str]) -> LandmarkSet:
+    """What a reader said of the landmarks that mean the same in the newer version, by their new names."""
+    mine = points.ordered_as(tuple(name for name in points.names if name in new_names))
+    return replace(mine, names=tuple(new_names[name] for name in mine.names))
 
 
 def _to_look_at(name: str, before: CaseLandmark) -> CaseLandmark:

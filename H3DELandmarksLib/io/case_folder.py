@@ -1,19 +1,24 @@
 """Folders that hold one scan and one point list per case.
 
-``NAME.nii.gz`` (or .nrrd, .mha) lies beside ``NAME.mrk.json`` or ``NAME.fcsv``.
+``NAME.nii.gz`` (or .nrrd, .mha) lies beside ``NAME.mrk.json`` or ``NAME.fcsv``, which is the reference. Where several
+people marked the cases, each for himself, their points lie in ``readers/READER/NAME.mrk.json`` (or .fcsv); READER is a
+word for the person. The reference may be their mean, or what they agreed on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.formats.case_record import TOKEN
 from H3DELandmarksLib.io.isolated import read_volume
 from H3DELandmarksLib.io.markups import EXTENSION as POINTS_SUFFIX
-from H3DELandmarksLib.io.markups import point_lists_in, read_markups
+from H3DELandmarksLib.io.markups import point_lists_in, read_markups, write_markups
 
+READERS = "readers"
 SCAN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
 
@@ -73,6 +78,47 @@ def read_case(folder: Path, name: str, landmark_names: tuple[str, ...] | None) -
     scan = scan_of_case(folder, name)
     landmarks = read_markups(points_of_case(folder, name), landmark_names or ())
     return read_volume(scan), landmarks if landmark_names is None else landmarks.ordered_as(landmark_names)
+
+
+def readers_in(folder: Path) -> list[str]:
+    """The words for the readers whose points lie in a folder of cases, sorted; none where there is one reader.
+
+    Raises:
+        InputError: a reader's folder has a name that is no such word, or two differ in case only.
+    """
+    try:
+        names = sorted(path.name for path in (folder / READERS).iterdir() if path.is_dir() and path.name[:1] != ".")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise InputError(f"The folder '{folder / READERS}' cannot be read: check the permission.") from error
+    bad = [n for n in names if not TOKEN.fullmatch(n) or sum(n.casefold() == o.casefold() for o in names) > 1]
+    if bad:
+        raise InputError(
+            f"'{folder / READERS / bad[0]}' cannot be a reader's folder: give each reader another word of letters, "
+            "digits, dots and hyphens, as 'senior' or 'reader-2'."
+        )
+    return names
+
+
+def readers_of_case(folder: Path, name: str) -> dict[str, LandmarkSet]:
+    """What each reader marked in a case, LPS mm, by the reader's word; empty where nobody did.
+
+    Raises:
+        InputError: a reader's point list is unreadable, or there is one of each form.
+    """
+    return {
+        reader: read_markups(points_of_case(place, name))
+        for reader in readers_in(folder)
+        if name in _point_lists(place := folder / READERS / reader)
+    }
+
+
+def write_readers(folder: Path, name: str, readers: Mapping[str, LandmarkSet]) -> None:
+    """Write what each reader marked in a case (LPS mm) where `readers_of_case` finds it."""
+    for reader, points in readers.items():
+        (folder / READERS / reader).mkdir(parents=True, exist_ok=True)
+        write_markups(folder / READERS / reader / f"{name}{POINTS_SUFFIX}", points)
 
 
 def _point_lists(folder: Path) -> dict[str, list[Path]]:

@@ -63,7 +63,7 @@ def read_volume(
             kind.
     """
     try:
-        return _SHARED.call(READ_VOLUME, path, spacing, series, as_stored)
+        return _free_reader().call(READ_VOLUME, path, spacing, series, as_stored)
     except (H3DELandmarksError, ImportError):
         raise
     except MemoryError as error:
@@ -86,6 +86,22 @@ def find_scans(folder: str | Path, radiographs: bool = False, series: str | None
 def start_reader() -> None:
     """Start the reader process already, so that it is there once something is to be read; does not wait for it."""
     _SHARED.start(READ_VOLUME)
+
+
+def allow_readers(count: int) -> None:
+    """Let so many processes read scans at the same time; each starts when the others are busy."""
+    _MORE[count - 1 :] = []
+    _MORE.extend(IsolatedReader() for _ in range(count - 1 - len(_MORE)))
+
+
+def interrupt() -> None:
+    """End the reading of all threads, each of which is told that its file has made reading crash."""
+    for reader in (_SHARED, *_MORE):
+        reader.interrupt()
+
+
+def _free_reader() -> IsolatedReader:
+    return next((reader for reader in (_SHARED, *_MORE) if not reader.is_busy), _SHARED)
 
 
 class IsolatedReader:
@@ -131,6 +147,17 @@ class IsolatedReader:
         if kind == "failed":
             raise value
         return value
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call is going on."""
+        return self._lock.locked()
+
+    def interrupt(self) -> None:
+        """End the process at once, also within the call of another thread."""
+        process = self._process
+        if process is not None:
+            process.end()
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
@@ -408,7 +435,7 @@ def _sizes(path: Path) -> Iterator[int]:
 
 def _limit_memory(size: int) -> None:
     """Let this process have what is free, and for small files no more than they explain."""
-    free, used = _memory("/proc/meminfo", "MemAvailable:"), _memory("/proc/self/status", "VmData:")
+    free, used = free_memory(), _memory("/proc/self/status", "VmData:")
     if free is None or used is None:
         return
     import resource
@@ -417,6 +444,11 @@ def _limit_memory(size: int) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_DATA, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
+
+
+def free_memory() -> int | None:
+    """Bytes of memory that programs may still take; None on systems that do not tell."""
+    return _memory("/proc/meminfo", "MemAvailable:")
 
 
 def _memory(file: str, name: str) -> int | None:
@@ -440,5 +472,11 @@ class _Forward(logging.Handler):
         _send(self._answers, ("logged", record))
 
 
+def _close_all() -> None:
+    for reader in (_SHARED, *_MORE):
+        reader.close()
+
+
 _SHARED = IsolatedReader()
-atexit.register(_SHARED.close)
+_MORE: list[IsolatedReader] = []
+atexit.register(_close_all)

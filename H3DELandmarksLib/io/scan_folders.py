@@ -20,6 +20,9 @@ from H3DELandmarksLib.io.radiograph_files import PICTURE_EXTENSIONS
 
 SEGMENTATIONS = (".seg.nrrd", ".seg.nhdr")
 NO_SCAN = "no scan by its name"
+EVERY = "all"
+"""In place of a series: every series is a scan of its own."""
+FEWEST_IMAGES = 3  # fewer are no volume but a scout
 DRAWN = b"tEXtSoftware\0H3DELandmarks"
 """In pictures that detection has drawn."""
 
@@ -33,6 +36,7 @@ _TAGS = [
     "SeriesNumber",
     "SeriesDescription",
     "Rows",
+    "NumberOfFrames",
 ]
 
 
@@ -71,6 +75,7 @@ def find_scans(folder: str | Path, radiographs: bool = False, series: str | None
         folder: where to look.
         radiographs: whether the scans are radiographs: pictures count, and every DICOM file is a scan of its own.
         series: UID, number or description; of DICOM studies only those that have such a series are found, if any has.
+            `EVERY`: each series is a scan of its own.
 
     Raises:
         InputError: there is no such folder, or it cannot be read.
@@ -80,10 +85,10 @@ def find_scans(folder: str | Path, radiographs: bool = False, series: str | None
     if search.unreadable and search.unreadable[0][0] == search.root:
         raise InputError(f"The folder '{folder}' {search.unreadable[0][1]}: check the path and the permission.")
     scans = _of_files(search) + (_of_radiographs(search) if radiographs else _of_studies(search, series))
-    if len(scans) == 1 and scans[0].path in {image.path for image in search.images}:
+    if len(scans) == 1 and scans[0].series is None and scans[0].path in {image.path for image in search.images}:
         scans = [FoundScan(search.root)]
     return FoundScans(
-        tuple(sorted(scans, key=lambda scan: scan.path.parts)),
+        tuple(sorted(scans, key=lambda scan: (scan.path.parts, scan.series or ""))),
         tuple(sorted(search.passed_over)),
         tuple(sorted(search.unreadable)),
     )
@@ -97,6 +102,7 @@ class _Image:
     instance: str
     study: tuple[str, ...]
     names: tuple[str, str, str]
+    frames: int = 1
 
 
 @dataclass
@@ -169,12 +175,12 @@ class _Search:
             uid, patient = str(data.get("SeriesInstanceUID", "")), str(data.get("PatientID", ""))
             study = str(data.get("StudyInstanceUID", "")) or f"of {uid or path.parent}"
             names = uid, str(data.get("SeriesNumber", "") or ""), str(data.get("SeriesDescription", "") or "")
-            is_image = "Rows" in data
+            is_image, frames = "Rows" in data, int(data.get("NumberOfFrames", 1) or 1)
         except Exception:  # of any kind, since files are hostile; reading tells
             self.broken.append(path)
             return
         if is_image:
-            self.images.append(_Image(path, str(data.get("SOPInstanceUID", path)), (patient, study), names))
+            self.images.append(_Image(path, str(data.get("SOPInstanceUID", path)), (patient, study), names, frames))
         else:
             self.passed_over.append((path, "DICOM without an image"))
 
@@ -224,6 +230,8 @@ def _of_radiographs(search: _Search) -> list[FoundScan]:
 
 def _of_studies(search: _Search, series: str | None) -> list[FoundScan]:
     """One scan for each study, where it can be told apart from others by a folder or by its series."""
+    if series == EVERY:
+        return _of_series(search)
     search.images = [image for images in _by_study(search.images).values() for image in _with_copies_apart(images)]
     studies = _by_study(search.images)
     fitting = {key for key, images in studies.items() if any(series in image.names for image in images)}
@@ -240,6 +248,20 @@ def _of_studies(search: _Search, series: str | None) -> list[FoundScan]:
         for uid in {image.names[0] for image in images} - {scan.series} if scan.series else ():
             search.passed_over.append((scan.path, f"series {uid} of the same study: choose it with --series"))
     return list(found.values())
+
+
+def _of_series(search: _Search) -> list[FoundScan]:
+    """Every series that is a volume, by the folder that holds nothing else, or by a folder and its UID."""
+    search.images = [replace(image, study=(*image.study, image.names[0])) for image in search.images]
+    search.images = [image for images in _by_study(search.images).values() for image in _with_copies_apart(images)]
+    inside = _studies_by_folder(search)
+    found = []
+    for images in _by_study(search.images).values():
+        if len(images) < FEWEST_IMAGES and images[0].frames < FEWEST_IMAGES:
+            search.passed_over.append((images[0].path, f"a series of {len(images)} images is no volume"))
+        else:
+            found.append(_scan_of_study(search.root, images, inside, None))
+    return found
 
 
 def _by_study(images: Iterable[_Image]) -> dict[tuple[str, ...], list[_Image]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from H3DELandmarksLib.core.text import markdown_table, percent, plural
+from H3DELandmarksLib.formats.agreement import floor_of
 from H3DELandmarksLib.formats.lineage import lineage_of
 from H3DELandmarksLib.formats.manifest import Manifest, RecognitionCalibration, StageDesign
 
@@ -138,18 +139,26 @@ def _landmarks(manifest: Manifest) -> str:
     return f"## Landmarks\n\n{markdown_table([('name', 'definition', 'radius that holds 90 % of errors, mm'), *rows])}"
 
 
+def _beside_readers(measured: Any) -> str:
+    """The model beside the people who marked the cases, as a paragraph; empty where each case had one."""
+    floor = floor_of(measured)
+    return f"\n\n{floor.sentence('The model')}" if floor else ""
+
+
 def _accuracy(manifest: Manifest, table: str | None, measured_on: str) -> str:
     if table is not None:
         return (
             f"## Accuracy on the {measured_on} cases\n\nMillimeters; neither training nor calibration saw these "
-            f"cases.\n\n```text\n{table.rstrip()}\n```"
+            f"cases.{_beside_readers(manifest.accuracy.get(measured_on))}\n\n```text\n{table.rstrip()}\n```"
         )
     parts = []
     for subset in ("test", "held-out"):
         measured = manifest.accuracy.get(subset)
         if isinstance(measured, Mapping):
             rows = [f"- {name}: {_figure(measured[name])}" for name in FIGURES if name in measured]
-            parts.append(f"## Accuracy on its author's {subset} cases\n\n" + "\n".join(rows))
+            parts.append(
+                f"## Accuracy on its author's {subset} cases\n\n" + "\n".join(rows) + _beside_readers(measured)
+            )
     return "\n\n".join(parts) or "## Accuracy\n\nNot measured: measure on other cases how good this model is."
 
 

@@ -18,6 +18,8 @@ from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
+from H3DELandmarksLib.evaluation.readers import human_floor
+from H3DELandmarksLib.formats.agreement import HumanFloor, floor_entry
 from H3DELandmarksLib.formats.lineage import Lineage, UsedCase, lineage_of
 from H3DELandmarksLib.formats.manifest import (
     NOT_STATED,
@@ -198,9 +200,10 @@ def build_candidate(
     calibration = candidate_calibration(record, base, detector, dataset, check_cancelled)
     manifest = replace(manifest, calibration=calibration)
     draft = write_package(draft_folder, manifest, files, "Under construction.", replace=True)
-    evaluation = _evaluated(Detector(draft, device), dataset.cases(HELD_OUT), check_cancelled)
+    measured = _evaluated(Detector(draft, device), dataset.cases(HELD_OUT), check_cancelled)
+    evaluation, floor = measured or (None, None)
     if evaluation is not None:
-        manifest = replace(manifest, accuracy={HELD_OUT: evaluation.to_dict()})
+        manifest = replace(manifest, accuracy={HELD_OUT: {**evaluation.to_dict(), **floor_entry(floor)}})
     card = model_card(manifest, accuracy=None if evaluation is None else evaluation.text(), measured_on=HELD_OUT)
     return write_package(run.package_folder, manifest, files, card, replace=True)
 
@@ -272,7 +275,9 @@ def _limits(record: RunRecord) -> list[str]:
     ]
 
 
-def _evaluated(detector: Detector, cases: Sequence[Case], check_cancelled: Callable[[], None]) -> Evaluation | None:
+def _evaluated(
+    detector: Detector, cases: Sequence[Case], check_cancelled: Callable[[], None]
+) -> tuple[Evaluation, HumanFloor | None] | None:
     predictions = {}
     for case in cases:
         check_cancelled()
@@ -281,4 +286,5 @@ def _evaluated(detector: Detector, cases: Sequence[Case], check_cancelled: Calla
         return None
     tolerance = detector.calibration.tolerance_mm
     thresholds = [round(share * tolerance, 3) for share in (0.5, 1, 1.5, 2)]
-    return evaluate_sets(predictions, {case.name: case.landmarks for case in cases}, thresholds)
+    evaluation = evaluate_sets(predictions, {case.name: case.landmarks for case in cases}, thresholds)
+    return evaluation, human_floor([predictions[case.name] for case in cases], [case.readers for case in cases])

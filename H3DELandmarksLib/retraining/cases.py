@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -26,6 +26,7 @@ class CorrectedCase:
         subject: id of the case that stands for the subject.
         since: when the case was reviewed first.
         landmarks: LPS mm; what nobody has decided is unknown.
+        readers: what several people marked, by a word for each, LPS mm.
     """
 
     files: CaseFiles
@@ -34,6 +35,7 @@ class CorrectedCase:
     subject: str
     since: datetime
     landmarks: LandmarkSet
+    readers: Mapping[str, LandmarkSet]
 
     @property
     def id(self) -> str:
@@ -42,7 +44,7 @@ class CorrectedCase:
 
     def load(self) -> Case:
         """Scan and landmarks; radiographs come on their sheets."""
-        return Case(self.id, self.files.volume(), self.landmarks).laid_flat()
+        return Case(self.id, self.files.volume(), self.landmarks, self.readers).laid_flat()
 
 
 def newest_cases(project: CaseProject, canonical_pose: bool) -> tuple[list[CorrectedCase], dict[str, str]]:
@@ -108,6 +110,7 @@ def _case(files: CaseFiles, number: int, history: SchemeHistory) -> CorrectedCas
         revision.subject or files.id,
         first.time,
         revision.corrected(history.newest),
+        revision.readers,
     )
 
 

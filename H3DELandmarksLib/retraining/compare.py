@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from H3DELandmarksLib.core.execution import Progress, part_of, silent
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.evaluation.metrics import case_means, radial_errors
 from H3DELandmarksLib.evaluation.paired import counted_errors, holm, improvement, subject_means
+from H3DELandmarksLib.evaluation.readers import human_floor
 from H3DELandmarksLib.formats.comparison import Comparison, Figures, Row
 from H3DELandmarksLib.formats.lineage import Lineage, lineage_of
 from H3DELandmarksLib.formats.run import RunFolder
@@ -35,6 +36,7 @@ class HeldOutCase:
         subject: id of the case that stands for the subject.
         reference: what a person decided, LPS mm; unknown where nobody has.
         accepted: ``id@version`` of the model whose proposals were accepted unchanged, and how many they are.
+        readers: what several people marked, by a word for each, LPS mm.
     """
 
     files: CaseFiles
@@ -43,6 +45,7 @@ class HeldOutCase:
     subject: str
     reference: LandmarkSet
     accepted: tuple[str, int]
+    readers: Mapping[str, LandmarkSet] = field(default_factory=dict)
 
 
 def held_out_cases(
@@ -125,6 +128,7 @@ def _read(project: CaseProject, files: CaseFiles) -> HeldOutCase:
         subject=revision.subject or files.id,
         reference=revision.corrected(project.scheme),
         accepted=_accepted(revision),
+        readers=revision.readers,
     )
 
 
@@ -193,6 +197,7 @@ def compare_models(
     common = [name for name in names if name in old_names & new_names]
     pair = _Pair(_answers(cases, found[0], common), _answers(cases, found[1], common), cases, tolerance)
     rows = [pair.row(name, (slice(None), [k])) for k, name in enumerate(common)]
+    floors = [human_floor([s.ordered_as(tuple(common)) for s in sets], [c.readers for c in cases]) for sets in found]
     corrected = holm([row.improvement.p for row in rows])
     return Comparison(
         base=base.reference,
@@ -207,6 +212,9 @@ def compare_models(
         only_candidate=_figures_alone(cases, found[1], [n for n in names if n in new_names - old_names], tolerance),
         remarks=tuple(_remarks(base, candidate, cases, common)),
         time=utc_now(),
+        format_version=2 if floors[0] else 1,
+        base_floor=floors[0],
+        candidate_floor=floors[1],
     )
 
 

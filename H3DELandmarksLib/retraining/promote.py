@@ -175,4 +175,5 @@ def _card_with_comparison(candidate: ModelPackage, comparison: Comparison | None
     card = candidate.model_card()
     if comparison is None:
         return card
-    return f"{card.rstrip()}\n\n## Compared with {comparison.base.name}\n\n{comparison.sentence()}\n"
+    told = " ".join(filter(None, [comparison.sentence(), comparison.beside_readers()]))
+    return f"{card.rstrip()}\n\n## Compared with {comparison.base.name}\n\n{told}\n"

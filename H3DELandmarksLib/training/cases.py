@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,20 +24,26 @@ class Case:
     Attributes:
         name: identifier of the subject; the split is by this name.
         volume: scan in any axis order.
-        landmarks: positions in LPS mm, in the order of the scheme.
+        landmarks: positions in LPS mm, in the order of the scheme; from these a model learns.
+        readers: what several people marked, each for himself, by a word for each, LPS mm; a model is measured beside
+            them.
     """
 
     name: str
     volume: Volume
     landmarks: LandmarkSet
+    readers: Mapping[str, LandmarkSet] = field(default_factory=dict)
 
     def laid_flat(self) -> Case:
         """A radiograph on its sheet with its landmarks in the plane, see `planar`; other scans as they are."""
         if not is_radiograph(self.volume):
             return self
         volume, lps_from_sheet = lay_flat(self.volume)
-        points = points_on_sheet(lps_from_sheet, self.landmarks.positions)
-        return Case(self.name, volume, self.landmarks.with_positions(points))
+
+        def flat(points: LandmarkSet) -> LandmarkSet:
+            return points.with_positions(points_on_sheet(lps_from_sheet, points.positions))
+
+        return Case(self.name, volume, flat(self.landmarks), {word: flat(said) for word, said in self.readers.items()})
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Convert; returns whether no case was skipped."""
-    from H3DELandmarksLib.cli.result_files import make_folder
+    from H3DELandmarksLib.cohort.result_files import make_folder
 
     converter = CONVERTERS[options.kind]
     source = Path(options.source)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from H3DELandmarksLib.cli.console import Console, add_command, add_device, add_json, add_model, add_progress
-from H3DELandmarksLib.cli.detect import load_detector, result_paths
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.resources import resource_folder
 from H3DELandmarksLib.core.statements import Statement
@@ -41,8 +40,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Detect in the sample, write all results and print the errors."""
-    from H3DELandmarksLib.cli.origin import describe, landmark_results, provenance_of, recognition_result
-    from H3DELandmarksLib.cli.result_files import ResultFiles, make_folder, scan_name
+    from H3DELandmarksLib.cohort.detectors import load_detector
+    from H3DELandmarksLib.cohort.origin import describe, landmark_results, provenance_of, recognition_result
+    from H3DELandmarksLib.cohort.result_files import ResultFiles, make_folder, scan_name
     from H3DELandmarksLib.core.text import plain
     from H3DELandmarksLib.evaluation.metrics import radial_errors
     from H3DELandmarksLib.formats.reading import to_plain
@@ -74,7 +74,9 @@ def run(options: argparse.Namespace, console: Console) -> bool:
         ok=True,
         summary=f"{summary}.",
         recognition=recognition_result(examined.recognition),
-        **result_paths(files),
+        markups=str(files.markups),
+        table=str(files.table),
+        provenance=str(files.provenance),
         picture=str(files.picture),
         landmarks=tuple(
             MeasuredLandmark(**vars(landmark), error_mm=plain(error))

@@ -25,7 +25,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         commands,
         "evaluate",
         help="compare predictions with a reference",
-        description="Compares point lists (.mrk.json, .fcsv) of the same name in two folders.",
+        description="Compares point lists (.mrk.json, .fcsv) of the same name in two folders. Where the reference "
+        "holds several readers' points (readers/READER/NAME.mrk.json), the model is compared with each of them, and "
+        "they with each other.",
         example="--predictions results --reference truth --thresholds 1 2",
     )
     parser.add_argument("--predictions", required=True, metavar="DIR", help="folder with predicted point lists")
@@ -38,6 +40,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="MM",
         default=THRESHOLDS_MM,
         help=f"distances that count as detected (default: {usual})",
+    )
+    parser.add_argument(
+        "--same-pictures",
+        metavar="FILE",
+        help="JSON file with pairs of cases that show the same picture, or 'none'; from them each reader is compared "
+        "with himself; by default found among the radiographs beside the reference",
     )
     parser.add_argument("--report", metavar="FILE", help="also write a page (.html) with plots, tables and intervals")
     parser.add_argument(
@@ -82,12 +90,62 @@ def run(options: argparse.Namespace, console: Console) -> bool:
         errors.append(f"There is no prediction for the reference '{name}': detect landmarks in that scan, too.")
         console.warn(errors[-1])
     console.say(evaluation.text())
+    readers = _readers(Path(options.reference), options.same_pictures, predictions, references, console, errors)
     head = {"format": FORMAT, "format_version": FORMAT_VERSION, "ok": not errors, "errors": errors}
-    document = {**head, **evaluation.to_dict()}
+    document = {**head, **evaluation.to_dict(), **readers}
     if options.report:
         _write_report(options, document, evaluation, predictions, references, console)
     console.document(document)
     return not errors
+
+
+def _readers(
+    folder: Path,
+    same_pictures: str | None,
+    predictions: Mapping[str, LandmarkSet],
+    references: Mapping[str, LandmarkSet],
+    console: Console,
+    errors: list[str],
+) -> dict[str, Any]:
+    """Say what follows from several readers' points; the entries of the document, none where there are no readers."""
+    from H3DELandmarksLib.core.text import plain
+    from H3DELandmarksLib.evaluation.readers import human_floor
+    from H3DELandmarksLib.formats.reading import to_plain
+    from H3DELandmarksLib.io.case_folder import readers_of_case
+    from H3DELandmarksLib.io.markups import named_as_expected
+    from H3DELandmarksResearch.agreement.report import compare_readers, report_text
+
+    readings: dict[str, dict[str, LandmarkSet]] = {}
+    for name, reference in references.items():
+        try:
+            said = readers_of_case(folder, name)
+        except InputError as error:
+            errors.append(console.failure(error))
+            continue
+        if said:
+            readings[name] = {r: named_as_expected(points, reference.names, name) for r, points in said.items()}
+    if not readings:
+        return {}
+    report = compare_readers(predictions, readings, _same_pictures(folder, same_pictures, list(readings), console))
+    both = sorted(predictions.keys() & readings.keys())
+    floor = human_floor([predictions[name] for name in both], [readings[name] for name in both])
+    console.say(report_text(report, floor))
+    return {"readers": plain(to_plain(report)), "human_floor": plain(to_plain(floor))}
+
+
+def _same_pictures(folder: Path, choice: str | None, names: list[str], console: Console) -> list[tuple[str, str]]:
+    """Pairs of cases that show the same picture: as a file says, or found among the radiographs of a folder."""
+    from H3DELandmarksResearch.same_picture import read_pairs, same_pictures, small_pictures
+
+    if choice == "none":
+        return []
+    if choice is not None:
+        return [pair for pair in read_pairs(Path(choice)) if set(pair) <= set(names)]
+    pairs = same_pictures(small_pictures(folder, names))
+    if pairs:
+        shown = ", ".join(f"{a} = {b}" for a, b in pairs)
+        console.say(f"The same picture under two names, found by content: {shown}.")
+    return pairs
 
 
 def _check_report(options: argparse.Namespace) -> None:

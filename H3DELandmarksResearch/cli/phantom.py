@@ -24,7 +24,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Make the phantom and write its scan and true landmarks."""
-    from H3DELandmarksLib.cli.result_files import make_folder
+    from H3DELandmarksLib.cohort.result_files import make_folder
     from H3DELandmarksLib.core.files import refuse_existing
     from H3DELandmarksLib.io.images import write_volume
     from H3DELandmarksLib.io.markups import write_markups

@@ -47,8 +47,8 @@ def _positive(text: str) -> int:
 
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Take the radiographs; returns whether none was skipped."""
-    from H3DELandmarksLib.cli.result_files import make_folder
     from H3DELandmarksLib.cli.train import find_configuration
+    from H3DELandmarksLib.cohort.result_files import make_folder
     from H3DELandmarksResearch.converters.conversion import convert_cases
     from H3DELandmarksResearch.radiographs import read_recipe
     from H3DELandmarksResearch.radiographs.collection import radiograph_cases

@@ -16,7 +16,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.io.case_folder import POINTS_SUFFIX, SCAN_SUFFIXES, scan_of_case
+from H3DELandmarksLib.io.case_folder import POINTS_SUFFIX, SCAN_SUFFIXES, scan_of_case, write_readers
 from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import write_markups
 from H3DELandmarksResearch.training.configuration import read_split
@@ -39,11 +39,13 @@ class SourceCase:
         read: gives scan and landmarks (LPS mm), or raises InputError that names the file and what is wrong.
         subsets: what the published split calls it: "train", "validation" or "test", and finer names beside; empty where
             the set has no split.
+        readers: gives what several people marked, by a word for each, LPS mm.
     """
 
     name: str
     read: Callable[[], tuple[Volume, LandmarkSet]]
     subsets: tuple[str, ...] = ()
+    readers: Callable[[], Mapping[str, LandmarkSet]] = dict
 
 
 @dataclass
@@ -197,6 +199,7 @@ def _write_case(case: SourceCase, target: Path) -> bool:
         _check_is_same(scans[0], volume)  # what an interrupted conversion left
     else:
         write_volume(target / f"{case.name}.nrrd", volume)
+    write_readers(target, case.name, case.readers())
     write_markups(points, landmarks)
     return True
 

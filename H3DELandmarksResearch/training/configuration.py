@@ -18,7 +18,7 @@ from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.formats.manifest import check_stages
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, read_record
 from H3DELandmarksLib.formats.training import CALIBRATION, SUBSETS, RigidMotion, TrainingConfiguration
-from H3DELandmarksLib.io.case_folder import read_case, scan_of_case
+from H3DELandmarksLib.io.case_folder import read_case, readers_of_case, scan_of_case
 from H3DELandmarksLib.io.isolated import read_volume
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.volume_store import VolumeStore
@@ -159,9 +159,13 @@ def _from_folder(configuration: Configuration, subset: str, cache: Path) -> Iter
         motions = read_motions(configuration.path.parent / data.poses)
     for name in configuration.split()[subset]:
         volume, landmarks = read_case(folder, name, configuration.scheme.names)
+        said = readers_of_case(folder, name)
         if name in motions:
-            landmarks = landmarks.with_positions(motions[name].to_lps(landmarks.positions))
-        yield Case(name, volume, landmarks)
+            landmarks, *moved = (
+                p.with_positions(motions[name].to_lps(p.positions)) for p in (landmarks, *said.values())
+            )
+            said = dict(zip(said, moved))
+        yield Case(name, volume, landmarks, said)
 
 
 def refuse_shared_pictures(configuration: Configuration, cache: Path) -> None:

@@ -17,7 +17,9 @@ from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
 from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM, radius_coverage
+from H3DELandmarksLib.evaluation.readers import human_floor
 from H3DELandmarksLib.evaluation.reliability import compare_statements
+from H3DELandmarksLib.formats.agreement import HumanFloor, floor_entry
 from H3DELandmarksLib.formats.training import TrainingConfiguration
 from H3DELandmarksLib.training.calibration import (
     Evidence,
@@ -54,6 +56,7 @@ class ModelEvaluation:
         cross_coverage: (cases, share) of errors within radii from all other unseen cases; None where radii come from
             calibration cases alone.
         shape: the model's mean shape.
+        floor: the model beside the readers of the test cases; None where they have one reader each.
     """
 
     calibration: Calibration
@@ -62,6 +65,7 @@ class ModelEvaluation:
     reliability: Mapping[str, Mapping[str, Any]]
     cross_coverage: tuple[int, float] | None
     shape: ShapeModel
+    floor: HumanFloor | None = None
 
     @property
     def radii_from(self) -> str:
@@ -70,7 +74,8 @@ class ModelEvaluation:
 
     def accuracy(self) -> dict[str, Any]:
         """The manifest's ``accuracy``."""
-        result = {"test": self.evaluation.to_dict(), "reliability": dict(self.reliability)}
+        test = {**self.evaluation.to_dict(), **floor_entry(self.floor)}
+        result = {"test": test, "reliability": dict(self.reliability)}
         if self.cross_coverage is not None:
             result["cross_conformal"] = dict(zip(("cases", "coverage"), self.cross_coverage))
         return result
@@ -113,7 +118,8 @@ def evaluate_model(
         name: compare_statements(part, truth, configuration.tolerance_mm).summary()
         for name, part in ((WHOLE, whole), (CUT, found))
     }
-    return ModelEvaluation(fitted, evaluation, whole, reliable, cross, detector.shape)
+    floor = human_floor(list(whole.values()), [case.readers for case in test[: len(whole)]])
+    return ModelEvaluation(fitted, evaluation, whole, reliable, cross, detector.shape, floor)
 
 
 def _evidence(detector: Detector, cases: Iterable[Case]) -> Evidence:

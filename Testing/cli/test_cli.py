@@ -21,7 +21,7 @@ from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cases.store import content_of
 from H3DELandmarksLib.cli.console import Console
 from H3DELandmarksLib.cli.main import main, make_parser
-from H3DELandmarksLib.cli.result_files import plan_results
+from H3DELandmarksLib.cohort.result_files import plan_results
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.statements import Recognition

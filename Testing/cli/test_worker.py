@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tiny_model import write_tiny_package
 
-from H3DELandmarksLib.cli import detect
+from H3DELandmarksLib.cohort import detectors as detect
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.io.images import write_volume
 

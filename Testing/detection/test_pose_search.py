@@ -38,13 +38,16 @@ class Network:
         is_2d=False,
         spacing_mm=0.5,
         shape=(48, 48, 48),
+        shows_all=False,
+        sampling=None,
+        spacing_in=lambda extent: 0.5,
         groups=[SimpleNamespace(mirrored=False)],
     )
 
     def __init__(self, see):
         self.see, self.looks = see, []
 
-    def find(self, image, grid, channels, pose):
+    def find(self, image, grid, channels, pose, places=True):
         axes = grid.affine[:3, :3] / grid.spacing
         self.looks.append(axes)
         rotation, logit = self.see(axes)

@@ -40,15 +40,18 @@ def test_no_position_is_trusted_more_than_that_the_landmark_exists():
 def test_a_group_of_which_the_search_is_half_sure_is_looked_at_again():
     looks = []
 
-    def find(image, grid, channels, pose):
+    def find(image, grid, channels, pose, places=True):
         looks.append(grid)
         return predictions(MEAN)
 
-    stage = SimpleNamespace(groups=[SimpleNamespace(mirrored=False)], spacing_mm=1.0, shape=(8, 8, 8))
+    stage = SimpleNamespace(
+        groups=[SimpleNamespace(mirrored=False)], spacing_in=lambda extent: 1.0, shape=(8, 8, 8), sampling=None
+    )
     network = SimpleNamespace(
         stage=stage, groups=[np.arange(2)], mirrored_views=(False,), mirror_order=np.arange(2), find=find
     )
-    scan = SimpleNamespace(crop=lambda grid: np.zeros((8, 8, 8), np.float32))
+    grid = SimpleNamespace(extent=np.full(3, 8.0))
+    scan = SimpleNamespace(crop=lambda *_: np.zeros((8, 8, 8), np.float32), volume=SimpleNamespace(grid=grid))
     for logit, number in ((-1.0, 1), (0.0, 1), (-3.0, 0)):
         looks.clear()
         refine(network, scan, SHAPE, predictions(MEAN, logit), canonical_pose=False)

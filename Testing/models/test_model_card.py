@@ -92,3 +92,15 @@ def test_every_bundled_model_can_have_its_card_written_again(model):
     card = model_card(package.manifest, accuracy="TABLE")
     assert package.manifest.title in card and "{" not in card and "Calibrated on" in card and "ECE" in card
     assert all(landmark.definition in card for landmark in package.scheme.landmarks)
+
+
+def test_what_readers_differ_by_stands_beside_the_error():
+    measured = {"cases": 5, "mre_mm": 1.25, "coverage": 0.9}
+    floor = {"readers": 2, "points": 95, "between_mm": 2.34, "model_mm": 1.2}
+    told = "The model differs from the readers' mean by 1.20 mm; the two readers differ by 2.34 mm (95 points)."
+    for accuracy in (None, "TABLE"):
+        card = model_card(manifest(accuracy={"test": {**measured, "human_floor": floor}}), accuracy=accuracy)
+        assert told in card
+        assert "readers" not in model_card(manifest(accuracy={"test": measured}), accuracy=accuracy)
+        wrong = {**measured, "human_floor": {"readers": "two"}}
+        assert "readers" not in model_card(manifest(accuracy={"test": wrong}), accuracy=accuracy)

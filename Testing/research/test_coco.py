@@ -1,6 +1,7 @@
 """Radiographs with COCO-style key points, and the challenge's own form of ISBI2015."""
 
 import json
+import zlib
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import SimpleITK as sitk
 
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.io.case_folder import read_case
+from H3DELandmarksLib.io.case_folder import read_case, readers_of_case
 from H3DELandmarksLib.io.images import read_volume
 from H3DELandmarksResearch.converters.converters import CONVERTERS
 from H3DELandmarksResearch.converters.flat_images import read_radiograph
@@ -18,10 +19,12 @@ WIDTH, HEIGHT = 30, 20
 ISBI = RADIOGRAPH_SETS["isbi2015"].names
 
 
-def write_image(path, kind=np.uint8, channels=0, size=(WIDTH, HEIGHT)):
-    """A picture whose value at (x, y) is x + 2 y."""
+def write_image(path, kind=np.uint8, channels=0, size=(WIDTH, HEIGHT), own=False):
+    """A picture whose value at (x, y) is x + 2 y; with `own`, from row 8 on it is unlike those of other names."""
     x, y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
     array = (x + 2 * y).astype(kind)
+    if own:
+        array[8:] = np.random.default_rng(zlib.crc32(str(path).encode())).integers(0, 200, array[8:].shape)
     if channels:
         array = np.stack([array] * channels, axis=-1)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +39,7 @@ def keypoints(count):
 def write_set(source, subset, names, count=19, points=None, **image):
     """One JSON file and its pictures."""
     for name in names:
-        write_image(source / "2D_images" / name)
+        write_image(source / "2D_images" / name, own=True)
     data = {
         "images": [
             {"id": k, "file_name": name, "width": WIDTH, "height": HEIGHT, **image} for k, name in enumerate(names)
@@ -213,7 +216,10 @@ def test_every_known_set_can_be_named():
 def write_isbi(source, numbers=(1, 2, 151, 301), width=WIDTH):
     folders = {1: "TrainingData", 2: "TrainingData", 151: "Test1Data", 301: "Test2Data"}
     for number in numbers:
-        write_image(source / "RawImage" / folders[number] / f"{number:03d}.bmp", channels=3)
+        picture = np.random.default_rng(number).integers(0, 255, (HEIGHT, width), dtype=np.uint8)
+        path = source / "RawImage" / folders[number] / f"{number:03d}.bmp"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sitk.WriteImage(sitk.GetImageFromArray(picture), str(path))
         for doctor, shift in (("400_senior", 0), ("400_junior", 1)):
             folder = source / "AnnotationsByMD" / doctor
             folder.mkdir(parents=True, exist_ok=True)
@@ -232,8 +238,26 @@ def test_isbi2015_takes_the_mean_of_both_doctors_and_the_published_split(tmp_pat
         "validation": ["002"],
         "test": ["151", "301"],
         "test1": ["151"],
+        "test1_clean": ["151"],
         "test2": ["301"],
     }
+    readers = readers_of_case(tmp_path / "out", "151")
+    assert np.allclose(readers["senior"].positions[6], [0.6, 0.3, 0])
+    assert np.allclose(readers["junior"].positions[6], [0.7, 0.3, 0]) and list(readers) == ["junior", "senior"]
+
+
+def test_isbi2015_never_puts_a_picture_into_two_subsets(tmp_path, capsys):
+    write_isbi(tmp_path / "isbi")
+    raw = tmp_path / "isbi" / "RawImage"
+    (raw / "Test1Data" / "151.bmp").write_bytes((raw / "TrainingData" / "002.bmp").read_bytes())
+    assert convert("isbi2015", tmp_path / "isbi", tmp_path / "out") == 0
+    assert "151 = 002" in capsys.readouterr().out
+    split = json.loads((tmp_path / "out" / "split.json").read_text())
+    assert (split["test"], split["test1"], "test1_clean" in split) == (["301"], ["151"], False)
+    (tmp_path / "isbi" / "splits.json").write_text(json.dumps({"test1_clean": ["151"], "other": {}}))
+    assert convert("isbi2015", tmp_path / "isbi", tmp_path / "listed") == 0
+    split = json.loads((tmp_path / "listed" / "split.json").read_text())
+    assert (split["test"], split["test1_clean"]) == (["301"], ["151"])
 
 
 def test_isbi2015_without_one_doctors_file_leaves_that_case_out(tmp_path, capsys):

@@ -211,7 +211,7 @@ def test_what_cannot_be_measured_is_null_in_the_file_and_proves_nothing_when_rea
         (lambda c: c["rule"].update(presence_margin=-0.1), "presence_margin"),
         (lambda c: c["total"]["improvement"].update(low="0.5"), "improvement.low"),
         (lambda c: c["total"].pop("base"), "total.base"),
-        (lambda c: c.update(format_version=2), "newer version"),
+        (lambda c: c.update(format_version=3), "newer version"),
         (lambda c: c.update(format="x"), "format"),
         (lambda c: c["base"].update(digest="Mustermann"), "digest"),
         (lambda c: c.clear(), "format"),
@@ -336,3 +336,22 @@ def test_the_chart_shows_every_landmark(place, cases, tmp_path):
     better, worse = np.array([26, 127, 55]) / 255, np.array([207, 34, 46]) / 255
     for color in (better, worse):
         assert (np.abs(picture - color).max(axis=-1) < 0.02).sum() > 50
+
+
+# Beside readers
+
+
+def test_what_readers_differ_by_stands_beside_both_models(place, cases, tmp_path):
+    def read(case, shift):
+        return case.reference.with_positions(case.reference.positions + [shift, 0, 0])
+
+    read_twice = [replace(case, readers={"a": read(case, -1.0), "b": read(case, 1.0)}) for case in cases]
+    comparison = compared(place, read_twice, found_at(cases, 2.0), found_at(cases, 1.5))
+    models = "The candidate differs from the readers' mean by 1.50 mm, the base by 2.00 mm"
+    assert comparison.beside_readers() == f"{models}; the two readers differ by 2.00 mm."
+    assert comparison.beside_readers() in comparison.text() and comparison.format_version == 2
+    write_comparison(comparison, tmp_path / "c.json")
+    assert read_comparison(tmp_path / "c.json") == comparison
+    alone = compared(place, cases, found_at(cases, 2.0), found_at(cases, 1.5))
+    assert (alone.beside_readers(), alone.format_version) == ("", 1)
+    assert "floor" not in json.dumps(alone.to_dict())

@@ -108,6 +108,8 @@ GOALS: list[Goal] = [
     Goal("memory of a forward pass, heat map", 600, "MB", False, lambda r: r[f"memory heatmap {OURS}"]["megabytes"]),
     Goal("512 x 512 x 300 CT, file to landmarks", 4.0, "s", False, lambda r: r["scan"]["seconds"]["median"]),
     Goal("512 x 512 x 300 CT, peak memory", 1200, "MB", False, lambda r: r["scan memory"]["megabytes"]),
+    Goal("many scans, computing on all cores", 85, "%", True, lambda r: 100 * r["cohort"]["computing"]),
+    Goal("cluster, beside the work on a scan", 0.05, "s", False, lambda r: r["cluster"]["overhead_as_path"]),
     *(
         Goal(
             f"input sizes of at least 32 a side served, {head}",

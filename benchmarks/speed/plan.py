@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
@@ -37,6 +38,7 @@ def full_plan(scan_file: str) -> list[Measurement]:
         *_peers(list(PEERS), budget=75.0, shape=[128, 128, 64]),
         *_scan(scan_file, list(SCAN_SHAPE), rounds=3, sides=[128, 192, 256, 320, 384, 448, 512]),
         *_growth([64, 96, 128, 160, 192, 224], [64, 128, 192], tiny=False),
+        *_cohort([1, 4, 16, 64], 3),
         *_limits(tiny=False, side=2048, megabytes=256),
     ]
 
@@ -49,6 +51,7 @@ def quick_plan(scan_file: str) -> list[Measurement]:
         *_peers(["MONAI UNet"], budget=1.0, shape=[32, 32, 32]),
         *_scan(scan_file, [160, 160, 100], rounds=1, sides=[96, 128]),
         *_growth([32, 64], [64], tiny=True),
+        *_cohort([1, 2, 4], 1),
         *_limits(tiny=True, side=256, megabytes=16),
     ]
 
@@ -122,6 +125,12 @@ def _growth(sides: list[int], memory_sides: list[int], tiny: bool) -> list[Measu
             for side in memory_sides
         ),
     ]
+
+
+def _cohort(counts: list[int], alone: int) -> list[Measurement]:
+    made = [Measurement("cohort", "cohort", {"counts": counts, "alone": alone})]
+    has_dask = find_spec("distributed") is not None
+    return [*made, *([Measurement("cluster", "cluster", {"count": 3 * alone})] if has_dask else [])]
 
 
 def _limits(tiny: bool, side: int, megabytes: int) -> list[Measurement]:

@@ -8,7 +8,15 @@ from benchmarks.speed.contestants import LITERAL, OURS, PUBLISHED
 from benchmarks.speed.goals import GOALS, Results
 from benchmarks.speed.machine import busy_warning
 from benchmarks.speed.plan import HEADS, THREADS
-from benchmarks.speed.report_tables import backends_table, floor_table, gpu_table, growth_table, peers_table, scan_table
+from benchmarks.speed.report_tables import (
+    backends_table,
+    cohort_table,
+    floor_table,
+    gpu_table,
+    growth_table,
+    peers_table,
+    scan_table,
+)
 from benchmarks.speed.tables import duration, megabytes, spread, table
 
 METHOD = f"""Every ratio comes from one process in which both sides take turns (A B A B ...) after a warm-up round: the
@@ -31,6 +39,7 @@ def markdown(results: Results, machine: dict, command: str) -> str:
         ("Other projects' networks", peers_table(results)),
         ("A large CT", scan_table(results)),
         ("Growth", growth_table(results)),
+        ("Many scans", cohort_table(results)),
         ("What the machine allows", floor_table(results)),
         *([("GPU", gpu_table(results))] if "gpu" in results else []),
     ]

@@ -196,3 +196,26 @@ def _peaks(name: str, limits: dict) -> str:
         f"{name} {full['operations'] / 1e9:.0f} GFLOP/s in float32, {half['operations'] / 1e9:.0f} in {HALF}, "
         f"{full['bytes'] / 1e9:.1f} GB/s"
     )
+
+
+def cohort_table(results: Results) -> str:
+    """Many scans by one command, and what a cluster costs."""
+    cohort, cluster = results.get("cohort", {}), results.get("cluster", {})
+    if "seconds" not in cohort:
+        return "not measured"
+    rows = [
+        [count, duration(seconds), duration(seconds / count), f"{size:.0f} MB"]
+        for count, seconds, size in zip(cohort["counts"], cohort["seconds"], cohort["megabytes"])
+    ]
+    lines = [
+        table(["scans", "whole process", "a scan", "peak memory of the process"], rows),
+        f"The bundled sample, {cohort['jobs']} at a time: {cohort['scans_per_hour_and_core']:.0f} scans an hour and "
+        f"core; computing {100 * cohort['computing']:.0f} % of the time of all jobs. A process for each scan takes "
+        f"{duration(cohort['alone_seconds'])}, {cohort['times_faster']:.1f} times as long.",
+    ]
+    if "overhead_as_path" in cluster:
+        lines.append(
+            f"A cluster costs {duration(cluster['overhead_as_path'])} a scan beside reading and examining where it is "
+            f"sent as a path, {duration(cluster['overhead_as_voxels'])} where its voxels are sent."
+        )
+    return "\n\n".join(lines)

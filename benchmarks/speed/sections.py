@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.speed import backends, detection, floor, networks, training
+from benchmarks.speed import backends, cohort, detection, floor, networks, training
 
 SECTIONS: dict[str, Callable[..., dict]] = {
     "forward": networks.forward,
@@ -22,6 +22,8 @@ SECTIONS: dict[str, Callable[..., dict]] = {
     "scan": detection.scan,
     "scan memory": detection.scan_memory,
     "detection growth": detection.growth,
+    "cohort": cohort.cohort,
+    "cluster": cohort.cluster,
     "floor": floor.floor,
     "gpu": floor.gpu,
 }

@@ -156,10 +156,12 @@ FLOWS = (
     (
         "Serve many",
         (
-            ("Scans", ("any number", "in one command"), "disk"),
-            ("Detect", ("one after the other,", "model loaded once"), "torch"),
+            ("Scans", ("folders, lists, DICOM", "trees, BIDS data sets"), "disk"),
+            ("Known?", ("by content and model:", "finished ones stay"), "library"),
+            ("Read", ("while others", "are examined"), "library"),
+            ("Detect", ("several at a time, here", "or on a Dask cluster"), "torch"),
             ("Results", ("one sentence for each", "scan that fails"), "disk"),
-            ("Workers, report", ("queue, resume, report:", "not there yet"), "later"),
+            ("Table and log", ("one of all scans:", "CSV, Parquet, JSON"), "disk"),
         ),
     ),
 )
@@ -191,7 +193,11 @@ def rooms() -> str:
     layers = (
         (("cli", "commands, exit codes", "library"),),
         (("retraining", "plan, candidate, comparison, promotion", "torch"),),
-        (("training", "loop, losses, augmentation", "torch"), ("scene", "MRML in and out", "panel")),
+        (
+            ("training", "loop, losses", "torch"),
+            ("scene", "MRML in and out", "panel"),
+            ("cohort", "many scans, Dask", "library"),
+        ),
         (("cases", "store, schemes, exchange, checks", "library"),),
         (("detection", "search, refine, decode", "torch"), ("evaluation", "errors, tests", "library")),
         (("models", "packages, versions", "library"), ("figures", "pictures", "library")),

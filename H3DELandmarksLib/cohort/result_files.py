@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from H3DELandmarksLib.cases.store import content_of
-from H3DELandmarksLib.cli.result_commit import FOLLOWING, PICTURE, Preparation
+from H3DELandmarksLib.cohort.result_commit import FOLLOWING, PICTURE, Preparation
 from H3DELandmarksLib.core.errors import InputError, OutputError
 from H3DELandmarksLib.core.files import LONGEST_NAME, reason_of, shown, temporary_name
 from H3DELandmarksLib.core.geometry import Volume, canonical
@@ -43,11 +43,23 @@ class ResultFiles:
         scan: the scan's path as the user gave it.
         folder: where results go.
         name: file name of the results, without extension.
+        root: folder of the results of all scans, where those of this one lie deeper.
     """
 
     scan: Path
     folder: Path
     name: str
+    root: Path | None = None
+
+    @property
+    def folder_of_all(self) -> Path:
+        """Folder of the results of all scans."""
+        return self.root or self.folder
+
+    @property
+    def relative_name(self) -> str:
+        """The name with the folders below that of all results."""
+        return (self.folder.relative_to(self.folder_of_all) / self.name).as_posix()
 
     @property
     def markups(self) -> Path:
@@ -115,19 +127,22 @@ class ResultFiles:
                     "to replace it, or choose another output folder."
                 )
 
-    def check_same_scan(self, volume: Volume, overwrite: bool = False) -> str:
-        """Refuse to replace the results of another scan of the same name; returns the fingerprint of this one.
+    def check_same_scan(self, found: str, overwrite: bool = False) -> None:
+        """Refuse to replace the results of another scan of the same name.
+
+        Args:
+            found: `fingerprint` of this scan.
+            overwrite: whether they may be replaced all the same.
 
         Raises:
             InputError: the results that are there are of another scan.
         """
-        found, stamp = _fingerprint(volume), self._stamp()
+        stamp = self._stamp()
         if stamp is not None and stamp.get(SCAN, found) != found and not overwrite:
             raise InputError(
                 f"'{shown(self.markups)}' is the result of another scan and is kept: choose another output folder, or "
                 "add --overwrite to replace it."
             )
-        return found
 
     def write(
         self,
@@ -199,7 +214,7 @@ class ResultFiles:
         write_provenance(self.provenance, provenance, durable=False)
 
 
-def _fingerprint(volume: Volume) -> str:
+def fingerprint(volume: Volume) -> str:
     """SHA-256 of a part of a scan that no other scan has in common; the same for copies in other forms."""
     ordered = canonical(volume)
     step = math.ceil((ordered.array.size / HASHED_VOXELS) ** (1 / 3))
@@ -269,11 +284,11 @@ def _unique_names(scans: Sequence[Path]) -> list[str]:
         counts = Counter(map(_key, names))
         deeper = [d + 1 if counts[_key(name)] > 1 and d < len(p) else d for name, p, d in zip(names, parents, depths)]
         if deeper == depths:
-            return _numbered(names)
+            return numbered(names)
         depths = deeper
 
 
-def _numbered(names: Sequence[str]) -> list[str]:
+def numbered(names: Sequence[str]) -> list[str]:
     """The same names, with a number added from the second use on."""
     used: set[str] = set()
     result = []

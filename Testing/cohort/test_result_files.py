@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from H3DELandmarksLib.cli.result_files import SCAN, ResultFiles, make_folder, plan_results
+from H3DELandmarksLib.cohort.result_files import SCAN, ResultFiles, fingerprint, make_folder, plan_results
 from H3DELandmarksLib.core.errors import InputError, OutputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
@@ -158,14 +158,15 @@ def volume(seed):
 
 
 def test_the_results_of_another_scan_of_the_same_name_are_kept(files):
-    files.write(FIRST, {SCAN: files.check_same_scan(volume(0))})
-    assert files.check_same_scan(volume(0)) == files.check_same_scan(
-        Volume(volume(0).array.astype(np.float32), np.eye(4))
-    )
+    first, second = fingerprint(volume(0)), fingerprint(volume(1))
+    files.write(FIRST, {SCAN: first})
+    assert first == fingerprint(Volume(volume(0).array.astype(np.float32), np.eye(4))) != second
+    files.check_same_scan(first)
     with pytest.raises(InputError, match=r"another scan.*--overwrite"):
-        files.check_same_scan(volume(1))
-    files.write(SECOND, {SCAN: files.check_same_scan(volume(1), overwrite=True)})
-    assert read_stamp(files.markups)[SCAN] == files.check_same_scan(volume(1))
+        files.check_same_scan(second)
+    files.check_same_scan(second, overwrite=True)
+    files.write(SECOND, {SCAN: second})
+    assert read_stamp(files.markups)[SCAN] == second
 
 
 def test_a_picture_that_cannot_be_drawn_costs_no_points(files):

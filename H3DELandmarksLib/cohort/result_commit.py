@@ -33,7 +33,7 @@ from H3DELandmarksLib.io.markups import read_markups, read_stamp, write_markups
 from H3DELandmarksLib.io.tables import write_measurements, write_table
 
 if TYPE_CHECKING:
-    from H3DELandmarksLib.cli.result_files import ResultFiles
+    from H3DELandmarksLib.cohort.result_files import ResultFiles
 
 # Entries of the stamp: digests.
 TABLE, PROVENANCE, PICTURE, MEASUREMENTS = FOLLOWING = ("table", "provenance", "picture", "measurements")
@@ -64,7 +64,10 @@ class Preparation:
     @property
     def names(self) -> set[str]:
         """Names of the files in it."""
-        there = (*self.folder.glob("*"), *(self.folder / OLD).glob("*"))
+        there: list[Path] = []
+        for folder in (self.folder, self.folder / OLD):
+            with contextlib.suppress(OSError):  # another scan's, which is finished by now
+                there += folder.iterdir()
         return {path.name for path in there} - {LOCK, OLD}
 
     @property

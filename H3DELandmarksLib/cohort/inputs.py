@@ -1,0 +1,249 @@
+"""What the user gave as scans: files, folders, patterns, lists and BIDS data sets; and where their results go."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from H3DELandmarksLib.cohort import bids
+from H3DELandmarksLib.cohort.result_files import ResultFiles, numbered, plan_results
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.files import shown
+from H3DELandmarksLib.io import isolated
+from H3DELandmarksLib.io.scan_folders import EVERY, NO_SCAN
+
+LIST_EXTENSIONS = (".csv", ".tsv")
+COLUMNS = {
+    "path": ("path", "scan", "file", "image"),
+    "model": ("model",),
+    "subject": ("subject", "patient", "id"),
+    "region": ("region", "roi"),
+    "series": ("series",),
+}
+MOST_NAMED = 10
+FEWEST = 3  # files that are a cohort although each was named
+RESERVED = "cohort"
+"""The name of the table and the log of all scans."""
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class GivenScan:
+    """One scan.
+
+    Attributes:
+        path: file or folder.
+        series: to be read, where a folder holds several.
+        subject: whom it shows, where something says so.
+        model: id or path, where it is another than that of the command.
+        region: file of the box to search, where a list names one.
+        data_set: the BIDS data set that it belongs to.
+    """
+
+    path: Path
+    series: str | None = None
+    subject: str | None = None
+    model: str | None = None
+    region: Path | None = None
+    data_set: Path | None = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells it from others."""
+        parts = (os.path.abspath(self.path), self.series, self.model, self.region)
+        return tuple(str(part or "") for part in parts)
+
+
+@dataclass
+class Given:
+    """Everything that the user gave.
+
+    Attributes:
+        scans: in order, each once.
+        failed: what cannot be used or holds no scan, and why.
+        passed_over: what else lies in folders, and why it is no scan.
+        is_cohort: whether a table and a log of all scans are to be expected.
+    """
+
+    radiographs: bool
+    series: str | None
+    warn: Tell
+    scans: list[GivenScan] = field(default_factory=list)
+    failed: list[tuple[Path, Exception]] = field(default_factory=list)
+    passed_over: list[tuple[Path, str]] = field(default_factory=list)
+    is_cohort: bool = False
+
+    def add(self, path: Path) -> None:
+        """Add what a path stands for; what is wrong with it is kept in `failed`."""
+        try:
+            for place in _matches(path):
+                self._add(place)
+        except Exception as error:
+            self.failed.append((path, error))
+        self.scans = list({scan.key: scan for scan in self.scans}.values())
+        self.is_cohort = self.is_cohort or len(self.scans) >= FEWEST
+
+    def _add(self, path: Path) -> None:
+        if path.name.lower().endswith(LIST_EXTENSIONS) and not _is_folder(path):
+            self.scans += _read_list(path, self.series)
+        elif not _is_folder(path):
+            self.scans.append(GivenScan(path, self.series, bids.subject_of(path)))
+            return
+        elif bids.is_data_set(path):
+            self._add_data_set(path)
+        else:
+            self._add_folder(path)
+        self.is_cohort = True
+
+    def _add_data_set(self, root: Path) -> None:
+        scans, passed_over = bids.find_files(root)
+        if not scans:
+            raise InputError(f"The data set '{shown(root)}' holds no scans: check that its subjects were downloaded.")
+        self._pass_over(passed_over)
+        self.scans += [GivenScan(path, self.series, bids.subject_of(path), data_set=root) for path in scans]
+
+    def _add_folder(self, folder: Path) -> None:
+        found = scans_of_folder(folder, self.radiographs, self.series, self.warn)
+        self.passed_over += found.passed_over
+        for scan in found.scans:
+            series = scan.series or (None if self.series == EVERY else self.series)
+            self.scans.append(GivenScan(scan.path, series, bids.subject_of(scan.path.relative_to(folder))))
+        for place, reason in found.unreadable:
+            locked = InputError(f"'{shown(place)}' {reason}: check the permission to read it.")
+            self.failed.append((place, locked))
+
+    def _pass_over(self, entries: Sequence[tuple[Path, str]]) -> None:
+        self.passed_over += entries
+        for path, reason in entries:
+            self.warn(f"'{shown(path)}' was passed over: {reason}.")
+
+
+def scans_of_folder(folder: Path, radiographs: bool, series: str | None, warn: Tell):
+    """The scans of a folder, see `io.scan_folders.FoundScans`; what was passed over is told.
+
+    Args:
+        folder: where to look.
+        radiographs, series: as for `io.scan_folders.find_scans`.
+        warn: receives sentences.
+
+    Raises:
+        InputError: it cannot be looked into, or nothing in it can be a scan.
+    """
+    found = isolated.find_scans(folder, radiographs, series)
+    unknown = [path.name for path, reason in found.passed_over if reason == NO_SCAN]
+    for path, reason in found.passed_over:
+        if reason != NO_SCAN:
+            warn(f"'{shown(path)}' was passed over: {reason}.")
+    if unknown:
+        names = ", ".join(unknown[:MOST_NAMED]) + (" ..." if len(unknown) > MOST_NAMED else "")
+        warn(shown(f"'{folder}' holds {len(unknown)} files that are no scans by their names: {names}."))
+    if not (found.scans or found.unreadable):
+        raise InputError(
+            f"'{shown(folder)}' holds no scans: give the folder with the files, or with one folder for each DICOM scan."
+        )
+    return found
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # reading tells
+        return False
+
+
+def _matches(path: Path) -> list[Path]:
+    """The path, or what a pattern stands for that no shell has replaced.
+
+    Raises:
+        InputError: nothing has such a name.
+    """
+    if not glob.has_magic(str(path)) or os.path.lexists(path):
+        return [path]
+    found = sorted(map(Path, glob.glob(str(path), recursive=True)))
+    if not found:
+        raise InputError(f"No file matches '{shown(path)}': check the pattern.")
+    return found
+
+
+def _read_list(path: Path, series: str | None) -> list[GivenScan]:
+    """The scans that a table names; paths in it are relative to its folder.
+
+    Raises:
+        InputError: it cannot be read, or has no column of paths.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            start = file.read(65536)
+            file.seek(0)
+            head = start.partition("\n")[0]
+            rows = list(csv.DictReader(file, delimiter=max(",;\t", key=head.count)))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"The list '{shown(path)}' cannot be read ({error}): save it as CSV in UTF-8.") from error
+    columns = _columns(rows[0]) if rows else {}
+    if "path" not in columns:
+        raise InputError(
+            f"The list '{shown(path)}' names no scans: give it a header with a column 'path', and if wanted 'model', "
+            "'subject', 'region' and 'series'."
+        )
+    return [_given(path, line, row, columns, series) for line, row in enumerate(rows, start=2) if any(row.values())]
+
+
+def _columns(row: Mapping[str, object]) -> dict[str, str]:
+    """The columns of a list by what they hold."""
+    names = {str(name).strip().lower(): str(name) for name in row if name}
+    return {
+        what: names[next(name for name in known if name in names)]
+        for what, known in COLUMNS.items()
+        if any(name in names for name in known)
+    }
+
+
+def _given(
+    path: Path, line: int, row: Mapping[str, str | None], columns: Mapping[str, str], series: str | None
+) -> GivenScan:
+    cells = {what: (row.get(name) or "").strip() or None for what, name in columns.items()}
+    if cells["path"] is None:
+        raise InputError(f"Line {line} of the list '{shown(path)}' names no scan: fill in its column 'path'.")
+    model, region = cells.get("model"), cells.get("region")
+    scan = path.parent / cells["path"]
+    return GivenScan(
+        scan,
+        cells.get("series") or series,
+        cells.get("subject") or bids.subject_of(scan),
+        str(path.parent / model) if model and (path.parent / model).exists() else model,
+        path.parent / region if region else None,
+    )
+
+
+def plan(scans: Sequence[GivenScan], folder: Path, is_cohort: bool) -> list[tuple[GivenScan, ResultFiles]]:
+    """Each scan with the files of its results; names are those of `result_files.plan_results`.
+
+    What several scans of one path differ in is added to their names; results of BIDS data sets lie as their scans do.
+    """
+    others = [scan for scan in scans if scan.data_set is None]
+    by_place = {os.path.abspath(files.scan): files.name for files in plan_results([s.path for s in others], folder)}
+    shared = Counter(os.path.abspath(scan.path) for scan in others)
+    names = [f"{by_place[p]}{_mark(s) if shared[p] > 1 else ''}" for s in others for p in [os.path.abspath(s.path)]]
+    unique: Iterator[str] = iter(numbered([RESERVED, *names])[1:] if is_cohort else names)
+    return [(scan, _bids_files(scan, folder) or ResultFiles(scan.path, folder, next(unique))) for scan in scans]
+
+
+def _bids_files(scan: GivenScan, folder: Path) -> ResultFiles | None:
+    if scan.data_set is None:
+        return None
+    place, name = bids.result_place(scan.data_set, scan.path)
+    return ResultFiles(scan.path, folder / place, name, root=folder)
+
+
+def _mark(scan: GivenScan) -> str:
+    parts = [
+        scan.series.rpartition(".")[2] if scan.series else None,
+        Path(scan.model).name if scan.model else None,
+        scan.region.name.partition(".")[0] if scan.region else None,
+    ]
+    return "".join(f"_{part}" for part in parts if part).replace("@", "_")

@@ -1,0 +1,144 @@
+"""The log of all scans whose results lie in a folder, by which a later run goes on where an earlier one ended."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.files import TEMPORARY_PREFIX, atomic_write, cannot_write
+from H3DELandmarksLib.core.locks import held
+from H3DELandmarksLib.formats.cohort import CohortScan
+from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, to_plain
+
+NAME = "cohort.jsonl"
+LOCK = f"{TEMPORARY_PREFIX}cohort.lock"
+
+
+class CohortLog:
+    """``cohort.jsonl`` of a folder; lines are added by any thread, and are on the disk before anything goes on.
+
+    Attributes:
+        path: of the file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Read what earlier runs have written; lines that a killed program has not finished do not count."""
+        self.folder = folder
+        self.path = folder / NAME
+        self._lock = threading.Lock()
+        self._entries: dict[tuple[str | None, ...], CohortScan] = {}
+        self._keys: dict[str, tuple[str | None, ...]] = {}  # by names of results
+        for entry in _read(self.path):
+            self._keep(entry)
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[CohortLog]:
+        """Keep the folder for this run alone; at the end every scan has one line.
+
+        Raises:
+            InputError: another run writes here.
+        """
+        lock = self.folder / LOCK
+        with held(lock) as is_ours:
+            if not is_ours:
+                raise InputError(f"Another detection writes to '{self.folder}': wait for it, or choose another folder.")
+            try:
+                self._rewrite()
+                yield self
+            finally:
+                self._rewrite()
+                with contextlib.suppress(OSError):  # Windows removes no open file
+                    lock.unlink()
+
+    @property
+    def entries(self) -> list[CohortScan]:
+        """What is known of each scan, in the order of their paths."""
+        return sorted(self._entries.values(), key=lambda entry: tuple(part or "" for part in entry.key))
+
+    def add(self, entry: CohortScan) -> None:
+        """Add a line, which takes the place of older ones about the scan or about results of the same name.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        line = json.dumps(to_plain(entry), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        with self._lock:
+            self._keep(entry)
+            try:
+                with self.path.open("ab") as file:
+                    file.write(line)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                raise cannot_write(self.path, error) from error
+
+    def known(self, wanted: CohortScan, picture: bool) -> CohortScan | None:
+        """What an earlier run has finished of the same content, with the same model and settings; else None.
+
+        A result of another name is taken where nothing of this name is there, which would be of another scan.
+
+        Args:
+            wanted: what is known of the scan before the work.
+            picture: whether there must be one.
+        """
+        with self._lock:
+            same = [e for e in self._entries.values() if e.status == "found" and self._is_same(e, wanted, picture)]
+        own = [entry for entry in same if entry.name == wanted.name]
+        if own or (self.folder / f"{wanted.name}.mrk.json").exists():
+            return own[0] if own else None
+        return same[0] if same else None
+
+    def failed_before(self, wanted: CohortScan) -> CohortScan | None:
+        """The failure of an earlier run with the same content, or path where that cannot be read; else None."""
+        with self._lock:
+            entry = self._entries.get(wanted.key)
+        if entry is None or entry.status != "failed" or entry.content != wanted.content:
+            return None
+        return entry if entry.settings == wanted.settings and entry.model == wanted.model else None
+
+    def _is_same(self, entry: CohortScan, wanted: CohortScan, picture: bool) -> bool:
+        what = entry.content, entry.series, entry.model, entry.settings
+        if wanted.content is None or what != (wanted.content, wanted.series, wanted.model, wanted.settings):
+            return False
+        outputs = entry.outputs
+        if outputs is None or (picture and outputs.picture is None):
+            return False
+        files = (outputs.markups, outputs.table, outputs.provenance, outputs.picture)
+        return all((self.folder / file).is_file() for file in files if file)
+
+    def _keep(self, entry: CohortScan) -> None:
+        old = self._keys.get(entry.name)
+        if old is not None and old != entry.key and self._entries.get(old, entry).name == entry.name:
+            self._entries.pop(old, None)
+        self._keys[entry.name] = entry.key
+        self._entries[entry.key] = entry
+
+    def _rewrite(self) -> None:
+        if not (self._entries or self.path.exists()):
+            return
+        with atomic_write(self.path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+            for entry in self.entries:
+                file.write(json.dumps(to_plain(entry), ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _read(path: Path) -> Iterator[CohortScan]:
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    for line in filter(None, lines):
+        with contextlib.suppress(FormatError):
+            yield build(CohortScan, parse_json(line))
+
+
+def settings_digest(**settings: object) -> str:
+    """SHA-256 of what was asked for."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,181 @@
+"""Errors that concern many landmarks at once, found without being asked, each with an assignment that mends it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from H3DELandmarksLib.core.anatomy import Anatomy
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.revision import Decisions, Evidence, posterior
+from H3DELandmarksLib.core.shape_model import ShapeModel
+
+# Another assignment must fit better by so much a landmark, as a difference of logarithms, and by so much in all.
+BETTER, BETTER_IN_ALL = 0.25, 6.0
+# What a landmark that gets no point costs: as one that lies two usual distances off.
+NO_POINT = float(np.log1p(4.0))
+# Shifts by up to so many landmarks of a scheme are tried.
+LONGEST_STEP = 8
+# A shifted shape must fit itself up to this share of the shift's length.
+ALIKE = 0.35
+# Two landmarks are on one structure nearer together than this share of their usual distance.
+TOGETHER = 0.25
+
+
+class Systematic(enum.Enum):
+    """What is wrong with many points at once."""
+
+    SIDES = "sides exchanged"
+    MIRRORED = "mirrored scan"
+    SHIFTED = "one structure off"
+    TOGETHER = "two landmarks on one structure"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A systematic error.
+
+    Attributes:
+        kind: what is wrong.
+        landmarks: names of those concerned.
+        order: (K,) remedy: landmark k gets the point of landmark ``order[k]``, and -1 the place that all others
+            expect; None where no assignment helps, since the scan itself is mirrored.
+    """
+
+    kind: Systematic
+    landmarks: tuple[str, ...]
+    order: np.ndarray | None
+
+
+def systematic_errors(evidence: Evidence, anatomy: Anatomy, pairs: Sequence[tuple[str, str]] = ()) -> list[Finding]:
+    """Sides exchanged, mirrored scan, a part of the order one structure off, two landmarks on one structure.
+
+    A whole order that is one structure off, in anatomy that looks alike all along, is found by nothing but a
+    correction.
+
+    Args:
+        evidence: what a model says.
+        anatomy: of the model.
+        pairs: (left name, right name).
+
+    Returns:
+        Empty where all is as usual, or fewer than four points are found.
+    """
+    found = evidence.found
+    if found.present.sum() < 4:
+        return []
+    points = np.where(found.present[:, None], found.positions, np.nan)
+    usual = _cost(anatomy, points)
+    same = np.arange(len(found))
+    best: tuple[float, Systematic, np.ndarray] | None = None
+    for kind, order in _assignments(found, anatomy, pairs):
+        gain = usual - _cost(anatomy, _taken(points, order))
+        if best is None or gain > best[0]:
+            best = (gain, kind, order)
+    mirrored = usual - _cost(anatomy, points * (-1, 1, 1))
+    enough = max(BETTER_IN_ALL, BETTER * int(found.present.sum()))
+    if mirrored > enough and (best is None or mirrored > 1.5 * best[0]):
+        return [Finding(Systematic.MIRRORED, found.names, None)]
+    least = BETTER_IN_ALL if best is not None and (best[2] == same).mean() > 0.5 else enough
+    if best is not None and best[0] > least:
+        return [Finding(best[1], tuple(found.names[k] for k in np.flatnonzero(best[2] != same)), best[2])]
+    return _on_one_structure(evidence, anatomy)
+
+
+def mended(evidence: Evidence, anatomy: Anatomy, finding: Finding) -> Evidence:
+    """The evidence after a finding's remedy; itself where there is none."""
+    if finding.order is None:
+        return evidence
+    order, found = finding.order, evidence.found
+    taken = np.maximum(order, 0)
+    there = (order >= 0) & found.present[taken]
+
+    def of(values: np.ndarray) -> np.ndarray:
+        return np.where(there, values[taken], np.nan)
+
+    points = _taken(found.positions, np.where(there, order, -1))
+    presence = np.where(order >= 0, found.presence[taken], found.presence)
+    moved = replace(
+        found,
+        positions=np.where(np.isfinite(points), points, 0.0),
+        presence=np.where(there, presence, 0.0),
+        confidence=of(found.confidence),
+        radius=of(found.radius),
+    )
+    candidates = evidence.candidates and evidence.candidates.reordered(order)
+    result = Evidence(moved, evidence.pose, candidates)
+    expected = posterior(result, anatomy, Decisions.none(len(found))).lps
+    lost = (order < 0) & found.present
+    positions = np.where(lost[:, None], expected, moved.positions)
+    return replace(result, found=replace(moved, positions=positions, presence=np.where(lost, 0.5, moved.presence)))
+
+
+def _taken(points: np.ndarray, order: np.ndarray) -> np.ndarray:
+    taken: np.ndarray = np.concatenate([points, np.full((1, 3), np.nan)])[order]
+    return taken
+
+
+def _cost(anatomy: Anatomy, points: np.ndarray) -> float:
+    """Misfit of points (K, 3) to the shape, wherever it is laid; a few that lie far off count little each."""
+    known = np.isfinite(points).all(axis=1)
+    if known.sum() < 4:
+        return np.inf
+    spread = np.sqrt((anatomy.shape.modes**2).sum(axis=(0, 2)) + anatomy.axes * anatomy.shape.noise**2)
+    _, residual = ShapeModel(anatomy.mean, spread).fit(points, known.astype(float))
+    misfit = np.log1p((residual[known] / spread[known]) ** 2)
+    return float(misfit.sum() + NO_POINT * (~known).sum())
+
+
+def _assignments(
+    found: LandmarkSet, anatomy: Anatomy, pairs: Sequence[tuple[str, str]]
+) -> Iterator[tuple[Systematic, np.ndarray]]:
+    index, count = {name: k for k, name in enumerate(found.names)}, len(found)
+    swaps = [(index[left], index[right]) for left, right in pairs]
+    for chosen in [swaps, *([swap] for swap in swaps if len(swaps) > 1)]:
+        order = np.arange(count)
+        for left, right in chosen:
+            order[left], order[right] = right, left
+        if chosen:
+            yield Systematic.SIDES, order
+    step = _step(anatomy.mean)
+    for start in range(0, count, step) if step else ():
+        for shift in (step, -step):
+            for part in (slice(start, count), slice(0, start)):
+                yield Systematic.SHIFTED, _shifted(count, part, shift)
+
+
+def _shifted(count: int, part: slice, shift: int) -> np.ndarray:
+    """An order in which each landmark of a part has the point of the one ``shift`` after it, if that is of the part."""
+    order = np.arange(count)
+    taken = order[part] + shift
+    order[part] = np.where((taken >= part.start) & (taken < part.stop), taken, -1)
+    return order
+
+
+def _step(mean: np.ndarray) -> int:
+    """By how many landmarks the shape can be moved along itself, as a spine by a vertebra; 0 where by none."""
+    steps = range(1, min(LONGEST_STEP, len(mean) // 3) + 1)
+    moves = [mean[step:] - mean[:-step] for step in steps]
+    unlike = [np.linalg.norm(m - m.mean(axis=0), axis=1).mean() / np.linalg.norm(m, axis=1).mean() for m in moves]
+    alike = [step for step, share in zip(steps, unlike) if share < min(ALIKE, 1.2 * min(unlike))]
+    return min(alike, default=0)
+
+
+def _on_one_structure(evidence: Evidence, anatomy: Anatomy) -> list[Finding]:
+    found, count = evidence.found, len(anatomy.mean)
+    points = np.where(found.present[:, None], found.positions, np.nan)
+    apart = np.linalg.norm(points[:, None] - points, axis=2)
+    usual = np.linalg.norm(anatomy.mean[:, None] - anatomy.mean, axis=2)
+    spread = np.hypot(anatomy.shape.noise[:, None], anatomy.shape.noise)
+    close = np.triu((apart < TOGETHER * usual) & (usual - apart > 4 * spread), 1)
+    said = posterior(evidence, anatomy, Decisions.none(count))
+    off = np.linalg.norm(said.lps - points, axis=1) / np.maximum(said.spread, 1e-9)
+    findings = []
+    for first, second in np.argwhere(close):
+        order = np.arange(count)
+        order[first if off[first] > off[second] else second] = -1
+        findings.append(Finding(Systematic.TOGETHER, (found.names[first], found.names[second]), order))
+    return findings

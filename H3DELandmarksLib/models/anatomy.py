@@ -1,0 +1,37 @@
+"""What a model package tells revision of its anatomy and of its errors."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from H3DELandmarksLib.core.anatomy import Anatomy, Factors
+from H3DELandmarksLib.models.package import ModelPackage
+
+# Radius that holds 90 % of points, in standard deviations of a coordinate, in a plane and in space.
+NINETY_PERCENT = {2: 2.146, 3: 2.5}
+# Without measured errors, a point is moved only where it is much better off.
+CAUTION = 2.0
+
+
+def anatomy_of(package: ModelPackage) -> Anatomy:
+    """The shape that recognition has learnt, or else the mean shape with its spread; points err each on its own.
+
+    Raises:
+        ModelPackageError: the package's shape is missing or damaged.
+    """
+    calibration, shape = package.manifest.calibration, package.load_shape()
+    axes = 2 if package.is_2d else 3
+    flat = (1, 1, axes == 3)
+    count = len(shape.mean)
+    nothing = np.zeros((0, count, 3))
+    if calibration.recognition is None:
+        mean, known = shape.mean * flat, Factors(nothing, shape.tolerance / np.sqrt(axes))
+    else:
+        learnt = calibration.recognition.shape
+        mean = np.array(learnt.mean_mm) * flat
+        modes = np.array(learnt.modes_mm).reshape(-1, count, 3) * flat
+        known = Factors(modes, np.full(count, learnt.noise_mm))
+    radius = np.array(calibration.radius90_mm)
+    usual = float(np.median(radius[radius > 0])) if (radius > 0).any() else calibration.confidence.tolerance_mm
+    errors = Factors(nothing, np.where(radius > 0, radius, usual) / NINETY_PERCENT[axes])
+    return Anatomy(mean, known, errors, calibration.confidence.tolerance_mm, caution=CAUTION)

@@ -1,0 +1,399 @@
+"""Cohorts on this computer: what may be given, one table and log of all, resuming, and scans at the same time."""
+
+import csv
+import json
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dicom_studies import VALUES, write_study
+from tiny_cohort import AFFINE, detect, log_of, make_scan
+from tiny_model import NAMES, write_tiny_package
+
+from H3DELandmarksLib.cohort.content import content_digest
+from H3DELandmarksLib.cohort.engine import Engine, Wishes
+from H3DELandmarksLib.cohort.here import AHEAD, Here, Job
+from H3DELandmarksLib.cohort.inputs import Given, plan
+from H3DELandmarksLib.cohort.log import CohortLog
+from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.locks import held
+from H3DELandmarksLib.detection.detector import Detector
+from H3DELandmarksLib.io import isolated
+from H3DELandmarksLib.io.markups import read_markups
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return write_tiny_package(tmp_path_factory.mktemp("models") / "tiny").path
+
+
+@pytest.fixture(autouse=True)
+def no_other_models(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.delenv("H3DE_MODELS", raising=False)
+
+
+@pytest.fixture
+def examined(monkeypatch):
+    """The scans that a network has looked at, by their first voxel."""
+    seen = []
+    original = Detector.examine
+
+    def examine(self, volume, **options):
+        seen.append(float(volume.array.flat[0]))
+        return original(self, volume, **options)
+
+    monkeypatch.setattr(Detector, "examine", examine)
+    return seen
+
+
+def make_cohort(folder, count=4):
+    return [make_scan(folder / f"sub-{k:02}" / "ct.nrrd", k) for k in range(count)]
+
+
+def table_of(output):
+    with (output / "cohort.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# One table, one log
+
+
+def test_one_table_and_one_log_tell_of_all_scans(tiny, tmp_path, capsys):
+    scans, out = make_cohort(tmp_path / "scans"), tmp_path / "out"
+    (bad := tmp_path / "scans" / "sub-09" / "ct.nrrd").parent.mkdir()
+    bad.write_bytes(b"broken")
+    code, result, _ = detect(capsys, out, tmp_path / "scans", "--model", tiny, "--jobs", "2", "--parquet")
+    assert code == 2 and (result.cohort.found, result.cohort.failed, result.cohort.resumed) == (4, 1, 0)
+    assert 0 < result.cohort.computing <= 1 and result.cohort.jobs == 2
+    assert [scan.scan for scan in result.scans] == [str(path) for path in (*scans, bad)]
+    log = log_of(out)
+    assert [(line.scan, line.subject, line.status) for line in log] == [
+        *((str(path), path.parent.name, "found") for path in scans),
+        (str(bad), "sub-09", "failed"),
+    ]
+    assert "sub-09" in log[-1].reason and log[-1].outputs is None
+    assert all((out / line.outputs.markups).is_file() and line.model.id == "tiny" for line in log[:-1])
+    rows = table_of(out)
+    assert [(row["scan"], row["landmark"]) for row in rows] == [(str(p), name) for p in scans for name in NAMES]
+    for line in log[:-1]:
+        points = read_markups(out / line.outputs.markups)
+        written = [[float(r[c]) for c in ("x_mm", "y_mm", "z_mm")] for r in rows if r["scan"] == line.scan]
+        np.testing.assert_allclose(written, points.positions, atol=1e-3)
+    parquet = pytest.importorskip("pyarrow.parquet").read_table(out / "cohort.parquet").to_pylist()
+    assert [(row["scan"], row["landmark"], row["x_mm"]) for row in parquet] == [
+        (row["scan"], row["landmark"], float(row["x_mm"])) for row in rows
+    ]
+    assert not list(out.glob(".h3de*"))
+
+
+def test_one_scan_alone_has_no_table_of_all(tiny, tmp_path, capsys):
+    _, result, _ = detect(capsys, tmp_path / "out", make_scan(tmp_path / "a.nrrd"), "--model", tiny)
+    assert result.ok and result.cohort is None and not list((tmp_path / "out").glob("cohort*"))
+
+
+def test_a_scan_that_is_called_cohort_keeps_clear_of_the_table(tiny, tmp_path, capsys):
+    make_scan(tmp_path / "scans" / "cohort.nrrd"), make_scan(tmp_path / "scans" / "other.nrrd", 1)
+    out = tmp_path / "out"
+    code, result, _ = detect(capsys, out, tmp_path / "scans", "--model", tiny)
+    assert code == 0 and {Path(scan.table).name for scan in result.scans} == {"cohort_2.csv", "other.csv"}
+    assert len(table_of(out)) == 2 * len(NAMES)
+
+
+def test_two_runs_do_not_write_to_one_folder(tiny, tmp_path, capsys):
+    make_cohort(tmp_path / "scans", 2)
+    (tmp_path / "out").mkdir()
+    with held(tmp_path / "out" / ".h3de-cohort.lock"):
+        words = ["detect", str(tmp_path / "scans"), "--model", str(tiny), "--output", str(tmp_path / "out")]
+        from H3DELandmarksLib.cli.main import main
+
+        assert main(words) == 2
+    assert "Another detection" in capsys.readouterr().err
+
+
+# What may be given
+
+
+def test_a_list_names_scans_subjects_models_and_regions(tiny, tmp_path, capsys):
+    (tmp_path / "lists").mkdir()
+    other = write_tiny_package(tmp_path / "lists" / "other").path
+    content = json.loads((other / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps({**content, "id": "other"}))
+    a, b = make_scan(tmp_path / "lists" / "data" / "a.nrrd"), make_scan(tmp_path / "lists" / "data" / "b.nrrd", 1)
+    (tmp_path / "lists" / "scans.csv").write_text(
+        "Path;Subject;Model\ndata/a.nrrd;P1;\ndata/b.nrrd;P2;other\n\ndata/a.nrrd;P1;other\ndata/none.nrrd;P3;\n",
+        encoding="utf-8-sig",
+    )
+    out = tmp_path / "out"
+    code, result, _ = detect(capsys, out, tmp_path / "lists" / "scans.csv", "--model", tiny)
+    assert code == 2 and [scan.ok for scan in result.scans] == [True, True, True, False]
+    assert [scan.model and scan.model.id for scan in result.scans[:3]] == [None, "other", "other"]
+    assert [Path(scan.markups).name for scan in result.scans if scan.ok] == [
+        "a.mrk.json",
+        "b.mrk.json",
+        "a_other.mrk.json",
+    ]
+    lines = {(line.scan, line.subject, line.name) for line in log_of(out)}
+    none = str(tmp_path / "lists" / "data" / "none.nrrd")
+    assert lines == {(str(a), "P1", "a"), (str(a), "P1", "a_other"), (str(b), "P2", "b"), (none, "P3", "none")}
+
+
+@pytest.mark.parametrize("text", ["name,age\nx,3\n", "", "path,subject\n,P1\n"])
+def test_a_list_without_scans_is_refused(tiny, tmp_path, capsys, text):
+    (tmp_path / "list.csv").write_text(text)
+    code, result, err = detect(capsys, tmp_path / "out", tmp_path / "list.csv", "--model", tiny)
+    assert code == 2 and not result.ok and "path" in err and err.count("\n") == 1
+
+
+def test_patterns_that_no_shell_has_replaced(tiny, tmp_path, capsys):
+    make_cohort(tmp_path / "scans", 3)
+    code, result, _ = detect(capsys, tmp_path / "out", tmp_path / "scans" / "sub-0[12]" / "*.nrrd", "--model", tiny)
+    assert code == 0 and [Path(scan.scan).parent.name for scan in result.scans] == ["sub-01", "sub-02"]
+    code, _, err = detect(capsys, tmp_path / "out", tmp_path / "scans" / "*.mha", "--model", tiny)
+    assert code == 2 and "matches" in err
+
+
+def make_bids(root):
+    root.mkdir()
+    (root / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.8.0"}')
+    scans = [
+        make_scan(root / "sub-01" / "ses-1" / "anat" / "sub-01_ses-1_acq-thin_ct.nii", 1),
+        make_scan(root / "sub-02" / "anat" / "sub-02_T1w.nii.gz", 2),
+    ]
+    make_scan(root / "sub-02" / "func" / "sub-02_task-rest_bold.nii", 3)
+    make_scan(root / "sub-02" / "anat" / "sub-02_mask.nii", 4)
+    make_scan(root / "derivatives" / "other" / "sub-02" / "anat" / "sub-02_T1w.nii", 5)
+    return scans
+
+
+def test_results_of_a_bids_data_set_are_a_derivative_of_it(tiny, tmp_path, capsys):
+    root = tmp_path / "data"
+    make_bids(root)
+    out = root / "derivatives" / "landmarks"
+    code, result, _ = detect(capsys, out, root, "--model", tiny)
+    assert code == 0 and len(result.scans) == 2
+    assert {Path(entry.path).name for entry in result.passed_over} == {"sub-02_mask.nii", "sub-02_task-rest_bold.nii"}
+    description = json.loads((out / "dataset_description.json").read_text())
+    assert description["DatasetType"] == "derivative" and description["GeneratedBy"][0]["Name"] == "H3DELandmarks"
+    assert description["SourceDatasets"] == [{"URL": root.as_uri()}]
+    name = "sub-01/ses-1/anat/sub-01_ses-1_acq-thin_desc-landmarks_ct"
+    for ending in (".mrk.json", ".csv", ".provenance.json", ".json"):
+        assert (out / f"{name}{ending}").is_file(), ending
+    sidecar = json.loads((out / f"{name}.json").read_text())
+    assert sidecar["Sources"] == ["bids:raw:sub-01/ses-1/anat/sub-01_ses-1_acq-thin_ct.nii"]
+    assert [line.outputs.table for line in log_of(out)] == [f"{name}.csv", "sub-02/anat/sub-02_desc-landmarks_T1w.csv"]
+    assert len(table_of(out)) == 2 * len(NAMES)
+    code, result, _ = detect(capsys, out, root, "--model", tiny, "--resume")
+    assert code == 0 and result.cohort.resumed == 2
+
+
+def test_a_bids_data_set_is_not_written_into(tiny, tmp_path, capsys):
+    from H3DELandmarksLib.cli.main import main
+
+    make_bids(tmp_path / "data")
+    before = (tmp_path / "data" / "dataset_description.json").read_text()
+    words = ["detect", str(tmp_path / "data"), "--model", str(tiny), "--output", str(tmp_path / "data")]
+    assert main(words) == 2 and "derivatives" in capsys.readouterr().err
+    assert (tmp_path / "data" / "dataset_description.json").read_text() == before
+
+
+def test_every_series_of_a_tree_on_request(tiny, tmp_path, capsys):
+    tree = tmp_path / "dicom"
+    for study in (1, 2):
+        for series in ("1", "2"):
+            write_study(tree / f"patient-{study}", study, series, name=f"{series}-{{k:03}}.dcm")
+    write_study(tree / "patient-1", 1, "9", name="scout-{k}.dcm", slices=VALUES[:1])
+    code, result, _ = detect(capsys, tmp_path / "out", tree, "--model", tiny, "--series", "all")
+    assert code == 0 and len(result.scans) == 4 == len({scan.markups for scan in result.scans})
+    assert [line.series for line in log_of(tmp_path / "out")] == ["1.2.1.1", "1.2.1.2", "1.2.2.1", "1.2.2.2"]
+    assert [entry.reason for entry in result.passed_over] == ["a series of 1 images is no volume"]
+    code, result, _ = detect(capsys, tmp_path / "one", tree, "--model", tiny)
+    assert code == 0 and len(result.scans) == 2
+
+
+# Resuming
+
+
+def test_finished_scans_are_known_by_their_content_and_not_by_their_name(tiny, tmp_path, capsys, examined):
+    scans, out = make_cohort(tmp_path / "scans"), tmp_path / "out"
+    words = (tmp_path / "scans", "--model", tiny, "--resume")
+    assert detect(capsys, out, *words)[0] == 0 and len(examined) == 4
+    _, result, _ = detect(capsys, out, *words)
+    assert result.cohort.resumed == 4 and len(examined) == 4
+    scans[0].parent.rename(tmp_path / "scans" / "sub-99")
+    code, result, _ = detect(capsys, out, *words)
+    assert code == 0 and result.cohort.resumed == 4 and len(examined) == 4
+    assert result.scans[-1].markups == str(out / "sub-00_ct.mrk.json")
+    make_scan(scans[1], seed=77)  # another scan of the same name
+    code, result, err = detect(capsys, out, *words)
+    assert code == 2 and "another scan" in err and result.cohort.resumed == 3
+    code, result, _ = detect(capsys, out, *words, "--overwrite", "--retry-failed")
+    assert code == 0 and result.cohort.resumed == 3 and len(examined) == 5
+
+
+def test_another_model_other_options_and_lost_results_are_done_again(tiny, tmp_path, capsys, examined):
+    make_cohort(tmp_path / "scans", 2)
+    out, words = tmp_path / "out", (tmp_path / "scans", "--resume", "--model")
+    detect(capsys, out, *words, tiny)
+    for path in out.glob("sub-00_ct.*"):
+        path.unlink()
+    _, result, _ = detect(capsys, out, *words, tiny)
+    assert (result.cohort.resumed, len(examined)) == (1, 3)
+    _, result, _ = detect(capsys, out, *words, tiny, "--landmarks", "Left")
+    assert (result.cohort.resumed, len(examined)) == (0, 5)
+    changed = write_tiny_package(tmp_path / "changed")
+    content = json.loads((changed.path / "manifest.json").read_text())
+    content["calibration"]["presence"]["bias"] = 2.0
+    (changed.path / "manifest.json").write_text(json.dumps(content))
+    _, result, _ = detect(capsys, out, *words, changed.path, "--landmarks", "Left")
+    assert (result.cohort.resumed, len(examined)) == (0, 7)
+    assert len(log_of(out)) == 2
+
+
+def test_failures_are_kept_with_their_reason_and_tried_again_on_request(tiny, tmp_path, capsys, examined):
+    scans, out = make_cohort(tmp_path / "scans", 3), tmp_path / "out"
+    whole = scans[1].read_bytes()
+    scans[1].write_bytes(whole[:-100])
+    words = (tmp_path / "scans", "--model", tiny, "--resume")
+    code, first, _ = detect(capsys, out, *words)
+    code, result, err = detect(capsys, out, *words)
+    assert code == 2 and result.cohort.resumed == 3 and "--retry-failed" in err
+    assert result.scans[1].error == first.scans[1].error == log_of(out)[1].reason
+    code, result, _ = detect(capsys, out, *words, "--retry-failed")
+    assert code == 2 and result.cohort.resumed == 2
+    scans[1].write_bytes(whole)  # what changes is tried again in any case
+    code, result, _ = detect(capsys, out, *words)
+    assert code == 0 and result.cohort.resumed == 2 and len(examined) == 3 and len(log_of(out)) == 3
+
+
+def test_results_that_somebody_has_edited_count_as_finished(tiny, tmp_path, capsys):
+    make_cohort(tmp_path / "scans", 2)
+    out, words = tmp_path / "out", (tmp_path / "scans", "--model", tiny)
+    detect(capsys, out, *words)
+    edited = next(out.glob("*.mrk.json"))
+    edited.write_text(edited.read_text().replace("Left", "left"))
+    before = edited.read_text()
+    code, result, _ = detect(capsys, out, *words, "--resume")
+    assert code == 0 and result.cohort.resumed == 2 and edited.read_text() == before
+    assert detect(capsys, out, *words)[0] == 2 and edited.read_text() == before
+    assert [line.status for line in log_of(out)] == ["found", "found"]
+
+
+def test_a_line_that_a_killed_program_has_begun_does_not_count(tiny, tmp_path, capsys, examined):
+    make_cohort(tmp_path / "scans", 3)
+    out, words = tmp_path / "out", (tmp_path / "scans", "--model", tiny, "--resume")
+    detect(capsys, out, *words)
+    data = (out / "cohort.jsonl").read_bytes()
+    (out / "cohort.jsonl").write_bytes(data[:-30])
+    code, result, _ = detect(capsys, out, *words)
+    assert code == 0 and result.cohort.resumed == 2 and len(examined) == 4 and len(log_of(out)) == 3
+
+
+def test_the_content_of_a_scan_is_that_of_all_its_files(tmp_path):
+    array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    import SimpleITK as sitk
+
+    for name in ("a", "b"):
+        sitk.WriteImage(sitk.GetImageFromArray(array + (name == "b")), str(tmp_path / f"{name}.mhd"))
+    assert content_digest(tmp_path / "a.mhd") != content_digest(tmp_path / "b.mhd")
+    (tmp_path / "b.raw").write_bytes((tmp_path / "a.raw").read_bytes())
+    one, other = write_study(tmp_path / "one"), write_study(tmp_path / "other", name="IM{k}")
+    digest = content_digest(one)
+    assert digest is not None and content_digest(tmp_path / "none") is None and content_digest(other) is not None
+    (one / "000.dcm").rename(one / "zzz.dcm")
+    assert content_digest(one) == digest
+    (one / "zzz.dcm").unlink()
+    assert content_digest(one) != digest
+
+
+# Scans at the same time
+
+
+class Stub:
+    """A log of what happens, in place of reading and examining."""
+
+    def __init__(self, monkeypatch, read_s, examine_s):
+        self.inside, self.most, self.lock = 0, 0, threading.Lock()
+        original = Detector.examine
+
+        def read(path, spacing=None, series=None, as_stored=False):
+            with self.lock:
+                self.inside += 1
+                self.most = max(self.most, self.inside)
+            time.sleep(read_s)
+            return Volume(np.zeros((8, 8, 8), np.int16), AFFINE)
+
+        def examine(detector, volume, **options):
+            time.sleep(examine_s)
+            with self.lock:
+                self.inside -= 1
+            return original(detector, volume, **options)
+
+        monkeypatch.setattr(isolated, "read_volume", read)
+        monkeypatch.setattr(Detector, "examine", examine)
+
+
+def run_engine(tiny, folder, count, jobs):
+    from contextlib import contextmanager
+
+    from H3DELandmarksLib.cohort.examine import Search
+
+    @contextmanager
+    def task(name):
+        yield lambda fraction, message: None
+
+    given = Given(False, None, print)
+    for k in range(count):
+        (folder / "scans").mkdir(parents=True, exist_ok=True)
+        (folder / "scans" / f"{k:03}.nrrd").write_bytes(b"%d" % k)
+        given.add(folder / "scans" / f"{k:03}.nrrd")
+    place, search = Here(jobs), Search(str(tiny), device="cpu")
+    place.load(search)
+    out = folder / "out"
+    out.mkdir()
+    planned = [Job(scan, files, search) for scan, files in plan(given.scans, out, True)]
+    with CohortLog(out).open() as log:
+        runner = Engine(place, Wishes(), log, task, lambda error, subject: str(error))
+        start = time.monotonic()
+        outcomes = list(runner.run(planned))
+    return outcomes, place.computing_s / (jobs * (time.monotonic() - start))
+
+
+def test_reading_and_writing_go_on_while_others_are_examined(tiny, tmp_path, monkeypatch):
+    stub = Stub(monkeypatch, read_s=0.1, examine_s=0.4)
+    outcomes, computing = run_engine(tiny, tmp_path, 20, jobs=2)
+    assert len(outcomes) == 20 and all(outcome.result.ok for outcome in outcomes)
+    assert computing > 0.7  # 0.8 were possible if reading and examining alternated in each job
+    assert stub.most <= 2 + AHEAD
+
+
+def test_memory_holds_as_many_scans_as_there_are_threads(tiny, tmp_path, monkeypatch):
+    stub = Stub(monkeypatch, read_s=0.0, examine_s=0.005)
+    outcomes, _ = run_engine(tiny, tmp_path, 60, jobs=1)
+    assert len(outcomes) == 60 and stub.most <= 1 + AHEAD
+
+
+def test_the_same_points_however_many_at_a_time(tiny, tmp_path, capsys):
+    make_cohort(tmp_path / "scans", 5)
+    tables = []
+    for jobs in ("1", "3"):
+        detect(capsys, tmp_path / jobs, tmp_path / "scans", "--model", tiny, "--jobs", jobs)
+        tables.append(table_of(tmp_path / jobs))
+    for one, other in zip(*tables):
+        assert one["scan"] == other["scan"] and one["landmark"] == other["landmark"]
+        assert float(one["x_mm"]) == pytest.approx(float(other["x_mm"]), abs=1e-3)
+
+
+def test_progress_tells_how_many_are_done_and_the_time_left(tiny, tmp_path, capsys):
+    from H3DELandmarksLib.cli.main import main
+
+    make_cohort(tmp_path / "scans", 3)
+    words = ["detect", str(tmp_path / "scans"), "--model", str(tiny), "--output", str(tmp_path / "out")]
+    assert main([*words, "--progress", "json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    told = [event for event in events if event["event"] == "scans"]
+    assert [(event["done"], event["failed"], event["total"]) for event in told] == [(1, 0, 3), (2, 0, 3), (3, 0, 3)]
+    assert told[0]["seconds_left"] > 0 and told[-1]["seconds_left"] == 0
+    assert {e["scan"] for e in events if e["event"] == "progress"} == {f"sub-0{k}_ct" for k in range(3)}

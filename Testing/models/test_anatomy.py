@@ -1,0 +1,28 @@
+"""Every package tells enough for undecided points to follow decided ones."""
+
+import numpy as np
+import pytest
+
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.revision import Decisions, Evidence, revise
+from H3DELandmarksLib.core.shape_model import Pose
+from H3DELandmarksLib.models import find_model
+from H3DELandmarksLib.models.anatomy import anatomy_of
+
+
+@pytest.mark.parametrize("name", ["mouse-skull", "head-neck-ct", "mandibular-molar-phantom", "mouse-radiograph-hyatt"])
+def test_bundled_models_bring_a_gross_error_back(name):
+    pytest.importorskip("safetensors")
+    anatomy = anatomy_of(find_model(name))
+    count = len(anatomy.mean)
+    found = anatomy.mean + np.eye(1, count).T * anatomy.shape.noise[0] * (30, 0, 0)
+    names = tuple(f"p{k}" for k in range(count))
+    points = LandmarkSet(names, found, np.ones(count), np.full(count, 0.5), np.full(count, 1.0))
+    decided = Decisions.none(count)
+    decided.positions[1:4] = anatomy.mean[1:4]
+    revised = revise(Evidence(points, Pose(np.eye(3), np.zeros(3))), anatomy, decided)
+    away = np.linalg.norm(revised.positions - anatomy.mean, axis=1)
+    assert away[0] < 8 * anatomy.shape.noise[0]
+    assert away[1:].max() < anatomy.shape.noise.max()
+    if find_model(name).is_2d:
+        np.testing.assert_allclose(revised.positions[:, 2], 0, atol=1e-9)

@@ -1,0 +1,109 @@
+"""Many scans by one command: throughput, what it saves, how it grows, and what a cluster costs beside the work."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.speed.machine import ROOT
+from benchmarks.speed.networks import exponent
+from H3DELandmarksLib.core.resources import resource_folder
+
+MODEL = "mandibular-molar-phantom"
+SAMPLE = "mandibular-molar-phantom.nrrd"
+
+
+def cohort(counts: list[int], alone: int) -> dict:
+    """Scans an hour and core, the ratio to a process for each scan, and time and memory by the number of scans.
+
+    Args:
+        counts: numbers of scans, the last of which tells the throughput.
+        alone: how many scans are given to a process each.
+    """
+    with tempfile.TemporaryDirectory(prefix="h3de-cohort-") as name:
+        folder = Path(name)
+        singles = [_detect([scan], folder / f"alone-{k}")[0] for k, scan in enumerate(_copies(folder / "one", alone))]
+        runs = [_detect([_folder(folder / f"of-{count}", count)], folder / f"out-{count}") for count in counts]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    seconds = [run[0] for run in runs]
+    return {
+        "counts": counts,
+        "seconds": seconds,
+        "megabytes": [run[1] for run in runs],
+        "time_exponent": exponent(counts[1:], seconds[1:]) if len(counts) > 2 else None,
+        "computing": runs[-1][2]["computing"],
+        "jobs": runs[-1][2]["jobs"],
+        "scans_per_hour_and_core": 3600 * counts[-1] / seconds[-1] / cores,
+        "alone_seconds": sorted(singles)[len(singles) // 2],
+        "times_faster": sorted(singles)[len(singles) // 2] / (seconds[-1] / counts[-1]),
+    }
+
+
+def cluster(count: int) -> dict:
+    """Seconds that a scan on a cluster of one worker takes beside reading and examining it.
+
+    Args:
+        count: scans, after one that warms up.
+    """
+    from H3DELandmarksLib.cohort.cluster import local_cluster
+    from H3DELandmarksLib.cohort.examine import Search
+    from H3DELandmarksLib.cohort.here import Job
+    from H3DELandmarksLib.cohort.inputs import GivenScan
+    from H3DELandmarksLib.cohort.result_files import ResultFiles
+    from H3DELandmarksLib.core.execution import silent
+
+    with tempfile.TemporaryDirectory(prefix="h3de-cohort-") as name, local_cluster(1) as workers:
+        scan = resource_folder("SampleData") / SAMPLE
+        job = Job(GivenScan(scan), ResultFiles(scan, Path(name), "sample"), Search(MODEL, device="cpu"))
+        overheads = []
+        for as_paths in (True, False):
+            workers.as_paths = as_paths
+            workers.find(job, silent, lambda: False, False)
+            seconds = []
+            for _ in range(count):
+                before, start = workers.computing_s + workers.reading_s, time.perf_counter()
+                workers.find(job, silent, lambda: False, False)
+                whole = time.perf_counter() - start
+                seconds.append(whole - (workers.computing_s + workers.reading_s - before))
+            overheads.append(sorted(seconds)[len(seconds) // 2])
+    return {"overhead_as_path": overheads[0], "overhead_as_voxels": overheads[1], "scans": count}
+
+
+def _copies(folder: Path, count: int) -> list[Path]:
+    scans = [folder / f"scan-{k:03}.nrrd" for k in range(count)]
+    folder.mkdir()
+    for scan in scans:
+        shutil.copyfile(resource_folder("SampleData") / SAMPLE, scan)
+    return scans
+
+
+def _folder(folder: Path, count: int) -> Path:
+    _copies(folder, count)
+    return folder
+
+
+_RUN = """
+import json, resource, sys
+from H3DELandmarksLib.cli.main import main
+code = main(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+sys.exit(code)
+"""
+
+
+def _detect(scans: list[Path], output: Path) -> tuple[float, float, dict]:
+    """Seconds of a whole process, its peak memory in MB, and the summary of its cohort, empty for one scan."""
+    words = [*map(str, scans), "--model", MODEL, "--output", str(output), "--device", "cpu", "--progress", "json"]
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", _RUN, "detect", *words], cwd=ROOT, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr.strip()[-500:])
+    *_, result, megabytes = done.stdout.splitlines()
+    return seconds, float(megabytes), json.loads(result).get("cohort", {})

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from H3DELandmarksLib.cases.exchanged_points import small_picture
 from H3DELandmarksLib.cases.quality import (
     CheckedPoints,
     IssueKind,
@@ -13,6 +14,7 @@ from H3DELandmarksLib.cases.quality import (
     check_copies,
     check_on_scans,
     check_shapes,
+    exchanged_findings,
     look_at_scan,
     same_picture_findings,
 )
@@ -77,7 +79,7 @@ def audit_folder(
     Returns:
         How many cases could be read, and the findings, case by case; the graver ones of a case first.
     """
-    cases, findings, points, on_scans, pictures = case_names(folder), [], [], [], []
+    cases, findings, points, on_scans, pictures, small = case_names(folder), [], [], [], [], []
     for number, name in enumerate(cases):
         progress(number / len(cases), name)
         try:
@@ -85,11 +87,13 @@ def audit_folder(
         except InputError as error:
             findings.append(QualityIssue(name, IssueKind.UNREADABLE, None, " ".join(str(error).split())))
             continue
-        points.append(CheckedPoints(name, landmarks.positions))
         on_scans.append(look_at_scan(name, volume, landmarks.positions))
+        points.append(CheckedPoints(name, landmarks.positions, on_scans[-1].unit))
         pictures.append(fingerprint(volume))
+        small.append(small_picture(volume, landmarks.positions))
     findings += check_on_scans(on_scans, scheme) + check_shapes(points, scheme) + check_copies(points)
     findings += same_picture_findings([case.case for case in points], pictures, subsets)
+    findings += exchanged_findings([case.case for case in points], small)
     progress(1.0, "done")
     order = list(IssueKind)
     return len(points), sorted(findings, key=lambda f: (f.case, order.index(f.kind)))

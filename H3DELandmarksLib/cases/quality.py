@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from H3DELandmarksLib.cases.exchanged_points import SmallPicture, exchanged_points, small_picture
 from H3DELandmarksLib.cases.same_picture import Fingerprint, fingerprint, repeated_pictures
 from H3DELandmarksLib.cases.shape_check import MIN_CASES, MIN_POINTS, LeaveOneOutShape, Prediction, usual_length
 from H3DELandmarksLib.cases.store import CaseFiles, CaseProject
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.core.image_plane import is_radiograph
+from H3DELandmarksLib.core.image_plane import has_unknown_pixels, is_radiograph
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import rigid_fit
 from H3DELandmarksLib.formats.case_record import CASE_ID, ImageContent, Revision
@@ -62,6 +63,7 @@ class IssueKind(enum.Enum):
     SAME_PLACE = "same place"
     SAME_IMAGE = "same image"
     SAME_POINTS = "same points"
+    EXCHANGED = "exchanged cases"
     UNREVIEWED = "unreviewed"
 
 
@@ -75,7 +77,7 @@ class QualityIssue:
         landmark: name; None for a finding about the case.
         reason: one sentence with what to do.
         value: how large it is, in `unit`; None where there is nothing to measure.
-        unit: of the value: "mm", "%" or "points".
+        unit: of the value: "mm", "px", "%" or "points"; lengths are pixels in pictures that do not state their size.
         position: (3,) LPS mm where to look; None without a place.
         expected: (3,) LPS mm where the point would be by the other cases; None where they do not say.
         picture: PNG file, where one was drawn.
@@ -118,11 +120,12 @@ class _Read:
     content: ImageContent
     on_scan: PointsOnScan
     picture: Fingerprint
+    small: SmallPicture
 
     @property
     def points(self) -> CheckedPoints:
         """For the comparison of shapes."""
-        return CheckedPoints(self.id, self.on_scan.positions)
+        return CheckedPoints(self.id, self.on_scan.positions, self.on_scan.unit)
 
 
 def check_project(project: CaseProject, progress: Progress) -> list[QualityIssue]:
@@ -149,6 +152,7 @@ def check_project(project: CaseProject, progress: Progress) -> list[QualityIssue
     points = [case.points for case in read]
     findings += check_shapes(points, scheme) + check_copies(points)
     findings += same_picture_findings([c.id for c in read], [c.picture for c in read], {})
+    findings += exchanged_findings([c.id for c in read], [c.small for c in read])
     findings += _same_places(read, scheme)
     findings += [finding for case in read for finding in _unreviewed(case)]
     progress(1.0, "done")
@@ -192,7 +196,14 @@ def draw_findings(
 def _read(case: CaseFiles, history: SchemeHistory) -> _Read:
     revision = history.now(case.revision())
     volume, positions = case.volume(), revision.positions(history.newest)
-    return _Read(case.id, revision, case.content(), look_at_scan(case.id, volume, positions), fingerprint(volume))
+    return _Read(
+        case.id,
+        revision,
+        case.content(),
+        look_at_scan(case.id, volume, positions),
+        fingerprint(volume),
+        small_picture(volume, positions),
+    )
 
 
 def same_picture_findings(
@@ -219,6 +230,20 @@ def same_picture_findings(
     return findings
 
 
+def exchanged_findings(names: Sequence[str], cases: Sequence[SmallPicture]) -> list[QualityIssue]:
+    """One finding for each pair of cases whose points fit better on each other's picture."""
+    findings = []
+    for first, second, gain in exchanged_points(cases):
+        reason = (
+            f"Its points fit the picture of {names[first]} better than its own, and the other way round: "
+            "look whether the two point lists, or the two scans, were exchanged."
+        )
+        findings.append(
+            QualityIssue(names[second], IssueKind.EXCHANGED, None, reason, 100 * gain, "%", other=names[first])
+        )
+    return findings
+
+
 def _same_places(cases: Sequence[_Read], scheme: LandmarkScheme) -> list[QualityIssue]:
     """Two landmarks of a case at one place, which usually lie apart."""
     positions = np.stack([case.on_scan.positions for case in cases]) if cases else np.empty((0, len(scheme), 3))
@@ -235,7 +260,13 @@ def _same_places(cases: Sequence[_Read], scheme: LandmarkScheme) -> list[Quality
             reason = f"'{first}' and '{second}' lie at one place: place one of them again."
             findings.append(
                 QualityIssue(
-                    case.id, IssueKind.SAME_PLACE, second, reason, float(apart[k, m]), "mm", positions[number][m]
+                    case.id,
+                    IssueKind.SAME_PLACE,
+                    second,
+                    reason,
+                    float(apart[k, m]),
+                    case.on_scan.unit,
+                    positions[number][m],
                 )
             )
     return findings
@@ -261,12 +292,14 @@ class PointsOnScan:
         positions: (K, 3) LPS mm; NaN where there is none.
         outside: (K,) mm beyond the field of view; 0 inside, NaN without a position.
         brightness: (K,) see above; NaN outside and in radiographs, where dark does not mean air.
+        unit: of lengths: "mm", or "px" where the picture does not state how large its pixels are.
     """
 
     case: str
     positions: np.ndarray
     outside: np.ndarray
     brightness: np.ndarray
+    unit: str = "mm"
 
 
 def look_at_scan(case: str, volume: Volume, positions: np.ndarray) -> PointsOnScan:
@@ -288,7 +321,8 @@ def look_at_scan(case: str, volume: Volume, positions: np.ndarray) -> PointsOnSc
             low = np.maximum(np.round(index[k]).astype(int) - NEXT_TO_POINT, 0)
             part = volume.array[tuple(slice(a, b + 2 * NEXT_TO_POINT + 1) for a, b in zip(low, low))]
             brightness[k] = (float(part.max()) - background) / (threshold - background)
-    return PointsOnScan(case, positions, outside, brightness)
+    unit = "px" if has_unknown_pixels(volume.array.shape, volume.spacing) else "mm"
+    return PointsOnScan(case, positions, outside, brightness, unit)
 
 
 def check_on_scans(cases: Sequence[PointsOnScan], scheme: LandmarkScheme) -> list[QualityIssue]:
@@ -320,10 +354,11 @@ def _check_case_on_scan(case: PointsOnScan, usual: np.ndarray, scheme: LandmarkS
             in_air[:] = False  # one cause, told once
     for k, name in enumerate(scheme.names):
         if outside[k]:
-            reason = f"'{name}' lies {case.outside[k]:.1f} mm outside the scan: place it again, or mark it as absent."
+            far = f"{case.outside[k]:.1f} {case.unit}"
+            reason = f"'{name}' lies {far} outside the scan: place it again, or mark it as absent."
             findings.append(
                 QualityIssue(
-                    case.case, IssueKind.OUTSIDE, name, reason, float(case.outside[k]), "mm", case.positions[k]
+                    case.case, IssueKind.OUTSIDE, name, reason, float(case.outside[k]), case.unit, case.positions[k]
                 )
             )
         elif in_air[k]:
@@ -357,10 +392,28 @@ class CheckedPoints:
     Attributes:
         case: id.
         positions: (K, 3) LPS mm in the order of the scheme; NaN where there is none.
+        unit: of lengths: "mm", or "px" where the picture does not state how large its pixels are.
     """
 
     case: str
     positions: np.ndarray
+    unit: str = "mm"
+
+
+@dataclass(frozen=True)
+class _Sized:
+    """A case as its findings name it: they tell its own lengths, cases being compared at one size."""
+
+    name: str
+    size: float
+    unit: str
+
+    def finding(
+        self, kind: IssueKind, landmark: str, reason: str, far: float, place: np.ndarray, expected: np.ndarray
+    ) -> QualityIssue:
+        """A finding about a place, of which length and places are at the common size."""
+        size = self.size
+        return QualityIssue(self.name, kind, landmark, reason, size * far, self.unit, size * place, size * expected)
 
 
 def check_shapes(cases: Sequence[CheckedPoints], scheme: LandmarkScheme) -> list[QualityIssue]:
@@ -382,14 +435,11 @@ def check_shapes(cases: Sequence[CheckedPoints], scheme: LandmarkScheme) -> list
     limits = _Limits.of(fits, usual.spread)
     near = _Near.of(fits, usual)
     return [
-        replace(
-            finding,
-            value=finding.value * sizes[n] if finding.unit == "mm" and finding.value is not None else finding.value,
-            position=None if finding.position is None else finding.position * sizes[n],
-            expected=None if finding.expected is None else finding.expected * sizes[n],
-        )
+        finding
         for n, case in enumerate(cases)
-        for finding in _check_case_shape(case.case, n, fits[n], limits, near, usual, scheme)
+        for finding in _check_case_shape(
+            _Sized(case.case, float(sizes[n]), case.unit), n, fits[n], limits, near, usual, scheme
+        )
     ]
 
 
@@ -497,7 +547,7 @@ def _fit_of(points: np.ndarray, number: int, usual: LeaveOneOutShape, scheme: La
 
 
 def _check_case_shape(
-    case: str,
+    case: _Sized,
     number: int,
     fit: _Fit | None,
     limits: _Limits,
@@ -514,7 +564,7 @@ def _check_case_shape(
             "Left and right are exchanged in all pairs, or the scan is a mirror image: exchange the names, "
             "or load the scan again."
         )
-        findings.append(QualityIssue(case, IssueKind.SIDES, None, reason, float(np.exp(fit.gain))))
+        findings.append(QualityIssue(case.name, IssueKind.SIDES, None, reason, float(np.exp(fit.gain))))
         points, prediction = fit.mirrored, fit.exchanged
     views = [(prediction, usual.spread, limits.outlier)]
     if near is not None and not findings:
@@ -567,7 +617,7 @@ class _Near:
 
 
 def _exchanges(
-    case: str,
+    case: _Sized,
     points: np.ndarray,
     prediction: Prediction,
     spread: np.ndarray,
@@ -604,9 +654,7 @@ def _exchanges(
         )
         far, first = float(prediction.distance[group].max()), int(group[0])
         findings.append(
-            QualityIssue(
-                case, IssueKind.SWAP, scheme.names[first], reason, far, "mm", points[first], prediction.expected[first]
-            )
+            case.finding(IssueKind.SWAP, scheme.names[first], reason, far, points[first], prediction.expected[first])
         )
     return findings
 
@@ -627,7 +675,7 @@ def _cycles(order: np.ndarray) -> list[np.ndarray]:
 
 
 def _outliers(
-    case: str,
+    case: _Sized,
     points: np.ndarray,
     prediction: Prediction,
     spread: np.ndarray,
@@ -641,14 +689,13 @@ def _outliers(
         if k in told or not np.isfinite(distance) or distance <= limit * spread[k]:
             continue
         told.add(k)
+        far, usually = (f"{case.size * length:.1f} {case.unit}" for length in (distance, spread[k]))
         reason = (
-            f"'{name}' lies {distance:.1f} mm from where the other cases have it, which is usually "
-            f"{spread[k]:.1f} mm: look whether it is right."
+            f"'{name}' lies {far} from where the other cases have it, which is usually {usually}: look whether it is "
+            "right."
         )
         findings.append(
-            QualityIssue(
-                case, IssueKind.OUTLIER, name, reason, float(distance), "mm", points[k], prediction.expected[k]
-            )
+            case.finding(IssueKind.OUTLIER, name, reason, float(distance), points[k], prediction.expected[k])
         )
     return findings
 

@@ -74,7 +74,7 @@ def fingerprint(volume: Volume) -> Fingerprint:
     array, spacing = (volume.array[:, :, 0], volume.spacing[:2]) if flat else (volume.array, volume.spacing)
     edges = spacing * array.shape
     size = [max(1, round(LONGEST[array.ndim] * edge / edges.max())) for edge in edges]
-    return Fingerprint(_ranks(_resized(array, size)))
+    return Fingerprint(ranks_of(resized(array, size)))
 
 
 def kept_fingerprint(path: Path, folder: Path, read: Callable[[Path], Volume]) -> Fingerprint:
@@ -175,7 +175,7 @@ def _candidates(pictures: Sequence[np.ndarray]) -> list[_Candidate]:
             detail = _detail(np.flip(coarse[n], flip))
             for m in np.argsort(-alike.max(axis=1))[: min(NEIGHBOURS, len(pictures) - 1)]:
                 part = parts[int(alike[m].argmax())]
-                there = _detail(_resized(_cut(coarse[m], part), detail[0].shape))
+                there = _detail(resized(_cut(coarse[m], part), detail[0].shape))
                 chosen[n].append((_overlap_near(detail, there, [0] * dimension), _Candidate(n, int(m), flip, part)))
     return [c for found in chosen for _, c in sorted(found, key=lambda pair: -pair[0])[:COMPARED]]
 
@@ -186,24 +186,25 @@ def _cut(picture: np.ndarray, part: Sequence[tuple[float, float]]) -> np.ndarray
 
 def _word(picture: np.ndarray) -> np.ndarray:
     """(W,) the coarsest look of a picture, of mean 0 and length 1."""
-    word = _resized(picture, [WORD[picture.ndim]] * picture.ndim).ravel()
+    word = resized(picture, [WORD[picture.ndim]] * picture.ndim).ravel()
     word = word - word.mean()
     return word / max(float(np.linalg.norm(word)), 1e-6)
 
 
-def _ranks(array: np.ndarray) -> np.ndarray:
+def ranks_of(array: np.ndarray) -> np.ndarray:
+    """Ranks of the brightness in -0.5..0.5, of the same shape."""
     return (rankdata(array) / array.size - 0.5).reshape(array.shape).astype(np.float32)
 
 
 def _coarse(ranks: np.ndarray) -> np.ndarray:
-    return _resized(ranks, [max(1, round(n * COARSE[ranks.ndim] / max(ranks.shape))) for n in ranks.shape])
+    return resized(ranks, [max(1, round(n * COARSE[ranks.ndim] / max(ranks.shape))) for n in ranks.shape])
 
 
 def _scaled(ranks: np.ndarray, scale: float) -> np.ndarray:
-    return ranks if scale == 1 else _resized(ranks, [max(1, round(n / scale)) for n in ranks.shape])
+    return ranks if scale == 1 else resized(ranks, [max(1, round(n / scale)) for n in ranks.shape])
 
 
-def _resized(array: np.ndarray, size: Sequence[int]) -> np.ndarray:
+def resized(array: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """Resampled to other numbers of pixels, averaged where there are fewer."""
     step = [max(1, n // (4 * m)) for n, m in zip(array.shape, size)]
     array = np.asarray(array[tuple(slice(s // 2, None, s) for s in step)], np.float32)

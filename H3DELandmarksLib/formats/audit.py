@@ -21,7 +21,7 @@ class AuditFinding:
         landmark: its name; None for a finding about the whole case.
         other: the second case of a finding about two.
         value: how large it is, in `unit`; None where there is nothing to measure.
-        unit: "mm", "%" or empty.
+        unit: "mm", "px" (lengths in a picture that does not state how large its pixels are), "%" or empty.
         position_lps_mm: where to look.
         expected_lps_mm: where the other cases would have the point.
     """

@@ -10,16 +10,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from H3DELandmarksLib.cases.exchanged_points import exchanged_points, small_picture
 from H3DELandmarksLib.cases.quality import CheckedPoints, check_shapes
 from H3DELandmarksLib.cases.same_picture import fingerprint, repeated_pictures
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 from H3DELandmarksResearch.converters.flat_images import read_radiograph
 from H3DELandmarksResearch.studies import run_study
+
+ROUNDS = 8
 
 
 def repeated_cephalograms(folder: Path) -> list[tuple[str, str, float]]:
@@ -34,11 +38,31 @@ def faulty_spines(file: Path) -> tuple[set[str], set[str], int]:
     content = json.loads(file.read_text(encoding="utf-8"))
     scheme = LandmarkScheme("spine", "1.0", tuple(LandmarkDefinition(name, "") for name in content["landmarks"]))
     cases = [
-        CheckedPoints(name, np.append(np.array(case["points_px"]), np.zeros((len(scheme), 1)), axis=1))
+        CheckedPoints(name, np.append(np.array(case["points_px"]), np.zeros((len(scheme), 1)), axis=1), "px")
         for name, case in content["cases"].items()
     ]
     flagged = {name for name, case in content["cases"].items() if case["flags"]}
     return flagged, {finding.case for finding in check_shapes(cases, scheme)}, len(cases)
+
+
+def exchanged_cephalograms(folder: Path, rounds: int) -> tuple[int, int, int]:
+    """Findings among the right training cases; planted exchanges found, five pairs a round; and false findings then."""
+    cases = []
+    for path in sorted((folder / "RawImage" / "TrainingData").glob("*.jpg")):
+        volume = read_radiograph(path, (0.2, 0.2))
+        lines = (folder / "AnnotationsByMD" / "400_senior" / f"{path.stem}.txt").read_text(encoding="utf-8").split()
+        index = np.array([[*map(float, line.split(",")), 0.0] for line in lines[:19]])
+        cases.append(small_picture(volume, volume.grid.lps_from_ijk(index)))
+    right, found, false = len(exchanged_points(cases)), 0, 0
+    for seed in range(rounds):
+        wrong, planted = list(cases), set()
+        for a, b in np.sort(np.random.default_rng(seed).choice(len(cases), (5, 2), replace=False), axis=1):
+            wrong[a] = replace(cases[a], points=cases[b].points)
+            wrong[b] = replace(cases[b], points=cases[a].points)
+            planted.add((int(a), int(b)))
+        told = {(a, b) for a, b, _ in exchanged_points(wrong)}
+        found, false = found + len(told & planted), false + len(told - planted)
+    return right, found, false
 
 
 def main() -> None:
@@ -50,6 +74,8 @@ def main() -> None:
     flagged, told, count = faulty_spines(data / "aasce2019-spine" / "landmarks.json")
     print(f"Spines: {len(told & flagged)} of {len(flagged)} flagged cases found; missed {sorted(flagged - told)}")
     print(f"Spines: findings in {len(told - flagged)} of {count - len(flagged)} others: {sorted(told - flagged)}")
+    right, found, false = exchanged_cephalograms(data / "isbi2015-cephalogram", ROUNDS)
+    print(f"Exchanged cases: {right} findings without; {found} of {5 * ROUNDS} planted found, {false} false findings")
     pairs = repeated_cephalograms(data / "isbi2015-cephalogram")
     print(f"Cephalograms: {len(pairs)} pairs of one picture")
     for first, second, value in pairs:

@@ -2,13 +2,15 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from H3DELandmarksLib.cases.audit import audit_folder, scheme_of_folder
-from H3DELandmarksLib.cases.quality import CheckedPoints, IssueKind, check_shapes
+from H3DELandmarksLib.cases.exchanged_points import exchanged_points, small_picture
+from H3DELandmarksLib.cases.quality import CheckedPoints, IssueKind, check_shapes, exchanged_findings
 from H3DELandmarksLib.cases.same_picture import fingerprint, kept_fingerprint, refuse_shared, repeated_pictures
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import InputError
@@ -17,7 +19,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, 
 from H3DELandmarksLib.formats.audit import AuditRecord
 from H3DELandmarksLib.formats.reading import read_record
 from H3DELandmarksLib.io.images import read_volume, write_volume
-from H3DELandmarksLib.io.markups import write_markups
+from H3DELandmarksLib.io.markups import read_markups, write_markups
 
 
 def picture(seed: int, size=(180, 210)) -> np.ndarray:
@@ -178,6 +180,50 @@ def test_a_folder_is_audited_by_one_command(folder, tmp_path, capsys):
     assert [row["case"] for row in rows] == ["c5", "c6"] and float(rows[1]["value"]) > 20
     assert main(["audit", str(folder), "--output", str(tmp_path / "out"), "--progress", "none"]) == 2  # not overwritten
     assert "overwrite" in capsys.readouterr().err
+
+
+def subject(seed: int):
+    """A radiograph of dark and bright structures, each at its landmark, that lie elsewhere in every subject."""
+    rng = np.random.default_rng(seed)
+    points = np.append(
+        np.random.default_rng(5).uniform(30, 150, (8, 2)) + rng.normal(0, 7, (8, 2)), np.zeros((8, 1)), 1
+    )
+    grid = np.stack(np.mgrid[:180, :190], axis=-1)
+    array = ndimage.gaussian_filter(rng.normal(size=(180, 190)), 3) * 3
+    for k, point in enumerate(points):
+        array += (-1) ** k * np.exp(-np.sum((grid - point[:2]) ** 2, axis=-1) / (2 * (4 + k) ** 2))
+    return small_picture(volume_of(array), points)
+
+
+@pytest.mark.parametrize("planted", [[], [(2, 9)], [(0, 1), (5, 12)]])
+def test_point_lists_of_two_cases_that_were_exchanged_are_told(planted):
+    cases = [subject(seed) for seed in range(16)]
+    for a, b in planted:
+        cases[a], cases[b] = replace(cases[a], points=cases[b].points), replace(cases[b], points=cases[a].points)
+    found = exchanged_points(cases)
+    assert [(a, b) for a, b, _ in found] == planted
+    names = [f"c{n}" for n in range(16)]
+    assert [(f.case, f.other) for f in exchanged_findings(names, cases)] == [(f"c{b}", f"c{a}") for a, b in planted]
+    assert exchanged_points(cases[:9]) == []
+
+
+@pytest.mark.parametrize("edge, unit", [(1.0, "px"), (0.5, "mm")])
+def test_lengths_are_pixels_where_their_size_is_not_known(folder, edge, unit):
+    """The value and the sentence say one unit, and one length, whatever the case's size; outside points, too."""
+    for n in range(8):
+        volume = read_volume(folder / f"c{n}.nrrd")
+        write_volume(folder / f"c{n}.nrrd", Volume(volume.array, np.diag([edge, edge, 1, 1])))
+        size = edge * (1.3 if n == 6 else 1.0)
+        points = size * read_markups(folder / f"c{n}.mrk.json").positions
+        points[0] -= [300 if n == 3 else 0, 0, 0]
+        write_markups(folder / f"c{n}.mrk.json", LandmarkSet(tuple(f"p{k}" for k in range(8)), points))
+    _, findings = audit_folder(folder, scheme_of_folder(folder), {}, lambda fraction, text: None)
+    lengths = [f for f in findings if f.unit not in ("%", "")]
+    assert {f.kind for f in lengths} == {IssueKind.OUTSIDE, IssueKind.OUTLIER}
+    assert {f.unit for f in lengths} == {unit}
+    assert all(f"{f.value:.1f} {unit} " in f.reason for f in lengths)
+    far = next(f for f in lengths if (f.case, f.landmark) == ("c6", "p3"))
+    assert far.value == pytest.approx(1.3 * edge * 25 * 2**0.5, rel=0.15)
 
 
 def test_a_right_folder_ends_with_0_and_a_damaged_case_is_told(folder):

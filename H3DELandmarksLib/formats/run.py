@@ -153,7 +153,7 @@ class RunDecision:
         scheme: landmarks of the candidate.
         cases: that are used, and for what.
         left_out: reasons by id of the other cases.
-        notes: sentences about what the cases were too few for.
+        notes: sentences about what the cases were too few for, and which of them show one picture.
         base: model that is retrained; None for a new one.
         encoder_from: model whose layers that read the image a new one takes over.
         model: the candidate.

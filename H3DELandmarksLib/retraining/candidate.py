@@ -271,7 +271,7 @@ def _limits(record: RunRecord) -> list[str]:
     return [
         f"{RETRAINED}{record.counts[TRAIN]} corrected cases, with no other quality control than that of the people who "
         "corrected them.",
-        *(f"{RETRAINED}few cases: {note}" for note in record.notes),
+        *(f"{RETRAINED}the cases: {note}" for note in record.notes),
     ]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from H3DELandmarksLib.cases import CaseProject
+from H3DELandmarksLib.cases.same_picture import fingerprint, repeated_pictures
 from H3DELandmarksLib.cases.store import MIN_TRAINING_CASES, CaseFiles
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
@@ -68,6 +69,27 @@ def newest_cases(project: CaseProject, canonical_pose: bool) -> tuple[list[Corre
         else:
             usable.append(case)
     return usable, left_out
+
+
+def joined_by_picture(cases: Sequence[CorrectedCase]) -> tuple[list[CorrectedCase], tuple[str, ...]]:
+    """The same cases, those with one picture being of one subject, so that no two subsets share it.
+
+    Pictures are compared as `audit` does: also cut, rescaled, mirrored or with other grey values.
+
+    Args:
+        cases: in any order.
+
+    Returns:
+        The cases in the same order, and a sentence for each pair whose subjects were different.
+    """
+    joined, notes = list(cases), []
+    for repeat in repeated_pictures([fingerprint(case.files.volume()) for case in cases]):
+        one, other = joined[repeat.first], joined[repeat.second]
+        if one.subject == other.subject or one.sha256 == other.sha256:
+            continue
+        joined = [replace(c, subject=one.subject) if c.subject == other.subject else c for c in joined]
+        notes.append(f"The cases '{one.id}' and '{other.id}' show the same picture: both are in one subset.")
+    return joined, tuple(notes)
 
 
 def recorded_cases(project: CaseProject, scheme: LandmarkScheme, entries: Sequence[RunCase]) -> list[CorrectedCase]:

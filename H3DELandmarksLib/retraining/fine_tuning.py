@@ -29,7 +29,7 @@ from H3DELandmarksLib.formats.run import (
 from H3DELandmarksLib.formats.schemes import SchemeHistory
 from H3DELandmarksLib.formats.training import StageSettings, TrainingStage, recorded_cases, recorded_settings
 from H3DELandmarksLib.models import ModelPackage
-from H3DELandmarksLib.retraining.cases import CorrectedCase, check_enough, newest_cases
+from H3DELandmarksLib.retraining.cases import CorrectedCase, check_enough, joined_by_picture, newest_cases
 from H3DELandmarksLib.retraining.plan import (
     USUAL_SHARE,
     USUAL_TRAINING,
@@ -255,6 +255,7 @@ def plan_fine_tuning(
             f"The model '{base.id}' has no landmark of the scheme '{scheme.id}' of the cases: choose another base, or "
             "start a new model."
         )
+    cases, same = joined_by_picture(cases)
     subsets = choose_subsets(cases, held_out, known_subsets(base.manifest))
     taught = [case for case in cases if subsets[case.id] == TRAIN]
     if not taught:
@@ -268,7 +269,7 @@ def plan_fine_tuning(
     ]
     return RunDecision(
         kind="fine-tuning",
-        **described(project, cases, subsets, left_out),
+        **described(project, cases, subsets, left_out, same),
         base=start_model(base),
         model=CandidateDescription(
             id=base.id,
@@ -293,7 +294,11 @@ def trained_stage(stage: StageDesign, settings: StageSettings) -> TrainingStage:
 
 
 def described(
-    project: CaseProject, cases: Sequence[CorrectedCase], subsets: Mapping[str, Subset], left_out: dict[str, str]
+    project: CaseProject,
+    cases: Sequence[CorrectedCase],
+    subsets: Mapping[str, Subset],
+    left_out: dict[str, str],
+    notes: tuple[str, ...],
 ) -> dict[str, Any]:
     """The part of a decision that is the same for every kind of run: cases, their landmarks, what they lack."""
     rows = tuple(RunCase(case.id, case.revision, case.sha256, subsets[case.id]) for case in cases)
@@ -302,7 +307,7 @@ def described(
         "scheme": project.scheme,
         "cases": rows,
         "left_out": left_out,
-        "notes": _notes(Counter(row.subset for row in rows)),
+        "notes": (*notes, *_notes(Counter(row.subset for row in rows))),
     }
 
 

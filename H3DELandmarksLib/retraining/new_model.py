@@ -17,7 +17,7 @@ from H3DELandmarksLib.formats.network_settings import Network
 from H3DELandmarksLib.formats.run import HELD_OUT, TRAIN, CandidateDescription, RunDecision, RunPlan
 from H3DELandmarksLib.formats.training import Augmentation, TrainingStage
 from H3DELandmarksLib.models import ModelPackage, available_models
-from H3DELandmarksLib.retraining.cases import CorrectedCase, check_enough, newest_cases
+from H3DELandmarksLib.retraining.cases import CorrectedCase, check_enough, joined_by_picture, newest_cases
 from H3DELandmarksLib.retraining.fine_tuning import described
 from H3DELandmarksLib.retraining.plan import STRONG, USUAL_SHARE, USUAL_TRAINING, choose_subsets, schedule, start_model
 from H3DELandmarksLib.training.cases import Case
@@ -186,6 +186,7 @@ def plan_new_model(
     scheme = project.scheme
     usable, left_out = newest_cases(project, canonical_pose=False)
     check_enough(usable, project)
+    usable, same = joined_by_picture(usable)
     subsets = choose_subsets(usable, held_out)
     taught = [case for case in usable if subsets[case.id] == TRAIN]
     _check_landmarks(scheme, taught)
@@ -202,7 +203,7 @@ def plan_new_model(
     subsets = {case.id: subsets[case.id] for case in usable}
     return RunDecision(
         kind="new-model",
-        **described(project, usable, subsets, left_out),
+        **described(project, usable, subsets, left_out, same),
         encoder_from=None if encoder_from is None else start_model(encoder_from),
         model=anatomy.candidate(model_id),
         plan=RunPlan(stages),

@@ -74,6 +74,22 @@ def test_the_same_voxels_in_two_places_are_of_one_subject(tmp_path):
     assert len(same) == 2 and len(set(same)) == 1
 
 
+def test_a_changed_copy_of_a_picture_is_in_the_subset_of_its_original_and_that_is_said(tmp_path):
+    """Also where the copy is of another day and another window, whichever original it has."""
+    for seed in (0, 3):
+        project = toy_project(tmp_path / f"project{seed}", 10)
+        scan = scan_of(seed)
+        copied = project.add(
+            Volume((scan.array // 2 + 7).astype(np.int16), scan.affine), corrected(seed), time=FIRST_DAY + timedelta(40)
+        ).case
+        decided = plan_fine_tuning(project, toy_base(tmp_path / f"base{seed}"))
+        subsets = {row.id: row.subset for row in decided.cases}
+        original = project.find(scan).id
+        assert subsets[copied] == subsets[original]
+        told = [note for note in decided.notes if "same picture" in note]
+        assert len(told) == 1 and copied in told[0] and original in told[0]
+
+
 def test_without_a_share_nothing_is_held_out_and_that_is_said(tmp_path):
     decided = plan_fine_tuning(toy_project(tmp_path / "project"), toy_base(tmp_path / "base"), held_out=0)
     assert {row.subset for row in decided.cases} == {"train"}

@@ -39,6 +39,10 @@ class Candidates:
         turned = motion.rotation @ self.covariance @ motion.rotation.T
         return Candidates(motion.to_lps(self.positions), self.share, turned)
 
+    def magnified(self, factor: float) -> Candidates:
+        """The same with all lengths multiplied, about the origin."""
+        return Candidates(self.positions * factor, self.share, self.covariance * factor**2)
+
     def scaled(self, factor: float | np.ndarray) -> Candidates:
         """The same with all shares, or with the (K,) shares of each landmark, multiplied."""
         return replace(self, share=self.share * np.reshape(factor, (-1, 1)))

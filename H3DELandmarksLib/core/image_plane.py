@@ -105,6 +105,22 @@ def crop_about_center(sheet: Grid, axes: np.ndarray, spacing: float | np.ndarray
     return crop_grid(sheet.lps_from_ijk(np.array([width / 2, height / 2, 0])) - axes @ half, axes, spacing, shape)
 
 
+def counted_as_high(volume: Volume, height: float) -> tuple[Volume, float]:
+    """A radiograph with pixels of such a size that it is so many mm high, about the origin.
+
+    Args:
+        volume: one slice in any orientation.
+        height: mm of its sheet along J.
+
+    Returns:
+        The radiograph, and what its lengths were multiplied by.
+    """
+    factor = height / float(lay_flat(volume)[0].grid.extent[1])
+    affine = volume.affine.copy()
+    affine[:3] *= factor
+    return Volume(volume.array, affine), factor
+
+
 def points_on_sheet(lps_from_sheet: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Map (..., 3) LPS mm to the sheet and into its plane: z becomes 0."""
     return transform_points(np.linalg.inv(lps_from_sheet), points) * (1, 1, 0)

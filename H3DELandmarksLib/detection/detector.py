@@ -11,7 +11,7 @@ import numpy as np
 from H3DELandmarksLib.core.errors import Cancelled, InputError, ModelPackageError
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.geometry import Volume, canonical
-from H3DELandmarksLib.core.image_plane import lay_flat, why_other_kind
+from H3DELandmarksLib.core.image_plane import counted_as_high, lay_flat, why_other_kind
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.region import FEWEST
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
@@ -110,6 +110,7 @@ class Detector:
             volume: the scan; its values do not count.
             beyond: as for `examine`.
         """
+        volume, factor = self._in_own_lengths(volume)
         doubtful, recognition = self.landmark_set(found), self.recognition(found)
         everything = np.ones(len(doubtful), dtype=bool)
         if self._exceeds(volume, HOPELESS):
@@ -124,7 +125,12 @@ class Detector:
             landmarks = landmarks.unknown_where(self._expected_beyond(volume, landmarks, found.pose), beyond)
             if beyond in landmarks.causes or self._exceeds(volume, 1.0) or not self._radii_hold:
                 landmarks = replace(landmarks, radius=np.full(len(landmarks), np.nan))
-        return Detection(landmarks, recognition, doubtful, found.candidates)
+        return Detection(landmarks, recognition, doubtful, found.candidates).scaled(1 / factor)
+
+    def _in_own_lengths(self, volume: Volume) -> tuple[Volume, float]:
+        """A scan in the model's lengths, which are the patient's mm or shares of a radiograph's height."""
+        height = self.package.manifest.height_mm
+        return (volume, 1.0) if height is None else counted_as_high(volume, height)
 
     def _expected_beyond(self, volume: Volume, landmarks: LandmarkSet, pose: Pose) -> np.ndarray:
         """(K,) bool: not found, and expected outside the volume by the mean shape that is laid over the others."""
@@ -153,17 +159,21 @@ class Detector:
             is not recognised.
         """
         found = self.findings(volume, progress, cancelled)
+        _, factor = self._in_own_lengths(volume)
         landmarks, recognition = self.landmark_set(found), self.recognition(found)
         if landmarks.present.sum() < FEWEST or (recognition is not None and not recognition.recognised):
             return None
         expected = found.pose.to_lps(self.shape.mean)
         positions = np.where(landmarks.present[:, None], found.positions, expected)
-        return LandmarkSet(landmarks.names, positions, np.ones(len(positions)))
+        return LandmarkSet(landmarks.names, positions / factor, np.ones(len(positions)))
 
     def findings(
         self, volume: Volume, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None
     ) -> RawPredictions:
-        """Positions and evidence of all landmarks before calibration; parameters as for `detect`."""
+        """Positions and evidence of all landmarks before calibration; parameters as for `detect`.
+
+        Lengths are the model's own, see `ModelDescription.height_mm`; of other models they are the patient's.
+        """
         count = len(self.networks)
 
         def step(number: int, message: str) -> Callable[[float], None]:
@@ -177,6 +187,7 @@ class Detector:
 
         step(0, SEARCHING)(0.0)
         self._check_dimension(volume)
+        volume, _ = self._in_own_lengths(volume)
         if self.is_2d:
             volume, lps_from_sheet = lay_flat(volume)
             found = self._search(self.scan_of(volume), step)

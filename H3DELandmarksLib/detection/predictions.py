@@ -66,6 +66,18 @@ class Detection:
     doubtful: LandmarkSet
     candidates: Candidates | None = None
 
+    def scaled(self, factor: float) -> Detection:
+        """The same with all lengths multiplied, about the origin."""
+        if factor == 1:
+            return self
+        both = (
+            replace(one, positions=one.positions * factor, radius=one.radius * factor)
+            for one in (self.landmarks, self.doubtful)
+        )
+        landmarks, doubtful = both
+        candidates = self.candidates and self.candidates.magnified(factor)
+        return replace(self, landmarks=landmarks, doubtful=doubtful, candidates=candidates)
+
 
 def merge_best(findings: Sequence[RawPredictions]) -> RawPredictions:
     """For each landmark the finding with the most evidence of presence."""

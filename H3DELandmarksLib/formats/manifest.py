@@ -370,7 +370,12 @@ class MeasuredAccuracy:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelDescription:
-    """What a user should know of a model: common to manifests and training configurations."""
+    """What a user should know of a model: common to manifests and training configurations.
+
+    Attributes:
+        height_mm: of models for radiographs whose pixels have no known size: each counts as so many mm high, and all
+            lengths of the model are such mm.
+    """
 
     id: ModelId
     version: Version
@@ -384,6 +389,7 @@ class ModelDescription:
     intensity: Intensity
     outside: Value | None = None
     max_spacing_mm: Positive | None = None
+    height_mm: Positive | None = None
     __pydantic_config__ = STRICT
 
 
@@ -422,6 +428,7 @@ class Manifest(ModelDescription):
 
     def __post_init__(self) -> None:
         check_stages(self.stages, self.scheme)
+        check_height(self.height_mm, self.is_2d)
         for text in (self.title, self.modality, self.anatomy, *self.scheme.names):
             if not text.isprintable():
                 raise ValueError(f"{text[:60]!r} holds characters that cannot be shown in a line")
@@ -468,6 +475,12 @@ class Manifest(ModelDescription):
     def stage(self, name: str) -> Stage:
         """The stage of a name; KeyError where there is none."""
         return {stage.name: stage for stage in self.stages}[name]
+
+
+def check_height(height_mm: float | None, is_2d: bool) -> None:
+    """Refuse heights of pictures for models that read volumes; raises ValueError."""
+    if height_mm is not None and not is_2d:
+        raise ValueError("height_mm: it belongs to models that read radiographs; leave it out")
 
 
 def check_stages(stages: Sequence[StageDesign], scheme: LandmarkScheme) -> None:

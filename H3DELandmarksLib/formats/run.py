@@ -116,6 +116,7 @@ class CandidateDescription:
     outside: Finite | None = None
     max_spacing_mm: Positive | None = None
     tolerance_mm: Positive | None = None
+    height_mm: Positive | None = None
     __pydantic_config__ = STRICT
 
 

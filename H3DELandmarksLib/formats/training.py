@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
-from H3DELandmarksLib.formats.manifest import Manifest, ModelDescription, StageDesign
+from H3DELandmarksLib.formats.manifest import Manifest, ModelDescription, StageDesign, check_height
 from H3DELandmarksLib.formats.reading import (
     STRICT,
     Count,
@@ -327,6 +327,7 @@ class TrainingConfiguration(ModelDescription):
                 f"own_frame: {str(self.own_frame).lower()} contradicts the poses of the stages "
                 f"({', '.join(stage.poses for stage in self.stages)}); leave it out"
             )
+        check_height(self.height_mm, self.is_2d)
         if self.data.reader == "case-folder" and self.scheme is None:
             raise ValueError("scheme: it is missing; name the file of the landmarks")
 

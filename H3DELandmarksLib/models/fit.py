@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,6 +45,14 @@ class ScanFacts:
         """Facts of a scan with this grid."""
         return cls(grid.shape, tuple(grid.spacing.tolist()), modality)
 
+    def counted_as_high(self, height: float | None) -> ScanFacts:
+        """The same radiograph as a model sees it for which each is so many mm high; None for other models."""
+        if height is None:
+            return self
+        factor = height / float(self.extent[-1])
+        i, j, k = (float(edge * factor) for edge in self.spacing)
+        return replace(self, spacing=(i, j, k))
+
     @property
     def used(self) -> np.ndarray:
         """(A, 2) voxels and spacing along the axes that have more than one voxel; of a single voxel, along all."""
@@ -68,6 +76,7 @@ def why_unfit(package: ModelPackage, facts: ScanFacts) -> str:
     kind = why_other_kind(package.id, manifest.is_2d, facts.shape)
     if kind:
         return kind
+    facts = facts.counted_as_high(manifest.height_mm)
     size = " x ".join(f"{length:.0f}" for length in facts.extent)
     limit, edge = manifest.max_spacing_mm or np.inf, float(np.exp(np.log(facts.used[:, 1]).mean()))
     view = max(manifest.stages[0].shape) * manifest.stages[0].spacing_mm

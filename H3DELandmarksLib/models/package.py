@@ -36,7 +36,7 @@ _MAX_TEXT_BYTES = 4 * 2**20
 _MAX_WEIGHTS_BYTES = 2 * 2**30
 _GET_AGAIN = "get the model package again from its source"
 # Entries of a manifest that determine what a model finds.
-_DETERMINES = ("intensity", "outside", "max_spacing_mm", "stages", "shape_model", "calibration")
+_DETERMINES = ("intensity", "outside", "max_spacing_mm", "height_mm", "stages", "shape_model", "calibration")
 
 
 @dataclass(frozen=True)

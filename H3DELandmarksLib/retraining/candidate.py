@@ -92,7 +92,7 @@ class RunDataset:
         loaded, store = [], VolumeStore(self._folder)
         for case in self._cases:
             self._check_cancelled()
-            read = case.load()
+            read = case.load().counted_as_high(self._record.model.height_mm)
             loaded.append(replace(read, volume=store.kept(read.volume)))
             if is_radiograph(loaded[-1].volume) != self._record.is_2d:
                 reads = "radiographs" if self._record.is_2d else "volumes"
@@ -224,7 +224,8 @@ def candidate_manifest(record: RunRecord, base: ModelPackage | None) -> Manifest
         }
     )
     description |= {
-        name: getattr(record.model, name) for name in ("id", "version", "intensity", "outside", "max_spacing_mm")
+        name: getattr(record.model, name)
+        for name in ("id", "version", "intensity", "outside", "max_spacing_mm", "height_mm")
     }
     description["limitations"] = (*_limits_of_base(before), *_limits(record))
     trained = {} if before is None else before.training

@@ -277,6 +277,7 @@ def plan_fine_tuning(
             intensity=base.manifest.intensity,
             outside=base.manifest.outside,
             max_spacing_mm=base.manifest.max_spacing_mm,
+            height_mm=base.manifest.height_mm,
         ),
         plan=RunPlan(tuple(trained), names),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from H3DELandmarksLib.core.geometry import Volume, canonical
-from H3DELandmarksLib.core.image_plane import is_radiograph, lay_flat, points_on_sheet
+from H3DELandmarksLib.core.image_plane import counted_as_high, is_radiograph, lay_flat, points_on_sheet
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel, rigid_fit
 from H3DELandmarksLib.detection.scan import IntensityMapping
@@ -44,6 +44,13 @@ class Case:
             return points.with_positions(points_on_sheet(lps_from_sheet, points.positions))
 
         return Case(self.name, volume, flat(self.landmarks), {word: flat(said) for word, said in self.readers.items()})
+
+    def counted_as_high(self, height: float | None) -> Case:
+        """The same in the lengths of a model for which each radiograph is so many mm high; None for other models."""
+        if height is None:
+            return self
+        volume, factor = counted_as_high(self.volume, height)
+        return Case(self.name, volume, self.landmarks.with_positions(self.landmarks.positions * factor))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Whether measurements are what they should be: Cobb angles of a challenge, classes of two readers, and intervals.
 
     python -m H3DELandmarksResearch.studies.measurements cobb ../shared/data/aasce2019-spine
-    python -m H3DELandmarksResearch.studies.measurements readers ../shared/data/isbi2015-cephalogram
+    python -m H3DELandmarksResearch.studies.measurements readers ../shared/data/isbi2015-cephalogram [--found FOLDER]
     python -m H3DELandmarksResearch.studies.measurements coverage ../shared/data
 
 ``cobb`` computes the angles of the set's own points beside those that the set states. ``readers`` puts the values and
@@ -27,6 +27,7 @@ from H3DELandmarksLib.core.text import markdown_table, number
 from H3DELandmarksLib.evaluation.measure_geometry import Geometry
 from H3DELandmarksLib.evaluation.measures import RADIUS_PER_SD, measure
 from H3DELandmarksLib.formats.measurements import bundled_definitions
+from H3DELandmarksLib.io.markups import EXTENSION, read_markups
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksResearch.converters.radiograph_sets import RADIOGRAPH_SETS
 from H3DELandmarksResearch.studies import run_study
@@ -57,26 +58,35 @@ def cobb(folder: Path) -> str:
     return markdown_table(rows)
 
 
-def readers(folder: Path) -> str:
-    """A table of the second reader's values and classes beside the first one's, on pictures that do not repeat."""
+def readers(folder: Path, found: Path | None = None, against: str = "senior") -> str:
+    """A table of the second reader's values and classes beside the first one's, on pictures that do not repeat.
+
+    Args:
+        folder: the set.
+        found: point lists of a model, named as the pictures; it takes the second reader's place, and its own intervals
+            count.
+        against: "senior", or "mean" of both readers.
+    """
     splits = json.loads(_existing(folder / "splits.json").read_text(encoding="utf-8"))
     senior, junior = (_positions(folder, reader, splits["train"]) for reader in ("senior", "junior"))
     radius = np.quantile(np.linalg.norm(senior - junior, axis=2), 0.9, axis=0)
     definitions, names = bundled_definitions("isbi2015-19"), RADIOGRAPH_SETS["isbi2015"].names
-    values = {
-        reader: [
-            {result.name: result for result in measure(LandmarkSet(names, points, radius=radius), definitions)}
-            for points in _positions(folder, reader, splits["test1_clean"])
-        ]
-        for reader in ("senior", "junior")
-    }
+    pictures = [p for p in splits["test1_clean"] if found is None or (found / f"{p}{EXTENSION}").is_file()]
+    both = {reader: _positions(folder, reader, pictures) for reader in ("senior", "junior")}
+    both["mean"] = (both["senior"] + both["junior"]) / 2
+    as_sets = {name: [LandmarkSet(names, points, radius=radius) for points in both[name]] for name in both}
+    pair = as_sets["senior"], as_sets["junior"]
+    if found is not None:
+        pair = [read_markups(found / f"{p}{EXTENSION}").ordered_as(names) for p in pictures], as_sets[against]
+    values = [[{r.name: r for r in measure(points, definitions)} for points in sets] for sets in pair]
     header = ("measurement", "mean difference", "SD of differences", "same class, %", "mean of the classes, %")
     rows = [(*header, "held, %")]
     for part in definitions.measurements:
-        first, second = ([found[part.name] for found in values[reader]] for reader in ("senior", "junior"))
+        first, second = ([of_picture[part.name] for of_picture in some] for some in values)
         differences = np.array([b.value - a.value for a, b in zip(first, second)])
         held = np.mean([a.low90 <= b.value <= a.high90 for a, b in zip(first, second)])
-        classes = [(a.category, b.category) for a, b in zip(first, second)] if part.classes else []
+        judged = zip(first, second) if found is None else zip(second, first)
+        classes = [(a.category, b.category) for a, b in judged] if part.classes else []
         digits = 3 if first[0].unit == "ratio" else 2
         shares = [number(100 * share, 1) for share in _agreement(classes)] if classes else ["", ""]
         row = (number(differences.mean(), digits), number(differences.std(ddof=1), digits))
@@ -177,12 +187,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("cobb", "readers", "coverage"))
     parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="of the set; of all, for coverage")
+    parser.add_argument("--found", type=Path, help="for readers: a model's point lists in place of the second reader")
+    parser.add_argument("--against", choices=("senior", "mean"), default="senior", help="with --found")
     parser.add_argument("--repeats", type=int, default=REPEATS, help="for coverage (default: %(default)s)")
     options = parser.parse_args()
     if options.what == "coverage":
         print(coverage(options.folder, options.repeats))
+    elif options.what == "readers":
+        print(readers(options.folder, options.found, options.against))
     else:
-        print({"cobb": cobb, "readers": readers}[options.what](options.folder))
+        print(cobb(options.folder))
 
 
 if __name__ == "__main__":

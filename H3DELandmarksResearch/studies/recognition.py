@@ -1,11 +1,13 @@
 """Whether a model recognises its anatomy and nothing else, and what its probabilities and radii are worth by condition.
 
     h3delandmarks convert open-kbp ../shared/data/head-neck-ct runs/data/head-neck-ct
+    h3delandmarks convert isbi2015 ../shared/data/isbi2015-cephalogram runs/data/isbi2015 --spacing 0.1999x0.2
+    h3delandmarks convert aasce2019 ../shared/data/aasce2019-spine runs/data/aasce2019
     VIEWS="--view dorsoventral --view oblique-left --view oblique-right"
     H3DE_DATA=../shared/data h3delandmarks radiographs mouse-skull runs/data/mouse-radiographs $VIEWS --views 6
     VIEWS="--view oblique-left --view oblique-right"
     h3delandmarks radiographs mandibular-molar runs/data/molar-radiographs $VIEWS --views 3
-    for MODEL in head-neck-ct mandibular-molar-phantom mouse-skull molar-radiograph-han mouse-radiograph-hyatt; do
+    for MODEL in head-neck-ct mandibular-molar-phantom mouse-skull cephalogram spine; do
         python -m H3DELandmarksResearch.studies.recognition $MODEL --real ../shared/data --write runs/recognised
     done
 

@@ -142,11 +142,14 @@ def _pictures(model: str, real: Path, simulated: Path) -> Iterator[Maker]:
     radiographs = sorted((real / "isbi2015-cephalogram/RawImage/Test1Data").glob("*.jpg"))[:30]
     spines = sorted((real / "aasce2019-spine/images").glob("*.jpg"))[100:130]
     for kind, paths, edge in (("cephalogram", radiographs, 0.2), ("spine", spines, 0.4)):
+        if model == kind:
+            continue
         for number, path in enumerate(paths):
             yield f"{kind} {path.stem}", partial(read_volume, path, (edge, edge)), BOTH if number < 4 else RESIZED
-    other = simulated / ("mouse-radiographs" if model.startswith("molar") else "molar-radiographs")
-    for path in sorted(other.glob("*.nrrd"))[:20]:
-        yield f"radiograph {path.stem} (simulated)", partial(read_volume, path), RESIZED
+    for kind in ("mouse", "molar"):
+        if not model.startswith(kind):
+            for path in sorted((simulated / f"{kind}-radiographs").glob("*.nrrd"))[:20]:
+                yield f"radiograph {path.stem} (simulated)", partial(read_volume, path), RESIZED
     for name in HEADS[:5]:
         load = partial(read_volume, real / f"head-neck-ct/{name}_ct.nii.gz")
         yield f"projection of head {name}", lambda load=load: _projection(load()), RESIZED

@@ -10,7 +10,7 @@ from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.models.anatomy import anatomy_of
 
 
-@pytest.mark.parametrize("name", ["mouse-skull", "head-neck-ct", "mandibular-molar-phantom", "mouse-radiograph-hyatt"])
+@pytest.mark.parametrize("name", ["mouse-skull", "head-neck-ct", "mandibular-molar-phantom", "cephalogram"])
 def test_bundled_models_bring_a_gross_error_back(name):
     pytest.importorskip("safetensors")
     anatomy = anatomy_of(find_model(name))

@@ -1,0 +1,109 @@
+"""A model for spine radiographs on pictures that it never saw: Cobb angles, counting of vertebrae, corners.
+
+    H3DE_DATA=runs/data python -m H3DELandmarksResearch.studies.spines spine --subset test
+
+Lengths are shares of the height of a vertebra, since the set does not say how large its pixels are. A vertebra counts
+as one off where its center lies nearer to that of a neighbor than to its own; a picture, where more than half do.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from H3DELandmarksLib.evaluation.measure_geometry import cobb_angles
+
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.text import markdown_table
+from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.models import find_model
+from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksResearch.studies import run_study
+from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
+
+CORNERS = 4
+BOOTSTRAPS, SEED = 2000, 3
+
+
+def vertebrae(positions: np.ndarray) -> np.ndarray:
+    """(V, 4, 3) corners of (4 V, 3) points, four of each vertebra from the top."""
+    return positions.reshape(-1, CORNERS, 3)
+
+
+def heights(corners: np.ndarray) -> np.ndarray:
+    """(V,) distances between the midpoints of the end plates of (V, 4, 3) vertebrae."""
+    upper, lower = corners[:, :2].mean(axis=1), corners[:, 2:].mean(axis=1)
+    result: np.ndarray = np.linalg.norm(upper - lower, axis=1)
+    return result
+
+
+def counted_off(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(V,) how many vertebrae each found one, (V, 4, 3), lies away from its own among the true ones; 0 is right."""
+    distance = np.linalg.norm(found.mean(axis=1)[:, None] - truth.mean(axis=1)[None], axis=2)
+    distance = np.where(np.isnan(distance), np.inf, distance)
+    nearest: np.ndarray = distance.argmin(axis=1) - np.arange(len(found))
+    return np.where(np.isfinite(distance).any(axis=1), nearest, 0)
+
+
+def interval(values: Sequence[float]) -> str:
+    """Mean with its 95 % bootstrap interval over pictures."""
+    array, rng = np.asarray(values, float), np.random.default_rng(SEED)
+    means = rng.choice(array, (BOOTSTRAPS, len(array))).mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return f"{array.mean():.2f} ({low:.2f} to {high:.2f})"
+
+
+def report(cases: Sequence[Case], found: Sequence[LandmarkSet]) -> str:
+    """Tables of angles, counting and corners."""
+    truth = [vertebrae(case.landmarks.positions) for case in cases]
+    spines = [vertebrae(one.positions) for one in found]
+    angle = np.abs([_cobb(a) - _cobb(b) for a, b in zip(spines, truth)])
+    whole = np.isfinite(angle).all(axis=1)
+    shares = [_corner_errors(a, b) for a, b in zip(spines, truth)]
+    off = [counted_off(a, b) for a, b in zip(spines, truth)]
+    pictures_off = [float(np.mean(one != 0) > 0.5) for one in off]
+    rows = [
+        ("what", "value"),
+        ("pictures, of which with all corners found", f"{len(cases)}, {whole.sum()}"),
+        *(
+            (f"{name} Cobb angle, mean absolute error, degrees", interval(angle[whole, number]))
+            for number, name in enumerate(("first", "second", "third"))
+        ),
+        ("all three angles, degrees", interval(angle[whole].mean(axis=1))),
+        ("corner error, share of the vertebra's height: median", f"{np.nanmedian(np.concatenate(shares)):.2f}"),
+        ("corners within a quarter of the height, %", interval([100 * np.nanmean(one <= 0.25) for one in shares])),
+        ("vertebrae one off or more, %", interval([100 * np.mean(one != 0) for one in off])),
+        ("pictures one off or more, %", interval([100 * one for one in pictures_off])),
+    ]
+    return markdown_table(rows)
+
+
+def _cobb(corners: np.ndarray) -> np.ndarray:
+    result: np.ndarray = cobb_angles(corners[None])[0]
+    return result
+
+
+def _corner_errors(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    result: np.ndarray = (np.linalg.norm(found - truth, axis=2) / heights(truth)[:, None]).ravel()
+    return result
+
+
+def main() -> None:
+    """Run the study."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="id, id@version or path of a model for the 68 corners")
+    parser.add_argument("--configuration", type=Path, help="whose data and split serve (default: the model's own)")
+    parser.add_argument("--subset", default="validation")
+    options = parser.parse_args()
+    package = find_model(options.model)
+    path = options.configuration or Path(__file__).parents[1] / "configurations" / f"{package.id}.json"
+    cases = load_cases(read_configuration(path), options.subset, Path("runs"))
+    detector = Detector(package)
+    found = [detector.landmark_set(detector.findings(case.volume)) for case in cases]
+    print(report(cases, found))
+
+
+if __name__ == "__main__":
+    run_study(main)

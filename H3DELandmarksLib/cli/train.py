@@ -135,7 +135,7 @@ def _help(options: argparse.Namespace, project: CaseProject, peers: Peers) -> bo
 def _check(options: argparse.Namespace) -> None:
     """Refuse arguments that don't go together."""
     if options.configuration is not None or options.from_folder is not None:
-        raise InputError("Cases come from one place: give a configuration, --from-cases or --from-folder.")
+        raise InputError("A configuration or a folder has its own cases: leave it out, or leave out --from-cases.")
     if options.stage or options.package:
         raise InputError("--stage and --package belong to configurations: a retraining always does all stages.")
     if options.encoder_from is not None and options.new_model is None:
@@ -230,7 +230,9 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     if options.configuration is not None and options.from_folder is not None:
         raise InputError("A configuration names its own cases: leave it out, or leave out --from-folder.")
     if options.configuration is None and options.from_folder is None:
-        raise InputError("There is nothing to train from: give a configuration, --from-folder or --from-cases.")
+        raise InputError(
+            "There is nothing to train from: give a configuration, or cases by --from-folder or --from-cases."
+        )
     output = make_folder(Path(options.output))
     configuration = _planned(options, console) if options.from_folder else find_configuration(options.configuration)
     if options.plan_only:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from H3DELandmarksLib.cases import CaseProject
@@ -36,7 +36,7 @@ class CorrectedCase:
     subject: str
     since: datetime
     landmarks: LandmarkSet
-    readers: Mapping[str, LandmarkSet]
+    readers: Mapping[str, LandmarkSet] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

@@ -6,6 +6,7 @@ and NCCL on CUDA devices. Only the first process writes files.
 
 from __future__ import annotations
 
+import atexit
 import os
 from dataclasses import dataclass
 
@@ -43,6 +44,7 @@ class Peers:
             return cls()
         if not dist.is_initialized():
             dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            atexit.register(dist.destroy_process_group)  # its threads must not outlive the program
         return cls(dist.get_rank(), dist.get_world_size())
 
     @property

@@ -129,10 +129,15 @@ def _repeats(subsets: Mapping[str, Sequence[str]], target: Path, progress: Progr
     Finer names of a subset count as the subset itself.
     """
     subset_of = {name: subset for subset in SUBSETS for name in subsets[subset]}
-    names, pictures = list(subset_of), []
-    for number, name in enumerate(names):
-        progress(number / len(names), f"picture of {name}")
-        pictures.append(fingerprint(read_volume(scan_of_case(target, name))))
+    names, pictures = [], []
+    for number, name in enumerate(subset_of):
+        progress(number / len(subset_of), f"picture of {name}")
+        try:
+            pictures.append(fingerprint(read_volume(scan_of_case(target, name))))
+        except InputError as error:  # what somebody has put there stays, and training will tell
+            log.warning("%s", error)
+            continue
+        names.append(name)
     repeats = repeated_pictures(pictures)
     if leave_out:
         return {names[repeat.second]: names[repeat.first] for repeat in repeats}

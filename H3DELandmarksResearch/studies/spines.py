@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from H3DELandmarksLib.evaluation.measure_geometry import cobb_angles
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.text import markdown_table
 from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.evaluation.measure_geometry import cobb_angles
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksResearch.studies import run_study

@@ -81,6 +81,7 @@ def test_export_import_and_check(project, capsys, tmp_path):
             "position",
             "expected",
             "picture",
+            "other",
         }
         assert len(finding["position"]) == 3 and finding["picture"].endswith(".png")
 

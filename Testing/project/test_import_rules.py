@@ -19,6 +19,7 @@ TORCH_PLACES = (
     "H3DELandmarksLib.training",
     "H3DELandmarksLib.retraining",
     "H3DELandmarksLib.detection.decoding",
+    "H3DELandmarksLib.detection.second_look",
     "H3DELandmarksLib.detection.detector",
     "H3DELandmarksLib.detection.engine",
     "H3DELandmarksLib.detection.search",

@@ -21,6 +21,7 @@ def test_all_studies_are_programs():
     assert len(PROGRAMS) >= 10
     assert set(NAMES) - set(PROGRAMS) == {
         "comparison_report",
+        "correction_cases",
         "folds",
         "foreign_volumes",
         "learning_figures",

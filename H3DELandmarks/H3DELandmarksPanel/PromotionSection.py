@@ -151,6 +151,7 @@ class PromotionSection:
             self._current.id,
             run.package_folder,
             *files,
+            "--overwrite",  # an older comparison, which is of the program's own making
             "--device",
             self._context.device,
         ]

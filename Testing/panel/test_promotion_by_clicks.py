@@ -144,6 +144,16 @@ def test_a_model_that_is_not_shown_to_be_better_needs_a_reason(panel, folder):
     assert "advises against it" in ui.promoteButton.toolTip, "compared with the version that is in use again"
 
 
+def test_a_comparison_is_made_again_in_the_place_of_the_one_before(panel, folder):
+    choose_run(panel, 1)
+    compare(panel)
+    verdict, file = panel.learning.ui.promotionLabel.text, folder.parent / "heads-runs" / "run-001" / "comparison.json"
+    file.write_bytes(file.read_bytes() + b" ")
+    written = file.read_bytes()
+    compare(panel)
+    assert panel.learning.ui.promotionLabel.text == verdict and file.read_bytes() != written
+
+
 def test_a_comparison_is_cancelled(panel):
     ui = panel.learning.ui
     click(ui.compareModelsButton)

@@ -15,6 +15,7 @@ from H3DELandmarksPanel.SafeText import safeCard
 PICTURE_WIDTH = 780  # pixels, as wide as the tables of accuracy
 WINDOW_SIZE = (PICTURE_WIDTH + 80, 720)
 LONGEST_LINE = 130  # characters
+PICTURE_LINK = re.compile(r"!\[[^\]\n]*\]\([^)\n]*\)")
 SUBSETS = ("test", "held-out")  # cases that a model was measured on
 
 
@@ -53,6 +54,20 @@ def _shortened(line):
     return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE].rstrip()}..."
 
 
+def landmarksOf(package):
+    """The part of a ModelPackage's card about its landmarks, as Markdown; empty where it has none."""
+    section = re.search(r"^## Landmarks\n(.*?)(?=^## |\Z)", safeCard(package), re.MULTILINE | re.DOTALL)
+    return section.group(1) if section else ""
+
+
+def hasLandmarkPicture(package):
+    """Whether the card of a ModelPackage shows where its landmarks lie."""
+    try:
+        return PICTURE_LINK.search(landmarksOf(package)) is not None
+    except ModelPackageError:
+        return False
+
+
 class CardWindow:
     """A window with the model card and its figures."""
 
@@ -73,10 +88,22 @@ class CardWindow:
         Raises:
             ModelPackageError: the card is missing or too large.
         """
-        self._window.windowTitle = _("Model card: {title} {version}").format(
-            title=package.manifest.title, version=package.version
-        )
-        self.browser.setMarkdown(safeCard(package))
+        self._show(package, safeCard(package), _("Model card: {title} {version}"))
+
+    def showLandmarks(self, package, name):
+        """Show where the landmarks of a ModelPackage lie: the pictures and definitions of its card, this name in bold.
+
+        Raises:
+            ModelPackageError: the card is missing or too large.
+        """
+        section = landmarksOf(package)
+        pictures = "\n\n".join(match.group() for match in PICTURE_LINK.finditer(section))
+        definitions = PICTURE_LINK.sub("", section).replace(f"| {name} |", f"| **{name}** |")
+        self._show(package, f"{pictures}\n\n{definitions}", _("Where the landmarks lie: {title}"))
+
+    def _show(self, package, markdown, title):
+        self._window.windowTitle = title.format(title=package.manifest.title, version=package.version)
+        self.browser.setMarkdown(markdown)
         text = re.sub(r"<img\b[^>]*>", lambda match: _picture(package, match.group()), self.browser.html)
         self.browser.setHtml(text)
         self._window.show()

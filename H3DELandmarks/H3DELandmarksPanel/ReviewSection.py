@@ -29,6 +29,7 @@ from H3DELandmarksLib.scene import (
     show_radius,
     volume_of,
 )
+from H3DELandmarksPanel.ModelCard import CardWindow, hasLandmarkPicture
 from H3DELandmarksPanel.PanelContext import guarded, onClick, onSignal
 from H3DELandmarksPanel.ReviewKeys import clicker
 from H3DELandmarksPanel.ReviewViews import ReviewViews
@@ -98,9 +99,11 @@ class ReviewSection:
         self.ui, self._context = ui, context
         self.table = ReviewTable(ui.reviewTable)
         self.placing = PointPlacing(self.refresh)
+        self.pictures = CardWindow(ui.pictureButton)
         self.views = ReviewViews(ui, self.onViewsChanged)
         self._review = self._history = self._hardening = None
         self._chosen = None
+        self._package = None  # the model of the points, where its card has a picture of them
         self._order = []  # names as the table lists them, until somebody asks for another order
         self._seen = set()  # names of landmarks that were looked at
         self._places = {}  # {name: RAS mm} when they were shown last
@@ -132,6 +135,7 @@ class ReviewSection:
             ui.lockPointButton: self.onLockPoint,
             ui.lockAllButton: self.onLockAll,
             ui.sortButton: self.onSort,
+            ui.pictureButton: self.onPicture,
             ui.showScanButton: self.onShowScan,
             ui.exportButton: self.onExport,
             ui.goOnButton: self.onGoOn,
@@ -176,6 +180,8 @@ class ReviewSection:
                 self.ui.reviewStatusLabel.text = str(error)
                 return
             self._history, self._hardening = ReviewHistory(node), HardeningWatch(node)
+            package = self._context.packageOf(node)
+            self._package = package if package and hasLandmarkPicture(package) else None
             self._order = [landmark.name for landmark in self._review.by_doubt()]
             self._observe(node)
             self._showScan()
@@ -229,7 +235,7 @@ class ReviewSection:
             self._review.node.RemoveObserver(tag)
         self._timer.stop()
         self._tags, self._review, self._history, self._chosen, self._isDragging = [], None, None, None, False
-        self._order, self._seen, self._places = [], set(), {}
+        self._order, self._seen, self._places, self._package = [], set(), {}, None
         self.views.end()
 
     def _observe(self, node):
@@ -333,6 +339,7 @@ class ReviewSection:
         ui.placeButton.checked = self.placing.isActive()
         ui.lockPointButton.checked = landmark is not None and landmark.locked
         ui.definitionLabel.text = self._description(landmark) if landmark else ""
+        ui.pictureButton.visible = landmark is not None and self._package is not None
         if landmark is None:
             return
         ui.absentButton.enabled = landmark.state is not ReviewState.ABSENT  # also where it was accepted in bulk
@@ -481,6 +488,11 @@ class ReviewSection:
         """Bring the most doubtful landmarks that wait for a decision to the top."""
         self._order = [landmark.name for landmark in self._review.by_doubt()]
         self.refresh()
+
+    def onPicture(self):
+        """Show where the landmarks lie, as the model's card has it."""
+        if self._package is not None and self._chosen:
+            self.pictures.showLandmarks(self._package, self._chosen)
 
     def onExport(self):
         """Write the points as they are now into a folder that the user chooses."""

@@ -97,7 +97,5 @@ def compare_models(stage):
     click(ui.promotionSection)
     click(ui.compareModelsButton)
     wait_until(lambda: not learning.promotion.progress.isRunning, 3600)
-    words = (
-        f"Retrain, Steps {STEPS}, Held out {HELD_OUT} %, Retrain; Compare and promote, Compare with the model in use"
-    )
+    words = f"Retrain, Steps {STEPS}, Held out {HELD_OUT} %, Retrain; Compare and use, Compare with the model in use"
     stage.take("promotion", words, top=ui.promotionSection)

@@ -4,13 +4,14 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 import numpy as np
-import SimpleITK as sitk
 import slicer
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
 from H3DELandmarksLib.core.geometry import canonical
+from H3DELandmarksLib.core.landmarks import SAME_PLACE_MM
 from H3DELandmarksLib.formats.provenance import read_provenance, with_causes
+from H3DELandmarksLib.io.dicom import files_of_series
 from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.scene import own_volume_from_node, show_detection, world_position_of
@@ -33,7 +34,9 @@ def loadResult(folder, scan):
         InputError: the scan or the results are gone, damaged, or of another scan.
     """
     path = Path(scan.scan)
-    volumeNode = loadScan(_fileOfSeries(path, scan.series), PurePath(scan.name).name, path.is_dir())
+    isSeries = path.is_dir()
+    file = files_of_series(path, scan.series)[0] if isSeries else path
+    volumeNode = loadScan(file, PurePath(scan.name).name, isSeries)
     try:
         return volumeNode, showPoints(folder, scan, volumeNode)
     except Exception:
@@ -52,22 +55,15 @@ def showPoints(folder, scan, volumeNode):
                 "series. Load the scan yourself and detect again."
             ).format(path=scan.scan)
         )
-    landmarks = with_causes(read_markups(folder / files.markups), origin)
-    landmarks = replace(landmarks, positions=[_placed(volumeNode, position) for position in landmarks.positions])
+    now = with_causes(read_markups(folder / files.markups), origin)
+    proposed = replace(now, positions=[_proposed(origin, *point) for point in zip(now.names, now.positions)])
     name = _("{volume} {model} landmarks").format(volume=volumeNode.GetName(), model=scan.model.id)
     model = f"{scan.model.id}@{scan.model.version}"
-    return show_detection(landmarks, volumeNode, model, name, pairs=_pairs(model), provenance=origin)
-
-
-def _fileOfSeries(path, series):
-    """A file of the DICOM series of a folder that was read: the named one, else that with most files."""
-    if not path.is_dir():
-        return path
-    reader = sitk.ImageSeriesReader
-    known = reader.GetGDCMSeriesIDs(str(path))
-    lists = [reader.GetGDCMSeriesFileNames(str(path), one) for one in known if series in (None, one)]
-    files = max(lists, key=len, default=())
-    return Path(files[0]) if files else path
+    proposed, now = _placed(volumeNode, proposed), _placed(volumeNode, now)
+    pointList = show_detection(proposed, volumeNode, model, name, pairs=_pairs(model), provenance=origin)
+    for k in np.flatnonzero(np.linalg.norm(now.positions - proposed.positions, axis=1) > SAME_PLACE_MM):
+        pointList.SetNthControlPointPositionWorld(int(k), *(now.positions[k] * LPS_FROM_RAS))
+    return pointList
 
 
 def _isScan(volumeNode, origin):
@@ -77,9 +73,16 @@ def _isScan(volumeNode, origin):
     return isShape and np.allclose(volume.grid.spacing, origin.spacing_mm, rtol=1e-3)
 
 
-def _placed(volumeNode, position):
-    """LPS world mm of a position in LPS mm of the scan, which somebody may have moved since it was loaded."""
-    return world_position_of(volumeNode, position) * LPS_FROM_RAS
+def _proposed(origin, name, position):
+    """Where the model saw a point that somebody may have moved in the file; LPS mm."""
+    point = origin.by_name().get(name)
+    return point.proposed_lps_mm if point and point.proposed_lps_mm and np.isfinite(position).all() else position
+
+
+def _placed(volumeNode, landmarks):
+    """Landmarks in LPS world mm from LPS mm of the scan, which somebody may have moved since it was loaded."""
+    placed = [world_position_of(volumeNode, position) * LPS_FROM_RAS for position in landmarks.positions]
+    return replace(landmarks, positions=placed)
 
 
 def _pairs(model):

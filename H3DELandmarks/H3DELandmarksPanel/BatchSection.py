@@ -194,7 +194,7 @@ def _toldOf(log):
     scans = log.entries if log else []
     failed = sum(scan.outputs is None for scan in scans)
     said = _("Scans examined: {count}, the most doubtful first.").format(count=len(scans))
-    return said if not failed else " ".join([said, _("Failed: {count}, see the end of the list.").format(count=failed)])
+    return said if not failed else " ".join([said, _("Failed: {count}, at the end of the list.").format(count=failed)])
 
 
 class CohortRun(CommandRun):

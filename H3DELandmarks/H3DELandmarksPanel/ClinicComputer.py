@@ -81,7 +81,7 @@ def _agreed(host, scans):
     """Ask whether scans may leave this computer."""
     question = _(
         "All scans in '{scans}' are sent to the computer '{host}', which finds the landmarks: their voxels and "
-        "geometry, encrypted, without names, dates or other patient data. A face can be recognised in a scan of a "
-        "head.\n\nSend the scans to '{host}'?"
+        "geometry, encrypted, without names, dates or other data of the patient. A face in a scan of a head, or text "
+        "that is part of a picture, can be recognised.\n\nSend the scans to '{host}'?"
     )
     return slicer.util.confirmYesNoDisplay(question.format(scans=scans, host=host))

@@ -100,7 +100,9 @@ class ScanQueue(TextTable):
 
 
 def _said(scan):
-    return (scan.summary if scan.outputs else scan.reason) or ""
+    """What was found, or why nothing was; the row names the scan already."""
+    said = (scan.summary if scan.outputs else scan.reason) or ""
+    return said.replace(scan.scan, PurePath(scan.scan).name)
 
 
 def _number(value):

@@ -259,18 +259,19 @@ def bringCase(context, project, caseId, landmark=None, position=None):
     context.show(volumeNode, pointList, landmark, place)
 
 
-def loadScan(path, name):
+def loadScan(path, name, isSeries=None):
     """Load a scan and show it; the vtkMRMLScalarVolumeNode.
 
     Args:
         path: Path of a file, or of a folder with the files of one DICOM series.
         name: of the node.
+        isSeries: whether a file stands for the series that it belongs to; by default only a folder does.
 
     Raises:
         InputError: Slicer cannot load it.
     """
-    isSeries = path.is_dir()
-    file = next((p for p in sorted(path.rglob("*")) if p.is_file()), path) if isSeries else path
+    isSeries = path.is_dir() if isSeries is None else isSeries
+    file = next((p for p in sorted(path.rglob("*")) if p.is_file()), path) if path.is_dir() else path
     if not file.is_file():
         raise InputError(_("The scan '{path}' is not there any more: choose another one.").format(path=path))
     try:

@@ -44,7 +44,7 @@ class TextTable:
         for row, texts in enumerate(rows):
             for column, text in enumerate(texts):
                 self._table.setItem(row, column, self._item(column, text, toolTips[row] if toolTips else text))
-        _fitColumns(self._table)
+        self._fit()
         self._table.clearSelection()
         self._table.setCurrentCell(-1, -1)
         self._table.blockSignals(wasBlocked)
@@ -54,6 +54,9 @@ class TextTable:
         """Number of the current row, None if there is none."""
         row = self._table.currentRow()
         return row if 0 <= row < self._table.rowCount else None
+
+    def _fit(self):
+        _fitColumns(self._table)
 
     def _item(self, column, text, toolTip):
         item = qt.QTableWidgetItem(text)

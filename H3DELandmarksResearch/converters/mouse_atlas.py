@@ -32,10 +32,10 @@ from H3DELandmarksResearch.converters.atlas_poses import (
     learn_appearance,
 )
 from H3DELandmarksResearch.converters.conversion import Progress, SourceCase, Summary, case_name, convert_cases
+from H3DELandmarksResearch.training.configuration import doubtful_cases
 
 CONFIGURATIONS = Path(__file__).resolve().parent.parent / "configurations"
 BUNDLED_POSES = CONFIGURATIONS / "mouse-skull-poses.json"
-DOUBTFUL = CONFIGURATIONS / "mouse-skull-doubtful.json"
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd")
 FLIP = np.array([-1.0, -1.0, 1.0])  # between LPS and RAS
 NEAR_VOXELS = 2
@@ -67,20 +67,9 @@ def convert(source: Path, target: Path, options: Mapping[str, Any], progress: Pr
     cases = [SourceCase(name, partial(atlas.read, name, move)) for name in pairs]
     summary = convert_cases(cases, target, progress, bool(options.get("leave_out_repeats")))
     summary.notes += _notes(atlas.seen, move)
-    summary.notes += [f"{name} is doubtful: {why}" for name, why in doubtful().items() if name in pairs]
+    doubtful = doubtful_cases(CONFIGURATIONS / "mouse-skull.json")
+    summary.notes += [f"{name} is doubtful: {why}" for name, why in doubtful.items() if name in pairs]
     return summary
-
-
-def doubtful() -> dict[str, str]:
-    """Specimens whose points are not to be trusted, each with the reason; figures should be stated without them, too.
-
-    Raises:
-        InputError: the bundled list is damaged.
-    """
-    try:
-        return build(dict[str, str], parse_json(DOUBTFUL.read_bytes()))
-    except (OSError, FormatError) as error:
-        raise InputError(f"'{DOUBTFUL}' is no list of doubtful specimens: install the program again.") from error
 
 
 def match_names(volumes: Sequence[str], points: Sequence[str]) -> dict[str, str]:

@@ -31,7 +31,7 @@ from H3DELandmarksLib.models import open_package
 from H3DELandmarksResearch.studies import RESULTS, RUNS, run_study
 from H3DELandmarksResearch.studies.accuracy import stored_poses
 from H3DELandmarksResearch.studies.folds import stored_folds, write_fold
-from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
+from H3DELandmarksResearch.training.configuration import Configuration, doubtful_cases, load_cases, read_configuration
 from H3DELandmarksResearch.training.run import package_uncalibrated, run_training
 
 MISSED = "missed"
@@ -149,6 +149,10 @@ def write_table(configuration: Configuration, work: Path, count: int, output: Pa
     rows = {f"fold {n}": figures_of(found, thresholds) for n, found in errors.items()}
     every = {f"{n} {name}": row for n, found in errors.items() for name, row in found.items()}
     rows["all"] = figures_of(every, thresholds)
+    apart = doubtful_cases(configuration.path)
+    trusted = {name: row for name, row in every.items() if name.split(" ", 1)[1].split(", pose ")[0] not in apart}
+    if 0 < len(trusted) < len(every):
+        rows["all but the doubtful"] = figures_of(trusted, thresholds)
     means = [rows[f"fold {n}"]["mre_mm"] for n in errors]
     spread = float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
     stages = read_configuration(work / f"fold-{min(errors)}" / "configuration.json").record.stages
@@ -168,6 +172,8 @@ def write_table(configuration: Configuration, work: Path, count: int, output: Pa
             f"| {name} | {row['cases']} | {row['mre_mm']:.3f} +- {row['sd_mm']:.3f} | {row['worst_case_mm']:.3f} |"
             f"{rates} {row['called_absent']} |"
         )
+    if apart:
+        lines += ["", "Doubtful:", "", *(f"- {name}: {why}" for name, why in apart.items())]
     lines += ["", f"Mean of the folds' means {np.mean(means):.3f} mm, SD between folds {spread:.3f} mm."]
     table = "\n".join(lines) + "\n"
     written = {"command": command, "thresholds_mm": thresholds, "rows": rows, "fold_means_mm": means}

@@ -25,6 +25,11 @@ def test_each_fold_trains_a_model_and_measures_it_in_every_pose(tmp_path):
     assert (tmp_path / "work" / "fold-0" / "errors.json").read_text() == errors
     assert again["rows"]["fold 0"] == first["rows"]["fold 0"] and len(again["fold_means_mm"]) == 2
     assert "2 of 5 folds done" in (tmp_path / "table.md").read_text()
+    doubtful = next(iter(json.loads(errors)))
+    configuration.with_name(f"{configuration.stem}-doubtful.json").write_text(json.dumps({doubtful: "by hand."}))
+    apart = call("--only", "0")["rows"]
+    assert apart["all but the doubtful"]["cases"] == apart["all"]["cases"] - 2
+    assert f"- {doubtful}: by hand." in (tmp_path / "table.md").read_text()
     with pytest.raises(InputError, match="begun with other settings"):
         call("--only", "0", "--steps-share", "0.5")
 

@@ -25,13 +25,19 @@ def factsAbout(package):
     limits = " ".join(manifest.limitations) or _("no limits are stated.")
     lines = [
         _("For: {use}").format(use=manifest.intended_use),
-        _("Measured error: {error}").format(error=_measuredError(manifest.accuracy)),
+        _("Measured error: {error}").format(error=_measuredError(manifest.accuracy, _isSimulated(manifest))),
         _("Limits: {limits}").format(limits=limits),
     ]
     return "\n".join(_shortened(line) for line in lines)
 
 
-def _measuredError(accuracy):
+def _isSimulated(manifest):
+    """Whether a model was measured on simulated scans; those say little about patients."""
+    data = manifest.training.get("data")
+    return isinstance(data, dict) and data.get("reader") == "phantom"
+
+
+def _measuredError(accuracy, simulated=False):
     """One sentence; models of other sites may state whatever they like."""
     for subset in SUBSETS:
         measured = accuracy.get(subset)
@@ -39,7 +45,10 @@ def _measuredError(accuracy):
         if mean is not None:
             said = _("mean {mean:.2f} mm").format(mean=mean)
             said += _(", nine of ten below {below:.2f} mm").format(below=below) if below is not None else ""
-            said += _(", in {cases:.0f} cases that it had not seen").format(cases=cases) if cases is not None else ""
+            unseen = _(", in {cases:.0f} cases that it had not seen")
+            if simulated:
+                unseen = _(", in {cases:.0f} simulated cases; on patients this says nothing")
+            said += unseen.format(cases=cases) if cases is not None else ""
             return f"{said}."
     return _("not stated.")
 

@@ -18,6 +18,7 @@ from H3DELandmarksLib.core.execution import THRESHOLDS_MM
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.text import aligned, number, percent, plain
 from H3DELandmarksLib.evaluation import metrics
+from H3DELandmarksLib.evaluation.offsets import offset_free_errors
 
 FLAT_MM = 1e-3  # points of one plane lie no farther from it
 
@@ -35,6 +36,8 @@ class Evaluation:
         known: (N, K) bool, the reference says whether it is present.
         predicted: (N, K) bool, predicted as present.
         radius: (N, K) mm, predicted 90 % radius, NaN where none is stated.
+        offset_free: (N, K) mm, errors after a rigid fit and without each landmark's systematic offset, see
+            `offset_free_errors`; NaN where that cannot be told.
         without_prediction: cases with a reference only.
         without_reference: cases with a prediction only.
         never_predicted: landmarks that references have but no prediction names; they count nowhere.
@@ -50,6 +53,7 @@ class Evaluation:
     known: np.ndarray
     predicted: np.ndarray
     radius: np.ndarray
+    offset_free: np.ndarray
     without_prediction: tuple[str, ...] = ()
     without_reference: tuple[str, ...] = ()
     never_predicted: tuple[str, ...] = ()
@@ -98,6 +102,18 @@ class Evaluation:
         mre, sd = metrics.pooled_error(self.errors)
         return {"mre_mm": mre, "sd_mm": sd, **dict(zip(self._rate_names, rates.tolist()))}
 
+    @cached_property
+    def offset_free_form(self) -> dict[str, Any] | None:
+        """The figures without systematic offsets, as ``mre_mm``, ``sd_mm``, ``median_mm`` and ``p90_mm``.
+
+        None where no error is known, as with a single case.
+        """
+        if not np.isfinite(self.offset_free).any():
+            return None
+        mre, sd = metrics.mean_radial_error(self.offset_free)
+        summary = metrics.error_summary(self.offset_free)
+        return {"mre_mm": mre, "sd_mm": sd, "median_mm": summary["median"], "p90_mm": summary["p90"]}
+
     def to_dict(self) -> dict[str, Any]:
         """All numbers as plain JSON values; what cannot be computed is None."""
         mre, sd = metrics.mean_radial_error(self.errors)
@@ -112,6 +128,7 @@ class Evaluation:
                 "presence": {name: getattr(scores, name) for name in ("accuracy", "precision", "recall", "f1")},
                 "published": self.published_rows,
                 **({"radiograph_form": self.radiograph_form} if self.is_2d else {}),
+                "offset_free": self.offset_free_form,
                 "per_landmark": self.table,
                 "per_case": [
                     {"case": case, "mean_mm": mean, "missed": missed}
@@ -133,6 +150,7 @@ class Evaluation:
         lines = [
             f"{len(self.cases)} cases, {len(self.landmarks)} landmarks, {total['n']} present in the references",
             f"Mean radial error  {number(mre)} +- {number(sd)} mm over cases",
+            *_offset_free_lines(self.offset_free_form),
             f"Detected           {rates}",
             f"Missed             {total['missed']} present landmarks predicted absent",
             f"Presence           accuracy {percent(scores.accuracy)}, precision {percent(scores.precision)}, "
@@ -213,15 +231,17 @@ def evaluate_sets(
         arrays = [getattr(s, attribute) for s in sets]
         return np.stack(arrays) if arrays else np.zeros((*shape, 3) if attribute == "positions" else shape)
 
+    found_points, true_points = stack(found, "positions"), stack(truth, "positions")
     return Evaluation(
         cases=cases,
         landmarks=names,
         thresholds=tuple(float(threshold) for threshold in thresholds),
-        errors=metrics.radial_errors(stack(found, "positions"), stack(truth, "positions")),
+        errors=metrics.radial_errors(found_points, true_points),
         present=stack(truth, "present").astype(bool),
         known=~stack(truth, "unknown").astype(bool),
         predicted=stack(found, "present").astype(bool),
         radius=stack(found, "radius"),
+        offset_free=offset_free_errors(found_points, true_points),
         without_prediction=tuple(sorted(references.keys() - predictions.keys())),
         without_reference=tuple(sorted(predictions.keys() - references.keys())),
         never_predicted=tuple(name for name in reference_names if name not in predicted_names),
@@ -260,6 +280,16 @@ def _radiograph_lines(form: Mapping[str, Any] | None) -> list[str]:
     return [
         f"As in radiograph papers: MRE {number(form['mre_mm'])} +- {number(form['sd_mm'])} mm over points,",
         f"                   SDR, mean over landmarks: {', '.join(rates)}",
+    ]
+
+
+def _offset_free_lines(form: Mapping[str, Any] | None) -> list[str]:
+    """The error without systematic offsets, in one line."""
+    if form is None:
+        return []
+    return [
+        f"  offset-free      {number(form['mre_mm'])} +- {number(form['sd_mm'])} mm: after a rigid fit, without each "
+        "landmark's mean offset in the other cases"
     ]
 
 

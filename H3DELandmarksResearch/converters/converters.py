@@ -139,9 +139,10 @@ Then: h3delandmarks train spine --output DIR, with TARGET at ${H3DE_DATA}/aasce2
         "mouse skulls in micro-CT with 45 points (muratmaga/mouse_CT_atlas, GPL-3.0)",
         """\
 Published form: data/targets/*.nii.gz and data/target_LMs/*.mrk.json (or .fcsv). All point lists claim LPS, but many
-hold RAS values: the reading that puts the points near bone is used, and a case in which neither does is refused.
-The points of 16 specimens are known to lie in another pose than their scan; they are written as published, and the
-configuration mouse-skull moves them on loading; with --move-points they are written moved into the scan.
+hold RAS values: the reading that puts the points near bone is used. The points of 21 specimens lie in the frame of the
+atlas's template. The motion into the scan is known for 16; they are written as published, and the configuration
+mouse-skull moves them on loading; with --move-points they are written moved into the scan. For others it is found from
+the specimens whose points fit, and they are written moved.
 Then: h3delandmarks train mouse-skull --output DIR, with TARGET at ${H3DE_DATA}/mouse-skull.""",
         (
             Option("--poses", {"metavar": "FILE", "help": "motions from points to scans, like mouse-skull-poses.json"}),

@@ -1,13 +1,15 @@
 """The mouse skulls of muratmaga/mouse_CT_atlas: volumes in ``data/targets``, points in ``data/target_LMs``.
 
-All point lists claim LPS, but many hold RAS values, and some lie in another pose than their scan. Neither is written
-anywhere: both are found by looking which reading puts the points near bone.
+All point lists claim LPS, but many hold RAS values: the reading that puts the points near bone is taken. The lists of
+21 specimens lie in no reading in their scan: they were placed on volumes laid on the atlas's template, which were not
+published. The motion into the scan is known for 16, and found for any other from the specimens that do fit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,18 @@ from H3DELandmarksLib.formats.reading import FormatError, build, parse_json
 from H3DELandmarksLib.formats.training import RigidMotion
 from H3DELandmarksLib.io.isolated import read_volume
 from H3DELandmarksLib.io.markups import POINT_EXTENSIONS, read_markups
+from H3DELandmarksResearch.converters.atlas_poses import (
+    LEAST_SPECIMENS,
+    Appearance,
+    Example,
+    find_motion,
+    learn_appearance,
+)
 from H3DELandmarksResearch.converters.conversion import Progress, SourceCase, Summary, case_name, convert_cases
+from H3DELandmarksResearch.training.configuration import doubtful_cases
 
-BUNDLED_POSES = Path(__file__).resolve().parent.parent / "configurations" / "mouse-skull-poses.json"
+CONFIGURATIONS = Path(__file__).resolve().parent.parent / "configurations"
+BUNDLED_POSES = CONFIGURATIONS / "mouse-skull-poses.json"
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd")
 FLIP = np.array([-1.0, -1.0, 1.0])  # between LPS and RAS
 NEAR_VOXELS = 2
@@ -38,7 +49,8 @@ def convert(source: Path, target: Path, options: Mapping[str, Any], progress: Pr
         source: the repository's folder, or one that holds volumes and point lists in any subfolders.
         target: folder for the cases.
         options: ``poses`` (JSON file of known motions, or None for the bundled one), ``move_points`` (write points
-            that lie in another pose moved into the scan; else as they are: `mouse-skull` moves them on loading).
+            with a known motion moved into the scan; else as they are: `mouse-skull` moves them on loading). Points
+            whose motion has to be found are always written moved.
         progress: receives the fraction done and the name of the case at hand.
 
     Raises:
@@ -50,14 +62,13 @@ def convert(source: Path, target: Path, options: Mapping[str, Any], progress: Pr
     pairs = match_names(list(volumes), list(points))
     if not pairs:
         raise InputError(f"'{source}' holds no volume with a point list of its name: choose the repository's folder.")
-    seen: dict[str, str] = {}
+    atlas = _Atlas({name: (volumes[name], points[other]) for name, other in pairs.items()}, poses)
     move = bool(options.get("move_points"))
-    cases = [
-        SourceCase(name, partial(_read, volumes[name], points[other], poses.get(name), move, seen))
-        for name, other in pairs.items()
-    ]
+    cases = [SourceCase(name, partial(atlas.read, name, move)) for name in pairs]
     summary = convert_cases(cases, target, progress, bool(options.get("leave_out_repeats")))
-    summary.notes += _notes(seen, move)
+    summary.notes += _notes(atlas.seen, move)
+    doubtful = doubtful_cases(CONFIGURATIONS / "mouse-skull.json")
+    summary.notes += [f"{name} is doubtful: {why}" for name, why in doubtful.items() if name in pairs]
     return summary
 
 
@@ -111,42 +122,101 @@ def _read_poses(path: Path) -> dict[str, Pose]:
         raise InputError(f"'{path}' is not a file of poses: give one like mouse-skull-poses.json.") from error
 
 
-def _read(
-    scan: Path, point_list: Path, pose: Pose | None, move: bool, seen: dict[str, str]
-) -> tuple[Volume, LandmarkSet]:
-    """Scan and points in the reading that puts them near bone; `seen` learns which one it was."""
-    volume = read_volume(scan)
-    stated = read_markups(point_list)
-    if not stated.present.all():
-        raise InputError(f"'{point_list}' has points without a position: place them in Slicer.")
-    readings = {"as stated": stated, "x and y flipped": stated.with_positions(stated.positions * FLIP)}
-    motions = {"in the scan's pose": None, **({} if pose is None else {"in another pose": pose})}
-    scores = {}
-    for motion, known in motions.items():
-        for reading, landmarks in readings.items():
-            moved = landmarks.positions if known is None else known.to_lps(landmarks.positions)
-            scores[reading, motion] = share_near_bone(volume, moved)
-    (reading, motion), share = max(scores.items(), key=lambda item: item[1])
-    if share < NEAR_BONE:
-        raise InputError(
-            f"'{point_list}' does not fit '{scan.name}', neither as LPS nor as RAS: its points lie in "
-            "another pose, which --poses can give."
-        )
-    seen[plain_name(scan, VOLUME_SUFFIXES)] = f"{reading}, {motion}"
-    landmarks = readings[reading]
-    if move and motions[motion] is not None:
-        landmarks = landmarks.with_positions(motions[motion].to_lps(landmarks.positions))
-    return volume, landmarks
+@dataclass(frozen=True)
+class Reading:
+    """How a point list is read: LPS mm as stated or with x and y flipped, and the motion from there into the scan."""
+
+    landmarks: LandmarkSet
+    flipped: bool
+    motion: Pose | None = None
+    found: bool = False
+
+    @property
+    def in_scan(self) -> LandmarkSet:
+        """The points in the scan's LPS mm."""
+        if self.motion is None:
+            return self.landmarks
+        return self.landmarks.with_positions(self.motion.to_lps(self.landmarks.positions))
 
 
-def _notes(seen: Mapping[str, str], move: bool) -> list[str]:
+@dataclass(frozen=True)
+class _Atlas:
+    """The set's specimens, scan and point list by name, with the known motions; `seen` learns how each was read."""
+
+    files: Mapping[str, tuple[Path, Path]]
+    poses: Mapping[str, Pose]
+    seen: dict[str, Reading] = field(default_factory=dict)
+
+    def read(self, name: str, move: bool) -> tuple[Volume, LandmarkSet]:
+        """Scan and points of a specimen; points with a known motion are moved if `move`, others always."""
+        volume, stated = self._load(name)
+        reading = _best_reading(volume, stated, self.poses.get(name)) or self._found(name, volume, stated)
+        self.seen[name] = reading
+        return volume, reading.in_scan if move or reading.found else reading.landmarks
+
+    def _load(self, name: str) -> tuple[Volume, LandmarkSet]:
+        scan, point_list = self.files[name]
+        volume, stated = read_volume(scan), read_markups(point_list)
+        if not stated.present.all():
+            raise InputError(f"'{point_list}' has points without a position: place them in Slicer.")
+        return volume, stated
+
+    def _found(self, name: str, volume: Volume, stated: LandmarkSet) -> Reading:
+        scan, point_list = self.files[name]
+        appearance = self._appearances.get(stated.names)
+        trouble = f"'{point_list}' does not fit '{scan.name}', neither as LPS nor as RAS"
+        if appearance is None:
+            raise InputError(
+                f"{trouble}: it may lie in the frame of the atlas's template, which {LEAST_SPECIMENS} specimens with "
+                "the same points in their own scans would tell; put them beside it, or give its motion with --poses."
+            )
+        reading = Reading(stated, False, find_motion(volume, stated.positions, appearance), found=True)
+        if share_near_bone(volume, reading.in_scan.positions) < NEAR_BONE:
+            raise InputError(f"{trouble} nor in any other pose: check that the list belongs to the scan.")
+        return reading
+
+    @cached_property
+    def _appearances(self) -> dict[tuple[str, ...], Appearance]:
+        """What the specimens whose points need no motion look like, by the names of their points."""
+        fitting: dict[tuple[str, ...], list[Example]] = {}
+        for name in self.files:
+            try:
+                volume, stated = self._load(name)
+            except InputError:  # said when its turn comes
+                continue
+            reading = _best_reading(volume, stated, None)
+            if reading is not None:
+                fitting.setdefault(stated.names, []).append(Example(volume, reading.landmarks.positions))
+        return {names: learn_appearance(many) for names, many in fitting.items() if len(many) >= LEAST_SPECIMENS}
+
+
+def _best_reading(volume: Volume, stated: LandmarkSet, known: Pose | None) -> Reading | None:
+    """The reading, with the known motion or none, that puts most points near bone; None where too few are."""
+    flipped = stated.with_positions(stated.positions * FLIP)
+    motions = (None,) if known is None else (None, known)
+    readings = [Reading(p, p is flipped, motion) for motion in motions for p in (stated, flipped)]
+    shares = [share_near_bone(volume, reading.in_scan.positions) for reading in readings]
+    best = int(np.argmax(shares))
+    return readings[best] if shares[best] >= NEAR_BONE else None
+
+
+def _notes(seen: Mapping[str, Reading], move: bool) -> list[str]:
     """Which cases were read otherwise than their files say."""
-    flipped = [name for name, how in seen.items() if "flipped" in how]
-    posed = [name for name, how in seen.items() if "another pose" in how]
+    flipped = [name for name, how in seen.items() if how.flipped]
+    posed = [name for name, how in seen.items() if how.motion is not None and not how.found]
+    found = [name for name, how in seen.items() if how.found]
+    frame = "lie in the frame of the atlas's template and not in the pose of the scan"
     notes = []
     if flipped:
         notes.append(f"{len(flipped)} point lists hold RAS values under the name LPS: {', '.join(flipped)}.")
     if posed:
         what = "were moved into it" if move else "are left there: training moves them (entry poses of mouse-skull)"
-        notes.append(f"{len(posed)} point lists lie in another pose than the scan and {what}: {', '.join(posed)}.")
+        notes.append(
+            f"{len(posed)} point lists lie in another pose than the scan: they {frame}, and {what}: {', '.join(posed)}."
+        )
+    if found:
+        notes.append(
+            f"{len(found)} more point lists {frame}; their motions were found from how bone looks around the points "
+            f"of the other specimens, and they were moved into the scan: {', '.join(found)}."
+        )
     return notes

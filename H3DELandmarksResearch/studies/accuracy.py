@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,14 +27,14 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
-from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM
+from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM, mean_radial_error
 from H3DELandmarksLib.evaluation.reliability import compare_statements
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksResearch.phantom import generate_phantom
 from H3DELandmarksResearch.phantom.scheme import MOLARS
 from H3DELandmarksResearch.studies import RUNS, run_study
-from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
+from H3DELandmarksResearch.training.configuration import Configuration, doubtful_cases, load_cases, read_configuration
 
 
 def turned(case: Case, rng: np.random.Generator) -> Case:
@@ -115,6 +115,7 @@ def main() -> None:
     for name, part in reliability.items():
         print(f"{name}: ECE {part['ece']}, with bins of equal mass {part['ece_equal_mass']}")
     print(_case_lines(evaluation))
+    print(apart_line(evaluation, doubtful_cases(configuration.path)), end="")
     print(f"median time {np.median(seconds):.1f} s a scan")
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
@@ -141,6 +142,15 @@ def _cases(configuration: Configuration, options: argparse.Namespace) -> Iterabl
     if options.seeds:
         return other_phantoms(configuration, options.cache, *options.seeds)
     return load_cases(configuration, options.subset, options.cache)
+
+
+def apart_line(evaluation: Evaluation, doubtful: Mapping[str, str]) -> str:
+    """The mean error without doubtful cases, in whatever pose they are stored, as a line; empty where none is there."""
+    kept = [name.split(", pose ")[0] not in doubtful for name in evaluation.cases]
+    if all(kept) or not any(kept):
+        return ""
+    mre, sd = mean_radial_error(evaluation.errors[kept])
+    return f"without the {kept.count(False)} doubtful scans: {mre:.3f} +- {sd:.3f} mm\n"
 
 
 def _case_lines(evaluation: Evaluation) -> str:

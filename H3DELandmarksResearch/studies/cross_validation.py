@@ -6,6 +6,7 @@
 Each model learns from all folds but two; one of these validates, and in the other landmarks are found by the whole
 detection, which knows no pose: in the scan as it is, and stored in another pose (see `accuracy`). Positions
 alone are judged, so that no calibration is fitted: a point counts as missed where the network itself calls it absent.
+The offset-free error (see `offset_free_errors`) is that of the specimens in the pose of their scans.
 Kill it at any moment and start it again: training goes on from its last checkpoint, and what is measured stays.
 """
 
@@ -23,18 +24,23 @@ import numpy as np
 from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
+from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.evaluation import evaluate_sets
 from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM, mean_radial_error, success_rates
 from H3DELandmarksLib.formats.reading import to_json
 from H3DELandmarksLib.formats.training import TrainingStage
+from H3DELandmarksLib.io.case_folder import POINTS_SUFFIX
+from H3DELandmarksLib.io.markups import read_markups, write_markups
 from H3DELandmarksLib.models import open_package
 from H3DELandmarksResearch.studies import RESULTS, RUNS, run_study
 from H3DELandmarksResearch.studies.accuracy import stored_poses
 from H3DELandmarksResearch.studies.folds import stored_folds, write_fold
-from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
+from H3DELandmarksResearch.training.configuration import Configuration, doubtful_cases, load_cases, read_configuration
 from H3DELandmarksResearch.training.run import package_uncalibrated, run_training
 
 MISSED = "missed"
+POINTS = "points"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,7 +113,10 @@ def _with_share_of_steps(stage: TrainingStage, share: float) -> TrainingStage:
 
 
 def measure(fold: Configuration, folder: Path, poses: int) -> None:
-    """Errors of the fold's model on its test specimens, kept one by one in ``folder/errors.json``."""
+    """Errors of the fold's model on its test specimens, kept one by one in ``folder/errors.json``.
+
+    The points themselves, of the model and of the reference, LPS mm, lie in ``folder/points/found`` and ``true``.
+    """
     path = folder / "errors.json"
     errors: dict[str, list[float | str | None]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     detector = Detector(open_package(folder / "package"))
@@ -120,8 +129,27 @@ def measure(fold: Configuration, folder: Path, poses: int) -> None:
                     None if not there else float(d) if np.isfinite(d) else MISSED
                     for d, there in zip(distance, posed.landmarks.present)
                 ]
+                for kind, points in (("found", found), ("true", posed.landmarks)):
+                    kept = folder / POINTS / kind / f"{posed.name}{POINTS_SUFFIX}"
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                    write_markups(kept, points)
                 with atomic_write(path) as partial:
                     partial.write_text(json.dumps(errors), encoding="utf-8")
+
+
+def offset_free_figures(folders: Sequence[Path]) -> dict[str, float] | None:
+    """The error without systematic offsets over all folds, as `Evaluation.offset_free_form`.
+
+    Args:
+        folders: of the folds; those measured by versions that kept no points have none.
+    """
+    sets: dict[str, dict[str, LandmarkSet]] = {"found": {}, "true": {}}
+    for folder in folders:
+        for kind, kept in sets.items():
+            for path in sorted((folder / POINTS / kind).glob(f"*{POINTS_SUFFIX}")):
+                if ", pose " not in path.name:  # copies of a specimen are no other cases
+                    kept[path.name] = read_markups(path)
+    return evaluate_sets(sets["found"], sets["true"]).offset_free_form
 
 
 def figures_of(errors: Mapping[str, Sequence[float | str | None]], thresholds: Sequence[float]) -> dict:
@@ -149,6 +177,10 @@ def write_table(configuration: Configuration, work: Path, count: int, output: Pa
     rows = {f"fold {n}": figures_of(found, thresholds) for n, found in errors.items()}
     every = {f"{n} {name}": row for n, found in errors.items() for name, row in found.items()}
     rows["all"] = figures_of(every, thresholds)
+    apart = doubtful_cases(configuration.path)
+    trusted = {name: row for name, row in every.items() if name.split(" ", 1)[1].split(", pose ")[0] not in apart}
+    if 0 < len(trusted) < len(every):
+        rows["all but the doubtful"] = figures_of(trusted, thresholds)
     means = [rows[f"fold {n}"]["mre_mm"] for n in errors]
     spread = float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
     stages = read_configuration(work / f"fold-{min(errors)}" / "configuration.json").record.stages
@@ -168,9 +200,15 @@ def write_table(configuration: Configuration, work: Path, count: int, output: Pa
             f"| {name} | {row['cases']} | {row['mre_mm']:.3f} +- {row['sd_mm']:.3f} | {row['worst_case_mm']:.3f} |"
             f"{rates} {row['called_absent']} |"
         )
+    offset_free = offset_free_figures([path.parent for path in measured.values()])
+    if offset_free is not None:
+        lines += ["", f"Offset-free: {offset_free['mre_mm']:.3f} +- {offset_free['sd_mm']:.3f} mm."]
+    if apart:
+        lines += ["", "Doubtful:", "", *(f"- {name}: {why}" for name, why in apart.items())]
     lines += ["", f"Mean of the folds' means {np.mean(means):.3f} mm, SD between folds {spread:.3f} mm."]
     table = "\n".join(lines) + "\n"
     written = {"command": command, "thresholds_mm": thresholds, "rows": rows, "fold_means_mm": means}
+    written["offset_free"] = offset_free
     for suffix, text in ((".json", json.dumps(written, indent=1)), (".md", table)):
         with atomic_write(output.with_suffix(suffix)) as partial:
             partial.write_text(text, encoding="utf-8")

@@ -186,6 +186,25 @@ def refuse_shared_pictures(configuration: Configuration, cache: Path) -> None:
     refuse_shared(names, repeated_pictures(pictures), subset_of)
 
 
+def doubtful_cases(configuration: Path) -> dict[str, str]:
+    """Cases whose points are not to be trusted, by name with the reason; figures are stated without them, too.
+
+    Args:
+        configuration: file of a configuration; the list lies beside it as ``NAME-doubtful.json``.
+
+    Returns:
+        Empty where there is no list.
+
+    Raises:
+        InputError: the list cannot be read.
+    """
+    path = configuration.with_name(f"{configuration.stem}-doubtful.json")
+    try:
+        return build(dict[str, str], parse_json(path.read_bytes())) if path.exists() else {}
+    except (OSError, FormatError) as error:
+        raise InputError(f"'{path}' does not map names of cases to reasons: correct it.") from error
+
+
 def read_motions(path: Path) -> dict[str, Pose]:
     """Rigid motions by case, from the frame of its points to that of its scan, LPS mm.
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import InputError
@@ -12,7 +13,8 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_markups
-from H3DELandmarksResearch.converters.mouse_atlas import match_names
+from H3DELandmarksResearch.converters.mouse_atlas import CONFIGURATIONS, match_names
+from H3DELandmarksResearch.training.configuration import doubtful_cases
 
 NAMES = tuple(str(k + 1) for k in range(12))
 SPACING = 0.2
@@ -117,3 +119,58 @@ def test_a_damaged_older_point_list_is_told(tmp_path):
 def test_point_lists_are_matched_by_name_or_by_its_only_beginning():
     assert match_names(["A_J", "BTBR_T_x", "C_J"], ["A_J", "BTBR_T", "D"]) == {"A_J": "A_J", "BTBR_T_x": "BTBR_T"}
     assert match_names(["A_J_1"], ["A", "A_J"]) == {}
+
+
+def specimen(seed):
+    """A scan of a skull like the others, each block a little elsewhere, and the points at the blocks' centers."""
+    random = np.random.default_rng(seed)
+    places = np.random.default_rng(3).permutation(np.stack(np.meshgrid(*[range(8, 34, 6)] * 3), -1).reshape(-1, 3))[:12]
+    index = places + random.integers(-1, 2, places.shape)
+    array = random.integers(0, 12, (44, 42, 40)).astype(np.uint8)
+    for i in index:
+        array[tuple(slice(n - 1, n + 2) for n in i)] = 150
+    volume = Volume(array, np.diag([SPACING] * 3 + [1.0]))
+    return volume, volume.grid.lps_from_ijk(index)
+
+
+@pytest.fixture
+def unknown_poses(tmp_path):
+    """An atlas of six specimens whose points fit and two that lie in unknown poses, one of them flipped beside."""
+    atlas = tmp_path / "published"
+    truth = {}
+    for seed in range(8):
+        volume, points = specimen(seed)
+        truth[f"s{seed}_J"] = points
+        turn = Pose(Rotation.random(random_state=seed).as_matrix(), np.array([3.0, -8, 5]))
+        listed = points if seed < 6 else turn.to_lps(points)
+        publish(atlas, f"s{seed}.J", volume, listed * (FLIP if seed % 2 else 1))
+    return atlas, truth
+
+
+def test_poses_that_nobody_knows_are_found_from_the_specimens_that_fit(unknown_poses, tmp_path, capsys):
+    """A list that belongs to no place in its scan is refused then, too."""
+    atlas, truth = unknown_poses
+    publish(atlas, "wrong.J", specimen(9)[0], np.random.default_rng(5).uniform(1, 8, (12, 3)))
+    assert convert(atlas, tmp_path / "out") == 2
+    output, refused = capsys.readouterr()
+    assert "wrong.J" in refused and "nor in any other pose" in refused
+    assert (
+        "8 cases written, 0 kept as they were, 1 skipped" in output
+        and "2 more point lists" in output
+        and "s6_J, s7_J" in output
+    )
+    for name, points in truth.items():
+        found = read_markups(tmp_path / "out" / f"{name}.mrk.json").positions
+        assert np.linalg.norm(found - points, axis=1).max() < 0.5 * SPACING
+
+
+def test_doubtful_specimens_are_named_with_the_reason(tmp_path, capsys):
+    volume, points = skull()
+    publish(tmp_path / "atlas", "LG.J", volume, points)
+    publish(tmp_path / "atlas", "C57BL6_J", volume, points)
+    assert convert(tmp_path / "atlas", tmp_path / "out") == 0
+    output = capsys.readouterr().out
+    assert "LG_J is doubtful" in output and "C57BL6_J is doubtful" not in output
+    named = json.loads((CONFIGURATIONS / "mouse-skull.json").read_text())["data"]["split"]
+    doubtful = doubtful_cases(CONFIGURATIONS / "mouse-skull.json")
+    assert doubtful.keys() < {name for names in named.values() for name in names} and len(doubtful) == 5

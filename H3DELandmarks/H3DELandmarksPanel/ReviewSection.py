@@ -30,6 +30,7 @@ from H3DELandmarksLib.scene import (
     volume_of,
 )
 from H3DELandmarksPanel.PanelContext import guarded, onClick, onSignal
+from H3DELandmarksPanel.ReviewFindings import ReviewFindings
 from H3DELandmarksPanel.ReviewKeys import clicker
 from H3DELandmarksPanel.ReviewViews import ReviewViews
 from H3DELandmarksPanel.Tables import ReviewTable, causeText, lengthText, percentText, showLegend, stateText
@@ -99,6 +100,7 @@ class ReviewSection:
         self.table = ReviewTable(ui.reviewTable)
         self.placing = PointPlacing(self.refresh)
         self.views = ReviewViews(ui, self.onViewsChanged)
+        self.findings = ReviewFindings(ui, context)
         self._review = self._history = self._hardening = None
         self._chosen = None
         self._order = []  # names as the table lists them, until somebody asks for another order
@@ -135,6 +137,8 @@ class ReviewSection:
             ui.showScanButton: self.onShowScan,
             ui.exportButton: self.onExport,
             ui.goOnButton: self.onGoOn,
+            ui.mendButton: lambda: self._doAll(self.findings.mend),
+            ui.dismissButton: lambda: self._doAll(Review.dismiss),
             ui.boneButton: lambda: self.views.showWindow("bone"),
             ui.teethButton: lambda: self.views.showWindow("teeth"),
             ui.softButton: lambda: self.views.showWindow("soft tissue"),
@@ -300,6 +304,8 @@ class ReviewSection:
         self._showChosen(next((landmark for landmark in landmarks if landmark.name == self._chosen), None))
         self._showButtons(landmarks)
         self._showViews(landmarks)
+        if not self._isDragging:
+            self.findings.show(self._review)
 
     def _inOrder(self):
         """All landmarks as the table lists them; new ones come last."""
@@ -353,6 +359,8 @@ class ReviewSection:
             sentences.append(self._confidence(percentText(landmark.confidence)))
         if lengthText(landmark.radius):
             sentences.append(_("Nine of ten errors are below {radius}.").format(radius=lengthText(landmark.radius)))
+        if landmark.revised_by:
+            sentences.append(_("Proposal revised: {by}.").format(by=landmark.revised_by))
         if not landmark.state.has_position:
             sentences.append(_("To place it: Place (P), then click where it lies."))
         return " ".join(sentences)
@@ -450,6 +458,12 @@ class ReviewSection:
             self.placing.stop()
             change(self._chosen, *arguments)
             self.refresh()
+
+    def _doAll(self, change):
+        """Change the review as a whole."""
+        self.placing.stop()
+        change(self._review)
+        self.refresh()
 
     def onAccept(self):
         """Accept the chosen landmark and go on to the next doubtful one."""

@@ -35,6 +35,7 @@ from H3DELandmarksLib.scene.proposal import HardeningWatch, proposed_landmarks
 from H3DELandmarksLib.scene.review import Review, ReviewedLandmark, ReviewState, expected_position
 from H3DELandmarksLib.scene.review_display import ReviewDisplay, review_field_of_view
 from H3DELandmarksLib.scene.review_history import ReviewHistory
+from H3DELandmarksLib.scene.revision import mend, systematic_error
 from H3DELandmarksLib.scene.views import (
     begin_placing,
     center_views,
@@ -100,6 +101,7 @@ __all__ = [
     "landmarks_from_point_list",
     "latest_detection",
     "may_be_replaced",
+    "mend",
     "own_volume_from_node",
     "place_beside",
     "proposed_landmarks",
@@ -117,6 +119,7 @@ __all__ = [
     "show_radius",
     "show_surface",
     "show_window",
+    "systematic_error",
     "update_point_list",
     "volume_from_node",
     "volume_of",

@@ -29,6 +29,7 @@ from H3DELandmarksLib.scene import (
     show_radius,
     volume_of,
 )
+from H3DELandmarksPanel.Following import Following
 from H3DELandmarksPanel.PanelContext import guarded, onClick, onSignal
 from H3DELandmarksPanel.ReviewFindings import ReviewFindings
 from H3DELandmarksPanel.ReviewKeys import clicker
@@ -100,7 +101,7 @@ class ReviewSection:
         self.table = ReviewTable(ui.reviewTable)
         self.placing = PointPlacing(self.refresh)
         self.views = ReviewViews(ui, self.onViewsChanged)
-        self.findings = ReviewFindings(ui, context)
+        self.findings, self.following = ReviewFindings(ui, context), Following(ui.followCheckBox, context)
         self._review = self._history = self._hardening = None
         self._chosen = None
         self._order = []  # names as the table lists them, until somebody asks for another order
@@ -181,6 +182,7 @@ class ReviewSection:
                 return
             self._history, self._hardening = ReviewHistory(node), HardeningWatch(node)
             self._order = [landmark.name for landmark in self._review.by_doubt()]
+            self.following.begin(self._review)
             self._observe(node)
             self._showScan()
             self.views.begin(node)
@@ -296,6 +298,7 @@ class ReviewSection:
                 self._review, self._history = Review(self._review.node), ReviewHistory(self._review.node)
             if self._history.has_changed:
                 self._review.keep()
+                self.following.follow(self._review)
             self._history.note()
         landmarks = self._inOrder()
         if self._chosen not in self._order:
@@ -446,7 +449,8 @@ class ReviewSection:
     def step(self, backward):
         """Choose the next doubtful landmark, or the one before."""
         if self._review:
-            name = self._review.doubtful_after(self._chosen, backward)
+            self._inOrder()  # of points that were added just now
+            name = self._review.doubtful_after(self._chosen, backward, self._order)
             if name:
                 self.choose(name)
 
@@ -550,4 +554,5 @@ class ReviewSection:
     def _travel(self, undoOrRedo):
         self.placing.stop()
         undoOrRedo()
+        self.following.begin(self._review)
         self.refresh()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -96,6 +96,9 @@ class _StoredLandmark(_StoredStatement):
     __pydantic_config__ = STRICT
 
 
+_Statement = TypeVar("_Statement", bound=_StoredStatement)
+
+
 @dataclass(frozen=True)
 class _Stored:
     """The attribute. The first version knew neither causes nor acceptance in bulk, the second no revision."""
@@ -139,7 +142,7 @@ def keep_proposal(
 def write_proposal(node, proposal: Proposal) -> None:
     """Keep a proposal in the node's attributes, which scene files save."""
     landmarks = {
-        name: _StoredLandmark(*_stored(p), _StoredStatement(*_stored(p.before)) if p.before else None)
+        name: _stored(_StoredLandmark, p, before=_stored(_StoredStatement, p.before) if p.before else None)
         for name, p in proposal.landmarks.items()
     }
     is_new = proposal.dismissed or any(p.revised_by for p in proposal.landmarks.values())
@@ -154,9 +157,9 @@ def write_proposal(node, proposal: Proposal) -> None:
     node.SetAttribute(ATTRIBUTE, json.dumps(to_plain(content)))  # ASCII, as attributes of scene files must be
 
 
-def _stored(said: ProposedLandmark) -> tuple:
+def _stored(kind: type[_Statement], said: ProposedLandmark, **more: _StoredStatement | None) -> _Statement:
     cause = said.cause.value if said.cause else None
-    return said.position, said.presence, said.confidence, said.radius, cause, said.revised_by
+    return kind(said.position, said.presence, said.confidence, said.radius, cause, said.revised_by, **more)
 
 
 def _statement(stored: _StoredStatement, before: ProposedLandmark | None = None) -> ProposedLandmark:

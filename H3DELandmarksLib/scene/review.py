@@ -118,19 +118,22 @@ class Review:
         """The landmark of this name, None if there is none."""
         return next((p for p in self.landmarks() if p.name == name), None)
 
-    def doubtful_after(self, name: str | None, backward: bool = False) -> str | None:
+    def doubtful_after(
+        self, name: str | None, backward: bool = False, order: Sequence[str] | None = None
+    ) -> str | None:
         """The next landmark that waits for a decision in the order of doubt, from the other end after the last.
 
         Args:
             name: where to go on; None begins with the most doubtful.
             backward: go toward more doubtful ones.
+            order: names of all landmarks, where another order than that of doubt is to be kept.
 
         Returns:
             A name; None when everything is decided.
         """
 
         def place(p: ReviewedLandmark) -> tuple[float, int]:
-            return (-p.doubt, p.index)
+            return (-p.doubt, p.index) if order is None else (0.0, order.index(p.name))
 
         landmarks = self.landmarks()
         here = next((place(p) for p in landmarks if p.name == name), None)

@@ -6,12 +6,15 @@ from head_model import KEY, NAMES, PAIRS, SIDES_EXCHANGED, found_head, write_hea
 from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_volume
 
 from H3DELandmarksLib.core.systematic import Systematic
+from H3DELandmarksLib.models.anatomy import anatomy_of
 from H3DELandmarksLib.scene import (
     HardeningWatch,
     Review,
     ReviewHistory,
     ReviewState,
+    corrections_of,
     export_review,
+    follow,
     landmarks_from_point_list,
     mend,
     reviewed_case,
@@ -19,6 +22,8 @@ from H3DELandmarksLib.scene import (
     show_detection,
     systematic_error,
 )
+
+TOP = NAMES.index("top")
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +132,93 @@ def test_files_and_cases_say_what_was_revised(scene, volume, exchanged, package,
         volume, "case-" + "0" * 16, case.corrected, case.proposed, case.states, KEY, PAIRS, case.revised_by
     )
     assert [p.revised_by for p in Review(again).landmarks()] == ["sides exchanged"] * 8 + [None] * 4
+
+
+# Points that follow
+
+
+@pytest.fixture
+def let_follow(package):
+    """Lets the points of a list follow the correction of a landmark."""
+    anatomy = anatomy_of(package)
+    return lambda node, name: follow(Review(node), NAMES, anatomy, name)
+
+
+@pytest.fixture
+def node(volume):
+    """Points of which one, the top, lies 9 mm off."""
+    found = found_head()
+    positions = found.positions.copy()
+    positions[TOP] += (0, 9, 0)
+    return shown(volume, found.with_positions(positions))
+
+
+def drag(node, name, *shift):
+    k = NAMES.index(name)
+    node.SetNthControlPointPositionWorld(k, *np.add(node.GetNthControlPointPositionWorld(k), shift))
+
+
+def test_undecided_points_follow_and_decided_ones_stay(node, let_follow):
+    before, review = places(node), Review(node)
+    review.accept("back")
+    drag(node, "front", 0, -1, 0)
+    let_follow(node, "front")
+    shift = places(node) - before
+    assert shift[TOP, 1] < -5 and not shift[NAMES.index("back")].any()
+    top, back = review.landmark("top"), review.landmark("back")
+    assert (top.state, top.revised_by) == (ReviewState.PROPOSED, "front")
+    assert (back.state, back.revised_by) == (ReviewState.ACCEPTED, None)
+
+
+def test_without_corrections_all_is_as_the_model_said(node, let_follow):
+    before = landmarks_from_point_list(node)
+    drag(node, "front", 0, -1, 0)
+    let_follow(node, "front")
+    drag(node, "front", 0, 1, 0)  # back to the place
+    let_follow(node, "front")
+    after = landmarks_from_point_list(node)
+    for name in ("positions", "confidence", "radius"):
+        np.testing.assert_allclose(getattr(after, name), getattr(before, name), atol=1e-6)
+    assert not any(p.revised_by for p in Review(node).landmarks())
+
+
+@pytest.mark.parametrize("protect", ["lock", "absent", "bulk"])
+def test_what_is_protected_or_decided_never_moves(node, let_follow, protect):
+    review, k = Review(node), NAMES.index("top")
+    before = places(node)[k]
+    actions = {"lock": lambda: review.set_locked("top", True), "absent": lambda: review.mark_absent("top")}
+    actions.get(protect, lambda: review.accept_in_bulk("top"))()
+    drag(node, "front", 0, -1, 0)
+    let_follow(node, "front")
+    now = places(node)[k]
+    assert np.isnan(now).all() if protect == "absent" else (now == before).all()
+
+
+def test_one_undo_takes_a_correction_and_its_consequences_back(node, let_follow):
+    before, history = landmarks_from_point_list(node), ReviewHistory(node)
+    drag(node, "front", 0, -1, 0)
+    let_follow(node, "front")
+    history.note()
+    history.undo()
+    after = landmarks_from_point_list(node)
+    for name in ("positions", "confidence", "radius"):
+        np.testing.assert_allclose(getattr(after, name), getattr(before, name), atol=1e-9)
+    assert corrections_of(Review(node)) == {}
+
+
+def test_points_follow_under_a_transform_and_after_hardening_it(scene, node, let_follow):
+    matrix = LINEAR["rotated and moved"]
+    plain = places(node) * (-1, -1, 1)
+    node.SetAndObserveTransformNodeID(add_linear_transform(scene, matrix).GetID())
+    watch = HardeningWatch(node)
+    drag(node, "front", *(matrix[:3, :3] @ (0, -1, 0)))
+    let_follow(node, "front")
+    watch.follow()
+    node.HardenTransform()
+    assert watch.follow()
+    moved = places(node)
+    let_follow(node, "front")
+    np.testing.assert_allclose(places(node), moved, atol=1e-5)
+    back = (places(node) * (-1, -1, 1) - matrix[:3, 3]) @ matrix[:3, :3] - plain
+    assert back[TOP, 1] > 5  # RAS: 9 mm to the front in LPS's terms are taken back
+    assert Review(node).landmark("top").state is ReviewState.PROPOSED

@@ -158,8 +158,15 @@ def write_proposal(node, proposal: Proposal) -> None:
 
 
 def _stored(kind: type[_Statement], said: ProposedLandmark, **more: _StoredStatement | None) -> _Statement:
-    cause = said.cause.value if said.cause else None
-    return kind(said.position, said.presence, said.confidence, said.radius, cause, said.revised_by, **more)
+    return kind(
+        said.position,
+        said.presence,
+        said.confidence,
+        said.radius,
+        said.cause.value if said.cause else None,
+        said.revised_by,
+        **more,
+    )
 
 
 def _statement(stored: _StoredStatement, before: ProposedLandmark | None = None) -> ProposedLandmark:

@@ -1,7 +1,6 @@
 """Undecided points follow corrections, where the user has asked for it."""
 
-from H3DELandmarksLib.models.anatomy import anatomy_of
-from H3DELandmarksLib.scene import corrections_of, follow
+from H3DELandmarksLib.scene import Follower, corrections_of
 
 
 class Following:
@@ -11,7 +10,7 @@ class Following:
         """Args: the QCheckBox that switches it on, and the PanelContext."""
         self._checkBox, self._context = checkBox, context
         self._corrections = {}
-        self._package = self._anatomy = None
+        self._package = self._follower = None
 
     def begin(self, review):
         """Take corrections that a Review has already as they are, also after steps that were taken back."""
@@ -31,9 +30,9 @@ class Following:
         if package is None:
             return
         if package is not self._package:
-            self._package, self._anatomy = package, anatomy_of(package)
+            self._package, self._follower = package, Follower(package)
         new = [name for name in now if name not in before or (before[name] != now[name]).any()]
-        follow(review, package.scheme.names, self._anatomy, (new or list(now) or [""])[-1])
+        self._follower.follow(review, (new or list(now) or [""])[-1])
 
 
 def _isSame(before, now):

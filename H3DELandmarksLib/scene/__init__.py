@@ -35,7 +35,7 @@ from H3DELandmarksLib.scene.proposal import HardeningWatch, proposed_landmarks
 from H3DELandmarksLib.scene.review import Review, ReviewedLandmark, ReviewState, expected_position
 from H3DELandmarksLib.scene.review_display import ReviewDisplay, review_field_of_view
 from H3DELandmarksLib.scene.review_history import ReviewHistory
-from H3DELandmarksLib.scene.revision import corrections_of, follow, mend, systematic_error
+from H3DELandmarksLib.scene.revision import Follower, corrections_of, mend, systematic_error
 from H3DELandmarksLib.scene.views import (
     begin_placing,
     center_views,
@@ -68,6 +68,7 @@ __all__ = [
     "is_region_of_other",
     "why_region_misses",
     "PointComparison",
+    "Follower",
     "HardeningWatch",
     "Review",
     "ReviewDisplay",
@@ -93,7 +94,6 @@ __all__ = [
     "fit_to_points",
     "expected_position",
     "export_review",
-    "follow",
     "follow_point",
     "fit_to_volume",
     "hide_radius",

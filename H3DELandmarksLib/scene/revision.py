@@ -10,9 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from H3DELandmarksLib.core.anatomy import Anatomy
 from H3DELandmarksLib.core.landmarks import SAME_PLACE_MM, LandmarkSet, ReviewState
-from H3DELandmarksLib.core.revision import Decisions, Evidence, revise
+from H3DELandmarksLib.core.revision import Decisions, Evidence, Posterior, posterior, revise
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.core.systematic import Finding, mended, systematic_errors
 from H3DELandmarksLib.models import ModelPackage
@@ -71,27 +70,44 @@ def corrections_of(review: Review) -> dict[str, np.ndarray]:
     return {p.name: p.position for p in review.landmarks() if p.state in by_hand and p.position is not None}
 
 
-def follow(review: Review, names: tuple[str, ...], anatomy: Anatomy, corrected: str) -> None:
-    """Move the proposals of free landmarks to where decided points let one expect them.
+class Follower:
+    """Lets undecided points follow corrections, as one model's anatomy tells."""
 
-    Those that need not move are again as the model has proposed them; all are where no point is moved or placed.
+    def __init__(self, package: ModelPackage) -> None:
+        """Args: the model of the lists.
 
-    Args:
-        review: of the list.
-        names: of the anatomy's landmarks.
-        anatomy: of the model of the list, see `models.anatomy.anatomy_of`.
-        corrected: name of the landmark whose correction is the last one.
-    """
-    evidence = evidence_of(review, names)
-    found, said = evidence.found, review.proposal.landmarks
-    revised = {name: entry.before for name, entry in said.items() if entry.before}
-    if corrections_of(review):
-        after = revise(evidence, anatomy, _decisions(review, names))
-        shift = np.linalg.norm(after.positions - found.positions, axis=1)
-        moved = [name for name, far in zip(names, shift) if far > SAME_PLACE_MM and name in said]
-        for name, entry in _said(review, after, moved, corrected).items():
-            revised[name] = replace(entry, before=said[name].before or said[name])
-    review.revise(revised)
+        Raises:
+            H3DELandmarksError: the model cannot be read.
+        """
+        self._names, self._anatomy = package.scheme.names, anatomy_of(package)
+        self._prior: tuple[LandmarkSet, Posterior] | None = None
+
+    def follow(self, review: Review, corrected: str) -> None:
+        """Move the proposals of free landmarks to where decided points let one expect them.
+
+        Those that need not move are again as the model has proposed them; all are where no point is moved or placed.
+
+        Args:
+            review: of the list.
+            corrected: name of the landmark whose correction is the last one.
+        """
+        said = review.proposal.landmarks
+        revised = {name: entry.before for name, entry in said.items() if entry.before}
+        if corrections_of(review):
+            evidence = evidence_of(review, self._names)
+            after = revise(evidence, self._anatomy, _decisions(review, self._names), self._before(evidence))
+            shift = np.linalg.norm(after.positions - evidence.found.positions, axis=1)
+            moved = [name for name, far in zip(self._names, shift) if far > SAME_PLACE_MM and name in said]
+            for name, entry in _said(review, after, moved, corrected).items():
+                revised[name] = replace(entry, before=said[name].before or said[name])
+        review.revise(revised)
+
+    def _before(self, evidence: Evidence) -> Posterior:
+        """What is expected where nothing is decided, computed once for the same evidence."""
+        found = evidence.found
+        if self._prior is None or not np.array_equal(self._prior[0].positions, found.positions, equal_nan=True):
+            self._prior = found, posterior(evidence, self._anatomy, Decisions.none(len(found)))
+        return self._prior[1]
 
 
 def _decisions(review: Review, names: tuple[str, ...]) -> Decisions:

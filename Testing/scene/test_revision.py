@@ -6,15 +6,14 @@ from head_model import KEY, NAMES, PAIRS, SIDES_EXCHANGED, found_head, write_hea
 from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_volume
 
 from H3DELandmarksLib.core.systematic import Systematic
-from H3DELandmarksLib.models.anatomy import anatomy_of
 from H3DELandmarksLib.scene import (
+    Follower,
     HardeningWatch,
     Review,
     ReviewHistory,
     ReviewState,
     corrections_of,
     export_review,
-    follow,
     landmarks_from_point_list,
     mend,
     reviewed_case,
@@ -140,8 +139,8 @@ def test_files_and_cases_say_what_was_revised(scene, volume, exchanged, package,
 @pytest.fixture
 def let_follow(package):
     """Lets the points of a list follow the correction of a landmark."""
-    anatomy = anatomy_of(package)
-    return lambda node, name: follow(Review(node), NAMES, anatomy, name)
+    follower = Follower(package)
+    return lambda node, name: follower.follow(Review(node), name)
 
 
 @pytest.fixture

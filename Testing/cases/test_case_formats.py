@@ -199,7 +199,7 @@ FIRST = ("landmarks", 0)
         ("x", ("patient",)),
         ("x", (*FIRST, "note")),
         ("x", ("scheme", "title")),
-        (4, ("format_version",)),
+        (5, ("format_version",)),
         ("1", ("format_version",)),
         ("2026-05-04", ("time",)),
         ("2026-13-04T03:02:01Z", ("time",)),

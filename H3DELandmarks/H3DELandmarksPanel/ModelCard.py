@@ -25,7 +25,7 @@ def factsAbout(package):
     limits = " ".join(manifest.limitations) or _("no limits are stated.")
     lines = [
         _("For: {use}").format(use=manifest.intended_use),
-        _("Measured error: {error}").format(error=_measuredError(manifest.accuracy, _isSimulated(manifest))),
+        _("Measured error: {error}").format(error=_measuredError(manifest)),
         _("Limits: {limits}").format(limits=limits),
     ]
     return "\n".join(_shortened(line) for line in lines)
@@ -37,16 +37,19 @@ def _isSimulated(manifest):
     return isinstance(data, dict) and data.get("reader") == "phantom"
 
 
-def _measuredError(accuracy, simulated=False):
+def _measuredError(manifest):
     """One sentence; models of other sites may state whatever they like."""
+    unit = "mm" if manifest.height_mm is None else _("thousandths of the picture's height")
+    scale = 1.0 if manifest.height_mm is None else 1000 / manifest.height_mm
     for subset in SUBSETS:
-        measured = accuracy.get(subset)
+        measured = manifest.accuracy.get(subset)
         mean, below, cases = (_number(measured, key) for key in ("mean_mm", "p90_mm", "cases"))
         if mean is not None:
-            said = _("mean {mean:.2f} mm").format(mean=mean)
-            said += _(", nine of ten below {below:.2f} mm").format(below=below) if below is not None else ""
+            said = _("mean {mean:.2f} {unit}").format(mean=scale * mean, unit=unit)
+            if below is not None:
+                said += _(", nine of ten below {below:.2f} {unit}").format(below=scale * below, unit=unit)
             unseen = _(", in {cases:.0f} cases that it had not seen")
-            if simulated:
+            if _isSimulated(manifest):
                 unseen = _(", in {cases:.0f} simulated cases; on patients this says nothing")
             said += unseen.format(cases=cases) if cases is not None else ""
             return f"{said}."

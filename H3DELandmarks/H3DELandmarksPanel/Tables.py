@@ -11,7 +11,7 @@ from H3DELandmarksLib.scene.review_display import ACCEPTED, CORRECTED, TO_CHECK
 from H3DELandmarksPanel.SafeText import plainTip
 
 ROW_HEIGHT = 22
-LEAST_NAME_WIDTH = 80  # pixels, of a landmark's name in the table
+LEAST_NAME_WIDTH = 56  # pixels, of a landmark's name in the table
 PRESENCE, MOVED = 2, 5  # columns of the review
 
 
@@ -132,6 +132,10 @@ class ReviewTable:
             _("Within this distance of the proposed position lies the right place in nine of ten scans"),
             _("Distance from the proposal"),
         ]
+        header = tableWidget.horizontalHeader()
+        font = qt.QFont(header.font)
+        font.setPointSize(max(font.pointSize() - 1, 6))  # figures are narrower than what they are called
+        header.font = font
         for column, tip in enumerate(tips):
             tableWidget.horizontalHeaderItem(column).setToolTip(tip)
 

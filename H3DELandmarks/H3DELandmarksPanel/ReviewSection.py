@@ -522,6 +522,8 @@ class ReviewSection:
             return
         qt.QSettings().setValue(EXPORT_SETTING, folder)
         target = export_review(self._review.node, self._context.volume, Path(folder))
+        self._timer.stop()  # what it would refresh is the sentence that comes
+        self.refresh()
         self.ui.reviewStatusLabel.text = _("Exported to '{folder}'.").format(folder=target)
 
     # One patient at a time

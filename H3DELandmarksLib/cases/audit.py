@@ -6,19 +6,8 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from H3DELandmarksLib.cases.exchanged_points import small_picture
-from H3DELandmarksLib.cases.quality import (
-    CheckedPoints,
-    IssueKind,
-    QualityIssue,
-    check_copies,
-    check_on_scans,
-    check_shapes,
-    exchanged_findings,
-    look_at_scan,
-    same_picture_findings,
-)
-from H3DELandmarksLib.cases.same_picture import fingerprint
+from H3DELandmarksLib.cases.findings import QualityIssue, in_order
+from H3DELandmarksLib.cases.quality import CheckedCase, check_set, unreadable
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.files import atomic_write
@@ -79,24 +68,18 @@ def audit_folder(
     Returns:
         How many cases could be read, and the findings, case by case; the graver ones of a case first.
     """
-    cases, findings, points, on_scans, pictures, small = case_names(folder), [], [], [], [], []
+    cases, findings, read = case_names(folder), [], []
     for number, name in enumerate(cases):
         progress(number / len(cases), name)
         try:
             volume, landmarks = read_case(folder, name, scheme.names)
         except InputError as error:
-            findings.append(QualityIssue(name, IssueKind.UNREADABLE, None, " ".join(str(error).split())))
-            continue
-        on_scans.append(look_at_scan(name, volume, landmarks.positions))
-        points.append(CheckedPoints(name, landmarks.positions, on_scans[-1].unit))
-        pictures.append(fingerprint(volume))
-        small.append(small_picture(volume, landmarks.positions))
-    findings += check_on_scans(on_scans, scheme) + check_shapes(points, scheme) + check_copies(points)
-    findings += same_picture_findings([case.case for case in points], pictures, subsets)
-    findings += exchanged_findings([case.case for case in points], small)
+            findings.append(unreadable(name, error))
+        else:
+            read.append(CheckedCase.of(name, volume, landmarks.positions))
+    findings += check_set(read, scheme, subsets)
     progress(1.0, "done")
-    order = list(IssueKind)
-    return len(points), sorted(findings, key=lambda f: (f.case, order.index(f.kind)))
+    return len(read), in_order(findings)
 
 
 def audit_record(cases: int, findings: Sequence[QualityIssue]) -> AuditRecord:

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from H3DELandmarksLib.cases.exchanged_points import exchanged_points, small_picture
-from H3DELandmarksLib.cases.quality import CheckedPoints, check_shapes
+from H3DELandmarksLib.cases.point_check import CheckedPoints, check_shapes
 from H3DELandmarksLib.cases.same_picture import fingerprint, repeated_pictures
+from H3DELandmarksLib.cases.same_points import check_same_places
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 from H3DELandmarksResearch.converters.flat_images import read_radiograph
@@ -42,7 +43,8 @@ def faulty_spines(file: Path) -> tuple[set[str], set[str], int]:
         for name, case in content["cases"].items()
     ]
     flagged = {name for name, case in content["cases"].items() if case["flags"]}
-    return flagged, {finding.case for finding in check_shapes(cases, scheme)}, len(cases)
+    findings = check_shapes(cases, scheme) + check_same_places(cases, scheme)
+    return flagged, {finding.case for finding in findings}, len(cases)
 
 
 def exchanged_cephalograms(folder: Path, rounds: int) -> tuple[int, int, int]:

@@ -10,7 +10,8 @@ from scipy import ndimage
 
 from H3DELandmarksLib.cases.audit import audit_folder, scheme_of_folder
 from H3DELandmarksLib.cases.exchanged_points import exchanged_points, small_picture
-from H3DELandmarksLib.cases.quality import CheckedPoints, IssueKind, check_shapes, exchanged_findings
+from H3DELandmarksLib.cases.findings import IssueKind
+from H3DELandmarksLib.cases.point_check import CheckedPoints, check_shapes
 from H3DELandmarksLib.cases.same_picture import fingerprint, kept_fingerprint, refuse_shared, repeated_pictures
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import InputError
@@ -202,8 +203,6 @@ def test_point_lists_of_two_cases_that_were_exchanged_are_told(planted):
         cases[a], cases[b] = replace(cases[a], points=cases[b].points), replace(cases[b], points=cases[a].points)
     found = exchanged_points(cases)
     assert [(a, b) for a, b, _ in found] == planted
-    names = [f"c{n}" for n in range(16)]
-    assert [(f.case, f.other) for f in exchanged_findings(names, cases)] == [(f"c{b}", f"c{a}") for a, b in planted]
     assert exchanged_points(cases[:9]) == []
 
 

@@ -15,7 +15,7 @@ from H3DELandmarksLib.cases.findings import IssueKind, QualityIssue
 from H3DELandmarksLib.cases.shape_check import MIN_CASES, MIN_POINTS, LeaveOneOutShape, Prediction, usual_length
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 
-FALSE_SHARE, CHECKS = 0.02, 4  # of right cases in which anything is found; sides, places, neighbours, whole shape
+FALSE_SHARE, CHECKS = 0.02, 3  # of right cases in which anything is found; by exchanged sides, same places, outliers
 RIGHT_BEYOND = round(CHECKS / FALSE_SHARE)
 OUTLIER_SPREADS, CERTAIN_SPREADS = 5.0, 20.0
 SWAP_SPREADS, SWAP_GAIN = 3.0, 4.0
@@ -134,23 +134,23 @@ def outlier_limit(misfits: np.ndarray) -> float:
         misfits: (N, K) distances of cases' points in spreads; NaN where there is none.
     """
     known = np.log(np.maximum(misfits[np.isfinite(misfits)], 1e-6))
-    beyond = np.exp(min(_beyond(known, len(known), RIGHT_BEYOND * misfits.shape[1]), 10.0))
+    beyond = np.exp(min(_beyond(known, RIGHT_BEYOND * misfits.shape[1], 90), 10.0))
     return float(np.clip(beyond, OUTLIER_SPREADS, CERTAIN_SPREADS))
 
 
-def _beyond(values: np.ndarray, count: int, once_in: float) -> float:
+def _beyond(values: np.ndarray, once_in: float, right: float) -> float:
     """What a new value of the same kind passes once in so many times; few wrong values do not move it.
 
     Args:
         values: of right cases, most of them.
-        count: of independent values, which say how well the spread is known.
         once_in: values.
+        right: percentile, above the 50th, up to which values are taken for right ones.
     """
     from scipy.stats import norm, t
 
-    middle, upper = np.percentile(values, [50, 75])
-    spread = (upper - middle) / norm.ppf(0.75) * np.sqrt(1 + 1 / count)
-    return float(middle + t.ppf(1 - 1 / once_in, max(count - 1, 1)) * spread)
+    middle, upper = np.percentile(values, [50, right])
+    spread = (upper - middle) / norm.ppf(right / 100) * np.sqrt(1 + 1 / len(values))
+    return float(middle + t.ppf(1 - 1 / once_in, max(len(values) - 1, 1)) * spread)
 
 
 def _exchange_sides(cases: list[_Case], usual: LeaveOneOutShape, scheme: LandmarkScheme) -> list[QualityIssue]:
@@ -167,7 +167,7 @@ def _exchange_sides(cases: list[_Case], usual: LeaveOneOutShape, scheme: Landmar
     gains = np.array([gain for _, _, gain, _ in mirrored.values()])
     if len(gains) < MIN_CASES or -float(np.median(gains)) < np.log(SIDES_GAIN):
         return []
-    limit = max(float(np.log(SIDES_GAIN)), _beyond(gains, len(gains), RIGHT_BEYOND))
+    limit = max(float(np.log(SIDES_GAIN)), _beyond(gains, RIGHT_BEYOND, 75))
     reason = (
         "Left and right are exchanged in all pairs, or the scan is a mirror image: exchange the names, or load the "
         "scan again."

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from H3DELandmarksLib.cases.findings import QualityIssue, in_order
+from H3DELandmarksLib.cases.point_check import CheckedPoints
 from H3DELandmarksLib.cases.quality import CheckedCase, check_set, unreadable
+from H3DELandmarksLib.cases.reader_check import check_against, check_readers
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.files import atomic_write
@@ -15,7 +17,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 from H3DELandmarksLib.core.text import csv_text
 from H3DELandmarksLib.formats.audit import FORMAT_VERSION, AuditFinding, AuditRecord
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, to_json
-from H3DELandmarksLib.io.case_folder import case_names, points_of_case, read_case
+from H3DELandmarksLib.io.case_folder import case_names, points_of_case, read_case, readers_of_case
 from H3DELandmarksLib.io.markups import read_markups
 
 TABLE, RECORD = "audit.csv", "audit.json"
@@ -55,7 +57,11 @@ def subsets_of(path: Path) -> dict[str, str]:
 
 
 def audit_folder(
-    folder: Path, scheme: LandmarkScheme, subsets: Mapping[str, str], progress: Progress
+    folder: Path,
+    scheme: LandmarkScheme,
+    subsets: Mapping[str, str],
+    progress: Progress,
+    predictions: Path | None = None,
 ) -> tuple[int, list[QualityIssue]]:
     """Look for repeated pictures, exchanged names and points out of place.
 
@@ -64,20 +70,34 @@ def audit_folder(
         scheme: landmarks, and the pairs of both sides.
         subsets: the subset of each case, where there are any.
         progress: receives the fraction done and the name of the case at hand.
+        predictions: folder with a model's point lists, named after the cases, from which it must not have learnt.
 
     Returns:
         How many cases could be read, and the findings, case by case; the graver ones of a case first.
     """
     cases, findings, read = case_names(folder), [], []
+    readers: dict[str, dict[str, CheckedPoints]] = {}
+    predicted: dict[str, CheckedPoints] = {}
     for number, name in enumerate(cases):
         progress(number / len(cases), name)
         try:
             volume, landmarks = read_case(folder, name, scheme.names)
+            said = readers_of_case(folder, name)
+            found = None if predictions is None else read_markups(points_of_case(predictions, name))
         except InputError as error:
             findings.append(unreadable(name, error))
-        else:
-            read.append(CheckedCase.of(name, volume, landmarks.positions))
+            continue
+        read.append(CheckedCase.of(name, volume, landmarks.positions))
+        unit = read[-1].on_scan.unit
+        for reader, points in said.items():
+            listed = CheckedPoints(name, points.ordered_as(scheme.names).positions, unit)
+            readers.setdefault(f"reader '{reader}'", {})[name] = listed
+        if found is not None:
+            predicted[name] = CheckedPoints(name, found.ordered_as(scheme.names).positions, unit)
     findings += check_set(read, scheme, subsets)
+    findings += check_readers(readers, scheme)
+    for reader in readers.items() if readers else [("the case", {case.id: case.on_scan for case in read})]:
+        findings += check_against(reader, ("the model", predicted), scheme)
     progress(1.0, "done")
     return len(read), in_order(findings)
 

@@ -21,6 +21,7 @@ class IssueKind(enum.Enum):
     AIR = "air"
     OFF_ANATOMY = "off anatomy"
     OUTLIER = "outlier"
+    READERS = "readers differ"
     SAME_PLACE = "same place"
     SAME_IMAGE = "same image"
     SAME_POINTS = "same points"

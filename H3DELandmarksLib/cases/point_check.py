@@ -95,9 +95,10 @@ def check_shapes(cases: Sequence[CheckedPoints], scheme: LandmarkScheme) -> list
         usual = LeaveOneOutShape(positions, scheme)
     except ValueError:
         return []
-    enough = np.isfinite(positions).all(axis=2).sum(axis=1) >= MIN_POINTS
-    straight = [usual.predict(p, without=n) if enough[n] else None for n, p in enumerate(positions)]
-    checked = [_Case(c.case, c.unit, float(s), p, e) for c, s, p, e in zip(cases, sizes, positions, straight)]
+    checked = [
+        _Case(c.case, c.unit, float(size), points, straight)
+        for c, size, points, straight in zip(cases, sizes, positions, usual.predictions)
+    ]
     findings = _exchange_sides(checked, usual, scheme)
     views = _views(checked, usual)
     for number, case in enumerate(checked):

@@ -42,13 +42,7 @@ def check_same_places(cases: Sequence[CheckedPoints], scheme: LandmarkScheme) ->
             case, one, other = cases[n], scheme.names[k], scheme.names[k + 1 + m]
             reason = f"'{one}' and '{other}' lie at one place: place one of them again."
             told[n, k + 1 + m] = QualityIssue(
-                case.case,
-                IssueKind.SAME_PLACE,
-                other,
-                reason,
-                float(apart[n, m]),
-                case.unit,
-                case.positions[k + 1 + m],
+                case.case, IssueKind.SAME_PLACE, other, reason, float(apart[n, m]), case.unit, case.positions[k + 1 + m]
             )
     return list(told.values())
 

@@ -135,8 +135,7 @@ def outlier_limit(misfits: np.ndarray) -> float:
         misfits: (N, K) distances of cases' points in spreads; NaN where there is none.
     """
     known = np.log(np.maximum(misfits[np.isfinite(misfits)], 1e-6))
-    beyond = np.exp(min(_beyond(known, RIGHT_BEYOND * misfits.shape[1], 90), 10.0))
-    return float(np.clip(beyond, OUTLIER_SPREADS, CERTAIN_SPREADS))
+    return max(OUTLIER_SPREADS, float(np.exp(_beyond(known, RIGHT_BEYOND * misfits.shape[1], 90))))
 
 
 def _beyond(values: np.ndarray, once_in: float, right: float) -> float:
@@ -206,7 +205,8 @@ def _views(cases: list[_Case], usual: LeaveOneOutShape) -> list[_View]:
     straight = [case.straight for case in cases]
     misfits = np.stack([p.distance for p in straight if p is not None]) / usual.spread
     near = _near(cases, usual.mean)
-    limit = outlier_limit(misfits) if near is None else CERTAIN_SPREADS
+    limit = outlier_limit(misfits)
+    limit = limit if near is None else max(limit, CERTAIN_SPREADS)
     whole = _View(straight, usual.spread, limit)
     return [whole] if near is None else [near, whole]
 

@@ -15,8 +15,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "audit",
         help="find repeated pictures and doubtful points in a folder of cases",
         description="Looks for pictures that stand under two names (also cut, scaled, or with other grey values), "
-        "exchanged sides and names, points far from where the other cases have them, points on which readers differ unusually, "
-        "structures that were marked twice, and points beside the scan. "
+        "exchanged sides and names, points far from where the other cases have them, points on which readers differ "
+        "unusually, structures that were marked twice, and points beside the scan. "
         "Ends with exit code 0 where nothing was found and 2 where something should be looked at.",
         example="cases --scheme scheme.json --output audit",
     )

@@ -96,8 +96,9 @@ def audit_folder(
             predicted[name] = CheckedPoints(name, found.ordered_as(scheme.names).positions, unit)
     findings += check_set(read, scheme, subsets)
     findings += check_readers(readers, scheme)
-    for reader in readers.items() if readers else [("the case", {case.id: case.on_scan for case in read})]:
-        findings += check_against(reader, ("the model", predicted), scheme)
+    readers = readers or {"the case": {case.id: case.on_scan for case in read}}
+    for reader, listed_points in readers.items():
+        findings += check_against((reader, listed_points), ("the model", predicted), scheme)
     progress(1.0, "done")
     return len(read), in_order(findings)
 

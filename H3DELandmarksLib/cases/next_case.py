@@ -259,7 +259,7 @@ def _found_shape(
         if other.content.same_voxels(content):
             return FoundShape(scan, content, other.points)
     raw = detector.findings(volume, report, cancelled)
-    points = raw.pose.to_model(detector.landmark_set(raw).positions)
+    points = raw.pose.to_model(detector.landmark_set(detector.placed(raw)).positions)
     if detector.is_2d:
         points = points * (1, 1, 0)
     if np.isfinite(points).all(axis=1).sum() >= MIN_POINTS:

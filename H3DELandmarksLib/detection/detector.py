@@ -113,7 +113,7 @@ class Detector:
             beyond: as for `examine`.
         """
         volume, factor = self._in_own_lengths(volume)
-        doubtful, recognition = self.landmark_set(found), self.recognition(found)
+        doubtful, recognition = self.landmark_set(self.placed(found)), self.recognition(found)
         everything = np.ones(len(doubtful), dtype=bool)
         if self._exceeds(volume, HOPELESS):
             doubtful = landmarks = doubtful.unknown_where(everything, Cause.TOO_COARSE)
@@ -162,7 +162,7 @@ class Detector:
         """
         found = self.findings(volume, progress, cancelled)
         _, factor = self._in_own_lengths(volume)
-        landmarks, recognition = self.landmark_set(found), self.recognition(found)
+        landmarks, recognition = self.landmark_set(self.placed(found)), self.recognition(found)
         if landmarks.present.sum() < FEWEST or (recognition is not None and not recognition.recognised):
             return None
         expected = found.pose.to_lps(self.shape.mean)
@@ -230,7 +230,6 @@ class Detector:
 
         Without a position there is neither confidence nor radius.
         """
-        found = self.placed(found)
         residual = np.linalg.norm(found.pose.to_lps(self.shape.mean) - found.positions, axis=1) / self.shape.tolerance
         presence = self.calibration.presence(found.presence_logit)
         confidence = self.calibration.confidence(found.concentration, found.presence_logit, residual)

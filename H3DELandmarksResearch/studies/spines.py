@@ -101,7 +101,7 @@ def main() -> None:
     path = options.configuration or Path(__file__).parents[1] / "configurations" / f"{package.id}.json"
     cases = load_cases(read_configuration(path), options.subset, Path("runs"))
     detector = Detector(package)
-    found = [detector.landmark_set(detector.findings(case.volume)) for case in cases]
+    found = [detector.landmark_set(detector.placed(detector.findings(case.volume))) for case in cases]
     print(report(cases, found))
 
 

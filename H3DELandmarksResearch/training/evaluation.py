@@ -108,7 +108,7 @@ def evaluate_model(
         unseen = gather_evidence(placed, test, detector.shape)
         fitted, left_out, cross = _cross_conformal(fitted, seen, unseen)
     detector.calibration = fitted
-    found = {case.name: detector.landmark_set(f) for case, f in zip(test, findings)}
+    found = {case.name: detector.landmark_set(f) for case, f in zip(test, placed)}
     if left_out is not None:
         found |= {case.name: replace(found[case.name], radius=row) for case, row in zip(test, left_out)}
     truth = {case.name: case.landmarks for case in test}

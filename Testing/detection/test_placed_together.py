@@ -13,6 +13,7 @@ from tiny_model import MANIFEST, NETWORK
 from H3DELandmarksLib.core.anatomy import ARRAYS, Anatomy, Factors
 from H3DELandmarksLib.core.candidates import Candidates
 from H3DELandmarksLib.core.errors import ModelPackageError
+from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.predictions import RawPredictions
@@ -22,6 +23,7 @@ from H3DELandmarksLib.models import write_package
 from H3DELandmarksLib.networks import build_network
 
 COUNT, STEP = 8, 20.0
+NOTHING = Volume(np.zeros((40, 40, 40), np.float32), np.diag([1.0, 1.0, 1.0, 1.0]))
 HERE = Pose(np.eye(3), np.zeros(3))
 
 
@@ -91,7 +93,8 @@ def test_a_model_with_an_anatomy_places_its_points_together_and_recognises_by_th
     package.verify()
     detector = Detector(package, "cpu")
     found = seen(np.array([[5.0, 0, 0], [0, 3, 0], [-5, 9, 2]]))
-    shown = detector.landmark_set(found).positions
+    shown = detector.landmark_set(detector.placed(found)).positions
+    assert np.array_equal(detector.conclude(found, NOTHING).doubtful.positions, shown)
     expected = placed_together(found, np.ones(3), package.load_anatomy()).positions
     assert np.allclose(shown, expected) and not np.allclose(shown, found.positions)
     assert anatomy_module.anatomy_of(package).caution == anatomy_module.CAUTION

@@ -76,7 +76,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     Attributes:
         parameterNode: H3DELandmarksParameterNode of the scene, None while the panel is not connected with one.
         context: PanelContext.
-        detection, review, comparison, measurements, learning: the sections.
+        detection, review, comparison, measurements, learning, batch: the sections.
     """
 
     def __init__(self, parent=None):
@@ -90,6 +90,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setup(self):
         """Called when the panel is opened for the first time."""
         import vtk
+        from H3DELandmarksPanel.BatchSection import BatchSection
         from H3DELandmarksPanel.CompareSection import CompareSection
         from H3DELandmarksPanel.DetectionSection import DetectionSection
         from H3DELandmarksPanel.LearningSections import LearningSections
@@ -112,6 +113,8 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui = self.ui
         self.keys = ReviewKeys(ui.landmarksTab, ui.keysCheckBox, self.review.keys(), ui.reviewStatusLabel)
         self.learning = LearningSections(self, self.ui.teachTab.layout(), 0)
+        layout = ui.landmarksTab.layout()
+        self.batch = BatchSection(self, layout, layout.indexOf(ui.statusLabel) + 1, self.onDetected)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
@@ -134,6 +137,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.measurements.close()
         self.keys.close()
         self.learning.close()
+        self.batch.close()
         self.removeObservers()
 
     def onReload(self):
@@ -254,6 +258,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Offer what can be done now."""
         self.detection.refresh()
         self.learning.refresh()
+        self.batch.refresh()
 
     def isDetecting(self):
         """Whether a detection is running."""

@@ -160,10 +160,14 @@ def caseLandmarks(project, case):
     names = history.renamed(case.corrected).names
     known = [k for k, name in enumerate(names) if name in history.newest.names]
     leftOut = [name for name in names if name not in history.newest.names]
-    return [
-        CaseLandmark.from_sets(names[k], case.states[case.corrected.names[k]], case.corrected, case.proposed, k)
-        for k in known
-    ], leftOut
+    own = case.corrected.names
+    renamed = {own[k]: names[k] for k in known}
+
+    def landmark(k):
+        found = CaseLandmark.from_sets(names[k], case.states[own[k]], case.corrected, case.proposed, k)
+        return found.revised(case.revised_by.get(own[k]), renamed)
+
+    return [landmark(k) for k in known], leftOut
 
 
 class AddingRun:
@@ -259,18 +263,19 @@ def bringCase(context, project, caseId, landmark=None, position=None):
     context.show(volumeNode, pointList, landmark, place)
 
 
-def loadScan(path, name):
+def loadScan(path, name, isSeries=None):
     """Load a scan and show it; the vtkMRMLScalarVolumeNode.
 
     Args:
         path: Path of a file, or of a folder with the files of one DICOM series.
         name: of the node.
+        isSeries: whether a file stands for the series that it belongs to; by default only a folder does.
 
     Raises:
         InputError: Slicer cannot load it.
     """
-    isSeries = path.is_dir()
-    file = next((p for p in sorted(path.rglob("*")) if p.is_file()), path) if isSeries else path
+    isSeries = path.is_dir() if isSeries is None else isSeries
+    file = next((p for p in sorted(path.rglob("*")) if p.is_file()), path) if path.is_dir() else path
     if not file.is_file():
         raise InputError(_("The scan '{path}' is not there any more: choose another one.").format(path=path))
     try:
@@ -295,4 +300,5 @@ def _points(project, files, volumeNode):
     corrected = LandmarkSet(scheme.names, [nowhere if p is None or p.position is None else p.position for p in found])
     model = "" if revision.model is None else f"{revision.model.id}@{revision.model.version}"
     states = {name: landmark.state for name, landmark in by_name.items()}
-    return show_case(volumeNode, files.id, corrected, proposed, states, model, scheme.pairs)
+    revised = {name: landmark.revised_by for name, landmark in by_name.items() if landmark.revised_by}
+    return show_case(volumeNode, files.id, corrected, proposed, states, model, scheme.pairs, revised)

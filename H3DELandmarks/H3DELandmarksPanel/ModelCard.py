@@ -15,6 +15,7 @@ from H3DELandmarksPanel.SafeText import safeCard
 PICTURE_WIDTH = 780  # pixels, as wide as the tables of accuracy
 WINDOW_SIZE = (PICTURE_WIDTH + 80, 720)
 LONGEST_LINE = 130  # characters
+PICTURE_LINK = re.compile(r"!\[[^\]\n]*\]\([^)\n]*\)")
 SUBSETS = ("test", "held-out")  # cases that a model was measured on
 
 
@@ -24,7 +25,7 @@ def factsAbout(package):
     limits = " ".join(manifest.limitations) or _("no limits are stated.")
     lines = [
         _("For: {use}").format(use=manifest.intended_use),
-        _("Measured error: {error}").format(error=_measuredError(manifest.accuracy, _isSimulated(manifest))),
+        _("Measured error: {error}").format(error=_measuredError(manifest)),
         _("Limits: {limits}").format(limits=limits),
     ]
     return "\n".join(_shortened(line) for line in lines)
@@ -36,16 +37,19 @@ def _isSimulated(manifest):
     return isinstance(data, dict) and data.get("reader") == "phantom"
 
 
-def _measuredError(accuracy, simulated=False):
+def _measuredError(manifest):
     """One sentence; models of other sites may state whatever they like."""
+    unit = "mm" if manifest.height_mm is None else _("thousandths of the picture's height")
+    scale = 1.0 if manifest.height_mm is None else 1000 / manifest.height_mm
     for subset in SUBSETS:
-        measured = accuracy.get(subset)
+        measured = manifest.accuracy.get(subset)
         mean, below, cases = (_number(measured, key) for key in ("mean_mm", "p90_mm", "cases"))
         if mean is not None:
-            said = _("mean {mean:.2f} mm").format(mean=mean)
-            said += _(", nine of ten below {below:.2f} mm").format(below=below) if below is not None else ""
+            said = _("mean {mean:.2f} {unit}").format(mean=scale * mean, unit=unit)
+            if below is not None:
+                said += _(", nine of ten below {below:.2f} {unit}").format(below=scale * below, unit=unit)
             unseen = _(", in {cases:.0f} cases that it had not seen")
-            if simulated:
+            if _isSimulated(manifest):
                 unseen = _(", in {cases:.0f} simulated cases; on patients this says nothing")
             said += unseen.format(cases=cases) if cases is not None else ""
             return f"{said}."
@@ -60,6 +64,20 @@ def _number(measured, key):
 def _shortened(line):
     line = " ".join(line.split())
     return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE].rstrip()}..."
+
+
+def landmarksOf(package):
+    """The part of a ModelPackage's card about its landmarks, as Markdown; empty where it has none."""
+    section = re.search(r"^## Landmarks\n(.*?)(?=^## |\Z)", safeCard(package), re.MULTILINE | re.DOTALL)
+    return section.group(1) if section else ""
+
+
+def hasLandmarkPicture(package):
+    """Whether the card of a ModelPackage shows where its landmarks lie."""
+    try:
+        return PICTURE_LINK.search(landmarksOf(package)) is not None
+    except ModelPackageError:
+        return False
 
 
 class CardWindow:
@@ -82,10 +100,22 @@ class CardWindow:
         Raises:
             ModelPackageError: the card is missing or too large.
         """
-        self._window.windowTitle = _("Model card: {title} {version}").format(
-            title=package.manifest.title, version=package.version
-        )
-        self.browser.setMarkdown(safeCard(package))
+        self._show(package, safeCard(package), _("Model card: {title} {version}"))
+
+    def showLandmarks(self, package, name):
+        """Show where the landmarks of a ModelPackage lie: the pictures and definitions of its card, this name in bold.
+
+        Raises:
+            ModelPackageError: the card is missing or too large.
+        """
+        section = landmarksOf(package)
+        pictures = "\n\n".join(match.group() for match in PICTURE_LINK.finditer(section))
+        definitions = PICTURE_LINK.sub("", section).replace(f"| {name} |", f"| **{name}** |")
+        self._show(package, f"{pictures}\n\n{definitions}", _("Where the landmarks lie: {title}"))
+
+    def _show(self, package, markdown, title):
+        self._window.windowTitle = title.format(title=package.manifest.title, version=package.version)
+        self.browser.setMarkdown(markdown)
         text = re.sub(r"<img\b[^>]*>", lambda match: _picture(package, match.group()), self.browser.html)
         self.browser.setHtml(text)
         self._window.show()

@@ -20,7 +20,7 @@ COARSE_MM = 1.0  # where a tolerance is no less, hundredths of a millimeter are 
 
 
 class PromotionSection:
-    """Connects the upper widgets of the section "Compare and promote"."""
+    """Connects the upper widgets of the section "Compare and use"."""
 
     def __init__(self, ui, context, folder, onPromoted):
         """Args: the widgets by name, PanelContext, CasesFolder, what to call when another model is in use."""
@@ -129,7 +129,7 @@ class PromotionSection:
             return self._whyNotCompare(run, busy)
         if self._isInUse(run):
             return _("This model is in use already.")
-        return "" if self._whyNotPromote(run, busy) else _("Nothing speaks against promoting it.")
+        return "" if self._whyNotPromote(run, busy) else _("Nothing speaks against using it.")
 
     def _isInUse(self, run):
         return self._current is not None and modelKey(self._current) == _key(run.record.model)
@@ -172,7 +172,7 @@ class PromotionSection:
         rows = [(_("All landmarks"), comparison.total), *((row.name, row) for row in comparison.landmarks)]
         self._table.show([_texts(*row, decimals) for row in rows], [_toolTip(*row, decimals) for row in rows])
         decision = comparison.decision
-        advice = _("The new model can be promoted.") if decision.promote else _("It is better not promoted.")
+        advice = _("The new model can be used.") if decision.promote else _("Better keep the model in use.")
         points = [f"\u2022 {text}" for text in (*decision.reasons, *comparison.remarks)]
         beside = comparison.beside_readers()
         told = [f"{comparison.sentence()} {advice}", *([beside] if beside else []), *points]
@@ -190,7 +190,7 @@ class PromotionSection:
         self._context.ensureDependencies(self._ui.promotionLabel)
         self._ui.promotionLabel.text = told
         if run is not self._run:
-            self._ui.promotionLabel.text = _("Nothing was promoted, because another model was chosen meanwhile.")
+            self._ui.promotionLabel.text = _("The model in use was kept, because another model was chosen meanwhile.")
             return
         package = promote_run(run.folder, override=reason).package
         self._ui.overrideReasonEdit.text = ""
@@ -240,7 +240,9 @@ def _texts(name, row, decimals):
 
 def _toolTip(name, row, decimals):
     gain = row.improvement
-    said = _("{name}: {points} points, missed {before} before and {after} now; 95 % interval {low} to {high} mm")
+    said = _(
+        "{name}: {points} points, missed {before} before and {after} now; between {low} and {high} mm better, 95 % sure"
+    )
     return said.format(
         name=name,
         points=row.points,

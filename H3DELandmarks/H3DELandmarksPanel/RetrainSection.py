@@ -190,7 +190,7 @@ class RetrainSection:
 
     def _onTrained(self, run):
         counts = run.result["cases"]
-        said = _("The new model {model} has learnt from {count} cases: compare it with the base model below.").format(
+        said = _("The new model {model} has learnt from {count} cases: compare it with the model in use below.").format(
             model=f"{run.result['model']} {run.result['version']}", count=counts["train"]
         )
         return " ".join([said, *run.result["notes"], *run.warnings])

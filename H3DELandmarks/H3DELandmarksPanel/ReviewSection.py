@@ -29,7 +29,10 @@ from H3DELandmarksLib.scene import (
     show_radius,
     volume_of,
 )
+from H3DELandmarksPanel.Following import Following
+from H3DELandmarksPanel.ModelCard import CardWindow, hasLandmarkPicture
 from H3DELandmarksPanel.PanelContext import guarded, onClick, onSignal
+from H3DELandmarksPanel.ReviewFindings import ReviewFindings
 from H3DELandmarksPanel.ReviewKeys import clicker
 from H3DELandmarksPanel.ReviewViews import ReviewViews
 from H3DELandmarksPanel.Tables import ReviewTable, causeText, lengthText, percentText, showLegend, stateText
@@ -98,9 +101,12 @@ class ReviewSection:
         self.ui, self._context = ui, context
         self.table = ReviewTable(ui.reviewTable)
         self.placing = PointPlacing(self.refresh)
+        self.pictures = CardWindow(ui.pictureButton)
         self.views = ReviewViews(ui, self.onViewsChanged)
+        self.findings, self.following = ReviewFindings(ui, context), Following(ui.followCheckBox, context)
         self._review = self._history = self._hardening = None
         self._chosen = None
+        self._package = None  # the model of the points, where its card has a picture of them
         self._order = []  # names as the table lists them, until somebody asks for another order
         self._seen = set()  # names of landmarks that were looked at
         self._places = {}  # {name: RAS mm} when they were shown last
@@ -132,9 +138,12 @@ class ReviewSection:
             ui.lockPointButton: self.onLockPoint,
             ui.lockAllButton: self.onLockAll,
             ui.sortButton: self.onSort,
+            ui.pictureButton: self.onPicture,
             ui.showScanButton: self.onShowScan,
             ui.exportButton: self.onExport,
             ui.goOnButton: self.onGoOn,
+            ui.mendButton: lambda: self._doAll(self.findings.mend),
+            ui.dismissButton: lambda: self._doAll(Review.dismiss),
             ui.boneButton: lambda: self.views.showWindow("bone"),
             ui.teethButton: lambda: self.views.showWindow("teeth"),
             ui.softButton: lambda: self.views.showWindow("soft tissue"),
@@ -176,7 +185,10 @@ class ReviewSection:
                 self.ui.reviewStatusLabel.text = str(error)
                 return
             self._history, self._hardening = ReviewHistory(node), HardeningWatch(node)
+            package = self._context.packageOf(node)
+            self._package = package if package and hasLandmarkPicture(package) else None
             self._order = [landmark.name for landmark in self._review.by_doubt()]
+            self.following.begin(self._review)
             self._observe(node)
             self._showScan()
             self.views.begin(node)
@@ -229,7 +241,7 @@ class ReviewSection:
             self._review.node.RemoveObserver(tag)
         self._timer.stop()
         self._tags, self._review, self._history, self._chosen, self._isDragging = [], None, None, None, False
-        self._order, self._seen, self._places = [], set(), {}
+        self._order, self._seen, self._places, self._package = [], set(), {}, None
         self.views.end()
 
     def _observe(self, node):
@@ -292,6 +304,7 @@ class ReviewSection:
                 self._review, self._history = Review(self._review.node), ReviewHistory(self._review.node)
             if self._history.has_changed:
                 self._review.keep()
+                self.following.follow(self._review)
             self._history.note()
         landmarks = self._inOrder()
         if self._chosen not in self._order:
@@ -300,6 +313,8 @@ class ReviewSection:
         self._showChosen(next((landmark for landmark in landmarks if landmark.name == self._chosen), None))
         self._showButtons(landmarks)
         self._showViews(landmarks)
+        if not self._isDragging:
+            self.findings.show(self._review)
 
     def _inOrder(self):
         """All landmarks as the table lists them; new ones come last."""
@@ -333,6 +348,7 @@ class ReviewSection:
         ui.placeButton.checked = self.placing.isActive()
         ui.lockPointButton.checked = landmark is not None and landmark.locked
         ui.definitionLabel.text = self._description(landmark) if landmark else ""
+        ui.pictureButton.visible = landmark is not None and self._package is not None
         if landmark is None:
             return
         ui.absentButton.enabled = landmark.state is not ReviewState.ABSENT  # also where it was accepted in bulk
@@ -353,6 +369,8 @@ class ReviewSection:
             sentences.append(self._confidence(percentText(landmark.confidence)))
         if lengthText(landmark.radius):
             sentences.append(_("Nine of ten errors are below {radius}.").format(radius=lengthText(landmark.radius)))
+        if landmark.revised_by:
+            sentences.append(_("Proposal revised: {by}.").format(by=landmark.revised_by))
         if not landmark.state.has_position:
             sentences.append(_("To place it: Place (P), then click where it lies."))
         return " ".join(sentences)
@@ -438,7 +456,8 @@ class ReviewSection:
     def step(self, backward):
         """Choose the next doubtful landmark, or the one before."""
         if self._review:
-            name = self._review.doubtful_after(self._chosen, backward)
+            self._inOrder()  # of points that were added just now
+            name = self._review.doubtful_after(self._chosen, backward, self._order)
             if name:
                 self.choose(name)
 
@@ -450,6 +469,12 @@ class ReviewSection:
             self.placing.stop()
             change(self._chosen, *arguments)
             self.refresh()
+
+    def _doAll(self, change):
+        """Change the review as a whole."""
+        self.placing.stop()
+        change(self._review)
+        self.refresh()
 
     def onAccept(self):
         """Accept the chosen landmark and go on to the next doubtful one."""
@@ -482,6 +507,11 @@ class ReviewSection:
         self._order = [landmark.name for landmark in self._review.by_doubt()]
         self.refresh()
 
+    def onPicture(self):
+        """Show where the landmarks lie, as the model's card has it."""
+        if self._package is not None and self._chosen:
+            self.pictures.showLandmarks(self._package, self._chosen)
+
     def onExport(self):
         """Write the points as they are now into a folder that the user chooses."""
         last = slicer.util.settingsValue(EXPORT_SETTING, "")
@@ -492,6 +522,8 @@ class ReviewSection:
             return
         qt.QSettings().setValue(EXPORT_SETTING, folder)
         target = export_review(self._review.node, self._context.volume, Path(folder))
+        self._timer.stop()  # what it would refresh is the sentence that comes
+        self.refresh()
         self.ui.reviewStatusLabel.text = _("Exported to '{folder}'.").format(folder=target)
 
     # One patient at a time
@@ -536,4 +568,5 @@ class ReviewSection:
     def _travel(self, undoOrRedo):
         self.placing.stop()
         undoOrRedo()
+        self.following.begin(self._review)
         self.refresh()

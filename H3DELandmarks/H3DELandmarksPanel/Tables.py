@@ -11,6 +11,8 @@ from H3DELandmarksLib.scene.review_display import ACCEPTED, CORRECTED, TO_CHECK
 from H3DELandmarksPanel.SafeText import plainTip
 
 ROW_HEIGHT = 22
+LEAST_NAME_WIDTH = 56  # pixels, of a landmark's name in the table
+PRESENCE, MOVED = 2, 5  # columns of the review
 
 
 def _setUp(tableWidget, headers):
@@ -42,7 +44,7 @@ class TextTable:
         for row, texts in enumerate(rows):
             for column, text in enumerate(texts):
                 self._table.setItem(row, column, self._item(column, text, toolTips[row] if toolTips else text))
-        _fitColumns(self._table)
+        self._fit()
         self._table.clearSelection()
         self._table.setCurrentCell(-1, -1)
         self._table.blockSignals(wasBlocked)
@@ -52,6 +54,9 @@ class TextTable:
         """Number of the current row, None if there is none."""
         row = self._table.currentRow()
         return row if 0 <= row < self._table.rowCount else None
+
+    def _fit(self):
+        _fitColumns(self._table)
 
     def _item(self, column, text, toolTip):
         item = qt.QTableWidgetItem(text)
@@ -70,11 +75,11 @@ def stateText(state):
         ReviewState.NOT_RECOGNISED: _("not recognised"),
         ReviewState.UNKNOWN: _("no position"),
         ReviewState.ACCEPTED: _("accepted"),
-        ReviewState.ACCEPTED_IN_BULK: _("accepted (in bulk)"),
+        ReviewState.ACCEPTED_IN_BULK: _("accepted in bulk"),
         ReviewState.MOVED: _("moved"),
         ReviewState.PLACED: _("placed"),
         ReviewState.ABSENT: _("absent"),
-        ReviewState.ABSENT_IN_BULK: _("absent (in bulk)"),
+        ReviewState.ABSENT_IN_BULK: _("absent in bulk"),
     }[state]
 
 
@@ -127,6 +132,10 @@ class ReviewTable:
             _("Within this distance of the proposed position lies the right place in nine of ten scans"),
             _("Distance from the proposal"),
         ]
+        header = tableWidget.horizontalHeader()
+        font = qt.QFont(header.font)
+        font.setPointSize(max(font.pointSize() - 1, 6))  # figures are narrower than what they are called
+        header.font = font
         for column, tip in enumerate(tips):
             tableWidget.horizontalHeaderItem(column).setToolTip(tip)
 
@@ -143,20 +152,30 @@ class ReviewTable:
         self._names = names
         self._table.setRowCount(len(landmarks))
         changes = [
-            self._setText(row, column, text, plainTip(landmark.definition))
+            self._setText(row, column, text, plainTip(f"{landmark.name}: {landmark.definition}"))
             for row, landmark in enumerate(landmarks)
             for column, text in enumerate(self._texts(landmark))
         ]
         for row, landmark in enumerate(landmarks):
             self._setBold(row, landmark.state.is_waiting and landmark.name not in seen)
+        self._table.setColumnHidden(MOVED, not any(landmark.state is ReviewState.MOVED for landmark in landmarks))
         if any(changes):
-            _fitColumns(self._table)
+            self._fitColumns()
         if chosen in names:
             self._table.selectRow(names.index(chosen))
         else:
             self._table.clearSelection()
             self._table.setCurrentCell(-1, -1)
         self._table.blockSignals(wasBlocked)
+
+    def _fitColumns(self):
+        """All figures in sight: where there is no room, long names are cut off; their tool tips tell them whole."""
+        _fitColumns(self._table)
+        columns = [column for column in range(1, self._table.columnCount) if not self._table.isColumnHidden(column)]
+        self._table.resizeColumnToContents(columns[-1])  # the last one is stretched from there
+        used = sum(self._table.columnWidth(column) for column in columns)
+        room = self._table.viewport().width - used
+        self._table.setColumnWidth(0, max(LEAST_NAME_WIDTH, min(room, self._table.columnWidth(0))))
 
     def chosenName(self):
         """Name of the landmark of the current row, None if there is none."""
@@ -168,7 +187,7 @@ class ReviewTable:
         item = self._table.item(row, column)
         if item is None:
             item = qt.QTableWidgetItem()
-            if column >= 2:
+            if column >= PRESENCE:
                 item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
             self._table.setItem(row, column, item)
         if item.text() == text and item.toolTip() == toolTip:

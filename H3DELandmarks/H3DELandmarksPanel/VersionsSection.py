@@ -14,7 +14,7 @@ from H3DELandmarksPanel.Tables import TextTable
 
 
 class VersionsSection:
-    """Connects the lower widgets of the section "Compare and promote"."""
+    """Connects the lower widgets of the section "Compare and use"."""
 
     def __init__(self, ui, context, onReverted):
         """Args: the widgets by name, the PanelContext, what to call when another version is in use."""
@@ -160,5 +160,5 @@ def _texts(version):
 def _toolTip(version):
     told = [version.comparison or _("Not compared with another version.")]
     if version.override:
-        told.append(_("Promoted against the advice: {reason}").format(reason=version.override))
+        told.append(_("Used against the advice: {reason}").format(reason=version.override))
     return " ".join(told)

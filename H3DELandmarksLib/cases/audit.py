@@ -6,19 +6,10 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from H3DELandmarksLib.cases.exchanged_points import small_picture
-from H3DELandmarksLib.cases.quality import (
-    CheckedPoints,
-    IssueKind,
-    QualityIssue,
-    check_copies,
-    check_on_scans,
-    check_shapes,
-    exchanged_findings,
-    look_at_scan,
-    same_picture_findings,
-)
-from H3DELandmarksLib.cases.same_picture import fingerprint
+from H3DELandmarksLib.cases.findings import QualityIssue, in_order
+from H3DELandmarksLib.cases.point_check import CheckedPoints
+from H3DELandmarksLib.cases.quality import CheckedCase, check_set, unreadable
+from H3DELandmarksLib.cases.reader_check import check_against, check_readers
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.files import atomic_write
@@ -26,7 +17,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 from H3DELandmarksLib.core.text import csv_text
 from H3DELandmarksLib.formats.audit import FORMAT_VERSION, AuditFinding, AuditRecord
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, to_json
-from H3DELandmarksLib.io.case_folder import case_names, points_of_case, read_case
+from H3DELandmarksLib.io.case_folder import case_names, points_of_case, read_case, readers_of_case
 from H3DELandmarksLib.io.markups import read_markups
 
 TABLE, RECORD = "audit.csv", "audit.json"
@@ -66,7 +57,11 @@ def subsets_of(path: Path) -> dict[str, str]:
 
 
 def audit_folder(
-    folder: Path, scheme: LandmarkScheme, subsets: Mapping[str, str], progress: Progress
+    folder: Path,
+    scheme: LandmarkScheme,
+    subsets: Mapping[str, str],
+    progress: Progress,
+    predictions: Path | None = None,
 ) -> tuple[int, list[QualityIssue]]:
     """Look for repeated pictures, exchanged names and points out of place.
 
@@ -75,28 +70,37 @@ def audit_folder(
         scheme: landmarks, and the pairs of both sides.
         subsets: the subset of each case, where there are any.
         progress: receives the fraction done and the name of the case at hand.
+        predictions: folder with a model's point lists, named after the cases, from which it must not have learnt.
 
     Returns:
         How many cases could be read, and the findings, case by case; the graver ones of a case first.
     """
-    cases, findings, points, on_scans, pictures, small = case_names(folder), [], [], [], [], []
+    cases, findings, read = case_names(folder), [], []
+    readers: dict[str, dict[str, CheckedPoints]] = {}
+    predicted: dict[str, CheckedPoints] = {}
     for number, name in enumerate(cases):
         progress(number / len(cases), name)
         try:
             volume, landmarks = read_case(folder, name, scheme.names)
+            said = readers_of_case(folder, name)
+            found = None if predictions is None else read_markups(points_of_case(predictions, name))
         except InputError as error:
-            findings.append(QualityIssue(name, IssueKind.UNREADABLE, None, " ".join(str(error).split())))
+            findings.append(unreadable(name, error))
             continue
-        on_scans.append(look_at_scan(name, volume, landmarks.positions))
-        points.append(CheckedPoints(name, landmarks.positions, on_scans[-1].unit))
-        pictures.append(fingerprint(volume))
-        small.append(small_picture(volume, landmarks.positions))
-    findings += check_on_scans(on_scans, scheme) + check_shapes(points, scheme) + check_copies(points)
-    findings += same_picture_findings([case.case for case in points], pictures, subsets)
-    findings += exchanged_findings([case.case for case in points], small)
+        read.append(CheckedCase.of(name, volume, landmarks.positions))
+        unit = read[-1].on_scan.unit
+        for reader, points in said.items():
+            listed = CheckedPoints(name, points.ordered_as(scheme.names).positions, unit)
+            readers.setdefault(f"reader '{reader}'", {})[name] = listed
+        if found is not None:
+            predicted[name] = CheckedPoints(name, found.ordered_as(scheme.names).positions, unit)
+    findings += check_set(read, scheme, subsets)
+    findings += check_readers(readers, scheme)
+    readers = readers or {"the case": {case.id: case.on_scan for case in read}}
+    for reader, listed_points in readers.items():
+        findings += check_against((reader, listed_points), ("the model", predicted), scheme)
     progress(1.0, "done")
-    order = list(IssueKind)
-    return len(points), sorted(findings, key=lambda f: (f.case, order.index(f.kind)))
+    return len(read), in_order(findings)
 
 
 def audit_record(cases: int, findings: Sequence[QualityIssue]) -> AuditRecord:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.cases.quality import QualityIssue
+from H3DELandmarksLib.cases.findings import QualityIssue
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume, crop_grid, resample
 from H3DELandmarksLib.figures.canvas import new_figure

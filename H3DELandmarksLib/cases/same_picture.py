@@ -59,12 +59,14 @@ class Repeat:
         first, second: numbers of the cases; `first` is the smaller.
         likeness: correlation of their fine detail, 0..1.
         mirrored: whether one is the mirror image of the other.
+        in_place: whether a structure lies at one place in both, so that points of both can be compared.
     """
 
     first: int
     second: int
     likeness: float
     mirrored: bool
+    in_place: bool
 
 
 def fingerprint(volume: Volume) -> Fingerprint:
@@ -117,7 +119,8 @@ def repeated_pictures(pictures: Sequence[Fingerprint]) -> list[Repeat]:
             known = best.get((first, second))
             least = max(limit, _least(ranks[candidate.whole]), _least(ranks[candidate.other]))
             if score >= least and (known is None or score > known.likeness):
-                best[first, second] = Repeat(first, second, float(score), len(candidate.flip) == 1)
+                place = _is_in_place(pictures[first].ranks, pictures[second].ranks)
+                best[first, second] = Repeat(first, second, float(score), len(candidate.flip) == 1, place)
         found += best.values()
     return sorted(found, key=lambda repeat: (repeat.first, repeat.second))
 
@@ -141,6 +144,11 @@ def _likeness(pictures: Sequence[np.ndarray], candidate: _Candidate) -> float:
     factor = max(still.shape) / COARSE[still.ndim]
     detail, near = _detail(still), [round(s * factor) for s in shift]
     return max(_overlap_near(detail, _detail(_scaled(moved, scale * finer)), near) for finer in REFINED)
+
+
+def _is_in_place(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether pictures agree as they are: shifts of half a pixel of a fingerprint, and changes of size, are told."""
+    return one.shape == other.shape and _correlation(_detail(one), _detail(other), [0] * one.ndim) >= SAME
 
 
 def _least(ranks: np.ndarray) -> float:

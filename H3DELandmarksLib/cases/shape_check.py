@@ -35,7 +35,12 @@ class Prediction:
 
 
 class LeaveOneOutShape:
-    """The shapes of several cases."""
+    """The shapes of several cases.
+
+    Attributes:
+        predictions: each case by the others; None where it has too few points.
+        spread: (K,) mm, the usual distance of a point from where it is predicted.
+    """
 
     def __init__(self, subjects: np.ndarray, scheme: LandmarkScheme) -> None:
         """Learn from cases.
@@ -55,8 +60,8 @@ class LeaveOneOutShape:
         self._aligned = np.full(subjects.shape, np.nan)
         for n in np.flatnonzero(usable):
             self._aligned[n] = _fit(self._shape, subjects[n]).to_model(subjects[n])
-        predictions = [self.predict(subjects[n], without=int(n)) for n in np.flatnonzero(usable)]
-        self.spread = usual_length(np.stack([p.distance for p in predictions]))
+        self.predictions = [self.predict(points, without=n) if usable[n] else None for n, points in enumerate(subjects)]
+        self.spread = usual_length(np.stack([p.distance for p in self.predictions if p is not None]))
 
     @property
     def mean(self) -> np.ndarray:

@@ -15,7 +15,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "audit",
         help="find repeated pictures and doubtful points in a folder of cases",
         description="Looks for pictures that stand under two names (also cut, scaled, or with other grey values), "
-        "exchanged sides and names, points far from where the other cases have them, and points beside the scan. "
+        "exchanged sides and names, points far from where the other cases have them, points on which readers differ "
+        "unusually, structures that were marked twice, and points beside the scan. "
         "Ends with exit code 0 where nothing was found and 2 where something should be looked at.",
         example="cases --scheme scheme.json --output audit",
     )
@@ -24,6 +25,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--scheme", metavar="MODEL|FILE", help="landmarks with their pairs (default: all names, without pairs)"
     )
     parser.add_argument("--split", metavar="FILE", help="subsets of the cases (default: split.json in the folder)")
+    parser.add_argument(
+        "--predictions",
+        metavar="DIR",
+        help="point lists of a model that has not learnt from these cases, such as those of a cross-validation: points "
+        "far from the model's are told, the habits of each reader taken out",
+    )
     parser.add_argument("--output", metavar="DIR", help="folder for audit.csv and audit.json")
     add_overwrite(parser)
     add_json(parser)
@@ -55,7 +62,8 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     split = folder / "split.json" if options.split is None else Path(options.split)
     subsets = subsets_of(split) if options.split is not None or split.is_file() else {}
     with console.task("audit") as progress:
-        cases, findings = audit_folder(folder, scheme, subsets, progress)
+        predictions = None if options.predictions is None else Path(options.predictions)
+        cases, findings = audit_folder(folder, scheme, subsets, progress, predictions)
     record = audit_record(cases, findings)
     for finding in findings:
         console.say(f"{finding.case}  {finding.kind.value}: {finding.reason}")

@@ -190,6 +190,7 @@ class Engine:
             recognised = found.recognition.recognised if found.recognition else None
             outputs = _outputs(job.files, found)
             entry = replace(entry, status="found", summary=found.summary, recognised=recognised, outputs=outputs)
+            entry = replace(entry, doubt=found.doubt(job.search.landmarks))
         self.log.add(entry)
 
     def _result(self, job: Job, found: Finding, seconds: float) -> ScanResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -111,6 +112,13 @@ class Finding:
     summary: str
     measurements: tuple[MeasurementResult, ...] = ()
     picture: bytes | Exception | None = None
+
+    def doubt(self, names: Sequence[str] | None) -> float | None:
+        """How likely anything that was asked for is said wrongly, see `CohortScan`."""
+        if self.recognition is not None and not self.recognition.recognised:
+            return 1.0
+        known = [doubt for doubt in self.asked_for(names).doubts.tolist() if math.isfinite(doubt)]
+        return max(known, default=None)
 
     def asked_for(self, names: Sequence[str] | None) -> LandmarkSet:
         """The landmarks that were asked for."""

@@ -34,8 +34,31 @@ class CohortLog:
         self._lock = threading.Lock()
         self._entries: dict[tuple[str | None, ...], CohortScan] = {}
         self._keys: dict[str, tuple[str | None, ...]] = {}  # by names of results
-        for entry in _read(self.path):
-            self._keep(entry)
+        self._read = (0, 0)  # which file was read, and how many bytes of it
+        self.follow()
+
+    def follow(self) -> bool:
+        """Take note of what another program has written since; returns whether that was anything.
+
+        Raises:
+            OutputError: the log cannot be read.
+        """
+        try:
+            with self.path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                is_same = status.st_ino == self._read[0] and status.st_size >= self._read[1]
+                file.seek(self._read[1] if is_same else 0)
+                text = file.read()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        finished = text.rfind(b"\n") + 1
+        self._read = (status.st_ino, (self._read[1] if is_same else 0) + finished)
+        for line in filter(None, text.split(b"\n")):
+            with contextlib.suppress(FormatError):
+                self._keep(build(CohortScan, parse_json(line)))
+        return bool(text)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[CohortLog]:
@@ -125,18 +148,6 @@ class CohortLog:
         with atomic_write(self.path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
             for entry in self.entries:
                 file.write(json.dumps(to_plain(entry), ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _read(path: Path) -> Iterator[CohortScan]:
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    for line in filter(None, lines):
-        with contextlib.suppress(FormatError):
-            yield build(CohortScan, parse_json(line))
 
 
 def settings_digest(**settings: object) -> str:

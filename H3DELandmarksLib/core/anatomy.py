@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
+ARRAYS = ("anatomy_mean", "anatomy_modes", "anatomy_noise", "error_modes", "error_noise")
+MAX_MM = 1e6
 # Numbers of corrections for which radii are measured.
 CORRECTIONS = (1, 2, 4)
 
@@ -73,6 +76,38 @@ class Anatomy:
     scales: tuple[float, float, float] = (1.0, 1.0, 1.0)
     caution: float = 1.0
     presence: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+
+    @classmethod
+    def from_arrays(cls, stored: Mapping[str, np.ndarray], count: int, tolerance_mm: float) -> Anatomy | None:
+        """What `to_arrays` gave, among other arrays; None where it is not there.
+
+        Args:
+            stored: arrays by name.
+            count: of landmarks.
+            tolerance_mm: what counts as right.
+
+        Raises:
+            ValueError: how the arrays cannot be of so many landmarks.
+        """
+        arrays = {name: stored[name].astype(float) for name in ARRAYS if name in stored}
+        if not arrays:
+            return None
+        wanted = dict(zip(ARRAYS, ((count, 3), (-1, count, 3), (count,), (-1, count, 3), (count,))))
+        for name, shape in wanted.items():
+            array = arrays.get(name, np.empty(0))
+            if array.ndim != len(shape) or any(n not in (-1, size) for n, size in zip(shape, array.shape)):
+                raise ValueError(f"is not that of its {count} landmarks")
+        if not all((np.abs(array) <= MAX_MM).all() for array in arrays.values()):
+            raise ValueError("has values that cannot be")
+        mean, modes, noise, error_modes, error_noise = (arrays[name] for name in ARRAYS)
+        if not ((noise > 0).all() and (error_noise > 0).all()):
+            raise ValueError("has values that cannot be")
+        return cls(mean, Factors(modes, noise), Factors(error_modes, error_noise), tolerance_mm)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Mean, variation and errors by name, float32 mm; what corrections have taught is not among them."""
+        arrays = (self.mean, self.shape.modes, self.shape.noise, self.errors.modes, self.errors.noise)
+        return {name: array.astype(np.float32) for name, array in zip(ARRAYS, arrays)}
 
     def scale(self, corrections: int) -> float:
         """Factor of radii after so many corrections."""

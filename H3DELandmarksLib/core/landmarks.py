@@ -283,6 +283,12 @@ class LandmarkSet:
         return unknown
 
     @property
+    def doubts(self) -> np.ndarray:
+        """(K,) probability that what is said of a landmark is wrong; NaN where nobody says anything, or how surely."""
+        doubts: np.ndarray = np.clip(np.where(self.present, 1 - self.confidence, self.presence), 0, 1)
+        return doubts
+
+    @property
     def statements(self) -> tuple[Statement, ...]:
         """(K) what is said of each landmark."""
         return tuple(

@@ -97,18 +97,19 @@ def mended(evidence: Evidence, anatomy: Anatomy, finding: Finding) -> Evidence:
         return np.where(there, values[taken], np.nan)
 
     points = _taken(found.positions, np.where(there, order, -1))
-    presence = np.where(order >= 0, found.presence[taken], found.presence)
+    lost = (order < 0) & found.present
+    presence = np.where(lost, 0.0, np.where(order >= 0, found.presence[taken], found.presence))
     moved = replace(
         found,
-        positions=np.where(np.isfinite(points), points, 0.0),
-        presence=np.where(there, presence, 0.0),
+        positions=points,
+        presence=presence,
+        causes=tuple(found.causes[k] for k in np.where(order >= 0, order, range(len(order)))),
         confidence=of(found.confidence),
         radius=of(found.radius),
     )
     candidates = evidence.candidates and evidence.candidates.reordered(order)
     result = Evidence(moved, evidence.pose, candidates)
     expected = posterior(result, anatomy, Decisions.none(len(found))).lps
-    lost = (order < 0) & found.present
     positions = np.where(lost[:, None], expected, moved.positions)
     return replace(result, found=replace(moved, positions=positions, presence=np.where(lost, 0.5, moved.presence)))
 

@@ -23,6 +23,7 @@ from H3DELandmarksLib.detection.recognition import Recognizer
 from H3DELandmarksLib.detection.scan import IntensityMapping, Scan
 from H3DELandmarksLib.detection.search import localize, refine, refine_until_settled
 from H3DELandmarksLib.detection.stage import StageNetwork
+from H3DELandmarksLib.detection.together import placed_together
 from H3DELandmarksLib.models import ModelPackage
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class Detector:
         shape = package.load_shape()
         self.is_2d = manifest.is_2d
         self.shape = ShapeModel(shape.mean * (1, 1, 0 if self.is_2d else 1), shape.tolerance)
+        self.anatomy = package.load_anatomy()
         self.calibration = Calibration.from_manifest(manifest.calibration)
 
     @property
@@ -164,7 +166,7 @@ class Detector:
         if landmarks.present.sum() < FEWEST or (recognition is not None and not recognition.recognised):
             return None
         expected = found.pose.to_lps(self.shape.mean)
-        positions = np.where(landmarks.present[:, None], found.positions, expected)
+        positions = np.where(landmarks.present[:, None], landmarks.positions, expected)
         return LandmarkSet(landmarks.names, positions / factor, np.ones(len(positions)))
 
     def findings(
@@ -228,6 +230,7 @@ class Detector:
 
         Without a position there is neither confidence nor radius.
         """
+        found = self.placed(found)
         residual = np.linalg.norm(found.pose.to_lps(self.shape.mean) - found.positions, axis=1) / self.shape.tolerance
         presence = self.calibration.presence(found.presence_logit)
         confidence = self.calibration.confidence(found.concentration, found.presence_logit, residual)
@@ -240,6 +243,12 @@ class Detector:
             radius=np.where(shown, self.calibration.radius90, np.nan),
             definitions=tuple(p.definition for p in self.scheme.landmarks),
         )
+
+    def placed(self, found: RawPredictions) -> RawPredictions:
+        """Raw findings with the positions that the model stands for: placed together, if it knows its anatomy."""
+        if self.anatomy is None:
+            return found
+        return placed_together(found, self.calibration.presence(found.presence_logit), self.anatomy)
 
     def scan_of(self, volume: Volume) -> Scan:
         """A canonical volume, or a radiograph on its sheet, as networks see it."""

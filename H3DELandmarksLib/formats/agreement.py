@@ -146,7 +146,7 @@ class HumanFloor:
         """The model beside the readers, in one sentence.
 
         Args:
-            who: what differs from the readers, such as "The candidate".
+            who: what differs from the readers, such as "The new model".
         """
         counted = plural(self.points, "point")
         return f"{who} differs from the readers' mean by {number(self.model_mm)} mm; {self.difference} ({counted})."

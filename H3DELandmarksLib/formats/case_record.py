@@ -60,6 +60,9 @@ CauseName = Literal[
     "not asked for",
     "the scan does not look like what the model knows",
 ]
+# What changes proposals beside corrected landmarks, see `core.systematic.Systematic`.
+OTHER_CORRECTION = "correction of a landmark that is not of the scheme"
+REMEDIES = frozenset({"sides exchanged", "one structure off", "two landmarks on one structure", OTHER_CORRECTION})
 _SINCE_VERSION_2 = frozenset(state for state in ReviewState if state.in_bulk or state.is_unexamined)
 
 
@@ -117,6 +120,7 @@ class LandmarkRecord:
     confidence: Share | None
     radius90: Radius | None
     cause: CauseName | None = None
+    revised_by: LandmarkName | None = None
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
@@ -162,10 +166,11 @@ class ReaderRecord:
 class RevisionRecord:
     """``revision.json``; entries as in `Revision`.
 
-    The first version knew neither causes nor acceptance in bulk, the second no readers.
+    The first version knew neither causes nor acceptance in bulk, the second no readers, the third no
+    revision of proposals.
     """
 
-    format_version: Literal[1, 2, 3]
+    format_version: Literal[1, 2, 3, 4]
     time: Time
     software: Token
     scheme: SchemeName
@@ -186,6 +191,8 @@ class RevisionRecord:
             raise ValueError("a reader stands there twice")
         if any(point.name not in names for entry in readers for point in entry.landmarks):
             raise ValueError("a reader marked a landmark that the review does not have")
+        if any(p.revised_by not in names | REMEDIES | {None} for p in self.landmarks):
+            raise ValueError("a proposal was revised by what is no landmark of the review and no remedy")
         datetime.strptime(self.time, TIME_FORMAT)
 
 
@@ -267,6 +274,8 @@ class CaseLandmark:
         proposed: (3,) LPS mm where the model saw it; None where it did not.
         presence, confidence, radius: what the model said of it, as in LandmarkSet; None where not stated.
         cause: why the model did not know, whatever a person has stated since; None where it did.
+        revised_by: what has changed the model's proposal before a person decided: the correction of the landmark of
+            this name, or one of `REMEDIES`; None where nothing has.
     """
 
     name: str
@@ -277,9 +286,19 @@ class CaseLandmark:
     confidence: float | None = None
     radius: float | None = None
     cause: Cause | None = None
+    revised_by: str | None = None
 
     def __post_init__(self) -> None:
         _check_state(self.name, self.state, self.position is not None)
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether a person has decided; nobody has looked at what follows from a correction and is accepted in bulk."""
+        return self.state.is_decided and not (self.revised_by and self.state.in_bulk)
+
+    def revised(self, by: str | None, names: Mapping[str, str]) -> CaseLandmark:
+        """The same, revised by a remedy or by the correction of a landmark, whose name is looked up."""
+        return replace(self, revised_by=by if by is None or by in REMEDIES else names.get(by, OTHER_CORRECTION))
 
     @classmethod
     def from_sets(
@@ -318,6 +337,7 @@ class CaseLandmark:
             self.confidence,
             self.radius,
             self.cause.value if self.cause else None,
+            self.revised_by,
         )
 
     @classmethod
@@ -334,6 +354,7 @@ class CaseLandmark:
             record.confidence,
             record.radius90,
             cause,
+            record.revised_by,
         )
 
 
@@ -365,7 +386,7 @@ class Revision:
         landmarks = tuple(landmark.to_record() for landmark in self.landmarks)
         is_simple = all(p.cause is None and ReviewState(p.state) not in _SINCE_VERSION_2 for p in landmarks)
         return RevisionRecord(
-            3 if self.readers else 1 if is_simple else 2,
+            4 if any(p.revised_by for p in landmarks) else 3 if self.readers else 1 if is_simple else 2,
             self.time.astimezone(timezone.utc).strftime(TIME_FORMAT),
             self.software,
             SchemeName(*self.scheme),
@@ -401,7 +422,7 @@ class Revision:
 
     def corrected(self, scheme: LandmarkScheme) -> LandmarkSet:
         """What a person decided: unknown wherever nobody has; LPS mm, in the order of `scheme`."""
-        decided = tuple(p for p in self.landmarks if p.state.is_decided)
+        decided = tuple(p for p in self.landmarks if p.is_taught)
         presence = [float(p.position is not None) for p in decided]
         return _landmark_set(scheme, decided, [p.position for p in decided], presence)
 

@@ -48,6 +48,8 @@ class CohortScan:
         reason: why not, and what to do.
         summary: what people should know of the result first.
         recognised: whether the scan looks like what the model knows; None where the model cannot tell.
+        doubt: the largest probability that what is said of a landmark is wrong, 1 for a scan that is not recognised;
+            None where nobody can say.
         seconds: from reading to writing.
         time: of the end, UTC.
         outputs: None unless results were written.
@@ -66,6 +68,7 @@ class CohortScan:
     reason: str | None = None
     summary: str | None = None
     recognised: bool | None = None
+    doubt: Share | None = None
     seconds: NotNegative
     time: Time
     outputs: CohortOutputs | None = None

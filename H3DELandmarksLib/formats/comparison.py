@@ -75,8 +75,8 @@ class Decision:
     def text(self) -> str:
         """For people."""
         if self.promote:
-            return "By the rule it may be promoted."
-        return "\n".join(["By the rule it is not promoted:", *(f"- {reason}" for reason in self.reasons)])
+            return "By the rule it may be used."
+        return "\n".join(["By the rule it is not to be used:", *(f"- {reason}" for reason in self.reasons)])
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class Comparison:
         if base is None or candidate is None:
             return ""
         return (
-            f"The candidate differs from the readers' mean by {self._mm(candidate.model_mm)} mm, the base by "
+            f"The new model differs from the readers' mean by {self._mm(candidate.model_mm)} mm, the old one by "
             f"{self._mm(base.model_mm)} mm; {candidate.difference}."
         )
 
@@ -197,27 +197,27 @@ class Comparison:
             return f"Nothing can be said: {where} {'is' if len(self.cases) == 1 else 'are'} too few to compare on."
         interval = f"95 % interval {self._mm(gain.low)} to {self._mm(gain.high)}"
         if gain.low > 0:
-            return f"The candidate is better by {self._mm(gain.mean)} mm ({interval}) on {where}."
+            return f"The new model is better by {self._mm(gain.mean)} mm ({interval}) on {where}."
         if gain.high < 0:
             worse = f"95 % interval {self._mm(-gain.high)} to {self._mm(-gain.low)}"
-            return f"The candidate is worse by {self._mm(-gain.mean)} mm ({worse}) on {where}."
+            return f"The new model is worse by {self._mm(-gain.mean)} mm ({worse}) on {where}."
         return (
-            f"No difference is shown: the candidate's errors are {self._mm(abs(gain.mean))} mm "
+            f"No difference is shown: the new model's errors are {self._mm(abs(gain.mean))} mm "
             f"{'smaller' if gain.mean >= 0 else 'larger'} (improvement, {interval}) on {where}."
         )
 
     def text(self) -> str:
         """The whole comparison as aligned plain text."""
-        head = "landmark|points|base mm|candidate mm|missed|within|presence|improvement mm|95 % interval|p (Holm)"
+        head = "landmark|points|old mm|new mm|missed|within|presence|improvement mm|95 % interval|p (Holm)"
         table = aligned([head.split("|"), *(self._cells(row) for row in (*self.landmarks, self.total))], right=True)
         notes = [
-            f"Base {self.base.name}, candidate {self.candidate.name}; two figures in a column are base > candidate.",
+            f"Old model {self.base.name}, new model {self.candidate.name}; two figures in a column are old > new.",
             f"'within' is within {self.tolerance_mm:g} mm. A missed point is a failure there, and counts as "
             f"{self.miss_mm:g} mm at least in the improvement.",
             *filter(None, [self.beside_readers()]),
             *self.remarks,
-            *self._alone("base", self.only_base),
-            *self._alone("candidate", self.only_candidate),
+            *self._alone("old model", self.only_base),
+            *self._alone("new model", self.only_candidate),
         ]
         return "\n".join([self.sentence(), "", *notes, "", *table]) + "\n"
 

@@ -462,6 +462,18 @@ class Manifest(ModelDescription):
         return (*(stage.weights for stage in self.stages), self.shape_model)
 
     @property
+    def length_unit(self) -> str:
+        """What the model's lengths are: "mm", or "px" of pictures `height_mm` high, of which no millimeter is known."""
+        return "mm" if self.height_mm is None else "px"
+
+    @property
+    def length_note(self) -> str:
+        """What a pixel is, where lengths are such; else empty."""
+        if self.height_mm is None:
+            return ""
+        return f"A length of 1 px is 1/{self.height_mm:g} of the picture's height; no millimeter is claimed."
+
+    @property
     def measured(self) -> MeasuredAccuracy | None:
         """What the model was worth on unseen cases; None where nobody has measured it, or found anything there."""
         for subset in ("test", "held-out"):

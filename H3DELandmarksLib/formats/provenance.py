@@ -105,6 +105,8 @@ class PointOrigin:
         presence: probability that it is in the scan, as the model said.
         confidence: probability that the proposed position is right within the model's tolerance.
         radius90_mm: around the proposed position, holds the right place in 90 % of scans.
+        revised_by: what has changed the model's proposal: the correction of the landmark of this name, or the remedy
+            of a systematic error.
     """
 
     name: Text
@@ -117,6 +119,7 @@ class PointOrigin:
     presence: Share | None = None
     confidence: Share | None = None
     radius90_mm: NotNegative | None = None
+    revised_by: Text | None = None
     __pydantic_config__ = STRICT
 
 

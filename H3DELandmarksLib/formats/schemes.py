@@ -232,6 +232,7 @@ def _through(step: SchemeStep, old: LandmarkScheme, new: LandmarkScheme, revisio
     given = {landmark.name: landmark for landmark in revision.landmarks}
     landmarks = []
     old_names = step.old_names(old, new)
+    new_names = {o: n for n, o in old_names.items() if o is not None}
     for name, old_name in old_names.items():
         before = given.get(old_name) if old_name is not None else None
         if before is None or old_name is None:
@@ -239,7 +240,7 @@ def _through(step: SchemeStep, old: LandmarkScheme, new: LandmarkScheme, revisio
         elif is_redefined(name, old_name, step, old, new):
             landmarks.append(_to_look_at(name, before))
         else:
-            landmarks.append(replace(before, name=name))
+            landmarks.append(replace(before, name=name).revised(before.revised_by, new_names))
     kept = {o: n for n, o in old_names.items() if o is not None and not is_redefined(n, o, step, old, new)}
     readers = {reader: _kept_points(points, kept) for reader, points in revision.readers.items()}
     return replace(revision, landmarks=tuple(landmarks), scheme=(new.id, new.version), readers=readers)

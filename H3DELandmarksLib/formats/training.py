@@ -304,6 +304,8 @@ class TrainingConfiguration(ModelDescription):
         own_frame: whether cases are turned onto the mean shape; follows from the stages' poses and must agree.
         start_from: model whose weights training begins with.
         show_scans: whether the model card may show scans.
+        joint: whether points are placed together, by the anatomy of the training cases and by the errors in calibration
+            cases; for structures that repeat.
         cross_conformal: whether radii are learnt from calibration and test cases in turn.
     """
 
@@ -315,6 +317,7 @@ class TrainingConfiguration(ModelDescription):
     own_frame: bool | None = None
     start_from: Text | None = None
     show_scans: bool = False
+    joint: bool = False
     cross_conformal: bool = False
     format_version: Literal[1] = 1
     __pydantic_config__ = STRICT

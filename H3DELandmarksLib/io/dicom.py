@@ -130,6 +130,15 @@ def read_folder(folder: Path, spacing: Spacing | None = None, series: str | None
     Raises:
         InputError: there is none, or its geometry cannot be used.
     """
+    return _volume(folder, _frames_of(folder, series), spacing)
+
+
+def files_of_series(folder: Path, series: str | None = None) -> list[Path]:
+    """The files that `read_folder` reads; arguments and errors as there."""
+    return list(dict.fromkeys(frame.path for frame in _frames_of(folder, series)))
+
+
+def _frames_of(folder: Path, series: str | None) -> list[Frame]:
     by_series: dict[str, list[Frame]] = {}
     broken = []
     for path in _files(folder):
@@ -144,7 +153,7 @@ def read_folder(folder: Path, spacing: Spacing | None = None, series: str | None
         raise InputError(f"The folder '{folder}' holds no DICOM files: choose the folder of a series, or a scan file.")
     if broken:
         warn(folder, f"holds {len(broken)} DICOM files that cannot be read, such as: {broken[0]}")
-    return _volume(folder, _chosen(folder, list(by_series.values()), series), spacing)
+    return _chosen(folder, list(by_series.values()), series)
 
 
 def modality(path: Path) -> str:

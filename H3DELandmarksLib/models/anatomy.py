@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from H3DELandmarksLib.core.anatomy import Anatomy, Factors
@@ -14,11 +16,16 @@ CAUTION = 2.0
 
 
 def anatomy_of(package: ModelPackage) -> Anatomy:
-    """The shape that recognition has learnt, or else the mean shape with its spread; points err each on its own.
+    """What a model was packaged with to place its points together, if it was.
+
+    Else the shape that recognition has learnt, or the mean shape with its spread, and points err each on its own.
 
     Raises:
         ModelPackageError: the package's shape is missing or damaged.
     """
+    stored = package.load_anatomy()
+    if stored is not None:
+        return replace(stored, caution=CAUTION)
     calibration, shape = package.manifest.calibration, package.load_shape()
     axes = 2 if package.is_2d else 3
     flat = (1, 1, axes == 3)

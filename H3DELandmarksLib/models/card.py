@@ -136,7 +136,8 @@ def _landmarks(manifest: Manifest) -> str:
         (landmark.name, landmark.definition, f"{radius:.2f}")
         for landmark, radius in zip(manifest.scheme.landmarks, manifest.calibration.radius90_mm)
     ]
-    return f"## Landmarks\n\n{markdown_table([('name', 'definition', 'radius that holds 90 % of errors, mm'), *rows])}"
+    head = ("name", "definition", f"radius that holds 90 % of errors, {manifest.length_unit}")
+    return "\n\n".join(filter(None, ["## Landmarks", manifest.length_note, markdown_table([head, *rows])]))
 
 
 def _beside_readers(measured: Any) -> str:
@@ -147,9 +148,12 @@ def _beside_readers(measured: Any) -> str:
 
 def _accuracy(manifest: Manifest, table: str | None, measured_on: str) -> str:
     if table is not None:
+        unit = manifest.length_unit
+        table = table if unit == "mm" else table.replace("_mm", f"_{unit}").replace(" mm", f" {unit}")
         return (
-            f"## Accuracy on the {measured_on} cases\n\nMillimeters; neither training nor calibration saw these "
-            f"cases.{_beside_readers(manifest.accuracy.get(measured_on))}\n\n```text\n{table.rstrip()}\n```"
+            f"## Accuracy on the {measured_on} cases\n\n{manifest.length_note or 'Millimeters.'} Neither training nor "
+            f"calibration saw these cases.{_beside_readers(manifest.accuracy.get(measured_on))}\n\n"
+            f"```text\n{table.rstrip()}\n```"
         )
     parts = []
     for subset in ("test", "held-out"):
@@ -172,9 +176,9 @@ def confidence_section(manifest: Manifest, measured_on: str) -> str:
     text = [
         "## Confidence",
         "Presence is the probability that a landmark is in the scan. Confidence is the probability that its stated "
-        f"position lies within {calibration.confidence.tolerance_mm:g} mm of the right place. The radius around the "
-        "stated position holds the right place in 90 % of whole scans; none is stated where the scan ends within the "
-        "anatomy or its voxels are coarser than the model's limit, as that was not measured.",
+        f"position lies within {calibration.confidence.tolerance_mm:g} {manifest.length_unit} of the right place. The "
+        "radius around the stated position holds the right place in 90 % of whole scans; none is stated where the scan "
+        "ends within the anatomy or its voxels are coarser than the model's limit, as that was not measured.",
     ]
     if calibration.cases:
         text.append(_calibrated_on(calibration.cases))

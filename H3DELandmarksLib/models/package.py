@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from H3DELandmarksLib.core.anatomy import MAX_MM, Anatomy
 from H3DELandmarksLib.core.errors import MissingDependencyError, ModelPackageError
 from H3DELandmarksLib.core.files import atomic_write, reason_of
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
@@ -31,7 +32,6 @@ MANIFEST = "manifest.json"
 MODEL_CARD = "model-card.md"
 SHAPE_FILE = "shape.safetensors"
 
-MAX_MM = 1e6
 _MAX_TEXT_BYTES = 4 * 2**20
 _MAX_WEIGHTS_BYTES = 2 * 2**30
 _GET_AGAIN = "get the model package again from its source"
@@ -165,6 +165,19 @@ class ModelPackage:
             raise ModelPackageError(f"The shape of the model '{self.id}' has values that cannot be: {_GET_AGAIN}.")
         return ShapeModel(mean.astype(float), spread.astype(float))
 
+    def load_anatomy(self) -> Anatomy | None:
+        """How the anatomy varies and how the networks err, with which points are placed together; None without it.
+
+        Raises:
+            ModelPackageError: the file is missing or damaged.
+        """
+        stored = self.load_weights(self.manifest.shape_model.file)
+        tolerance = self.manifest.calibration.confidence.tolerance_mm
+        try:
+            return Anatomy.from_arrays(stored, len(self.scheme), tolerance)
+        except ValueError as error:
+            raise ModelPackageError(f"The anatomy of the model '{self.id}' {error}: {_GET_AGAIN}.") from error
+
     def model_card(self) -> str:
         """Text of the model card (Markdown)."""
         return self.read(MODEL_CARD).decode("utf-8", errors="replace")
@@ -183,6 +196,7 @@ class ModelPackage:
         _manifest(self.content)
         self.model_card()
         self.load_shape()
+        self.load_anatomy()
         for stage in self.manifest.stages:
             self.load_stage(stage, thorough=True)
         for name in self.picture_files:

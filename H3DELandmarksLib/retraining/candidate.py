@@ -167,7 +167,8 @@ def _evidence(detector: Detector, cases: Sequence[Case], check_cancelled: Callab
     predictions = []
     for case in cases:
         check_cancelled()
-        predictions.append(detector.findings(case.volume, progress=lambda fraction, message: check_cancelled()))
+        found = detector.findings(case.volume, progress=lambda fraction, message: check_cancelled())
+        predictions.append(detector.placed(found))
     return gather_evidence(predictions, cases, detector.shape)
 
 
@@ -195,6 +196,9 @@ def build_candidate(
         stage.weights.file: half_precision(tensors) for stage, tensors in zip(manifest.stages, weights)
     }
     files[SHAPE_FILE] = {"mean": dataset.shape.mean, "tolerance": dataset.shape.tolerance}
+    anatomy = None if base is None or base.scheme.names != record.scheme.names else base.load_anatomy()
+    if anatomy is not None:
+        files[SHAPE_FILE] = {**files[SHAPE_FILE], **anatomy.to_arrays()}
     draft = write_package(draft_folder, manifest, files, "Under construction.", replace=True)
     detector = Detector(draft, device)
     calibration = candidate_calibration(record, base, detector, dataset, check_cancelled)

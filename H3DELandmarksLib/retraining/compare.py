@@ -305,12 +305,12 @@ def _remarks(
         remarks.append("The two models have no landmark in common that the cases have: nothing can be compared.")
     if lineage_of(base.manifest) is None:
         remarks.append(
-            "The base does not say by hash which scans it learnt from: check that these cases are not among them."
+            "The old model does not say by hash which scans it learnt from: check that these cases are not among them."
         )
     accepted: Counter[str] = Counter()
     for model, count in (case.accepted for case in cases):
         accepted[model] += count
-    for owner, package in (("base", base), ("candidate", candidate)):
+    for owner, package in (("old model", base), ("new model", candidate)):
         if count := accepted[f"{package.id}@{package.version}"]:
             remarks.append(
                 f"{count} reference points are the {owner}'s own proposals, accepted where they were: they "

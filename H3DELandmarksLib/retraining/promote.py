@@ -41,8 +41,9 @@ def decide(comparison: Comparison, rule: Rule) -> Decision:
         reasons.append(f"{few} too few to tell; the rule asks for {rule.least_subjects}.")
     # The mean alone is no evidence: a noisy candidate has a good one by chance.
     if not gain.low > rule.margin_mm:
-        begins = f": the interval of its improvement begins at {gain.low:.3f} mm" if gain.subjects > 1 else ""
-        reasons.append(f"It is not shown to be better by more than {rule.margin_mm:g} mm{begins}.")
+        reasons.append(
+            f"It is not shown to be better{_by_more_than(rule.margin_mm)}{_could_be(gain.low, gain.subjects)}."
+        )
     for row in comparison.landmarks:
         if row.improvement.high < -rule.landmark_margin_mm:
             reasons.append(
@@ -56,6 +57,17 @@ def decide(comparison: Comparison, rule: Rule) -> Decision:
             f"{100 * before:.1f} %."
         )
     return Decision(not reasons, tuple(reasons))
+
+
+def _by_more_than(margin_mm: float) -> str:
+    return f" by more than {margin_mm:g} mm" if margin_mm else ""
+
+
+def _could_be(low: float, subjects: int) -> str:
+    """What the lower end of an improvement's 95 % interval means; one subject has no interval."""
+    if subjects < 2:
+        return ""
+    return f": it may be worse by {-low:.2f} mm" if low < 0 else f": it may be better by {low:.2f} mm only"
 
 
 @dataclass(frozen=True)
@@ -111,7 +123,7 @@ def promote_run(folder: str | Path, comparison: str | Path | None = None, overri
     if decision is not None and not decision.promote:
         if reason is None:
             raise InputError(
-                f"The candidate is not promoted. {' '.join(decision.reasons)} Correct more cases and retrain, "
+                f"The new model is not taken into use. {' '.join(decision.reasons)} Correct more cases and retrain, "
                 "or override this with a reason."
             )
         used_reason = reason

@@ -35,6 +35,7 @@ from H3DELandmarksLib.scene.proposal import HardeningWatch, proposed_landmarks
 from H3DELandmarksLib.scene.review import Review, ReviewedLandmark, ReviewState, expected_position
 from H3DELandmarksLib.scene.review_display import ReviewDisplay, review_field_of_view
 from H3DELandmarksLib.scene.review_history import ReviewHistory
+from H3DELandmarksLib.scene.revision import Follower, corrections_of, mend, systematic_error
 from H3DELandmarksLib.scene.views import (
     begin_placing,
     center_views,
@@ -67,6 +68,7 @@ __all__ = [
     "is_region_of_other",
     "why_region_misses",
     "PointComparison",
+    "Follower",
     "HardeningWatch",
     "Review",
     "ReviewDisplay",
@@ -77,6 +79,7 @@ __all__ = [
     "begin_placing",
     "center_views",
     "compare_point_lists",
+    "corrections_of",
     "create_point_list",
     "current_frame",
     "definitions_of_list",
@@ -100,6 +103,7 @@ __all__ = [
     "landmarks_from_point_list",
     "latest_detection",
     "may_be_replaced",
+    "mend",
     "own_volume_from_node",
     "place_beside",
     "proposed_landmarks",
@@ -117,6 +121,7 @@ __all__ = [
     "show_radius",
     "show_surface",
     "show_window",
+    "systematic_error",
     "update_point_list",
     "volume_from_node",
     "volume_of",

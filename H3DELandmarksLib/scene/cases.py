@@ -7,7 +7,7 @@ parent transform of the volume is taken back from its points.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import slicer.util
@@ -44,6 +44,7 @@ class ReviewedCase:
         proposed: what the model had said, LPS mm of the scan, of the same names in the same order.
         states: of each landmark by name.
         model: ID@VERSION of the model, empty for points that no model has proposed.
+        revised_by: what has changed what the model said, by name of the landmark, see `ReviewedLandmark`.
     """
 
     volume: Volume
@@ -51,6 +52,7 @@ class ReviewedCase:
     proposed: LandmarkSet
     states: Mapping[str, ReviewState]
     model: str
+    revised_by: Mapping[str, str] = field(default_factory=dict)
 
 
 def volume_of(point_list):
@@ -78,7 +80,8 @@ def reviewed_case(volume_node, point_list) -> ReviewedCase:
         )
     corrected = landmarks_from_point_list(point_list)
     review = Review(point_list)
-    states = {landmark.name: landmark.state for landmark in review.landmarks()}
+    landmarks = review.landmarks()
+    states = {landmark.name: landmark.state for landmark in landmarks}
     own_from_world = np.linalg.inv(world_from_own(volume_node))
     return ReviewedCase(
         own_volume_from_node(volume_node),
@@ -86,6 +89,7 @@ def reviewed_case(volume_node, point_list) -> ReviewedCase:
         _moved(review.proposed(), own_from_world),
         states,
         point_list.GetAttribute(MODEL_ATTRIBUTE) or "",
+        {landmark.name: landmark.revised_by for landmark in landmarks if landmark.revised_by},
     )
 
 
@@ -97,6 +101,7 @@ def show_case(
     states: Mapping[str, ReviewState],
     model: str = "",
     pairs: Sequence[tuple[str, str]] = (),
+    revised_by: Mapping[str, str] | None = None,
 ):
     """Put the points of a kept case into the scene of its volume, for the review to go on.
 
@@ -108,6 +113,7 @@ def show_case(
         states: of each landmark by name.
         model: ID@VERSION.
         pairs: (left name, right name).
+        revised_by: what has changed what the model said, by name of the landmark.
 
     Returns:
         vtkMRMLMarkupsFiducialNode whose review says the same as the case.
@@ -121,7 +127,7 @@ def show_case(
     node.SetFixedNumberOfControlPoints(True)
     node.SetNodeReferenceID(VOLUME_REFERENCE, volume_node.GetID())
     remember_case(volume_node, node, case_id)
-    _decide(node, _moved(corrected, world), states)
+    _decide(node, _moved(corrected, world), states, revised_by or {})
     return node
 
 
@@ -151,7 +157,7 @@ def _count(scene, kind: str) -> int:
     return scene.GetNumberOfNodesByClass(kind)
 
 
-def _decide(node, corrected: LandmarkSet, states: Mapping[str, ReviewState]) -> None:
+def _decide(node, corrected: LandmarkSet, states: Mapping[str, ReviewState], revised_by: Mapping[str, str]) -> None:
     """Repeat a person's decisions on points that lie as proposed."""
     with slicer.util.NodeModify(node):
         for k, name in enumerate(corrected.names):
@@ -164,6 +170,8 @@ def _decide(node, corrected: LandmarkSet, states: Mapping[str, ReviewState]) -> 
             elif state is ReviewState.UNKNOWN or state.is_unexamined:
                 node.UnsetNthControlPointPosition(k)
     proposal = Review(node).proposal
+    said = {name: replace(entry, revised_by=revised_by.get(name)) for name, entry in proposal.landmarks.items()}
+    proposal = replace(proposal, landmarks=said)
     for in_bulk in (True, False):
         names = [name for name, state in states.items() if state in AGREEMENTS and state.in_bulk == in_bulk]
         proposal = proposal.with_accepted(names, in_bulk)

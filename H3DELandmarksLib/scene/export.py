@@ -98,6 +98,7 @@ def _point(case: ReviewedCase, k: int, landmark: ReviewedLandmark) -> PointOrigi
         presence=_stated(landmark.presence),
         confidence=_stated(landmark.confidence),
         radius90_mm=_stated(landmark.radius),
+        revised_by=landmark.revised_by,
     )
 
 

@@ -85,7 +85,7 @@ def update_point_list(node, landmarks: LandmarkSet) -> None:
         node.RemoveAllControlPoints()
         for k in range(len(landmarks)):
             _add_point(node, landmarks, k)
-        _set_measurements(node, landmarks)
+        state_measurements(node, landmarks)
 
 
 def landmarks_from_point_list(node) -> LandmarkSet:
@@ -133,7 +133,7 @@ def _add_point(node, landmarks: LandmarkSet, k: int) -> None:
         node.SetNthControlPointPositionMissing(index)
 
 
-def _set_measurements(node, landmarks: LandmarkSet) -> None:
+def state_measurements(node, landmarks: LandmarkSet) -> None:
     """Keep presence, confidence and radius as values per control point; one that states nothing is left out."""
     for name, units in MEASUREMENT_UNITS.items():
         _remove_measurement(node, name)

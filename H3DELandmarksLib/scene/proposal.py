@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.formats.case_record import CauseName, Coordinate
-from H3DELandmarksLib.formats.reading import STRICT, Finite, FormatError, build, parse_json
+from H3DELandmarksLib.formats.reading import STRICT, Finite, FormatError, build, parse_json, to_plain
 from H3DELandmarksLib.scene.point_list import landmarks_from_point_list, lps_from_ras
 
 ATTRIBUTE = "H3DELandmarks.Review"
-_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,9 @@ class ProposedLandmark:
             None for an absent or unknown landmark.
         presence, confidence, radius: as in LandmarkSet; None where not stated.
         cause: why the model did not know; None where it did.
+        revised_by: what has changed the model's statement since: the name of a corrected landmark, or the remedy of a
+            systematic error; None where nothing has.
+        before: the statement that corrections of other landmarks revise, again and again; None where none has.
     """
 
     position: tuple[float, float, float] | None = None
@@ -35,6 +37,8 @@ class ProposedLandmark:
     confidence: float | None = None
     radius: float | None = None
     cause: Cause | None = None
+    revised_by: str | None = None
+    before: ProposedLandmark | None = None
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,14 @@ class Proposal:
         accepted: names of landmarks that a person has accepted as proposed.
         pairs: (left name, right name) of points that can be mistaken for one another.
         in_bulk: names among the accepted ones that were accepted together with others, without a look at each.
+        dismissed: whether a person has said that the points have no systematic error.
     """
 
     landmarks: dict[str, ProposedLandmark]
     accepted: frozenset[str] = frozenset()
     pairs: tuple[tuple[str, str], ...] = ()
     in_bulk: frozenset[str] = frozenset()
+    dismissed: bool = False
 
     def with_accepted(self, names: Iterable[str], in_bulk: bool = False) -> Proposal:
         """The same with these names accepted as well."""
@@ -72,26 +78,37 @@ class Proposal:
 
 
 @dataclass(frozen=True)
-class _StoredLandmark:
-    """A landmark in the attribute; the names are those of files."""
+class _StoredStatement:
+    """What is said of a landmark in the attribute; the names are those of files."""
 
     position: tuple[Coordinate, Coordinate, Coordinate] | None
     presence: Finite | None
     confidence: Finite | None
     radius90: Finite | None
     cause: CauseName | None = None
+    revised_by: str | None = None
     __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
-class _Stored:
-    """The attribute. The first version knew neither causes nor acceptance in bulk."""
+class _StoredLandmark(_StoredStatement):
+    before: _StoredStatement | None = None
+    __pydantic_config__ = STRICT
 
-    version: Literal[1, 2]
+
+_Statement = TypeVar("_Statement", bound=_StoredStatement)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The attribute. The first version knew neither causes nor acceptance in bulk, the second no revision."""
+
+    version: Literal[1, 2, 3]
     landmarks: dict[str, _StoredLandmark]
     accepted: tuple[str, ...]
     pairs: tuple[tuple[str, str], ...]
     in_bulk: tuple[str, ...] = ()
+    dismissed: bool | None = None
     __pydantic_config__ = STRICT
 
 
@@ -124,23 +141,38 @@ def keep_proposal(
 
 def write_proposal(node, proposal: Proposal) -> None:
     """Keep a proposal in the node's attributes, which scene files save."""
-    content = {
-        "version": _VERSION,
-        "landmarks": {
-            name: {
-                "position": p.position,
-                "presence": p.presence,
-                "confidence": p.confidence,
-                "radius90": p.radius,
-                "cause": p.cause.value if p.cause else None,
-            }
-            for name, p in proposal.landmarks.items()
-        },
-        "accepted": sorted(proposal.accepted),
-        "in_bulk": sorted(proposal.in_bulk),
-        "pairs": proposal.pairs,
+    landmarks = {
+        name: _stored(_StoredLandmark, p, before=_stored(_StoredStatement, p.before) if p.before else None)
+        for name, p in proposal.landmarks.items()
     }
-    node.SetAttribute(ATTRIBUTE, json.dumps(content))  # ASCII, as attributes of scene files must be
+    is_new = proposal.dismissed or any(p.revised_by for p in proposal.landmarks.values())
+    content = _Stored(
+        3 if is_new else 2,
+        landmarks,
+        tuple(sorted(proposal.accepted)),
+        proposal.pairs,
+        tuple(sorted(proposal.in_bulk)),
+        proposal.dismissed or None,
+    )
+    node.SetAttribute(ATTRIBUTE, json.dumps(to_plain(content)))  # ASCII, as attributes of scene files must be
+
+
+def _stored(kind: type[_Statement], said: ProposedLandmark, **more: _StoredStatement | None) -> _Statement:
+    return kind(
+        said.position,
+        said.presence,
+        said.confidence,
+        said.radius,
+        said.cause.value if said.cause else None,
+        said.revised_by,
+        **more,
+    )
+
+
+def _statement(stored: _StoredStatement, before: ProposedLandmark | None = None) -> ProposedLandmark:
+    cause = Cause(stored.cause) if stored.cause else None
+    values = (stored.position, stored.presence, stored.confidence, stored.radius90)
+    return ProposedLandmark(*values, cause, stored.revised_by, before)
 
 
 def read_proposal(node) -> Proposal | None:
@@ -150,17 +182,11 @@ def read_proposal(node) -> Proposal | None:
     except FormatError:
         return None
     landmarks = {
-        name: ProposedLandmark(
-            entry.position,
-            entry.presence,
-            entry.confidence,
-            entry.radius90,
-            Cause(entry.cause) if entry.cause else None,
-        )
+        name: _statement(entry, _statement(entry.before) if entry.before else None)
         for name, entry in stored.landmarks.items()
     }
-    accepted = frozenset(stored.accepted)
-    return Proposal(landmarks, accepted, stored.pairs, accepted.intersection(stored.in_bulk))
+    accepted, in_bulk = frozenset(stored.accepted), frozenset(stored.in_bulk)
+    return Proposal(landmarks, accepted, stored.pairs, accepted & in_bulk, bool(stored.dismissed))
 
 
 def proposed_landmarks(node, proposal: Proposal | None = None) -> LandmarkSet | None:
@@ -201,12 +227,27 @@ def world_position(node, position: Sequence[float]) -> np.ndarray:
 
 
 def _proposed(node, found: LandmarkSet, k: int) -> ProposedLandmark:
+    position = tuple(node.GetNthControlPointPosition(k)) if found.present[k] else None
+    return replace(said_of(node, found, k), position=position)
+
+
+def said_of(node, found: LandmarkSet, k: int, revised_by: str | None = None) -> ProposedLandmark:
+    """What a set in LPS world mm says of its landmark k, in the frame of a node, and what has revised it."""
+
     def stated(value: float) -> float | None:
         return float(value) if np.isfinite(value) else None
 
-    position = tuple(node.GetNthControlPointPosition(k)) if found.present[k] else None
+    position = node_position(node, lps_from_ras(found.positions[k])) if found.present[k] else None
     presence, confidence, radius = (stated(values[k]) for values in (found.presence, found.confidence, found.radius))
-    return ProposedLandmark(position, presence, confidence, radius, found.causes[k])
+    return ProposedLandmark(position, presence, confidence, radius, found.causes[k], revised_by)
+
+
+def node_position(node, position: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
+    """RAS mm of a node, under its parent transforms, of a position in RAS world mm."""
+    local = [0.0, 0.0, 0.0]
+    node.TransformPointFromWorld(position, local)
+    x, y, z = local
+    return x, y, z
 
 
 SAME_PLACE_MM = 1e-6
@@ -219,6 +260,7 @@ class _Places:
     local: np.ndarray
     world: np.ndarray
     proposed: dict[str, np.ndarray]  # RAS world mm by name
+    before: dict[str, np.ndarray]  # the same of what was said before a revision
 
 
 class HardeningWatch:
@@ -241,33 +283,34 @@ class HardeningWatch:
         stayed = np.abs(now.world - before.world).max() < SAME_PLACE_MM * max(1.0, np.abs(now.world).max())
         if not stayed or np.array_equal(now.local, before.local):
             return False
-        self._move_proposal(before.proposed)
+        self._move_proposal(before)
         self._places = _places(self._node)
         return True
 
-    def _move_proposal(self, world: dict[str, np.ndarray]) -> None:
+    def _move_proposal(self, places: _Places) -> None:
         proposal = read_proposal(self._node)
         if proposal is None:
             return
         landmarks = {
-            name: replace(entry, position=self._local(world[name])) if name in world else entry
+            name: replace(
+                self._at(entry, places.proposed.get(name)),
+                before=entry.before and self._at(entry.before, places.before.get(name)),
+            )
             for name, entry in proposal.landmarks.items()
         }
         write_proposal(self._node, replace(proposal, landmarks=landmarks))
 
-    def _local(self, world: np.ndarray) -> tuple[float, float, float]:
-        local = [0.0, 0.0, 0.0]
-        self._node.TransformPointFromWorld(world, local)
-        x, y, z = local
-        return x, y, z
+    def _at(self, said: ProposedLandmark, world: np.ndarray | None) -> ProposedLandmark:
+        return said if world is None else replace(said, position=node_position(self._node, world))
 
 
 def _places(node) -> _Places:
     indices = range(node.GetNumberOfControlPoints())
     proposal = read_proposal(node)
-    entries = proposal.landmarks.items() if proposal else ()
+    said = proposal.landmarks if proposal else {}
+    before = {name: entry.before for name, entry in said.items() if entry.before}
     return _Places(
         np.array([node.GetNthControlPointPosition(k) for k in indices]).reshape(-1, 3),
         np.array([node.GetNthControlPointPositionWorld(k) for k in indices]).reshape(-1, 3),
-        {name: world_position(node, entry.position) for name, entry in entries if entry.position is not None},
+        *({n: world_position(node, e.position) for n, e in each.items() if e.position} for each in (said, before)),
     )

@@ -6,8 +6,8 @@ whoever moved it. Only acceptance is stored. Nothing here needs a window.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import slicer.util
@@ -15,7 +15,7 @@ import slicer.util
 from H3DELandmarksLib.core.landmarks import LandmarkSet, ReviewState, review_state
 from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.models import ModelPackage
-from H3DELandmarksLib.scene.point_list import lps_from_ras
+from H3DELandmarksLib.scene.point_list import lps_from_ras, state_measurements
 from H3DELandmarksLib.scene.proposal import (
     Proposal,
     ProposedLandmark,
@@ -45,6 +45,9 @@ class ReviewedLandmark:
         moved: distance from the proposal in mm, NaN without either position.
         locked: whether the mouse cannot move the point.
         partner: name of the same point of the other side, None for one of the midline.
+        cause: why the model did not know; None where it did.
+        revised_by: what has changed the model's proposal: the name of a corrected landmark, or the remedy of a
+            systematic error; None where nothing has.
     """
 
     name: str
@@ -60,6 +63,7 @@ class ReviewedLandmark:
     locked: bool
     partner: str | None
     cause: Cause | None = None
+    revised_by: str | None = None
 
     @property
     def certainty(self) -> float:
@@ -114,19 +118,22 @@ class Review:
         """The landmark of this name, None if there is none."""
         return next((p for p in self.landmarks() if p.name == name), None)
 
-    def doubtful_after(self, name: str | None, backward: bool = False) -> str | None:
+    def doubtful_after(
+        self, name: str | None, backward: bool = False, order: Sequence[str] | None = None
+    ) -> str | None:
         """The next landmark that waits for a decision in the order of doubt, from the other end after the last.
 
         Args:
             name: where to go on; None begins with the most doubtful.
             backward: go toward more doubtful ones.
+            order: names of all landmarks, where another order than that of doubt is to be kept.
 
         Returns:
             A name; None when everything is decided.
         """
 
         def place(p: ReviewedLandmark) -> tuple[float, int]:
-            return (-p.doubt, p.index)
+            return (-p.doubt, p.index) if order is None else (0.0, order.index(p.name))
 
         landmarks = self.landmarks()
         here = next((place(p) for p in landmarks if p.name == name), None)
@@ -156,6 +163,27 @@ class Review:
         """Accept proposals together, without a look at each; other landmarks are left alone."""
         proposals = {p.name for p in self.landmarks() if p.state.is_proposal}
         self._write(self.proposal.with_accepted(proposals.intersection(names), in_bulk=True))
+
+    @property
+    def free(self) -> set[str]:
+        """Names of landmarks that nobody has decided about or protected."""
+        return {p.name for p in self.landmarks() if not (p.state.is_decided or p.locked or p.state.is_unexamined)}
+
+    def revise(self, revised: Mapping[str, ProposedLandmark]) -> None:
+        """Propose something else of free landmarks, by name; others are left alone. It decides nothing."""
+        proposal, free = self.proposal, self.free
+        said = {name: entry for name, entry in revised.items() if name in free}
+        with slicer.util.NodeModify(self.node):
+            self._write(replace(proposal, landmarks={**proposal.landmarks, **said}))
+            for k in range(self.node.GetNumberOfControlPoints()):
+                entry = said.get(self.node.GetNthControlPointLabel(k))
+                if entry is not None:
+                    self._set_position(k, entry.position, entry.presence is None)
+            state_measurements(self.node, self.proposed())
+
+    def dismiss(self) -> None:
+        """Keep with the list that its points have no systematic error."""
+        self._write(replace(self.proposal, dismissed=True))
 
     def mark_absent(self, name: str) -> None:
         """State that a landmark is not in the scan."""
@@ -244,6 +272,7 @@ class Review:
             bool(node.GetNthControlPointLocked(k)),
             proposal.partner(name),
             said.cause,
+            said.revised_by,
         )
 
     def _state(

@@ -102,6 +102,12 @@ def learn_anatomy(shapes: np.ndarray, cases: Sequence[Reviewed], tolerance_mm: f
     return replace(base, errors=_errors(base, cases), caution=best, scales=(first, second, third))
 
 
+def anatomy_without_caution(shapes: np.ndarray, cases: Sequence[Reviewed], tolerance_mm: float) -> Anatomy:
+    """How shapes vary and how a model errs; parameters as for `learn_anatomy`."""
+    base = _variation(shapes, tolerance_mm)
+    return replace(base, errors=_errors(base, cases))
+
+
 def _caution(pairs: Sequence[tuple[Anatomy, Sequence[Reviewed]]]) -> float:
     """The caution that saves most corrections, if it surely saves any; else the greatest that costs none."""
     without = np.array([_corrections(anatomy, case, False) for anatomy, held in pairs for case in held])

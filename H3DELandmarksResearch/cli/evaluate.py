@@ -45,7 +45,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--same-pictures",
         metavar="FILE",
         help="JSON file with pairs of cases that show the same picture, or 'none'; from them each reader is compared "
-        "with himself; by default found among the radiographs beside the reference",
+        "with himself; by default found among the scans beside the reference, as 'audit' finds them",
     )
     parser.add_argument("--report", metavar="FILE", help="also write a page (.html) with plots, tables and intervals")
     parser.add_argument(
@@ -134,14 +134,14 @@ def _readers(
 
 
 def _same_pictures(folder: Path, choice: str | None, names: list[str], console: Console) -> list[tuple[str, str]]:
-    """Pairs of cases that show the same picture: as a file says, or found among the radiographs of a folder."""
-    from H3DELandmarksResearch.same_picture import read_pairs, same_pictures, small_pictures
+    """Pairs of cases that show the same picture: as a file says, or found among the scans of a folder."""
+    from H3DELandmarksResearch.agreement.same_pictures import find_pairs, read_pairs
 
     if choice == "none":
         return []
     if choice is not None:
         return [pair for pair in read_pairs(Path(choice)) if set(pair) <= set(names)]
-    pairs = same_pictures(small_pictures(folder, names))
+    pairs = find_pairs(folder, names)
     if pairs:
         shown = ", ".join(f"{a} = {b}" for a, b in pairs)
         console.say(f"The same picture under two names, found by content: {shown}.")

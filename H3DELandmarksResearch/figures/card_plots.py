@@ -17,13 +17,14 @@ ROW, MARGIN = 0.17, 1.0
 SQUARE = 3.3
 
 
-def draw_errors(names: Sequence[str], errors: np.ndarray, radius: np.ndarray) -> bytes:
+def draw_errors(names: Sequence[str], errors: np.ndarray, radius: np.ndarray, unit: str = "mm") -> bytes:
     """One line per landmark: each case's error, the median and the radius that is stated for it; a PNG file's bytes.
 
     Args:
         names: (K) labels.
         errors: (N, K) mm, NaN where there is none.
         radius: (K,) mm.
+        unit: of the lengths, as written.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -42,7 +43,7 @@ def draw_errors(names: Sequence[str], errors: np.ndarray, radius: np.ndarray) ->
     axes.scatter(middle, rows, s=46, marker="|", color=INK, linewidths=1.6, label="median", zorder=3)
     axes.scatter(radius, rows, s=20, marker=">", color=SECOND, label="stated 90 % radius", zorder=3)
     largest = max(np.nanmax(errors) if shown.any() else 0.0, np.max(radius), 1e-6)
-    axes.set(xlim=(0, 1.04 * largest), ylim=(len(names) - 0.3, -0.7), xlabel="distance to the reference, mm")
+    axes.set(xlim=(0, 1.04 * largest), ylim=(len(names) - 0.3, -0.7), xlabel=f"distance to the reference, {unit}")
     axes.set_yticks(rows, [str(name) for name in names], fontsize=7, parse_math=False)
     axes.grid(axis="x", color="#e4e7eb", linewidth=0.6)
     axes.grid(axis="y", color="#f0f2f4", linewidth=0.6)

@@ -69,6 +69,7 @@ def draw_schematic(
     own_frame: bool,
     errors: np.ndarray | None = None,
     anatomy: Volume | None = None,
+    unit: str = "mm",
 ) -> bytes:
     """The mean shape from three sides, pairs joined, every point named; a PNG file's bytes.
 
@@ -80,6 +81,7 @@ def draw_schematic(
         errors: (K, 3) mm from the right place to the found one in the same frame, NaN where there is none: drawn as
             arrows, enlarged where they are small.
         anatomy: `mean_anatomy` in the same frame, drawn as a lit surface behind the points; None draws their outline.
+        unit: of the lengths, as written.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -113,7 +115,7 @@ def draw_schematic(
         _draw_words(axes, side, center, high)
     length = round_length(0.25 * PANEL / scale)
     axes.plot([0.3, 0.3 + length * scale], [0.3, 0.3], color=INK, linewidth=2, solid_capstyle="butt")
-    axes.text(0.3, 0.24, f"{length:g} mm", fontsize=7.5, color=INK, va="top")
+    axes.text(0.3, 0.24, f"{length:g} {unit}", fontsize=7.5, color=INK, va="top")
     said = "blue: left, orange: right, black: midline or unpaired; thin lines join pairs"
     said += "; gray: outline of all points" if anatomy is None else "; gray: mean anatomy"
     if errors is not None:

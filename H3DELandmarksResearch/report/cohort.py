@@ -261,9 +261,7 @@ def _state(point: PointOrigin, statement: Statement, place: np.ndarray) -> str:
 
 def _doubts(landmarks: LandmarkSet, states: tuple[str, ...]) -> np.ndarray:
     """(K,) 1 - confidence of what was found, presence of what was said to be absent, 0 where a person decided."""
-    doubts = np.where(landmarks.present, 1 - landmarks.confidence, landmarks.presence)
-    decided = [state in BY_PERSON for state in states]
-    return np.where(decided, 0.0, np.clip(doubts, 0, 1))
+    return np.where([state in BY_PERSON for state in states], 0.0, landmarks.doubts)
 
 
 def _measurements(files: Mapping[str, Path]) -> Iterator[Measurement]:

@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from H3DELandmarksLib.cases.exchanged_points import exchanged_points, small_picture
-from H3DELandmarksLib.cases.quality import CheckedPoints, check_shapes
+from H3DELandmarksLib.cases.point_check import CheckedPoints, check_shapes
+from H3DELandmarksLib.cases.reader_check import check_readers
 from H3DELandmarksLib.cases.same_picture import fingerprint, repeated_pictures
+from H3DELandmarksLib.cases.same_points import check_same_places
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 from H3DELandmarksResearch.converters.flat_images import read_radiograph
@@ -42,7 +44,28 @@ def faulty_spines(file: Path) -> tuple[set[str], set[str], int]:
         for name, case in content["cases"].items()
     ]
     flagged = {name for name, case in content["cases"].items() if case["flags"]}
-    return flagged, {finding.case for finding in check_shapes(cases, scheme)}, len(cases)
+    findings = check_shapes(cases, scheme) + check_same_places(cases, scheme)
+    return flagged, {finding.case for finding in findings}, len(cases)
+
+
+def points_of_reader(folder: Path, reader: str) -> dict[str, CheckedPoints]:
+    """All of a reader's cephalograms, LPS mm of a picture of 0.2 mm pixels."""
+    points = {}
+    for path in sorted((folder / "AnnotationsByMD" / f"400_{reader}").glob("*.txt")):
+        rows = [[*map(float, line.split(",")), 0.0] for line in path.read_text(encoding="utf-8").split()[:19]]
+        points[path.stem] = CheckedPoints(path.stem, 0.2 * np.array(rows))
+    return points
+
+
+def doubtful_cephalograms(folder: Path) -> dict[str, set[str]]:
+    """Cases with a finding, of each reader's points and of both readers compared."""
+    scheme = LandmarkScheme("cephalogram", "1.0", tuple(LandmarkDefinition(f"L{k + 1}", "") for k in range(19)))
+    readers = {reader: points_of_reader(folder, reader) for reader in ("senior", "junior")}
+    told = {}
+    for reader, points in readers.items():
+        cases = list(points.values())
+        told[reader] = {f.case for check in (check_shapes, check_same_places) for f in check(cases, scheme)}
+    return told | {"both compared": {finding.case for finding in check_readers(readers, scheme)}}
 
 
 def exchanged_cephalograms(folder: Path, rounds: int) -> tuple[int, int, int]:
@@ -74,6 +97,8 @@ def main() -> None:
     flagged, told, count = faulty_spines(data / "aasce2019-spine" / "landmarks.json")
     print(f"Spines: {len(told & flagged)} of {len(flagged)} flagged cases found; missed {sorted(flagged - told)}")
     print(f"Spines: findings in {len(told - flagged)} of {count - len(flagged)} others: {sorted(told - flagged)}")
+    for what, doubtful in doubtful_cephalograms(data / "isbi2015-cephalogram").items():
+        print(f"Points of cephalograms, {what}: findings in {len(doubtful)} cases: {sorted(doubtful)}")
     right, found, false = exchanged_cephalograms(data / "isbi2015-cephalogram", ROUNDS)
     print(f"Exchanged cases: {right} findings without; {found} of {5 * ROUNDS} planted found, {false} false findings")
     pairs = repeated_cephalograms(data / "isbi2015-cephalogram")

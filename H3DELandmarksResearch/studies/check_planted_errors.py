@@ -16,14 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.cases.quality import (
-    CheckedPoints,
-    IssueKind,
-    QualityIssue,
-    check_on_scans,
-    check_shapes,
-    look_at_scan,
-)
+from H3DELandmarksLib.cases.findings import IssueKind, QualityIssue
+from H3DELandmarksLib.cases.point_check import check_shapes
+from H3DELandmarksLib.cases.same_points import check_same_places
+from H3DELandmarksLib.cases.scan_check import check_on_scans, look_at_scan
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
@@ -62,8 +58,8 @@ def findings_of(
 ) -> list[QualityIssue]:
     """What the check says of points on scans."""
     on_scans = [look_at_scan(*case) for case in zip(names, volumes, points)]
-    shapes = [CheckedPoints(name, positions) for name, positions in zip(names, points)]
-    return check_on_scans(on_scans, scheme) + check_shapes(shapes, scheme)
+    checks = (check_on_scans, check_shapes, check_same_places)
+    return [finding for check in checks for finding in check(on_scans, scheme)]
 
 
 def plant(points: np.ndarray, scheme: LandmarkScheme, rng: np.random.Generator) -> tuple[np.ndarray, list[tuple]]:

@@ -46,9 +46,14 @@ def card_pictures(
                 "accuracy",
                 "accuracy.png",
                 "Errors on the test cases. Points farther right than their triangle lie outside the stated radius.",
-                draw_errors(measured.evaluation.landmarks, measured.evaluation.errors, measured.calibration.radius90),
+                draw_errors(
+                    measured.evaluation.landmarks,
+                    measured.evaluation.errors,
+                    measured.calibration.radius90,
+                    manifest.length_unit,
+                ),
             ),
-            _reliability(measured),
+            _reliability(measured, manifest.length_unit),
             *_failures(manifest, measured, test, show_scans),
         ]
     except MissingDependencyError as error:
@@ -90,13 +95,18 @@ def _definitions_by_shape(manifest: Manifest, measured: ModelEvaluation, test: S
             anatomy = mean_anatomy(test, measured.shape, manifest.sees_canonical_pose)
             caption += f" on the mean anatomy of {min(len(test), MAX_CASES)} scans"
     picture = draw_schematic(
-        manifest.scheme.names, measured.shape.mean, manifest.scheme.pairs, manifest.sees_canonical_pose, anatomy=anatomy
+        manifest.scheme.names,
+        measured.shape.mean,
+        manifest.scheme.pairs,
+        manifest.sees_canonical_pose,
+        anatomy=anatomy,
+        unit=manifest.length_unit,
     )
     yield CardPicture("definitions", "landmarks.png", f"{caption}; the scans themselves are not ours to show.", picture)
 
 
-def _reliability(measured: ModelEvaluation) -> CardPicture:
-    tolerance = f"{measured.calibration.tolerance_mm:g} mm"
+def _reliability(measured: ModelEvaluation, unit: str) -> CardPicture:
+    tolerance = f"{measured.calibration.tolerance_mm:g} {unit}"
     titles = {"presence": "The point is in the scan", "confidence": f"The point lies within {tolerance}"}
     diagrams = {title: measured.reliability[CUT][name]["bins"] for name, title in titles.items()}
     errors = {title: measured.reliability[CUT][name]["ece"] for name, title in titles.items()}
@@ -116,14 +126,16 @@ def _failures(
     for number, row in enumerate(worst_cases(measured), start=1):
         name = measured.evaluation.cases[row]
         case, found = cases[name], measured.predictions[name]
-        caption = _failure_caption(measured, row)
+        caption = _failure_caption(measured, row, manifest.length_unit)
         if show_scans:
             data = draw_failure(case.volume, found, case.landmarks, name, FAILURE_SIZE)
             yield CardPicture("failures", f"failure-{number}.jpg", caption, data)
         else:
             names, pairs = found.names, scheme.pairs
             errors = _in_the_shape_s_frame(manifest, measured, found.positions, case.landmarks.positions)
-            data = draw_schematic(names, measured.shape.mean, pairs, manifest.sees_canonical_pose, errors)
+            data = draw_schematic(
+                names, measured.shape.mean, pairs, manifest.sees_canonical_pose, errors, unit=manifest.length_unit
+            )
             yield CardPicture("failures", f"failure-{number}.png", caption, data)
 
 
@@ -139,7 +151,7 @@ def _in_the_shape_s_frame(
     return (found - truth) @ rigid_fit(measured.shape.mean[known], truth[known]).rotation
 
 
-def _failure_caption(measured: ModelEvaluation, row: int) -> str:
+def _failure_caption(measured: ModelEvaluation, row: int, unit: str = "mm") -> str:
     """Name, mean error, the worst points and wrong words on presence of one test case."""
     evaluation = measured.evaluation
     errors = evaluation.errors[row]
@@ -147,7 +159,7 @@ def _failure_caption(measured: ModelEvaluation, row: int) -> str:
     if np.isfinite(errors).any():
         worst = np.argsort(-np.nan_to_num(errors))[:3]
         listed = ", ".join(f"{evaluation.landmarks[k]} {errors[k]:.2f}" for k in worst if np.isfinite(errors[k]))
-        words.append(f"mean error {np.nanmean(errors):.2f} mm; worst {listed} mm")
+        words.append(f"mean error {np.nanmean(errors):.2f} {unit}; worst {listed} {unit}")
     for title, wrong in (
         ("missed", evaluation.missed[row]),
         ("found but absent", evaluation.predicted[row] & ~evaluation.present[row] & evaluation.known[row]),

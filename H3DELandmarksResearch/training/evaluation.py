@@ -102,9 +102,10 @@ def evaluate_model(
     logger.info("Looking at %d test cases, whole and cut off", len(test))
     test = [*test, *(truncated_case(case, rng) for case in test)]
     findings = [detector.findings(case.volume) for case in test]
+    placed = [detector.placed(one) for one in findings]
     left_out = cross = None
     if configuration.cross_conformal:
-        unseen = gather_evidence(findings, test, detector.shape)
+        unseen = gather_evidence(placed, test, detector.shape)
         fitted, left_out, cross = _cross_conformal(fitted, seen, unseen)
     detector.calibration = fitted
     found = {case.name: detector.landmark_set(f) for case, f in zip(test, findings)}
@@ -124,7 +125,7 @@ def evaluate_model(
 
 def _evidence(detector: Detector, cases: Iterable[Case]) -> Evidence:
     """What the detector finds beside the truth; of the cases, only the landmarks are kept in memory."""
-    found = [(detector.findings(case.volume), replace(case, volume=NOTHING)) for case in cases]
+    found = [(detector.placed(detector.findings(case.volume)), replace(case, volume=NOTHING)) for case in cases]
     return gather_evidence([findings for findings, _ in found], [case for _, case in found], detector.shape)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import date
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.revision import Evidence
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.calibration import Calibration
@@ -31,9 +33,12 @@ from H3DELandmarksLib.models.card import model_card
 from H3DELandmarksLib.models.package import SHAPE_FILE
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.loop import half_precision
+from H3DELandmarksLib.training.revision import Reviewed, anatomy_without_caution
 from H3DELandmarksResearch.training.card_pictures import card_pictures
 from H3DELandmarksResearch.training.configuration import Configuration
 from H3DELandmarksResearch.training.evaluation import evaluate_model
+
+logger = logging.getLogger(__name__)
 
 
 def build_package(
@@ -44,6 +49,7 @@ def build_package(
     calibration: Sequence[Case],
     test: Sequence[Case],
     calibrated_on: str = "validation",
+    subjects: np.ndarray | None = None,
 ) -> ModelPackage:
     """Write the package of a trained model; an older package in `folder` is replaced.
 
@@ -55,8 +61,11 @@ def build_package(
         calibration: cases for the calibration.
         test: cases for the accuracy, used for nothing else.
         calibrated_on: name of the calibration cases' subset, for the manifest and the card.
+        subjects: (N, K, 3) LPS mm of the training cases, for models whose points are placed together.
     """
     package = write_uncalibrated(folder, configuration, stages, shape)
+    if configuration.record.joint and subjects is not None:
+        package = _with_anatomy(package, subjects, calibration)
     return evaluate_package(folder, package, package.manifest, configuration.record, calibration, test, calibrated_on)
 
 
@@ -73,6 +82,23 @@ def write_uncalibrated(
     }
     weights[SHAPE_FILE] = {"mean": shape.mean, "tolerance": shape.tolerance}
     return write_package(folder, manifest, weights, "Not calibrated: for measuring positions alone.", replace=True)
+
+
+def _with_anatomy(package: ModelPackage, subjects: np.ndarray, calibration: Sequence[Case]) -> ModelPackage:
+    """The package with what it needs to place points together: how subjects vary and how its networks err."""
+    detector = Detector(package)
+    logger.info("Learning from %d calibration cases how errors go together", len(calibration))
+    seen = []
+    for case in calibration:
+        found = detector.findings(case.volume)
+        evidence = Evidence(detector.landmark_set(found), found.pose, found.candidates)
+        seen.append(Reviewed(evidence, case.landmarks))
+    anatomy = anatomy_without_caution(subjects, seen, package.manifest.calibration.confidence.tolerance_mm)
+    weights = {name: package.read(name) for name in package.weight_files}
+    shape = {**package.load_weights(SHAPE_FILE), **anatomy.to_arrays()}
+    return write_package(
+        package.path, package.manifest, {**weights, SHAPE_FILE: shape}, package.model_card(), replace=True
+    )
 
 
 def recalibrate_package(

@@ -140,6 +140,7 @@ def package_run(configuration: Configuration, output: Path) -> ModelPackage:
         subsets[calibration],
         subsets["test"],
         calibration,
+        np.stack([case.landmarks.positions for case in subsets["train"]]),
     )
 
 

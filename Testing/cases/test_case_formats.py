@@ -199,7 +199,7 @@ FIRST = ("landmarks", 0)
         ("x", ("patient",)),
         ("x", (*FIRST, "note")),
         ("x", ("scheme", "title")),
-        (4, ("format_version",)),
+        (5, ("format_version",)),
         ("1", ("format_version",)),
         ("2026-05-04", ("time",)),
         ("2026-13-04T03:02:01Z", ("time",)),
@@ -337,3 +337,19 @@ def test_a_landmark_of_two_sets_keeps_what_was_said():
     assert (landmark.presence, landmark.confidence, landmark.radius) == (0.8, None, 2.0)
     np.testing.assert_array_equal(landmark.position, points_of(1)[1])
     np.testing.assert_array_equal(landmark.proposed, points_of(0)[1])
+
+
+@pytest.mark.parametrize(
+    ("by", "now"),
+    [
+        (None, None),
+        ("sides exchanged", "sides exchanged"),
+        ("old name", "new name"),
+        ("gone", "correction of a landmark that is not of the scheme"),
+    ],
+)
+def test_what_has_revised_a_proposal_is_renamed_with_its_landmark(by, now):
+    landmark = CaseLandmark("aL", ReviewState.ACCEPTED_IN_BULK, np.zeros(3), np.zeros(3), revised_by=by)
+    renamed = landmark.revised(by, {"old name": "new name"})
+    assert renamed.revised_by == now and renamed.is_taught == (by is None)
+    assert CaseLandmark.from_record(renamed.to_record()).revised_by == now

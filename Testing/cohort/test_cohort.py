@@ -89,6 +89,34 @@ def test_one_table_and_one_log_tell_of_all_scans(tiny, tmp_path, capsys):
     assert not list(out.glob(".h3de*"))
 
 
+def test_the_log_tells_the_largest_doubt_of_a_scan(tiny, tmp_path, capsys):
+    make_cohort(tmp_path / "scans", 3)
+    detect(capsys, tmp_path / "out", tmp_path / "scans", "--model", tiny)
+    for line in log_of(tmp_path / "out"):
+        points = read_markups(tmp_path / "out" / line.outputs.markups)
+        doubts = [1 - c if p else a for c, a, p in zip(points.confidence, points.presence, points.present)]
+        assert line.doubt == pytest.approx(max(doubts), abs=1e-6)
+        assert 0 < line.doubt < 1
+
+
+def test_a_log_is_followed_while_another_program_writes_it(tiny, tmp_path, capsys):
+    make_cohort(tmp_path / "scans", 3)
+    detect(capsys, tmp_path / "out", tmp_path / "scans", "--model", tiny)
+    path = tmp_path / "out" / "cohort.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.unlink()
+    log = CohortLog(tmp_path / "out")
+    assert log.entries == [] and not log.follow()
+    path.write_bytes(lines[0] + lines[1][:-30])
+    assert log.follow() and len(log.entries) == 1
+    with path.open("ab") as file:
+        file.write(lines[1][-30:])
+    assert log.follow() and len(log.entries) == 2 and not log.follow()
+    (tmp_path / "new").write_bytes(b"".join(reversed(lines)))  # as at the end of a run
+    (tmp_path / "new").replace(path)
+    assert log.follow() and log.entries == log_of(tmp_path / "out")[::-1]
+
+
 def test_one_scan_alone_has_no_table_of_all(tiny, tmp_path, capsys):
     _, result, _ = detect(capsys, tmp_path / "out", make_scan(tmp_path / "a.nrrd"), "--model", tiny)
     assert result.ok and result.cohort is None and not list((tmp_path / "out").glob("cohort*"))

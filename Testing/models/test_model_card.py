@@ -62,7 +62,7 @@ def test_results_come_from_the_evaluation_or_from_the_manifest():
     assert "- mre_mm: 1.25" in model_card(shared) and "its author's held-out cases" in model_card(shared)
     measured = model_card(shared, accuracy="TABLE\n", measured_on="held-out")
     assert "```text\nTABLE\n```" in measured and "mre_mm" not in measured and "held-out cases: 90.0 %" in measured
-    assert "Compared with its base" in titles(model_card(shared, comparison="The candidate is better."))
+    assert "Compared with its base" in titles(model_card(shared, comparison="The new model is better."))
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_a_shared_model_says_where_it_comes_from(shared):
     assert lineage == before.by_hash_alone() and len(lineage.cases) == 7 and lineage.base.name == "toy@1.0.0"
     card = package.model_card()
     assert all(case.sha256 in card for case in lineage.cases) and "toy@1.0.0" in card
-    assert "The candidate is worse by 0.50 mm" in card and "mre_mm: 1.25" in card
+    assert "The new model is worse by 0.50 mm" in card and "mre_mm: 1.25" in card
     assert package.manifest.accuracy["held-out"]["per_landmark"] == [{"landmark": "L", "n": 5, "mean_mm": 1.0}]
     assert package.manifest.training["stages"] == {"localizer": {"training": {"batch": 1}, "augmentation": {}}}
     for file, old in (("stage-1.safetensors", f"{SECRET}.safetensors"), ("shape.safetensors", "shape.safetensors")):

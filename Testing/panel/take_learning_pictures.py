@@ -14,11 +14,13 @@ from picture_stage import FILES
 from PySide6.QtCore import QPoint
 
 from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState, create_project
+from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksResearch.phantom import generate_phantom
 
 MODEL_TITLE = "mandibular-molar-phantom"
 CASES, STEPS, HELD_OUT = 11, 16, 45
+SCANS = 4
 SPACING_MM = 0.9
 
 
@@ -30,6 +32,30 @@ def play(stage):
     keep_and_check(stage)
     retrain(stage)
     compare_models(stage)
+    many_scans(stage)
+
+
+def many_scans(stage):
+    """A folder of simulated jaws, of which one file is damaged; the most doubtful one is opened for review."""
+    scans, results = FILES / "Scans", FILES / "Results"
+    for folder in (scans, results):
+        shutil.rmtree(folder, ignore_errors=True)
+    scans.mkdir()
+    for seed in range(SCANS):
+        jaw = generate_phantom(700 + seed, spacing=SPACING_MM)
+        write_volume(scans / f"Jaw {seed + 1}.nrrd", jaw.volume)
+    (scans / "Jaw 0.nrrd").write_bytes(b"NRRD0004\ndamaged")
+    batch, ui = stage.panel.batch, stage.panel.batch.ui
+    click(ui.batchSection)
+    type_path(ui.batchScansPath, scans)
+    type_path(ui.batchResultsPath, results)
+    click(ui.batchButton)
+    wait_until(lambda: not batch.progress.isRunning, 3600)
+    table = qt.unwrapped(ui.batchTable)
+    press(table.viewport(), table.visualItemRect(table.item(0, 0)).center())
+    click(ui.openScanButton)
+    words = "Many scans; two folders; Find landmarks in all scans; the first row; Open for review"
+    stage.take("batch", words, top=ui.batchSection)
 
 
 def write_jaws(folder):
@@ -97,7 +123,5 @@ def compare_models(stage):
     click(ui.promotionSection)
     click(ui.compareModelsButton)
     wait_until(lambda: not learning.promotion.progress.isRunning, 3600)
-    words = (
-        f"Retrain, Steps {STEPS}, Held out {HELD_OUT} %, Retrain; Compare and promote, Compare with the model in use"
-    )
+    words = f"Retrain, Steps {STEPS}, Held out {HELD_OUT} %, Retrain; Compare and use, Compare with the model in use"
     stage.take("promotion", words, top=ui.promotionSection)

@@ -11,8 +11,11 @@ import qt
 from operating import add_volume, click
 from PySide6.QtCore import QPoint, QUrl
 from PySide6.QtGui import QColor, QImage, QTextDocument
+from test_review_by_clicks import click_row
 
+from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.models.registry import bundled_folder
+from H3DELandmarksLib.scene import show_detection
 
 RED = QColor(250, 20, 30)
 
@@ -148,3 +151,37 @@ def test_every_picture_of_the_bundled_cards_is_shown_and_fits(open_panel, monkey
         assert "not stated" not in panel.ui.modelFactsLabel.text
         document = qt.unwrapped(browser).document()
         assert isinstance(document, QTextDocument) and document.idealWidth() < browser.width * 1.3
+
+
+LANDMARKS = """# Card
+
+## Landmarks
+
+| name | definition |
+|---|---|
+| L | left point |
+| R | right point |
+
+![where](a.png)
+
+## More
+
+not shown"""
+
+
+@pytest.mark.parametrize("named", [["a.png"], []])
+def test_the_picture_of_the_landmarks_is_one_click_from_the_chosen_one(open_panel, change, scene, named):
+    change(LANDMARKS, pictures=["a.png"], named=named)
+    panel = open_panel()
+    found = LandmarkSet(("L", "R"), [[1, 2, 3], [2, 3, 4]], presence=[0.9, 0.9])
+    panel.ui.reviewSelector.setCurrentNode(show_detection(found, add_volume(), "tiny@1.0.0", "points"))
+    ui = panel.ui
+    assert not ui.pictureButton.visible, "no landmark is chosen"
+    click_row(panel, "R")
+    assert ui.pictureButton.visible == bool(named), "a picture that the package does not name is never shown"
+    if named:
+        click(ui.pictureButton)
+        browser = panel.review.pictures.browser
+        assert browser.visible and red_pixels(browser) > 100
+        text = qt.unwrapped(browser).toPlainText()
+        assert "right point" in text and "not shown" not in text

@@ -17,7 +17,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "Resources" / "Screenshots"
 TUTORIAL = ("load", "detect", "review", "correct", "reviewed", "export", "compare")
-TEACHING = ("learning", "promotion")
+TEACHING = ("learning", "promotion", "batch")
 WIDTH, HEIGHT = picture_stage.SIZE
 PANEL, STRIP = picture_stage.PANEL_WIDTH, picture_stage.STRIP
 COARSE = (WIDTH // 40, HEIGHT // 40)

@@ -101,8 +101,8 @@ def test_a_better_model_is_compared_promoted_and_taken_back(panel, folder, tiny_
     table = rows(ui.promotionTable)
     assert [row[0] for row in table] == ["All landmarks", "Left", "Middle", "Right"]
     assert float(table[0][1]) > float(table[0][2]) and table[0][3].startswith("+")
-    assert ui.promotionLabel.text.startswith("The candidate is better by"), ui.promotionLabel.text
-    assert "The new model can be promoted." in ui.promotionLabel.text
+    assert ui.promotionLabel.text.startswith("The new model is better by"), ui.promotionLabel.text
+    assert "The new model can be used." in ui.promotionLabel.text
     assert not ui.overrideReasonEdit.enabled
 
     click(ui.promoteButton)
@@ -128,18 +128,18 @@ def test_a_model_that_is_not_shown_to_be_better_needs_a_reason(panel, folder):
     ui = panel.learning.ui
     choose_run(panel, 1)
     compare(panel)
-    assert "It is better not promoted." in ui.promotionLabel.text and "too few" in ui.promotionLabel.text
+    assert "Better keep the model in use." in ui.promotionLabel.text and "too few" in ui.promotionLabel.text
     assert not ui.promoteButton.enabled and "advises against it" in ui.promoteButton.toolTip
     assert ui.overrideReasonEdit.enabled and not ui.overrideButton.enabled
     assert ui.overrideButton.toolTip == "Write down your reason first."
     choose_run(panel, 2)
     assert ui.promotionLabel.text == "" and not ui.promotionTable.visible, "it has not been compared"
     choose_run(panel, 1)
-    assert "It is better not promoted." in ui.promotionLabel.text, "the comparison is kept with the run"
+    assert "Better keep the model in use." in ui.promotionLabel.text, "the comparison is kept with the run"
     QTest.keyClicks(qt.unwrapped(ui.overrideReasonEdit), "A trial")
     click(ui.overrideButton)
     assert ui.promotionLabel.text.endswith("is in use from now on.") and ui.overrideReasonEdit.text == ""
-    assert "Promoted against the advice: A trial" in ui.versionsTable.item(0, 0).toolTip()
+    assert "Used against the advice: A trial" in ui.versionsTable.item(0, 0).toolTip()
     click(ui.revertButton)
     assert "advises against it" in ui.promoteButton.toolTip, "compared with the version that is in use again"
 

@@ -168,7 +168,7 @@ def test_accepting_all_above_a_threshold(panel, answer):
     questions = answer(QMessageBox.StandardButton.Yes)
     click(panel.ui.acceptAllButton)
     assert "2 landmarks" in questions[0] and "0 of them" in questions[0]
-    assert [row[1] for row in rows(panel)][3:] == ["accepted (in bulk)", "absent (in bulk)"]
+    assert [row[1] for row in rows(panel)][3:] == ["accepted in bulk", "absent in bulk"]
     panel.ui.thresholdSpinBox.value = 0
     answer(QMessageBox.StandardButton.Yes)
     click(panel.ui.acceptAllButton)
@@ -176,7 +176,7 @@ def test_accepting_all_above_a_threshold(panel, answer):
     assert not panel.ui.acceptAllButton.enabled
     click_row(panel, "L")
     click(panel.ui.acceptButton)
-    assert state(panel, "L") == "accepted" and state(panel, "middle") == "accepted (in bulk)"
+    assert state(panel, "L") == "accepted" and state(panel, "middle") == "accepted in bulk"
 
 
 def test_without_a_confirmation_only_what_was_looked_at_is_accepted_in_bulk(panel, answer):
@@ -184,7 +184,7 @@ def test_without_a_confirmation_only_what_was_looked_at_is_accepted_in_bulk(pane
     questions = answer(QMessageBox.StandardButton.No)
     click(panel.ui.acceptAllButton)
     assert "1 of them" in questions[0]
-    assert state(panel, "L") == "accepted (in bulk)" and state(panel, "é") == "absent?"
+    assert state(panel, "L") == "accepted in bulk" and state(panel, "é") == "absent?"
     panel.ui.thresholdSpinBox.value = 100
     click(panel.ui.acceptAllButton)
     assert "certain enough" in panel.ui.reviewStatusLabel.text

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.geometry import Volume
@@ -16,8 +17,8 @@ from H3DELandmarksLib.io.case_folder import write_readers
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import write_markups
 from H3DELandmarksResearch.agreement.report import compare_readers, report_text
+from H3DELandmarksResearch.agreement.same_pictures import find_pairs, read_pairs
 from H3DELandmarksResearch.agreement.statistics import agreement, icc_2_1, resamples
-from H3DELandmarksResearch.same_picture import read_pairs, same_pictures, small_picture
 
 NAMES = ("a", "b")
 # Shrout and Fleiss 1979, table 2: six targets, four judges; ICC(2,1) = 0.29 in table 4.
@@ -254,16 +255,27 @@ def test_three_readers_are_compared_in_pairs():
 # The same picture
 
 
-def test_a_recompressed_picture_is_the_same_and_another_is_not():
+def test_a_recompressed_picture_in_its_place_is_the_same_and_another_is_not(tmp_path):
+    """Copies that were moved, scaled or mirrored are found by the audit, but their points cannot be compared."""
     rng = np.random.default_rng(0)
-    picture = rng.uniform(0, 200, (30, 40))
-    big = np.kron(picture, np.ones((10, 10)))[:, :, None]
-    noisy = big * 0.9 + 12 + rng.normal(0, 2, big.shape)
-    other = np.kron(rng.uniform(0, 200, (30, 40)), np.ones((10, 10)))[:, :, None]
-    flat = np.full((9, 7, 1), 5.0)
-    volumes = {"a": big, "b": other, "c": noisy, "d": big, "e": flat, "f": flat}
-    small = {name: small_picture(Volume(array, np.eye(4))) for name, array in volumes.items()}
-    assert same_pictures(small) == [("a", "c"), ("a", "d")] and same_pictures({}) == []
+    picture = ndimage.gaussian_filter(rng.normal(size=(240, 200)), 4) * 900 + 128
+    flat = np.full((9, 7), 5.0)
+    pictures = {
+        "a": picture,
+        "b": ndimage.gaussian_filter(rng.normal(size=(240, 200)), 4) * 900 + 128,
+        "c": picture * 0.9 + 12 + rng.normal(0, 2, picture.shape),
+        "d": picture,
+        "e": flat,
+        "f": flat,
+        "moved": np.roll(picture, 4, axis=0),
+        "scaled": ndimage.zoom(picture, 1.1)[10:250, 8:208],
+        "mirrored": picture[::-1],
+    }
+    for name, array in pictures.items():
+        array = np.ascontiguousarray(array[:, :, None], dtype=np.float32)
+        write_volume(tmp_path / f"{name}.nrrd", Volume(array, np.eye(4)))
+    assert find_pairs(tmp_path, [*pictures, "missing"]) == [("a", "c"), ("a", "d")]
+    assert find_pairs(tmp_path, []) == []
 
 
 def test_pairs_of_a_file(tmp_path):

@@ -72,7 +72,7 @@ def compare(capsys, made, *words, candidate=None):
 def test_compare_promote_list_revert_share_and_add(made, home, capsys, monkeypatch):
     code, compared = compare(capsys, made)
     assert code == 0 and compared["decision"] == {"promote": True, "reasons": []}
-    assert compared["sentence"].startswith("The candidate is better by ") and len(compared["cases"]) == 6
+    assert compared["sentence"].startswith("The new model is better by ") and len(compared["cases"]) == 6
     assert compared["total"]["candidate"]["mean_mm"] < 0.01 < compared["total"]["base"]["mean_mm"]
     assert compared["rule"] == {
         "margin_mm": 0.0,
@@ -156,7 +156,7 @@ def test_people_read_a_table(made, home, capsys):
     ]
     assert main(["models", *map(str, words)]) == 0
     told = capsys.readouterr().out
-    assert told.startswith("The candidate is better by ") and "By the rule it may be promoted." in told
+    assert told.startswith("The new model is better by ") and "By the rule it may be used." in told
     assert [line.split()[0] for line in told.splitlines() if line.startswith(("Left", "Middle", "Right", "all"))] == [
         "Left",
         "Middle",

@@ -153,7 +153,7 @@ def test_landmarks_of_one_model_alone_are_told_apart(place, tmp_path):
     assert [row.name for row in comparison.landmarks] == ["L", "R"] and comparison.total.points == 6
     assert not comparison.only_base and comparison.only_candidate["new"].missed == 1
     assert comparison.only_candidate["new"].mean_mm == pytest.approx(3.0)
-    assert "Only the candidate has: new (3.00 mm, 1 of 3 missed)." in comparison.text()
+    assert "Only the new model has: new (3.00 mm, 1 of 3 missed)." in comparison.text()
 
 
 def test_a_landmark_that_was_renamed_is_the_same(place, tmp_path):
@@ -183,7 +183,7 @@ def test_points_that_were_accepted_as_the_base_saw_them_are_remarked(place, tmp_
     (tmp_path / "run" / "run.json").write_text(json.dumps(content))
     cases = held_out_cases(project, base, candidate, read_run(run.folder))
     comparison = compare_models(base, candidate, cases, (found_at(cases, 1.0), found_at(cases, 1.0)))
-    assert any("1 reference points are the base's own proposals" in remark for remark in comparison.remarks)
+    assert any("1 reference points are the old model's own proposals" in remark for remark in comparison.remarks)
     assert any("does not say by hash" in remark for remark in comparison.remarks)
 
 
@@ -236,13 +236,13 @@ def noisy(seed, level=0.3):
 
 def test_sentences_say_what_is_shown(place, cases):
     better = compared(place, cases, found_at(cases, 2 + noisy(0)), found_at(cases, 1.0))
-    assert better.sentence().startswith("The candidate is better by 1.") and "on 6 held-out cases of 6 subjects" in (
+    assert better.sentence().startswith("The new model is better by 1.") and "on 6 held-out cases of 6 subjects" in (
         better.sentence()
     )
     assert (
         compared(place, cases, found_at(cases, 1.0), found_at(cases, 2 + noisy(0)))
         .sentence()
-        .startswith("The candidate is worse by 1.")
+        .startswith("The new model is worse by 1.")
     )
     same = compared(place, cases, found_at(cases, 1 + noisy(0)), found_at(cases, 1 + noisy(1)))
     assert same.sentence().startswith("No difference is shown")
@@ -277,7 +277,7 @@ def test_a_good_mean_alone_proves_nothing(place, cases):
     gain = comparison.total.improvement
     assert gain.mean > 0.5 and gain.low < 0 < gain.high
     decision = decide(comparison, Rule(landmark_margin_mm=100.0))
-    assert not decision.promote and len(decision.reasons) == 1 and f"{gain.low:.3f}" in decision.reasons[0]
+    assert not decision.promote and len(decision.reasons) == 1 and f"worse by {-gain.low:.2f} mm" in decision.reasons[0]
     assert decide(comparison, Rule(margin_mm=gain.low - 0.1, landmark_margin_mm=100.0)).promote
 
 
@@ -347,7 +347,7 @@ def test_what_readers_differ_by_stands_beside_both_models(place, cases, tmp_path
 
     read_twice = [replace(case, readers={"a": read(case, -1.0), "b": read(case, 1.0)}) for case in cases]
     comparison = compared(place, read_twice, found_at(cases, 2.0), found_at(cases, 1.5))
-    models = "The candidate differs from the readers' mean by 1.50 mm, the base by 2.00 mm"
+    models = "The new model differs from the readers' mean by 1.50 mm, the old one by 2.00 mm"
     assert comparison.beside_readers() == f"{models}; the two readers differ by 2.00 mm."
     assert comparison.beside_readers() in comparison.text() and comparison.format_version == 2
     write_comparison(comparison, tmp_path / "c.json")

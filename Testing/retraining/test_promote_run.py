@@ -74,7 +74,7 @@ def test_the_version_says_by_hash_what_it_was_made_from(made, home):
 
 def test_one_that_is_not_better_is_not_promoted(made, home):
     compare(made, home / "run", -0.5)
-    with pytest.raises(InputError, match=r"is not promoted\. It is not shown to be better .*'L' is clearly worse"):
+    with pytest.raises(InputError, match=r"not taken into use\. It is not shown to be better.*'L' is clearly worse"):
         promote_run(home / "run")
     assert find_model("toy").version == "1.0.0" and not user_files(home)
 

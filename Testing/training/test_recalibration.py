@@ -159,3 +159,26 @@ def test_the_command_writes_a_new_package_and_never_replaces_one(project, packag
     assert made.manifest.calibration == package.manifest.calibration
     assert main([*arguments, "--output", str(made.path)]) != 0
     assert "exists" in capsys.readouterr().err
+
+
+def test_a_model_whose_points_are_placed_together_is_packaged_with_its_anatomy(project):
+    path = project / "joint.json"
+    write_configuration(path, project, SPLIT, joint=True)
+    configuration = read_configuration(path)
+    torch.manual_seed(0)
+    weights = build_network(**NETWORK).state_dict()
+    train, cases = load_cases(configuration, "train", project), cases_of(configuration, project)
+    subjects = np.stack([case.landmarks.positions for case in train])
+    joint = build_package(
+        project / "joint",
+        configuration,
+        [weights],
+        shape_of(train, configuration),
+        *cases.values(),
+        "calibration",
+        subjects,
+    )
+    anatomy = joint.load_anatomy()
+    assert anatomy.mean.shape == (len(NAMES), 3) and (anatomy.errors.noise > 0).all()
+    kept = recalibrate_package(project / "joint-2", joint, configuration, cases).load_anatomy()
+    assert np.array_equal(kept.mean, anatomy.mean)

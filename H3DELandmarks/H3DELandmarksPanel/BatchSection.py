@@ -1,0 +1,235 @@
+"""The part of the panel that finds landmarks in a folder of scans while the user goes on working."""
+
+from pathlib import Path
+
+import ctk
+import qt
+import slicer
+import slicer.util
+import vtk
+from slicer.i18n import tr as _
+
+from H3DELandmarksLib.cohort.log import CohortLog
+from H3DELandmarksLib.core.errors import H3DELandmarksError
+from H3DELandmarksPanel.ClinicComputer import ClinicComputer
+from H3DELandmarksPanel.CommandRun import CommandRun
+from H3DELandmarksPanel.PanelContext import onClick, onSignal, showReason
+from H3DELandmarksPanel.RunProgress import RunProgress
+from H3DELandmarksPanel.SafeText import plainTip
+from H3DELandmarksPanel.ScanFiles import loadResult, showPoints
+from H3DELandmarksPanel.ScanQueue import ScanQueue
+from H3DELandmarksPanel.Worker import newRunFolder, pythonExecutable
+
+SCANS_SETTING, RESULTS_SETTING = "H3DELandmarks/BatchScansFolder", "H3DELandmarks/BatchResultsFolder"
+
+
+class BatchSection:
+    """Loads and connects the widgets of the section "Many scans"."""
+
+    def __init__(self, panel, layout, position, onOpened):
+        """Add the section to the panel.
+
+        Args:
+            panel: H3DELandmarksWidget.
+            layout: QVBoxLayout that it is put into.
+            position: where in the layout.
+            onOpened: called without arguments when a result is in the scene and under review.
+        """
+        widget = slicer.util.loadUI(panel.resourcePath("UI/H3DELandmarksBatch.ui"))
+        layout.insertWidget(position, widget)
+        self.ui = ui = slicer.util.childWidgetVariables(widget)
+        self._context, self._onOpened = panel.context, onOpened
+        self._log = None  # CohortLog of the folder of results, None where there is none
+        self._nodes = {}  # vtkWeakReferences of volume and point list by (folder of results, key of the scan)
+        self._queue = ScanQueue(ui.batchTable)
+        self.progress = RunProgress(
+            ui.batchProgressBar, ui.batchLabel, ui.cancelBatchButton, self._onDone, self.refresh, self._onPoll
+        )
+        self.progress.cancelText = _("Cancelled. What is finished is kept: start again to go on from there.")
+        self._clinic = ClinicComputer(ui, self.refresh)
+        for path, setting in ((ui.batchScansPath, SCANS_SETTING), (ui.batchResultsPath, RESULTS_SETTING)):
+            path.filters = ctk.ctkPathLineEdit.Dirs
+            path.currentPath = slicer.util.settingsValue(setting, "")
+        onSignal(ui.batchScansPath, "currentPathChanged(QString)", self.refresh, ui.batchLabel)
+        onSignal(ui.batchResultsPath, "currentPathChanged(QString)", self.onResultsChosen, ui.batchLabel)
+        onClick(ui.batchButton, self.onStart, ui.batchLabel)
+        onClick(ui.openScanButton, self.onOpen, ui.batchLabel)
+        onSignal(ui.batchTable, "itemSelectionChanged()", self.refresh, ui.batchLabel)
+        onSignal(ui.batchTable, "cellDoubleClicked(int,int)", self.onDoubleClick, ui.batchLabel)
+        onSignal(ui.batchTable.horizontalHeader(), "sectionClicked(int)", self._queue.sortBy, ui.batchLabel)
+        self.onResultsChosen()
+
+    # What can be done
+
+    def refresh(self):
+        """Say what can be done now."""
+        ui = self.ui
+        reason = self._whyNot()
+        ui.batchButton.enabled = not reason
+        showReason(ui.batchWhy, "" if self.progress.isRunning else reason)
+        ui.batchButton.toolTip = plainTip(reason) or _(
+            "Find all landmarks of '{title}' in each scan of the folder; Slicer stays usable, and finished scans of an "
+            "earlier run are left as they are"
+        ).format(title=self._context.package.manifest.title)
+        reason = self._whyNotOpen()
+        ui.openScanButton.enabled = not reason
+        ui.openScanButton.toolTip = plainTip(reason) or _("Load the scan and review what was found in it")
+        for widget in (ui.batchScansPath, ui.batchResultsPath):
+            widget.enabled = not self.progress.isRunning
+        self._clinic.setEnabled(not self.progress.isRunning)
+
+    def _whyNot(self):
+        if self.progress.isRunning:
+            return _("The scans are being examined.")
+        if self._context.whyBusy():
+            return self._context.whyBusy()
+        if self._context.package is None:
+            return _("Choose a model at the top first.")
+        return self._whyNoFolders() or self._clinic.whyNot()
+
+    def _whyNoFolders(self):
+        scans, results = self._folder(self.ui.batchScansPath), self._folder(self.ui.batchResultsPath)
+        if scans is None:
+            return _("Choose a folder of scans first.")
+        if not (scans.is_absolute() and scans.is_dir()):
+            return _("There is no such folder of scans.")
+        if results is None:
+            return _("Choose a folder for the results.")
+        if not (results.is_absolute() and (results.is_dir() or results.parent.is_dir() and not results.exists())):
+            return _("There is no such folder for the results: choose one, or type the name of a new one.")
+        return _("Choose another folder for the results than that of the scans.") if results == scans else ""
+
+    def _whyNotOpen(self):
+        scan = self._queue.chosen()
+        if scan is None:
+            return _("Choose a scan in the list first.")
+        return "" if scan.outputs else scan.reason or _("Nothing was found in this scan.")
+
+    @staticmethod
+    def _folder(pathEdit):
+        text = pathEdit.currentPath.strip()
+        return Path(text) if text else None
+
+    # Examining
+
+    def onStart(self):
+        """Begin, or go on where an earlier run has ended."""
+        ui = self.ui
+        self._context.ensureDependencies(ui.batchLabel)
+        reason = self._whyNot()  # what is chosen may have changed meanwhile
+        where = None if reason else self._clinic.arguments(self._folder(ui.batchScansPath))
+        if where is None:
+            ui.batchLabel.text = reason or _("Nothing was sent.")
+            return
+        scans, results = self._folder(ui.batchScansPath), self._folder(ui.batchResultsPath)
+        qt.QSettings().setValue(SCANS_SETTING, str(scans))
+        qt.QSettings().setValue(RESULTS_SETTING, str(results))
+        self._clinic.remember()
+        model = ["--model", self._context.package.path, "--device", self._context.device]
+        self.progress.start(CohortRun([scans, "--output", results, *model, *where]))
+
+    def _onPoll(self, run):
+        """Show the scans that are finished."""
+        if self._log is None:
+            self._log = CohortLog(self._folder(self.ui.batchResultsPath))
+        elif not self._log.follow():
+            return
+        self._queue.follow(self._log.entries)
+
+    def _onDone(self, run):
+        self.onResultsChosen()
+        known = {scan.scan for scan in self._log.entries} if self._log else set()
+        said = [_toldOf(self._log)]
+        said += [scan["error"] for scan in run.result["scans"] if not scan["ok"] and scan["scan"] not in known][:1]
+        return " ".join(said)
+
+    # Results
+
+    def onResultsChosen(self):
+        """Show the scans that an earlier run has examined, where the folder holds any."""
+        folder = self._folder(self.ui.batchResultsPath)
+        isThere = folder is not None and folder.is_absolute() and folder.is_dir()
+        self._log = CohortLog(folder) if isThere else None
+        if not self.progress.isRunning:
+            self._queue.clear()
+            self.ui.batchLabel.text = _toldOf(self._log) if self._log and self._log.entries else ""
+        self._queue.follow(self._log.entries if self._log else [])
+        self.refresh()
+
+    def onOpen(self):
+        """Bring the chosen scan and what was found in it up for review; what is loaded already is only shown."""
+        scan = self._queue.chosen()
+        if scan is None or scan.outputs is None:
+            return
+        folder = self._log.folder
+        nodes = self._nodes.setdefault((folder, scan.key), (vtk.vtkWeakReference(), vtk.vtkWeakReference()))
+        volumeNode, pointList = (_present(reference) for reference in nodes)
+        if volumeNode is None:
+            volumeNode, pointList = loadResult(folder, scan)
+        elif pointList is None:
+            pointList = showPoints(folder, scan, volumeNode)
+        for reference, node in zip(nodes, (volumeNode, pointList)):
+            reference.Set(node)  # the next scene gives its nodes the same ids
+        self._queue.markOpened(scan)
+        self._context.show(volumeNode, pointList)
+        self._onOpened()
+
+    def onDoubleClick(self, row, column):
+        """As the button."""
+        self.ui.openScanButton.click()
+
+    def close(self):
+        """End a run that goes on; a later one goes on where it ended."""
+        self.progress.stop()
+
+
+def _present(reference):
+    """The node of a vtkWeakReference, None where the scene does not have it any more."""
+    node = reference.Get()
+    return node if node is not None and slicer.mrmlScene.IsNodePresent(node) else None
+
+
+def _toldOf(log):
+    """What people should know of the scans of a CohortLog first."""
+    scans = log.entries if log else []
+    failed = sum(scan.outputs is None for scan in scans)
+    said = _("Scans examined: {count}, the most doubtful first.").format(count=len(scans))
+    return said if not failed else " ".join([said, _("Failed: {count}, at the end of the list.").format(count=failed)])
+
+
+class CohortRun(CommandRun):
+    """``detect`` on a folder of scans that goes on while somebody calls `poll`."""
+
+    def __init__(self, arguments):
+        """Begin; scans that are finished are left as they are, and those that failed are tried again.
+
+        Args:
+            arguments: of the command.
+
+        Raises:
+            InputError: Slicer's Python is missing.
+        """
+        super().__init__(
+            ["detect", *arguments, "--retry-failed"],
+            pythonExecutable(),
+            newRunFolder(slicer.app.temporaryPath),
+            _("detection"),
+            acceptsUnfinished=True,
+        )
+
+    def takeResult(self):
+        """Fail where the scans could not even be begun."""
+        if not self.result.get("cohort"):
+            raise H3DELandmarksError(self.error or self.result.get("error", ""))
+
+    def _note(self, event):
+        if event["event"] == "scans":
+            done, total, failed = event["done"], event["total"], event["failed"]
+            self.stage = _("{done} of {total} scans").format(done=done, total=total)
+            if failed:
+                self.stage = _("{stage}, {failed} failed").format(stage=self.stage, failed=failed)
+            self.fraction, self.progress = done / max(total, 1), event
+        elif event["event"] != "progress":
+            super()._note(event)
+        elif not self.progress:
+            self.stage = _("Looking at the first scans")

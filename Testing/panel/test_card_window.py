@@ -73,6 +73,13 @@ def test_three_lines_say_for_what_how_accurate_and_for_what_not(open_panel, chan
     ]
 
 
+def test_an_error_in_simulated_scans_is_not_shown_as_one_in_patients(open_panel, change):
+    accuracy = {"test": {"mean_mm": 0.417, "cases": 20}}
+    change("# Card", accuracy=accuracy, training={"data": {"reader": "phantom"}})
+    line = open_panel().ui.modelFactsLabel.text.splitlines()[1]
+    assert "0.42 mm" in line and "20 simulated" in line and "had not seen" not in line
+
+
 @pytest.mark.parametrize("accuracy", [{}, {"test": "good"}, {"test": {"mean_mm": "0.1"}}, {"other": 5}])
 def test_an_error_that_nobody_has_measured_is_not_made_up(open_panel, change, accuracy):
     change("# Card", accuracy=accuracy, intended_use="x" * 1000, limitations=["<b>bold</b>\n\n" * 100])

@@ -113,18 +113,23 @@ def draw_schematic(
         _draw_dots(axes, where, colors, group, errors is None)
         _draw_names(axes, where, names, colors, group, center[0], (FOOT + 0.05, FOOT + high - 0.05))
         _draw_words(axes, side, center, high)
-    length = round_length(0.25 * PANEL / scale)
-    axes.plot([0.3, 0.3 + length * scale], [0.3, 0.3], color=INK, linewidth=2, solid_capstyle="butt")
-    axes.text(0.3, 0.24, f"{length:g} {unit}", fontsize=7.5, color=INK, va="top")
     said = "blue: left, orange: right, black: midline or unpaired; thin lines join pairs"
     said += "; gray: outline of all points" if anatomy is None else "; gray: mean anatomy"
     if errors is not None:
         said = "arrows: from the right place to the found one"
         said += f", {enlarged:g} times as long as they are" if enlarged > 1 else ", in true length"
+    _draw_foot(axes, scale, width, unit, said)
+    return as_png(figure) if anatomy is None else as_png(figure, ANATOMY_COLORS)
+
+
+def _draw_foot(axes: Axes, scale: float, width: float, unit: str, said: str) -> None:
+    """A bar of a round length, and what the marks mean; the scale is inches per unit, the width in inches."""
+    length = round_length(0.25 * PANEL / scale)
+    axes.plot([0.3, 0.3 + length * scale], [0.3, 0.3], color=INK, linewidth=2, solid_capstyle="butt")
+    axes.text(0.3, 0.24, f"{length:g} {unit}", fontsize=7.5, color=INK, va="top")
     start = 0.3 + length * scale + 0.25
     said = fill(said, int((width - start) / LETTER))
     axes.text(start, 0.3, said, fontsize=7.5, color=INK, va="center", linespacing=1.3)
-    return as_png(figure) if anatomy is None else as_png(figure, ANATOMY_COLORS)
 
 
 def _named(side: Side, points: np.ndarray, colors: Sequence[str]) -> np.ndarray:

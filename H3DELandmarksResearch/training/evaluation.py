@@ -99,6 +99,7 @@ def evaluate_model(
     fitted = fit_calibration(seen, configuration.tolerance_mm)
     logger.info("Learning to recognise the anatomy")
     fitted = replace(fitted, recognition=learn_recognition(detector, fitted, calibration[:MAX_CASES]))
+    detector.calibration = fitted
     logger.info("Looking at %d test cases, whole and cut off", len(test))
     test = [*test, *(truncated_case(case, rng) for case in test)]
     findings = [detector.findings(case.volume) for case in test]
@@ -107,7 +108,7 @@ def evaluate_model(
     if configuration.cross_conformal:
         unseen = gather_evidence(placed, test, detector.shape)
         fitted, left_out, cross = _cross_conformal(fitted, seen, unseen)
-    detector.calibration = fitted
+        detector.calibration = fitted
     found = {case.name: detector.landmark_set(f) for case, f in zip(test, placed)}
     if left_out is not None:
         found |= {case.name: replace(found[case.name], radius=row) for case, row in zip(test, left_out)}

@@ -152,3 +152,18 @@ def answer(app, monkeypatch):
         return questions
 
     return give
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """A folder of three scans and one that is broken."""
+    from scene_voxels import head
+
+    from H3DELandmarksLib.io.images import write_volume
+
+    folder = tmp_path / "new scans é"
+    folder.mkdir()
+    for seed in range(3):
+        write_volume(folder / f"head {seed}.nrrd", head(seed)[0])
+    (folder / "broken.nrrd").write_bytes(b"NRRD0004\nnonsense")
+    return folder

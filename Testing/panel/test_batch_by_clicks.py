@@ -18,17 +18,6 @@ from H3DELandmarksLib.scene import Review, ReviewState, landmarks_from_point_lis
 
 
 @pytest.fixture
-def scans(tmp_path):
-    """A folder of three scans and one that is broken."""
-    folder = tmp_path / "new scans é"
-    folder.mkdir()
-    for seed in range(3):
-        write_volume(folder / f"head {seed}.nrrd", head(seed)[0])
-    (folder / "broken.nrrd").write_bytes(b"NRRD0004\nnonsense")
-    return folder
-
-
-@pytest.fixture
 def panel(open_panel, tiny_model, scene):
     """The panel with the section open."""
     panel = open_panel()

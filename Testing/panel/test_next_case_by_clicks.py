@@ -10,19 +10,7 @@ from PySide6.QtTest import QTest
 from scene_voxels import NAMES, head, write_heads
 
 from H3DELandmarksLib.cases import CaseLandmark, ReviewState, create_project
-from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.scene import volume_from_node
-
-
-@pytest.fixture
-def scans(tmp_path):
-    """A folder of three scans, with a file that is none."""
-    folder = tmp_path / "new scans é"
-    folder.mkdir()
-    for seed in range(3):
-        write_volume(folder / f"head {seed}.nrrd", head(seed)[0])
-    (folder / "broken.nrrd").write_bytes(b"NRRD0004\nnonsense")
-    return folder
 
 
 @pytest.fixture

@@ -343,6 +343,7 @@ class MeasuredAccuracy:
         median_mm: half of the points found lie closer to the right place.
         coverage: share of points found that lie within their radius.
         tolerance_mm: distance up to which a point counts as right.
+        unit: of the lengths, see `Manifest.length_unit`.
     """
 
     subset: str
@@ -350,6 +351,7 @@ class MeasuredAccuracy:
     median_mm: float
     coverage: float
     tolerance_mm: float
+    unit: str = "mm"
 
     @property
     def radii_hold(self) -> bool:
@@ -360,7 +362,7 @@ class MeasuredAccuracy:
         """What whoever uses the model must know of it, in a sentence; empty where it is as good as it says."""
         told = []
         if self.median_mm > self.tolerance_mm:
-            told.append(f"half of its points were more than {self.median_mm:.1f} mm off")
+            told.append(f"half of its points were more than {self.median_mm:.1f} {self.unit} off")
         if not self.radii_hold:
             told.append(f"its radii held {100 * self.coverage:.0f} % of errors and not 90 %, so that none is shown")
         if not told:
@@ -481,7 +483,8 @@ class Manifest(ModelDescription):
             values = [figures.get(n) for n in ("cases", "median_mm", "coverage")] if isinstance(figures, dict) else []
             if values and all(isinstance(value, (int, float)) for value in values):
                 cases, median, coverage = (float(value) for value in values if value is not None)
-                return MeasuredAccuracy(subset, int(cases), median, coverage, self.calibration.confidence.tolerance_mm)
+                tolerance = self.calibration.confidence.tolerance_mm
+                return MeasuredAccuracy(subset, int(cases), median, coverage, tolerance, self.length_unit)
         return None
 
     def stage(self, name: str) -> Stage:

@@ -151,3 +151,10 @@ def test_the_demo_finds_the_sample_s_molars(tmp_path):
     assert {entry["name"] for entry in entries if entry["state"] == "absent"} == {"Ld", "Le", "Lf"}
     for suffix in (".mrk.json", ".csv", ".png"):
         assert (tmp_path / f"mandibular-molar-phantom{suffix}").stat().st_size > 500
+
+
+def test_nothing_that_is_said_of_the_spine_model_claims_a_millimeter():
+    package = bundled("spine")
+    caution, facts = package.manifest.measured.caution(), package.model_card().split("## Origin")[0]
+    assert " px off" in caution and " mm off" not in caution
+    assert "no millimeter is claimed" in facts

@@ -43,6 +43,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "scans",
         metavar="SCAN",
+        type=scan_name,
         nargs="+",
         help="NRRD, NIfTI, MetaImage, picture or DICOM file, a folder of such, a pattern such as 'data/*/ct.nrrd', a "
         "BIDS data set, or a list (.csv) with the column path and, if wanted, model, subject, region and series",
@@ -101,6 +102,17 @@ def pixel_size(text: str) -> tuple[float, float]:
     if len(sizes) not in (1, 2) or not all(0 < size < math.inf for size in sizes):
         raise argparse.ArgumentTypeError(f"'{text}' is no pixel size in mm: write 0.1 or 0.1x0.12")
     return sizes[0], sizes[-1]
+
+
+def scan_name(text: str) -> str:
+    """A path or pattern; an empty text, as an unset variable of a script leaves it, would be the current folder.
+
+    Raises:
+        argparse.ArgumentTypeError: it is empty.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a name is empty: write the path of a scan or folder, '.' for the current one")
+    return text
 
 
 def spacing_mm(text: str) -> tuple[float, ...]:

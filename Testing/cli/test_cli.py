@@ -378,6 +378,14 @@ def test_wrong_usage_leaves_with_2(capsys):
     assert leaving.value.code == 2
 
 
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_an_empty_name_is_not_the_current_folder(tiny, scan, tmp_path, capfd, monkeypatch, empty):
+    monkeypatch.chdir(scan.parent)
+    with pytest.raises(SystemExit) as leaving:
+        detect(tiny, tmp_path / "out", empty)
+    assert leaving.value.code == 2 and "empty" in capfd.readouterr().err and not (tmp_path / "out").exists()
+
+
 # Progress
 
 

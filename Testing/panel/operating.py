@@ -1,5 +1,6 @@
 """Hands and eyes of the tests: clicks, waiting, processes, scenes."""
 
+import gc
 import os
 import time
 from pathlib import Path
@@ -143,12 +144,16 @@ def wait_until(condition, seconds=300):
         The longest time in seconds of this thread's computing between two looks.
     """
     end, longest = time.monotonic() + seconds, 0.0
-    while not condition():
-        assert time.monotonic() < end, "waited for too long"
-        start = time.thread_time()
-        slicer.app.processEvents()
-        longest = max(longest, time.thread_time() - start)
-        time.sleep(0.01)
+    gc.freeze()  # else Python may look through what thousands of tests have left, which takes longer than the panel
+    try:
+        while not condition():
+            assert time.monotonic() < end, "waited for too long"
+            start = time.thread_time()
+            slicer.app.processEvents()
+            longest = max(longest, time.thread_time() - start)
+            time.sleep(0.01)
+    finally:
+        gc.unfreeze()
     return longest
 
 

@@ -151,9 +151,10 @@ class ReviewTable:
         names = [landmark.name for landmark in landmarks]
         self._names = names
         self._table.setRowCount(len(landmarks))
+        toolTips = [plainTip(f"{landmark.name}: {landmark.definition}") for landmark in landmarks]
         changes = [
-            self._setText(row, column, text, plainTip(f"{landmark.name}: {landmark.definition}"))
-            for row, landmark in enumerate(landmarks)
+            self._setText(row, column, text, tip)
+            for row, (landmark, tip) in enumerate(zip(landmarks, toolTips))
             for column, text in enumerate(self._texts(landmark))
         ]
         for row, landmark in enumerate(landmarks):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from H3DELandmarksLib.formats.reading import STRICT, Finite, FormatError, build,
 from H3DELandmarksLib.scene.point_list import landmarks_from_point_list, lps_from_ras
 
 ATTRIBUTE = "H3DELandmarks.Review"
+KEPT = 4  # proposals, as read
 
 
 @dataclass(frozen=True)
@@ -177,8 +179,13 @@ def _statement(stored: _StoredStatement, before: ProposedLandmark | None = None)
 
 def read_proposal(node) -> Proposal | None:
     """The proposal that is kept with a point list; None if there is none, or none that this version can read."""
+    return _parsed(node.GetAttribute(ATTRIBUTE) or "")
+
+
+@lru_cache(maxsize=KEPT)  # a click asks a dozen times
+def _parsed(text: str) -> Proposal | None:
     try:
-        stored = build(_Stored, parse_json((node.GetAttribute(ATTRIBUTE) or "").encode("utf-8", "replace")))
+        stored = build(_Stored, parse_json(text.encode("utf-8", "replace")))
     except FormatError:
         return None
     landmarks = {

@@ -180,7 +180,10 @@ class Cluster:
             except distributed.CancelledError:
                 if self._client.status != "running":
                     break
-        raise InputError("The connection to the cluster was lost: start again with --resume --retry-failed.")
+        raise InputError(
+            "The connection to the cluster was lost: check whether it runs, and start again (many scans with --resume "
+            "--retry-failed, which keeps what is finished)."
+        )
 
 
 def _waited_for(future: Future, cancelled: Callable[[], bool]) -> Answer | H3DELandmarksError:

@@ -5,7 +5,7 @@ import pytest
 import qt
 import slicer
 import slicer.util
-from operating import activate_row, add_volume, bring_tab, click, press, press_key, wait_until
+from operating import activate_row, add_volume, bring_tab, click, press, press_key, type_path, wait_until
 from PySide6.QtCore import QPoint, Qt
 from test_review_by_clicks import BY_DOUBT, FOUND, center, chosen, click_row, rows, state
 
@@ -251,16 +251,17 @@ def test_choosing_a_volume_shows_it_with_its_points(panel, patients):
 # Export
 
 
-def test_one_click_exports_what_was_corrected(panel, patients, tmp_path, monkeypatch):
-    from PySide6.QtWidgets import QFileDialog
-
-    folders = [str(tmp_path), ""]
-    monkeypatch.setattr(QFileDialog, "getExistingDirectory", staticmethod(lambda *_: folders.pop(0)))
+def test_one_click_exports_what_was_corrected(panel, patients, tmp_path, open_panel):
+    ui = panel.ui
     click_row(panel, "L")
-    click(panel.ui.acceptButton)
-    click(panel.ui.exportButton)
+    click(ui.acceptButton)
+    type_path(ui.exportPath, tmp_path / "gone")
+    click(ui.exportButton)
+    assert "no folder" in ui.reviewStatusLabel.text
+    type_path(ui.exportPath, tmp_path)
+    click(ui.exportButton)
     target = tmp_path / "A landmarks"
-    assert str(target) in panel.ui.reviewStatusLabel.text
+    assert str(target) in ui.reviewStatusLabel.text
     assert sorted(path.name for path in target.iterdir()) == [
         "A.provenance.json",
         "Slicer",
@@ -268,8 +269,11 @@ def test_one_click_exports_what_was_corrected(panel, patients, tmp_path, monkeyp
         "TPS",
         "table",
     ]
-    click(panel.ui.exportButton)  # and cancel
-    assert [path.name for path in tmp_path.glob("A landmarks*")] == ["A landmarks"]
+    assert open_panel().ui.exportPath.currentPath == str(tmp_path), "the folder is remembered"
+
+
+def test_at_first_exports_go_where_slicer_saves(panel):
+    assert panel.ui.exportPath.currentPath == slicer.app.defaultScenePath
 
 
 def test_without_a_scan_nothing_can_be_exported(panel):

@@ -275,9 +275,7 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
 
         return H3DELandmarksParameterNode(super().getParameterNode())
 
-    def startDetection(
-        self, volumeNode, package, device="auto", landmarkNames=None, regionNode=None, destination=None
-    ):
+    def startDetection(self, volumeNode, package, device="auto", landmarkNames=None, regionNode=None, destination=None):
         """Start a detection in a child process.
 
         Args:

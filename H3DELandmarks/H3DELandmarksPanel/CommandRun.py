@@ -187,7 +187,11 @@ class CommandRun:
         kind, message = event["event"], self._forPeople(str(event.get("message", "")))
         if kind == "progress":
             self._firstReport = self._firstReport or time.monotonic()
-            self.stage, self.fraction, self.progress = self.placed(message), _number(event.get("fraction")) or 0.0, event
+            self.stage, self.fraction, self.progress = (
+                self.placed(message),
+                _number(event.get("fraction")) or 0.0,
+                event,
+            )
         elif kind == "warning":
             self.warnings = [*self.warnings, message][-3:]
         elif kind == "error":

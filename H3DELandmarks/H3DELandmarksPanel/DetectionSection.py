@@ -9,6 +9,7 @@ from H3DELandmarksLib.scene import (
     bind_region,
     current_frame,
     detections,
+    exceeds_spacing,
     fit_to_points,
     fit_to_volume,
     is_region_of_other,
@@ -247,7 +248,9 @@ class DetectionSection:
             parameters.pointList = parameters.reviewList = pointList
             self._onDetected()
         where = [_("Examined on {host}.").format(host=run.host)] if run.host else []
-        return " ".join([summary(run.landmarks, pointList, run.headline), *where, *run.warnings])
+        said = [summary(run.landmarks, pointList, run.headline), *where]
+        isCoarse = exceeds_spacing(run.volume, self._runInputs[1])
+        return " ".join([*run.warnings, *said] if isCoarse else [*said, *run.warnings])
 
     def onNodeRemoved(self):
         """Stop a detection whose volume was removed."""

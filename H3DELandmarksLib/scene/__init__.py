@@ -50,6 +50,7 @@ from H3DELandmarksLib.scene.views import (
 from H3DELandmarksLib.scene.volumes import (
     bind_region,
     current_frame,
+    exceeds_spacing,
     fit_to_points,
     fit_to_volume,
     is_region_of_other,
@@ -91,6 +92,7 @@ __all__ = [
     "remove_orphaned_measurements",
     "update_measurements",
     "end_placing",
+    "exceeds_spacing",
     "find_case",
     "fit_to_points",
     "expected_position",

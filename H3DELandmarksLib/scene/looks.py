@@ -1,4 +1,4 @@
-"""Where slice views and cameras look: how a review brings the anatomy into sight, and how the user's look comes back."""
+"""Where slice views and cameras look: how the anatomy comes into sight, and how the look of the user comes back."""
 
 from __future__ import annotations
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
 import numpy as np
 import slicer
 
 from H3DELandmarksLib.scene.looks import Looks, frame_points, give_back, looks_of, nodes_of, show_looks, zoom_slices
 from H3DELandmarksLib.scene.point_list import POINT_LIST_CLASS
 from H3DELandmarksLib.scene.review import ReviewedLandmark, ReviewState
+from H3DELandmarksLib.scene.views import keeping_active_list
 
 MARKS_NAME = "H3DELandmarks review"
 NAMED_NEIGHBORS = 3
@@ -113,8 +115,9 @@ class ReviewDisplay:
         self.node, self.width = node, width
         self._scene = node.GetScene()
         kinds = dict.fromkeys((*MARKS.values(), ABSENT))
-        self._marks = {mark: self._add_marks(mark.glyph, mark.color) for mark in kinds}
-        self._chosen = self._add_marks(CHOSEN_GLYPH, CROSS_COLOR)
+        with keeping_active_list(self._scene):
+            self._marks = {mark: self._add_marks(mark.glyph, mark.color) for mark in kinds}
+            self._chosen = self._add_marks(CHOSEN_GLYPH, CROSS_COLOR)
         self._places: list[np.ndarray] = []
         self._before = looks_of(self._scene)
         self._during: Looks = {}

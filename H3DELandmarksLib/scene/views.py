@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import slicer
 import vtk
@@ -16,6 +17,16 @@ INTERACTION = "vtkMRMLInteractionNodeSingleton"
 def interaction_node(scene):
     """The node that says what the mouse does in views."""
     return scene.GetNodeByID(INTERACTION)
+
+
+@contextmanager
+def keeping_active_list(scene) -> Iterator[None]:
+    """Lists that are added meanwhile do not become the one that the mouse places points of, as Slicer has it."""
+    selection = scene.GetNodeByID(SELECTION)
+    before = selection.GetActivePlaceNodeID() if selection is not None else None
+    yield
+    if selection is not None:
+        selection.SetActivePlaceNodeID(before)
 
 
 def begin_placing(node, index: int) -> tuple:

@@ -9,7 +9,17 @@ import pytest
 import qt
 import slicer
 from certificates import make_certificates, security_of
-from operating import add_volume, bring_tab, click, files_of_runs, give_room, press, type_path, wait_until, worker_processes
+from operating import (
+    add_volume,
+    bring_tab,
+    click,
+    files_of_runs,
+    give_room,
+    press,
+    type_path,
+    wait_until,
+    worker_processes,
+)
 from PySide6.QtCore import QPoint
 
 distributed = pytest.importorskip("distributed")

@@ -87,6 +87,8 @@ class DetectionSection:
             isOtherVolume = choice[0] is not self._choiceOfResult[0]
             self._choiceOfResult = choice
             parameters.pointList = detections.latest_detection(*choice) if all(choice[:2]) else None
+            if isOtherVolume and not self.progress.isRunning:
+                self.say("")  # what was said is of another scan
             if isOtherVolume and choice[0]:
                 self._leaveRegion(choice[0])
                 self._context.follow(choice[0])

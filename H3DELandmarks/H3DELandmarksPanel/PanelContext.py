@@ -103,6 +103,23 @@ class PanelContext:
         """Where networks run, as the user has chosen it for detection: auto, cpu, cuda or mps."""
         return (self.parameters.device if self.parameters else Device.AUTO).value
 
+    def bookmark(self):
+        """What is under review now, as a function that brings it up again, None where nothing is.
+
+        The function returns whether the volume and the points were still there.
+        """
+        volumeNode, pointList, landmark = self.volume, self.pointList, self._panel.review.chosen
+        if volumeNode is None or pointList is None:
+            return None
+
+        def comeBack():
+            isThere = all(map(slicer.mrmlScene.IsNodePresent, (volumeNode, pointList)))
+            if isThere:
+                self.show(volumeNode, pointList, landmark)
+            return isThere
+
+        return comeBack
+
     def show(self, volumeNode, pointList=None, landmark=None, position=None):
         """Bring a volume and its points up for review, and look at a place.
 

@@ -110,6 +110,7 @@ class ReviewSection:
         self._package = None  # the model of the points, where its card has a picture of them
         self._order = []  # names as the table lists them, until somebody asks for another order
         self._seen = set()  # names of landmarks that were looked at
+        self._kept = {}  # {node id: (history, hardening, order, seen)} of lists that were left
         self._places = {}  # {name: RAS mm} when they were shown last
         self._tags = []
         self._isDragging = self._isPaused = False
@@ -175,7 +176,7 @@ class ReviewSection:
     # The point list
 
     def setPointList(self, node):
-        """Review this vtkMRMLMarkupsFiducialNode; None for none. Steps of the former one cannot be undone any more."""
+        """Review this vtkMRMLMarkupsFiducialNode; None for none. Who comes back to a list can undo its steps again."""
         if node is (self._review.node if self._review else None):
             return
         self._forget()
@@ -187,10 +188,14 @@ class ReviewSection:
                 self.refresh()
                 self.ui.reviewStatusLabel.text = str(error)
                 return
-            self._history, self._hardening = ReviewHistory(node), HardeningWatch(node)
+            kept = self._kept.pop(node.GetID(), None)
+            if kept is None or kept[0].node is not node:
+                kept = (ReviewHistory(node), HardeningWatch(node), [], ())
+            self._history, self._hardening, order, seen = kept
             package = self._context.packageOf(node)
             self._package = package if package and hasLandmarkPicture(package) else None
-            self._order = [landmark.name for landmark in self._review.by_doubt()]
+            self._order = order or [landmark.name for landmark in self._review.by_doubt()]
+            self._seen = set(seen)
             self.following.begin(self._review)
             self._observe(node)
             self._showScan()
@@ -232,20 +237,35 @@ class ReviewSection:
         """Begin anew with the same point list, whose points a detection has replaced."""
         node = self._review.node if self._review else None
         self.setPointList(None)
+        self._kept.clear()
         self.setPointList(node)
 
     def close(self):
         """Let go of the point list, and of what the views show for it."""
         self.setPointList(None)
+        self._kept.clear()
 
     def _forget(self):
         self.placing.stop()
         for tag in self._tags:
             self._review.node.RemoveObserver(tag)
         self._timer.stop()
+        self._keep()
         self._tags, self._review, self._history, self._chosen, self._isDragging = [], None, None, None, False
         self._order, self._seen, self._places, self._package = [], set(), {}, None
         self.views.end()
+
+    def _keep(self):
+        """Remember the steps of a list that is left, as long as the scene has it."""
+        isThere = slicer.mrmlScene.IsNodePresent
+        self._kept = {key: kept for key, kept in self._kept.items() if isThere(kept[0].node)}
+        if self._history is not None and isThere(self._review.node):
+            self._kept[self._review.node.GetID()] = (self._history, self._hardening, self._order, self._seen)
+
+    @property
+    def chosen(self):
+        """Name of the landmark that is looked at, None for none."""
+        return self._chosen
 
     def _observe(self, node):
         changes = (

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import qt
 import slicer
 import slicer.util
-from operating import click, type_path, wait_until
+from operating import bring_tab, click, type_path, wait_until
 from scene_voxels import add_head
 from test_review_by_clicks import click_row, rows
 
@@ -61,6 +62,7 @@ def nothing_can_be_accepted(panel, tmp_path):
         click_row(panel, row[0])
         assert not ui.acceptButton.enabled
     learning = panel.learning.ui
+    bring_tab(qt.unwrapped(learning.casesPath))
     type_path(learning.casesPath, tmp_path / "cases")
     click(learning.addCaseButton)
     assert "Nothing was added" in learning.casesLabel.text

@@ -2,6 +2,7 @@
 
 import slicer
 import slicer.util
+import vtk
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.scene import (
@@ -32,7 +33,7 @@ class ReviewViews:
         self._node = self._display = None
         self._wasVisible = True  # the point list, before the review
         self._looks = None  # how the views looked when the review paused
-        self._tags = []  # [(node, tag)]
+        self._tags = []  # [(vtkWeakReference of a node, tag)]: a volume that is removed leaves memory
         self._window = None  # (volume node, (automatic, width, level) before, (width, level) that was set)
 
     def begin(self, node):
@@ -40,12 +41,20 @@ class ReviewViews:
         self._node = node
         self._wasVisible = node.GetDisplayNode() is None or bool(node.GetDisplayVisibility())
         for composite in slicer.util.getNodesByClass(COMPOSITE_CLASS):
-            self._tags.append((composite, composite.AddObserver("ModifiedEvent", self._onViewsChanged)))
+            self._observe(composite, "ModifiedEvent")
+        if self.volume is not None:
+            self._observe(self.volume, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent)  # another frame of a sequence
+
+    def _observe(self, node, event):
+        reference = vtk.vtkWeakReference()
+        reference.Set(node)
+        self._tags.append((reference, node.AddObserver(event, self._onViewsChanged)))
 
     def end(self):
         """Give the views back as the user had set them up."""
-        for node, tag in self._tags:
-            node.RemoveObserver(tag)
+        for reference, tag in self._tags:
+            if reference.Get() is not None:
+                reference.Get().RemoveObserver(tag)
         node, self._node, self._tags, self._looks = self._node, None, [], None
         self._stopDrawing()
         if node is not None and slicer.mrmlScene.IsNodePresent(node):

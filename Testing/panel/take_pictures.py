@@ -102,7 +102,7 @@ def export(stage):
     type_path(ui.exportPath, folder)
     click(ui.exportButton)
     assert "Exported" in ui.reviewStatusLabel.text, ui.reviewStatusLabel.text
-    stage.take("export", "Export corrected points to the folder beside it")
+    stage.take("export", "Export points to the folder beside it")
 
 
 def compare(stage):

@@ -9,18 +9,7 @@ import pytest
 import qt
 import slicer
 from certificates import make_certificates, security_of
-from operating import (
-    add_volume,
-    bring_tab,
-    click,
-    files_of_runs,
-    give_room,
-    press,
-    type_path,
-    wait_until,
-    worker_processes,
-)
-from PySide6.QtCore import QPoint
+from operating import add_volume, click, files_of_runs, tick, type_path, wait_until, worker_processes
 
 distributed = pytest.importorskip("distributed")
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates with openssl")
@@ -55,14 +44,6 @@ def server(keys, tmp_path):
         local_directory=str(tmp_path / "server"),
     ) as cluster:
         yield cluster
-
-
-def tick(box):
-    """Click a check box on its sign."""
-    box = qt.unwrapped(box)
-    bring_tab(box)
-    give_room(box)
-    press(box, QPoint(8, box.height() // 2))
 
 
 def choose_clinic(panel, address, folder=None, authority="clinic", side="client"):

@@ -53,7 +53,8 @@ class DetectionSection:
         self._observed = (None, None)
         self._tags = []  # [(node, tag)]
         self._runInputs = None  # (volume node, package, point list or None, frame) of the run
-        self._lastRun = None
+        self._run = None  # until it is known how it has ended; it holds the memory of the volume
+        self._hasFailedElsewhere = False  # whether another computer was asked last, and could not do it
         self.models = ModelChoice(ui)
         self.landmarks = LandmarkChoice(ui, self._onLandmarksChosen)
         self.progress = RunProgress(ui.progressBar, ui.statusLabel, ui.cancelButton, self._takeResult, self.refresh)
@@ -179,7 +180,8 @@ class DetectionSection:
         inputs = (ui.volumeSelector, ui.modelSelector, ui.landmarksChoice, ui.regionSelector, ui.deviceSelector)
         for widget in (*inputs, ui.pointListSelector):
             widget.enabled = isFree
-        ui.hereButton.visible = isFree and self._hasFailedElsewhere()
+        self._noteEnd()
+        ui.hereButton.visible = isFree and self._hasFailedElsewhere and self._context.clinic.isChosen
 
     def _whyNot(self):
         """One sentence about why detection can't start, empty where it can."""
@@ -197,10 +199,10 @@ class DetectionSection:
             return _("Choose at least one landmark.")
         return why_unusable(volumeNode) or why_not_for_model(volumeNode, package) or self._context.clinic.whyNot()
 
-    def _hasFailedElsewhere(self):
-        """Whether another computer was asked last, and could not do it."""
-        run = self._lastRun
-        return self._context.clinic.isChosen and run is not None and bool(run.host) and run.state is RunState.FAILED
+    def _noteEnd(self):
+        if self._run is not None and self._run.state is not RunState.RUNNING:
+            self._hasFailedElsewhere = bool(self._run.host) and self._run.state is RunState.FAILED
+            self._run = None
 
     def _regionWarning(self):
         """One sentence about a region in which nothing can be found, empty where it lies well."""
@@ -234,7 +236,7 @@ class DetectionSection:
         device = where.device or parameters.device.value
         run = self._logic.startDetection(volumeNode, package, device, names, parameters.region, where)
         self._runInputs = (volumeNode, package, parameters.pointList, current_frame(volumeNode))
-        self._lastRun = run
+        self._run, self._hasFailedElsewhere = run, False
         self.progress.start(run)
 
     def onHere(self):

@@ -53,8 +53,8 @@ def _distributed() -> Any:
         import distributed
     except ImportError as error:
         raise MissingDependencyError(f"A cluster needs the Python package distributed: {_INSTALL}.") from error
-    for name in ("distributed", "distributed.worker", "distributed.nanny"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # deaths of workers are no news to users
+    for name in ("distributed", "distributed.worker", "distributed.nanny", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # deaths of workers are no news to users, nor a lost host
     return distributed
 
 

@@ -37,9 +37,9 @@ class SliceLook:
         node.SetFieldOfView(*self.field)
         node.UpdateMatrices()
 
-    def is_like(self, other: SliceLook) -> bool:
-        """Whether both are zoomed alike; other places of the plane are no matter of taste."""
-        return np.allclose(self.field, other.field)
+    def is_like(self, other: SliceLook | CameraLook | None) -> bool:
+        """Whether both are zoomed alike, wherever in the scan they look."""
+        return isinstance(other, SliceLook) and np.allclose(self.field, other.field)
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,10 @@ class CameraLook:
         node.SetViewUp(*self.up)
         node.ResetClippingRange()
 
-    def is_like(self, other: CameraLook) -> bool:
+    def is_like(self, other: SliceLook | CameraLook | None) -> bool:
         """Whether both show the same."""
+        if not isinstance(other, CameraLook):
+            return False
         return all(map(np.allclose, (self.position, self.focus, self.up), (other.position, other.focus, other.up)))
 
 
@@ -101,7 +103,7 @@ def give_back(scene: Any, before: Looks, during: Looks, slices: bool = True) -> 
         if node is None or not (slices or isinstance(look, CameraLook)):
             continue
         now = _look_of(node)
-        if now.is_like(look) or (identity in during and now.is_like(during[identity])):
+        if now.is_like(look) or now.is_like(during.get(identity)):
             look.show(node)
 
 

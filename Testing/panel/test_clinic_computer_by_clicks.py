@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -161,6 +162,21 @@ def test_where_the_other_computer_does_not_answer_this_one_is_offered(panel, ser
     assert not panel.ui.clinicCheckBox.checked and not panel.ui.hereButton.visible
     wait_until(lambda: not panel.isDetecting())
     assert "landmarks found" in panel.ui.statusLabel.text and "127.0.0.1" not in panel.ui.statusLabel.text
+
+
+@needs_openssl
+def test_a_computer_that_goes_away_meanwhile_is_told(panel, server, keys, monkeypatch):
+    is_over = threading.Event()
+    monkeypatch.setattr("H3DELandmarksLib.cohort.cluster.examine", lambda *_: is_over.wait(120))
+    choose_clinic(panel, server.scheduler_address, keys)
+    click(panel.ui.applyButton)
+    wait_until(lambda: "Waiting for a worker (on 127.0.0.1)" in panel.ui.statusLabel.text)
+    threading.Thread(target=server.close, daemon=True).start()
+    wait_for_end(panel)
+    is_over.set()
+    said = panel.ui.statusLabel.text
+    assert "was lost" in said and "on this computer" in said and panel.ui.hereButton.visible
+    assert files_of_runs() == []
 
 
 WITHOUT_TORCH = """

@@ -18,7 +18,7 @@ from PySide6.QtWidgets import QMessageBox
 
 from H3DELandmarksLib.core.errors import InputError
 
-OLD, NEW = "1.10.2", "9.9.9"
+OLD, NEW = "1.10.2", "9999.9"
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def zoom_slices(scene: Any, width: float) -> None:
             node.SetFieldOfView(x * scale, y * scale, z)
 
 
-def frame_points(scene: Any, positions: Sequence[Sequence[float]], least: float) -> None:
+def frame_points(scene: Any, positions: Sequence[np.ndarray], least: float) -> None:
     """Let the cameras see points whole, from where they look now.
 
     Args:

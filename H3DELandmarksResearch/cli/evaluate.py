@@ -111,9 +111,9 @@ def _readers(
     from H3DELandmarksLib.core.text import plain
     from H3DELandmarksLib.evaluation.readers import human_floor
     from H3DELandmarksLib.formats.reading import to_plain
-    from H3DELandmarksLib.io.case_folder import readers_of_case
     from H3DELandmarksLib.io.markups import named_as_expected
     from H3DELandmarksResearch.agreement.report import compare_readers, report_text
+    from H3DELandmarksResearch.cases.case_folder import readers_of_case
 
     readings: dict[str, dict[str, LandmarkSet]] = {}
     for name, reference in references.items():
@@ -226,8 +226,8 @@ def _stated_tolerance(folder: Path) -> float | None:
 
 def _read_folder(folder: Path, console: Console, errors: list[str]) -> Mapping[str, LandmarkSet]:
     """Point lists by name; unreadable ones are told and added to `errors`."""
-    from H3DELandmarksLib.io.case_folder import points_of_case
     from H3DELandmarksLib.io.markups import point_lists_in, read_markups
+    from H3DELandmarksResearch.cases.case_folder import points_of_case
 
     if not folder.is_dir():
         raise InputError(f"The folder '{folder}' does not exist: check the path.")

@@ -11,7 +11,7 @@ import numpy as np
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.text import number, percent, plural
 from H3DELandmarksLib.evaluation import Evaluation, metrics, paired
-from H3DELandmarksLib.evaluation.reliability import compare_statements
+from H3DELandmarksResearch.evaluation.reliability import compare_statements
 from H3DELandmarksResearch.report import plots
 from H3DELandmarksResearch.report.page import (
     Cell,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from H3DELandmarksLib.core.text import number
-from H3DELandmarksLib.evaluation.procrustes import Alignment
 from H3DELandmarksLib.figures.canvas import (
     BETTER,
     FAINT,
@@ -23,6 +22,7 @@ from H3DELandmarksLib.figures.canvas import (
     new_figure,
     plain_axes,
 )
+from H3DELandmarksResearch.evaluation.procrustes import Alignment
 from H3DELandmarksResearch.report.page import PAGE_COLORS, Figure
 
 if TYPE_CHECKING:

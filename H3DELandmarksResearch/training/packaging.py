@@ -33,10 +33,10 @@ from H3DELandmarksLib.models.card import model_card
 from H3DELandmarksLib.models.package import SHAPE_FILE
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.loop import half_precision
-from H3DELandmarksLib.training.revision import Reviewed, anatomy_without_caution
 from H3DELandmarksResearch.training.card_pictures import card_pictures
 from H3DELandmarksResearch.training.configuration import Configuration
 from H3DELandmarksResearch.training.evaluation import evaluate_model
+from H3DELandmarksResearch.training.revision import Reviewed, anatomy_without_caution
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ from scipy.stats import wilcoxon
 from toy_package import toy_package
 
 from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState
-from H3DELandmarksLib.cases.schemes import migrate, plan_migration
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.formats.comparison import Comparison, Rule, read_comparison, upgraded, write_comparison
@@ -21,6 +20,7 @@ from H3DELandmarksLib.formats.reading import build, to_plain
 from H3DELandmarksLib.formats.run import read_run
 from H3DELandmarksLib.retraining.compare import compare_models, held_out_cases
 from H3DELandmarksLib.retraining.promote import decide, usual_rule
+from H3DELandmarksResearch.cases.schemes import migrate, plan_migration
 
 CASES = 8
 HELD_OUT = ["train", "validation"] + ["held-out"] * 6

@@ -198,7 +198,7 @@ def rooms() -> str:
             ("scene", "MRML in and out", "panel"),
             ("cohort", "many scans, Dask", "library"),
         ),
-        (("cases", "store, schemes, exchange, checks", "library"),),
+        (("cases", "store, checks, next case", "library"),),
         (("detection", "search, refine, decode", "torch"), ("evaluation", "errors, tests", "library")),
         (("models", "packages, versions", "library"), ("figures", "pictures", "library")),
         (("networks", "H3DE-Net, HYATT-Net, HAN", "torch"),),

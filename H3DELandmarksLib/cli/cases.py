@@ -12,6 +12,7 @@ from H3DELandmarksLib.cli.detect import add_reading
 from H3DELandmarksLib.cli.research import add_research_actions
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import refuse_existing, shown
+from H3DELandmarksLib.core.research import research_module
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.cases.next_case import Ranking
@@ -134,7 +135,7 @@ def _write_ranking(path: Path, ranking: Ranking) -> None:
 def check_cases(options: argparse.Namespace, console: Console) -> bool:
     """Check; findings are results, not failures."""
     from H3DELandmarksLib.cases import open_project
-    from H3DELandmarksLib.cases.quality import check_project, draw_findings
+    from H3DELandmarksLib.cases.quality import check_project
     from H3DELandmarksLib.cohort.result_files import make_folder
 
     project = open_project(options.project)
@@ -144,7 +145,8 @@ def check_cases(options: argparse.Namespace, console: Console) -> bool:
     with console.task("check") as progress:
         findings = check_project(project, progress)
         if pictures is not None:
-            findings = draw_findings(project, findings, pictures, progress)
+            drawing = research_module("figures.findings", "Drawing findings")
+            findings = drawing.draw_findings(project, findings, pictures, progress)
     for finding in findings:
         console.say(f"{finding.case}  {finding.kind.value}: {finding.reason}")
     console.say(f"{len(findings)} findings in {len({f.case for f in findings})} of {len(project.cases())} cases")

@@ -19,6 +19,7 @@ from H3DELandmarksLib.cli.console import (
 from H3DELandmarksLib.cli.research import add_research_actions
 from H3DELandmarksLib.core.errors import MissingDependencyError
 from H3DELandmarksLib.core.files import refuse_existing
+from H3DELandmarksLib.core.research import research_module
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.formats.comparison import Comparison
@@ -181,14 +182,12 @@ def compare_packages(options: argparse.Namespace, console: Console) -> bool:
 
 
 def _draw(comparison: Comparison, wanted: str | None, output: Path | None, console: Console) -> Path | None:
-    """Draw the chart; without matplotlib only a chart that was asked for is missed."""
-    from H3DELandmarksLib.figures.plots import draw_comparison
-
+    """Draw the chart; without the research package or matplotlib only a chart that was asked for is missed."""
     path = Path(wanted) if wanted else output and output.with_suffix(".png")
     if path is None:
         return None
     try:
-        draw_comparison(comparison, path)
+        research_module("figures.plots", "The chart of a comparison").draw_comparison(comparison, path)
     except MissingDependencyError as error:
         if wanted:
             raise

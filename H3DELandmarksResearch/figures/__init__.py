@@ -1,1 +1,1 @@
-"""Figures for reports and model cards: results over the scan, definitions of landmarks."""
+"""Figures: `canvas` gives one in memory, `layout` says which views of a scan it shows; checks, curves, reports, cards."""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.figures.canvas import FAINT, INK, PAPER, SECOND, STRONG, as_png, new_figure
-from H3DELandmarksLib.figures.layout import round_length, shown_name, spread
 from H3DELandmarksResearch.figures.anatomy import shaded_surface
+from H3DELandmarksResearch.figures.canvas import FAINT, INK, PAPER, SECOND, STRONG, as_png, new_figure
+from H3DELandmarksResearch.figures.layout import round_length, shown_name, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

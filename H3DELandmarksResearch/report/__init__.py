@@ -4,5 +4,5 @@ folder of `detect`  ->  cohort (what its files say)  ->  thumbnails, cohort_sect
 predictions, truth  ->  evaluation_sections (figures, tables, intervals)               ->  page
 
 `shapes` lays the subjects of a cohort upon their mean; `plots` draws every figure in the one style of
-`H3DELandmarksLib.figures`. The page needs nothing from outside, and everything that comes from files is escaped.
+`H3DELandmarksResearch.figures`. The page needs nothing from outside, and everything that comes from files is escaped.
 """

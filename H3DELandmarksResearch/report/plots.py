@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from H3DELandmarksLib.core.text import number
-from H3DELandmarksLib.figures.canvas import (
+from H3DELandmarksResearch.evaluation.procrustes import Alignment
+from H3DELandmarksResearch.figures.canvas import (
     BETTER,
     FAINT,
     INK,
@@ -22,7 +23,6 @@ from H3DELandmarksLib.figures.canvas import (
     new_figure,
     plain_axes,
 )
-from H3DELandmarksResearch.evaluation.procrustes import Alignment
 from H3DELandmarksResearch.report.page import PAGE_COLORS, Figure
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from scipy import ndimage
 from H3DELandmarksLib.cases.exchanged_points import exchanged_points, small_picture
 from H3DELandmarksLib.cases.findings import IssueKind
 from H3DELandmarksLib.cases.point_check import CheckedPoints, check_shapes
-from H3DELandmarksLib.cases.same_picture import fingerprint, kept_fingerprint, refuse_shared, repeated_pictures
+from H3DELandmarksLib.cases.same_picture import fingerprint, repeated_pictures
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
@@ -22,6 +22,7 @@ from H3DELandmarksLib.io.markups import read_markups, write_markups
 from H3DELandmarksResearch.cases.audit import audit_folder, scheme_of_folder
 from H3DELandmarksResearch.cases.audit_record import AuditRecord
 from H3DELandmarksResearch.cases.case_folder import write_readers
+from H3DELandmarksResearch.cases.shared_pictures import kept_fingerprint, refuse_shared
 
 
 def picture(seed: int, size=(180, 210)) -> np.ndarray:

@@ -328,7 +328,7 @@ def test_the_usual_rule_follows_from_the_tolerance():
 def test_the_chart_shows_every_landmark(place, cases, tmp_path):
     from matplotlib.image import imread
 
-    from H3DELandmarksLib.figures.plots import draw_comparison
+    from H3DELandmarksResearch.figures.plots import draw_comparison
 
     comparison = compared(place, cases, found_at(cases, 2 + noisy(0)), found_at(cases, np.array([[1.0, 3.0]])))
     draw_comparison(comparison, tmp_path / "c.png")

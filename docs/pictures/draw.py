@@ -200,7 +200,7 @@ def rooms() -> str:
         ),
         (("cases", "store, checks, next case", "library"),),
         (("detection", "search, refine, decode", "torch"), ("evaluation", "errors, tests", "library")),
-        (("models", "packages, versions", "library"), ("figures", "pictures", "library")),
+        (("models", "packages, versions", "library"),),
         (("networks", "H3DE-Net, HYATT-Net, HAN", "torch"),),
         (("io", "images, point lists, tables", "library"),),
         (("formats", "every JSON file as a type", "library"),),

@@ -19,8 +19,7 @@ from H3DELandmarksLib.formats.manifest import StageDesign
 from H3DELandmarksLib.formats.training import Augmentation
 from H3DELandmarksLib.networks.arrays import to_tensor
 from H3DELandmarksLib.training.augmentation import FovTruncation, IntensityAugmentation, synthetic_negative
-from H3DELandmarksLib.training.cases import TrainingCase
-from H3DELandmarksLib.training.volume_store import release
+from H3DELandmarksLib.training.cases import TrainingCase, release
 
 # Types that are sent as they are; others become float32 before.
 SENT = (np.uint8, np.int8, np.int16, np.int32, np.float32)

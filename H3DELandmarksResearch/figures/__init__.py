@@ -1,1 +1,1 @@
-"""Figures: `canvas` gives one in memory, `layout` says which views of a scan it shows; checks, curves, reports, cards."""
+"""Figures for checks, curves, reports and cards: `canvas` gives one, `layout` says which views of a scan it shows."""

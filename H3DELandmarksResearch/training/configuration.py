@@ -20,8 +20,7 @@ from H3DELandmarksLib.formats.manifest import check_stages
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, read_record
 from H3DELandmarksLib.formats.training import SUBSETS
 from H3DELandmarksLib.io.isolated import read_volume
-from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.volume_store import VolumeStore
+from H3DELandmarksLib.training.cases import Case, VolumeStore
 from H3DELandmarksResearch.cases.case_folder import read_case, readers_of_case, scan_of_case
 from H3DELandmarksResearch.cases.shared_pictures import kept_fingerprint, refuse_shared
 from H3DELandmarksResearch.training.record import CALIBRATION, RigidMotion, TrainingConfiguration

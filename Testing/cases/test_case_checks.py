@@ -10,10 +10,11 @@ from sample_cases import NAMES, PAIRS, SCHEME, SIZE, placed, points_of, scan_of
 from H3DELandmarksLib.cases import CaseLandmark, ReviewState, create_project
 from H3DELandmarksLib.cases.findings import IssueKind
 from H3DELandmarksLib.cases.point_check import CheckedPoints, check_shapes
-from H3DELandmarksLib.cases.quality import check_project, draw_findings
+from H3DELandmarksLib.cases.quality import check_project
 from H3DELandmarksLib.cases.same_points import check_copies
 from H3DELandmarksLib.cases.shape_check import LeaveOneOutShape
 from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksResearch.figures.findings import draw_findings
 
 CASES = 12
 KINDS = IssueKind

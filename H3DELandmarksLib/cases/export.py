@@ -193,17 +193,9 @@ def export_sets(
         writer.close()
         if measured:
             write_measurements(folder / MEASUREMENT_TABLE, measured)
-        record = ExportRecord(
-            __version__,
-            datetime.now(timezone.utc).strftime(TIME_FORMAT),
-            form,
-            writer.coordinates,
-            writer.absent,
-            scheme,
-            tuple(records),
-            summary.skipped,
-            digests(folder),
-        )
+        made = datetime.now(timezone.utc).strftime(TIME_FORMAT)
+        about = (writer.coordinates, writer.absent, scheme, tuple(records), summary.skipped, digests(folder))
+        record = ExportRecord(__version__, made, form, *about)
         (folder / EXPORT).write_bytes(to_json(record))
     return summary
 

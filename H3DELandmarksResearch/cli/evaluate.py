@@ -171,7 +171,8 @@ def _write_report(
     """Write the page; what cannot be read of the other predictions is told."""
     from H3DELandmarksLib.evaluation import evaluate_sets
     from H3DELandmarksLib.io.markups import named_as_expected
-    from H3DELandmarksResearch.report.evaluation_sections import Evaluated, evaluation_page
+    from H3DELandmarksResearch.report.evaluation_figures import Evaluated
+    from H3DELandmarksResearch.report.evaluation_sections import evaluation_page
     from H3DELandmarksResearch.report.page import write_page
 
     names = options.names or [

@@ -298,6 +298,25 @@ def test_one_landmark_that_is_clearly_worse_is_enough(place, cases):
     assert decide(comparison, Rule(landmark_margin_mm=1.5)).promote
 
 
+def test_a_landmark_that_may_be_as_good_by_chance_is_not_clearly_worse(place, cases):
+    """Worse on average by more than is allowed, while its interval reaches into what is allowed."""
+    losses = np.array([3.0, -1.5, 2.5, -1.0, 3.5, -2.0])
+    new = found_at(cases, np.stack([np.full(6, 0.1), 4.0 + losses], axis=1))
+    comparison = compared(place, cases, found_at(cases, np.array([[6.0, 4.0]])), new)
+    gain = next(row for row in comparison.landmarks if row.name == "R").improvement
+    assert gain.mean < -0.5 < gain.high
+    assert not any("clearly worse" in reason for reason in decide(comparison, Rule(landmark_margin_mm=0.5)).reasons)
+
+
+def test_as_much_less_presence_as_the_rule_allows_is_allowed(place, cases):
+    lacking = next(n for n, case in enumerate(cases) if not case.reference.present.all())
+    comparison = compared(place, cases, found_at(cases, 3.0, missing=[(lacking, 1)]), found_at(cases, 1.0))
+    lost = comparison.total.base.presence - comparison.total.candidate.presence
+    assert lost > 0
+    assert decide(comparison, Rule(presence_margin=lost)).promote
+    assert not decide(comparison, Rule(presence_margin=lost - 1e-6)).promote
+
+
 def test_one_that_sees_what_is_not_there_is_not_promoted(place, cases):
     lacking = next(n for n, case in enumerate(cases) if not case.reference.present.all())
     comparison = compared(place, cases, found_at(cases, 3.0, missing=[(lacking, 1)]), found_at(cases, 1.0))

@@ -300,7 +300,7 @@ def test_one_landmark_that_is_clearly_worse_is_enough(place, cases):
 
 def test_a_landmark_that_may_be_as_good_by_chance_is_not_clearly_worse(place, cases):
     """Worse on average by more than is allowed, while its interval reaches into what is allowed."""
-    losses = np.array([3.0, -1.5, 2.5, -1.0, 3.5, -2.0])
+    losses = np.array([4.0, -1.0, 4.0, -1.0, 4.0, -1.0])
     new = found_at(cases, np.stack([np.full(6, 0.1), 4.0 + losses], axis=1))
     comparison = compared(place, cases, found_at(cases, np.array([[6.0, 4.0]])), new)
     gain = next(row for row in comparison.landmarks if row.name == "R").improvement

@@ -38,6 +38,12 @@ def test_a_place_that_is_no_number_speaks_against_half_precision_and_an_absent_l
     assert refusal([MAX_MOVE_VOXELS]) is not None and refusal([]) is not None
 
 
+def test_of_the_landmarks_of_a_crop_the_one_that_moves_most_decides():
+    full = Peaks(np.zeros((2, 3)), np.full(2, 3.0), np.ones(2))
+    half = Peaks(np.array([[0.0, 0.3, 0.4], [0.1, 0, 0]]), np.full(2, 3.0), np.ones(2))
+    assert worst_move(full, half) == 0.5
+
+
 def test_where_there_was_only_air_a_landmark_is_not_taken_for_present_however_common_it_is():
     common = Calibration(1.0, 8.0, np.zeros(4), 2.0, np.ones(2))
     presence = common.presence(np.array([-np.inf, -7.0]))

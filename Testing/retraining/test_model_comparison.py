@@ -333,6 +333,12 @@ def test_finding_what_the_base_missed_counts(place, cases):
     assert not decide(compared(place, cases, found_at(cases, 1.0), found_at(cases, 0.1, missing)), Rule()).promote
 
 
+def test_a_missed_point_counts_as_twice_the_tolerance(place, cases):
+    missing = [(n, k) for n in range(6) for k in range(2)]
+    comparison = compare_models(*place[:2], cases, (found_at(cases, 1.0, missing), found_at(cases, 1.0)), 5.0)
+    assert comparison.total.improvement.mean == pytest.approx(10.0 - 1.0)
+
+
 @pytest.mark.parametrize("wrong", [{"landmark_margin_mm": -1}, {"presence_margin": -0.1}, {"least_subjects": 1}])
 def test_a_rule_that_proves_nothing_is_refused(wrong):
     with pytest.raises(InputError, match="correct the rule"):

@@ -105,20 +105,49 @@ class Row:
 
 
 @dataclass(frozen=True)
+class RowCount:
+    """How sure it is which structure of a row is which.
+
+    Attributes:
+        margin: by how much the row is likelier than the best one whose middle structure is another (log).
+        shift: to which side that other row lies off: 1 where it takes the next structures, -1 where those before.
+        step: landmarks of a structure.
+    """
+
+    margin: float
+    shift: int
+    step: int
+
+
+@dataclass(frozen=True)
 class Counted:
     """A row that was counted.
 
     Attributes:
         places: (K, 2) where each landmark is expected.
         candidates: places of each landmark near there, whichever structure a network took them for.
-        margin: by how much this is likelier than the best row whose middle structure is another (log).
-        shift: by how many structures that other row lies off: 1 where it takes the next ones.
+        count: how sure it is.
     """
 
     places: np.ndarray
     candidates: Candidates
-    margin: float
-    shift: int
+    count: RowCount
+
+
+def is_off(found: np.ndarray, truth: np.ndarray, step: int) -> bool:
+    """Whether more than half of the structures lie nearer to the place of another one than to their own.
+
+    Args:
+        found, truth: (K, 3) mm in one frame; NaN where one is not known.
+        step: landmarks of a structure.
+    """
+    both = np.isfinite(found).all(axis=1) & np.isfinite(truth).all(axis=1)
+    whole = both.reshape(-1, step).all(axis=1)
+    if whole.sum() < 2:
+        return False
+    own, right = (points.reshape(-1, step, 3).mean(axis=1)[whole] for points in (found, truth))
+    nearest = np.linalg.norm(own[:, None] - right, axis=2).argmin(axis=1)
+    return bool((nearest != np.arange(len(own))).mean() > 0.5)
 
 
 def structure_size(mean: np.ndarray) -> int:
@@ -152,7 +181,8 @@ def count(row: Row, points: np.ndarray, seen: np.ndarray, candidates: Candidates
     places = np.stack([line.point(search.at[t], search.apart_of[d], row.place[k]) for k, (t, d) in enumerate(best)])
     near = np.repeat([search.apart_of[d] for _, d in best], step)
     expected = places.reshape(-1, 2)
-    return Counted(expected, _near(candidates, expected, NEAR * near, step), score - second, shift)
+    near_by = _near(candidates, expected, NEAR * near, step)
+    return Counted(expected, near_by, RowCount(score - second, shift, step))
 
 
 def _near(candidates: Candidates, expected: np.ndarray, spread: np.ndarray, step: int) -> Candidates:

@@ -314,12 +314,34 @@ class RecognitionCalibration:
 
 
 @dataclass(frozen=True)
+class CountingCalibration:
+    """Whether structures that look alike, as vertebrae, may be counted one off, see `core.rows`.
+
+    Attributes:
+        weights: (2,) logistic regression of 1 and the square root of the count's margin, to the probability that more
+            than half of the structures are counted wrongly.
+        doubt_from: from this probability on people are told.
+        hit_rate, false_alarm_rate: share of the wrongly and of the rightly counted calibration scans of which they
+            are, each by weights that were fitted without it; None where there was none.
+        confidence: by how much the log-odds of all confidences fall for each unit of the log-odds of that probability.
+    """
+
+    weights: tuple[Value, Value]
+    doubt_from: Share
+    hit_rate: Share | None
+    false_alarm_rate: Share | None
+    confidence: Value
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
 class CalibrationData:
     """From evidence to probabilities and radii.
 
     Attributes:
         presence, confidence, recognition: see the classes; without recognition, the model takes every scan for one of
             its anatomy.
+        counting: of models whose structures are counted; None for others.
         radius90_mm: (K,) mm within which 90 % of errors fall, one for each landmark of the scheme.
         cases: which cases it was fitted to, and how; to be shown, nothing depends on it.
     """
@@ -329,6 +351,7 @@ class CalibrationData:
     radius90_mm: tuple[Annotated[float, Limits(ge=0, le=1e6, allow_inf_nan=False)], ...]
     familiarity: FamiliarityCalibration | None = None
     recognition: RecognitionCalibration | None = None
+    counting: CountingCalibration | None = None
     cases: dict[str, Any] | None = None
     __pydantic_config__ = STRICT
 

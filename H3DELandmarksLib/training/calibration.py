@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
@@ -11,12 +11,16 @@ from scipy.optimize import minimize
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.rows import is_off
 from H3DELandmarksLib.core.shape_model import ShapeModel
-from H3DELandmarksLib.detection.calibration import Calibration, confidence_features
+from H3DELandmarksLib.detection.calibration import Calibration, confidence_features, counting_odds
 from H3DELandmarksLib.detection.predictions import RawPredictions
+from H3DELandmarksLib.formats.manifest import CountingCalibration
 from H3DELandmarksLib.training.cases import Case
 
 SHARE = 0.9
+# From this probability on people are told that structures may be counted one off; so many scans teach it.
+DOUBT_FROM, FEWEST_COUNTED = 0.2, 10
 # Extra cases with the error of all landmarks: few cases speak for each landmark.
 SHRINKAGE = 10.0
 LEVELS = np.linspace(0.8, 1.0, 81)
@@ -111,6 +115,8 @@ class Evidence:
         error: mm between found and true position, NaN where the landmark is absent or unknown.
         present: truth, 1 or 0, NaN unknown.
         truncated: (N,) whether the scan was cut off on purpose; such scans teach presence, but not the usual error.
+        margin: (N,) how sure the count of structures is, see `core.rows.RowCount`; NaN where none was made.
+        off: (N,) whether it is one off.
     """
 
     logit: np.ndarray
@@ -119,6 +125,8 @@ class Evidence:
     error: np.ndarray
     present: np.ndarray
     truncated: np.ndarray
+    margin: np.ndarray | None = None
+    off: np.ndarray | None = None
 
 
 def gather_evidence(predictions: Sequence[RawPredictions], cases: Sequence[Case], shape: ShapeModel) -> Evidence:
@@ -133,6 +141,13 @@ def gather_evidence(predictions: Sequence[RawPredictions], cases: Sequence[Case]
         np.stack(error),
         np.stack([np.where(t.unknown, np.nan, t.present.astype(float)) for t in truths]),
         np.array([case.name.endswith(TRUNCATED) for case in cases]),
+        np.array([np.nan if f.count is None else f.count.margin for f in predictions]),
+        np.array(
+            [
+                f.count is not None and is_off(f.positions, t.positions, f.count.step)
+                for f, t in zip(predictions, truths)
+            ]
+        ),
     )
 
 
@@ -149,8 +164,40 @@ def fit_calibration(evidence: Evidence, tolerance_mm: float) -> Calibration:
     features = confidence_features(evidence.concentration, evidence.logit, evidence.residual)[known]
     with np.errstate(invalid="ignore"):
         right = (evidence.error <= tolerance_mm)[known]
-    weights = logistic_regression(features, right)
-    return Calibration(scale, bias, weights, tolerance_mm, radii(usual_errors(evidence, scale, bias)))
+    counting = _fit_counting(evidence)
+    if counting is not None:
+        assert evidence.margin is not None
+        odds = np.nan_to_num(counting_odds(counting.weights, evidence.margin))
+        doubt = np.broadcast_to(odds[:, None], known.shape)[known]
+        *weights, slope = logistic_regression(np.column_stack([features, -doubt]), right)
+        counting, weights = replace(counting, confidence=max(float(slope), 0.0)), np.array(weights)
+    else:
+        weights = logistic_regression(features, right)
+    radius = radii(usual_errors(evidence, scale, bias))
+    return Calibration(scale, bias, weights, tolerance_mm, radius, counting=counting)
+
+
+def _fit_counting(evidence: Evidence) -> CountingCalibration | None:
+    """Logistic regression of "counted one off" on whole scans; None where nothing was counted in `FEWEST_COUNTED`."""
+    if evidence.margin is None or evidence.off is None:
+        return None
+    rows = np.isfinite(evidence.margin) & ~evidence.truncated
+    margin, off = evidence.margin[rows], evidence.off[rows]
+    if len(off) < FEWEST_COUNTED:
+        return None
+
+    def fit(chosen: np.ndarray) -> np.ndarray:
+        # As if one more scan of middling doubt had been counted wrongly, and one rightly: there may be none.
+        roots = np.sqrt(np.maximum(margin[chosen], 0.0))
+        roots = np.concatenate([roots, [np.median(roots)] * 2])
+        return logistic_regression(np.stack([np.ones_like(roots), roots], axis=1), np.append(off[chosen], [True, False]))
+
+    everyone = np.arange(len(off))
+    left_out = np.array([counting_odds(fit(everyone != k), margin[k]) for k in everyone])
+    told = 1 / (1 + np.exp(-left_out)) >= DOUBT_FROM
+    rates = [float(told[group].mean()) if group.any() else None for group in (off, ~off)]
+    weights = fit(everyone >= 0)
+    return CountingCalibration((float(weights[0]), float(weights[1])), DOUBT_FROM, *rates, confidence=0.0)
 
 
 def usual_errors(evidence: Evidence, presence_scale: float, presence_bias: float) -> np.ndarray:

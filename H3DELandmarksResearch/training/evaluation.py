@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.calibration import Calibration
+from H3DELandmarksLib.detection.predictions import RawPredictions
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
 from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM, radius_coverage
 from H3DELandmarksLib.evaluation.readers import human_floor
@@ -82,7 +83,11 @@ class ModelEvaluation:
 
 
 def evaluate_model(
-    detector: Detector, configuration: TrainingConfiguration, calibration: Sequence[Case], test: Sequence[Case]
+    detector: Detector,
+    configuration: TrainingConfiguration,
+    calibration: Sequence[Case],
+    test: Sequence[Case],
+    placed: Sequence[RawPredictions] | None = None,
 ) -> ModelEvaluation:
     """Fit a calibration, then measure what the detector says with it.
 
@@ -92,10 +97,11 @@ def evaluate_model(
         calibration: cases for the calibration; each also serves with one end cut off, and up to `MAX_CASES` in other
             ways and disturbed beyond recognition.
         test: cases for the measurement.
+        placed: what the detector finds in the calibration cases, where that is known.
     """
     rng = np.random.default_rng(0)
     logger.info("Looking at %d calibration cases, whole and cut off", len(calibration))
-    seen = _evidence(detector, chain(calibration, (truncated_case(case, rng) for case in calibration)))
+    seen = _evidence(detector, chain(calibration, (truncated_case(case, rng) for case in calibration)), placed or ())
     fitted = fit_calibration(seen, configuration.tolerance_mm)
     logger.info("Learning to recognise the anatomy")
     fitted = replace(fitted, recognition=learn_recognition(detector, fitted, calibration[:MAX_CASES]))
@@ -103,13 +109,13 @@ def evaluate_model(
     logger.info("Looking at %d test cases, whole and cut off", len(test))
     test = [*test, *(truncated_case(case, rng) for case in test)]
     findings = [detector.findings(case.volume) for case in test]
-    placed = [detector.placed(one) for one in findings]
+    shown = [detector.placed(one) for one in findings]
     left_out = cross = None
     if configuration.cross_conformal:
-        unseen = gather_evidence(placed, test, detector.shape)
+        unseen = gather_evidence(shown, test, detector.shape)
         fitted, left_out, cross = _cross_conformal(fitted, seen, unseen)
         detector.calibration = fitted
-    found = {case.name: detector.landmark_set(f) for case, f in zip(test, placed)}
+    found = {case.name: detector.landmark_set(f) for case, f in zip(test, shown)}
     if left_out is not None:
         found |= {case.name: replace(found[case.name], radius=row) for case, row in zip(test, left_out)}
     truth = {case.name: case.landmarks for case in test}
@@ -124,9 +130,12 @@ def evaluate_model(
     return ModelEvaluation(fitted, evaluation, whole, reliable, cross, detector.shape, floor)
 
 
-def _evidence(detector: Detector, cases: Iterable[Case]) -> Evidence:
-    """What the detector finds beside the truth; of the cases, only the landmarks are kept in memory."""
-    found = [(detector.placed(detector.findings(case.volume)), replace(case, volume=NOTHING)) for case in cases]
+def _evidence(detector: Detector, cases: Iterable[Case], placed: Sequence[RawPredictions]) -> Evidence:
+    """What the detector finds beside the truth, in the first cases known; of cases, only landmarks stay in memory."""
+    found = [
+        (known or detector.placed(detector.findings(case.volume)), replace(case, volume=NOTHING))
+        for case, known in zip(cases, chain(placed, repeat(None)))
+    ]
     return gather_evidence([findings for findings, _ in found], [case for _, case in found], detector.shape)
 
 

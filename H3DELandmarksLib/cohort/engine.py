@@ -22,7 +22,7 @@ from H3DELandmarksLib.cohort.content import content_digest
 from H3DELandmarksLib.cohort.examine import Finding
 from H3DELandmarksLib.cohort.here import Job, Place
 from H3DELandmarksLib.cohort.log import CohortLog, settings_digest
-from H3DELandmarksLib.cohort.origin import landmark_results, recognition_result
+from H3DELandmarksLib.cohort.origin import landmark_results, miscounted_result, recognition_result
 from H3DELandmarksLib.cohort.result_files import MODEL, SCAN, ResultFiles
 from H3DELandmarksLib.core.errors import Cancelled
 from H3DELandmarksLib.core.execution import Progress
@@ -202,6 +202,7 @@ class Engine:
             seconds=round(seconds, 2),
             summary=f"{found.summary}.",
             recognition=recognition_result(found.recognition),
+            miscounted=miscounted_result(found.miscounted),
             recognised_by=found.others,
             landmarks=landmark_results(found.landmarks) if self.wishes.details else None,
             markups=str(files.markups),

@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from H3DELandmarksLib.cohort.detectors import load_detector
-from H3DELandmarksLib.cohort.origin import describe, provenance_of, run_settings
+from H3DELandmarksLib.cohort.origin import describe, describe_count, provenance_of, run_settings
 from H3DELandmarksLib.cohort.result_files import drawing, fingerprint
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress, part_of
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.region import Region, region_around
-from H3DELandmarksLib.core.statements import Cause, Recognition
+from H3DELandmarksLib.core.statements import Cause, Miscounted, Recognition
 from H3DELandmarksLib.formats.provenance import Provenance, RunSettings
 from H3DELandmarksLib.formats.results import MeasurementResult, ModelName
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.detection import Detector
+    from H3DELandmarksLib.detection.predictions import Detection
     from H3DELandmarksLib.models import ModelPackage
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class Finding:
         origin: where they come from; the scan's name is left open.
         fingerprint: of the scan, see `result_files.fingerprint`.
         recognition: of the scan.
+        miscounted: how likely its structures are counted one off.
         others: models that recognise it where this one does not.
         summary: what people should know first, without a full stop.
         measurements: on the landmarks that were asked for, where their scheme defines any.
@@ -108,6 +110,7 @@ class Finding:
     origin: Provenance
     fingerprint: str
     recognition: Recognition | None
+    miscounted: Miscounted | None
     others: tuple[ModelName, ...]
     summary: str
     measurements: tuple[MeasurementResult, ...] = ()
@@ -155,8 +158,10 @@ def examine(
         InputError: the model reads scans of another kind, or the region lies outside the scan.
     """
     detector = detectors.main
-    landmarks, recognition = _landmarks(detectors, volume, search, progress, cancelled)
-    origin = provenance_of(detector, volume, None, landmarks, recognition, _settings(detectors, search))
+    landmarks, examined = _landmarks(detectors, volume, search, progress, cancelled)
+    recognition, miscounted = examined.recognition, examined.miscounted
+    settings = _settings(detectors, search)
+    origin = provenance_of(detector, volume, None, landmarks, recognition, settings, miscounted)
     asked_for = landmarks.ordered_as(_asked_for(landmarks.names, search.landmarks))
     picture = _draw(volume, landmarks, search, origin, title) if search.picture else None
     is_seen = landmarks.present.any() if recognition is None else recognition.recognised
@@ -166,8 +171,9 @@ def examine(
         origin,
         fingerprint(volume),
         recognition,
+        miscounted,
         tuple(ModelName(package.id, package.version) for package in others),
-        _summary(asked_for, recognition, detector, [package.manifest.title for package in others]),
+        _summary(asked_for, examined, detector, [package.manifest.title for package in others]),
         measured_on(detector, asked_for, volume, search.spacing is not None),
         picture,
     )
@@ -175,8 +181,8 @@ def examine(
 
 def _landmarks(
     detectors: Detectors, volume: Volume, search: Search, progress: Progress, cancelled: Cancelled | None
-) -> tuple[LandmarkSet, Recognition | None]:
-    """All landmarks of the model, as far as they are asked for, and whether the scan is recognised."""
+) -> tuple[LandmarkSet, Detection]:
+    """All landmarks of the model, as far as they are asked for, and what is said of the scan."""
     part = search.region.crop(volume) if search.region else volume
     if detectors.region:
         begun = part_of(progress, 0.0, SEARCH_SHARE)
@@ -189,7 +195,7 @@ def _landmarks(
         landmarks = search.region.limit(landmarks)
     asked_for = _asked_for(landmarks.names, search.landmarks)
     others = [name not in asked_for for name in landmarks.names]
-    return landmarks.unknown_where(others, Cause.NOT_ASKED_FOR), examined.recognition
+    return landmarks.unknown_where(others, Cause.NOT_ASKED_FOR), examined
 
 
 def _found_part(
@@ -274,10 +280,12 @@ def _other_models(
     return models_that_recognise(volume, detector.package.id, load, modality())
 
 
-def _summary(landmarks: LandmarkSet, recognition: Recognition | None, detector: Detector, others: Sequence[str]) -> str:
+def _summary(landmarks: LandmarkSet, examined: Detection, detector: Detector, others: Sequence[str]) -> str:
     """What people should know first, without a full stop."""
-    manifest = detector.package.manifest
+    manifest, recognition = detector.package.manifest, examined.recognition
     text = describe(landmarks, manifest, others)
+    if landmarks.present.any():
+        text += describe_count(examined.miscounted)
     if recognition is None or recognition.recognised or not landmarks.present.any():
         return text
     unlike = landmarks.unknown_where(landmarks.presence >= 0, Cause.UNLIKE)

@@ -29,6 +29,7 @@ class Systematic(enum.Enum):
     MIRRORED = "mirrored scan"
     SHIFTED = "one structure off"
     TOGETHER = "two landmarks on one structure"
+    MISCOUNTED = "counted one off"
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,16 @@ def shifted(count: int, part: slice, shift: int) -> np.ndarray:
     taken = order[part] + shift
     order[part] = np.where((taken >= part.start) & (taken < part.stop), taken, -1)
     return order
+
+
+def counted_off(names: tuple[str, ...], step: int) -> Finding:
+    """The finding that a whole row may be counted one off, which only the detection itself can tell.
+
+    Args:
+        names: of all landmarks.
+        step: landmark k has the place of landmark k + step there, see `core.statements.Miscounted`.
+    """
+    return Finding(Systematic.MISCOUNTED, names, shifted(len(names), slice(0, len(names)), step))
 
 
 def _on_one_structure(evidence: Evidence, anatomy: Anatomy) -> list[Finding]:

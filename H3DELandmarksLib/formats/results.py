@@ -107,6 +107,26 @@ class RecognitionResult:
 
 
 @dataclass(frozen=True)
+class MiscountedResult:
+    """How likely structures that look alike, as vertebrae, are counted one off, see `core.statements.Miscounted`.
+
+    Attributes:
+        probability: that more than half of them are.
+        doubtful: whether people are told.
+        hit_rate, false_alarm_rate: of the wrongly and the rightly counted scans, how many they are told of; None where
+            nobody knows.
+        step: landmark k has the place of landmark k + step where the next likely count is right.
+    """
+
+    probability: Share
+    doubtful: bool
+    hit_rate: Share | None
+    false_alarm_rate: Share | None
+    step: int
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
 class ModelName:
     """A model by id and version."""
 
@@ -128,6 +148,7 @@ class ScanResult:
         markups, table, provenance, picture, measurement_table: files that were written.
         seconds: that it took.
         recognition: whether the scan looks like what the model knows; None where the model cannot tell.
+        miscounted: how likely structures are counted one off; None where the model counts none, or cannot tell.
         recognised_by: other models that recognise the scan, the best first; they are asked where this one does not
             recognise it, or cannot tell and finds nothing.
         landmarks: all of the model, in its order; those that were not asked for were not examined. None of scans that
@@ -147,6 +168,7 @@ class ScanResult:
     measurement_table: str | None = None
     seconds: NotNegative | None = None
     recognition: RecognitionResult | None = None
+    miscounted: MiscountedResult | None = None
     recognised_by: tuple[ModelName, ...] = ()
     landmarks: tuple[LandmarkResult, ...] | None = None
     measurements: tuple[MeasurementResult, ...] | None = None

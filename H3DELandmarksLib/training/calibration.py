@@ -19,8 +19,8 @@ from H3DELandmarksLib.formats.manifest import CountingCalibration
 from H3DELandmarksLib.training.cases import Case
 
 SHARE = 0.9
-# From this probability on people are told that structures may be counted one off; so many scans teach it.
-DOUBT_FROM, FEWEST_COUNTED = 0.2, 10
+FEWEST_COUNTED = 10  # scans that teach how likely structures are counted one off
+USUAL_DOUBT = 0.2  # from which probability on people are told of it where no scan was counted wrongly
 # Extra cases with the error of all landmarks: few cases speak for each landmark.
 SHRINKAGE = 10.0
 LEVELS = np.linspace(0.8, 1.0, 81)
@@ -186,18 +186,26 @@ def _fit_counting(evidence: Evidence) -> CountingCalibration | None:
     if len(off) < FEWEST_COUNTED:
         return None
 
-    def fit(chosen: np.ndarray) -> np.ndarray:
-        # As if one more scan of middling doubt had been counted wrongly, and one rightly: there may be none.
+    def fit(chosen: np.ndarray) -> tuple[np.ndarray, float]:
+        """Weights, and the probability from which on hits exceed false alarms most."""
         roots = np.sqrt(np.maximum(margin[chosen], 0.0))
-        roots = np.concatenate([roots, [np.median(roots)] * 2])
-        return logistic_regression(np.stack([np.ones_like(roots), roots], axis=1), np.append(off[chosen], [True, False]))
+        # As if one more scan of middling doubt had been counted wrongly, and one rightly: there may be none.
+        features = np.stack([np.ones(len(roots) + 2), [*roots, *[np.median(roots)] * 2]], axis=1)
+        weights = logistic_regression(features, np.append(off[chosen], [True, False]))
+        if not off[chosen].any():
+            return weights, USUAL_DOUBT
+        odds = np.asarray(counting_odds(weights, margin[chosen]))
+        right, wrong = odds[~off[chosen]], odds[off[chosen]]
+        worth = [(wrong >= from_).mean() - (right >= from_).mean() for from_ in wrong]
+        return weights, float(1 / (1 + np.exp(1e-9 - wrong[int(np.argmax(worth))])))
 
-    everyone = np.arange(len(off))
-    left_out = np.array([counting_odds(fit(everyone != k), margin[k]) for k in everyone])
-    told = 1 / (1 + np.exp(-left_out)) >= DOUBT_FROM
+    everyone, told = np.arange(len(off)), np.zeros(len(off), bool)
+    for k in everyone:
+        weights, doubt_from = fit(everyone != k)
+        told[k] = 1 / (1 + np.exp(-counting_odds(weights, margin[k]))) >= doubt_from
     rates = [float(told[group].mean()) if group.any() else None for group in (off, ~off)]
-    weights = fit(everyone >= 0)
-    return CountingCalibration((float(weights[0]), float(weights[1])), DOUBT_FROM, *rates, confidence=0.0)
+    weights, doubt_from = fit(everyone >= 0)
+    return CountingCalibration((float(weights[0]), float(weights[1])), doubt_from, *rates, confidence=0.0)
 
 
 def usual_errors(evidence: Evidence, presence_scale: float, presence_bias: float) -> np.ndarray:

@@ -201,6 +201,7 @@ class Engine:
             ok=True,
             seconds=round(seconds, 2),
             summary=f"{found.summary}.",
+            unit=found.unit,
             recognition=recognition_result(found.recognition),
             miscounted=miscounted_result(found.miscounted),
             recognised_by=found.others,

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from H3DELandmarksLib.cohort.detectors import load_detector
 from H3DELandmarksLib.cohort.origin import describe, describe_count, provenance_of, run_settings
@@ -16,6 +16,7 @@ from H3DELandmarksLib.cohort.result_files import drawing, fingerprint
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress, part_of
 from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.image_plane import has_unknown_pixels
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.region import Region, region_around
 from H3DELandmarksLib.core.statements import Cause, Miscounted, Recognition
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 SEARCH_SHARE = 0.5  # of the work, where another model finds first where to search
+PIXELS = "; lengths are pixels, since the picture does not state how large these are"
 Cancelled = Callable[[], bool]
 
 
@@ -103,6 +105,7 @@ class Finding:
         others: models that recognise it where this one does not.
         summary: what people should know first, without a full stop.
         measurements: on the landmarks that were asked for, where their scheme defines any.
+        unit: of positions and radii, see `ScanResult`.
         picture: PNG, or why there is none; None where none was asked for.
     """
 
@@ -114,6 +117,7 @@ class Finding:
     others: tuple[ModelName, ...]
     summary: str
     measurements: tuple[MeasurementResult, ...] = ()
+    unit: Literal["mm", "px"] = "mm"
     picture: bytes | Exception | None = None
 
     def doubt(self, names: Sequence[str] | None) -> float | None:
@@ -163,6 +167,7 @@ def examine(
     settings = _settings(detectors, search)
     origin = provenance_of(detector, volume, None, landmarks, recognition, settings, miscounted)
     asked_for = landmarks.ordered_as(_asked_for(landmarks.names, search.landmarks))
+    pixels = search.spacing is None and has_unknown_pixels(volume.array.shape, volume.grid.spacing)
     picture = _draw(volume, landmarks, search, origin, title) if search.picture else None
     is_seen = landmarks.present.any() if recognition is None else recognition.recognised
     others = [] if is_seen or not search.ask_others else _other_models(detector, volume, search, progress, modality)
@@ -173,8 +178,9 @@ def examine(
         recognition,
         miscounted,
         tuple(ModelName(package.id, package.version) for package in others),
-        _summary(asked_for, examined, detector, [package.manifest.title for package in others]),
-        measured_on(detector, asked_for, volume, search.spacing is not None),
+        _summary(asked_for, examined, detector, [package.manifest.title for package in others]) + PIXELS * pixels,
+        measured_on(detector, asked_for, volume, pixels),
+        "px" if pixels else "mm",
         picture,
     )
 
@@ -215,13 +221,12 @@ def _found_part(
 
 
 def measured_on(
-    detector: Detector, landmarks: LandmarkSet, volume: Volume, is_size_given: bool
+    detector: Detector, landmarks: LandmarkSet, volume: Volume, pixels: bool
 ) -> tuple[MeasurementResult, ...]:
     """What the model's scheme measures on its landmarks, LPS mm; nothing where it defines nothing.
 
-    Lengths in a picture whose pixels nobody has measured, see `has_unknown_pixels`, are told in pixels.
+    Lengths in a picture whose pixels nobody has measured are told in pixels.
     """
-    from H3DELandmarksLib.core.image_plane import has_unknown_pixels
     from H3DELandmarksLib.evaluation.measures import measure
     from H3DELandmarksLib.formats.measurements import measurements_of
 
@@ -229,8 +234,7 @@ def measured_on(
     if definitions is None:
         return ()
     middle = volume.grid.center if detector.is_2d else None
-    pixels = not is_size_given and has_unknown_pixels(volume.array.shape, volume.grid.spacing)
-    return measure(landmarks, definitions, flat=detector.is_2d, middle=middle, pixels=pixels)
+    return measure(landmarks, definitions, flat=detector.is_2d, middle=middle, pixels=pixels, reaches=detector.calibration.reaches)
 
 
 def _asked_for(names: Sequence[str], chosen: Sequence[str] | None) -> tuple[str, ...]:

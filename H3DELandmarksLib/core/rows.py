@@ -50,7 +50,7 @@ class Row:
     @property
     def step(self) -> int:
         """How many landmarks a structure has."""
-        return self.place.shape[1]
+        return int(self.place.shape[1])
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """By name, float32."""
@@ -71,7 +71,11 @@ class Row:
             return None
         spacing, change, place = (stored.get(name, np.empty(0)).astype(float) for name in ARRAYS)
         number = len(spacing)
-        if spacing.ndim != 1 or change.shape != (max(number - 1, 0),) or place.shape[:1] + place.shape[2:] != (number, 2):
+        if (
+            spacing.ndim != 1
+            or change.shape != (max(number - 1, 0),)
+            or place.shape[:1] + place.shape[2:] != (number, 2)
+        ):
             raise ValueError(f"is not that of its {count} landmarks")
         if number < FEWEST or place.shape[0] * place.shape[1] != count:
             raise ValueError(f"is not that of its {count} landmarks")
@@ -95,7 +99,9 @@ class Row:
         along = np.gradient(centers, axis=1)
         along /= np.linalg.norm(along, axis=2, keepdims=True)
         off = (corners - centers[:, :, None]) / apart[:, :, None, None]
-        place = np.stack([(off * along[:, :, None]).sum(axis=3), (off * _across(along)[:, :, None]).sum(axis=3)], axis=3)
+        place = np.stack(
+            [(off * along[:, :, None]).sum(axis=3), (off * _across(along)[:, :, None]).sum(axis=3)], axis=3
+        )
         logs = np.log(apart)
         change = np.diff(logs, axis=1).std(axis=0)
         usual = max(float(np.median(change[:-1])), 0.03)
@@ -266,12 +272,15 @@ class _Search:
         count, places = candidates.share.shape
         along, across = line.of(np.nan_to_num(candidates.positions[..., :2].reshape(-1, 2)))
         near = np.abs(across) < ASIDE * self.row.spacing.mean()
-        variance = blur**2 + np.minimum(candidates.covariance[..., :2, :2].trace(axis1=2, axis2=3).ravel() / 2, 4 * blur**2)
+        variance = blur**2 + np.minimum(
+            candidates.covariance[..., :2, :2].trace(axis1=2, axis2=3).ravel() / 2, 4 * blur**2
+        )
         each = np.exp(-((self.at - along[:, None]) ** 2) / 2 / variance[:, None])
         each *= (candidates.share.ravel() * near)[:, None]
         named = each.reshape(number, step, places, -1).sum(axis=2)
         any_one = np.log(UNSEEN + np.minimum(named.sum(axis=0), 1.0))
-        return (any_one + NAMED * np.log(UNNAMED + np.minimum(named, 1.0))) * seen.reshape(number, step, 1)
+        evidence = any_one + NAMED * np.log(UNNAMED + np.minimum(named, 1.0))
+        return np.where(seen.reshape(number, step, 1), evidence, 0.0)
 
     def _of_structure(self, k: int) -> np.ndarray:
         """(T, D) log likelihood of the landmarks of a structure at each place, by the distance of the next."""
@@ -280,9 +289,12 @@ class _Search:
             for d, apart in enumerate(self.apart_of):
                 total[:, d] += np.interp(self.at + along * apart, self.at, self.evidence[k, member])
         usual = np.log(self.apart_of / self.row.spacing[k]) / SIZE_SD
-        return total - (0.5 if k == 0 else 0.1) * usual**2
+        weighed: np.ndarray = total - (0.5 if k == 0 else 0.1) * usual**2
+        return weighed
 
-    def best(self, middle: int | None = None, reach: tuple[int, int] | None = None) -> tuple[list[tuple[int, int]], float]:
+    def best(
+        self, middle: int | None = None, reach: tuple[int, int] | None = None
+    ) -> tuple[list[tuple[int, int]], float]:
         """The likeliest (place, distance) of all structures, as numbers of states, and its log likelihood.
 
         Args:

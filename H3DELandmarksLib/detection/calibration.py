@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,7 @@ def confidence_features(concentration: np.ndarray, presence_logit: np.ndarray, r
     )
 
 
-def counting_odds(weights: Sequence[float], margin: np.ndarray | float) -> np.ndarray:
+def counting_odds(weights: Sequence[float] | np.ndarray, margin: np.ndarray | float) -> np.ndarray:
     """Log-odds that a row whose count has a margin is one off, by the weights of `CountingCalibration`."""
     odds: np.ndarray = weights[0] + weights[1] * np.sqrt(np.maximum(margin, 0.0))
     return odds
@@ -62,6 +62,7 @@ class Calibration:
         radius90: (K,) mm that hold 90 % of the errors on calibration cases.
         recognition: what tells scans of the anatomy from others; None where a package has none.
         counting: whether structures may be counted one off; None where none are counted.
+        reaches: of intervals of measurements, see `CalibrationData`.
     """
 
     presence_scale: float
@@ -71,6 +72,7 @@ class Calibration:
     radius90: np.ndarray
     recognition: RecognitionCalibration | None = None
     counting: CountingCalibration | None = None
+    reaches: Mapping[str, float] | None = None
 
     @classmethod
     def from_manifest(cls, data: CalibrationData) -> Calibration:
@@ -83,6 +85,7 @@ class Calibration:
             np.array(data.radius90_mm),
             data.recognition,
             data.counting,
+            data.reaches,
         )
 
     @classmethod
@@ -98,6 +101,7 @@ class Calibration:
             tuple(self.radius90.tolist()),
             recognition=self.recognition,
             counting=self.counting,
+            reaches=None if self.reaches is None else dict(self.reaches),
             cases=cases,
         )
 
@@ -107,11 +111,7 @@ class Calibration:
         return np.where(np.isneginf(logit), 0.0, probability)
 
     def confidence(
-        self,
-        concentration: np.ndarray,
-        presence_logit: np.ndarray,
-        residual: np.ndarray,
-        count: RowCount | None = None,
+        self, concentration: np.ndarray, presence_logit: np.ndarray, residual: np.ndarray, count: RowCount | None = None
     ) -> np.ndarray:
         """(K,) probability that the point lies within `tolerance_mm` of the right place.
 
@@ -131,5 +131,9 @@ class Calibration:
             return None
         probability = float(_sigmoid(counting_odds(fitted.weights, count.margin)))
         return Miscounted(
-            probability, probability >= fitted.doubt_from, fitted.hit_rate, fitted.false_alarm_rate, count.shift * count.step
+            probability,
+            probability >= fitted.doubt_from,
+            fitted.hit_rate,
+            fitted.false_alarm_rate,
+            count.shift * count.step,
         )

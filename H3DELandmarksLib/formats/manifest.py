@@ -343,6 +343,8 @@ class CalibrationData:
             its anatomy.
         counting: of models whose structures are counted; None for others.
         radius90_mm: (K,) mm within which 90 % of errors fall, one for each landmark of the scheme.
+        reaches: by measurement of the scheme, how many times as far as points with independent errors give its interval
+            reaches; 1 for others. Errors of structures that are placed together are not independent.
         cases: which cases it was fitted to, and how; to be shown, nothing depends on it.
     """
 
@@ -352,6 +354,7 @@ class CalibrationData:
     familiarity: FamiliarityCalibration | None = None
     recognition: RecognitionCalibration | None = None
     counting: CountingCalibration | None = None
+    reaches: dict[str, Annotated[float, Limits(gt=0, le=1e3)]] | None = None
     cases: dict[str, Any] | None = None
     __pydantic_config__ = STRICT
 
@@ -487,7 +490,7 @@ class Manifest(ModelDescription):
         return (*(stage.weights for stage in self.stages), self.shape_model)
 
     @property
-    def length_unit(self) -> str:
+    def length_unit(self) -> Literal["mm", "px"]:
         """What the model's lengths are: "mm", or "px" of pictures `height_mm` high, of which no millimeter is known."""
         return "mm" if self.height_mm is None else "px"
 

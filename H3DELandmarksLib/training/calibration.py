@@ -164,17 +164,14 @@ def fit_calibration(evidence: Evidence, tolerance_mm: float) -> Calibration:
     features = confidence_features(evidence.concentration, evidence.logit, evidence.residual)[known]
     with np.errstate(invalid="ignore"):
         right = (evidence.error <= tolerance_mm)[known]
-    counting = _fit_counting(evidence)
+    counting, doubt = _fit_counting(evidence), np.zeros(known.shape)
+    if counting is not None and evidence.margin is not None:
+        doubt[:] = np.nan_to_num(counting_odds(counting.weights, evidence.margin))[:, None]
+    *weights, slope = logistic_regression(np.column_stack([features, -doubt[known]]), right).tolist()
     if counting is not None:
-        assert evidence.margin is not None
-        odds = np.nan_to_num(counting_odds(counting.weights, evidence.margin))
-        doubt = np.broadcast_to(odds[:, None], known.shape)[known]
-        *weights, slope = logistic_regression(np.column_stack([features, -doubt]), right)
-        counting, weights = replace(counting, confidence=max(float(slope), 0.0)), np.array(weights)
-    else:
-        weights = logistic_regression(features, right)
+        counting = replace(counting, confidence=max(slope, 0.0))
     radius = radii(usual_errors(evidence, scale, bias))
-    return Calibration(scale, bias, weights, tolerance_mm, radius, counting=counting)
+    return Calibration(scale, bias, np.array(weights), tolerance_mm, radius, counting=counting)
 
 
 def _fit_counting(evidence: Evidence) -> CountingCalibration | None:
@@ -203,9 +200,9 @@ def _fit_counting(evidence: Evidence) -> CountingCalibration | None:
     for k in everyone:
         weights, doubt_from = fit(everyone != k)
         told[k] = 1 / (1 + np.exp(-counting_odds(weights, margin[k]))) >= doubt_from
-    rates = [float(told[group].mean()) if group.any() else None for group in (off, ~off)]
+    hits, alarms = (float(told[group].mean()) if group.any() else None for group in (off, ~off))
     weights, doubt_from = fit(everyone >= 0)
-    return CountingCalibration((float(weights[0]), float(weights[1])), doubt_from, *rates, confidence=0.0)
+    return CountingCalibration((float(weights[0]), float(weights[1])), doubt_from, hits, alarms, confidence=0.0)
 
 
 def usual_errors(evidence: Evidence, presence_scale: float, presence_bias: float) -> np.ndarray:

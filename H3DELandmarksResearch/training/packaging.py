@@ -12,8 +12,8 @@ import numpy as np
 from torch import Tensor
 
 from H3DELandmarksLib import __version__
-from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.anatomy import Anatomy
+from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.revision import Evidence
 from H3DELandmarksLib.core.rows import Row
 from H3DELandmarksLib.core.shape_model import ShapeModel

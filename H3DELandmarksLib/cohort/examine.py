@@ -234,7 +234,9 @@ def measured_on(
     if definitions is None:
         return ()
     middle = volume.grid.center if detector.is_2d else None
-    return measure(landmarks, definitions, flat=detector.is_2d, middle=middle, pixels=pixels, reaches=detector.calibration.reaches)
+    return measure(
+        landmarks, definitions, flat=detector.is_2d, middle=middle, pixels=pixels, reaches=detector.calibration.reaches
+    )
 
 
 def _asked_for(names: Sequence[str], chosen: Sequence[str] | None) -> tuple[str, ...]:

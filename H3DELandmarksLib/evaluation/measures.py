@@ -161,7 +161,13 @@ def _axes(points: np.ndarray, flat: bool | None) -> np.ndarray:
 
 
 def _result(
-    part: Measurement, definitions: Measurements, landmarks: LandmarkSet, exact: Geometry, drawn: Geometry, pixels: bool, times: float
+    part: Measurement,
+    definitions: Measurements,
+    landmarks: LandmarkSet,
+    exact: Geometry,
+    drawn: Geometry,
+    pixels: bool,
+    times: float,
 ) -> MeasurementResult:
     plain = definitions.unit(part)
     unit: Unit = "px" if pixels and plain == "mm" else plain
@@ -198,7 +204,13 @@ def _why_not(landmarks: LandmarkSet, rows: Sequence[int]) -> str | None:
 
 
 def _interval(
-    part: Measurement, unit: str, value: float, landmarks: LandmarkSet, rows: Sequence[int], drawn: Geometry, times: float
+    part: Measurement,
+    unit: str,
+    value: float,
+    landmarks: LandmarkSet,
+    rows: Sequence[int],
+    drawn: Geometry,
+    times: float,
 ) -> tuple[float | None, float | None, str | None]:
     """Lower and upper end, or why there are none."""
     without = [landmarks.names[row] for row in rows if not np.isfinite(landmarks.radius[row])]

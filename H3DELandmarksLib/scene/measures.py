@@ -41,7 +41,9 @@ def definitions_of_list(point_list, package: ModelPackage | None) -> Measurement
     return measurements_of_names([point_list.GetNthControlPointLabel(k) for k in range(count)])
 
 
-def measure_list(point_list, definitions: Measurements, package: ModelPackage | None = None) -> tuple[MeasurementResult, ...]:
+def measure_list(
+    point_list, definitions: Measurements, package: ModelPackage | None = None
+) -> tuple[MeasurementResult, ...]:
     """Everything that is defined, on the points as they are now; those that were moved have no radius any more.
 
     Args:

@@ -2,8 +2,9 @@
 
     H3DE_DATA=runs/data python -m H3DELandmarksResearch.studies.spines spine --subset test
 
-Angles are measured as users get them, without vertebrae that have an absent corner. Lengths are shares of the height of a vertebra, since the set does not say how large its pixels are. A vertebra counts
-as one off where its center lies nearer to that of a neighbor than to its own; a picture, where more than half do.
+Angles are measured as users get them, without vertebrae that have an absent corner. Lengths are shares of the height of
+a vertebra, since the set does not say how large its pixels are. A vertebra counts as one off where its center lies
+nearer to that of a neighbor than to its own; a picture, where more than half do.
 """
 
 from __future__ import annotations
@@ -95,9 +96,7 @@ def report(cases: Sequence[Case], found: Sequence[LandmarkSet], detector: Detect
     return markdown_table(rows)
 
 
-def _angles(
-    cases: Sequence[Case], found: Sequence[LandmarkSet], detector: Detector
-) -> tuple[np.ndarray, list[float]]:
+def _angles(cases: Sequence[Case], found: Sequence[LandmarkSet], detector: Detector) -> tuple[np.ndarray, list[float]]:
     """(N, 3) absolute errors of the Cobb angles in degrees, NaN without an angle, and how often intervals hold."""
     definitions, reaches = measurements_of(detector.scheme), detector.calibration.reaches
     assert definitions is not None

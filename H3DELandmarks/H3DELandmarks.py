@@ -91,6 +91,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Called when the panel is opened for the first time."""
         import vtk
         from H3DELandmarksPanel.BatchSection import BatchSection
+        from H3DELandmarksPanel.ClinicComputer import ClinicComputer
         from H3DELandmarksPanel.CompareSection import CompareSection
         from H3DELandmarksPanel.DetectionSection import DetectionSection
         from H3DELandmarksPanel.LearningSections import LearningSections
@@ -104,7 +105,7 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         self.logic = H3DELandmarksLogic()
-        self.context = PanelContext(self)
+        self.context = PanelContext(self, ClinicComputer(self.ui, self.refresh))
         self.review = ReviewSection(self.ui, self.context)
         self.detection = DetectionSection(self.ui, self.context, self.logic, self.onDetected)
         self.comparison = CompareSection(self.ui)
@@ -274,7 +275,7 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
 
         return H3DELandmarksParameterNode(super().getParameterNode())
 
-    def startDetection(self, volumeNode, package, device="auto", landmarkNames=None, regionNode=None):
+    def startDetection(self, volumeNode, package, device="auto", landmarkNames=None, regionNode=None, destination=None):
         """Start a detection in a child process.
 
         Args:
@@ -283,6 +284,7 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
             device: auto, cpu, cuda or mps.
             landmarkNames: what to look for, None for every landmark of the model.
             regionNode: vtkMRMLMarkupsROINode that the search is restricted to, None for the whole volume.
+            destination: where the scan is sent, see `ClinicComputer.destination`; None for this computer.
 
         Returns:
             DetectionRun, to be polled until it has ended; the scene is not changed.
@@ -296,7 +298,8 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
 
         volume = volume_from_node(volumeNode)
         region = region_from_node(regionNode) if regionNode else None
-        return DetectionRun(volume, volumeNode.GetName(), package.path, device, landmarkNames, region)
+        name = volumeNode.GetName()
+        return DetectionRun(volume, name, package.path, device, landmarkNames, region, destination)
 
     def showResult(self, run, volumeNode, package, pointList=None, frame=""):
         """Put the result of a run that succeeded into the scene.

@@ -11,7 +11,6 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.cohort.log import CohortLog
 from H3DELandmarksLib.core.errors import H3DELandmarksError
-from H3DELandmarksPanel.ClinicComputer import ClinicComputer
 from H3DELandmarksPanel.CommandRun import CommandRun
 from H3DELandmarksPanel.PanelContext import onClick, onSignal, showReason
 from H3DELandmarksPanel.RunProgress import RunProgress
@@ -46,7 +45,6 @@ class BatchSection:
             ui.batchProgressBar, ui.batchLabel, ui.cancelBatchButton, self._onDone, self.refresh, self._onPoll
         )
         self.progress.cancelText = _("Cancelled. What is finished is kept: start again to go on from there.")
-        self._clinic = ClinicComputer(ui, self.refresh)
         for path, setting in ((ui.batchScansPath, SCANS_SETTING), (ui.batchResultsPath, RESULTS_SETTING)):
             path.filters = ctk.ctkPathLineEdit.Dirs
             path.currentPath = slicer.util.settingsValue(setting, "")
@@ -76,7 +74,6 @@ class BatchSection:
         ui.openScanButton.toolTip = plainTip(reason) or _("Load the scan and review what was found in it")
         for widget in (ui.batchScansPath, ui.batchResultsPath):
             widget.enabled = not self.progress.isRunning
-        self._clinic.setEnabled(not self.progress.isRunning)
 
     def _whyNot(self):
         if self.progress.isRunning:
@@ -85,7 +82,7 @@ class BatchSection:
             return self._context.whyBusy()
         if self._context.package is None:
             return _("Choose a model at the top first.")
-        return self._whyNoFolders() or self._clinic.whyNot()
+        return self._whyNoFolders() or self._context.clinic.whyNot()
 
     def _whyNoFolders(self):
         scans, results = self._folder(self.ui.batchScansPath), self._folder(self.ui.batchResultsPath)
@@ -115,18 +112,18 @@ class BatchSection:
     def onStart(self):
         """Begin, or go on where an earlier run has ended."""
         ui = self.ui
-        self._context.ensureDependencies(ui.batchLabel)
+        clinic = self._context.clinic
+        self._context.ensureDependencies(ui.batchLabel, clinic.isChosen)
         reason = self._whyNot()  # what is chosen may have changed meanwhile
-        where = None if reason else self._clinic.arguments(self._folder(ui.batchScansPath))
+        scans, results = self._folder(ui.batchScansPath), self._folder(ui.batchResultsPath)
+        where = None if reason else clinic.destination(_("all scans in '{folder}'").format(folder=scans))
         if where is None:
             ui.batchLabel.text = reason or _("Nothing was sent.")
             return
-        scans, results = self._folder(ui.batchScansPath), self._folder(ui.batchResultsPath)
         qt.QSettings().setValue(SCANS_SETTING, str(scans))
         qt.QSettings().setValue(RESULTS_SETTING, str(results))
-        self._clinic.remember()
-        model = ["--model", self._context.package.path, "--device", self._context.device]
-        self.progress.start(CohortRun([scans, "--output", results, *model, *where]))
+        model = ["--model", self._context.package.path, "--device", where.device or self._context.device]
+        self.progress.start(CohortRun([scans, "--output", results, *model, *where.arguments], where.host))
 
     def _onPoll(self, run):
         """Show the scans that are finished."""
@@ -200,11 +197,12 @@ def _toldOf(log):
 class CohortRun(CommandRun):
     """``detect`` on a folder of scans that goes on while somebody calls `poll`."""
 
-    def __init__(self, arguments):
+    def __init__(self, arguments, host=""):
         """Begin; scans that are finished are left as they are, and those that failed are tried again.
 
         Args:
             arguments: of the command.
+            host: the other computer that examines them, empty for this one.
 
         Raises:
             InputError: Slicer's Python is missing.
@@ -215,6 +213,7 @@ class CohortRun(CommandRun):
             newRunFolder(slicer.app.temporaryPath),
             _("detection"),
             acceptsUnfinished=True,
+            host=host,
         )
 
     def takeResult(self):
@@ -225,11 +224,12 @@ class CohortRun(CommandRun):
     def _note(self, event):
         if event["event"] == "scans":
             done, total, failed = event["done"], event["total"], event["failed"]
-            self.stage = _("{done} of {total} scans").format(done=done, total=total)
+            stage = _("{done} of {total} scans").format(done=done, total=total)
             if failed:
-                self.stage = _("{stage}, {failed} failed").format(stage=self.stage, failed=failed)
+                stage = _("{stage}, {failed} failed").format(stage=stage, failed=failed)
+            self.stage = self.placed(stage)
             self.fraction, self.progress = done / max(total, 1), event
         elif event["event"] != "progress":
             super()._note(event)
         elif not self.progress:
-            self.stage = _("Looking at the first scans")
+            self.stage = self.placed(_("Looking at the first scans"))

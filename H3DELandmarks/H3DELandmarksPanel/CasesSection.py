@@ -9,6 +9,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.scene import remember_case, reviewed_case
 from H3DELandmarksPanel.CasesFolder import AddingRun, CasesFolder, bringCase, shortCaseName
 from H3DELandmarksPanel.PanelContext import onClick, onSignal, sentenceAbout, showReason
@@ -135,12 +136,14 @@ class CheckSection:
         self._findings = []  # dictionaries, as the command ``cases check`` gives them
         self._pictures = None  # the folder of pictures of the last check
         self._project = None  # that the findings are of
+        self._comeBack = None  # brings up what was under review before a finding was looked at
         self.progress = RunProgress(
             ui.checkProgressBar, ui.checkLabel, ui.cancelCheckButton, self._onChecked, self.refresh
         )
         onClick(ui.checkButton, self.onCheck, ui.checkLabel)
         onSignal(ui.findingsTable, "itemSelectionChanged()", self.onChosen, ui.findingLabel)
         onSignal(ui.findingsTable, "cellClicked(int,int)", self.onChosen, ui.findingLabel)
+        onClick(ui.findingBackButton, self.onBack, ui.findingLabel)
         self._clear()
 
     def onCasesChanged(self):
@@ -191,10 +194,25 @@ class CheckSection:
         self._showPicture(finding["picture"] if finding else None)
         if finding is None or finding["kind"] == "unreadable":
             return
+        before, comeBack = self._context.pointList, self._context.bookmark()
         try:
             bringCase(self._context, self._project, finding["case"], finding["landmark"], finding["position"])
         except Exception as error:
             self._ui.findingLabel.text = sentenceAbout(error)
+        if self._comeBack is None and self._context.pointList is not before:
+            self._comeBack = comeBack
+        self._ui.findingBackButton.visible = self._comeBack is not None
+
+    def onBack(self):
+        """Go on with what was under review before findings were looked at."""
+        comeBack = self._comeBack
+        self._forgetReview()
+        if not comeBack():
+            raise InputError(_("The scan or the points of before are no longer there."))
+
+    def _forgetReview(self):
+        self._comeBack = None
+        self._ui.findingBackButton.visible = False
 
     def _showPicture(self, path):
         picture = qt.QPixmap(path) if path else qt.QPixmap()
@@ -212,6 +230,7 @@ class CheckSection:
         self._show([])
         self._ui.checkLabel.text = self._ui.findingLabel.text = ""
         self._showPicture(None)
+        self._forgetReview()
 
     def close(self):
         """End a check that is running."""

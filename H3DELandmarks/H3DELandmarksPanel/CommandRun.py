@@ -73,10 +73,20 @@ class CommandRun:
         result: the event of the result as a dictionary, None before it.
         error: the sentence of the child process about why it failed, None before it.
         child: the Worker that runs the command, None before the first poll.
+        host: another computer that does the work, empty for this one.
     """
 
     def __init__(
-        self, arguments, python, folder, task, names=None, logFolder=None, acceptsUnfinished=False, isLent=False
+        self,
+        arguments,
+        python,
+        folder,
+        task,
+        names=None,
+        logFolder=None,
+        acceptsUnfinished=False,
+        isLent=False,
+        host="",
     ):
         """The command starts at the first poll.
 
@@ -89,8 +99,10 @@ class CommandRun:
             logFolder: where the child keeps a log of unexpected errors; the log is kept beside `folder`.
             acceptsUnfinished: whether a result that says "ok: false" is one.
             isLent: whether `workers` lends the program, which needs no start where one waits; else it has its own.
+            host: another computer that does the work, empty for this one.
         """
         self.state = RunState.RUNNING
+        self.host = host
         self.stage = _("Starting the {task}").format(task=task)
         self.fraction = None
         self.warnings = []
@@ -175,7 +187,11 @@ class CommandRun:
         kind, message = event["event"], self._forPeople(str(event.get("message", "")))
         if kind == "progress":
             self._firstReport = self._firstReport or time.monotonic()
-            self.stage, self.fraction, self.progress = message, _number(event.get("fraction")) or 0.0, event
+            self.stage, self.fraction, self.progress = (
+                self.placed(message),
+                _number(event.get("fraction")) or 0.0,
+                event,
+            )
         elif kind == "warning":
             self.warnings = [*self.warnings, message][-3:]
         elif kind == "error":
@@ -184,6 +200,10 @@ class CommandRun:
             self.result = event
         elif kind == "done":
             self._code = event["code"]
+
+    def placed(self, stage):
+        """What is being done, with the computer that does it where it is another one."""
+        return _("{stage} (on {host})").format(stage=stage, host=self.host) if self.host else stage
 
     def _forPeople(self, message):
         """A message of the child process with names that its reader knows in place of temporary files."""
@@ -272,7 +292,7 @@ class DetectionRun(CommandRun):
         headline: what people should know of the result first, after success.
     """
 
-    def __init__(self, volume, volumeName, modelPath, device, landmarkNames=None, region=None):
+    def __init__(self, volume, volumeName, modelPath, device, landmarkNames=None, region=None, destination=None):
         """Begin.
 
         Args:
@@ -282,6 +302,7 @@ class DetectionRun(CommandRun):
             device: auto, cpu, cuda or mps.
             landmarkNames: what to look for, None for every landmark of the model.
             region: H3DELandmarksLib Region that the search is restricted to, None for the whole volume.
+            destination: where the scan is sent, see `ClinicComputer.destination`; None for this computer.
 
         Raises:
             InputError: Slicer's Python is missing.
@@ -292,7 +313,9 @@ class DetectionRun(CommandRun):
         arguments = ["detect", self._scan, "--model", modelPath, "--output", results, "--device", device]
         arguments.append("--hand-over")
         arguments += _choice(folder, landmarkNames, region)
-        super().__init__(arguments, python, folder, _("detection"), {str(self._scan): volumeName}, results, isLent=True)
+        arguments += destination.arguments if destination else []
+        names, host = {str(self._scan): volumeName}, destination.host if destination else ""
+        super().__init__(arguments, python, folder, _("detection"), names, results, isLent=True, host=host)
         self.volume = volume
         self.stage = _("Preparing the scan")
         self.landmarks = self.provenance = None
@@ -306,7 +329,19 @@ class DetectionRun(CommandRun):
         self._writer.join(SECONDS_TO_YIELD)  # Slicer's event loop may hold Python's lock: let the thread have it
         if self._writingError is not None:
             raise self._writingError
-        return not self._writer.is_alive()
+        if self._writer.is_alive():
+            return False
+        if self.host:
+            self.stage = self.placed(_("Asking for a worker"))  # a host that is gone takes some seconds
+        return True
+
+    def fail(self, reason):
+        """See CommandRun; the user need not wait until the other computer is there again."""
+        super().fail(reason)
+        if self.host:
+            self.stage = _("{reason} Nothing was found so far: the button below detects on this computer.").format(
+                reason=self.stage
+            )
 
     def takeResult(self):
         """Read what was found."""

@@ -105,7 +105,7 @@ def readRequirements(path):
     return [TORCH, *(Requirement.parse(line) for line in lines if line.strip() and not line.startswith("#"))]
 
 
-def ensureDependencies(requirementsFile, tell):
+def ensureDependencies(requirementsFile, tell, withTorch=True):
     """Make sure that networks can run, after asking once before anything is installed; silent where nothing is missing.
 
     Slicer handles clicks and everything else meanwhile.
@@ -113,6 +113,7 @@ def ensureDependencies(requirementsFile, tell):
     Args:
         requirementsFile: path of a requirements.txt, without PyTorch.
         tell: called with a sentence when the installation begins.
+        withTorch: whether PyTorch is needed.
 
     Returns:
         Whether anything was installed.
@@ -120,7 +121,8 @@ def ensureDependencies(requirementsFile, tell):
     Raises:
         MissingDependencyError: one sentence about what is missing and what to do.
     """
-    required = [requirement for requirement in readRequirements(requirementsFile) if requirement.key not in _met]
+    needed = readRequirements(requirementsFile)[0 if withTorch else 1 :]
+    required = [requirement for requirement in needed if requirement.key not in _met]
     missing = [requirement for requirement in required if not requirement.isMet]
     if not missing:
         _met.update(requirement.key for requirement in required)

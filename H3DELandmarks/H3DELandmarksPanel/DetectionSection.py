@@ -9,6 +9,7 @@ from H3DELandmarksLib.scene import (
     bind_region,
     current_frame,
     detections,
+    exceeds_spacing,
     fit_to_points,
     fit_to_volume,
     is_region_of_other,
@@ -18,7 +19,7 @@ from H3DELandmarksLib.scene import (
     why_region_misses,
     why_unusable,
 )
-from H3DELandmarksPanel.CommandRun import summary
+from H3DELandmarksPanel.CommandRun import RunState, summary
 from H3DELandmarksPanel.ModelChoice import LandmarkChoice, ModelChoice
 from H3DELandmarksPanel.PanelContext import guarded, onClick, onSignal, showReason
 from H3DELandmarksPanel.RunProgress import RunProgress
@@ -52,6 +53,8 @@ class DetectionSection:
         self._observed = (None, None)
         self._tags = []  # [(node, tag)]
         self._runInputs = None  # (volume node, package, point list or None, frame) of the run
+        self._run = None  # until it is known how it has ended; it holds the memory of the volume
+        self._hasFailedElsewhere = False  # whether another computer was asked last, and could not do it
         self.models = ModelChoice(ui)
         self.landmarks = LandmarkChoice(ui, self._onLandmarksChosen)
         self.progress = RunProgress(ui.progressBar, ui.statusLabel, ui.cancelButton, self._takeResult, self.refresh)
@@ -61,6 +64,7 @@ class DetectionSection:
         onSignal(ui.regionSelector, "nodeAddedByUser(vtkMRMLNode*)", self._onRegionAdded, ui.statusLabel)
         onClick(ui.regionAroundPointsButton, self.onRegionAroundPoints, ui.statusLabel)
         onClick(ui.applyButton, self.onApply, ui.statusLabel)
+        onClick(ui.hereButton, self.onHere, ui.statusLabel)
 
     # Parameters
 
@@ -84,6 +88,8 @@ class DetectionSection:
             isOtherVolume = choice[0] is not self._choiceOfResult[0]
             self._choiceOfResult = choice
             parameters.pointList = detections.latest_detection(*choice) if all(choice[:2]) else None
+            if isOtherVolume and not self.progress.isRunning:
+                self.say("")  # what was said is of another scan
             if isOtherVolume and choice[0]:
                 self._leaveRegion(choice[0])
                 self._context.follow(choice[0])
@@ -174,6 +180,8 @@ class DetectionSection:
         inputs = (ui.volumeSelector, ui.modelSelector, ui.landmarksChoice, ui.regionSelector, ui.deviceSelector)
         for widget in (*inputs, ui.pointListSelector):
             widget.enabled = isFree
+        self._noteEnd()
+        ui.hereButton.visible = isFree and self._hasFailedElsewhere and self._context.clinic.isChosen
 
     def _whyNot(self):
         """One sentence about why detection can't start, empty where it can."""
@@ -189,7 +197,12 @@ class DetectionSection:
             return self.models.whyNone()
         if not self.landmarks.chosenNames():
             return _("Choose at least one landmark.")
-        return why_unusable(volumeNode) or why_not_for_model(volumeNode, package)
+        return why_unusable(volumeNode) or why_not_for_model(volumeNode, package) or self._context.clinic.whyNot()
+
+    def _noteEnd(self):
+        if self._run is not None and self._run.state is not RunState.RUNNING:
+            self._hasFailedElsewhere = bool(self._run.host) and self._run.state is RunState.FAILED
+            self._run = None
 
     def _regionWarning(self):
         """One sentence about a region in which nothing can be found, empty where it lies well."""
@@ -207,17 +220,29 @@ class DetectionSection:
 
     def onApply(self):
         """Start a detection."""
-        self._context.ensureDependencies(self._ui.statusLabel)
+        clinic = self._context.clinic
+        self._context.ensureDependencies(self._ui.statusLabel, clinic.isChosen)
         reason = self._whyNot()  # the scene may have changed meanwhile
         if reason:
             self.say(reason)
             return
         parameters, package = self._context.parameters, self.models.chosenPackage()
         volumeNode = parameters.inputVolume
+        where = clinic.destination(_("the scan '{name}'").format(name=volumeNode.GetName()))
+        if where is None:
+            self.say(_("Nothing was sent."))
+            return
         names = None if self.landmarks.isEverything() else self.landmarks.chosenNames()
-        run = self._logic.startDetection(volumeNode, package, parameters.device.value, names, parameters.region)
+        device = where.device or parameters.device.value
+        run = self._logic.startDetection(volumeNode, package, device, names, parameters.region, where)
         self._runInputs = (volumeNode, package, parameters.pointList, current_frame(volumeNode))
+        self._run, self._hasFailedElsewhere = run, False
         self.progress.start(run)
+
+    def onHere(self):
+        """The other computer could not do it: do it here."""
+        self._ui.clinicCheckBox.checked = False
+        self.onApply()
 
     def _takeResult(self, run):
         """Put the result into the scene; returns what there is to say."""
@@ -226,7 +251,10 @@ class DetectionSection:
         if parameters:
             parameters.pointList = parameters.reviewList = pointList
             self._onDetected()
-        return " ".join([summary(run.landmarks, pointList, run.headline), *run.warnings])
+        where = [_("Examined on {host}.").format(host=run.host)] if run.host else []
+        said = [summary(run.landmarks, pointList, run.headline), *where]
+        isCoarse = exceeds_spacing(run.volume, self._runInputs[1])
+        return " ".join([*run.warnings, *said] if isCoarse else [*said, *run.warnings])
 
     def onNodeRemoved(self):
         """Stop a detection whose volume was removed."""

@@ -65,11 +65,15 @@ def sentenceAbout(error):
 
 
 class PanelContext:
-    """The volume and the points at hand, the models, and starting commands."""
+    """The volume and the points at hand, the models, where scans are examined, and starting commands.
 
-    def __init__(self, panel):
-        """Args: the H3DELandmarksWidget."""
-        self._panel = panel
+    Attributes:
+        clinic: ClinicComputer.
+    """
+
+    def __init__(self, panel, clinic):
+        """Args: the H3DELandmarksWidget and the ClinicComputer."""
+        self._panel, self.clinic = panel, clinic
         self._isPreparing = self._isClosed = False
         removeLeftovers(slicer.app.temporaryPath)  # a scan that a crash has left there is somebody's
 
@@ -98,6 +102,23 @@ class PanelContext:
     def device(self):
         """Where networks run, as the user has chosen it for detection: auto, cpu, cuda or mps."""
         return (self.parameters.device if self.parameters else Device.AUTO).value
+
+    def bookmark(self):
+        """What is under review now, as a function that brings it up again, None where nothing is.
+
+        The function returns whether the volume and the points were still there.
+        """
+        volumeNode, pointList, landmark = self.volume, self.pointList, self._panel.review.chosen
+        if volumeNode is None or pointList is None:
+            return None
+
+        def comeBack():
+            isThere = all(map(slicer.mrmlScene.IsNodePresent, (volumeNode, pointList)))
+            if isThere:
+                self.show(volumeNode, pointList, landmark)
+            return isThere
+
+        return comeBack
 
     def show(self, volumeNode, pointList=None, landmark=None, position=None):
         """Bring a volume and its points up for review, and look at a place.
@@ -154,7 +175,7 @@ class PanelContext:
         """One sentence about why nothing can be started at this moment, empty where something can."""
         return _("Python packages are being installed: wait until that is done.") if self._isPreparing else ""
 
-    def ensureDependencies(self, label):
+    def ensureDependencies(self, label, isElsewhere=False):
         """Make sure that networks can run, after asking once before anything is installed.
 
         Slicer handles clicks while packages are installed, so whatever was read from the scene or the widgets before
@@ -162,6 +183,7 @@ class PanelContext:
 
         Args:
             label: QLabel that says what is going on.
+            isElsewhere: whether another computer runs the networks, which needs other packages here.
 
         Raises:
             MissingDependencyError: one sentence about what is missing and what to do.
@@ -180,7 +202,9 @@ class PanelContext:
 
         self._isPreparing = True
         try:
-            wasInstalled = ensureDependencies(self._panel.resourcePath("H3DELandmarks/requirements.txt"), tell)
+            name = "requirements-clinic.txt" if isElsewhere else "requirements.txt"
+            file = self._panel.resourcePath(f"H3DELandmarks/{name}")
+            wasInstalled = ensureDependencies(file, tell, withTorch=not isElsewhere)
         finally:
             self._isPreparing = False
             if told and not self._isClosed:

@@ -2,20 +2,20 @@
 
 from pathlib import Path
 
+import ctk
 import qt
 import slicer
 import slicer.util
 import vtk
 from slicer.i18n import tr as _
 
-from H3DELandmarksLib.core.errors import H3DELandmarksError
+from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
 from H3DELandmarksLib.scene import (
     HardeningWatch,
     Review,
     ReviewHistory,
     ReviewState,
     begin_placing,
-    center_views,
     detections,
     end_placing,
     expected_position,
@@ -51,6 +51,7 @@ class PointPlacing:
         self._scene = None
         self._pointID = None
         self._wasUnknown = False
+        self._before = None  # what the mouse did
         self._tag = None
 
     def isActive(self):
@@ -68,15 +69,13 @@ class PointPlacing:
         self.stop()
         self._node, self._pointID, self._wasUnknown = node, node.GetNthControlPointID(index), wasUnknown
         self._scene = node.GetScene()  # the node may be taken out of it meanwhile
-        begin_placing(node, index)
+        self._before = begin_placing(node, index)
         interaction = interaction_node(self._scene)
         self._tag = interaction.AddObserver(interaction.InteractionModeChangedEvent, self._onModeChanged)
 
     def stop(self):
         """End it without a click."""
-        if self._node is not None:
-            end_placing(self._scene)
-            self._finish()
+        self._finish()
 
     def _onModeChanged(self, caller, event):
         if self._node is not None and not is_placing(self._node):
@@ -87,6 +86,7 @@ class PointPlacing:
             return
         node, self._node = self._node, None
         interaction_node(self._scene).RemoveObserver(self._tag)
+        end_placing(self._scene, self._before)
         index = node.GetNthControlPointIndexByID(self._pointID)
         if index >= 0 and node.GetNthControlPointPositionStatus(index) != node.PositionDefined and not self._wasUnknown:
             node.SetNthControlPointPositionMissing(index)
@@ -106,9 +106,11 @@ class ReviewSection:
         self.findings, self.following = ReviewFindings(ui, context), Following(ui.followCheckBox, context)
         self._review = self._history = self._hardening = None
         self._chosen = None
+        self._expected = None  # RAS mm where the chosen landmark would lie if it has no position
         self._package = None  # the model of the points, where its card has a picture of them
         self._order = []  # names as the table lists them, until somebody asks for another order
         self._seen = set()  # names of landmarks that were looked at
+        self._kept = {}  # {node id: (history, hardening, order, seen)} of lists that were left
         self._places = {}  # {name: RAS mm} when they were shown last
         self._tags = []
         self._isDragging = self._isPaused = False
@@ -152,6 +154,8 @@ class ReviewSection:
             onClick(button, action, ui.reviewStatusLabel)
         onSignal(ui.surfaceCheckBox, "toggled(bool)", lambda isOn: self.views.onSurface(), ui.reviewStatusLabel)
         showLegend(ui)
+        ui.exportPath.filters = ctk.ctkPathLineEdit.Dirs
+        ui.exportPath.currentPath = slicer.util.settingsValue(EXPORT_SETTING, slicer.app.defaultScenePath)
 
     def keys(self):
         """{key sequence: function} of the review."""
@@ -172,7 +176,7 @@ class ReviewSection:
     # The point list
 
     def setPointList(self, node):
-        """Review this vtkMRMLMarkupsFiducialNode; None for none. Steps of the former one cannot be undone any more."""
+        """Review this vtkMRMLMarkupsFiducialNode; None for none. Who comes back to a list can undo its steps again."""
         if node is (self._review.node if self._review else None):
             return
         self._forget()
@@ -184,10 +188,14 @@ class ReviewSection:
                 self.refresh()
                 self.ui.reviewStatusLabel.text = str(error)
                 return
-            self._history, self._hardening = ReviewHistory(node), HardeningWatch(node)
+            kept = self._kept.pop(node.GetID(), None)
+            if kept is None or kept[0].node is not node:
+                kept = (ReviewHistory(node), HardeningWatch(node), [], ())
+            self._history, self._hardening, order, seen = kept
             package = self._context.packageOf(node)
             self._package = package if package and hasLandmarkPicture(package) else None
-            self._order = [landmark.name for landmark in self._review.by_doubt()]
+            self._order = order or [landmark.name for landmark in self._review.by_doubt()]
+            self._seen = set(seen)
             self.following.begin(self._review)
             self._observe(node)
             self._showScan()
@@ -205,14 +213,14 @@ class ReviewSection:
         if not self._isPaused:
             self._isPaused = True
             self.placing.stop()
-            self.views.end()
+            self.views.pause()
 
     def resume(self):
         """Go on after `pause`."""
         if self._isPaused:
             self._isPaused = False
             if self._review:
-                self.views.begin(self._review.node)
+                self.views.resume(self._review.node)
             self.refresh()
 
     @property
@@ -229,20 +237,35 @@ class ReviewSection:
         """Begin anew with the same point list, whose points a detection has replaced."""
         node = self._review.node if self._review else None
         self.setPointList(None)
+        self._kept.clear()
         self.setPointList(node)
 
     def close(self):
         """Let go of the point list, and of what the views show for it."""
         self.setPointList(None)
+        self._kept.clear()
 
     def _forget(self):
         self.placing.stop()
         for tag in self._tags:
             self._review.node.RemoveObserver(tag)
         self._timer.stop()
+        self._keep()
         self._tags, self._review, self._history, self._chosen, self._isDragging = [], None, None, None, False
         self._order, self._seen, self._places, self._package = [], set(), {}, None
         self.views.end()
+
+    def _keep(self):
+        """Remember the steps of a list that is left, as long as the scene has it."""
+        isThere = slicer.mrmlScene.IsNodePresent
+        self._kept = {key: kept for key, kept in self._kept.items() if isThere(kept[0].node)}
+        if self._history is not None and isThere(self._review.node):
+            self._kept[self._review.node.GetID()] = (self._history, self._hardening, self._order, self._seen)
+
+    @property
+    def chosen(self):
+        """Name of the landmark that is looked at, None for none."""
+        return self._chosen
 
     def _observe(self, node):
         changes = (
@@ -338,7 +361,7 @@ class ReviewSection:
             follow_point(slicer.mrmlScene, self._review.landmark(dragged).position)
         else:
             self._places = {landmark.name: landmark.position for landmark in landmarks}
-        self.views.show(landmarks, dragged or self._chosen)
+        self.views.show(landmarks, dragged or self._chosen, self._expected)
 
     def _showChosen(self, landmark):
         ui = self.ui
@@ -426,16 +449,16 @@ class ReviewSection:
         isFirst, self._chosen = self._chosen is None, name
         if name:
             self._seen.add(name)
-        self.refresh()
         landmark = self._review.landmark(name) if self._review and name else None
+        here = self._expected = None if landmark is None else self._placeOf(landmark)
+        self.refresh()
         if landmark is None or self.views.disagreement():
             hide_radius(slicer.mrmlScene)
             return
-        here = self._placeOf(landmark)
-        if here is not None:
-            center_views(slicer.mrmlScene, here)
         if isFirst:
             self.views.lookClosely()
+        if here is not None:
+            self.views.centerOn(here)
         if lengthText(landmark.radius):
             show_radius(slicer.mrmlScene, landmark.proposed, landmark.radius)
         else:
@@ -513,15 +536,12 @@ class ReviewSection:
             self.pictures.showLandmarks(self._package, self._chosen)
 
     def onExport(self):
-        """Write the points as they are now into a folder that the user chooses."""
-        last = slicer.util.settingsValue(EXPORT_SETTING, "")
-        folder = qt.QFileDialog.getExistingDirectory(
-            slicer.util.mainWindow(), _("Choose a folder for the corrected points"), last
-        )
-        if not folder:
-            return
-        qt.QSettings().setValue(EXPORT_SETTING, folder)
-        target = export_review(self._review.node, self._context.volume, Path(folder))
+        """Write the points as they are now into a new folder in the one that is shown."""
+        folder = Path(self.ui.exportPath.currentPath.strip())
+        if not (folder.is_absolute() and folder.is_dir()):
+            raise InputError(_("There is no folder '{folder}': choose another one.").format(folder=folder))
+        qt.QSettings().setValue(EXPORT_SETTING, str(folder))
+        target = export_review(self._review.node, self._context.volume, folder)
         self._timer.stop()  # what it would refresh is the sentence that comes
         self.refresh()
         self.ui.reviewStatusLabel.text = _("Exported to '{folder}'.").format(folder=target)

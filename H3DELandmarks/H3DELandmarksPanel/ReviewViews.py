@@ -2,14 +2,17 @@
 
 import slicer
 import slicer.util
+import vtk
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.scene import (
     ReviewDisplay,
+    center_views,
     current_frame,
     detections,
     hide_radius,
     hide_surface,
+    looks_of,
     review_field_of_view,
     show_surface,
     show_window,
@@ -28,21 +31,44 @@ class ReviewViews:
         self._ui = ui
         self._onViewsChanged = guarded(onViewsChanged, ui.reviewStatusLabel)
         self._node = self._display = None
-        self._tags = []  # [(node, tag)]
+        self._wasVisible = True  # the point list, before the review
+        self._looks = None  # how the views looked when the review paused
+        self._tags = []  # [(vtkWeakReference of a node, tag)]: a volume that is removed leaves memory
         self._window = None  # (volume node, (automatic, width, level) before, (width, level) that was set)
 
     def begin(self, node):
         """Draw the review of a vtkMRMLMarkupsFiducialNode from now on."""
         self._node = node
+        self._wasVisible = node.GetDisplayNode() is None or bool(node.GetDisplayVisibility())
         for composite in slicer.util.getNodesByClass(COMPOSITE_CLASS):
-            self._tags.append((composite, composite.AddObserver("ModifiedEvent", self._onViewsChanged)))
+            self._observe(composite, "ModifiedEvent")
+        if self.volume is not None:
+            self._observe(self.volume, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent)  # another frame of a sequence
+
+    def _observe(self, node, event):
+        reference = vtk.vtkWeakReference()
+        reference.Set(node)
+        self._tags.append((reference, node.AddObserver(event, self._onViewsChanged)))
 
     def end(self):
         """Give the views back as the user had set them up."""
-        for node, tag in self._tags:
-            node.RemoveObserver(tag)
-        self._node, self._tags = None, []
+        for reference, tag in self._tags:
+            if reference.Get() is not None:
+                reference.Get().RemoveObserver(tag)
+        node, self._node, self._tags, self._looks = self._node, None, [], None
         self._stopDrawing()
+        if node is not None and slicer.mrmlScene.IsNodePresent(node):
+            node.SetDisplayVisibility(self._wasVisible)
+
+    def pause(self):
+        """As `end`, but `resume` goes on looking where the review was."""
+        looks = looks_of(slicer.mrmlScene) if self._display else None
+        self.end()
+        self._looks = looks
+
+    def resume(self, node):
+        """As `begin`, after `pause`."""
+        self.begin(node)
 
     @property
     def volume(self):
@@ -70,28 +96,38 @@ class ReviewViews:
             )
         return ""
 
-    def show(self, landmarks, chosen):
+    def show(self, landmarks, chosen, expected=None):
         """Draw the landmarks, or hide them where they would lie on the pictures of another scan.
 
         Args:
             landmarks: ReviewedLandmark objects.
             chosen: name of the one that is looked at, None for none.
+            expected: (3,) RAS world mm where that one would lie if it has no position, None where nobody knows.
         """
         if self._node is None:
             return
         if self.disagreement():
-            self._stopDrawing()
+            self._stopDrawing(slices=False)
             self._node.SetDisplayVisibility(False)
             return
         if self._display is None:
             self._display = ReviewDisplay(self._node, self._width(landmarks))
             self._showSurface()
-        self._display.show(landmarks, chosen)
+        self._display.show(landmarks, chosen, expected)
+        if self._looks:
+            self._display.look_again(self._looks)
+            self._looks = None
 
     def lookClosely(self):
         """Zoom to the anatomy."""
         if self._display:
             self._display.look_closely()
+
+    def centerOn(self, position):
+        """Look at a place; (3,) RAS world mm."""
+        center_views(slicer.mrmlScene, position)
+        if self._display:
+            self._display.note_looks()
 
     def showWindow(self, tissue):
         """Show bone, teeth or soft tissue in the slice views."""
@@ -130,11 +166,11 @@ class ReviewViews:
         extent = [count * step for count, step in zip(volume.GetImageData().GetDimensions(), spacing)]
         return review_field_of_view([p.radius for p in landmarks], spacing, extent)
 
-    def _stopDrawing(self):
+    def _stopDrawing(self, slices=True):
         hide_radius(slicer.mrmlScene)
         display, self._display = self._display, None
         if display:
-            display.end()
+            display.end(slices)
             hide_surface(slicer.mrmlScene)
         self._restoreWindow()
 

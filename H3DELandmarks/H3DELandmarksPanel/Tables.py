@@ -7,7 +7,7 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.scene import ReviewState
-from H3DELandmarksLib.scene.review_display import ACCEPTED, CORRECTED, TO_CHECK
+from H3DELandmarksLib.scene.review_display import ABSENT, ACCEPTED, ACCEPTED_IN_BULK, CORRECTED, TO_CHECK
 from H3DELandmarksPanel.SafeText import plainTip
 
 ROW_HEIGHT = 22
@@ -99,11 +99,15 @@ def showLegend(ui):
     shown = (
         (ui.legendToCheckLabel, TO_CHECK, "\u25cf", _("to check")),
         (ui.legendAcceptedLabel, ACCEPTED, "\u25a0", _("accepted")),
+        (ui.legendInBulkLabel, ACCEPTED_IN_BULK, "\u25b2", _("in bulk")),
         (ui.legendCorrectedLabel, CORRECTED, "\u25c6", _("corrected")),
+        (ui.legendAbsentLabel, ABSENT, "\u271a", _("absent")),
     )
     for label, mark, sign, text in shown:
-        color = ", ".join(str(round(255 * part)) for part in mark.color)
-        label.text, label.styleSheet = f"{sign} {text}", f"color: rgb({color});"
+        label.text = f"{sign} {text}"
+        if mark is not ABSENT:  # light gray could not be read on a light panel
+            color = ", ".join(str(round(255 * part)) for part in mark.color)
+            label.styleSheet = f"color: rgb({color});"
 
 
 def percentText(value):

@@ -29,9 +29,12 @@ class Address:
 
     @property
     def host(self) -> str:
-        """The host alone."""
+        """The host alone, empty where the address names none."""
         text = self.address if "://" in self.address else f"tcp://{self.address}"
-        return urlsplit(text).hostname or ""
+        try:
+            return urlsplit(text).hostname or ""
+        except ValueError:  # brackets that do not close
+            return ""
 
     @property
     def is_here(self) -> bool:

@@ -53,8 +53,8 @@ def _distributed() -> Any:
         import distributed
     except ImportError as error:
         raise MissingDependencyError(f"A cluster needs the Python package distributed: {_INSTALL}.") from error
-    for name in ("distributed", "distributed.worker", "distributed.nanny"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # deaths of workers are no news to users
+    for name in ("distributed", "distributed.worker", "distributed.nanny", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # deaths of workers are no news to users, nor a lost host
     return distributed
 
 
@@ -181,7 +181,10 @@ class Cluster:
             except distributed.CancelledError:
                 if self._client.status != "running":
                     break
-        raise InputError("The connection to the cluster was lost: start again with --resume --retry-failed.")
+        raise InputError(
+            "The connection to the cluster was lost: check whether it runs, and start again (many scans with --resume "
+            "--retry-failed, which keeps what is finished)."
+        )
 
 
 def _waited_for(future: Future, cancelled: Callable[[], bool]) -> Answer | H3DELandmarksError:

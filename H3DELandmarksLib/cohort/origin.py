@@ -121,8 +121,8 @@ def describe(landmarks: LandmarkSet, manifest: Manifest, others: Sequence[str] =
     """
     causes = set(landmarks.causes)
     if causes == {Cause.UNLIKE}:
-        example = f", e.g. {others[0]}" if others else ""
-        return f"This does not look like {_what_it_knows(manifest)}: choose another model{example}"
+        instead = f"another model, e.g. {others[0]}" if others else "another model, or a scan that shows more of it"
+        return f"This does not look like {_what_it_knows(manifest)}, or shows too little of it: choose {instead}"
     if causes == {Cause.TOO_COARSE}:
         return (
             f"Nothing was examined, because the voxels are too coarse: the model '{manifest.title}' needs voxels of at "

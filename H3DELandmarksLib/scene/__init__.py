@@ -16,6 +16,7 @@ from H3DELandmarksLib.scene.cases import (
 from H3DELandmarksLib.scene.charts import PointComparison, compare_point_lists, remove_curves, show_curves
 from H3DELandmarksLib.scene.detections import latest_detection, may_be_replaced, provenance_of_list, show_detection
 from H3DELandmarksLib.scene.export import export_review
+from H3DELandmarksLib.scene.looks import looks_of
 from H3DELandmarksLib.scene.measures import (
     definitions_of_list,
     draw_measurements,
@@ -49,6 +50,7 @@ from H3DELandmarksLib.scene.views import (
 from H3DELandmarksLib.scene.volumes import (
     bind_region,
     current_frame,
+    exceeds_spacing,
     fit_to_points,
     fit_to_volume,
     is_region_of_other,
@@ -90,6 +92,7 @@ __all__ = [
     "remove_orphaned_measurements",
     "update_measurements",
     "end_placing",
+    "exceeds_spacing",
     "find_case",
     "fit_to_points",
     "expected_position",
@@ -102,6 +105,7 @@ __all__ = [
     "is_placing",
     "landmarks_from_point_list",
     "latest_detection",
+    "looks_of",
     "may_be_replaced",
     "mend",
     "own_volume_from_node",

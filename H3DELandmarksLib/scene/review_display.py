@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import slicer
 
+from H3DELandmarksLib.scene.looks import Looks, frame_points, give_back, looks_of, nodes_of, show_looks, zoom_slices
 from H3DELandmarksLib.scene.point_list import POINT_LIST_CLASS
 from H3DELandmarksLib.scene.review import ReviewedLandmark, ReviewState
+from H3DELandmarksLib.scene.views import keeping_active_list
 
 MARKS_NAME = "H3DELandmarks review"
 NAMED_NEIGHBORS = 3
@@ -55,6 +56,7 @@ TO_CHECK = Mark("Circle2D", (0.90, 0.62, 0.00))
 ACCEPTED = Mark("Square2D", (0.34, 0.71, 0.91))
 ACCEPTED_IN_BULK = Mark("Triangle2D", (0.00, 0.45, 0.70))
 CORRECTED = Mark("Diamond2D", (0.80, 0.47, 0.65))
+ABSENT = Mark("ThickCross2D", (0.80, 0.80, 0.80))
 MARKS = {
     ReviewState.PROPOSED: TO_CHECK,
     ReviewState.ACCEPTED: ACCEPTED,
@@ -112,9 +114,13 @@ class ReviewDisplay:
         """
         self.node, self.width = node, width
         self._scene = node.GetScene()
-        self._marks = {mark: self._add_marks(mark.glyph, mark.color) for mark in dict.fromkeys(MARKS.values())}
-        self._chosen = self._add_marks(CHOSEN_GLYPH, CROSS_COLOR)
-        self._fields: dict[str, tuple[Any, Any]] = {}
+        kinds = dict.fromkeys((*MARKS.values(), ABSENT))
+        with keeping_active_list(self._scene):
+            self._marks = {mark: self._add_marks(mark.glyph, mark.color) for mark in kinds}
+            self._chosen = self._add_marks(CHOSEN_GLYPH, CROSS_COLOR)
+        self._places: list[np.ndarray] = []
+        self._before = looks_of(self._scene)
+        self._during: Looks = {}
         self._hidden = [other for other in self._lists() if other.GetDisplayVisibility()]
         for other in self._hidden:
             other.SetDisplayVisibility(False)
@@ -123,15 +129,24 @@ class ReviewDisplay:
         self._drawn_before = {name: getattr(node.GetDisplayNode(), f"Get{name}")() for name in DRAWING}
         self._draw_thinly(node.GetDisplayNode())
 
-    def show(self, landmarks: Sequence[ReviewedLandmark], chosen: str | None) -> None:
+    def show(
+        self, landmarks: Sequence[ReviewedLandmark], chosen: str | None, expected: np.ndarray | None = None
+    ) -> None:
         """Draw the marks of landmarks as they are now.
 
         Args:
             landmarks: all of the list.
             chosen: name of the one that is looked at, None for none.
+            expected: (3,) RAS world mm where the chosen one would lie if it has no position; None where nobody knows.
         """
         named, drawn = names_in_view(landmarks, chosen), [p for p in landmarks if p.position is not None]
+        self._places = [p.position for p in drawn if p.position is not None]
+        is_drawn = any(p.name == chosen for p in drawn)
+        missing = [] if expected is None or is_drawn or not chosen else [(f"{chosen}?", expected)]
+        _update_marks(self._marks[ABSENT], missing)
         for mark, marks in self._marks.items():
+            if mark is ABSENT:
+                continue
             others = [p for p in drawn if p.name != chosen and MARKS.get(p.state, TO_CHECK) is mark]
             _update_marks(
                 marks, [(p.name if p.name in named else "", p.position) for p in others if p.position is not None]
@@ -143,16 +158,26 @@ class ReviewDisplay:
         )
 
     def look_closely(self) -> None:
-        """Zoom the slice views to the anatomy, but for those that show little more, or less, already."""
-        for node in _nodes(self._scene, "vtkMRMLSliceNode"):
-            x, y, z = node.GetFieldOfView()
-            scale = self.width / min(x, y)
-            if scale < 1 / 1.5:
-                node.SetFieldOfView(x * scale, y * scale, z)
-                self._fields[node.GetID()] = ((x, y, z), node.GetFieldOfView())
+        """Zoom the slice views to a landmark, and let the 3D views see all of them."""
+        zoom_slices(self._scene, self.width)
+        frame_points(self._scene, self._places, self.width)
+        self.note_looks()
 
-    def end(self) -> None:
-        """Take everything back, but for what the user has changed since."""
+    def look_again(self, looks: Looks) -> None:
+        """Look as at another time of the same review."""
+        show_looks(self._scene, looks)
+        self.note_looks()
+
+    def note_looks(self) -> None:
+        """What the views show now is not of the user's making."""
+        self._during = looks_of(self._scene)
+
+    def end(self, slices: bool = True) -> None:
+        """Take everything back, but for what the user has changed since.
+
+        Args:
+            slices: whether slice views go back to where they looked before; not where they show another scan now.
+        """
         for marks in (*self._marks.values(), self._chosen):
             self._scene.RemoveNode(marks.GetDisplayNode())
             self._scene.RemoveNode(marks)
@@ -162,15 +187,12 @@ class ReviewDisplay:
                 getattr(display, f"Set{name}")(value)
         for other in self._hidden:
             other.SetDisplayVisibility(True)
-        for identity, (before, during) in self._fields.items():
-            view = self._scene.GetNodeByID(identity)
-            if view is not None and np.allclose(view.GetFieldOfView(), during):
-                view.SetFieldOfView(*before)
+        give_back(self._scene, self._before, self._during, slices)
 
     def _lists(self) -> list:
         """All other point lists of the scene."""
         own = (self.node, self._chosen, *self._marks.values())
-        return [node for node in _nodes(self._scene, POINT_LIST_CLASS) if not any(node is mine for mine in own)]
+        return [node for node in nodes_of(self._scene, POINT_LIST_CLASS) if not any(node is mine for mine in own)]
 
     def _draw_thinly(self, display) -> None:
         """The cross lies within a mark, and hides nothing where there is none."""
@@ -198,6 +220,7 @@ class ReviewDisplay:
         display.SetGlyphSize(self.width / MARKS_IN_VIEW)
         display.SetTextScale(TEXT_SCALE)
         display.SetOpacity(MARK_OPACITY)
+        display.SetOccludedVisibility(True)  # by the surface of the bone
         _set_color(node, color)
         return node
 
@@ -218,8 +241,3 @@ def _update_marks(node, drawn: Sequence[tuple[str, np.ndarray]]) -> None:
         for label, position in drawn:
             index = node.AddControlPointWorld(*map(float, position))
             node.SetNthControlPointLabel(index, label)
-
-
-def _nodes(scene, kind: str) -> list:
-    """All nodes of a class; `slicer.util.getNodesByClass` makes a collection anew, which scenes without Qt lack."""
-    return [scene.GetNthNodeByClass(k, kind) for k in range(scene.GetNumberOfNodesByClass(kind))]

@@ -43,6 +43,11 @@ class ReviewHistory:
         self._future: list[_Snapshot] = []
 
     @property
+    def node(self):
+        """The vtkMRMLMarkupsFiducialNode."""
+        return self._node
+
+    @property
     def can_undo(self) -> bool:
         """Whether there is a step to take back."""
         return bool(self._past)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-import numpy as np
 import slicer
 import vtk
+
+from H3DELandmarksLib.scene.looks import CAMERA_CLASS, bring_into_sight, nodes_of
 
 SELECTION = "vtkMRMLSelectionNodeSingleton"
 INTERACTION = "vtkMRMLInteractionNodeSingleton"
@@ -17,20 +19,40 @@ def interaction_node(scene):
     return scene.GetNodeByID(INTERACTION)
 
 
-def begin_placing(node, index: int) -> None:
+@contextmanager
+def keeping_active_list(scene) -> Iterator[None]:
+    """Lists that are added meanwhile do not become the one that the mouse places points of, as Slicer has it."""
+    selection = scene.GetNodeByID(SELECTION)
+    before = selection.GetActivePlaceNodeID() if selection is not None else None
+    yield
+    if selection is not None:
+        selection.SetActivePlaceNodeID(before)
+
+
+def begin_placing(node, index: int) -> tuple:
     """Let the next click in a view give a control point its position.
 
     Args:
         node: vtkMRMLMarkupsFiducialNode.
         index: of a point without a position.
+
+    Returns:
+        What the mouse did before, for `end_placing`.
     """
     scene = node.GetScene()
+    chosen, interaction = scene.GetNodeByID(SELECTION), interaction_node(scene)
+    before = (
+        node.GetID(),
+        interaction.GetCurrentInteractionMode(),
+        chosen.GetActivePlaceNodeClassName(),
+        chosen.GetActivePlaceNodeID(),
+    )
     node.UnsetNthControlPointPosition(index)
     node.SetControlPointPlacementStartIndex(index)
-    selection = scene.GetNodeByID(SELECTION)
-    selection.SetReferenceActivePlaceNodeClassName(node.GetClassName())
-    selection.SetActivePlaceNodeID(node.GetID())
-    interaction_node(scene).SwitchToSinglePlaceMode()
+    chosen.SetReferenceActivePlaceNodeClassName(node.GetClassName())
+    chosen.SetActivePlaceNodeID(node.GetID())
+    interaction.SwitchToSinglePlaceMode()
+    return before
 
 
 def is_placing(node) -> bool:
@@ -42,9 +64,22 @@ def is_placing(node) -> bool:
     return scene.GetNodeByID(SELECTION).GetActivePlaceNodeID() == node.GetID()
 
 
-def end_placing(scene) -> None:
-    """Let the mouse look around again."""
-    interaction_node(scene).SwitchToViewTransformMode()
+def end_placing(scene, before: tuple) -> None:
+    """Let the mouse do again what it did before, see `begin_placing`, unless the user has chosen something else since.
+
+    Where it was placing other points, it looks around now.
+    """
+    own, mode, kind, identity = before
+    chosen, interaction = scene.GetNodeByID(SELECTION), interaction_node(scene)
+    now = interaction.GetCurrentInteractionMode()
+    if chosen.GetActivePlaceNodeID() not in (own, None) or now not in (interaction.Place, interaction.ViewTransform):
+        return
+    chosen.SetReferenceActivePlaceNodeClassName(kind)
+    chosen.SetActivePlaceNodeID(identity)
+    if mode == interaction.Place:
+        interaction.SwitchToViewTransformMode()
+    else:
+        interaction.SetCurrentInteractionMode(mode)
 
 
 SPHERE_NAME = "H3DELandmarks 90 % radius"
@@ -54,18 +89,15 @@ _LEAST_RADIUS_MM = 0.1
 
 
 def center_views(scene, position: Sequence[float]) -> None:
-    """Center all slice views and 3D views on a point.
+    """Center all slice views on a point, and move the 3D views that do not show it.
 
     Args:
         scene: vtkMRMLScene.
         position: (3,) RAS world mm.
     """
     slicer.vtkMRMLSliceNode.JumpAllSlices(scene, *map(float, position), slicer.vtkMRMLSliceNode.CenteredJumpSlice)
-    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLCameraNode")):
-        camera = scene.GetNthNodeByClass(index, "vtkMRMLCameraNode")
-        shift = np.asarray(position, dtype=float) - camera.GetFocalPoint()
-        camera.SetPosition(*(shift + camera.GetPosition()))  # keeps the direction of view
-        camera.SetFocalPoint(*map(float, position))
+    for camera in nodes_of(scene, CAMERA_CLASS):
+        bring_into_sight(camera, position)
 
 
 def follow_point(scene, position: Sequence[float]) -> None:

@@ -107,6 +107,13 @@ def why_not_for_model(node, package: ModelPackage) -> str:
     return why_other_kind(package.id, package.is_2d, node.GetImageData().GetDimensions())
 
 
+def exceeds_spacing(volume: Volume, package: ModelPackage) -> bool:
+    """Whether the voxels of a scan, or the pixels of one slice, are coarser than those that a model was made for."""
+    limit = package.manifest.max_spacing_mm
+    edges = volume.spacing[np.array(volume.array.shape) > 1] if package.is_2d else volume.spacing
+    return limit is not None and bool(edges.max() > limit)
+
+
 def scan_facts(node) -> ScanFacts:
     """What the header of a volume node says, to judge which models fit.
 

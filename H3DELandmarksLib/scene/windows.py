@@ -96,30 +96,11 @@ def show_surface(volume_node) -> None:
     node = add_aid(scene, SURFACE_NAME, SURFACE_TAG, (0.93, 0.88, 0.76), 0.35)
     node.SetAndObserveMesh(_surface(volume_node, surface_level(_voxels(volume_node))))
     node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
-    _frame(node)
 
 
 def hide_surface(scene) -> None:
     """Show no surface any more."""
     remove_aid(scene, SURFACE_TAG)
-
-
-def _frame(node) -> None:
-    """Let the cameras of all 3D views see a model whole, from where they look now."""
-    bounds, scene = np.zeros(6), node.GetScene()
-    node.GetRASBounds(bounds)
-    low, high = bounds.reshape(3, 2).T
-    if not (high >= low).all():
-        return  # nothing is as bright as bone
-    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLCameraNode")):
-        camera = scene.GetNthNodeByClass(index, "vtkMRMLCameraNode")
-        backward = np.subtract(camera.GetPosition(), camera.GetFocalPoint())
-        half_angle = np.deg2rad(camera.GetViewAngle()) / 2
-        distance = np.linalg.norm(high - low) / 2 / np.sin(half_angle)
-        center = (low + high) / 2
-        camera.SetFocalPoint(*center)
-        camera.SetPosition(*(center + backward / np.linalg.norm(backward) * distance))
-        camera.ResetClippingRange()
 
 
 def _surface(volume_node, level: float):

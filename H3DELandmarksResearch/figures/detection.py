@@ -221,7 +221,7 @@ def draw_cross(axes: Axes, place: np.ndarray, color: np.ndarray) -> None:
 def _close_up_title(landmarks: LandmarkSet, row: int) -> str:
     words = [shown_name(landmarks.names[row])]
     if np.isfinite(landmarks.confidence[row]):
-        words.append(f"confidence {landmarks.confidence[row]:.2f}")
+        words.append(f"confidence {landmarks.confidence[row]:.0%}".replace("%", " %"))
     if np.isfinite(landmarks.radius[row]):
         words.append(f"90 % within {landmarks.radius[row]:.1f} mm")
     return ", ".join(words)

@@ -5,13 +5,13 @@ import pickle
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from certificates import make_certificates, security_of
 from tiny_cohort import detect, log_of, make_scan
 from tiny_model import NAMES, write_tiny_package
 
@@ -215,31 +215,12 @@ def test_this_computer_needs_neither_and_another_one_both(address, given):
     Address(address, **given).check()
 
 
-def openssl(folder, *words):
-    subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
-
-
-def make_certificates(folder, authority, *sides):
-    """An authority, and for each side a certificate that it has signed."""
-    new = ("req", "-newkey", "rsa:2048", "-nodes", "-keyout")
-    openssl(folder, *new, f"{authority}.key", "-x509", "-out", f"{authority}.pem", "-subj", f"/CN={authority}")
-    for side in sides:
-        openssl(folder, *new, f"{side}.key", "-out", f"{side}.csr", "-subj", f"/CN={side}")
-        signing = ("-CA", f"{authority}.pem", "-CAkey", f"{authority}.key", "-CAcreateserial", "-days", "2")
-        openssl(folder, "x509", "-req", "-in", f"{side}.csr", *signing, "-out", f"{side}.pem")
-
-
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates with openssl")
 def test_both_sides_show_certificates(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("H3DELandmarksLib.cohort.cluster.CONNECT_S", 3)
     make_certificates(tmp_path, "clinic", "server", "client")
     make_certificates(tmp_path, "stranger", "intruder")
-    security = distributed.Security(
-        require_encryption=True,
-        tls_ca_file=str(tmp_path / "clinic.pem"),
-        **{f"tls_{role}_cert": str(tmp_path / "server.pem") for role in ("scheduler", "worker", "client")},
-        **{f"tls_{role}_key": str(tmp_path / "server.key") for role in ("scheduler", "worker", "client")},
-    )
+    security = security_of(distributed, tmp_path, "clinic", "server")
     make_scan(tmp_path / "scan.nrrd")
     with distributed.LocalCluster(
         n_workers=1,

@@ -10,7 +10,7 @@ import qt
 import slicer
 import slicer.util
 import vtk
-from PySide6.QtCore import QEventLoop, Qt, QTimer
+from PySide6.QtCore import QEventLoop, QPoint, Qt, QTimer
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QFileDialog, QLineEdit, QStackedWidget, QTabWidget
 
@@ -37,6 +37,14 @@ def click(widget):
 
     QTimer.singleShot(0, press)
     loop.exec()
+
+
+def tick(box):
+    """Click a check box on its sign."""
+    box = qt.unwrapped(box)
+    bring_tab(box)
+    give_room(box)
+    press(box, QPoint(8, box.height() // 2))
 
 
 def give_room(widget):

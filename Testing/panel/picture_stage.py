@@ -41,6 +41,7 @@ class Stage:
         self.folder.mkdir(parents=True, exist_ok=True)
         FILES.mkdir(exist_ok=True)
         app = application.start()
+        app.defaultScenePath = str(FILES / "Documents")
         _use_font_of_the_system()
         _provide_python()
         module = application.load_module(ROOT / "H3DELandmarks" / "H3DELandmarks.py")

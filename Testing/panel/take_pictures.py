@@ -19,7 +19,7 @@ import application
 import numpy as np
 import qt
 import slicer
-from operating import activate_row, choose, click, in_dialog, press_key, wait_until
+from operating import activate_row, choose, click, press_key, type_path, wait_until
 
 
 def play(folder, tutorial_only=False):
@@ -99,9 +99,10 @@ def export(stage):
     """The corrected points as files."""
     ui, folder = stage.ui, FILES / "Export"
     folder.mkdir()
-    in_dialog(ui.exportButton, folder)
+    type_path(ui.exportPath, folder)
+    click(ui.exportButton)
     assert "Exported" in ui.reviewStatusLabel.text, ui.reviewStatusLabel.text
-    stage.take("export", "Export corrected points..., and a folder is chosen")
+    stage.take("export", "Export points to the folder beside it")
 
 
 def compare(stage):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import qt
 import slicer
-from operating import click, columns_of, press, type_path, wait_until, worker_processes
+from operating import click, columns_of, press, tick, type_path, wait_until, worker_processes
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from scene_voxels import head
@@ -252,11 +252,11 @@ def test_nothing_leaves_this_computer_without_encryption(panel, scans, tmp_path,
     ui = panel.batch.ui
     type_path(ui.batchScansPath, scans)
     type_path(ui.batchResultsPath, tmp_path / "results")
-    click(ui.clinicSection)
-    ui.clinicAddress.setText(address)
+    panel.ui.clinicCheckBox.setChecked(True)
+    panel.ui.clinicAddress.setText(address)
     slicer.app.processEvents()
     assert said in ui.batchWhy.text and not ui.batchButton.enabled
-    ui.clinicAddress.setText("tcp://127.0.0.1:8786")
+    panel.ui.clinicAddress.setText("tcp://127.0.0.1:8786")
     slicer.app.processEvents()
     assert ui.batchButton.enabled, "this computer needs none"
 
@@ -270,10 +270,10 @@ def test_scans_are_sent_only_after_a_question_that_names_the_computer(
     monkeypatch.setattr(panel.batch.progress, "start", begun.append)
     type_path(ui.batchScansPath, scans)
     type_path(ui.batchResultsPath, tmp_path / "results")
-    click(ui.clinicSection)
-    ui.clinicAddress.setText("tls://server.clinic.example:8786")
+    tick(panel.ui.clinicCheckBox)
+    panel.ui.clinicAddress.setText("tls://server.clinic.example:8786")
     for name in ("Authority", "Certificate", "Key"):
-        type_path(getattr(ui, f"clinic{name}Path"), tmp_path / f"{name}.pem")
+        type_path(getattr(panel.ui, f"clinic{name}Path"), tmp_path / f"{name}.pem")
     questions = answer(qt.QMessageBox.Yes if agreed else qt.QMessageBox.No)
     click(ui.batchButton)
     assert len(questions) == 1 and "'server.clinic.example'" in questions[0]
@@ -284,4 +284,6 @@ def test_scans_are_sent_only_after_a_question_that_names_the_computer(
     assert words[words.index("--consent") + 1] == "server.clinic.example"
     assert words[words.index("--scheduler") + 1] == "tls://server.clinic.example:8786"
     assert words[words.index("--tls-key") + 1] == str(tmp_path / "Key.pem")
+    assert words[words.index("--device") + 1] == "auto", "what runs there is not this computer's matter"
+    assert begun[0].host == "server.clinic.example"
     begun[0].cancel()

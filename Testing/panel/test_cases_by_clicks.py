@@ -10,6 +10,7 @@ from operating import PARENT, add_volume, click, columns_of, press, type_path, w
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QMessageBox
 from scene_voxels import add_head, write_heads
+from test_review_by_clicks import chosen, click_row, rows, state
 
 from H3DELandmarksLib.cases import ReviewState, create_project, open_project
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
@@ -310,6 +311,29 @@ def test_a_finding_leads_to_its_point_and_the_correction_becomes_a_revision(pane
     assert not ui.findingsTable.visible and not ui.findingPicture.visible and ui.findingLabel.text == ""
     panel.ui.reviewSelector.setCurrentNode(patient)
     assert patient.GetDisplayVisibility(), "who reviews points must see them"
+
+
+def test_back_to_the_review_after_a_finding(panel, folder, heads, scene, red):
+    type_folder(panel, folder)
+    ui, patient = panel.learning.ui, panel.ui.reviewSelector.currentNode()
+    volume = panel.ui.volumeSelector.currentNode()
+    click_row(panel, "Right")
+    click(panel.ui.absentButton)
+    decided = rows(panel)
+    check(panel)
+    assert not ui.findingBackButton.visible
+    choose_finding(panel, 0)
+    assert panel.ui.reviewSelector.currentNode() is not patient and ui.findingBackButton.visible
+    choose_finding(panel, 0)  # once more changes nothing of the way back
+    click(ui.findingBackButton)
+    assert panel.ui.reviewSelector.currentNode() is patient and panel.ui.volumeSelector.currentNode() is volume
+    assert rows(panel) == decided and chosen(panel) == "Right" and not ui.findingBackButton.visible
+    click(panel.ui.undoButton)
+    assert state(panel, "Right") == "to check", "steps of before are undone"
+    choose_finding(panel, 0)
+    scene.RemoveNode(patient)
+    click(ui.findingBackButton)
+    assert "no longer there" in ui.findingLabel.text
 
 
 def test_a_finding_is_looked_at_by_the_keyboard(panel, folder, heads, red):

@@ -18,7 +18,7 @@ from PySide6.QtWidgets import QMessageBox
 
 from H3DELandmarksLib.core.errors import InputError
 
-OLD, NEW = "1.10.2", "9.9.9"
+OLD, NEW = "1.10.2", "9999.9"
 
 
 @pytest.fixture
@@ -135,6 +135,16 @@ def test_only_what_is_missing_is_asked_for(panel, installer, agree):
     assert status_after_click(panel) == "started"
     ((requirement,),) = installer.calls
     assert requirement.startswith("safetensors>=") and "PyTorch" not in questions[0] and "pydantic" not in questions[0]
+
+
+def test_another_computer_of_the_clinic_needs_no_pytorch_here(panel, installer, agree):
+    installer.absent |= {"torch", "distributed"}
+    panel.ui.clinicCheckBox.setChecked(True)
+    panel.ui.clinicAddress.setText("tcp://127.0.0.1:1")  # this computer, about which nothing is asked
+    questions = agree()
+    assert status_after_click(panel) == "started"
+    ((requirement,),) = installer.calls
+    assert requirement.startswith("distributed>=") and "PyTorch" not in questions[0]
 
 
 def test_a_package_that_is_too_old_is_replaced_after_consent(panel, installer, agree):

@@ -5,7 +5,7 @@ import pytest
 import qt
 import slicer
 import slicer.util
-from operating import activate_row, add_volume, bring_tab, click, press, press_key, wait_until
+from operating import activate_row, add_volume, bring_tab, click, press, press_key, type_path, wait_until
 from PySide6.QtCore import QPoint, Qt
 from test_review_by_clicks import BY_DOUBT, FOUND, center, chosen, click_row, rows, state
 
@@ -31,6 +31,21 @@ def panel(open_panel, tiny_model, patients):
     panel = open_panel()
     choose_list(panel, "A points")
     return panel
+
+
+def add_sequence(scene):
+    """The volume node of a sequence of two frames, and its browser."""
+    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "heart")
+    for k in range(2):
+        frame = add_volume("frame")
+        sequence.SetDataNodeAtValue(frame, str(k))
+        scene.RemoveNode(frame)
+    browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    slicer.app.logics["Sequences"].UpdateAllProxyNodes()
+    volume = browser.GetProxyNode(sequence)
+    volume.SetName("heart")
+    return volume, browser
 
 
 def show(volume):
@@ -248,19 +263,75 @@ def test_choosing_a_volume_shows_it_with_its_points(panel, patients):
     assert shown() is patients["A"][0] and panel.ui.reviewSelector.currentNode() is patients["A"][1]
 
 
+def test_a_hidden_scan_leaves_no_sentence_about_it(panel, patients):
+    panel.detection.say("11 of 14 landmarks found.")  # as after a detection in A
+    activate_row(qt.unwrapped(panel.ui.volumeSelector)._combo, "B")
+    assert panel.ui.statusLabel.text == ""
+    panel.detection.say("9 of 14 landmarks found.")
+    choose_list(panel, "A points")
+    assert panel.ui.statusLabel.text == "" and panel.ui.volumeSelector.currentNode() is patients["A"][0]
+
+
+def test_lists_that_another_scan_has_hidden_are_visible_again_after_the_review(panel, patients):
+    show(patients["B"][0])
+    settle(panel)
+    assert not patients["A"][1].GetDisplayVisibility()
+    choose_list(panel, "B points")
+    panel.ui.reviewSelector.setCurrentNode(None)
+    assert patients["A"][1].GetDisplayVisibility() and patients["B"][1].GetDisplayVisibility()
+
+
+def test_another_frame_is_said_and_nothing_can_be_decided_until_one_click(open_panel, tiny_model, scene, red):
+    volume, browser = add_sequence(scene)
+    found = show_detection(FOUND, volume, "tiny@1.0.0", "frame 0", pairs=[("L", "R")], frame="time 0 s")
+    panel = open_panel()
+    show(volume)
+    choose_list(panel, "frame 0")
+    click_row(panel, "L")
+    assert panel.ui.acceptButton.enabled and not panel.ui.disagreementBar.visible
+    browser.SetSelectedItemNumber(1)
+    settle(panel)
+    ui = panel.ui
+    assert "time 1 s" in ui.disagreementLabel.text and "time 0 s" in ui.disagreementLabel.text
+    assert not ui.acceptButton.enabled and not found.GetDisplayVisibility()
+    click(ui.showScanButton)
+    assert browser.GetSelectedItemNumber() == 0 and not ui.disagreementBar.visible and ui.acceptButton.enabled
+
+
+@pytest.mark.slow
+def test_two_detections_and_back(open_panel, tiny_model, scene, red):
+    volumes = [add_volume(name) for name in ("A", "B")]
+    panel = open_panel()
+    found = []
+    for volume in volumes:
+        activate_row(qt.unwrapped(panel.ui.volumeSelector)._combo, volume.GetName())
+        click(panel.ui.applyButton if panel.ui.applyButton.visible else panel.ui.detectSection)
+        if not panel.isDetecting():
+            click(panel.ui.applyButton)
+        wait_until(lambda: not panel.isDetecting())
+        found.append(panel.ui.reviewSelector.currentNode())
+        assert shown() is volume and volume.GetName() in panel.ui.statusLabel.text
+        assert [node.GetDisplayVisibility() for node in found] == [0] * (len(found) - 1) + [1]
+    assert found[0] is not found[1]
+    choose_list(panel, found[0].GetName())
+    assert shown() is volumes[0] and panel.ui.volumeSelector.currentNode() is volumes[0]
+    assert panel.ui.statusLabel.text == "" and [node.GetDisplayVisibility() for node in found] == [1, 0]
+
+
 # Export
 
 
-def test_one_click_exports_what_was_corrected(panel, patients, tmp_path, monkeypatch):
-    from PySide6.QtWidgets import QFileDialog
-
-    folders = [str(tmp_path), ""]
-    monkeypatch.setattr(QFileDialog, "getExistingDirectory", staticmethod(lambda *_: folders.pop(0)))
+def test_one_click_exports_what_was_corrected(panel, patients, tmp_path, open_panel):
+    ui = panel.ui
     click_row(panel, "L")
-    click(panel.ui.acceptButton)
-    click(panel.ui.exportButton)
+    click(ui.acceptButton)
+    type_path(ui.exportPath, tmp_path / "gone")
+    click(ui.exportButton)
+    assert "no folder" in ui.reviewStatusLabel.text
+    type_path(ui.exportPath, tmp_path)
+    click(ui.exportButton)
     target = tmp_path / "A landmarks"
-    assert str(target) in panel.ui.reviewStatusLabel.text
+    assert str(target) in ui.reviewStatusLabel.text
     assert sorted(path.name for path in target.iterdir()) == [
         "A.provenance.json",
         "Slicer",
@@ -268,8 +339,11 @@ def test_one_click_exports_what_was_corrected(panel, patients, tmp_path, monkeyp
         "TPS",
         "table",
     ]
-    click(panel.ui.exportButton)  # and cancel
-    assert [path.name for path in tmp_path.glob("A landmarks*")] == ["A landmarks"]
+    assert open_panel().ui.exportPath.currentPath == str(tmp_path), "the folder is remembered"
+
+
+def test_at_first_exports_go_where_slicer_saves(panel):
+    assert panel.ui.exportPath.currentPath == slicer.app.defaultScenePath
 
 
 def test_without_a_scan_nothing_can_be_exported(panel):

@@ -40,6 +40,16 @@ def test_the_panel_asks_for_the_same():
     assert "torch" in asked and asked.items() <= pins("bounds.txt").items()
 
 
+def test_what_sends_scans_is_what_the_extra_declares():
+    folder = ROOT / "H3DELandmarks" / "Resources" / "H3DELandmarks"
+    lines = (folder / "requirements-clinic.txt").read_text(encoding="utf-8").splitlines()
+    asked = bounds(line.partition("#")[0].strip() for line in lines if not line.startswith("#"))
+    import tomllib
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert asked == bounds(extras["cluster"])
+
+
 def test_the_oldest_pytorch_is_tested_beside_what_slicer_ships():
     beside = pins("slicer.txt")
     assert beside["torch"] == pins("bounds.txt")["torch"] and beside["numpy"].startswith("2.")

@@ -10,7 +10,7 @@ from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_volume
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.scene import Review, ReviewDisplay, create_point_list, review_field_of_view
-from H3DELandmarksLib.scene.review_display import DRAWING, MARKS, names_in_view
+from H3DELandmarksLib.scene.review_display import ABSENT, DRAWING, MARKS, names_in_view
 from H3DELandmarksLib.scene.windows import hide_surface, show_surface, show_window, surface_level, window_for
 
 NAMES = ("A", "B", "C", "D", "E", "F")
@@ -68,7 +68,7 @@ def test_the_field_of_view_fits_radii_voxels_and_scan(radii, spacing, extent):
 
 
 def test_states_differ_in_shape_and_color():
-    marks = set(MARKS.values())
+    marks = {*MARKS.values(), ABSENT}
     assert len({mark.glyph for mark in marks}) == len({mark.color for mark in marks}) == len(marks)
 
 
@@ -111,6 +111,73 @@ def test_the_end_takes_everything_back(scene):
     assert slices[1].GetFieldOfView() == pytest.approx((50, 40, 1))
 
 
+def camera_of(scene):
+    camera = scene.AddNewNodeByClass("vtkMRMLCameraNode")
+    camera.SetPosition(0, 500, 0)
+    return camera
+
+
+def seen_by(camera):
+    return [*camera.GetPosition(), *camera.GetFocalPoint(), *camera.GetViewUp()]
+
+
+def test_cameras_see_all_landmarks_from_where_they_look_and_are_given_back(scene):
+    node, camera = point_list(scene), camera_of(scene)
+    before = seen_by(camera)
+    display = ReviewDisplay(node, 30.0)
+    landmarks = Review(node).landmarks()
+    display.show(landmarks, "A")
+    display.look_closely()
+    places = np.array([p.position for p in landmarks if p.position is not None])
+    middle = (places.min(axis=0) + places.max(axis=0)) / 2
+    np.testing.assert_allclose(camera.GetFocalPoint(), middle)
+    eye = np.array(camera.GetPosition())
+    assert eye[0] == pytest.approx(middle[0]) and eye[1] > middle[1], "still from the front"
+    directions = (places - eye) / np.linalg.norm(places - eye, axis=1, keepdims=True)
+    cosines = directions @ ((middle - eye) / np.linalg.norm(middle - eye))
+    angles = np.rad2deg(np.arccos(np.clip(cosines, -1, 1)))
+    assert angles.max() < camera.GetViewAngle() / 2, "in sight"
+    display.end()
+    np.testing.assert_allclose(seen_by(camera), before)
+
+
+def test_a_camera_that_the_user_has_turned_stays_so(scene):
+    node, camera = point_list(scene), camera_of(scene)
+    display = ReviewDisplay(node, 30.0)
+    display.show(Review(node).landmarks(), "A")
+    display.look_closely()
+    camera.SetPosition(300, 0, 0)
+    turned = seen_by(camera)
+    display.end()
+    np.testing.assert_allclose(seen_by(camera), turned)
+
+
+def test_slices_go_back_to_their_place_where_they_show_the_same_scan(scene):
+    node = point_list(scene)
+    slices = views(scene)
+    slices[0].JumpSliceByCentering(1, 2, 3)
+    for gives_back in (True, False):
+        display = ReviewDisplay(node, 30.0)
+        display.look_closely()
+        slices[0].JumpSliceByCentering(7, 8, 9)
+        display.end(slices=gives_back)
+        place = [slices[0].GetSliceToRAS().GetElement(i, 3) for i in range(3)]
+        np.testing.assert_allclose(place, (1, 2, 3) if gives_back else (7, 8, 9), atol=1e-6)
+
+
+def test_a_landmark_without_a_position_is_marked_where_it_is_expected(scene):
+    node = point_list(scene)
+    display = ReviewDisplay(node, 30.0)
+    landmarks = Review(node).landmarks()
+    name = next(p.name for p in landmarks if p.position is not None)
+    marks = display._marks[ABSENT]
+    display.show(landmarks, "unplaced", np.array([4.0, 5, 6]))
+    assert marks.GetNthControlPointLabel(0) == "unplaced?"
+    np.testing.assert_allclose(marks.GetNthControlPointPositionWorld(0), (4, 5, 6))
+    display.show(landmarks, name, np.array([4.0, 5, 6]))
+    assert marks.GetNumberOfControlPoints() == 0
+
+
 def test_a_view_that_shows_little_is_not_widened(scene):
     node = point_list(scene)
     slices = views(scene)
@@ -142,8 +209,6 @@ def test_the_surface_lies_where_the_bone_lies(scene, geometry, transform):
     volume = add_volume(scene, ball(), geometry)
     if transform is not None:
         volume.SetAndObserveTransformNodeID(add_linear_transform(scene, transform).GetID())
-    camera = scene.AddNewNodeByClass("vtkMRMLCameraNode")
-    camera.SetPosition(0, 500, 0)
     show_surface(volume)
     show_surface(volume)
     assert scene.GetNumberOfNodesByClass("vtkMRMLModelNode") == 1
@@ -151,8 +216,6 @@ def test_the_surface_lies_where_the_bone_lies(scene, geometry, transform):
     scene.GetNthNodeByClass(0, "vtkMRMLModelNode").GetRASBounds(bounds)
     world = (np.eye(4) if transform is None else transform) @ geometry
     np.testing.assert_allclose(bounds.reshape(3, 2).mean(axis=1), (world @ (11.5, 11.5, 11.5, 1))[:3], atol=1e-3)
-    np.testing.assert_allclose(camera.GetFocalPoint(), bounds.reshape(3, 2).mean(axis=1))
-    assert camera.GetPosition()[0] == pytest.approx(camera.GetFocalPoint()[0])  # still from the front
     hide_surface(scene)
     assert scene.GetNumberOfNodesByClass("vtkMRMLModelNode") == 0
 

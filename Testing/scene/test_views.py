@@ -17,7 +17,7 @@ from H3DELandmarksLib.scene import (
 )
 
 
-def test_all_views_are_centered_and_keep_their_direction(scene):
+def test_slices_are_centered_and_cameras_that_see_nothing_follow_in_their_direction(scene):
     slices = []
     for name, orientation in (("Red", "Axial"), ("Green", "Coronal")):
         node = slicer.vtkMRMLSliceNode()
@@ -30,8 +30,10 @@ def test_all_views_are_centered_and_keep_their_direction(scene):
     for node in slices:
         to_ras = node.GetSliceToRAS()
         np.testing.assert_allclose([to_ras.GetElement(i, 3) for i in range(3)], (11, -22, 33))
-    np.testing.assert_allclose(camera.GetFocalPoint(), (11, -22, 33))
-    np.testing.assert_allclose(camera.GetPosition(), (11, 478, 33))
+    np.testing.assert_allclose(camera.GetFocalPoint(), (0, 0, 0))  # the point is in sight
+    center_views(scene, np.array([11, -22, 233]))
+    np.testing.assert_allclose(camera.GetFocalPoint(), (11, -22, 233))
+    np.testing.assert_allclose(camera.GetPosition(), (11, 478, 233))
 
 
 def sphere(scene):

@@ -48,6 +48,7 @@ class Application:
         self._qt = QApplication.instance() or QApplication(sys.argv[:1])
         self._testing = True
         self.temporaryPath = tempfile.mkdtemp(prefix="slicer-stand-in-")
+        self.defaultScenePath = str(Path.home() / "Documents")
         self._keep_settings_in(self.temporaryPath)
         self._scene = slicer.vtkMRMLScene()
         self._logic = slicer.vtkSlicerApplicationLogic()

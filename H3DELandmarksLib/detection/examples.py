@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from H3DELandmarksLib.core.errors import Cancelled, InputError
+from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
@@ -20,7 +20,7 @@ LEAST_CORRELATION = 0.5
 RADIUS_90 = {2: 1.517, 3: 1.444}
 # Each landmark's disagreement counts as much as that of all in so many examples.
 POOLED = 4.0
-ROUNDS = 10
+ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,7 @@ class Proposals:
 
 
 def propose(
-    examples: Sequence[Example],
-    volume: Volume,
-    guide: LandmarkSet | None = None,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    examples: Sequence[Example], volume: Volume, guide: LandmarkSet | None = None, progress: Progress | None = None
 ) -> Proposals:
     """Propose the landmarks of examples in another scan.
 
@@ -76,18 +72,14 @@ def propose(
         volume: the scan.
         guide: what the model that guides has found in it, LPS mm; None for none.
         progress: receives the fraction done and what is being done.
-        cancelled: asked between examples; True ends the work.
 
     Raises:
-        Cancelled: `cancelled` said so.
         InputError: there is no example, examples have other names than one another, or radiographs meet volumes.
     """
     scan = Picture.of(volume)
     _check(examples, scan)
     laid, guided = [], 0
     for number, example in enumerate(examples):
-        if cancelled is not None and cancelled():
-            raise Cancelled("The search was cancelled.")
         if progress is not None:
             progress(number / len(examples), f"Comparing with example {number + 1} of {len(examples)}")
         known = known_in_both(example.guide, guide)
@@ -161,13 +153,11 @@ def robust_middle(positions: np.ndarray, weights: np.ndarray) -> np.ndarray:
         weights: (N, K).
     """
     known = np.nan_to_num(positions)
-    pull = weights
-    middle = _mean(known, pull)
+    middle = _mean(known, weights)
     for _ in range(ROUNDS):
         away = np.linalg.norm(known - middle, axis=2)
-        near = _mean(away[..., None], weights)[..., 0]  # closer than this all pull alike
-        pull = weights / np.maximum(away, np.maximum(near, 1e-6))
-        middle = _mean(known, pull)
+        near = np.ma.median(np.ma.masked_array(away, weights == 0), axis=0).filled(0)
+        middle = _mean(known, weights / np.maximum(away, np.maximum(near, 1e-6)))  # closer ones all pull alike
     return np.where(weights.sum(axis=0)[:, None] > 0, middle, np.nan)
 
 

@@ -1,7 +1,7 @@
 """One scan laid over another of the same anatomy: where the points of the first lie in the second.
 
 Scans are aligned by an affine transform, or by points that are known in both; then demons deform what is left, and each
-point looks for the place around it that correlates best with its own neighborhood. All of it is SimpleITK's and SciPy's.
+point looks for the place around it that correlates best with its own neighborhood.
 """
 
 from __future__ import annotations
@@ -165,8 +165,9 @@ def through_points(example: Picture, scan: Picture, here: np.ndarray, there: np.
     from scipy.interpolate import RBFInterpolator
 
     own, others = example.own(here) / example.edge, scan.own(there)
-    smooth = RBFInterpolator(own, others, kernel="thin_plate_spline" if example.axes == 2 else "linear",
-                             smoothing=SMOOTHING, degree=1)
+    smooth = RBFInterpolator(
+        own, others, kernel="thin_plate_spline" if example.axes == 2 else "linear", smoothing=SMOOTHING, degree=1
+    )
     grid = _shrunk(example.coarse, VOXELS[example.axes] // 6)
     index = np.stack(np.meshgrid(*map(np.arange, grid.GetSize()), indexing="ij"), axis=-1).reshape(-1, example.axes)
     at = index * grid.GetSpacing() @ np.reshape(grid.GetDirection(), (example.axes,) * 2).T + grid.GetOrigin()
@@ -234,8 +235,9 @@ def _cut(image: sitk.Image, center: np.ndarray, half: float) -> np.ndarray:
     direction = np.reshape(image.GetDirection(), (len(spacing),) * 2)
     origin = center - direction @ (steps * spacing)
     size = (2 * steps + 1).tolist()
-    cut = sitk.Resample(image, size, sitk.Transform(), sitk.sitkLinear, origin.tolist(), image.GetSpacing(),
-                        image.GetDirection(), 0.0)
+    cut = sitk.Resample(
+        image, size, sitk.Transform(), sitk.sitkLinear, origin.tolist(), image.GetSpacing(), image.GetDirection(), 0.0
+    )
     return np.asarray(sitk.GetArrayViewFromImage(cut), float)
 
 
@@ -256,4 +258,3 @@ def _correlation(one: sitk.Image, other: sitk.Image) -> float:
     if min(np.ptp(a), np.ptp(b)) < 1e-3:
         return 0.0
     return float(np.corrcoef(a, b)[0, 1])
-

@@ -6,7 +6,7 @@
     H3DE_DATA=runs/data python -m H3DELandmarksResearch.studies.few_examples cephalogram --foreign spine
 
 Some landmarks of a configuration stand for a new scheme. Examples are drawn from its training cases, targets are the
-model's validation and test cases in turn; --draws draws of five examples, of which the first one, two and five are used.
+model's validation and test cases in turn; of each draw of five examples the first one, two and five are used.
 Without --new all landmarks are new and nothing guides; with it, the model's other points do. --pose: without a guide,
 scans are first turned as the model finds them. --foreign lays examples over scans of another configuration, to see how
 little those correlate. What was computed is kept in runs/few-examples.
@@ -132,8 +132,7 @@ class Row:
 
 
 def _alternating(*lists: Sequence[str]) -> list[str]:
-    rows = [names[k] for k in range(max(map(len, lists))) for names in lists if k < len(names)]
-    return rows
+    return [names[k] for k in range(max(map(len, lists))) for names in lists if k < len(names)]
 
 
 def _target(cases: Cases, draws: Sequence[Sequence[str]], target: str, new: tuple[str, ...], guided: bool) -> list[Row]:

@@ -4,6 +4,7 @@ import slicer
 import slicer.util
 from slicer.i18n import tr as _
 
+from H3DELandmarksLib.cases.examples import EXAMPLES
 from H3DELandmarksLib.core.region import FEWEST
 from H3DELandmarksLib.scene import (
     bind_region,
@@ -19,7 +20,7 @@ from H3DELandmarksLib.scene import (
     why_unusable,
 )
 from H3DELandmarksPanel.CommandRun import summary
-from H3DELandmarksPanel.ModelChoice import LandmarkChoice, ModelChoice
+from H3DELandmarksPanel.ModelChoice import LandmarkChoice, ModelChoice, modelKey
 from H3DELandmarksPanel.PanelContext import guarded, onClick, onSignal, showReason
 from H3DELandmarksPanel.RunProgress import RunProgress
 from H3DELandmarksPanel.SafeText import plainTip
@@ -51,7 +52,7 @@ class DetectionSection:
         self._choiceOfResult = None  # (volume, model, frame) that the result in the panel was looked up for
         self._observed = (None, None)
         self._tags = []  # [(node, tag)]
-        self._runInputs = None  # (volume node, package, point list or None, frame) of the run
+        self._runInputs = None  # (volume node, model or examples, point list or None, frame) of the run
         self.models = ModelChoice(ui)
         self.landmarks = LandmarkChoice(ui, self._onLandmarksChosen)
         self.progress = RunProgress(ui.progressBar, ui.statusLabel, ui.cancelButton, self._takeResult, self.refresh)
@@ -95,7 +96,8 @@ class DetectionSection:
     def _currentChoice(self):
         """Volume, model and frame that a result belongs to."""
         volumeNode = self._context.parameters.inputVolume
-        return (volumeNode, self.models.chosenKey(), current_frame(volumeNode) if volumeNode else "")
+        model = self.models.chosen()
+        return (volumeNode, modelKey(model) if model else "", current_frame(volumeNode) if volumeNode else "")
 
     def _observe(self, volumeNode, regionNode):
         """Follow volume and region; the panel's mixin is not used, because it would keep removed nodes in memory."""
@@ -125,7 +127,7 @@ class DetectionSection:
     def showLandmarks(self):
         """Show the landmarks of the chosen model, checked as the parameters say."""
         parameters = self._context.parameters
-        self.landmarks.show(self.models.chosenPackage(), parameters.excludedLandmarks if parameters else "")
+        self.landmarks.show(self.models.chosen(), parameters.excludedLandmarks if parameters else "")
 
     def _onLandmarksChosen(self):
         if self._context.parameters:
@@ -177,7 +179,7 @@ class DetectionSection:
 
     def _whyNot(self):
         """One sentence about why detection can't start, empty where it can."""
-        parameters, package = self._context.parameters, self.models.chosenPackage()
+        parameters, model = self._context.parameters, self.models.chosen()
         if self.progress.isRunning:
             return _("A detection is running.")
         if self._context.whyBusy():
@@ -185,11 +187,14 @@ class DetectionSection:
         volumeNode = parameters.inputVolume if parameters else None
         if not volumeNode:
             return _("Load and choose a volume first.")
-        if not package:
+        if not model:
             return self.models.whyNone()
         if not self.landmarks.chosenNames():
             return _("Choose at least one landmark.")
-        return why_unusable(volumeNode) or why_not_for_model(volumeNode, package)
+        reason = why_unusable(volumeNode) or why_not_for_model(volumeNode, model)
+        if not reason and model.id == EXAMPLES and parameters.region:
+            return _("Examples are laid over whole volumes: choose no region.")
+        return reason
 
     def _regionWarning(self):
         """One sentence about a region in which nothing can be found, empty where it lies well."""
@@ -212,11 +217,11 @@ class DetectionSection:
         if reason:
             self.say(reason)
             return
-        parameters, package = self._context.parameters, self.models.chosenPackage()
+        parameters, model = self._context.parameters, self.models.chosen()
         volumeNode = parameters.inputVolume
         names = None if self.landmarks.isEverything() else self.landmarks.chosenNames()
-        run = self._logic.startDetection(volumeNode, package, parameters.device.value, names, parameters.region)
-        self._runInputs = (volumeNode, package, parameters.pointList, current_frame(volumeNode))
+        run = self._logic.startDetection(volumeNode, model, parameters.device.value, names, parameters.region)
+        self._runInputs = (volumeNode, model, parameters.pointList, current_frame(volumeNode))
         self.progress.start(run)
 
     def _takeResult(self, run):

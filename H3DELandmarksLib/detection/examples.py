@@ -106,6 +106,14 @@ def combine(marked: Sequence[LandmarkSet], laid: Sequence[Laid], scan: Picture, 
     return Proposals(said, landmarks, max(overall), guided)
 
 
+def why_other_kind(examples_are_flat: bool, scan_is_flat: bool) -> str:
+    """One sentence about why examples and a scan do not go together, radiographs with volumes; empty where they do."""
+    if examples_are_flat == scan_is_flat:
+        return ""
+    kind, other = ("volumes", "a radiograph") if scan_is_flat else ("radiographs", "a volume")
+    return f"The examples are {kind}, but this scan is {other}: choose a scan like the examples."
+
+
 def _check(examples: Sequence[Example], scan: Picture) -> None:
     if not examples:
         raise InputError("There is no example: correct one case with these landmarks first.")
@@ -118,9 +126,8 @@ def _check(examples: Sequence[Example], scan: Picture) -> None:
             )
         if not example.landmarks.present.any():
             raise InputError(f"The example '{example.name}' has no point: mark its landmarks, or leave it out.")
-        if example.picture.axes != scan.axes:
-            kind, other = ("volumes", "a radiograph") if scan.axes == 2 else ("radiographs", "a volume")
-            raise InputError(f"The examples are {kind}, but this scan is {other}: choose a scan like the examples.")
+        if reason := why_other_kind(example.picture.axes == 2, scan.axes == 2):
+            raise InputError(reason)
 
 
 def known_in_both(here: LandmarkSet | None, there: LandmarkSet | None) -> tuple[np.ndarray, np.ndarray] | None:

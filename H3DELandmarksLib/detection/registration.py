@@ -19,7 +19,8 @@ VOXELS, FINE_VOXELS = {2: 300, 3: 110}, {2: 600, 3: 220}
 # Half edge of the neighborhoods that are compared and how far around they are looked for, in shares of that edge.
 LOOKS = ((0.06, 0.035), (0.025, 0.0125))
 DEMONS = ((4, 60), (2, 40))  # (shrink factor, steps)
-SMOOTHING = 1e-4  # of what leads from points to points, whose places are not exact
+CAUTION = 0.15  # correlation that must be gained for the farthest place that is looked at
+SMOOTHING = 1e-2  # of what leads from points to points, whose places are not exact
 FEWEST_POINTS = 4  # that tell an affine transform
 
 
@@ -222,7 +223,8 @@ def _best_place(
     if min(np.ptp(patch), np.ptp(region)) < 1e-3:
         return place, 0.0
     match = correlations(region, patch)
-    best = np.unravel_index(np.argmax(match), match.shape)
+    away = sum(x**2 for x in np.meshgrid(*(np.linspace(-1, 1, n) for n in match.shape), indexing="ij", sparse=True))
+    best = np.unravel_index(np.argmax(match - CAUTION * away), match.shape)
     offset = (np.array(best) - (np.array(match.shape) - 1) / 2)[::-1] * spacing
     direction = np.reshape(fixed.GetDirection(), (len(spacing),) * 2)
     return place + direction @ offset, float(match[best])

@@ -50,7 +50,7 @@ def test_points_of_a_model_lead_where_scans_are_turned_too_far_to_be_aligned_alo
 
 @pytest.mark.parametrize("axes", (2, 3))
 def test_something_else_is_said_to_be_unlike(axes):
-    other = picture_of(axes, still, seed=5)
+    other = picture_of(axes, still, seed=None)
     said = propose([example(axes), example(axes, bent(axes), "two")], other)
     assert not said.is_alike and not said.landmarks.present.any()
     assert set(said.landmarks.causes) == {Cause.UNLIKE}
@@ -59,7 +59,7 @@ def test_something_else_is_said_to_be_unlike(axes):
 
 def test_an_example_that_is_unlike_does_not_count_beside_one_that_is_like():
     move = bent(2)
-    foreign = Example("foreign", Picture.of(picture_of(2, still, seed=5)), marked(2, still, seed=5))
+    foreign = Example("foreign", Picture.of(picture_of(2, still, seed=None)), marked(2, still))
     said = propose([foreign, example(2)], picture_of(2, move))
     assert worst(said.landmarks, marked(2, move)) < TOLERANCE_MM[2]
 

@@ -9,7 +9,7 @@ SHAPES = {2: (180, 150, 1), 3: (56, 48, 44)}
 SPACING = 1.0
 
 
-def blob_places(axes: int, seed: int = 0, count: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def blob_places(axes: int, seed: int = 0, count: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(N, 3) places in mm, (N,) widths and (N,) heights of blobs; in a plane the third coordinate is 0."""
     rng = np.random.default_rng(seed)
     size = np.array(SHAPES[axes]) * SPACING
@@ -17,18 +17,21 @@ def blob_places(axes: int, seed: int = 0, count: int = 40) -> tuple[np.ndarray, 
     if axes == 2:
         places[:, 2] = 0
     scale = size[:axes].max()
-    return places, scale * rng.uniform(0.02, 0.06, count), rng.uniform(0.3, 1.0, count)
+    return places, scale * rng.uniform(0.015, 0.03, count), rng.uniform(0.5, 1.0, count)
 
 
-def picture_of(axes: int, move, seed: int = 0, noise: float = 0.01) -> Volume:
+def picture_of(axes: int, move, seed: int | None = 0, noise: float = 0.01) -> Volume:
     """A scan of the blobs of a seed after a motion.
 
     Args:
         axes: 2 for a radiograph, 3 for a volume.
         move: maps (N, 3) mm to (N, 3) mm; from the blobs' own frame to LPS.
-        seed: of the blobs.
+        seed: of the blobs; None for stripes, which are nothing alike.
         noise: standard deviation.
     """
+    if seed is None:
+        index = np.stack(np.meshgrid(*map(np.arange, SHAPES[axes]), indexing="ij"), axis=-1)
+        return Volume((index.sum(axis=-1) // 6 % 2).astype(np.float32), np.diag([SPACING] * 3 + [1.0]))
     places, widths, heights = blob_places(axes, seed)
     there = move(places)
     grid = np.stack(np.meshgrid(*map(np.arange, SHAPES[axes]), indexing="ij"), axis=-1) * SPACING

@@ -101,9 +101,9 @@ def combine(marked: Sequence[LandmarkSet], laid: Sequence[Laid], scan: Picture, 
     is_alike = max(overall) >= LEAST_CORRELATION
     used = [k for k, value in enumerate(overall) if value >= LEAST_CORRELATION or not is_alike]
     landmarks = _landmark_set([marked[k] for k in used], [laid[k] for k in used], scan.axes)
+    unlike = landmarks.unknown_where(np.ones(len(landmarks), bool), Cause.UNLIKE)
     landmarks = landmarks.unknown_where(landmarks.present & ~scan.contains(landmarks.positions), Cause.OUTSIDE_SCAN)
-    said = landmarks if is_alike else landmarks.unknown_where(np.ones(len(landmarks), bool), Cause.UNLIKE)
-    return Proposals(said, landmarks, max(overall), guided)
+    return Proposals(landmarks if is_alike else unlike, landmarks, max(overall), guided)
 
 
 def why_other_kind(examples_are_flat: bool, scan_is_flat: bool) -> str:

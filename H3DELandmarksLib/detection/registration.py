@@ -19,7 +19,7 @@ VOXELS, FINE_VOXELS = {2: 300, 3: 110}, {2: 600, 3: 220}
 # Half edge of the neighborhoods that are compared and how far around they are looked for, in shares of that edge.
 LOOKS = ((0.06, 0.035), (0.025, 0.0125))
 DEMONS = ((4, 60), (2, 40))  # (shrink factor, steps)
-CAUTION = 0.15  # correlation that must be gained for the farthest place that is looked at
+CAUTION = 0.3  # correlation that must be gained for the farthest place that is looked at
 SMOOTHING = 1e-2  # of what leads from points to points, whose places are not exact
 FEWEST_POINTS = 4  # that tell an affine transform
 

@@ -73,7 +73,7 @@ def test_the_second_scan_is_detected_reviewed_and_kept_as_the_next_example(panel
     assert np.linalg.norm(found.positions - marked(2, MOVE).positions, axis=1).max() < 1.5
     assert (found.radius > 0).all() and np.isnan(found.confidence).all()
     origin = provenance_of_list(node)
-    assert origin.model is None and len(origin.examples.cases) == 2 and "from 2 examples" in node.GetDescription()
+    assert origin.model is None and len(origin.examples.cases) == 2 and "from 2 examples" in origin.line()
     assert panel.review.isWaiting
     for _ in range(6):
         if panel.ui.nextButton.enabled:

@@ -160,17 +160,18 @@ def robust_middle(positions: np.ndarray, weights: np.ndarray) -> np.ndarray:
         weights: (N, K).
     """
     known = np.nan_to_num(positions)
-    middle = _mean(known, weights)
+    middle: np.ndarray = _mean(known, weights)
     for _ in range(ROUNDS):
         away = np.linalg.norm(known - middle, axis=2)
         near = np.ma.median(np.ma.masked_array(away, weights == 0), axis=0).filled(0)
         middle = _mean(known, weights / np.maximum(away, np.maximum(near, 1e-6)))  # closer ones all pull alike
-    return np.where(weights.sum(axis=0)[:, None] > 0, middle, np.nan)
+    middle[weights.sum(axis=0) == 0] = np.nan
+    return middle
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    total: np.ndarray = (values * weights[..., None]).sum(axis=0)
-    return total / np.maximum(weights.sum(axis=0), 1e-12)[:, None]
+    mean: np.ndarray = (values * weights[..., None]).sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-12)[:, None]
+    return mean
 
 
 def disagreement(positions: np.ndarray, weights: np.ndarray, axes: int) -> np.ndarray:

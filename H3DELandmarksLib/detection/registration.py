@@ -252,7 +252,8 @@ def correlations(region: np.ndarray, patch: np.ndarray) -> np.ndarray:
     mean = fftconvolve(region, same, "valid") / patch.size
     spread = fftconvolve(region**2, same, "valid") / patch.size - mean**2
     product: np.ndarray = fftconvolve(region, turned, "valid") / patch.size
-    return product / (patch.std() * np.sqrt(np.maximum(spread, 1e-4)))
+    product /= patch.std() * np.sqrt(np.maximum(spread, 1e-4))
+    return product
 
 
 def _correlation(one: sitk.Image, other: sitk.Image) -> float:

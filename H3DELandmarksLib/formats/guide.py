@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.formats.reading import STRICT, Finite, Text
 
@@ -40,7 +42,8 @@ class GuideRecord:
     @property
     def landmarks(self) -> LandmarkSet:
         """The points, LPS mm."""
-        return LandmarkSet(tuple(p.name for p in self.points), [p.position_lps_mm for p in self.points])
+        positions = np.array([p.position_lps_mm for p in self.points], dtype=float).reshape(-1, 3)
+        return LandmarkSet(tuple(p.name for p in self.points), positions)
 
     @classmethod
     def of(cls, asked: tuple[str, ...], model: str | None, found: LandmarkSet | None) -> GuideRecord:

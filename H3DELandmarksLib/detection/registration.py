@@ -100,12 +100,16 @@ class Laid:
     Attributes:
         positions: (K, 3) LPS mm, NaN for points that the first does not have.
         similarity: (K,) correlation of the neighborhoods, -1 to 1; 0 for such points.
-        overall: correlation of the whole pictures once aligned.
     """
 
     positions: np.ndarray
     similarity: np.ndarray
-    overall: float
+
+    @property
+    def likeness(self) -> float:
+        """Mean correlation of the neighborhoods; it tells best how far points are off."""
+        known = np.isfinite(self.positions).all(axis=1)
+        return float(self.similarity[known].mean()) if known.any() else 0.0
 
 
 def lay_over(
@@ -121,7 +125,6 @@ def lay_over(
     """
     start = affine_alignment(example, scan) if known is None else through_points(example, scan, *known)
     scan_on_example = sitk.Resample(scan.coarse, example.coarse, start, sitk.sitkLinear, 0.0, sitk.sitkFloat32)
-    overall = _correlation(example.coarse, scan_on_example)
     both = sitk.CompositeTransform([start, demons(example.coarse, scan_on_example)])
     there = np.isfinite(points).all(axis=1)
     moved = sitk.Resample(scan.fine, example.fine, both, sitk.sitkLinear, 0.0, sitk.sitkFloat32)
@@ -129,7 +132,7 @@ def lay_over(
     found, similarity[there] = follow(example.fine, moved, example.own(points[there]), example.edge)
     own = np.array([both.TransformPoint(point.tolist()) for point in found]).reshape(-1, example.axes)
     positions[there] = scan.lps(own)
-    return Laid(positions, similarity, overall)
+    return Laid(positions, similarity)
 
 
 def affine_alignment(example: Picture, scan: Picture) -> sitk.Transform:
@@ -254,10 +257,3 @@ def correlations(region: np.ndarray, patch: np.ndarray) -> np.ndarray:
     product: np.ndarray = fftconvolve(region, turned, "valid") / patch.size
     product /= patch.std() * np.sqrt(np.maximum(spread, 1e-4))
     return product
-
-
-def _correlation(one: sitk.Image, other: sitk.Image) -> float:
-    a, b = (sitk.GetArrayViewFromImage(image).ravel() for image in (one, other))
-    if min(np.ptp(a), np.ptp(b)) < 1e-3:
-        return 0.0
-    return float(np.corrcoef(a, b)[0, 1])

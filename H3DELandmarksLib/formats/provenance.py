@@ -99,7 +99,7 @@ class ExamplesOrigin:
     Attributes:
         cases: their names.
         guide: ``id@version`` of the model whose own points led from them to the scan; None where none did.
-        correlation: of the scan with the case that it is most like, once aligned.
+        correlation: of the neighborhoods of the points in the scan and in the case that it is most like.
     """
 
     cases: tuple[Text, ...]

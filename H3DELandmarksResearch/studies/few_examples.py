@@ -161,11 +161,10 @@ def _laid(cases: Cases, example: str, target: str, new: tuple[str, ...], guided:
         seconds = time.process_time() - start
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.with_suffix(".partial").open("wb") as file:
-            np.savez(file, positions=laid.positions, similarity=laid.similarity, numbers=[laid.overall, seconds])
+            np.savez(file, positions=laid.positions, similarity=laid.similarity, numbers=[laid.likeness, seconds])
         path.with_suffix(".partial").replace(path)
     with np.load(path) as kept:
-        overall, seconds = kept["numbers"].tolist()
-        return Laid(kept["positions"], kept["similarity"], overall), seconds
+        return Laid(kept["positions"], kept["similarity"]), float(kept["numbers"][1])
 
 
 def _guide(cases: Cases, name: str, new: tuple[str, ...]) -> LandmarkSet:
@@ -182,7 +181,7 @@ def _foreign(cases: Cases, other: Cases, draws: Sequence[Sequence[str]], targets
         values = []
         for example in draws[0]:
             points = cases.case(example).landmarks.positions
-            values.append(lay_over(cases.picture(example), picture, points).overall)
+            values.append(lay_over(cases.picture(example), picture, points).likeness)
         best.append([max(values[:count]) for count in COUNTS])
         print(f"{target}: correlation with {COUNTS} examples {np.round(best[-1], 2).tolist()}", flush=True)
     print("highest:", np.max(best, axis=0).round(2).tolist())

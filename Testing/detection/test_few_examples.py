@@ -144,7 +144,7 @@ def test_a_deformation_leads_nearly_through_the_points_that_are_known():
 def test_a_flat_picture_moves_no_point():
     one = Picture.of(Volume(np.zeros((40, 40, 1), np.float32), np.eye(4)))
     laid = lay_over(one, one, np.array([[10.0, 20, 0]]), tuple(marked(2, still).positions[:, :] for _ in range(2)))
-    assert laid.overall == 0 and np.linalg.norm(laid.positions - [10, 20, 0]) < 0.1 and laid.similarity[0] == 0
+    assert laid.likeness == 0 and np.linalg.norm(laid.positions - [10, 20, 0]) < 0.1 and laid.similarity[0] == 0
 
 
 def test_correlation_is_one_where_a_patch_was_cut_whatever_its_contrast():

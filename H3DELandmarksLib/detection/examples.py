@@ -14,8 +14,8 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.detection.registration import FEWEST_POINTS, Laid, Picture, lay_over
 
-# Scans whose neighborhoods correlate less do not show the same: of 80 pairs of cephalograms one did, spines and mirrored
-# cephalograms reached 0.57 at most.
+# Scans whose neighborhoods correlate less do not show the same: of 80 pairs of cephalograms one did; spines and
+# mirrored cephalograms reached 0.57.
 LEAST_LIKENESS = 0.6
 # How much more an example counts whose neighborhoods correlate better.
 TRUST = 4

@@ -48,7 +48,7 @@ class Proposer:
     cases: Sequence[MarkedCase]
     guide: str = AUTO
     device: str = "auto"
-    _pictures: dict[str, Picture] = field(default_factory=dict)
+    _pictures: dict[str, tuple[str, Picture]] = field(default_factory=dict)
     _records: dict[str, GuideRecord] = field(default_factory=dict)
 
     def propose(
@@ -69,7 +69,7 @@ class Proposer:
             ModelPackageError: the model that shall guide is not there or damaged.
         """
         digest = content_of(volume).digest
-        examples = [case for case in self.cases if content_of(case.volume()).digest != digest]
+        examples = [case for case in self.cases if self._seen(case)[0] != digest]
         if self.cases and not examples:
             raise InputError("The only example is this scan itself: choose another scan, or correct another one first.")
         progress(0.0, "Looking for a model that knows this anatomy")
@@ -95,14 +95,19 @@ class Proposer:
         )
 
     def _example(self, case: MarkedCase, model: str | None) -> Example:
-        if case.name not in self._pictures:
-            self._pictures[case.name] = Picture.of(case.volume())
         guide = self._record(case, model).landmarks if model else None
-        return Example(case.name, self._pictures[case.name], case.landmarks, guide)
+        return Example(case.name, self._seen(case)[1], case.landmarks, guide)
+
+    def _seen(self, case: MarkedCase) -> tuple[str, Picture]:
+        """SHA-256 of a case's scan, and its picture; scans themselves may be too large to be kept."""
+        if case.name not in self._pictures:
+            volume = case.volume()
+            self._pictures[case.name] = content_of(volume).digest, Picture.of(volume)
+        return self._pictures[case.name]
 
     def _model_of(self, examples: Sequence[MarkedCase], volume: Volume) -> str | None:
         """The model that leads, as ``id@version``."""
-        if self.guide == NONE or not examples or (1 in examples[0].volume().array.shape) != (1 in volume.array.shape):
+        if self.guide == NONE or not examples or (self._seen(examples[0])[1].axes == 2) != (1 in volume.array.shape):
             return None
         if self.guide != AUTO:
             return _key(find_model(self.guide))

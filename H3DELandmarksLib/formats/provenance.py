@@ -28,7 +28,7 @@ from H3DELandmarksLib.formats.reading import (
     read_record,
     to_json,
 )
-from H3DELandmarksLib.formats.results import RecognitionResult
+from H3DELandmarksLib.formats.results import MiscountedResult, RecognitionResult
 
 EXTENSION = ".provenance.json"
 Point = tuple[Finite, Finite, Finite]
@@ -159,7 +159,7 @@ class Provenance:
         model: None for points that a person placed from the beginning, or that come from examples.
         examples: None for points that do not.
         scan: None where only the points are known.
-        settings, recognition: of the run; None where no model ran, or cannot tell.
+        settings, recognition, miscounted: of the run; None where no model ran, or cannot tell.
         points: in the order of the point list.
     """
 
@@ -172,6 +172,7 @@ class Provenance:
     settings: RunSettings | None = None
     recognition: RecognitionResult | None = None
     examples: ExamplesOrigin | None = None
+    miscounted: MiscountedResult | None = None
     points: tuple[PointOrigin, ...] = ()
     __pydantic_config__ = STRICT
 

@@ -12,9 +12,9 @@ from H3DELandmarksLib.core.errors import InputError, OutputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet, ReviewState
+from H3DELandmarksLib.core.research import research_module
 from H3DELandmarksLib.formats.guide import GuideRecord
 from H3DELandmarksLib.formats.reading import read_record, to_json
-from H3DELandmarksLib.io.case_folder import case_names, read_case
 
 log = logging.getLogger(__name__)
 # In place of a model's id, where points come from examples: no model may have it.
@@ -103,14 +103,16 @@ def marked_cases(folder: Path, chosen: Sequence[str] | None = None) -> list[Mark
 
     Raises:
         InputError: there is none, or one that is chosen is not there.
+        MissingDependencyError: such a folder needs the research package, which is not installed.
     """
     if (folder / "schemes").is_dir():
         return list(_of_project(open_project(folder), chosen))
-    names = case_names(folder)
+    folders = research_module("cases.case_folder", "A folder of scans and point lists as examples")
+    names = folders.case_names(folder)
     for name in chosen or ():
         if name not in names:
             raise InputError(f"'{folder}' has no case '{name}': choose among {', '.join(names)}.")
-    return [_of_folder(folder, name) for name in chosen or names]
+    return [_marked(name, *folders.read_case(folder, name, None)) for name in chosen or names]
 
 
 def _of_project(project: CaseProject, chosen: Sequence[str] | None) -> Iterator[MarkedCase]:
@@ -127,6 +129,5 @@ def _of_project(project: CaseProject, chosen: Sequence[str] | None) -> Iterator[
         yield MarkedCase(case_id, case.volume, landmarks, project.folder / GUIDES / f"{case_id}.json")
 
 
-def _of_folder(folder: Path, name: str) -> MarkedCase:
-    volume, landmarks = read_case(folder, name, None)
+def _marked(name: str, volume: Volume, landmarks: LandmarkSet) -> MarkedCase:
     return MarkedCase(name, lambda: volume, landmarks)

@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
@@ -36,7 +35,12 @@ from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksResearch.studies import RUNS, run_study
 from H3DELandmarksResearch.studies.correction_cases import SeenCase, look
 from H3DELandmarksResearch.studies.folds import of_subset
-from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
+from H3DELandmarksResearch.training.configuration import (
+    Configuration,
+    find_configuration,
+    load_cases,
+    read_configuration,
+)
 
 COUNTS = (1, 2, 5)
 RESAMPLES = 2000

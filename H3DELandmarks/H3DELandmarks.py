@@ -280,7 +280,7 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
 
         Args:
             volumeNode: vtkMRMLScalarVolumeNode, under any linear transform.
-            package: ModelPackage.
+            package: ModelPackage, or ExampleSet of corrected cases.
             device: auto, cpu, cuda or mps.
             landmarkNames: what to look for, None for every landmark of the model.
             regionNode: vtkMRMLMarkupsROINode that the search is restricted to, None for the whole volume.
@@ -299,7 +299,7 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
         volume = volume_from_node(volumeNode)
         region = region_from_node(regionNode) if regionNode else None
         name = volumeNode.GetName()
-        return DetectionRun(volume, name, package.path, device, landmarkNames, region, destination)
+        return DetectionRun(volume, name, package, device, landmarkNames, region, destination)
 
     def showResult(self, run, volumeNode, package, pointList=None, frame=""):
         """Put the result of a run that succeeded into the scene.
@@ -307,7 +307,7 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
         Args:
             run: DetectionRun of this volume and this model.
             volumeNode: vtkMRMLScalarVolumeNode.
-            package: ModelPackage.
+            package: ModelPackage, or ExampleSet of corrected cases.
             pointList: earlier result to replace, unless somebody has edited it.
             frame: which frame of a sequence the volume showed when the run began.
 
@@ -317,7 +317,7 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
         Raises:
             InputError: the volume was moved or replaced since the run began.
         """
-        from H3DELandmarksPanel.ModelChoice import modelKey
+        from H3DELandmarksPanel.ModelChoice import modelKey, titleOf
 
         from H3DELandmarksLib.core.errors import InputError
         from H3DELandmarksLib.scene import show_detection, volume_from_node
@@ -327,7 +327,7 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
         if volume.array.shape != run.volume.array.shape or not unmoved:
             raise InputError(_("The volume was moved or changed while landmarks were being detected: detect again."))
         volumeName = f"{volumeNode.GetName()} {frame}" if frame else volumeNode.GetName()
-        name = _("{volume} {model} landmarks").format(volume=volumeName, model=package.manifest.title)
+        name = _("{volume} {model} landmarks").format(volume=volumeName, model=titleOf(package))
         pairs = package.scheme.pairs
         model, origin = modelKey(package), run.provenance
         return show_detection(run.landmarks, volumeNode, model, name, pointList, pairs, frame, origin)

@@ -10,12 +10,13 @@ from H3DELandmarksLib.formats.case_record import ImageRecord, IndexRecord, Revis
 from H3DELandmarksLib.formats.cohort import CohortScan
 from H3DELandmarksLib.formats.comparison import Comparison
 from H3DELandmarksLib.formats.export import ExportRecord
+from H3DELandmarksLib.formats.guide import GuideRecord
 from H3DELandmarksLib.formats.lineage import Lineage
 from H3DELandmarksLib.formats.manifest import Manifest
 from H3DELandmarksLib.formats.measurements import MeasurementsRecord
 from H3DELandmarksLib.formats.provenance import Provenance
 from H3DELandmarksLib.formats.reading import json_schema
-from H3DELandmarksLib.formats.results import DetectionResult
+from H3DELandmarksLib.formats.results import DetectionResult, ProposalResult
 from H3DELandmarksLib.formats.run import RunRecord
 from H3DELandmarksLib.formats.schemes import MigrationRecord, SchemeRecord
 from H3DELandmarksLib.formats.untrusted_zip import ArchiveManifest
@@ -41,6 +42,8 @@ RECORDS: dict[str, type] = {
     "lineage": Lineage,
     "version-entry": HistoryEntry,
     "detection-result": DetectionResult,
+    "proposal-result": ProposalResult,
+    "guide": GuideRecord,
     "cohort-scan": CohortScan,
     "provenance": Provenance,
     "measurements": MeasurementsRecord,

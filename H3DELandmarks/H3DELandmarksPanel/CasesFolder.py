@@ -10,11 +10,12 @@ import slicer.util
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState, create_project, open_project
+from H3DELandmarksLib.cases.examples import ExampleSet
 from H3DELandmarksLib.cases.store import read_index
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.formats.run import list_runs
-from H3DELandmarksLib.models import find_model
+from H3DELandmarksLib.models import available_models, find_model
 from H3DELandmarksLib.scene import find_case, show_case, world_position_of
 from H3DELandmarksPanel.CommandRun import RunState
 
@@ -99,6 +100,15 @@ class CasesFolder:
             return len(read_index(self.project())) if self.exists() else 0
         except H3DELandmarksError:
             return 0
+
+    def examples(self):
+        """The ExampleSet of the cases, None where there is none or a model finds these landmarks."""
+        try:
+            found = ExampleSet.of(self.project()) if self.exists() else None
+        except H3DELandmarksError:
+            return None
+        known = [entry.package.scheme.names for entry in available_models() if entry.package]
+        return None if found is None or found.scheme.names in known else found
 
     def summary(self):
         """One sentence about what the folder holds."""

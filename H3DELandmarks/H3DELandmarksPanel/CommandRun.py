@@ -11,6 +11,7 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
+from H3DELandmarksLib.cases.examples import EXAMPLES
 from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.core.statements import Cause, Statement
 from H3DELandmarksLib.formats.provenance import read_provenance, with_causes
@@ -292,13 +293,13 @@ class DetectionRun(CommandRun):
         headline: what people should know of the result first, after success.
     """
 
-    def __init__(self, volume, volumeName, modelPath, device, landmarkNames=None, region=None, destination=None):
+    def __init__(self, volume, volumeName, model, device, landmarkNames=None, region=None, destination=None):
         """Begin.
 
         Args:
             volume: H3DELandmarksLib Volume.
             volumeName: how messages call it.
-            modelPath: folder or zip file of the model package.
+            model: ModelPackage, or ExampleSet of corrected cases.
             device: auto, cpu, cuda or mps.
             landmarkNames: what to look for, None for every landmark of the model.
             region: H3DELandmarksLib Region that the search is restricted to, None for the whole volume.
@@ -310,8 +311,11 @@ class DetectionRun(CommandRun):
         python = pythonExecutable()
         folder = newRunFolder(slicer.app.temporaryPath)
         self._scan, results = folder / "scan.nrrd", folder / "results"
-        arguments = ["detect", self._scan, "--model", modelPath, "--output", results, "--device", device]
-        arguments.append("--hand-over")
+        if model.id == EXAMPLES:
+            arguments = ["propose", self._scan, "--examples", model.folder, "--cases", *model.cases]
+        else:
+            arguments = ["detect", self._scan, "--model", model.path]
+        arguments += ["--output", results, "--device", device, "--hand-over"]
         arguments += _choice(folder, landmarkNames, region)
         arguments += destination.arguments if destination else []
         names, host = {str(self._scan): volumeName}, destination.host if destination else ""

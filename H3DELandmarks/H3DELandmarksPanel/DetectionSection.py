@@ -4,6 +4,7 @@ import slicer
 import slicer.util
 from slicer.i18n import tr as _
 
+from H3DELandmarksLib.cases.examples import EXAMPLES
 from H3DELandmarksLib.core.region import FEWEST
 from H3DELandmarksLib.scene import (
     bind_region,
@@ -20,7 +21,7 @@ from H3DELandmarksLib.scene import (
     why_unusable,
 )
 from H3DELandmarksPanel.CommandRun import RunState, summary
-from H3DELandmarksPanel.ModelChoice import LandmarkChoice, ModelChoice
+from H3DELandmarksPanel.ModelChoice import LandmarkChoice, ModelChoice, modelKey
 from H3DELandmarksPanel.PanelContext import guarded, onClick, onSignal, showReason
 from H3DELandmarksPanel.RunProgress import RunProgress
 from H3DELandmarksPanel.SafeText import plainTip
@@ -52,7 +53,7 @@ class DetectionSection:
         self._choiceOfResult = None  # (volume, model, frame) that the result in the panel was looked up for
         self._observed = (None, None)
         self._tags = []  # [(node, tag)]
-        self._runInputs = None  # (volume node, package, point list or None, frame) of the run
+        self._runInputs = None  # (volume node, model or examples, point list or None, frame) of the run
         self._run = None  # until it is known how it has ended; it holds the memory of the volume
         self._hasFailedElsewhere = False  # whether another computer was asked last, and could not do it
         self.models = ModelChoice(ui)
@@ -101,7 +102,8 @@ class DetectionSection:
     def _currentChoice(self):
         """Volume, model and frame that a result belongs to."""
         volumeNode = self._context.parameters.inputVolume
-        return (volumeNode, self.models.chosenKey(), current_frame(volumeNode) if volumeNode else "")
+        model = self.models.chosen()
+        return (volumeNode, modelKey(model) if model else "", current_frame(volumeNode) if volumeNode else "")
 
     def _observe(self, volumeNode, regionNode):
         """Follow volume and region; the panel's mixin is not used, because it would keep removed nodes in memory."""
@@ -131,7 +133,7 @@ class DetectionSection:
     def showLandmarks(self):
         """Show the landmarks of the chosen model, checked as the parameters say."""
         parameters = self._context.parameters
-        self.landmarks.show(self.models.chosenPackage(), parameters.excludedLandmarks if parameters else "")
+        self.landmarks.show(self.models.chosen(), parameters.excludedLandmarks if parameters else "")
 
     def _onLandmarksChosen(self):
         if self._context.parameters:
@@ -185,7 +187,7 @@ class DetectionSection:
 
     def _whyNot(self):
         """One sentence about why detection can't start, empty where it can."""
-        parameters, package = self._context.parameters, self.models.chosenPackage()
+        parameters, model = self._context.parameters, self.models.chosen()
         if self.progress.isRunning:
             return _("A detection is running.")
         if self._context.whyBusy():
@@ -193,11 +195,22 @@ class DetectionSection:
         volumeNode = parameters.inputVolume if parameters else None
         if not volumeNode:
             return _("Load and choose a volume first.")
-        if not package:
+        if not model:
             return self.models.whyNone()
         if not self.landmarks.chosenNames():
             return _("Choose at least one landmark.")
-        return why_unusable(volumeNode) or why_not_for_model(volumeNode, package) or self._context.clinic.whyNot()
+        reason = why_unusable(volumeNode) or why_not_for_model(volumeNode, model)
+        if not reason and model.id == EXAMPLES:
+            return self._whyNotByExamples()
+        return reason or self._context.clinic.whyNot()
+
+    def _whyNotByExamples(self):
+        """What keeps examples from being laid over the volume, empty if nothing does."""
+        if self._context.parameters.region:
+            return _("Examples are laid over whole volumes: choose no region.")
+        if self._context.clinic.isChosen:
+            return _("Examples are laid over the volume on this computer: choose no other one.")
+        return ""
 
     def _noteEnd(self):
         if self._run is not None and self._run.state is not RunState.RUNNING:
@@ -226,7 +239,7 @@ class DetectionSection:
         if reason:
             self.say(reason)
             return
-        parameters, package = self._context.parameters, self.models.chosenPackage()
+        parameters, model = self._context.parameters, self.models.chosen()
         volumeNode = parameters.inputVolume
         where = clinic.destination(_("the scan '{name}'").format(name=volumeNode.GetName()))
         if where is None:
@@ -234,8 +247,8 @@ class DetectionSection:
             return
         names = None if self.landmarks.isEverything() else self.landmarks.chosenNames()
         device = where.device or parameters.device.value
-        run = self._logic.startDetection(volumeNode, package, device, names, parameters.region, where)
-        self._runInputs = (volumeNode, package, parameters.pointList, current_frame(volumeNode))
+        run = self._logic.startDetection(volumeNode, model, device, names, parameters.region, where)
+        self._runInputs = (volumeNode, model, parameters.pointList, current_frame(volumeNode))
         self._run, self._hasFailedElsewhere = run, False
         self.progress.start(run)
 

@@ -24,7 +24,7 @@ class LearningSections:
         widget = slicer.util.loadUI(panel.resourcePath("UI/H3DELandmarksLearning.ui"))
         layout.insertWidget(position, widget)
         self.ui = slicer.util.childWidgetVariables(widget)
-        context = panel.context
+        self._context = context = panel.context
         self._runOfVersions = None  # folder of the retraining whose model's versions were listed last
         self.cases = CasesSection(self.ui, context, self.onCasesChanged)
         folder = self.cases.folder
@@ -46,6 +46,7 @@ class LearningSections:
         """The folder is another one, or has a case more."""
         for section in (self.check, self.retrain, self.promotion):
             section.onCasesChanged()
+        self._context.offerExamples(self.cases.folder.examples())
         self.showVersions()
         self.refresh()
 
@@ -67,6 +68,7 @@ class LearningSections:
         self.retrain.refreshModels()
         self.promotion.onCasesChanged()
         self.versions.onModelsChanged()
+        self._context.offerExamples(self.cases.folder.examples())
         self.refresh()
 
     def close(self):

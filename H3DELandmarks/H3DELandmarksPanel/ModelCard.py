@@ -8,6 +8,7 @@ import re
 import qt
 from slicer.i18n import tr as _
 
+from H3DELandmarksLib.cases.examples import MOST
 from H3DELandmarksLib.core.errors import ModelPackageError
 from H3DELandmarksPanel.PanelContext import onSignal
 from H3DELandmarksPanel.SafeText import safeCard
@@ -29,6 +30,23 @@ def factsAbout(package):
         _("Limits: {limits}").format(limits=limits),
     ]
     return "\n".join(_shortened(line) for line in lines)
+
+
+def factsAboutExamples(examples):
+    """Three lines about an ExampleSet, in the same order."""
+    radii = (
+        _("Measured error: unknown, and one example tells no radius.")
+        if len(examples.cases) == 1
+        else _("Measured error: unknown; each radius shows how far the examples disagree.")
+    )
+    lines = [
+        _("For: the points of your cases in '{folder}', which no model finds yet.").format(folder=examples.folder.name),
+        radii,
+        _("Limits: scans like your cases, in a similar pose. From {most} cases on, train a model: see Teach.").format(
+            most=MOST
+        ),
+    ]
+    return "\n".join(lines)
 
 
 def _isSimulated(manifest):

@@ -3,9 +3,10 @@
 import qt
 from slicer.i18n import tr as _
 
+from H3DELandmarksLib.cases.examples import EXAMPLES
 from H3DELandmarksLib.models import available_models
 from H3DELandmarksLib.models.fit import fitting_first
-from H3DELandmarksPanel.ModelCard import CardWindow, factsAbout
+from H3DELandmarksPanel.ModelCard import CardWindow, factsAbout, factsAboutExamples
 from H3DELandmarksPanel.PanelContext import onClick, onSignal
 from H3DELandmarksPanel.SafeText import plainTip
 
@@ -14,8 +15,19 @@ SEPARATOR = "\n"  # no landmark has it in its name
 
 
 def modelKey(package):
-    """How parameters and nodes name a model: id and version."""
+    """How nodes name a model, or a set of examples, and parameters a model: id and version."""
     return f"{package.id}@{package.version}"
+
+
+def titleOf(model):
+    """What people call a ModelPackage or an ExampleSet."""
+    if model.id != EXAMPLES:
+        return model.manifest.title
+    count = len(model.cases)
+    title = (
+        _("Your points '{name}' (from 1 example)") if count == 1 else _("Your points '{name}' (from {count} examples)")
+    )
+    return title.format(name=model.folder.name, count=count)
 
 
 class ModelChoice:
@@ -27,6 +39,7 @@ class ModelChoice:
         self.card = CardWindow(ui.modelCardButton)
         onClick(ui.modelCardButton, lambda: self.card.show(self.chosenPackage()), ui.statusLabel)
         self._packages = {}
+        self._examples = None
         self._problems = []
         self._unfit = {}
         self._scan = None  # ScanFacts
@@ -44,12 +57,20 @@ class ModelChoice:
         self._unfit = {modelKey(package): reason for package, reason in pairs if reason}
         wasBlocked = self._comboBox.blockSignals(True)
         self._comboBox.clear()
-        for key in self._packages:
-            self._comboBox.addItem(self._label(key), key)
-            self._comboBox.setItemData(self._comboBox.count - 1, self._toolTip(key), qt.Qt.ToolTipRole)
+        rows = {key: (self._label(key), self._toolTip(key)) for key in self._packages}
+        if self._examples:
+            rows[EXAMPLES] = titleOf(self._examples), plainTip(factsAboutExamples(self._examples))
+        for key, (label, toolTip) in rows.items():
+            self._comboBox.addItem(label, key)
+            self._comboBox.setItemData(self._comboBox.count - 1, toolTip, qt.Qt.ToolTipRole)
         self._comboBox.setCurrentIndex(max(self._comboBox.findData(chosen), 0))
         self._comboBox.blockSignals(wasBlocked)
         self.showFacts()
+
+    def offerExamples(self, examples):
+        """Offer an ExampleSet beside the models, None for none; the choice stays if it is still there."""
+        self._examples = examples
+        self.refresh()
 
     def offer(self, facts):
         """Put the models that may fit a scan first, and say of the others why not.
@@ -65,7 +86,7 @@ class ModelChoice:
         self.refresh()
         if facts and not self._isChosen:
             last = qt.QSettings().value(SETTING, "")
-            fits = last in self._packages and last not in self._unfit
+            fits = last in self._packages and last not in self._unfit or (last == EXAMPLES and self._examples)
             self._isOffering = True
             self._comboBox.setCurrentIndex(self._comboBox.findData(last) if fits else 0)
             self._isOffering = False
@@ -87,6 +108,10 @@ class ModelChoice:
         """The key of the chosen model, empty if there is none."""
         return self._comboBox.itemData(self._comboBox.currentIndex) or ""
 
+    def chosen(self):
+        """The chosen ModelPackage or ExampleSet, None if there is none."""
+        return self._examples if self.chosenKey() == EXAMPLES else self.chosenPackage()
+
     def chosenPackage(self):
         """The chosen ModelPackage, None if there is none."""
         return self.package(self.chosenKey())
@@ -103,9 +128,13 @@ class ModelChoice:
 
     def showFacts(self):
         """Say what the chosen model is for, how accurate it is and what it is not for."""
-        package = self.chosenPackage()
-        self._comboBox.toolTip = self._toolTip(self.chosenKey()) if package else plainTip(self.whyNone())
-        self._facts.text = factsAbout(package) if package else self.whyNone()
+        package, chosen = self.chosenPackage(), self.chosen()
+        if chosen and not package:
+            facts = factsAboutExamples(chosen)
+        else:
+            facts = factsAbout(package) if package else self.whyNone()
+        self._comboBox.toolTip = self._toolTip(self.chosenKey()) if package else plainTip(facts)
+        self._facts.text = facts
         self._cardButton.enabled = package is not None
 
     def _label(self, key):

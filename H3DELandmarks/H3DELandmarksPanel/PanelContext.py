@@ -171,6 +171,14 @@ class PanelContext:
         detection.models.choose(key)
         detection.onModelChosen()
 
+    def offerExamples(self, examples):
+        """Offer an ExampleSet for detection, None for none."""
+        detection = self._panel.detection
+        before = detection.models.chosenKey()
+        detection.models.offerExamples(examples)
+        if detection.models.chosenKey() != before:
+            detection.onModelChosen()
+
     def whyBusy(self):
         """One sentence about why nothing can be started at this moment, empty where something can."""
         return _("Python packages are being installed: wait until that is done.") if self._isPreparing else ""

@@ -45,24 +45,25 @@ def provenance_of(
         settings: of the run; those of the detector alone by default.
         miscounted: of the scan's structures.
     """
-    from H3DELandmarksLib.cases.store import content_of
-
-    content = content_of(volume)
     return Provenance(
         software=__version__,
         time=datetime.now(timezone.utc).strftime(TIME_FORMAT),
         model=model_origin(detector.package),
-        scan=ScanOrigin(
-            file=file,
-            voxels_sha256=content.digest,
-            shape=content.grid.shape,
-            spacing_mm=tuple(content.grid.spacing.tolist()),
-        ),
+        scan=scan_origin(volume, file),
         settings=settings or run_settings(detector),
         recognition=recognition_result(recognition),
         miscounted=miscounted_result(miscounted),
         points=proposed_points(landmarks),
     )
+
+
+def scan_origin(volume: Volume, file: str | None = None) -> ScanOrigin:
+    """A scan as results name it, and its file, where it has one."""
+    from H3DELandmarksLib.cases.store import content_of
+
+    content = content_of(volume)
+    spacing = tuple(content.grid.spacing.tolist())
+    return ScanOrigin(file=file, voxels_sha256=content.digest, shape=content.grid.shape, spacing_mm=spacing)
 
 
 def model_origin(package: ModelPackage) -> ModelOrigin:
@@ -128,12 +129,17 @@ def describe(landmarks: LandmarkSet, manifest: Manifest, others: Sequence[str] =
             f"Nothing was examined, because the voxels are too coarse: the model '{manifest.title}' needs voxels of at "
             f"most {manifest.max_spacing_mm:g} mm"
         )
+    text = found_in_words(landmarks)
+    return f"{text}; the model {others[0]} recognises this scan" if others else text
+
+
+def found_in_words(landmarks: LandmarkSet) -> str:
+    """How many landmarks were found, and why others were not."""
     text = f"{int(landmarks.present.sum())} of {len(landmarks)} landmarks found"
     groups = {"absent": ~landmarks.present & ~landmarks.unknown}
     groups |= {cause.value: np.array([c is cause for c in landmarks.causes]) for cause in Cause}
     told = [f"{word}: {_named(landmarks.names, rows)}" for word, rows in groups.items() if rows.any()]
-    text = f"{text} ({'; '.join(told)})" if told else text
-    return f"{text}; the model {others[0]} recognises this scan" if others else text
+    return f"{text} ({'; '.join(told)})" if told else text
 
 
 def describe_count(miscounted: Miscounted | None) -> str:

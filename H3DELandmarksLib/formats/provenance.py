@@ -15,6 +15,7 @@ import numpy as np
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkSet, ReviewState
 from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.text import plural
 from H3DELandmarksLib.formats.case_record import CauseName, Sha256, StateName, Time, Token
 from H3DELandmarksLib.formats.reading import (
     STRICT,
@@ -92,6 +93,31 @@ class RunSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExamplesOrigin:
+    """The corrected cases that the points were proposed from, where no model knows them.
+
+    Attributes:
+        cases: their names.
+        guide: ``id@version`` of the model whose own points led from them to the scan; None where none did.
+        correlation: of the neighborhoods of the points in the scan and in the case that it is most like.
+    """
+
+    cases: tuple[Text, ...]
+    guide: Text | None
+    correlation: Finite
+    __pydantic_config__ = STRICT
+
+    @property
+    def key(self) -> str:
+        """In the place of a model's ``id@version``."""
+        return f"examples@{len(self.cases)}"
+
+    def line(self) -> str:
+        """For people."""
+        return f"from {plural(len(self.cases), 'example')}: {', '.join(self.cases)}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class PointOrigin:
     """What is stated about a landmark, and by whom.
 
@@ -130,7 +156,8 @@ class Provenance:
     Attributes:
         software: version of H3DELandmarks.
         time: when the points were found or the review was kept, UTC.
-        model: None for points that a person placed from the beginning.
+        model: None for points that a person placed from the beginning, or that come from examples.
+        examples: None for points that do not.
         scan: None where only the points are known.
         settings, recognition, miscounted: of the run; None where no model ran, or cannot tell.
         points: in the order of the point list.
@@ -144,6 +171,7 @@ class Provenance:
     scan: ScanOrigin | None
     settings: RunSettings | None = None
     recognition: RecognitionResult | None = None
+    examples: ExamplesOrigin | None = None
     miscounted: MiscountedResult | None = None
     points: tuple[PointOrigin, ...] = ()
     __pydantic_config__ = STRICT
@@ -156,7 +184,7 @@ class Provenance:
         """What every row of a table says, by column; empty where it is not known."""
         model, scan, settings = self.model, self.scan, self.settings
         return {
-            "model": f"{model.id}@{model.version}" if model else "",
+            "model": f"{model.id}@{model.version}" if model else self.examples.key if self.examples else "",
             "model_sha256": model.sha256 if model else "",
             "confidence_within_mm": f"{model.confidence_within_mm:g}" if model else "",
             "scan": (scan.file or "") if scan else "",
@@ -171,6 +199,7 @@ class Provenance:
         cells = self.cells()
         parts = [
             f"model {cells['model']} (SHA-256 {cells['model_sha256'][:12]})" if self.model else "",
+            self.examples.line() if self.examples else "",
             f"scan SHA-256 {cells['scan_sha256'][:12]}" if self.scan else "",
             cells["time"],
             cells["software"],

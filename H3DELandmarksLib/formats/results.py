@@ -1,6 +1,7 @@
 """What the commands print for programs with ``--json``, and what a program may rely on.
 
-`DetectionResult` is printed by ``detect``, one `ScanResult` of `MeasuredLandmark` by ``demo``, a list of
+`DetectionResult` is printed by ``detect``, `ProposalResult` by ``propose``, one `ScanResult` of `MeasuredLandmark` by
+``demo``, a list of
 `VersionResult` by ``models versions``, a `formats.comparison.Comparison` by ``models compare``. Every document also has
 ``ok``, false where something could not be done, and then ``error`` or ``errors``, one sentence each; where something
 is to be looked at, ``warnings`` of `Warned`. Positions are LPS
@@ -228,6 +229,28 @@ class DetectionResult:
     scans: tuple[ScanResult, ...]
     passed_over: tuple[PassedOver, ...] = ()
     cohort: CohortSummary | None = None
+    warnings: tuple[Warned, ...] = ()
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProposalResult:
+    """The document of ``propose --json``.
+
+    Attributes:
+        ok: whether every scan succeeded.
+        software: version of H3DELandmarks.
+        examples: names of the cases that the points are proposed from.
+        scans: in the order in which they were given.
+        warnings: in the order in which they were told.
+    """
+
+    format: Literal["h3delandmarks-proposal"] = "h3delandmarks-proposal"
+    format_version: Literal[1] = 1
+    ok: bool
+    software: Text
+    examples: tuple[Text, ...]
+    scans: tuple[ScanResult, ...]
     warnings: tuple[Warned, ...] = ()
     __pydantic_config__ = STRICT
 

@@ -8,10 +8,12 @@ import slicer.util
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
+from H3DELandmarksLib.cases.examples import EXAMPLES, ExampleSet
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.image_plane import why_other_kind
 from H3DELandmarksLib.core.region import Region, region_around
+from H3DELandmarksLib.detection.examples import why_other_kind as unlike_examples
 from H3DELandmarksLib.models import ModelPackage
 from H3DELandmarksLib.models.fit import ScanFacts
 from H3DELandmarksLib.scene.point_list import LPS_FROM_RAS, landmarks_from_point_list
@@ -97,14 +99,17 @@ def why_unusable(node) -> str:
     return ""
 
 
-def why_not_for_model(node, package: ModelPackage) -> str:
+def why_not_for_model(node, package: ModelPackage | ExampleSet) -> str:
     """One sentence about why a model reads no volume node of that kind (radiograph or volume), empty where it does.
 
     Args:
         node: vtkMRMLScalarVolumeNode with voxels.
-        package: the model.
+        package: the model, or examples.
     """
-    return why_other_kind(package.id, package.is_2d, node.GetImageData().GetDimensions())
+    shape = node.GetImageData().GetDimensions()
+    if package.id == EXAMPLES:
+        return unlike_examples(package.is_2d, 1 in shape)
+    return why_other_kind(package.id, package.is_2d, shape)
 
 
 def exceeds_spacing(volume: Volume, package: ModelPackage) -> bool:

@@ -3,7 +3,7 @@
 Accuracy: `accuracy` (a model on its test cases), `cross_validation` and `error_directions`, `head_neck_conditions`,
 `jaw_region`, `compare_radiographs`, `recognition`. Learning: `compare_networks` (same folds and time for each),
 `learning_curve` (error against the number of corrected cases). Review: `corrections` (how many a reader
-needs). Checks of cases: `check_planted_errors`.
+needs). Checks of cases: `check_planted_errors`. New landmarks: `few_examples` (without training).
 Measurements: `measurements` (Cobb angles, classes of readers, coverage of intervals).
 """
 

@@ -5,7 +5,14 @@ import pytest
 from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_volume
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.formats.provenance import ModelOrigin, Provenance, RunSettings, ScanOrigin, proposed_points
+from H3DELandmarksLib.formats.provenance import (
+    ExamplesOrigin,
+    ModelOrigin,
+    Provenance,
+    RunSettings,
+    ScanOrigin,
+    proposed_points,
+)
 from H3DELandmarksLib.scene import (
     landmarks_from_point_list,
     latest_detection,
@@ -110,6 +117,14 @@ def test_a_reloaded_list_counts_as_unedited(make_scene, tmp_path):
     assert other.ReadFromMRB(str(tmp_path / "scene.mrb"), True)
     loaded = other.GetFirstNodeByName("CBCT")
     assert may_be_replaced(latest_detection(loaded, MODEL), loaded)
+
+
+def test_points_from_examples_say_from_which(volume):
+    examples = ExamplesOrigin(cases=("case-a", "case-b"), guide="tiny@1.0.0", correlation=0.8)
+    origin = Provenance(software="0.2.0", time="2026-11-29T10:00:00Z", model=None, scan=None, examples=examples)
+    node = show_detection(LANDMARKS, volume, examples.key, "points", provenance=origin)
+    assert provenance_of_list(node) == origin and node.GetAttribute("H3DELandmarks.Model") == "examples@2"
+    assert "from 2 examples: case-a, case-b" in node.GetDescription()
 
 
 def test_the_scene_keeps_where_points_come_from_without_names_of_files(volume):

@@ -11,6 +11,7 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
+from H3DELandmarksLib.core.candidates import Candidates
 from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.core.statements import Cause, Statement
 from H3DELandmarksLib.formats.provenance import read_provenance, with_causes
@@ -269,6 +270,7 @@ class DetectionRun(CommandRun):
         volume: what was handed over; positions are those of the moment when the run began.
         landmarks: the LandmarkSet in LPS mm after success.
         provenance: where they come from, after success.
+        candidates: all places where the networks see them, after success; None where they do not tell.
         headline: what people should know of the result first, after success.
     """
 
@@ -295,7 +297,7 @@ class DetectionRun(CommandRun):
         super().__init__(arguments, python, folder, _("detection"), {str(self._scan): volumeName}, results, isLent=True)
         self.volume = volume
         self.stage = _("Preparing the scan")
-        self.landmarks = self.provenance = None
+        self.landmarks = self.provenance = self.candidates = None
         self.headline = ""
         self._writingError = None
         self._writer = threading.Thread(target=self._writeScan, daemon=True)  # a large scan takes seconds
@@ -313,6 +315,13 @@ class DetectionRun(CommandRun):
         scan = self.result["scans"][0]
         self.headline, self.provenance = scan["summary"], read_provenance(Path(scan["provenance"]))
         self.landmarks = with_causes(read_markups(scan["markups"]), self.provenance)
+        places = {landmark["name"]: landmark["places"] for landmark in scan["landmarks"]}
+        self.candidates = Candidates.of(
+            [
+                [(*place["position_lps_mm"], place["share"], place["spread_mm"]) for place in places[name]]
+                for name in self.landmarks.names
+            ]
+        )
 
     def _writeScan(self):
         try:

@@ -203,7 +203,7 @@ class Engine:
             summary=f"{found.summary}.",
             recognition=recognition_result(found.recognition),
             recognised_by=found.others,
-            landmarks=landmark_results(found.landmarks) if self.wishes.details else None,
+            landmarks=landmark_results(found.landmarks, found.candidates) if self.wishes.details else None,
             markups=str(files.markups),
             table=None if self.wishes.hand_over else str(files.table),
             provenance=str(files.provenance),

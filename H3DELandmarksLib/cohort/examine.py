@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from H3DELandmarksLib.cohort.detectors import load_detector
 from H3DELandmarksLib.cohort.origin import describe, provenance_of, run_settings
 from H3DELandmarksLib.cohort.result_files import drawing, fingerprint
+from H3DELandmarksLib.core.candidates import Candidates
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress, part_of
 from H3DELandmarksLib.core.geometry import Volume
@@ -102,6 +103,7 @@ class Finding:
         summary: what people should know first, without a full stop.
         measurements: on the landmarks that were asked for, where their scheme defines any.
         picture: PNG, or why there is none; None where none was asked for.
+        candidates: all places where the landmarks may lie; None where the model's decoder gives none.
     """
 
     landmarks: LandmarkSet
@@ -112,6 +114,7 @@ class Finding:
     summary: str
     measurements: tuple[MeasurementResult, ...] = ()
     picture: bytes | Exception | None = None
+    candidates: Candidates | None = None
 
     def doubt(self, names: Sequence[str] | None) -> float | None:
         """How likely anything that was asked for is said wrongly, see `CohortScan`."""
@@ -155,7 +158,7 @@ def examine(
         InputError: the model reads scans of another kind, or the region lies outside the scan.
     """
     detector = detectors.main
-    landmarks, recognition = _landmarks(detectors, volume, search, progress, cancelled)
+    landmarks, recognition, candidates = _landmarks(detectors, volume, search, progress, cancelled)
     origin = provenance_of(detector, volume, None, landmarks, recognition, _settings(detectors, search))
     asked_for = landmarks.ordered_as(_asked_for(landmarks.names, search.landmarks))
     picture = _draw(volume, landmarks, search, origin, title) if search.picture else None
@@ -170,13 +173,14 @@ def examine(
         _summary(asked_for, recognition, detector, [package.manifest.title for package in others]),
         measured_on(detector, asked_for, volume, search.spacing is not None),
         picture,
+        candidates,
     )
 
 
 def _landmarks(
     detectors: Detectors, volume: Volume, search: Search, progress: Progress, cancelled: Cancelled | None
-) -> tuple[LandmarkSet, Recognition | None]:
-    """All landmarks of the model, as far as they are asked for, and whether the scan is recognised."""
+) -> tuple[LandmarkSet, Recognition | None, Candidates | None]:
+    """All landmarks of the model, as far as asked for, whether the scan is recognised, and all likely places."""
     part = search.region.crop(volume) if search.region else volume
     if detectors.region:
         begun = part_of(progress, 0.0, SEARCH_SHARE)
@@ -189,7 +193,7 @@ def _landmarks(
         landmarks = search.region.limit(landmarks)
     asked_for = _asked_for(landmarks.names, search.landmarks)
     others = [name not in asked_for for name in landmarks.names]
-    return landmarks.unknown_where(others, Cause.NOT_ASKED_FOR), examined.recognition
+    return landmarks.unknown_where(others, Cause.NOT_ASKED_FOR), examined.recognition, examined.candidates
 
 
 def _found_part(

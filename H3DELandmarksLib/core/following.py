@@ -15,6 +15,7 @@ from H3DELandmarksLib.core.systematic import Finding, assignments, mended, misfi
 BETTER = 6.0
 # A landmark is decided where the model saw another one, if it lies nearer to that place than so many usual errors.
 NEAR = 4.0
+ROUNDS = 2  # of fits, which are many while somebody waits
 
 
 def revealed(
@@ -68,7 +69,7 @@ def _strangeness(away: np.ndarray, usual: np.ndarray, axes: int) -> np.ndarray:
 
 
 def _misfit(anatomy: Anatomy, points: np.ndarray, decided: Decisions) -> float:
-    return misfit_of(anatomy, np.where(decided.present[:, None], decided.positions, points))
+    return misfit_of(anatomy, np.where(decided.present[:, None], decided.positions, points), ROUNDS)
 
 
 def follow(

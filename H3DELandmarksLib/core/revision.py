@@ -302,8 +302,10 @@ def _places(
     share = evidence.candidates.share[rows]
     places = frame.to_model(np.nan_to_num(evidence.candidates.positions[rows]))[..., : anatomy.axes]
     places = np.concatenate([seen.value[: seen.free, None], places], axis=1)
-    share = np.concatenate([share.max(axis=1, keepdims=True), share], axis=1)
-    return places, TEMPER * np.log(np.maximum(share, 1e-12))
+    likeliest = share.max(axis=1, keepdims=True)
+    share = np.concatenate([np.where(likeliest > 0, likeliest, 1.0), share], axis=1)
+    with np.errstate(divide="ignore"):
+        return places, TEMPER * np.log(share)
 
 
 def _choose(

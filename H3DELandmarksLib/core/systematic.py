@@ -119,13 +119,13 @@ def taken_in(points: np.ndarray, order: np.ndarray) -> np.ndarray:
     return taken
 
 
-def misfit_of(anatomy: Anatomy, points: np.ndarray) -> float:
+def misfit_of(anatomy: Anatomy, points: np.ndarray, rounds: int = 8) -> float:
     """Misfit of points (K, 3) to the shape, wherever it is laid; a few that lie far off count little each."""
     known = np.isfinite(points).all(axis=1)
     if known.sum() < 4:
         return np.inf
     spread = np.sqrt((anatomy.shape.modes**2).sum(axis=(0, 2)) + anatomy.axes * anatomy.shape.noise**2)
-    _, residual = ShapeModel(anatomy.mean, spread).fit(points, known.astype(float))
+    _, residual = ShapeModel(anatomy.mean, spread).fit(points, known.astype(float), rounds)
     misfit = np.log1p((residual[known] / spread[known]) ** 2)
     return float(misfit.sum() + NO_POINT * (~known).sum())
 

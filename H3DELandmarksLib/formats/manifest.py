@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.formats.network_settings import Network
-from H3DELandmarksLib.formats.reading import STRICT, FormatError, Limits, Positive, Problem, Share, Text
+from H3DELandmarksLib.formats.reading import STRICT, FormatError, Limits, NotNegative, Positive, Problem, Share, Text
 
 SCHEMA_VERSION = 1
 # Stands for the sum of a file that is not written yet.
@@ -314,6 +314,33 @@ class RecognitionCalibration:
 
 
 @dataclass(frozen=True)
+class FollowingCalibration:
+    """What it was worth on calibration cases that undecided points follow corrections.
+
+    Attributes:
+        cases: how many; a simulated reader has corrected each until all points were within the tolerance.
+        without, helped: corrections that took, while nothing followed and while it did.
+        saved: share of corrections saved, ends of its 90 % interval.
+        caution: by how many times its remaining spread a point must be better off elsewhere to be moved; None where no
+            limit was seen to cost no corrections, so that none is moved.
+        scales: factors of radii after 1, 2 and 4 corrections.
+    """
+
+    cases: Annotated[int, Limits(ge=1)]
+    without: Annotated[int, Limits(ge=0)]
+    helped: Annotated[int, Limits(ge=0)]
+    saved: tuple[Value, Value]
+    caution: NotNegative | None
+    scales: tuple[Positive, Positive, Positive]
+    __pydantic_config__ = STRICT
+
+    @property
+    def helps(self) -> bool:
+        """Whether it has surely saved corrections."""
+        return self.saved[0] > 0
+
+
+@dataclass(frozen=True)
 class CalibrationData:
     """From evidence to probabilities and radii.
 
@@ -322,6 +349,7 @@ class CalibrationData:
             its anatomy.
         radius90_mm: (K,) mm within which 90 % of errors fall, one for each landmark of the scheme.
         cases: which cases it was fitted to, and how; to be shown, nothing depends on it.
+        following: whether and how undecided points follow corrections; None where that was not measured.
     """
 
     presence: PresenceCalibration
@@ -330,6 +358,7 @@ class CalibrationData:
     familiarity: FamiliarityCalibration | None = None
     recognition: RecognitionCalibration | None = None
     cases: dict[str, Any] | None = None
+    following: FollowingCalibration | None = None
     __pydantic_config__ = STRICT
 
 

@@ -10,12 +10,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from H3DELandmarksLib.core.following import follow
 from H3DELandmarksLib.core.landmarks import SAME_PLACE_MM, LandmarkSet, ReviewState
-from H3DELandmarksLib.core.revision import Decisions, Evidence, Posterior, posterior, revise
+from H3DELandmarksLib.core.revision import Decisions, Evidence, Posterior, posterior
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.core.systematic import Finding, mended, systematic_errors
 from H3DELandmarksLib.models import ModelPackage
 from H3DELandmarksLib.models.anatomy import anatomy_of
+from H3DELandmarksLib.scene.evidence import kept_evidence
 from H3DELandmarksLib.scene.point_list import lps_from_ras
 from H3DELandmarksLib.scene.proposal import Proposal, ProposedLandmark, proposed_landmarks, said_of
 from H3DELandmarksLib.scene.review import Review
@@ -24,12 +26,18 @@ _NO_POSE = Pose(np.eye(3), np.zeros(3))  # is asked for where too few points are
 
 
 def evidence_of(review: Review, names: tuple[str, ...]) -> Evidence:
-    """What the model said of a list, without what corrections of other points have changed, in the order of names."""
+    """What the model said of a list, without what corrections of other points have changed, in the order of names.
+
+    What the networks saw counts but for landmarks that a remedy has moved: it was of other landmarks.
+    """
     proposal = review.proposal
     first = {name: said.before or said for name, said in proposal.landmarks.items()}
     found = proposed_landmarks(review.node, Proposal(first))
     assert found is not None
-    return Evidence(found.ordered_as(names), _NO_POSE)
+    candidates = kept_evidence(review.node, names)
+    if candidates is not None:
+        candidates = candidates.only_of(np.array([not (name in first and first[name].revised_by) for name in names]))
+    return Evidence(found.ordered_as(names), _NO_POSE, candidates)
 
 
 def systematic_error(review: Review, package: ModelPackage) -> Finding | None:
@@ -79,7 +87,8 @@ class Follower:
         Raises:
             H3DELandmarksError: the model cannot be read.
         """
-        self._names, self._anatomy = package.scheme.names, anatomy_of(package)
+        self._names, self._pairs = package.scheme.names, package.scheme.pairs
+        self._anatomy = anatomy_of(package)
         self._prior: tuple[LandmarkSet, Posterior] | None = None
 
     def follow(self, review: Review, corrected: str) -> None:
@@ -95,7 +104,8 @@ class Follower:
         revised = {name: entry.before for name, entry in said.items() if entry.before}
         if corrections_of(review):
             evidence = evidence_of(review, self._names)
-            after = revise(evidence, self._anatomy, _decisions(review, self._names), self._before(evidence))
+            decided = _decisions(review, self._names)
+            after = follow(evidence, self._anatomy, decided, self._pairs, self._before(evidence))
             shift = np.linalg.norm(after.positions - evidence.found.positions, axis=1)
             moved = [name for name, far in zip(self._names, shift) if far > SAME_PLACE_MM and name in said]
             for name, entry in _said(review, after, moved, corrected).items():

@@ -20,6 +20,7 @@ from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.formats.manifest import (
     NOT_STATED,
     UNKNOWN_SHA256,
+    FollowingCalibration,
     License,
     Manifest,
     ModelDescription,
@@ -158,6 +159,15 @@ def evaluate_package(
     card = model_card(manifest, accuracy=measured.evaluation.text(), pictures=pictures)
     files = {picture.file: picture.data for picture in pictures}
     return write_package(folder, manifest, weights, card, pictures=files, replace=True)
+
+
+def with_following(package: ModelPackage, following: FollowingCalibration) -> ModelPackage:
+    """Write a package anew with what following corrections was worth on calibration cases; all else stays."""
+    manifest = package.manifest
+    manifest = replace(manifest, calibration=replace(manifest.calibration, following=following), pictures=())
+    weights = {name: package.read(name) for name in package.weight_files}
+    pictures = {name: package.read(name) for name in package.picture_files}
+    return write_package(package.path, manifest, weights, package.model_card(), pictures=pictures, replace=True)
 
 
 def new_manifest(configuration: Configuration) -> Manifest:

@@ -16,7 +16,7 @@ from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.core.statements import Cause, Statement
 from H3DELandmarksLib.formats.provenance import read_provenance, with_causes
 from H3DELandmarksLib.io.images import write_volume
-from H3DELandmarksLib.io.markups import read_markups, write_region
+from H3DELandmarksLib.io.markups import read_markups, write_markups, write_region
 from H3DELandmarksPanel.Worker import Worker, newRunFolder, pythonExecutable, removeRunFolder, workers
 
 CHILD_LOG_NAME = "h3delandmarks.log"
@@ -274,7 +274,7 @@ class DetectionRun(CommandRun):
         headline: what people should know of the result first, after success.
     """
 
-    def __init__(self, volume, volumeName, modelPath, device, landmarkNames=None, region=None):
+    def __init__(self, volume, volumeName, modelPath, device, landmarkNames=None, region=None, decided=None):
         """Begin.
 
         Args:
@@ -284,6 +284,7 @@ class DetectionRun(CommandRun):
             device: auto, cpu, cuda or mps.
             landmarkNames: what to look for, None for every landmark of the model.
             region: H3DELandmarksLib Region that the search is restricted to, None for the whole volume.
+            decided: LandmarkSet of all landmarks, LPS mm, for a second look where a person's points place them.
 
         Raises:
             InputError: Slicer's Python is missing.
@@ -293,7 +294,7 @@ class DetectionRun(CommandRun):
         self._scan, results = folder / "scan.nrrd", folder / "results"
         arguments = ["detect", self._scan, "--model", modelPath, "--output", results, "--device", device]
         arguments.append("--hand-over")
-        arguments += _choice(folder, landmarkNames, region)
+        arguments += _choice(folder, landmarkNames, region, decided)
         super().__init__(arguments, python, folder, _("detection"), {str(self._scan): volumeName}, results, isLent=True)
         self.volume = volume
         self.stage = _("Preparing the scan")
@@ -332,10 +333,13 @@ class DetectionRun(CommandRun):
             self.removeFiles()
 
 
-def _choice(folder, landmarkNames, region):
+def _choice(folder, landmarkNames, region, decided):
     """Arguments of the command that say what to look for and where."""
     arguments = [] if landmarkNames is None else ["--landmarks", *landmarkNames]
     if region is not None:
         write_region(folder / "region.mrk.json", region)
         arguments += ["--roi", folder / "region.mrk.json"]
+    if decided is not None:
+        write_markups(folder / "decided.mrk.json", decided)
+        arguments += ["--decided", folder / "decided.mrk.json"]
     return arguments

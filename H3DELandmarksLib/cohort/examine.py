@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from H3DELandmarksLib.cohort.detectors import load_detector
 from H3DELandmarksLib.cohort.origin import describe, provenance_of, run_settings
 from H3DELandmarksLib.cohort.result_files import drawing, fingerprint
@@ -45,6 +47,8 @@ class Search:
         show_doubtful: whether points are wanted where the scan is not recognised.
         picture: whether the result is drawn.
         ask_others: whether other models look at a scan in which this one sees nothing.
+        decided: points of all landmarks that a person has decided, LPS mm; only crops around where these place the
+            anatomy are searched then, for a second look.
         device, backend, precision: as for `Detector`.
     """
 
@@ -58,6 +62,7 @@ class Search:
     show_doubtful: bool = False
     picture: bool = False
     ask_others: bool = True
+    decided: LandmarkSet | None = None
     device: str = "auto"
     backend: str = "auto"
     precision: str = "auto"
@@ -181,6 +186,8 @@ def _landmarks(
     detectors: Detectors, volume: Volume, search: Search, progress: Progress, cancelled: Cancelled | None
 ) -> tuple[LandmarkSet, Recognition | None, Candidates | None]:
     """All landmarks of the model, as far as asked for, whether the scan is recognised, and all likely places."""
+    if search.decided is not None:
+        return _second_look(detectors.main, volume, search.decided, cancelled)
     part = search.region.crop(volume) if search.region else volume
     if detectors.region:
         begun = part_of(progress, 0.0, SEARCH_SHARE)
@@ -194,6 +201,21 @@ def _landmarks(
     asked_for = _asked_for(landmarks.names, search.landmarks)
     others = [name not in asked_for for name in landmarks.names]
     return landmarks.unknown_where(others, Cause.NOT_ASKED_FOR), examined.recognition, examined.candidates
+
+
+def _second_look(
+    detector: Detector, volume: Volume, decided: LandmarkSet, cancelled: Cancelled | None
+) -> tuple[LandmarkSet, Recognition | None, Candidates | None]:
+    """What closer stages see around where decided points place the anatomy; of other landmarks nothing is known."""
+    from H3DELandmarksLib.core.revision import Decisions
+    from H3DELandmarksLib.detection.second_look import look_again
+
+    points = decided.ordered_as(detector.scheme.names)
+    absent = (points.presence < 0.5) & ~points.unknown
+    decisions = Decisions(points.positions, np.zeros(len(points), dtype=bool), absent)
+    seen = look_again(detector, volume, None, decisions, cancelled)
+    unseen = ~np.isfinite(seen.doubtful.positions).all(axis=1)
+    return seen.doubtful.unknown_where(unseen, Cause.NOT_ASKED_FOR), seen.recognition, seen.candidates
 
 
 def _found_part(

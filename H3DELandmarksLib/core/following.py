@@ -8,13 +8,16 @@ import numpy as np
 
 from H3DELandmarksLib.core.anatomy import Anatomy
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.revision import FREEDOM, Decisions, Evidence, Posterior, revise
+from H3DELandmarksLib.core.revision import FREEDOM, Decisions, Evidence, Posterior, posterior, revise
+from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.core.systematic import Finding, assignments, mended, misfit_of, taken_in
 
 # Another assignment must explain decisions and shape better by so much, as a difference of logarithms.
 BETTER = 6.0
 # A landmark is decided where the model saw another one, if it lies nearer to that place than so many usual errors.
 NEAR = 4.0
+UNEXPECTED = 3.0  # spreads of what is expected
+FEWEST = 3  # points that tell a pose
 ROUNDS = 2  # of fits, which are many while somebody waits
 
 
@@ -54,6 +57,25 @@ def revealed(
             names = tuple(found.names[k] for k in np.flatnonzero(order != np.arange(count)))
             best = float(gain), Finding(kind, names, order)
     return best[1] if best else None
+
+
+def is_misplaced(evidence: Evidence, anatomy: Anatomy, decided: Decisions) -> bool:
+    """Whether decisions show that a model has searched at a wrong place, or in a wrong pose.
+
+    That is so where most other points lie where the decided ones alone let nobody expect them.
+
+    Args:
+        evidence: what the model says.
+        anatomy: of the model.
+        decided: by a person; fewer than three positions show nothing.
+    """
+    undecided = evidence.found.present & ~decided.made
+    if decided.present.sum() < FEWEST or undecided.sum() < FEWEST or not (decided.present & ~decided.accepted).any():
+        return False
+    alone = Evidence(evidence.found.unknown_where(np.ones(len(undecided), bool), Cause.NOT_ASKED_FOR), evidence.pose)
+    expected = posterior(alone, anatomy, decided)
+    away = np.linalg.norm(evidence.found.positions - expected.lps, axis=1)[undecided]
+    return bool((away > UNEXPECTED * expected.spread[undecided]).mean() > 0.5)
 
 
 def _spread(anatomy: Anatomy) -> np.ndarray:

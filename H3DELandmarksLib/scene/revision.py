@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from H3DELandmarksLib.core.following import follow
+from H3DELandmarksLib.core.following import follow, is_misplaced, revealed
 from H3DELandmarksLib.core.landmarks import SAME_PLACE_MM, LandmarkSet, ReviewState
 from H3DELandmarksLib.core.revision import Decisions, Evidence, Posterior, posterior
 from H3DELandmarksLib.core.shape_model import Pose
@@ -22,6 +22,7 @@ from H3DELandmarksLib.scene.point_list import lps_from_ras
 from H3DELandmarksLib.scene.proposal import Proposal, ProposedLandmark, proposed_landmarks, said_of
 from H3DELandmarksLib.scene.review import Review
 
+SECOND_LOOK = "second look"
 _NO_POSE = Pose(np.eye(3), np.zeros(3))  # is asked for where too few points are known to tell one
 
 
@@ -55,6 +56,47 @@ def systematic_error(review: Review, package: ModelPackage) -> Finding | None:
     evidence = evidence_of(review, package.scheme.names)
     findings = systematic_errors(evidence, anatomy_of(package), package.scheme.pairs)
     return next((finding for finding in findings if set(finding.landmarks) <= review.free), None)
+
+
+def revealed_error(review: Review, package: ModelPackage) -> Finding | None:
+    """The systematic error that corrections tell of, of those landmarks that nobody has decided about.
+
+    Raises:
+        H3DELandmarksError: the model cannot be read.
+    """
+    if review.proposal.dismissed or not corrections_of(review):
+        return None
+    names = package.scheme.names
+    evidence, decided = evidence_of(review, names), _decisions(review, names)
+    finding, free = revealed(evidence, anatomy_of(package), decided, package.scheme.pairs), review.free
+    if finding is None or not free.intersection(finding.landmarks):
+        return None
+    return replace(finding, landmarks=tuple(name for name in finding.landmarks if name in free))
+
+
+def points_for_second_look(review: Review, package: ModelPackage) -> LandmarkSet | None:
+    """The decided points, LPS world mm, where they show that a model has searched in a wrong pose or place.
+
+    Returns:
+        None where they do not, where a row that is one off or exchanged sides explain them, or where the model has no
+        stage that looks closer and could look again.
+
+    Raises:
+        H3DELandmarksError: the model cannot be read.
+    """
+    if len(package.manifest.stages) < 2 or len(corrections_of(review)) == 0:
+        return None
+    names, anatomy = package.scheme.names, anatomy_of(package)
+    evidence, decided = evidence_of(review, names), _decisions(review, names)
+    if not is_misplaced(evidence, anatomy, decided) or revealed(evidence, anatomy, decided, package.scheme.pairs):
+        return None
+    return LandmarkSet(names, decided.positions, np.where(decided.absent, 0.0, np.where(decided.present, 1.0, np.nan)))
+
+
+def take_second_look(review: Review, found: LandmarkSet) -> None:
+    """Propose what a second look has found, LPS world mm, of free landmarks that it has looked at."""
+    names = [name for name, unknown in zip(found.names, found.unknown) if not unknown]
+    review.revise(_said(review, found, names, SECOND_LOOK))
 
 
 def mend(review: Review, package: ModelPackage, finding: Finding) -> None:

@@ -30,15 +30,17 @@ from H3DELandmarksLib.formats.manifest import (
 from H3DELandmarksLib.formats.reading import to_plain
 from H3DELandmarksLib.formats.training import TrainingConfiguration
 from H3DELandmarksLib.models import ModelPackage, write_package
+from H3DELandmarksLib.models.anatomy import anatomy_of
 from H3DELandmarksLib.models.card import model_card
 from H3DELandmarksLib.models.package import SHAPE_FILE
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.loop import half_precision
-from H3DELandmarksLib.training.revision import Reviewed, anatomy_without_caution
+from H3DELandmarksLib.training.revision import Reviewed, anatomy_without_caution, learn_following
 from H3DELandmarksResearch.training.card_pictures import card_pictures
 from H3DELandmarksResearch.training.configuration import Configuration
 from H3DELandmarksResearch.training.evaluation import evaluate_model
 
+FEWEST_TO_MEASURE = 4  # cases that tell whether following corrections is worth it
 logger = logging.getLogger(__name__)
 
 
@@ -158,7 +160,22 @@ def evaluate_package(
     weights = {name: package.read(name) for name in package.weight_files}
     card = model_card(manifest, accuracy=measured.evaluation.text(), pictures=pictures)
     files = {picture.file: picture.data for picture in pictures}
-    return write_package(folder, manifest, weights, card, pictures=files, replace=True)
+    package = write_package(folder, manifest, weights, card, pictures=files, replace=True)
+    return _with_measured_following(package, calibration) if len(calibration) >= FEWEST_TO_MEASURE else package
+
+
+def _with_measured_following(package: ModelPackage, calibration: Sequence[Case]) -> ModelPackage:
+    """The package with what it is worth that undecided points follow corrections of calibration cases."""
+    detector = Detector(package)
+    logger.info("Correcting what is found in %d calibration cases", len(calibration))
+    seen = []
+    for case in calibration:
+        found = detector.findings(case.volume)
+        said = detector.conclude(found, case.volume)
+        evidence = Evidence(said.doubtful, found.pose, said.candidates)
+        seen.append(Reviewed(evidence, case.landmarks.ordered_as(said.doubtful.names)))
+    errs = detector.anatomy is not None
+    return with_following(package, learn_following(anatomy_of(package), seen, errs, package.scheme.pairs))
 
 
 def with_following(package: ModelPackage, following: FollowingCalibration) -> ModelPackage:

@@ -23,6 +23,7 @@ GROSS = 2.5
 CAUTIONS = (0.5, 1.0, 2.0, 4.0)
 SHARE = 0.9
 RESAMPLES = 2000
+MOST_COMPARED = 24  # cases by which a caution is chosen
 
 
 @dataclass(frozen=True)
@@ -169,19 +170,23 @@ def learn_following(
         for learnt, held in halves
         for case in held
     ]
+
+    def runs(caution: float, every: int = 1) -> list[list[Step]]:
+        return [
+            list(read_through(case, replace(each, caution=caution), True, pairs=pairs))
+            for each, case in judged[::every]
+        ]
+
     without = np.array([list(read_through(case, each, False))[-1].corrections for each, case in judged])
-    runs = {
-        c: [list(read_through(case, replace(a, caution=c), True, pairs=pairs)) for a, case in judged] for c in CAUTIONS
-    }
-    best = _caution(without, {c: np.array([steps[-1].corrections for steps in each]) for c, each in runs.items()})
-    if best not in runs:
-        runs[best] = [list(read_through(case, replace(a, caution=best), True, pairs=pairs)) for a, case in judged]
+    every = -(-len(judged) // MOST_COMPARED)
+    best = _caution(without[::every], {c: _corrections(runs(c, every)) for c in CAUTIONS})
+    kept = runs(best)
     ratios = [list[float]() for _ in CORRECTIONS]
-    for steps in runs[best]:
+    for steps in kept:
         _gather(steps, ratios)
     scales = [float(np.quantile(each, SHARE)) if len(each) >= 20 else 1.0 for each in ratios]
     first, second, third = map(float, np.maximum(scales, 1.0))
-    helped = np.array([steps[-1].corrections for steps in runs[best]])
+    helped = _corrections(kept)
     return FollowingCalibration(
         len(cases),
         int(without.sum()),
@@ -209,6 +214,10 @@ def anatomy_without_caution(shapes: np.ndarray, cases: Sequence[Reviewed], toler
     """How shapes vary and how a model errs; parameters as for `learn_anatomy`."""
     base = _variation(shapes, tolerance_mm)
     return replace(base, errors=_errors(base, cases))
+
+
+def _corrections(runs: Sequence[Sequence[Step]]) -> np.ndarray:
+    return np.array([steps[-1].corrections for steps in runs])
 
 
 def _caution(without: np.ndarray, helped: Mapping[float, np.ndarray]) -> float:

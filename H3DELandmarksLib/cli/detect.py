@@ -270,6 +270,7 @@ def _search(options: argparse.Namespace) -> tuple[Search, ModelPackage]:
         spacing=tuple(options.spacing) if options.spacing else None,
         show_doubtful=options.show_doubtful,
         picture=options.picture and not options.hand_over,
+        ask_others=options.decided is None,
         decided=read_markups(options.decided) if options.decided else None,
         device=options.device,
         backend=options.backend,

@@ -319,9 +319,13 @@ def _places(node) -> _Places:
     proposal = read_proposal(node)
     said = proposal.landmarks if proposal else {}
     before = {name: entry.before for name, entry in said.items() if entry.before}
+    proposed, first = (
+        {n: world_position(node, e.position) for n, e in each.items() if e.position} for each in (said, before)
+    )
     return _Places(
         np.array([node.GetNthControlPointPosition(k) for k in indices]).reshape(-1, 3),
         np.array([node.GetNthControlPointPositionWorld(k) for k in indices]).reshape(-1, 3),
-        *({n: world_position(node, e.position) for n, e in each.items() if e.position} for each in (said, before)),
+        proposed,
+        first,
         matrix_to_world(node),
     )

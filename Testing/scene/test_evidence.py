@@ -86,7 +86,8 @@ def test_a_scene_file_keeps_it_with_what_a_correction_has_revised(scene, node, p
     scene.Commit()
     positions = [tuple(node.GetNthControlPointPosition(k)) for k in range(len(NAMES))]
     scene.Clear(False)
-    scene.Connect() if scene.GetURL() == path else None
+    scene.SetURL(path)
+    scene.Connect()
     again = scene.GetFirstNodeByName("points")
     assert again is not None
     if again.GetNumberOfControlPoints() == 0:  # points lie in a file of their own, which is not under test

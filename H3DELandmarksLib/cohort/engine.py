@@ -18,10 +18,9 @@ from functools import cache, partial
 from pathlib import Path
 
 from H3DELandmarksLib.cohort import bids
-from H3DELandmarksLib.cohort.content import content_digest
 from H3DELandmarksLib.cohort.examine import Finding
 from H3DELandmarksLib.cohort.here import Job, Place
-from H3DELandmarksLib.cohort.log import CohortLog, settings_digest
+from H3DELandmarksLib.cohort.log import CohortLog, content_digest, settings_digest
 from H3DELandmarksLib.cohort.origin import landmark_results, recognition_result
 from H3DELandmarksLib.cohort.result_files import MODEL, SCAN, ResultFiles
 from H3DELandmarksLib.core.errors import Cancelled

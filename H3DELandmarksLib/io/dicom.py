@@ -33,7 +33,7 @@ from H3DELandmarksLib.io.checks import (
     damaged,
     warn,
 )
-from H3DELandmarksLib.io.picture_headers import jpeg_size
+from H3DELandmarksLib.io.radiograph_files import jpeg_size
 
 DICOM_EXTENSIONS = (".dcm", ".dicom", ".ima")
 _SAME_AXIS = 2e-3  # largest difference of a direction's components within a scan

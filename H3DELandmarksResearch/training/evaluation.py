@@ -18,9 +18,7 @@ from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
 from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM, radius_coverage
 from H3DELandmarksLib.evaluation.readers import human_floor
-from H3DELandmarksLib.evaluation.reliability import compare_statements
 from H3DELandmarksLib.formats.agreement import HumanFloor, floor_entry
-from H3DELandmarksLib.formats.training import TrainingConfiguration
 from H3DELandmarksLib.training.calibration import (
     Evidence,
     fit_calibration,
@@ -32,6 +30,8 @@ from H3DELandmarksLib.training.calibration import (
 )
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.recognition import learn_recognition
+from H3DELandmarksResearch.evaluation.reliability import compare_statements
+from H3DELandmarksResearch.training.record import TrainingConfiguration
 
 # Cases from which recognition is learnt: each is looked at in many ways.
 MAX_CASES = 12

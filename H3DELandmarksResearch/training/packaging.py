@@ -28,17 +28,17 @@ from H3DELandmarksLib.formats.manifest import (
     WeightsFile,
 )
 from H3DELandmarksLib.formats.reading import to_plain
-from H3DELandmarksLib.formats.training import TrainingConfiguration
 from H3DELandmarksLib.models import ModelPackage, write_package
 from H3DELandmarksLib.models.anatomy import anatomy_of
 from H3DELandmarksLib.models.card import model_card
 from H3DELandmarksLib.models.package import SHAPE_FILE
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.loop import half_precision
-from H3DELandmarksLib.training.revision import Reviewed, anatomy_without_caution, learn_following
 from H3DELandmarksResearch.training.card_pictures import card_pictures
 from H3DELandmarksResearch.training.configuration import Configuration
 from H3DELandmarksResearch.training.evaluation import evaluate_model
+from H3DELandmarksResearch.training.record import TrainingConfiguration
+from H3DELandmarksResearch.training.revision import Reviewed, anatomy_without_caution, learn_following
 
 FEWEST_TO_MEASURE = 4  # cases that tell whether following corrections is worth it
 logger = logging.getLogger(__name__)

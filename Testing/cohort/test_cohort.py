@@ -12,11 +12,10 @@ from dicom_studies import VALUES, write_study
 from tiny_cohort import AFFINE, detect, log_of, make_scan
 from tiny_model import NAMES, write_tiny_package
 
-from H3DELandmarksLib.cohort.content import content_digest
 from H3DELandmarksLib.cohort.engine import Engine, Wishes
 from H3DELandmarksLib.cohort.here import AHEAD, Here, Job
 from H3DELandmarksLib.cohort.inputs import Given, plan
-from H3DELandmarksLib.cohort.log import CohortLog
+from H3DELandmarksLib.cohort.log import CohortLog, content_digest
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.locks import held
 from H3DELandmarksLib.detection.detector import Detector

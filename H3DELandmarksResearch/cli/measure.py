@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from H3DELandmarksLib.cli.console import Console, add_command, add_json, add_overwrite
-from H3DELandmarksLib.cli.export import named_point_lists
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
+from H3DELandmarksResearch.cli.export import named_point_lists
 
 if TYPE_CHECKING:
     import numpy as np

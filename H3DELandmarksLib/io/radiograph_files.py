@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.errors import InputError, UnknownPixelSize
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.io.checks import Spacing, check_unpacked_size, damaged, times, warn
 
@@ -36,7 +36,8 @@ def read_picture(path: Path, spacing: Spacing | None) -> Volume:
         spacing: width and height of a pixel in mm; None takes what the file states.
 
     Raises:
-        InputError: the file is damaged, holds several pages, or does not state the size of its pixels.
+        InputError: the file is damaged or holds several pages.
+        UnknownPixelSize: it does not state the size of its pixels.
     """
     check_picture(path)
     try:
@@ -64,7 +65,7 @@ def _believed(path: Path, stated: Sequence[float]) -> Spacing:
     width, height = stated
     is_size = min(stated) > 0 and max(stated) < math.inf and (width, height) != (1, 1)
     if not is_size or any(abs(25.4 / edge - dots) < 0.5 for dots in _SCREENS for edge in stated):
-        raise InputError(
+        raise UnknownPixelSize(
             f"'{path}' does not state how large its pixels are: load the original DICOM file, or give "
             "their size in mm (command line: --spacing)."
         )

@@ -345,7 +345,7 @@ class Stub:
         self.inside, self.most, self.lock = 0, 0, threading.Lock()
         original = Detector.examine
 
-        def read(path, spacing=None, series=None, as_stored=False):
+        def read(path, spacing=None, series=None, as_stored=False, needs_size=True):
             with self.lock:
                 self.inside += 1
                 self.most = max(self.most, self.inside)

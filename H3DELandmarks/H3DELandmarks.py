@@ -330,7 +330,7 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
         name = _("{volume} {model} landmarks").format(volume=volumeName, model=titleOf(package))
         pairs = package.scheme.pairs
         model, origin = modelKey(package), run.provenance
-        return show_detection(run.landmarks, volumeNode, model, name, pointList, pairs, frame, origin)
+        return show_detection(run.landmarks, volumeNode, model, name, pointList, pairs, frame, origin, run.candidates)
 
     def process(self, volumeNode, package, device="auto", landmarkNames=None, regionNode=None):
         """Detect and wait for the result, for scripts; arguments as for `startDetection`.

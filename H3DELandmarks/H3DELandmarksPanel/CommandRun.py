@@ -12,11 +12,12 @@ import slicer
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.cases.examples import EXAMPLES
+from H3DELandmarksLib.core.candidates import Candidates
 from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.core.statements import Cause, Statement
 from H3DELandmarksLib.formats.provenance import read_provenance, with_causes
 from H3DELandmarksLib.io.images import write_volume
-from H3DELandmarksLib.io.markups import read_markups, write_region
+from H3DELandmarksLib.io.markups import read_markups, write_markups, write_region
 from H3DELandmarksPanel.Worker import Worker, newRunFolder, pythonExecutable, removeRunFolder, workers
 
 CHILD_LOG_NAME = "h3delandmarks.log"
@@ -290,10 +291,13 @@ class DetectionRun(CommandRun):
         volume: what was handed over; positions are those of the moment when the run began.
         landmarks: the LandmarkSet in LPS mm after success.
         provenance: where they come from, after success.
+        candidates: all places where the networks see them, after success; None where they do not tell.
         headline: what people should know of the result first, after success.
     """
 
-    def __init__(self, volume, volumeName, model, device, landmarkNames=None, region=None, destination=None):
+    def __init__(
+        self, volume, volumeName, model, device, landmarkNames=None, region=None, destination=None, decided=None
+    ):
         """Begin.
 
         Args:
@@ -304,6 +308,7 @@ class DetectionRun(CommandRun):
             landmarkNames: what to look for, None for every landmark of the model.
             region: H3DELandmarksLib Region that the search is restricted to, None for the whole volume.
             destination: where the scan is sent, see `ClinicComputer.destination`; None for this computer.
+            decided: LandmarkSet of all landmarks, LPS mm, for a second look where a person's points place them.
 
         Raises:
             InputError: Slicer's Python is missing.
@@ -316,13 +321,13 @@ class DetectionRun(CommandRun):
         else:
             arguments = ["detect", self._scan, "--model", model.path]
         arguments += ["--output", results, "--device", device, "--hand-over"]
-        arguments += _choice(folder, landmarkNames, region)
+        arguments += _choice(folder, landmarkNames, region, decided)
         arguments += destination.arguments if destination else []
         names, host = {str(self._scan): volumeName}, destination.host if destination else ""
         super().__init__(arguments, python, folder, _("detection"), names, results, isLent=True, host=host)
         self.volume = volume
         self.stage = _("Preparing the scan")
-        self.landmarks = self.provenance = None
+        self.landmarks = self.provenance = self.candidates = None
         self.headline = ""
         self._writingError = None
         self._writer = threading.Thread(target=self._writeScan, daemon=True)  # a large scan takes seconds
@@ -352,6 +357,13 @@ class DetectionRun(CommandRun):
         scan = self.result["scans"][0]
         self.headline, self.provenance = scan["summary"], read_provenance(Path(scan["provenance"]))
         self.landmarks = with_causes(read_markups(scan["markups"]), self.provenance)
+        places = {landmark["name"]: landmark["places"] for landmark in scan["landmarks"]}
+        self.candidates = Candidates.of(
+            [
+                [(*place["position_lps_mm"], place["share"], place["spread_mm"]) for place in places[name]]
+                for name in self.landmarks.names
+            ]
+        )
 
     def _writeScan(self):
         try:
@@ -362,10 +374,13 @@ class DetectionRun(CommandRun):
             self.removeFiles()
 
 
-def _choice(folder, landmarkNames, region):
+def _choice(folder, landmarkNames, region, decided):
     """Arguments of the command that say what to look for and where."""
     arguments = [] if landmarkNames is None else ["--landmarks", *landmarkNames]
     if region is not None:
         write_region(folder / "region.mrk.json", region)
         arguments += ["--roi", folder / "region.mrk.json"]
+    if decided is not None:
+        write_markups(folder / "decided.mrk.json", decided)
+        arguments += ["--decided", folder / "decided.mrk.json"]
     return arguments

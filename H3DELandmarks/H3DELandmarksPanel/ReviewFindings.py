@@ -4,7 +4,7 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.core.systematic import Systematic
-from H3DELandmarksLib.scene import mend, systematic_error
+from H3DELandmarksLib.scene import corrections_of, mend, revealed_error, systematic_error
 
 MOST_NAMES = 6
 
@@ -24,6 +24,8 @@ class ReviewFindings:
     def show(self, review):
         """Tell of the points of a Review, None for none; a model's statements are looked at once."""
         lookedAt = _statements(review)
+        if review is not None and not self._ui.followCheckBox.checked:  # else the points have followed
+            lookedAt += ({name: tuple(place) for name, place in corrections_of(review).items()},)
         if lookedAt != self._lookedAt:
             self._lookedAt, self.finding = lookedAt, self._found(review)
         isOpen = self.finding is not None and set(self.finding.landmarks) <= review.free
@@ -39,13 +41,16 @@ class ReviewFindings:
     def _found(self, review):
         package = self._context.packageOf(review.node) if review else None
         try:
-            return systematic_error(review, package) if package else None
+            if package is None:
+                return None
+            isOffered = not self._ui.followCheckBox.checked
+            return systematic_error(review, package) or (revealed_error(review, package) if isOffered else None)
         except H3DELandmarksError:  # nothing that reads the model is installed
             return None
 
 
 def _statements(review):
-    """What decides what is found: it stays the same while a person decides, and while points follow."""
+    """What decides what is found beside corrections: it stays the same while points follow."""
     if review is None:
         return None
     proposal = review.proposal

@@ -35,6 +35,7 @@ from H3DELandmarksPanel.PanelContext import guarded, onClick, onSignal
 from H3DELandmarksPanel.ReviewFindings import ReviewFindings
 from H3DELandmarksPanel.ReviewKeys import clicker
 from H3DELandmarksPanel.ReviewViews import ReviewViews
+from H3DELandmarksPanel.SecondLook import SecondLook
 from H3DELandmarksPanel.Tables import ReviewTable, causeText, lengthText, percentText, showLegend, stateText
 
 MILLISECONDS_TO_REFRESH = 50
@@ -104,6 +105,7 @@ class ReviewSection:
         self.pictures = CardWindow(ui.pictureButton)
         self.views = ReviewViews(ui, self.onViewsChanged)
         self.findings, self.following = ReviewFindings(ui, context), Following(ui.followCheckBox, context)
+        self.secondLook = SecondLook(ui, context, self.refresh)
         self._review = self._history = self._hardening = None
         self._chosen = None
         self._expected = None  # RAS mm where the chosen landmark would lie if it has no position
@@ -213,6 +215,7 @@ class ReviewSection:
         if not self._isPaused:
             self._isPaused = True
             self.placing.stop()
+            self.following.hideTrace()
             self.views.pause()
 
     def resume(self):
@@ -251,6 +254,8 @@ class ReviewSection:
             self._review.node.RemoveObserver(tag)
         self._timer.stop()
         self._keep()
+        self.following.hideTrace()
+        self.secondLook.close()
         self._tags, self._review, self._history, self._chosen, self._isDragging = [], None, None, None, False
         self._order, self._seen, self._places, self._package = [], set(), {}, None
         self.views.end()
@@ -338,6 +343,7 @@ class ReviewSection:
         self._showViews(landmarks)
         if not self._isDragging:
             self.findings.show(self._review)
+            self.secondLook.consider(self._review)
 
     def _inOrder(self):
         """All landmarks as the table lists them; new ones come last."""
@@ -446,6 +452,7 @@ class ReviewSection:
         """Choose a landmark and look at it in all views."""
         if name != self._chosen:
             self.placing.stop()
+            self.following.hideTrace()
         isFirst, self._chosen = self._chosen is None, name
         if name:
             self._seen.add(name)

@@ -64,6 +64,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     # For a program that reads the point list at once and removes it: without a table, and not kept through a power cut.
     parser.add_argument("--hand-over", action="store_true", help=argparse.SUPPRESS)
+    # A point list of all landmarks: a second look goes where these points place the anatomy.
+    parser.add_argument("--decided", metavar="FILE", help=argparse.SUPPRESS)
     _add_selection(parser)
     _add_cohort(parser)
     _add_cluster(parser)
@@ -249,7 +251,7 @@ def _search(options: argparse.Namespace) -> tuple[Search, ModelPackage]:
     """
     from H3DELandmarksLib.cohort.detectors import check_names
     from H3DELandmarksLib.cohort.examine import Search
-    from H3DELandmarksLib.io.markups import read_region
+    from H3DELandmarksLib.io.markups import read_markups, read_region
     from H3DELandmarksLib.models import find_model
 
     package = find_model(options.model)
@@ -268,6 +270,8 @@ def _search(options: argparse.Namespace) -> tuple[Search, ModelPackage]:
         spacing=tuple(options.spacing) if options.spacing else None,
         show_doubtful=options.show_doubtful,
         picture=options.picture and not options.hand_over,
+        ask_others=options.decided is None,
+        decided=read_markups(options.decided) if options.decided else None,
         device=options.device,
         backend=options.backend,
         precision=options.precision,

@@ -204,7 +204,7 @@ class Engine:
             recognition=recognition_result(found.recognition),
             miscounted=miscounted_result(found.miscounted),
             recognised_by=found.others,
-            landmarks=landmark_results(found.landmarks) if self.wishes.details else None,
+            landmarks=landmark_results(found.landmarks, found.candidates) if self.wishes.details else None,
             markups=str(files.markups),
             table=None if self.wishes.hand_over else str(files.table),
             provenance=str(files.provenance),

@@ -10,9 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from H3DELandmarksLib.cohort.detectors import load_detector
 from H3DELandmarksLib.cohort.origin import describe, describe_count, provenance_of, run_settings
 from H3DELandmarksLib.cohort.result_files import drawing, fingerprint
+from H3DELandmarksLib.core.candidates import Candidates
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress, part_of
 from H3DELandmarksLib.core.geometry import Volume
@@ -47,6 +50,8 @@ class Search:
         show_doubtful: whether points are wanted where the scan is not recognised.
         picture: whether the result is drawn.
         ask_others: whether other models look at a scan in which this one sees nothing.
+        decided: points of all landmarks that a person has decided, LPS mm; only crops around where these place the
+            anatomy are searched then, for a second look.
         device, backend, precision: as for `Detector`.
     """
 
@@ -60,6 +65,7 @@ class Search:
     show_doubtful: bool = False
     picture: bool = False
     ask_others: bool = True
+    decided: LandmarkSet | None = None
     device: str = "auto"
     backend: str = "auto"
     precision: str = "auto"
@@ -107,6 +113,7 @@ class Finding:
         measurements: on the landmarks that were asked for, where their scheme defines any.
         unit: of positions and radii, see `ScanResult`.
         picture: PNG, or why there is none; None where none was asked for.
+        candidates: all places where the landmarks may lie; None where the model's decoder gives none.
     """
 
     landmarks: LandmarkSet
@@ -119,6 +126,7 @@ class Finding:
     measurements: tuple[MeasurementResult, ...] = ()
     unit: Literal["mm", "px"] = "mm"
     picture: bytes | Exception | None = None
+    candidates: Candidates | None = None
 
     def doubt(self, names: Sequence[str] | None) -> float | None:
         """How likely anything that was asked for is said wrongly, see `CohortScan`."""
@@ -182,6 +190,7 @@ def examine(
         measured_on(detector, asked_for, volume, pixels),
         "px" if pixels else "mm",
         picture,
+        examined.candidates,
     )
 
 
@@ -189,6 +198,8 @@ def _landmarks(
     detectors: Detectors, volume: Volume, search: Search, progress: Progress, cancelled: Cancelled | None
 ) -> tuple[LandmarkSet, Detection]:
     """All landmarks of the model, as far as they are asked for, and what is said of the scan."""
+    if search.decided is not None:
+        return _second_look(detectors.main, volume, search.decided, cancelled)
     part = search.region.crop(volume) if search.region else volume
     if detectors.region:
         begun = part_of(progress, 0.0, SEARCH_SHARE)
@@ -202,6 +213,21 @@ def _landmarks(
     asked_for = _asked_for(landmarks.names, search.landmarks)
     others = [name not in asked_for for name in landmarks.names]
     return landmarks.unknown_where(others, Cause.NOT_ASKED_FOR), examined
+
+
+def _second_look(
+    detector: Detector, volume: Volume, decided: LandmarkSet, cancelled: Cancelled | None
+) -> tuple[LandmarkSet, Detection]:
+    """What closer stages see around where decided points place the anatomy; of other landmarks nothing is known."""
+    from H3DELandmarksLib.core.revision import Decisions
+    from H3DELandmarksLib.detection.second_look import look_again
+
+    points = decided.ordered_as(detector.scheme.names)
+    absent = (points.presence < 0.5) & ~points.unknown
+    decisions = Decisions(points.positions, np.zeros(len(points), dtype=bool), absent)
+    seen = look_again(detector, volume, None, decisions, cancelled)
+    unseen = ~np.isfinite(seen.doubtful.positions).all(axis=1)
+    return seen.doubtful.unknown_where(unseen, Cause.NOT_ASKED_FOR), seen
 
 
 def _found_part(

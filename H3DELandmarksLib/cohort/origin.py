@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from H3DELandmarksLib import __version__
+from H3DELandmarksLib.core.candidates import Candidates
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.statements import Cause, Miscounted, Recognition
@@ -16,7 +17,7 @@ from H3DELandmarksLib.core.text import plain
 from H3DELandmarksLib.formats.case_record import TIME_FORMAT
 from H3DELandmarksLib.formats.manifest import NOT_STATED, Manifest
 from H3DELandmarksLib.formats.provenance import ModelOrigin, Provenance, RunSettings, ScanOrigin, proposed_points
-from H3DELandmarksLib.formats.results import LandmarkResult, MiscountedResult, RecognitionResult
+from H3DELandmarksLib.formats.results import LandmarkResult, MiscountedResult, PlaceResult, RecognitionResult
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.detection import Detector
@@ -96,8 +97,14 @@ def miscounted_result(miscounted: Miscounted | None) -> MiscountedResult | None:
     return None if miscounted is None else MiscountedResult(**vars(miscounted))
 
 
-def landmark_results(landmarks: LandmarkSet) -> tuple[LandmarkResult, ...]:
-    """Landmarks as programs read them."""
+def landmark_results(landmarks: LandmarkSet, candidates: Candidates | None = None) -> tuple[LandmarkResult, ...]:
+    """Landmarks as programs read them.
+
+    Args:
+        landmarks: LPS mm.
+        candidates: all places of the same landmarks; those of landmarks of which nothing is known are left out.
+    """
+    places = candidates.only_of(~landmarks.unknown).listed() if candidates else [[] for _ in landmarks.names]
     return tuple(
         LandmarkResult(
             name=name,
@@ -107,6 +114,7 @@ def landmark_results(landmarks: LandmarkSet) -> tuple[LandmarkResult, ...]:
             presence=plain(landmarks.presence[k]),
             confidence=plain(landmarks.confidence[k]),
             radius90_mm=plain(landmarks.radius[k]),
+            places=tuple(PlaceResult((x, y, z), share, spread) for x, y, z, share, spread in places[k]),
         )
         for k, (name, statement, cause) in enumerate(zip(landmarks.names, landmarks.statements, landmarks.causes))
     )

@@ -15,6 +15,10 @@ COUNT = 4
 APART = 3.0
 
 
+# x, y, z in mm, probability, and root mean square distance in mm of the landmark from it, if it is the right one.
+Place = tuple[float, float, float, float, float]
+
+
 @dataclass(frozen=True)
 class Candidates:
     """A Gaussian mixture for each of K landmarks, of at most M places.
@@ -28,6 +32,33 @@ class Candidates:
     positions: np.ndarray
     share: np.ndarray
     covariance: np.ndarray
+
+    @classmethod
+    def of(cls, places: Sequence[Sequence[Place]]) -> Candidates:
+        """What `listed` gave, with as much spread along each axis; superfluous places are left out."""
+        result = cls.nothing(len(places))
+        for k, rows in enumerate(places):
+            for m, (x, y, z, share, spread) in enumerate(rows[:COUNT]):
+                result.positions[k, m], result.share[k, m] = (x, y, z), share
+                result.covariance[k, m] = spread**2 / 3 * np.eye(3)
+        return result
+
+    def listed(self) -> list[list[Place]]:
+        """The places of each landmark, rounded to micrometers."""
+        spread = np.sqrt(np.trace(self.covariance, axis1=2, axis2=3))
+        rows = np.concatenate([self.positions, self.share[..., None], spread[..., None]], axis=2)
+        return [
+            [
+                (*np.round(row[:3], 3).tolist(), float(f"{row[3]:.3g}"), round(float(row[4]), 3))
+                for row in landmark
+                if row[3] > 0
+            ]
+            for landmark in rows
+        ]
+
+    def only_of(self, wanted: np.ndarray) -> Candidates:
+        """The same without the places of landmarks that (K,) bool does not name."""
+        return self.reordered(np.where(wanted, np.arange(len(wanted)), -1))
 
     @classmethod
     def nothing(cls, count: int) -> Candidates:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError
+from scipy.linalg.lapack import dpotrf, dpotri
 from scipy.special import chndtr
 
 from H3DELandmarksLib.core.anatomy import Anatomy
@@ -250,7 +251,7 @@ def _robust_inverse(
     number, axes = seen.value.shape
     extra, weight = np.zeros(number), np.ones(number)
     for turn in range(ROUNDS):
-        inverse = _inverse(known + np.diag(np.repeat(seen.noise + extra, axes)))
+        inverse = _inverse(_with_noise(known, seen.noise + extra))
         each = range(number)
         blocks = np.linalg.inv(inverse.reshape(number, axes, number, axes)[each, :, each])
         off = (blocks @ (inverse @ (seen.value - seen.expected).ravel()).reshape(number, axes, 1))[..., 0]
@@ -262,13 +263,23 @@ def _robust_inverse(
         extra = np.trace(usual, axis1=1, axis2=2) / axes * (1 / weight - 1)
         if turn > 1 and np.abs(weight - last).max() < SETTLED:
             break
-    return _inverse(known + np.diag(np.repeat(seen.noise + extra, axes))), weight
+    return _inverse(_with_noise(known, seen.noise + extra)), weight
+
+
+def _with_noise(known: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    noisy = known.copy()
+    noisy[np.diag_indices_from(noisy)] += np.repeat(variance, len(known) // len(variance))
+    return noisy
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:
-    factor = cho_factor(matrix, overwrite_a=True, check_finite=False)
-    inverse: np.ndarray = cho_solve(factor, np.eye(len(matrix)), check_finite=False)
-    return inverse
+    factor, failed = dpotrf(matrix.T, lower=False, overwrite_a=True)  # twice as fast as solving for the unit matrix
+    inverse, _ = dpotri(factor, lower=False, overwrite_c=True)
+    if failed:
+        raise LinAlgError("The covariance of the points is not positive definite.")
+    upper = np.triu(inverse)
+    symmetric: np.ndarray = upper + np.triu(upper, 1).T
+    return symmetric
 
 
 def _frame(evidence: Evidence, anatomy: Anatomy, decided: Decisions) -> Pose:
@@ -291,8 +302,10 @@ def _places(
     share = evidence.candidates.share[rows]
     places = frame.to_model(np.nan_to_num(evidence.candidates.positions[rows]))[..., : anatomy.axes]
     places = np.concatenate([seen.value[: seen.free, None], places], axis=1)
-    share = np.concatenate([share.max(axis=1, keepdims=True), share], axis=1)
-    return places, TEMPER * np.log(np.maximum(share, 1e-12))
+    likeliest = share.max(axis=1, keepdims=True)
+    share = np.concatenate([np.where(likeliest > 0, likeliest, 1.0), share], axis=1)
+    with np.errstate(divide="ignore"):
+        return places, TEMPER * np.log(share)
 
 
 def _choose(

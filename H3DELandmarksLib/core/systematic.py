@@ -66,14 +66,14 @@ def systematic_errors(evidence: Evidence, anatomy: Anatomy, pairs: Sequence[tupl
     if found.present.sum() < 4:
         return []
     points = np.where(found.present[:, None], found.positions, np.nan)
-    usual = _cost(anatomy, points)
+    usual = misfit_of(anatomy, points)
     same = np.arange(len(found))
     best: tuple[float, Systematic, np.ndarray] | None = None
-    for kind, order in _assignments(found, anatomy, pairs):
-        gain = usual - _cost(anatomy, _taken(points, order))
+    for kind, order in assignments(found, anatomy, pairs):
+        gain = usual - misfit_of(anatomy, taken_in(points, order))
         if best is None or gain > best[0]:
             best = (gain, kind, order)
-    mirrored = usual - _cost(anatomy, points * (-1, 1, 1))
+    mirrored = usual - misfit_of(anatomy, points * (-1, 1, 1))
     enough = max(BETTER_IN_ALL, BETTER * int(found.present.sum()))
     if mirrored > enough and (best is None or mirrored > 1.5 * best[0]):
         return [Finding(Systematic.MIRRORED, found.names, None)]
@@ -94,7 +94,7 @@ def mended(evidence: Evidence, anatomy: Anatomy, finding: Finding) -> Evidence:
     def of(values: np.ndarray) -> np.ndarray:
         return np.where(there, values[taken], np.nan)
 
-    points = _taken(found.positions, np.where(there, order, -1))
+    points = taken_in(found.positions, np.where(there, order, -1))
     lost = (order < 0) & found.present
     presence = np.where(lost, 0.0, np.where(order >= 0, found.presence[taken], found.presence))
     moved = replace(
@@ -112,23 +112,23 @@ def mended(evidence: Evidence, anatomy: Anatomy, finding: Finding) -> Evidence:
     return replace(result, found=replace(moved, positions=positions, presence=np.where(lost, 0.5, moved.presence)))
 
 
-def _taken(points: np.ndarray, order: np.ndarray) -> np.ndarray:
+def taken_in(points: np.ndarray, order: np.ndarray) -> np.ndarray:
     taken: np.ndarray = np.concatenate([points, np.full((1, 3), np.nan)])[order]
     return taken
 
 
-def _cost(anatomy: Anatomy, points: np.ndarray) -> float:
+def misfit_of(anatomy: Anatomy, points: np.ndarray, rounds: int = 8) -> float:
     """Misfit of points (K, 3) to the shape, wherever it is laid; a few that lie far off count little each."""
     known = np.isfinite(points).all(axis=1)
     if known.sum() < 4:
         return np.inf
     spread = np.sqrt((anatomy.shape.modes**2).sum(axis=(0, 2)) + anatomy.axes * anatomy.shape.noise**2)
-    _, residual = ShapeModel(anatomy.mean, spread).fit(points, known.astype(float))
+    _, residual = ShapeModel(anatomy.mean, spread).fit(points, known.astype(float), rounds)
     misfit = np.log1p((residual[known] / spread[known]) ** 2)
     return float(misfit.sum() + NO_POINT * (~known).sum())
 
 
-def _assignments(
+def assignments(
     found: LandmarkSet, anatomy: Anatomy, pairs: Sequence[tuple[str, str]]
 ) -> Iterator[tuple[Systematic, np.ndarray]]:
     index, count = {name: k for k, name in enumerate(found.names)}, len(found)

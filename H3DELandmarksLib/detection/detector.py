@@ -112,7 +112,7 @@ class Detector:
             volume: the scan; its values do not count.
             beyond: as for `examine`.
         """
-        volume, factor = self._in_own_lengths(volume)
+        volume, factor = self.in_own_lengths(volume)
         placed = self.placed(found)
         doubtful, recognition = self.landmark_set(placed), self.recognition(found)
         everything = np.ones(len(doubtful), dtype=bool)
@@ -131,7 +131,7 @@ class Detector:
         miscounted = self.calibration.miscounted(placed.count)
         return Detection(landmarks, recognition, doubtful, found.candidates, miscounted).scaled(1 / factor)
 
-    def _in_own_lengths(self, volume: Volume) -> tuple[Volume, float]:
+    def in_own_lengths(self, volume: Volume) -> tuple[Volume, float]:
         """A scan in the model's lengths, which are the patient's mm or shares of a radiograph's height."""
         height = self.package.manifest.height_mm
         return (volume, 1.0) if height is None else counted_as_high(volume, height)
@@ -163,7 +163,7 @@ class Detector:
             is not recognised.
         """
         found = self.findings(volume, progress, cancelled)
-        _, factor = self._in_own_lengths(volume)
+        _, factor = self.in_own_lengths(volume)
         landmarks, recognition = self.landmark_set(self.placed(found)), self.recognition(found)
         if landmarks.present.sum() < FEWEST or (recognition is not None and not recognition.recognised):
             return None
@@ -191,7 +191,7 @@ class Detector:
 
         step(0, SEARCHING)(0.0)
         self._check_dimension(volume)
-        volume, _ = self._in_own_lengths(volume)
+        volume, _ = self.in_own_lengths(volume)
         if self.is_2d:
             volume, lps_from_sheet = lay_flat(volume)
             found = self._search(self.scan_of(volume), step)

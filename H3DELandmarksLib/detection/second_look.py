@@ -24,7 +24,7 @@ FEWEST_IN_PLANE, FEWEST = 2, 3  # decided points that give a pose
 def look_again(
     detector: Detector,
     volume: Volume,
-    found: RawPredictions,
+    found: RawPredictions | None,
     decided: Decisions,
     cancelled: Callable[[], bool] | None = None,
 ) -> Detection:
@@ -35,8 +35,9 @@ def look_again(
     Args:
         detector: of the model.
         volume: the scan.
-        found: what `Detector.findings` said of it.
-        decided: by a person, in the scheme's order; two points at least in a radiograph, three in a volume.
+        found: what `Detector.findings` said of it; None where nobody knows any more.
+        decided: by a person, in the scheme's order; two points at least in a radiograph that is searched in the
+            patient's axes, else three.
         cancelled: asked before each stage; True ends the work.
 
     Returns:
@@ -46,8 +47,10 @@ def look_again(
         Cancelled: `cancelled` said so.
         InputError: too few points are decided.
     """
+    found = found or RawPredictions.nothing(len(detector.scheme), Pose(np.eye(3), np.zeros(3)))
     given, to_lps = volume, Pose(np.eye(3), np.zeros(3))
-    positions = decided.positions
+    volume, factor = detector.in_own_lengths(volume)
+    positions = decided.positions * factor
     if detector.is_2d:
         volume, from_sheet = lay_flat(volume)
         to_lps = Pose(from_sheet[:3, :3], from_sheet[:3, 3])
@@ -76,10 +79,11 @@ def look_again(
 def _in_pose_of(detector: Detector, found: RawPredictions, positions: np.ndarray) -> RawPredictions:
     """The findings with decided positions, in the pose that these give, and worth a look in every group."""
     known = np.isfinite(positions).all(axis=1)
-    fewest = FEWEST_IN_PLANE if detector.is_2d else FEWEST
+    is_turned = any(network.stage.sees_canonical_pose for network in detector.networks)
+    fewest = FEWEST_IN_PLANE if detector.is_2d and not is_turned else FEWEST
     if known.sum() < fewest:
         raise InputError(f"A second look needs {fewest} decided points: place more points first.")
-    if any(network.stage.sees_canonical_pose for network in detector.networks):
+    if is_turned:
         pose = detector.shape.fit(positions, known.astype(float))[0]
     else:
         pose = Pose(np.eye(3), (positions[known] - detector.shape.mean[known]).mean(axis=0))

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.formats.network_settings import Network
-from H3DELandmarksLib.formats.reading import STRICT, FormatError, Limits, Positive, Problem, Share, Text
+from H3DELandmarksLib.formats.reading import STRICT, FormatError, Limits, NotNegative, Positive, Problem, Share, Text
 
 SCHEMA_VERSION = 1
 # Stands for the sum of a file that is not written yet.
@@ -314,6 +314,33 @@ class RecognitionCalibration:
 
 
 @dataclass(frozen=True)
+class FollowingCalibration:
+    """What it was worth on calibration cases that undecided points follow corrections.
+
+    Attributes:
+        cases: how many; a simulated reader has corrected each until all points were within the tolerance.
+        without, helped: corrections that took, while nothing followed and while it did.
+        saved: share of corrections saved, ends of its 90 % interval.
+        caution: by how many times its remaining spread a point must be better off elsewhere to be moved; None where no
+            limit was seen to cost no corrections, so that none is moved.
+        scales: factors of radii after 1, 2 and 4 corrections.
+    """
+
+    cases: Annotated[int, Limits(ge=1)]
+    without: Annotated[int, Limits(ge=0)]
+    helped: Annotated[int, Limits(ge=0)]
+    saved: tuple[Value, Value]
+    caution: NotNegative | None
+    scales: tuple[Positive, Positive, Positive]
+    __pydantic_config__ = STRICT
+
+    @property
+    def helps(self) -> bool:
+        """Whether it has surely saved corrections."""
+        return self.saved[0] > 0
+
+
+@dataclass(frozen=True)
 class CountingCalibration:
     """Whether structures that look alike, as vertebrae, may be counted one off, see `core.rows`.
 
@@ -346,6 +373,7 @@ class CalibrationData:
         reaches: by measurement of the scheme, how many times as far as points with independent errors give its interval
             reaches; 1 for others. Errors of structures that are placed together are not independent.
         cases: which cases it was fitted to, and how; to be shown, nothing depends on it.
+        following: whether and how undecided points follow corrections; None where that was not measured.
     """
 
     presence: PresenceCalibration
@@ -356,6 +384,7 @@ class CalibrationData:
     counting: CountingCalibration | None = None
     reaches: dict[str, Annotated[float, Limits(gt=0, le=1e3)]] | None = None
     cases: dict[str, Any] | None = None
+    following: FollowingCalibration | None = None
     __pydantic_config__ = STRICT
 
 

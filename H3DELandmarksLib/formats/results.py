@@ -10,7 +10,7 @@ mm; what nobody states is null.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from H3DELandmarksLib.core.measurements import Norm
@@ -20,6 +20,22 @@ from H3DELandmarksLib.formats.reading import STRICT, Finite, NotNegative, Positi
 
 Point = tuple[Finite, Finite, Finite]
 Unit = Literal["mm", "px", "degrees", "ratio"]
+
+
+@dataclass(frozen=True)
+class PlaceResult:
+    """A place at which a network sees a landmark.
+
+    Attributes:
+        position_lps_mm: where.
+        share: probability that it is the right one, before calibration.
+        spread_mm: root mean square distance of the landmark from the place, if it is the right one.
+    """
+
+    position_lps_mm: Point
+    share: Share
+    spread_mm: NotNegative
+    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -36,6 +52,7 @@ class LandmarkResult:
             `DetectionResult`; None without a position.
         radius90_mm: around the position, holds the right place in 90 % of scans; None without a position, and where
             that was not measured: in voxels that are too coarse, and where landmarks lie beyond the scan.
+        places: at which the networks see it, the likeliest first, four at most; none where they do not tell.
     """
 
     name: Text
@@ -45,6 +62,7 @@ class LandmarkResult:
     presence: Share | None
     confidence: Share | None
     radius90_mm: NotNegative | None
+    places: tuple[PlaceResult, ...] = field(default=(), kw_only=True)
     __pydantic_config__ = STRICT
 
 

@@ -25,7 +25,7 @@ def anatomy_of(package: ModelPackage) -> Anatomy:
     """
     stored = package.load_anatomy()
     if stored is not None:
-        return replace(stored, caution=CAUTION)
+        return _following(stored, package)
     calibration, shape = package.manifest.calibration, package.load_shape()
     axes = 2 if package.is_2d else 3
     flat = (1, 1, axes == 3)
@@ -41,4 +41,12 @@ def anatomy_of(package: ModelPackage) -> Anatomy:
     radius = np.array(calibration.radius90_mm)
     usual = float(np.median(radius[radius > 0])) if (radius > 0).any() else calibration.confidence.tolerance_mm
     errors = Factors(nothing, np.where(radius > 0, radius, usual) / NINETY_PERCENT[axes])
-    return Anatomy(mean, known, errors, calibration.confidence.tolerance_mm, caution=CAUTION)
+    return _following(Anatomy(mean, known, errors, calibration.confidence.tolerance_mm), package)
+
+
+def _following(anatomy: Anatomy, package: ModelPackage) -> Anatomy:
+    """The anatomy with what calibration cases have taught of corrections."""
+    measured = package.manifest.calibration.following
+    if measured is None:
+        return replace(anatomy, caution=CAUTION)
+    return replace(anatomy, caution=np.inf if measured.caution is None else measured.caution, scales=measured.scales)

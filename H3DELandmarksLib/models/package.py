@@ -35,6 +35,7 @@ SHAPE_FILE = "shape.safetensors"
 _MAX_TEXT_BYTES = 4 * 2**20
 _MAX_WEIGHTS_BYTES = 2 * 2**30
 _GET_AGAIN = "get the model package again from its source"
+_TOLD = ("cases", "following")  # of the calibration; they change nothing of what a model finds
 # Entries of a manifest that determine what a model finds.
 _DETERMINES = ("intensity", "outside", "max_spacing_mm", "height_mm", "stages", "shape_model", "calibration")
 
@@ -212,7 +213,7 @@ def package_digest(package: ModelPackage) -> str:
     content = {name: package.content[name] for name in _DETERMINES if name in package.content}
     content["scheme"] = {name: package.scheme.to_dict()[name] for name in ("pairs", "lateral")}
     content["landmarks"] = package.scheme.names
-    content["calibration"] = {name: value for name, value in content["calibration"].items() if name != "cases"}
+    content["calibration"] = {name: value for name, value in content["calibration"].items() if name not in _TOLD}
     content["stages"] = [{**stage, "weights": stage["weights"]["sha256"]} for stage in content["stages"]]
     content["shape_model"] = content["shape_model"]["sha256"]
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

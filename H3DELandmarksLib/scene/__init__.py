@@ -36,16 +36,26 @@ from H3DELandmarksLib.scene.proposal import HardeningWatch, proposed_landmarks
 from H3DELandmarksLib.scene.review import Review, ReviewedLandmark, ReviewState, expected_position
 from H3DELandmarksLib.scene.review_display import ReviewDisplay, review_field_of_view
 from H3DELandmarksLib.scene.review_history import ReviewHistory
-from H3DELandmarksLib.scene.revision import Follower, corrections_of, mend, systematic_error
+from H3DELandmarksLib.scene.revision import (
+    Follower,
+    corrections_of,
+    mend,
+    points_for_second_look,
+    revealed_error,
+    systematic_error,
+    take_second_look,
+)
 from H3DELandmarksLib.scene.views import (
     begin_placing,
     center_views,
     end_placing,
     follow_point,
     hide_radius,
+    hide_trace,
     interaction_node,
     is_placing,
     show_radius,
+    show_trace,
 )
 from H3DELandmarksLib.scene.volumes import (
     bind_region,
@@ -100,6 +110,7 @@ __all__ = [
     "follow_point",
     "fit_to_volume",
     "hide_radius",
+    "hide_trace",
     "hide_surface",
     "interaction_node",
     "is_placing",
@@ -108,6 +119,9 @@ __all__ = [
     "looks_of",
     "may_be_replaced",
     "mend",
+    "points_for_second_look",
+    "revealed_error",
+    "take_second_look",
     "own_volume_from_node",
     "place_beside",
     "proposed_landmarks",
@@ -123,6 +137,7 @@ __all__ = [
     "show_curves",
     "show_detection",
     "show_radius",
+    "show_trace",
     "show_surface",
     "show_window",
     "systematic_error",

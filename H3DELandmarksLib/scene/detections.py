@@ -13,10 +13,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from H3DELandmarksLib.core.candidates import Candidates
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.formats.provenance import Provenance
 from H3DELandmarksLib.formats.reading import build, to_plain
+from H3DELandmarksLib.scene.evidence import keep_evidence
 from H3DELandmarksLib.scene.point_list import (
     POINT_LIST_CLASS,
     create_point_list,
@@ -42,6 +44,7 @@ def show_detection(
     pairs: Sequence[tuple[str, str]] = (),
     frame: str = "",
     provenance: Provenance | None = None,
+    candidates: Candidates | None = None,
 ):
     """Put detected landmarks into the scene, beside their volume.
 
@@ -54,6 +57,7 @@ def show_detection(
         pairs: (left name, right name) of landmarks that a review can exchange.
         frame: which frame of a sequence the volume showed, empty where it is not part of one.
         provenance: where the landmarks come from; the scene keeps it without names of files.
+        candidates: all places where the landmarks may lie, LPS world mm, for revisions; None where nothing is known.
 
     Returns:
         The point list that shows them; the number of its points is fixed, so that a deleted one can be placed again.
@@ -70,6 +74,7 @@ def show_detection(
     point_list.SetNodeReferenceID(VOLUME_REFERENCE, volume_node.GetID())
     point_list.SetAttribute(_FINGERPRINT_ATTRIBUTE, _fingerprint(landmarks))
     _keep_provenance(point_list, provenance)
+    keep_evidence(point_list, landmarks.names, candidates)
     return point_list
 
 

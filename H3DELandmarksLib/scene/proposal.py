@@ -14,6 +14,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.formats.case_record import CauseName, Coordinate
 from H3DELandmarksLib.formats.reading import STRICT, Finite, FormatError, build, parse_json, to_plain
+from H3DELandmarksLib.scene.evidence import matrix_to_world, move_evidence
 from H3DELandmarksLib.scene.point_list import landmarks_from_point_list, lps_from_ras
 
 ATTRIBUTE = "H3DELandmarks.Review"
@@ -268,6 +269,7 @@ class _Places:
     world: np.ndarray
     proposed: dict[str, np.ndarray]  # RAS world mm by name
     before: dict[str, np.ndarray]  # the same of what was said before a revision
+    to_world: np.ndarray | None  # see `matrix_to_world`
 
 
 class HardeningWatch:
@@ -291,6 +293,7 @@ class HardeningWatch:
         if not stayed or np.array_equal(now.local, before.local):
             return False
         self._move_proposal(before)
+        move_evidence(self._node, before.to_world)
         self._places = _places(self._node)
         return True
 
@@ -316,8 +319,13 @@ def _places(node) -> _Places:
     proposal = read_proposal(node)
     said = proposal.landmarks if proposal else {}
     before = {name: entry.before for name, entry in said.items() if entry.before}
+    proposed, first = (
+        {n: world_position(node, e.position) for n, e in each.items() if e.position} for each in (said, before)
+    )
     return _Places(
         np.array([node.GetNthControlPointPosition(k) for k in indices]).reshape(-1, 3),
         np.array([node.GetNthControlPointPositionWorld(k) for k in indices]).reshape(-1, 3),
-        *({n: world_position(node, e.position) for n, e in each.items() if e.position} for each in (said, before)),
+        proposed,
+        first,
+        matrix_to_world(node),
     )

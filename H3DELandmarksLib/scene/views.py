@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import slicer
 import vtk
 
@@ -86,6 +87,9 @@ SPHERE_NAME = "H3DELandmarks 90 % radius"
 SPHERE_TAG = "H3DELandmarksRadius"
 _COLOR = (1.0, 0.8, 0.2)
 _LEAST_RADIUS_MM = 0.1
+TRACE_NAME = "H3DELandmarks way of points that followed"
+TRACE_TAG = "H3DELandmarksTrace"
+_TRACE_COLOR = (0.0, 0.62, 0.45)
 
 
 def center_views(scene, position: Sequence[float]) -> None:
@@ -140,6 +144,38 @@ def _add_sphere(scene):
     display.SetVisibility2D(True)
     display.SetSliceIntersectionThickness(2)
     return node
+
+
+def show_trace(scene, ways: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Show from where points have moved, as lines that all slice views show; at most one set of them is shown.
+
+    Args:
+        scene: vtkMRMLScene.
+        ways: (3,) RAS world mm where each point lay, and where it lies.
+    """
+    hide_trace(scene)
+    if not len(ways):
+        return
+    points, lines = vtk.vtkPoints(), vtk.vtkCellArray()
+    for way in ways:
+        lines.InsertNextCell(2)
+        for place in way:
+            lines.InsertCellPoint(points.InsertNextPoint(*map(float, place)))
+    mesh = vtk.vtkPolyData()
+    mesh.SetPoints(points)
+    mesh.SetLines(lines)
+    node = add_aid(scene, TRACE_NAME, TRACE_TAG, _TRACE_COLOR, 0.8)
+    display = node.GetDisplayNode()
+    display.SetVisibility2D(True)
+    display.SetSliceDisplayModeToProjection()
+    display.SetSliceIntersectionThickness(2)
+    display.SetLineWidth(2)
+    node.SetAndObserveMesh(mesh)
+
+
+def hide_trace(scene) -> None:
+    """Show no trace any more."""
+    remove_aid(scene, TRACE_TAG)
 
 
 def add_aid(scene, name: str, tag: str, color: tuple[float, float, float], opacity: float):

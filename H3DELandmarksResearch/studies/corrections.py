@@ -2,20 +2,26 @@
 
     h3delandmarks convert open-kbp ../shared/data/head-neck-ct runs/data/head-neck-ct
     H3DE_DATA=../shared/data python -m H3DELandmarksResearch.studies.corrections mouse-skull --model mouse-skull
-    python -m H3DELandmarksResearch.studies.corrections mandibular-molar-phantom --model mandibular-molar-phantom
+    MOLARS=mandibular-molar-phantom
+    python -m H3DELandmarksResearch.studies.corrections $MOLARS --model $MOLARS --cases 12
     python -m H3DELandmarksResearch.studies.corrections head-neck-ct --model head-neck-ct --condition coarser
+    python -m H3DELandmarksResearch.studies.corrections cephalogram --model cephalogram --reader-noise 0.7
+    python -m H3DELandmarksResearch.studies.corrections spine --model spine --subset validation --heights 0.25
     python -m H3DELandmarksResearch.studies.corrections --readers ../shared/data/isbi2015-cephalogram --tolerance 2
 
 A simulated reader takes the most doubtful point first, accepts or corrects it, and stops where all points are within
-tolerance. What revision needs is learnt from training points and calibration cases; only test cases are counted. With
+tolerance; in further rows it also uses the one-click remedies of sides exchanged and rows one off, where they are
+right, each as one correction. What revision needs is learnt from training points and calibration cases; only cases of
+the subset are counted, and where these are the calibration cases, each half is judged by what the other teaches. With
 --readers no model is needed: the points of a cephalogram's junior reader are taken for the found ones, those of the
-senior for the truth. What a model finds is kept in runs/corrections. --model takes a weak model's package as well.
+senior for the truth. What a model finds is kept in runs/corrections. --model takes a weak model's package as well, and
+--keep writes what following was worth on the calibration cases into the package, which the panel goes by.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +29,14 @@ import numpy as np
 from H3DELandmarksLib.core.anatomy import CORRECTIONS, Anatomy
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
+from H3DELandmarksLib.core.following import follow
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.revision import Evidence
+from H3DELandmarksLib.core.revision import Decisions, Evidence
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.models import find_model
+from H3DELandmarksLib.models.anatomy import anatomy_of
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.conditions import CONDITIONS, WHOLE
 from H3DELandmarksResearch.cases.case_folder import points_of_case
@@ -40,23 +48,42 @@ from H3DELandmarksResearch.training.configuration import (
     load_cases,
     read_configuration,
 )
-from H3DELandmarksResearch.training.revision import Reviewed, learn_anatomy, read_through
+from H3DELandmarksResearch.training.packaging import with_following
+from H3DELandmarksResearch.training.revision import (
+    Reviewed,
+    Step,
+    learn_anatomy,
+    learn_following,
+    read_through,
+    saved_interval,
+)
 
-RESAMPLES = 2000
+LEVEL = 0.95
+ARMS = {"alone": (False, False), "remedies": (False, True), "following": (True, False), "both": (True, True)}
+# A wrong correction lies off by so many tolerances.
+CORNERS = 4  # of a vertebra
+WRONG = (2.0, 5.0, 20.0, 100.0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Learn, simulate, and print the table."""
     options = _parser().parse_args(arguments)
+    pairs: tuple[tuple[str, str], ...] = ()
     if options.readers:
         shapes, calibration, test = readers_cases(options.readers)
         tolerance = options.tolerance
     else:
         configuration = read_configuration(find_configuration(options.configuration))
-        shapes, calibration, test = model_cases(configuration, options)
+        pairs = configuration.scheme.pairs
         tolerance = options.tolerance or configuration.record.tolerance_mm
-    anatomy = learn_anatomy(shapes, calibration, tolerance)
-    text = table(anatomy, test, options.reader_noise)
+        if options.keep:
+            return keep(configuration, options, pairs)
+        shapes, calibration, test = model_cases(configuration, options)
+    judged = []
+    for learnt, held in _halves(calibration, test):
+        anatomy = learn_anatomy(shapes, learnt, tolerance, pairs)
+        judged += [(anatomy, case) for case in held]
+    text = table(judged, options.reader_noise, pairs)
     print(text)
     if options.output:
         with atomic_write(options.output) as partial:
@@ -64,18 +91,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _halves(
+    calibration: Sequence[Reviewed], test: Sequence[Reviewed]
+) -> list[tuple[Sequence[Reviewed], Sequence[Reviewed]]]:
+    """Cases to learn from with those that they judge."""
+    if calibration is not test:
+        return [(calibration, test)]
+    return [(test[0::2], test[1::2]), (test[1::2], test[0::2])]
+
+
+def keep(configuration: Configuration, options: argparse.Namespace, pairs: Sequence[tuple[str, str]]) -> int:
+    """Write into a package what following was worth on calibration cases."""
+    package = find_model(options.model)
+    cases = _seen(configuration, options, configuration.calibration_subset, WHOLE)
+    errs = package.load_anatomy() is not None
+    kept = with_following(package, learn_following(anatomy_of(package), cases, errs, pairs))
+    print(kept.manifest.calibration.following)
+    return 0
+
+
 def model_cases(
     configuration: Configuration, options: argparse.Namespace
 ) -> tuple[np.ndarray, list[Reviewed], list[Reviewed]]:
     """(N, K, 3) points of training cases, and what a model finds in calibration and test cases."""
-    detector, subsets = Detector(find_model(options.model)), []
-    for subset in (configuration.calibration_subset, "test"):
-        condition = options.condition if subset == "test" else WHOLE
-        cases = _disturbed(load_cases(configuration, subset, options.cache), condition)
-        folder = options.cache / "corrections" / detector.package.id / subset / condition
-        subsets.append([reviewed(seen) for seen in look(detector, cases, folder)])
-    shapes = training_points(configuration) or [case.truth.positions for case in subsets[0]]
-    return np.stack(shapes), subsets[0], subsets[1]
+    subset = configuration.calibration_subset
+    calibration = _seen(configuration, options, subset, WHOLE)
+    test = calibration
+    if (options.subset, options.condition) != (subset, WHOLE):
+        test = _seen(configuration, options, options.subset, options.condition)[: options.cases]
+    shapes = training_points(configuration) or [case.truth.positions for case in calibration]
+    return np.stack(shapes), calibration, test
+
+
+def _seen(configuration: Configuration, options: argparse.Namespace, subset: str, condition: str) -> list[Reviewed]:
+    detector = Detector(find_model(options.model))
+    cases = load_cases(configuration, subset, options.cache)
+    if subset == options.subset:
+        cases = cases[: options.cases]
+    folder = options.cache / "corrections" / (options.name or detector.package.id) / subset / condition
+    return [reviewed(seen, options.heights) for seen in look(detector, _disturbed(cases, condition), folder)]
 
 
 def training_points(configuration: Configuration) -> list[np.ndarray]:
@@ -92,9 +146,32 @@ def _disturbed(cases: Iterable[Case], condition: str) -> Iterable[Case]:
         yield CONDITIONS[condition](case, np.random.default_rng([7, *case.name.encode()]))
 
 
-def reviewed(seen: SeenCase) -> Reviewed:
-    """A case from the cache, as simulations take it."""
-    return Reviewed(Evidence(seen.found, seen.pose, seen.candidates), seen.truth)
+def reviewed(seen: SeenCase, heights: float | None = None) -> Reviewed:
+    """A case from the cache, as simulations take it; a tolerance in heights of each vertebra holds for its corners."""
+    tolerance = None if heights is None else heights * heights_of_vertebrae(seen.truth)
+    return Reviewed(Evidence(seen.found, seen.pose, seen.candidates), seen.truth, tolerance)
+
+
+def heights_of_vertebrae(truth: LandmarkSet) -> np.ndarray:
+    """(K,) mm of the vertebra of each corner; its corners are called upper left, upper right, lower left, lower right.
+
+    Raises:
+        InputError: the landmarks are no corners.
+    """
+    if truth.names[0].split()[1:] != ["upper", "left"] or len(truth) % CORNERS:
+        raise InputError("Heights of vertebrae are known for the corners of vertebrae alone.")
+    corners = truth.positions.reshape(-1, CORNERS, 3)
+    heights: np.ndarray = np.linalg.norm(corners[:, :2] - corners[:, 2:], axis=2).mean(axis=1)
+    return np.repeat(heights, CORNERS)
+
+
+def is_miscounted(case: Reviewed) -> bool:
+    """Whether any vertebra was found where another one is."""
+    true, found = (
+        points.positions.reshape(-1, CORNERS, 3).mean(axis=1) for points in (case.truth, case.evidence.found)
+    )
+    nearest = np.linalg.norm(found[:, None] - true, axis=2).argmin(axis=1)
+    return bool((nearest != np.arange(len(true))).any())
 
 
 def readers_cases(folder: Path) -> tuple[np.ndarray, list[Reviewed], list[Reviewed]]:
@@ -123,34 +200,85 @@ def _points_of(folder: Path) -> np.ndarray:
     return np.pad(np.array(points, dtype=float) * (0.1999, 0.2), ((0, 0), (0, 0), (0, 1)))
 
 
-def table(anatomy: Anatomy, cases: Sequence[Reviewed], noise_mm: float) -> str:
-    """Corrections without and with following points, with 95 % bootstrap intervals over cases, and coverage."""
-    counts, held = [], {number: list[np.ndarray]() for number in CORRECTIONS}
-    for number, case in enumerate(cases):
-        runs = [list(read_through(case, anatomy, h, noise_mm, np.random.default_rng(number))) for h in (False, True)]
-        counts.append([steps[-1].corrections for steps in runs])
-        for step in {step.corrections: step for step in reversed(runs[1])}.values():
-            known = step.undecided & np.isfinite(step.landmarks.radius)
-            if step.corrections in held:
-                held[step.corrections].append((step.error <= step.landmarks.radius)[known])
-    both = np.array(counts)
-    drawn = both[np.random.default_rng(0).integers(len(both), size=(RESAMPLES, len(both)))].sum(axis=1)
-    saved = 1 - drawn[:, 1] / np.maximum(drawn[:, 0], 1)
-    without, helped = both.sum(axis=0)
+def table(judged: Sequence[tuple[Anatomy, Reviewed]], noise_mm: float, pairs: Sequence[tuple[str, str]] = ()) -> str:
+    """Corrections alone, with remedies, with following points and with both, with intervals over cases, and coverage.
+
+    Args:
+        judged: cases, each with what revision goes by.
+        noise_mm: standard deviation of each coordinate of the reader's points.
+        pairs: (left name, right name).
+    """
+    counts, held = np.zeros((len(judged), len(ARMS)), int), {number: list[np.ndarray]() for number in CORRECTIONS}
+    for number, (anatomy, case) in enumerate(judged):
+        for arm, (helped, remedies) in enumerate(ARMS.values()):
+            rng = np.random.default_rng(number)
+            steps = list(read_through(case, anatomy, helped, noise_mm, rng, pairs, remedies))
+            counts[number, arm] = steps[-1].corrections
+            if helped and not remedies:
+                _gather(steps, held)
+    anatomy = judged[0][0]
     lines = [
-        f"{len(cases)} cases, tolerance {anatomy.tolerance_mm:g} mm, reader's noise {noise_mm:g} mm, "
+        f"{len(judged)} cases, tolerance {_tolerance(judged)}, reader's noise {noise_mm:g} mm, "
         f"caution {anatomy.caution:g}, scales {', '.join(f'{s:.2f}' for s in anatomy.scales)}",
-        f"corrections without: {without} ({without / len(both):.2f} a case)",
-        f"corrections with:    {helped} ({helped / len(both):.2f} a case)",
-        f"saved: {100 * (1 - helped / max(without, 1)):.1f} % "
-        f"[{100 * np.quantile(saved, 0.025):.1f}, {100 * np.quantile(saved, 0.975):.1f}]; "
-        f"{(both[:, 1] < both[:, 0]).sum()} cases with fewer, {(both[:, 1] > both[:, 0]).sum()} with more",
+        *_counted(counts),
     ]
+    if judged[0][1].tolerance is not None:
+        off = np.array([is_miscounted(case) for _, case in judged])
+        for words, part in (("vertebrae counted wrongly", off), ("counted right", ~off)):
+            lines += [f"{part.sum()} cases with {words}:", *_counted(counts[part])]
     for number, inside in held.items():
         if inside and (together := np.concatenate(inside)).size:
             share = 100 * together.mean()
             lines.append(f"radii after {number}: {share:.1f} % of {together.size} undecided points within")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *influence(judged, pairs)]) + "\n"
+
+
+def _tolerance(judged: Sequence[tuple[Anatomy, Reviewed]]) -> str:
+    anatomy, case = judged[0]
+    return f"{anatomy.tolerance_mm:g} mm" if case.tolerance is None else "by the height of each vertebra"
+
+
+def _gather(steps: Sequence[Step], held: Mapping[int, list[np.ndarray]]) -> None:
+    for step in {step.corrections: step for step in reversed(steps)}.values():
+        known = step.undecided & np.isfinite(step.landmarks.radius)
+        if step.corrections in held:
+            held[step.corrections].append((step.error <= step.landmarks.radius)[known])
+
+
+def _counted(counts: np.ndarray) -> list[str]:
+    """A line for each arm: (N, A) corrections of cases."""
+    lines = [f"  {'corrections':<12} {counts[:, 0].sum()} ({counts[:, 0].mean():.2f} a case) alone"]
+    for arm, name in list(enumerate(ARMS))[1:]:
+        low, high = saved_interval(counts[:, 0], counts[:, arm], LEVEL)
+        saved = 1 - counts[:, arm].sum() / max(counts[:, 0].sum(), 1)
+        fewer, more = ((counts[:, arm] < counts[:, 0]).sum(), (counts[:, arm] > counts[:, 0]).sum())
+        lines.append(
+            f"  {name:<12} {counts[:, arm].sum()}, saved {100 * saved:.1f} % [{100 * low:.1f}, {100 * high:.1f}]; "
+            f"{fewer} cases with fewer, {more} with more"
+        )
+    return lines
+
+
+def influence(judged: Sequence[tuple[Anatomy, Reviewed]], pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """How far one correction that is wrong moves the others at most: a line for each distance of `WRONG`."""
+    lines = []
+    for factor in WRONG:
+        most = []
+        for number, (anatomy, case) in enumerate(judged):
+            rng, found = np.random.default_rng(number), case.evidence.found
+            row = int(rng.choice(np.flatnonzero(found.present)))
+            away = rng.normal(size=3) * (np.arange(3) < anatomy.axes)
+            away *= factor * case.tolerances(anatomy)[row] / np.linalg.norm(away)
+            decided = Decisions.none(len(found))
+            decided.positions[row] = found.positions[row] + away
+            after = follow(case.evidence, anatomy, decided, pairs)
+            moved = np.delete(np.linalg.norm(after.positions - found.positions, axis=1), row)
+            most.append(np.nanmax(moved) / case.tolerances(anatomy)[row])
+        lines.append(
+            f"a correction wrong by {factor:g} tolerances moves another point by {np.median(most):.2f} tolerances at "
+            f"most in the median case, {np.max(most):.2f} in the worst"
+        )
+    return lines
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -160,6 +288,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--readers", type=Path, help="folder of ISBI 2015: two readers' points and no model")
     parser.add_argument("--tolerance", type=float, help="mm (default: the configuration's)")
     parser.add_argument("--condition", default=WHOLE, choices=tuple(CONDITIONS), help="how test scans are disturbed")
+    parser.add_argument("--subset", default="test", help="whose cases are counted (default: %(default)s)")
+    parser.add_argument("--cases", type=int, help="so many at most")
+    parser.add_argument("--heights", type=float, help="tolerance in heights of each vertebra, in place of mm")
+    parser.add_argument("--keep", action="store_true", help="write what following is worth into the model's package")
+    parser.add_argument("--name", help="of the folder of detections, where it is not the model's id")
     parser.add_argument("--reader-noise", type=float, default=0.0, help="mm, standard deviation of a reader's points")
     parser.add_argument("--cache", type=Path, default=RUNS, help="folder of generated cases and detections")
     parser.add_argument("--output", type=Path, help="text file for the table")

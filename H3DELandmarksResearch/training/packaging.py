@@ -24,6 +24,7 @@ from H3DELandmarksLib.detection.together import counted_row, placed_together
 from H3DELandmarksLib.formats.manifest import (
     NOT_STATED,
     UNKNOWN_SHA256,
+    FollowingCalibration,
     License,
     Manifest,
     ModelDescription,
@@ -32,6 +33,7 @@ from H3DELandmarksLib.formats.manifest import (
 )
 from H3DELandmarksLib.formats.reading import to_plain
 from H3DELandmarksLib.models import ModelPackage, write_package
+from H3DELandmarksLib.models.anatomy import anatomy_of
 from H3DELandmarksLib.models.card import model_card
 from H3DELandmarksLib.models.package import SHAPE_FILE
 from H3DELandmarksLib.training.cases import Case
@@ -40,8 +42,9 @@ from H3DELandmarksResearch.training.card_pictures import card_pictures
 from H3DELandmarksResearch.training.configuration import Configuration
 from H3DELandmarksResearch.training.evaluation import evaluate_model
 from H3DELandmarksResearch.training.record import TrainingConfiguration
-from H3DELandmarksResearch.training.revision import Reviewed, anatomy_without_caution
+from H3DELandmarksResearch.training.revision import Reviewed, anatomy_without_caution, learn_following
 
+FEWEST_TO_MEASURE = 4  # cases that tell whether following corrections is worth it
 logger = logging.getLogger(__name__)
 
 
@@ -179,7 +182,31 @@ def evaluate_package(
     weights = {name: package.read(name) for name in package.weight_files}
     card = model_card(manifest, accuracy=measured.evaluation.text(), pictures=pictures)
     files = {picture.file: picture.data for picture in pictures}
-    return write_package(folder, manifest, weights, card, pictures=files, replace=True)
+    package = write_package(folder, manifest, weights, card, pictures=files, replace=True)
+    return _with_measured_following(package, calibration) if len(calibration) >= FEWEST_TO_MEASURE else package
+
+
+def _with_measured_following(package: ModelPackage, calibration: Sequence[Case]) -> ModelPackage:
+    """The package with what it is worth that undecided points follow corrections of calibration cases."""
+    detector = Detector(package)
+    logger.info("Correcting what is found in %d calibration cases", len(calibration))
+    seen = []
+    for case in calibration:
+        found = detector.findings(case.volume)
+        said = detector.conclude(found, case.volume)
+        evidence = Evidence(said.doubtful, found.pose, said.candidates)
+        seen.append(Reviewed(evidence, case.landmarks.ordered_as(said.doubtful.names)))
+    errs = detector.anatomy is not None
+    return with_following(package, learn_following(anatomy_of(package), seen, errs, package.scheme.pairs))
+
+
+def with_following(package: ModelPackage, following: FollowingCalibration) -> ModelPackage:
+    """Write a package anew with what following corrections was worth on calibration cases; all else stays."""
+    manifest = package.manifest
+    manifest = replace(manifest, calibration=replace(manifest.calibration, following=following), pictures=())
+    weights = {name: package.read(name) for name in package.weight_files}
+    pictures = {name: package.read(name) for name in package.picture_files}
+    return write_package(package.path, manifest, weights, package.model_card(), pictures=pictures, replace=True)
 
 
 def new_manifest(configuration: Configuration) -> Manifest:

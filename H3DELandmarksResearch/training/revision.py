@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from H3DELandmarksLib.core.anatomy import CORRECTIONS, Anatomy, Factors
+from H3DELandmarksLib.core.following import follow, revealed
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.revision import Decisions, Evidence, posterior, revise
+from H3DELandmarksLib.core.revision import Decisions, Evidence, posterior
 from H3DELandmarksLib.core.shape_model import rigid_fit
+from H3DELandmarksLib.core.systematic import mended, systematic_errors
+from H3DELandmarksLib.formats.manifest import FollowingCalibration
 
 SHAPE_MODES, ERROR_MODES = 12, 8
 # As so many cases counts that points vary and err on their own.
@@ -19,14 +22,27 @@ SHAPE_SHRINKAGE, ERROR_SHRINKAGE = 10.0, 5.0
 GROSS = 2.5
 CAUTIONS = (0.5, 1.0, 2.0, 4.0)
 SHARE = 0.9
+RESAMPLES = 2000
+MOST_COMPARED = 24  # cases by which a caution is chosen
 
 
 @dataclass(frozen=True)
 class Reviewed:
-    """A case with what a model says of it and what is true, LPS mm and in the scheme's order."""
+    """A case with what a model says of it and what is true, LPS mm and in the scheme's order.
+
+    Attributes:
+        evidence: what the model says.
+        truth: what is true.
+        tolerance: (K,) mm up to which a reader takes each point for right; None for the anatomy's own.
+    """
 
     evidence: Evidence
     truth: LandmarkSet
+    tolerance: np.ndarray | None = None
+
+    def tolerances(self, anatomy: Anatomy) -> np.ndarray:
+        """(K,) mm."""
+        return np.full(len(self.truth), anatomy.tolerance_mm) if self.tolerance is None else self.tolerance
 
 
 @dataclass(frozen=True)
@@ -47,30 +63,47 @@ class Step:
 
 
 def read_through(
-    case: Reviewed, anatomy: Anatomy, helped: bool, noise_mm: float = 0.0, rng: np.random.Generator | None = None
+    case: Reviewed,
+    anatomy: Anatomy,
+    helped: bool,
+    noise_mm: float = 0.0,
+    rng: np.random.Generator | None = None,
+    pairs: Sequence[tuple[str, str]] = (),
+    remedies: bool = False,
 ) -> Iterator[Step]:
     """A reader who takes the most doubtful point first, accepts it or corrects it, until all are within tolerance.
 
     Args:
         case: what is reviewed.
-        anatomy: its `tolerance_mm` is the reader's.
+        anatomy: its `tolerance_mm` is the reader's, where the case has none.
         helped: whether the other points follow corrections.
         noise_mm: standard deviation of each coordinate of the reader's own points.
         rng: of that noise.
+        pairs: (left name, right name).
+        remedies: whether the reader uses the remedies of systematic errors where they are right; each counts as one
+            correction.
     """
     evidence, truth = case.evidence, case.truth
     decided, now, corrections = Decisions.none(len(truth)), evidence.found, 0
     reachable = truth.present & evidence.found.present
-    rng, before = rng or np.random.default_rng(0), None
+    rng, before, tolerance = rng or np.random.default_rng(0), None, case.tolerances(anatomy)
+    asked = -1
     while True:
         undecided = reachable & ~decided.made
         error = np.linalg.norm(now.positions - truth.positions, axis=1)
         yield Step(corrections, undecided, error, now)
-        if (error[undecided] <= anatomy.tolerance_mm).all():
+        if (error <= tolerance)[undecided].all():
             return
+        if remedies and asked != corrections:
+            asked = corrections
+            better = _remedied(evidence, anatomy, decided, pairs, np.where(undecided, tolerance, np.inf), truth)
+            if better is not None:
+                evidence, before, corrections = better, None, corrections + 1
+                now = follow(evidence, anatomy, decided, pairs) if helped else evidence.found
+                continue
         certain = np.where(undecided, np.nan_to_num(now.confidence, nan=-1.0), np.inf)
         next_one = int(certain.argmin())
-        if error[next_one] <= anatomy.tolerance_mm:
+        if error[next_one] <= tolerance[next_one]:
             decided.positions[next_one], decided.accepted[next_one] = now.positions[next_one], True
             continue
         axes = np.arange(3) < anatomy.axes
@@ -78,28 +111,103 @@ def read_through(
         corrections += 1
         if helped:
             before = before or posterior(evidence, anatomy, Decisions.none(len(truth)))
-            now = revise(evidence, anatomy, decided, before)
+            now = follow(evidence, anatomy, decided, pairs, before)
 
 
-def learn_anatomy(shapes: np.ndarray, cases: Sequence[Reviewed], tolerance_mm: float) -> Anatomy:
+def _remedied(
+    evidence: Evidence,
+    anatomy: Anatomy,
+    decided: Decisions,
+    pairs: Sequence[tuple[str, str]],
+    tolerance: np.ndarray,
+    truth: LandmarkSet,
+) -> Evidence | None:
+    """The evidence after the remedy that is offered, if it brings more points within the tolerances than it loses."""
+    if decided.made.any():
+        finding = revealed(evidence, anatomy, decided, pairs)
+    else:
+        finding = next(iter(systematic_errors(evidence, anatomy, pairs)), None)
+    if finding is None or finding.order is None:
+        return None
+    better = mended(evidence, anatomy, finding)
+    wrong = [
+        (np.linalg.norm(one.found.positions - truth.positions, axis=1) > tolerance).sum() for one in (better, evidence)
+    ]
+    return better if wrong[0] < wrong[1] else None
+
+
+def learn_anatomy(
+    shapes: np.ndarray, cases: Sequence[Reviewed], tolerance_mm: float, pairs: Sequence[tuple[str, str]] = ()
+) -> Anatomy:
     """What revision needs of a model, with as much caution as cases ask for.
 
     Args:
         shapes: (N, K, 3) LPS mm of cases that may be those of training, NaN where a landmark is missing.
         cases: that training never saw.
         tolerance_mm: what counts as right.
+        pairs: (left name, right name).
     """
     base = replace(_variation(shapes, tolerance_mm), presence=np.isfinite(shapes).all(axis=2).astype(float))
-    halves = [(cases[0::2], cases[1::2]), (cases[1::2], cases[0::2])] if len(cases) > 3 else [(cases, cases)]
-    pairs = [(replace(base, errors=_errors(base, learnt)), held) for learnt, held in halves]
-    best = _caution(pairs)
+    learnt = learn_following(base, cases, errs=True, pairs=pairs)
+    caution = np.inf if learnt.caution is None else learnt.caution
+    return replace(base, errors=_errors(base, cases), caution=caution, scales=learnt.scales)
+
+
+def learn_following(
+    anatomy: Anatomy, cases: Sequence[Reviewed], errs: bool, pairs: Sequence[tuple[str, str]] = ()
+) -> FollowingCalibration:
+    """Whether corrections are saved where undecided points follow, how careful these must be, and how far radii grow.
+
+    Args:
+        anatomy: of the model.
+        cases: that training never saw.
+        errs: whether the model's errors are learnt from these cases; each half is then judged by those of the other.
+        pairs: (left name, right name).
+    """
+    halves = [(cases[0::2], cases[1::2]), (cases[1::2], cases[0::2])] if errs and len(cases) > 3 else [(cases, cases)]
+    judged = [
+        (replace(anatomy, errors=_errors(anatomy, learnt)) if errs else anatomy, case)
+        for learnt, held in halves
+        for case in held
+    ]
+
+    def runs(caution: float, every: int = 1) -> list[list[Step]]:
+        return [
+            list(read_through(case, replace(each, caution=caution), True, pairs=pairs))
+            for each, case in judged[::every]
+        ]
+
+    without = np.array([list(read_through(case, each, False))[-1].corrections for each, case in judged])
+    every = -(-len(judged) // MOST_COMPARED)
+    best = _caution(without[::every], {c: _corrections(runs(c, every)) for c in CAUTIONS})
+    kept = runs(best)
     ratios = [list[float]() for _ in CORRECTIONS]
-    for anatomy, held in pairs:
-        for case in held:
-            _gather(replace(anatomy, caution=best), case, ratios)
+    for steps in kept:
+        _gather(steps, ratios)
     scales = [float(np.quantile(each, SHARE)) if len(each) >= 20 else 1.0 for each in ratios]
-    first, second, third = np.maximum(scales, 1.0)
-    return replace(base, errors=_errors(base, cases), caution=best, scales=(first, second, third))
+    first, second, third = map(float, np.maximum(scales, 1.0))
+    helped = _corrections(kept)
+    return FollowingCalibration(
+        len(cases),
+        int(without.sum()),
+        int(helped.sum()),
+        saved_interval(without, helped, 0.9),
+        None if np.isinf(best) else best,
+        (first, second, third),
+    )
+
+
+def saved_interval(without: np.ndarray, helped: np.ndarray, level: float) -> tuple[float, float]:
+    """Ends of the bootstrap interval, over cases, of the share of corrections saved.
+
+    Args:
+        without, helped: (N,) corrections of each case.
+        level: such as 0.9.
+    """
+    drawn = np.random.default_rng(0).integers(len(without), size=(RESAMPLES, len(without)))
+    saved = 1 - helped[drawn].sum(axis=1) / np.maximum(without[drawn].sum(axis=1), 1)
+    low, high = np.quantile(saved, [(1 - level) / 2, (1 + level) / 2])
+    return round(float(low), 4), round(float(high), 4)
 
 
 def anatomy_without_caution(shapes: np.ndarray, cases: Sequence[Reviewed], tolerance_mm: float) -> Anatomy:
@@ -108,30 +216,26 @@ def anatomy_without_caution(shapes: np.ndarray, cases: Sequence[Reviewed], toler
     return replace(base, errors=_errors(base, cases))
 
 
-def _caution(pairs: Sequence[tuple[Anatomy, Sequence[Reviewed]]]) -> float:
+def _corrections(runs: Sequence[Sequence[Step]]) -> np.ndarray:
+    return np.array([steps[-1].corrections for steps in runs])
+
+
+def _caution(without: np.ndarray, helped: Mapping[float, np.ndarray]) -> float:
     """The caution that saves most corrections, if it surely saves any; else the greatest that costs none."""
-    without = np.array([_corrections(anatomy, case, False) for anatomy, held in pairs for case in held])
-    saved = {}
-    for caution in CAUTIONS:
-        cautious = [(replace(anatomy, caution=caution), held) for anatomy, held in pairs]
-        saved[caution] = without - [_corrections(anatomy, case, True) for anatomy, held in cautious for case in held]
+    saved = {caution: without - each for caution, each in helped.items()}
     doubt = {c: 1.64 * each.std() / np.sqrt(max(len(each), 1)) for c, each in saved.items()}
-    sure = [c for c in CAUTIONS if saved[c].mean() > doubt[c]]
+    sure = [c for c in saved if saved[c].mean() > doubt[c]]
     if sure:
         return max(sure, key=lambda c: (saved[c].sum(), c))
-    return max((c for c in CAUTIONS if saved[c].sum() >= 0), default=np.inf)
+    return max((c for c in saved if saved[c].sum() >= 0), default=np.inf)
 
 
-def _corrections(anatomy: Anatomy, case: Reviewed, helped: bool) -> int:
-    return list(read_through(case, anatomy, helped))[-1].corrections
-
-
-def _gather(anatomy: Anatomy, case: Reviewed, ratios: list[list[float]]) -> None:
+def _gather(steps: Sequence[Step], ratios: list[list[float]]) -> None:
     """Errors over radii of undecided points after each of the numbers of `CORRECTIONS`."""
-    steps = {step.corrections: step for step in reversed(list(read_through(case, anatomy, True)))}
+    first = {step.corrections: step for step in reversed(steps)}
     for each, corrections in zip(ratios, CORRECTIONS):
-        if corrections in steps:
-            step = steps[corrections]
+        if corrections in first:
+            step = first[corrections]
             ratio = (step.error / step.landmarks.radius)[step.undecided]
             each.extend(ratio[np.isfinite(ratio)].tolist())
 

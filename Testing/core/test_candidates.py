@@ -54,3 +54,12 @@ def test_flat_maps_of_radiographs_have_places_too():
     index, share, _ = likeliest_places(maps, np.array([4, 4, 1]))
     np.testing.assert_allclose(index[0, 0], [17.5, 13.5, 0], atol=0.1)
     assert share[0, 0] > 0.9
+
+
+def test_places_are_written_in_short_and_read_again():
+    places = one_landmark((1.23456, 0.61), (50, 0.1))
+    again = Candidates.of(places.listed())
+    np.testing.assert_allclose(again.positions[0, :2, 0], [1.235, 50])
+    np.testing.assert_allclose(again.share, places.share)
+    np.testing.assert_allclose(np.trace(again.covariance[0, 0]), 3, rtol=1e-3)
+    assert not places.only_of(np.array([False])).share.any()

@@ -4,6 +4,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
+import torch
 from tiny_model import MANIFEST, NETWORK
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
@@ -18,8 +19,18 @@ MEAN = np.concatenate([np.stack([RIGHT * (1, 1, 1), RIGHT * (-1, 1, 1)], axis=1)
 KEY = "head@1.0.0"
 
 
-def write_head_package(folder: Path) -> ModelPackage:
-    """Write the package; its landmarks vary by a millimeter, found points err by a quarter of one."""
+# Of a model whose points follow corrections from the beginning.
+FOLLOWING = {"cases": 9, "without": 40, "helped": 20, "saved": [0.2, 0.6], "caution": 1.0, "scales": [1.0, 1.0, 1.0]}
+
+
+def write_head_package(folder: Path, following: dict | None = None, looks_closer: bool = False) -> ModelPackage:
+    """Write the package; its landmarks vary by a millimeter, found points err by a quarter of one.
+
+    Args:
+        folder: of the package.
+        following: what following was worth.
+        looks_closer: whether a second stage looks again, in the pose that was found; it sees nothing right.
+    """
     manifest = deepcopy(MANIFEST)
     manifest |= {"id": "head", "title": "Head"}
     landmarks = [{"name": name, "definition": f"the {name} point"} for name in NAMES]
@@ -28,10 +39,17 @@ def write_head_package(folder: Path) -> ModelPackage:
     network["settings"]["landmarks"] = len(NAMES)
     manifest["stages"][0] |= {"network": network, "groups": [{"landmarks": list(NAMES), "mirrored": False}]}
     manifest["calibration"]["radius90_mm"] = [0.6] * len(NAMES)
+    if following:
+        manifest["calibration"]["following"] = following
+    torch.manual_seed(0)
+    weights = {"localizer.safetensors": build_network(**network).state_dict()}
+    if looks_closer:
+        stage = {**manifest["stages"][0], "name": "closer", "poses": "found", "spacing_mm": 4.0}
+        manifest["stages"].append({**stage, "weights": {"file": "closer.safetensors"}})
+        weights["closer.safetensors"] = weights["localizer.safetensors"]
     center = MEAN.mean(axis=0)
     shape = {"mean": MEAN - center, "tolerance": np.full(len(NAMES), 1.7)}
-    contents = {"localizer.safetensors": build_network(**network).state_dict(), "shape.safetensors": shape}
-    return write_package(folder, manifest, contents, "# Head\n\nFor tests.\n")
+    return write_package(folder, manifest, {**weights, "shape.safetensors": shape}, "# Head\n\nFor tests.\n")
 
 
 def found_head(order=None, seed=0) -> LandmarkSet:

@@ -5,9 +5,11 @@ import time
 
 import numpy as np
 import pytest
-from head_model import KEY, NAMES, PAIRS, SIDES_EXCHANGED, found_head, write_head_package
+import slicer
+from head_model import FOLLOWING, KEY, NAMES, PAIRS, SIDES_EXCHANGED, found_head, write_head_package
 from operating import add_volume, click, type_path, wait_until
 from PySide6.QtWidgets import QMessageBox
+from scipy.spatial.transform import Rotation
 
 from H3DELandmarksLib.cases import ReviewState, open_project
 from H3DELandmarksLib.scene import Review, landmarks_from_point_list, show_detection
@@ -20,10 +22,10 @@ def head(tmp_path_factory):
 
 @pytest.fixture
 def review(open_panel, head, models, scene):
-    """Opens the panel with points of the head model under review."""
-    shutil.copytree(head.path, models / "head")
+    """Opens the panel with points of the head model, or of a package in its place, under review."""
 
-    def open_with(found):
+    def open_with(found, package=None):
+        shutil.copytree((package or head).path, models / "head")
         node = show_detection(found, add_volume(), KEY, "points", pairs=PAIRS)
         panel = open_panel()
         panel.ui.reviewSelector.setCurrentNode(node)
@@ -175,3 +177,128 @@ def test_next_goes_on_in_the_order_of_the_table(review):
         visited.append(panel.ui.reviewTable.item(panel.ui.reviewTable.currentRow(), 0).text())
     assert visited == rows
     assert {p.state for p in Review(node).landmarks() if p.name != "base"} == {ReviewState.PROPOSED}
+
+
+def trace():
+    """The line cells of the trace, RAS mm; empty where none is shown."""
+    node = slicer.mrmlScene.GetFirstNodeByName("H3DELandmarks way of points that followed")
+    mesh = node.GetMesh() if node is not None else None
+    return [] if mesh is None else [mesh.GetCell(k).GetPoints() for k in range(mesh.GetNumberOfCells())]
+
+
+def test_a_line_shows_from_where_a_point_came_until_the_next_action(review):
+    panel, node = review(wrong_front())
+    click(panel.ui.followCheckBox)
+    start = np.array(node.GetNthControlPointPositionWorld(NAMES.index("top")))
+    drag(node, "base", 0, 1, 0)
+    end = np.array(node.GetNthControlPointPositionWorld(NAMES.index("top")))
+    (line,) = [cell for cell in trace() if np.allclose(cell.GetPoint(0), start, atol=1e-3)]
+    np.testing.assert_allclose(line.GetPoint(1), end, atol=1e-3)
+    assert not slicer.mrmlScene.GetFirstNodeByName("H3DELandmarks way of points that followed").GetSaveWithScene()
+    click(panel.ui.nextButton)
+    assert trace() == []
+    drag(node, "back", 0, 1, 0)
+    assert trace()
+    click(panel.ui.undoButton)
+    assert trace() == []
+
+
+@pytest.mark.parametrize("saved", [(0.2, 0.6), (-0.1, 0.3)])
+def test_points_follow_from_the_beginning_where_that_has_saved_corrections(review, saved, tmp_path):
+    package = write_head_package(tmp_path / "other", {**FOLLOWING, "saved": list(saved)})
+    panel, node = review(wrong_front(), package)
+    box, helps = panel.ui.followCheckBox, saved[0] > 0
+    assert box.checked is helps and "40" in box.toolTip and "20" in box.toolTip
+    before = places(node)
+    drag(node, "base", 0, 1, 0)
+    assert (places(node) != before).any(axis=1).sum() == (2 if helps else 1)
+    click(box)
+    panel.ui.reviewSelector.setCurrentNode(None)
+    panel.ui.reviewSelector.setCurrentNode(node)
+    assert box.checked is not helps  # as the user has chosen
+
+
+def test_a_corrected_side_offers_the_other_points_of_both(review):
+    found = found_head(SIDES_EXCHANGED)
+    panel, node = review(found)
+    click(panel.ui.dismissButton)
+    assert not panel.ui.findingBar.visible
+    other = show_detection(found_head(SIDES_EXCHANGED), add_volume(), KEY, "others", pairs=PAIRS)
+    panel.ui.reviewSelector.setCurrentNode(other)
+    wanted = found_head().positions
+    k = NAMES.index("left 1")
+    drag(other, "left 1", *((wanted[k] - places(other)[k]) * (-1, -1, 1)))
+    assert panel.ui.findingBar.visible
+    click(panel.ui.mendButton)
+    rows = [r for r, name in enumerate(NAMES) if name != "left 1"]
+    np.testing.assert_allclose(places(other)[rows], wanted[rows], atol=1e-6)
+
+
+# A second look
+
+
+def turned_head():
+    """Points as found in a wrong pose: all turned about one place."""
+    found = found_head()
+    center = found.positions.mean(axis=0)
+    turn = Rotation.from_euler("x", 100, degrees=True)
+    return found.with_positions(turn.apply(found.positions - center) + center)
+
+
+def correct_three(node):
+    wanted = found_head().positions
+    for name in ("left 0", "right 2", "back"):
+        k = NAMES.index(name)
+        drag(node, name, *((wanted[k] - places(node)[k]) * (-1, -1, 1)))
+
+
+@pytest.fixture
+def closer(tmp_path):
+    return write_head_package(tmp_path / "closer", looks_closer=True)
+
+
+def test_corrections_that_contradict_the_pose_lead_to_a_second_look(review, closer, python_slicer):
+    panel, node = review(turned_head(), closer)
+    ui, progress = panel.ui, panel.review.secondLook.progress
+    assert not ui.lookAgainBar.visible
+    correct_three(node)
+    before = places(node)
+    assert ui.lookAgainBar.visible and not progress.isRunning
+    click(ui.lookAgainButton)
+    assert progress.isRunning
+    wait_until(lambda: not progress.isRunning)
+    assert not ui.lookAgainBar.visible, ui.lookAgainLabel.text
+    decided = np.isin(NAMES, ["left 0", "right 2", "back"])
+    np.testing.assert_array_equal(places(node)[decided], before[decided])
+    assert (places(node)[~decided] != before[~decided]).any(axis=1).all()
+    landmarks = Review(node).landmarks()
+    assert {p.revised_by for p in landmarks if p.name not in ("left 0", "right 2", "back")} == {"second look"}
+    assert {p.state for p in landmarks if p.revised_by} == {ReviewState.PROPOSED}
+    click(ui.undoButton)
+    np.testing.assert_allclose(places(node), before, atol=1e-6)
+
+
+def test_a_second_look_can_be_cancelled(review, closer, python_slicer):
+    panel, node = review(turned_head(), closer)
+    ui, progress = panel.ui, panel.review.secondLook.progress
+    click(ui.followCheckBox)
+    correct_three(node)
+    assert progress.isRunning  # where points follow, it begins by itself
+    before = places(node)
+    click(ui.cancelLookButton)
+    assert not progress.isRunning and not ui.lookAgainBar.visible
+    np.testing.assert_array_equal(places(node), before)
+
+
+def test_a_second_look_ends_with_its_points(review, closer, python_slicer):
+    panel, node = review(turned_head(), closer)
+    correct_three(node)
+    click(panel.ui.lookAgainButton)
+    slicer.mrmlScene.RemoveNode(node)
+    assert not panel.review.secondLook.progress.isRunning
+
+
+def test_a_model_that_looks_once_has_no_second_look(review):
+    panel, node = review(turned_head())
+    correct_three(node)
+    assert not panel.ui.lookAgainBar.visible

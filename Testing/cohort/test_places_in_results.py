@@ -1,0 +1,25 @@
+"""Results state at which places the networks saw each landmark, but for landmarks of which nothing is known."""
+
+import numpy as np
+
+from H3DELandmarksLib.cohort.origin import landmark_results
+from H3DELandmarksLib.core.candidates import Candidates
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.formats.reading import build, to_plain
+from H3DELandmarksLib.formats.results import LandmarkResult, PlaceResult
+
+FOUND = LandmarkSet(("a", "b"), np.array([[1.0, 2, 3], [4, 5, 6]]), np.ones(2), np.full(2, 0.9), np.ones(2))
+SEEN = Candidates.of([[(1, 2, 3, 0.75, 0.5), (9, 2, 3, 0.125, 2.0)], [(4, 5, 6, 0.5, 1.0)]])
+
+
+def test_places_come_with_their_landmark():
+    landmarks = FOUND.unknown_where(np.array([False, True]), Cause.NOT_ASKED_FOR)
+    first, second = landmark_results(landmarks, SEEN)
+    assert first.places == (PlaceResult((1.0, 2.0, 3.0), 0.75, 0.5), PlaceResult((9.0, 2.0, 3.0), 0.125, 2.0))
+    assert second.places == ()
+    assert build(LandmarkResult, to_plain(first)) == first
+
+
+def test_a_decoder_without_places_states_none():
+    assert [result.places for result in landmark_results(FOUND)] == [(), ()]

@@ -10,9 +10,13 @@ import numpy as np
 from H3DELandmarksLib.formats.manifest import (
     CalibrationData,
     ConfidenceCalibration,
+    PointCalibration,
     PresenceCalibration,
     RecognitionCalibration,
 )
+
+# A point's radius lies within these factors of its landmark's: beyond, too few cases tell.
+LEAST_FACTOR, MOST_FACTOR = 0.5, 6.0
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
@@ -51,6 +55,7 @@ class Calibration:
         tolerance_mm: what counts as "right" for the confidence.
         radius90: (K,) mm that hold 90 % of the errors on calibration cases.
         recognition: what tells scans of the anatomy from others; None where a package has none.
+        points: what a point's own evidence says of its radius; None where a package has none.
     """
 
     presence_scale: float
@@ -59,6 +64,7 @@ class Calibration:
     tolerance_mm: float
     radius90: np.ndarray
     recognition: RecognitionCalibration | None = None
+    points: PointCalibration | None = None
 
     @classmethod
     def from_manifest(cls, data: CalibrationData) -> Calibration:
@@ -70,6 +76,7 @@ class Calibration:
             data.confidence.tolerance_mm,
             np.array(data.radius90_mm),
             data.recognition,
+            data.points,
         )
 
     @classmethod
@@ -85,6 +92,7 @@ class Calibration:
             tuple(self.radius90.tolist()),
             recognition=self.recognition,
             cases=cases,
+            points=self.points,
         )
 
     def presence(self, logit: np.ndarray) -> np.ndarray:
@@ -95,3 +103,22 @@ class Calibration:
     def confidence(self, concentration: np.ndarray, presence_logit: np.ndarray, residual: np.ndarray) -> np.ndarray:
         """(K,) probability that the point lies within `tolerance_mm` of the right place."""
         return _sigmoid(confidence_features(concentration, presence_logit, residual) @ self.confidence_weights)
+
+    def radius_of(self, features: np.ndarray, usual: np.ndarray) -> np.ndarray:
+        """(N,) mm that hold 90 % of the errors of points.
+
+        Args:
+            features: (N, 6) of `detection.point_evidence.point_features`.
+            usual: (N,) mm, the radius of each point's landmark; without `points` it stays.
+        """
+        if self.points is None:
+            return usual
+        factor = np.exp(features @ np.array(self.points.factor_weights))
+        radius: np.ndarray = usual * np.clip(factor, LEAST_FACTOR, MOST_FACTOR)
+        return radius
+
+    def confidence_within(self, radius: np.ndarray) -> np.ndarray:
+        """(K,) probability that a point with this 90 % radius (mm) lies within `tolerance_mm`; `points` is needed."""
+        assert self.points is not None, "asked for by whoever has seen it"
+        constant, slope = self.points.confidence_weights
+        return _sigmoid(constant + slope * np.log(self.tolerance_mm / np.maximum(radius, 1e-6)))

@@ -38,14 +38,15 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.core.text import markdown_table, number
 from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.predictions import Detection, RawPredictions
 from H3DELandmarksLib.evaluation.metrics import radius_coverage
 from H3DELandmarksLib.evaluation.reliability import compare_statements
-from H3DELandmarksLib.formats.manifest import RecognitionCalibration
 from H3DELandmarksLib.formats.versions import next_version
 from H3DELandmarksLib.models import ModelPackage, find_model, write_package
 from H3DELandmarksLib.models.card import confidence_section
 from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksLib.training.point_calibration import fit_points
 from H3DELandmarksLib.training.recognition import Sighting, fit_recognition
 from H3DELandmarksResearch.studies import RUNS, run_study
 from H3DELandmarksResearch.studies.foreign_volumes import NotHere
@@ -124,19 +125,22 @@ def _read(detector: Detector, scan: StudyScan, path: Path) -> Seen:
     return Seen(scan, found, truth, volume)
 
 
-def fit(detector: Detector, seen: Sequence[Seen]) -> RecognitionCalibration:
-    """The recognition that calibration and disturbed scans teach.
+def fit(detector: Detector, seen: Sequence[Seen]) -> Calibration:
+    """The model's calibration with recognition, radii and confidences that calibration and disturbed scans teach.
 
     Raises:
         InputError: they are too few.
     """
     sightings = [
-        Sighting(one.scan.subject, one.scan.condition, one.found, one.truth) for one in seen if one.found is not None
+        Sighting(one.scan.subject, one.scan.condition, one.found, one.truth, detector.grid_of(one.volume))
+        for one in seen
+        if one.found is not None
     ]
     fitted = fit_recognition(sightings, detector.calibration)
     if fitted is None:
         raise InputError("There are too few calibration cases: two at least are needed.")
-    return fitted
+    known = replace(detector.calibration, recognition=fitted, points=None)
+    return replace(known, points=fit_points(sightings, detector.shape, known, detector.placed))
 
 
 def conclusion(detector: Detector, one: Seen) -> Detection | None:
@@ -204,13 +208,13 @@ def foreign_text(rows: Sequence[tuple[str, bool, bool]]) -> str:
     )
 
 
-def rewritten(package: ModelPackage, fitted: RecognitionCalibration, folder: Path) -> ModelPackage:
-    """The package with this recognition, as its next version; weights, pictures and accuracy stay."""
+def rewritten(package: ModelPackage, fitted: Calibration, folder: Path) -> ModelPackage:
+    """The package with this calibration, as its next version; weights, pictures and accuracy stay."""
     old = package.manifest
     manifest = replace(
         old,
         version=next_version(old.version),
-        calibration=replace(old.calibration, recognition=fitted, familiarity=None),
+        calibration=replace(old.calibration, recognition=fitted.recognition, points=fitted.points, familiarity=None),
         training={**old.training, "recalibrated": date.today().isoformat()},
     )
     card = package.model_card()
@@ -248,9 +252,9 @@ def main() -> None:
     )
     disturbed = disturbed_scans(calibration[:MAX_DISTURBED])
     seen = list(look(detector, [*own_scans(CALIBRATION, calibration), *disturbed], cache))
-    fitted = fit(detector, seen)
-    detector.calibration = replace(detector.calibration, recognition=fitted)
-    print(f"## {options.model}\n\n{len(fitted.scores)} calibration scans, refused up to p = {fitted.false_alarm_rate}")
+    detector.calibration = fitted = fit(detector, seen)
+    known = fitted.recognition
+    print(f"## {options.model}\n\n{len(known.scores)} calibration scans, refused up to p = {known.false_alarm_rate}")
     print("\n" + own_table(detector, list(look(detector, own_scans(TEST, test), cache))), flush=True)
     foreign = foreign_scans(detector, options.real, RUNS / "data", options.cache / "packages")
     rows = foreign_rows(detector, list(look(detector, foreign, cache)))

@@ -116,9 +116,3 @@ class Calibration:
         factor = np.exp(features @ np.array(self.points.factor_weights))
         radius: np.ndarray = usual * np.clip(factor, LEAST_FACTOR, MOST_FACTOR)
         return radius
-
-    def confidence_within(self, radius: np.ndarray) -> np.ndarray:
-        """(K,) probability that a point with this 90 % radius (mm) lies within `tolerance_mm`; `points` is needed."""
-        assert self.points is not None, "asked for by whoever has seen it"
-        constant, slope = self.points.confidence_weights
-        return _sigmoid(constant + slope * np.log(self.tolerance_mm / np.maximum(radius, 1e-6)))

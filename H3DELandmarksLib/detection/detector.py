@@ -241,8 +241,12 @@ class Detector:
             found: what `findings` says of a scan.
             grid: of the scan, see `grid_of`; without it, points count as far from the scan's ends.
         """
+        residual = np.linalg.norm(found.pose.to_lps(self.shape.mean) - found.positions, axis=1) / self.shape.tolerance
         presence = self.calibration.presence(found.presence_logit)
-        confidence, radius = self._reliance(found, grid)
+        confidence = self.calibration.confidence(found.concentration, found.presence_logit, residual)
+        radius = self.calibration.radius90
+        if self.calibration.points is not None:
+            radius = self.calibration.radius_of(point_features(found, self.shape, self.calibration, grid), radius)
         shown = presence >= 0.5
         return LandmarkSet(
             self.scheme.names,
@@ -252,16 +256,6 @@ class Detector:
             radius=np.where(shown, radius, np.nan),
             definitions=tuple(p.definition for p in self.scheme.landmarks),
         )
-
-    def _reliance(self, found: RawPredictions, grid: Grid | None) -> tuple[np.ndarray, np.ndarray]:
-        """(K,) probabilities that points lie within the tolerance, and (K,) mm of radius."""
-        if self.calibration.points is not None:
-            features = point_features(found, self.shape, self.calibration, grid)
-            radius = self.calibration.radius_of(features, self.calibration.radius90)
-            return self.calibration.confidence_within(radius), radius
-        residual = np.linalg.norm(found.pose.to_lps(self.shape.mean) - found.positions, axis=1) / self.shape.tolerance
-        confidence = self.calibration.confidence(found.concentration, found.presence_logit, residual)
-        return confidence, self.calibration.radius90
 
     def placed(self, found: RawPredictions) -> RawPredictions:
         """Raw findings with the positions that the model stands for: placed together, if it knows its anatomy."""

@@ -1,4 +1,4 @@
-"""What speaks for and against a single point: how its network saw it, how it fits to the others, where its scan ends."""
+"""What speaks for and against a point: how a network saw it, how it fits to the others, where its scan ends."""
 
 from __future__ import annotations
 

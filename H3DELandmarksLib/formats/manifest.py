@@ -320,12 +320,9 @@ class PointCalibration:
     Attributes:
         factor_weights: (6,) of a point's features; their sum is the logarithm of what its landmark's `radius90_mm` is
             multiplied by.
-        confidence_weights: (2,) logistic regression of 1 and the logarithm of `tolerance_mm` over the radius to the
-            probability that the position is within `tolerance_mm`; it takes the place of `ConfidenceCalibration`'s.
     """
 
     factor_weights: tuple[Value, Value, Value, Value, Value, Value]
-    confidence_weights: tuple[Value, Value]
     __pydantic_config__ = STRICT
 
 
@@ -338,8 +335,7 @@ class CalibrationData:
             its anatomy.
         radius90_mm: (K,) mm within which 90 % of errors fall, one for each landmark of the scheme.
         cases: which cases it was fitted to, and how; to be shown, nothing depends on it.
-        points: radius and confidence of each point by its own evidence; without it every point of a landmark has the
-            same radius.
+        points: radius of each point by its own evidence; without it every point of a landmark has the same radius.
     """
 
     presence: PresenceCalibration

@@ -1,9 +1,9 @@
-"""Fitting the radius and the confidence of each point by its own evidence, in scans as users have them."""
+"""Fitting the radius of each point by its own evidence, in scans as users have them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
@@ -14,14 +14,14 @@ from H3DELandmarksLib.detection.point_evidence import point_features
 from H3DELandmarksLib.detection.predictions import RawPredictions
 from H3DELandmarksLib.detection.recognition import Recognizer
 from H3DELandmarksLib.formats.manifest import PointCalibration
-from H3DELandmarksLib.training.calibration import SHARE, logistic_regression
+from H3DELandmarksLib.training.calibration import SHARE
 from H3DELandmarksLib.training.recognition import Sighting
 
 FEWEST_SUBJECTS, FEWEST_ERRORS = 5, 100
 # Rounds in which conditions whose errors are held less often than others come to count more, by so much a round; those
 # with fewer errors than so many count less in it.
 ROUNDS, STEP, RELIABLE = 12, 2.0, 60
-PENALTY, CONFIDENCE_PENALTY = 1.0, 0.1
+PENALTY = 1.0
 # Width of the smooth corner of the quantile's loss, in logarithms of factors.
 CORNER = 0.05
 
@@ -33,7 +33,7 @@ class PointErrors:
     Attributes:
         features: (N, 6), see `point_features`.
         usual: (N,) mm, the radius of the point's landmark.
-        error: (N,) mm; infinite where a landmark was found that is not there.
+        error: (N,) mm; NaN where a landmark was found that is not there.
         condition: (N,) name of the scan's.
     """
 
@@ -67,7 +67,7 @@ def point_errors(
         distance = np.linalg.norm(found.positions - one.truth.positions, axis=1)
         features.append(point_features(found, shape, calibration, one.grid)[rows])
         usual.append(calibration.radius90[rows])
-        error.append(np.where(one.truth.present, distance, np.inf)[rows])
+        error.append(distance[rows])
         condition += [one.condition] * int(rows.sum())
     return PointErrors(np.vstack(features), *map(np.concatenate, (usual, error)), np.array(condition))
 
@@ -75,7 +75,7 @@ def point_errors(
 def fit_points(
     seen: Sequence[Sighting], shape: ShapeModel, calibration: Calibration, placed: Placed = lambda found: found
 ) -> PointCalibration | None:
-    """How a point's evidence changes its radius, and what the radius says of the chance to be right.
+    """How a point's evidence changes its radius.
 
     The factor of the radius is a regression of the quantile of errors (Koenker and Bassett, Econometrica 46:33, 1978)
     in which conditions are weighted anew until each is held about as often (Sagawa et al., ICLR 2020).
@@ -93,13 +93,7 @@ def fit_points(
     points = point_errors(own, shape, calibration, placed)
     if np.isfinite(points.error).sum() < FEWEST_ERRORS or not (points.usual > 0).all():
         return None
-    factor = _balanced_quantile(points).round(6)
-    known = replace(calibration, points=PointCalibration(tuple(factor.tolist()), (0.0, 1.0)))
-    radius = known.radius_of(points.features, points.usual)
-    inputs = np.stack([np.ones(len(radius)), np.log(calibration.tolerance_mm / radius)], axis=1)
-    right, importance = points.error <= calibration.tolerance_mm, _importance(points.condition, {})
-    weights = logistic_regression(inputs, right, CONFIDENCE_PENALTY, importance)
-    return PointCalibration(tuple(factor.tolist()), tuple(weights.round(6).tolist()))
+    return PointCalibration(tuple(_balanced_quantile(points).round(6).tolist()))
 
 
 def _importance(condition: np.ndarray, emphasis: dict[str, float]) -> np.ndarray:

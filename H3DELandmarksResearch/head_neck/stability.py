@@ -30,7 +30,7 @@ def shifted(labels: Volume, scan: Volume, shift: Sequence[float]) -> tuple[Volum
         shift: (3,) voxels by which the lattice moves.
 
     Returns:
-        Both resampled by linear interpolation, a contour where at least half of a voxel was drawn, and of the same size.
+        Both resampled by linear interpolation at the same size; a contour where at least half of a voxel was drawn.
     """
     affine = scan.affine.copy()
     affine[:3, 3] = transform_points(scan.affine, np.asarray(shift, float))

@@ -13,13 +13,13 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksResearch.head_neck.derive import derive_landmarks
 from H3DELandmarksResearch.head_neck.scheme import ORGANS
 
-# Fractions of a voxel by which lattices are shifted along each axis; they lie half a voxel apart, and no voxel's center
-# falls midway between two others, where half of a contour would be drawn or not by chance.
-SHIFTS = (-0.25, 0.25)
+# Fractions of a voxel by which lattices are shifted along each axis; every combination is a lattice.
+SHIFTS = (0.0, 0.5)
 # A landmark counts where so many of the lattices give it, and 90 % of them within so many mm of their middle.
-LEAST_SHARE, MOST_SPREAD_MM = 0.75, 4.0
+LEAST_SHARE, MOST_SPREAD_MM = 0.75, 3.0
 SHARE = 90.0
 ROUNDS = 20
+MARGIN = 8  # voxels around what is drawn, in which rules look at the scan
 
 
 def shifted(labels: Volume, scan: Volume, shift: Sequence[float]) -> tuple[Volume, Volume]:
@@ -44,6 +44,17 @@ def shifted(labels: Volume, scan: Volume, shift: Sequence[float]) -> tuple[Volum
     return Volume(moved, affine), Volume(values, affine)
 
 
+def around_contours(labels: Volume, scan: Volume) -> tuple[Volume, Volume]:
+    """The part of both in which something is drawn, with `MARGIN` voxels around."""
+    drawn = np.argwhere(np.isin(labels.array, list(ORGANS.values())))
+    if not len(drawn):
+        return labels, scan
+    low, high = np.maximum(drawn.min(axis=0) - MARGIN, 0), drawn.max(axis=0) + 1 + MARGIN
+    part, affine = tuple(map(slice, low, high)), labels.affine.copy()
+    affine[:3, 3] = labels.grid.lps_from_ijk(low)
+    return Volume(labels.array[part], affine), Volume(scan.array[part], affine)
+
+
 def derive_stable(labels: Volume, scan: Volume, shifts: Sequence[float] = SHIFTS) -> LandmarkSet:
     """`derive_landmarks` on lattices shifted by fractions of a voxel, LPS mm.
 
@@ -55,7 +66,7 @@ def derive_stable(labels: Volume, scan: Volume, shifts: Sequence[float] = SHIFTS
         The middle of what the lattices give; `radius` is its spread, the distance within which 90 % of them lie.
         Landmarks that few lattices give, or that spread too far, are unknown.
     """
-    labels, scan = canonical(labels), canonical(scan)
+    labels, scan = around_contours(canonical(labels), canonical(scan))
     looks = [derive_landmarks(*shifted(labels, scan, shift)) for shift in itertools.product(shifts, repeat=3)]
     positions, spread = zip(*(_middle(points) for points in np.stack([look.positions for look in looks], axis=1)))
     known = np.isfinite(spread) & (np.array(spread) <= MOST_SPREAD_MM)

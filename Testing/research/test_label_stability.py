@@ -25,7 +25,7 @@ def test_another_lattice_shows_the_same_anatomy_in_place(jaw):
     moved, _ = shifted(labels, scan, (0.5, 0.5, 0.5))
     assert np.allclose(moved.affine[:3, 3] - labels.affine[:3, 3], np.array(PLANNING) / 2)
     places = [v.grid.lps_from_ijk(np.argwhere(v.array == 7)).mean(axis=0) for v in (labels, moved)]
-    assert np.linalg.norm(places[0] - places[1]) < 0.5
+    assert np.linalg.norm(places[0] - places[1]) < 1.0
     assert (moved.array == 7).sum() == pytest.approx((labels.array == 7).sum(), rel=0.15)
 
 

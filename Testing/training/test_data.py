@@ -144,7 +144,8 @@ def test_bundled_configurations_are_complete_and_never_share_cases_between_subse
 
 def test_the_next_head_neck_training_differs_in_its_points_and_augmentation_alone():
     now, following = (
-        read_configuration(research_configurations() / f"{name}.json") for name in ("head-neck-ct", "head-neck-ct-steady")
+        read_configuration(research_configurations() / f"{name}.json")
+        for name in ("head-neck-ct", "head-neck-ct-steady")
     )
     assert now.scheme == following.scheme and now.record.data.split == following.record.data.split
     assert now.record.version < following.record.version and now.record.data.folder != following.record.data.folder

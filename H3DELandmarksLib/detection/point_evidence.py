@@ -33,7 +33,10 @@ def point_features(
     """
     residual = np.linalg.norm(found.pose.to_lps(shape.mean) - found.positions, axis=1) / shape.tolerance
     seen = confidence_features(found.concentration, found.presence_logit, residual)
-    return np.column_stack([seen, _from_others(found, calibration), _closeness(found, calibration, grid)])
+    features: np.ndarray = np.column_stack(
+        [seen, _from_others(found, calibration), _closeness(found, calibration, grid)]
+    )
+    return features
 
 
 def _from_others(found: RawPredictions, calibration: Calibration) -> np.ndarray:
@@ -41,15 +44,17 @@ def _from_others(found: RawPredictions, calibration: Calibration) -> np.ndarray:
     distance = np.full(len(found.positions), UNTOLD)
     known = np.isfinite(found.positions).all(axis=1)
     weight = np.where(known & ((presence := calibration.presence(found.presence_logit)) >= 0.5), presence, 0.0)
+    untold: np.ndarray = np.log1p(distance)
     if calibration.recognition is None or np.count_nonzero(weight) <= FEWEST_OTHERS:
-        return np.log1p(distance)
+        return untold
     variation = Variation.from_manifest(calibration.recognition.shape)
     points = found.pose.to_model(found.positions)
     for k in np.flatnonzero(known):
         others = np.where(np.arange(len(weight)) == k, 0.0, weight)
         expected = variation.mean[k] - variation.fit(points, others)[0][k]
         distance[k] = np.linalg.norm(points[k] - expected) / variation.noise
-    return np.log1p(distance)
+    told: np.ndarray = np.log1p(distance)
+    return told
 
 
 def _closeness(found: RawPredictions, calibration: Calibration, grid: Grid | None) -> np.ndarray:
@@ -60,4 +65,5 @@ def _closeness(found: RawPredictions, calibration: Calibration, grid: Grid | Non
     depth = np.minimum(index + 0.5, sizes - 0.5 - index) * grid.spacing
     nearest = np.where(sizes > 1, depth, np.inf).min(axis=1)
     reach = NEAR_RADII * max(float(np.median(calibration.radius90)), 1e-6)
-    return np.exp(-np.maximum(np.nan_to_num(nearest), 0.0) / reach)
+    closeness: np.ndarray = np.exp(-np.maximum(np.nan_to_num(nearest), 0.0) / reach)
+    return closeness

@@ -69,7 +69,7 @@ def point_errors(
         usual.append(calibration.radius90[rows])
         error.append(distance[rows])
         condition += [one.condition] * int(rows.sum())
-    return PointErrors(np.vstack(features), *map(np.concatenate, (usual, error)), np.array(condition))
+    return PointErrors(np.vstack(features), np.concatenate(usual), np.concatenate(error), np.array(condition))
 
 
 def fit_points(

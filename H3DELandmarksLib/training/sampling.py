@@ -164,7 +164,7 @@ class CropSampler:
         flip = rng.random() < self.augmentation.mirror
         order = self.mirror_order[channels] if flip else channels
         filled = bool(others) and _chosen(self.augmentation.fill, rng)
-        donor = others[rng.integers(len(others))] if filled else None
+        donor = others[int(rng.integers(len(others)))] if filled else None
         grid = self._grid(case, order, mirrored != flip, rng)
         return self._sample(case, grid, order, rng, device, donor)
 

@@ -115,7 +115,8 @@ class Detector:
             beyond: as for `examine`.
         """
         volume, factor = self._in_own_lengths(volume)
-        doubtful, recognition = self.landmark_set(self.placed(found), volume.grid), self.recognition(found)
+        placed = self.placed(found)
+        doubtful, recognition = self.landmark_set(placed, volume.grid), self.recognition(found)
         everything = np.ones(len(doubtful), dtype=bool)
         if self._exceeds(volume, HOPELESS):
             doubtful = landmarks = doubtful.unknown_where(everything, Cause.TOO_COARSE)
@@ -130,7 +131,8 @@ class Detector:
             cut = beyond in landmarks.causes and self.calibration.points is None
             if cut or self._exceeds(volume, 1.0) or not self._radii_hold:
                 landmarks = replace(landmarks, radius=np.full(len(landmarks), np.nan))
-        return Detection(landmarks, recognition, doubtful, found.candidates).scaled(1 / factor)
+        miscounted = self.calibration.miscounted(placed.count)
+        return Detection(landmarks, recognition, doubtful, found.candidates, miscounted).scaled(1 / factor)
 
     def grid_of(self, volume: Volume) -> Grid:
         """A scan's grid in the lengths of what `findings` says of it."""
@@ -243,7 +245,7 @@ class Detector:
         """
         residual = np.linalg.norm(found.pose.to_lps(self.shape.mean) - found.positions, axis=1) / self.shape.tolerance
         presence = self.calibration.presence(found.presence_logit)
-        confidence = self.calibration.confidence(found.concentration, found.presence_logit, residual)
+        confidence = self.calibration.confidence(found.concentration, found.presence_logit, residual, found.count)
         radius = self.calibration.radius90
         if self.calibration.points is not None:
             radius = self.calibration.radius_of(point_features(found, self.shape, self.calibration, grid), radius)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.text import markdown_table
 from H3DELandmarksLib.detection import Detector
@@ -24,7 +23,7 @@ from H3DELandmarksLib.models import find_model
 from H3DELandmarksResearch.head_neck import HEAD_NECK_SCHEME, ORGANS, derive_landmarks, derive_stable
 from H3DELandmarksResearch.head_neck.stability import around_contours, shifted
 from H3DELandmarksResearch.studies import run_study
-from H3DELandmarksResearch.training.configuration import read_configuration
+from H3DELandmarksResearch.training.configuration import find_configuration, read_configuration
 
 BONE = [
     k

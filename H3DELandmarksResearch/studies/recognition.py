@@ -45,7 +45,6 @@ from H3DELandmarksLib.models import ModelPackage, find_model, write_package
 from H3DELandmarksLib.models.card import confidence_section
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.conditions import WHOLE
-from H3DELandmarksLib.training.point_calibration import fit_points
 from H3DELandmarksLib.training.recognition import Sighting, fit_recognition
 from H3DELandmarksResearch.evaluation.reliability import compare_statements
 from H3DELandmarksResearch.studies import RUNS, run_study
@@ -64,6 +63,7 @@ from H3DELandmarksResearch.training.configuration import (
     load_cases,
     read_configuration,
 )
+from H3DELandmarksResearch.training.point_calibration import fit_points
 
 MAX_DISTURBED = 8
 

@@ -33,9 +33,9 @@ from H3DELandmarksLib.training.calibration import (
     usual_errors,
 )
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.point_calibration import fit_points
 from H3DELandmarksLib.training.recognition import fit_recognition, look_at_disturbed, look_at_own
 from H3DELandmarksResearch.evaluation.reliability import compare_statements
+from H3DELandmarksResearch.training.point_calibration import fit_points
 from H3DELandmarksResearch.training.record import TrainingConfiguration
 
 # Cases that are looked at in many ways, and those that are also disturbed beyond recognition.

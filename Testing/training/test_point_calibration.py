@@ -14,8 +14,8 @@ from H3DELandmarksLib.detection.point_evidence import point_features
 from H3DELandmarksLib.detection.predictions import RawPredictions
 from H3DELandmarksLib.detection.recognition import Variation
 from H3DELandmarksLib.formats.manifest import PointCalibration, RecognitionCalibration
-from H3DELandmarksLib.training.point_calibration import PointErrors, fit_points, point_errors
 from H3DELandmarksLib.training.recognition import Sighting
+from H3DELandmarksResearch.training.point_calibration import PointErrors, fit_points, point_errors
 
 K = 12
 NAMES = tuple(f"p{k}" for k in range(K))

@@ -14,9 +14,13 @@ from H3DELandmarksLib.formats.manifest import (
     CalibrationData,
     ConfidenceCalibration,
     CountingCalibration,
+    PointCalibration,
     PresenceCalibration,
     RecognitionCalibration,
 )
+
+# A point's radius lies within these factors of its landmark's: beyond, too few cases tell.
+LEAST_FACTOR, MOST_FACTOR = 0.5, 6.0
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
@@ -63,6 +67,7 @@ class Calibration:
         recognition: what tells scans of the anatomy from others; None where a package has none.
         counting: whether structures may be counted one off; None where none are counted.
         reaches: of intervals of measurements, see `CalibrationData`.
+        points: what a point's own evidence says of its radius; None where a package has none.
     """
 
     presence_scale: float
@@ -73,6 +78,7 @@ class Calibration:
     recognition: RecognitionCalibration | None = None
     counting: CountingCalibration | None = None
     reaches: Mapping[str, float] | None = None
+    points: PointCalibration | None = None
 
     @classmethod
     def from_manifest(cls, data: CalibrationData) -> Calibration:
@@ -86,6 +92,7 @@ class Calibration:
             data.recognition,
             data.counting,
             data.reaches,
+            data.points,
         )
 
     @classmethod
@@ -103,6 +110,7 @@ class Calibration:
             counting=self.counting,
             reaches=None if self.reaches is None else dict(self.reaches),
             cases=cases,
+            points=self.points,
         )
 
     def presence(self, logit: np.ndarray) -> np.ndarray:
@@ -137,3 +145,16 @@ class Calibration:
             fitted.false_alarm_rate,
             count.shift * count.step,
         )
+
+    def radius_of(self, features: np.ndarray, usual: np.ndarray) -> np.ndarray:
+        """(N,) mm that hold 90 % of the errors of points.
+
+        Args:
+            features: (N, 6) of `detection.point_evidence.point_features`.
+            usual: (N,) mm, the radius of each point's landmark; without `points` it stays.
+        """
+        if self.points is None:
+            return usual
+        factor = np.exp(features @ np.array(self.points.factor_weights))
+        radius: np.ndarray = usual * np.clip(factor, LEAST_FACTOR, MOST_FACTOR)
+        return radius

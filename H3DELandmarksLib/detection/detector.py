@@ -10,7 +10,7 @@ import numpy as np
 
 from H3DELandmarksLib.core.errors import Cancelled, InputError, ModelPackageError
 from H3DELandmarksLib.core.execution import Progress
-from H3DELandmarksLib.core.geometry import Volume, canonical
+from H3DELandmarksLib.core.geometry import Grid, Volume, canonical
 from H3DELandmarksLib.core.image_plane import counted_as_high, lay_flat, why_other_kind
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.region import FEWEST
@@ -18,6 +18,7 @@ from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
 from H3DELandmarksLib.core.statements import Cause, Recognition
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.engine import EngineSettings
+from H3DELandmarksLib.detection.point_evidence import point_features
 from H3DELandmarksLib.detection.predictions import Detection, RawPredictions
 from H3DELandmarksLib.detection.recognition import Recognizer
 from H3DELandmarksLib.detection.scan import IntensityMapping, Scan
@@ -96,7 +97,8 @@ class Detector:
     ) -> Detection:
         """Find the landmarks of a scan, and say what is known of each and why not.
 
-        Radii were measured in whole scans with fine voxels: in others none is stated, and none that does not hold.
+        Radii were measured in scans with fine voxels, and in whole ones alone unless points have their own: in others
+        none is stated, and none that does not hold.
 
         Args:
             volume, progress, cancelled: as for `detect`.
@@ -114,7 +116,7 @@ class Detector:
         """
         volume, factor = self.in_own_lengths(volume)
         placed = self.placed(found)
-        doubtful, recognition = self.landmark_set(placed), self.recognition(found)
+        doubtful, recognition = self.landmark_set(placed, volume.grid), self.recognition(found)
         everything = np.ones(len(doubtful), dtype=bool)
         if self._exceeds(volume, HOPELESS):
             doubtful = landmarks = doubtful.unknown_where(everything, Cause.TOO_COARSE)
@@ -126,10 +128,15 @@ class Detector:
                 unseen = everything  # that all of it is absent is less likely than that it is something else
             landmarks = doubtful.unknown_where(unseen, Cause.UNLIKE)
             landmarks = landmarks.unknown_where(self._expected_beyond(volume, landmarks, found.pose), beyond)
-            if beyond in landmarks.causes or self._exceeds(volume, 1.0) or not self._radii_hold:
+            cut = beyond in landmarks.causes and self.calibration.points is None
+            if cut or self._exceeds(volume, 1.0) or not self._radii_hold:
                 landmarks = replace(landmarks, radius=np.full(len(landmarks), np.nan))
         miscounted = self.calibration.miscounted(placed.count)
         return Detection(landmarks, recognition, doubtful, found.candidates, miscounted).scaled(1 / factor)
+
+    def grid_of(self, volume: Volume) -> Grid:
+        """A scan's grid in the lengths of what `findings` says of it."""
+        return self.in_own_lengths(volume)[0].grid
 
     def in_own_lengths(self, volume: Volume) -> tuple[Volume, float]:
         """A scan in the model's lengths, which are the patient's mm or shares of a radiograph's height."""
@@ -227,21 +234,28 @@ class Detector:
         if reason:
             raise InputError(reason)
 
-    def landmark_set(self, found: RawPredictions) -> LandmarkSet:
+    def landmark_set(self, found: RawPredictions, grid: Grid | None = None) -> LandmarkSet:
         """Calibrated landmarks from raw findings; no position is trusted more than that the landmark exists.
 
         Without a position there is neither confidence nor radius.
+
+        Args:
+            found: what `findings` says of a scan.
+            grid: of the scan, see `grid_of`; without it, points count as far from the scan's ends.
         """
         residual = np.linalg.norm(found.pose.to_lps(self.shape.mean) - found.positions, axis=1) / self.shape.tolerance
         presence = self.calibration.presence(found.presence_logit)
         confidence = self.calibration.confidence(found.concentration, found.presence_logit, residual, found.count)
+        radius = self.calibration.radius90
+        if self.calibration.points is not None:
+            radius = self.calibration.radius_of(point_features(found, self.shape, self.calibration, grid), radius)
         shown = presence >= 0.5
         return LandmarkSet(
             self.scheme.names,
             found.positions,
             presence=presence,
             confidence=np.where(shown, np.minimum(confidence, presence), np.nan),
-            radius=np.where(shown, self.calibration.radius90, np.nan),
+            radius=np.where(shown, radius, np.nan),
             definitions=tuple(p.definition for p in self.scheme.landmarks),
         )
 

@@ -341,6 +341,19 @@ class FollowingCalibration:
 
 
 @dataclass(frozen=True)
+class PointCalibration:
+    """What a point's own evidence says of its radius, see `detection.point_evidence`, in scans as users have them.
+
+    Attributes:
+        factor_weights: (6,) of a point's features; their sum is the logarithm of what its landmark's `radius90_mm` is
+            multiplied by.
+    """
+
+    factor_weights: tuple[Value, Value, Value, Value, Value, Value]
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
 class CountingCalibration:
     """Whether structures that look alike, as vertebrae, may be counted one off, see `core.rows`.
 
@@ -374,6 +387,7 @@ class CalibrationData:
             reaches; 1 for others. Errors of structures that are placed together are not independent.
         cases: which cases it was fitted to, and how; to be shown, nothing depends on it.
         following: whether and how undecided points follow corrections; None where that was not measured.
+        points: radius of each point by its own evidence; without it every point of a landmark has the same radius.
     """
 
     presence: PresenceCalibration
@@ -385,6 +399,7 @@ class CalibrationData:
     reaches: dict[str, Annotated[float, Limits(gt=0, le=1e3)]] | None = None
     cases: dict[str, Any] | None = None
     following: FollowingCalibration | None = None
+    points: PointCalibration | None = None
     __pydantic_config__ = STRICT
 
 

@@ -126,6 +126,10 @@ class Augmentation:
         distortion_share: share of images whose contrast, brightness or gamma changes, drawn for each by itself.
         truncate, truncate_near_mm: share of samples that end within the crop, and how near landmarks they may.
         elsewhere: share of crops centered anywhere in the scan; `nothing`: share that hold no anatomy at all.
+        blank, fill: share of samples that are blank outside a random box or ellipsoid, and of those whose blank parts
+            are filled by another scan.
+        steady_mm: a point whose reference is known to spread by so many mm (its radius) counts in half of the samples
+            that show it, a steadier one in more of them; without it, all points count alike.
     """
 
     rotation_degrees: NotNegative = 0.0
@@ -145,6 +149,9 @@ class Augmentation:
     truncate_near_mm: NotNegative = 0.0
     elsewhere: Share | None = None
     nothing: Share | None = None
+    blank: Share | None = None
+    fill: Share | None = None
+    steady_mm: Positive | None = None
     __pydantic_config__ = STRICT
 
 

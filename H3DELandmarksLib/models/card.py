@@ -176,9 +176,8 @@ def confidence_section(manifest: Manifest, measured_on: str) -> str:
     text = [
         "## Confidence",
         "Presence is the probability that a landmark is in the scan. Confidence is the probability that its stated "
-        f"position lies within {calibration.confidence.tolerance_mm:g} {manifest.length_unit} of the right place. The "
-        "radius around the stated position holds the right place in 90 % of whole scans; none is stated where the scan "
-        "ends within the anatomy or its voxels are coarser than the model's limit, as that was not measured.",
+        f"position lies within {calibration.confidence.tolerance_mm:g} {manifest.length_unit} of the right place. "
+        + _radius(manifest),
     ]
     if calibration.cases:
         text.append(_calibrated_on(calibration.cases))
@@ -194,6 +193,27 @@ def confidence_section(manifest: Manifest, measured_on: str) -> str:
     if table := _reliability(accuracy.get("reliability", {})):
         text.append(table)
     return "\n\n".join(text)
+
+
+def _radius(manifest: Manifest) -> str:
+    """What the radius stands for, and where it holds."""
+    if manifest.calibration.points is None:
+        return (
+            "The radius around the stated position holds the right place in 90 % of whole scans; none is stated where "
+            "the scan ends within the anatomy or its voxels are coarser than the model's limit, as that was not "
+            "measured."
+        )
+    text = (
+        "The radius around the stated position holds the right place in 90 % of scans. It is each point's own: the "
+        "radius of its landmark, times a factor that follows from how sharply and how surely the point was seen, how "
+        "it fits to the others and how near the scan ends. None is stated where voxels are coarser than the model's "
+        "limit."
+    )
+    held = manifest.accuracy.get("radius_by_condition")
+    if not held:
+        return text
+    shares = ", ".join(f"{name} {percent(part['coverage'])} of {part['errors']}" for name, part in held.items())
+    return f"{text} On test scans under each condition it held: {shares} errors."
 
 
 def _recognition(fitted: RecognitionCalibration | None) -> str:

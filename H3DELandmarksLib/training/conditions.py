@@ -48,13 +48,54 @@ def cropped_case(case: Case, rng: np.random.Generator) -> Case:
     wanted = np.ceil(np.clip(around * rng.uniform(0.35, 0.65, 3), np.minimum(MIN_VOXELS, sizes), sizes)).astype(int)
     corner = index[rng.integers(len(index))] - wanted * rng.uniform(0.25, 0.75, 3)
     corner = np.clip(np.round(corner).astype(int), 0, sizes - wanted)
+    return _part(case, corner, wanted)
+
+
+def _part(case: Case, corner: np.ndarray, sizes: np.ndarray) -> Case:
+    """So many voxels from a corner (voxel indices) on; landmarks beyond are absent."""
     affine = case.volume.affine.copy()
-    affine[:3, 3] = grid.lps_from_ijk(corner)
-    part = case.volume.array[tuple(slice(a, a + n) for a, n in zip(corner, wanted))]
-    volume = Volume(part, affine)
-    inside = volume.grid.contains(case.landmarks.positions)
-    presence = np.where(case.landmarks.unknown, np.nan, np.where(inside, case.landmarks.presence, 0.0))
-    return Case(case.name, volume, LandmarkSet(case.landmarks.names, case.landmarks.positions, presence))
+    affine[:3, 3] = case.volume.grid.lps_from_ijk(corner)
+    volume = Volume(case.volume.array[tuple(slice(a, a + n) for a, n in zip(corner, sizes))], affine)
+    return Case(case.name, volume, _seen(case.landmarks, volume.grid.contains(case.landmarks.positions)))
+
+
+def _seen(landmarks: LandmarkSet, inside: np.ndarray) -> LandmarkSet:
+    """The landmarks with those absent that are not inside; unknown ones stay unknown."""
+    presence = np.where(landmarks.unknown, np.nan, np.where(inside, landmarks.presence, 0.0))
+    return LandmarkSet(landmarks.names, landmarks.positions, presence)
+
+
+def cone_beam_case(case: Case, rng: np.random.Generator) -> Case:
+    """An upright cylinder about the landmarks, as wide as they are and often lower, with other contrast and noise."""
+    points = case.landmarks.positions[case.landmarks.present]
+    if len(points) == 0:
+        return case
+    volume = canonical(case.volume)
+    index, sizes = volume.grid.ijk_from_lps(points), np.array(volume.array.shape)
+    span = np.maximum(np.ptp(index, axis=0) * volume.spacing, 0.2 * np.ptp(points, axis=0).max())
+    middle = (index.min(axis=0) + index.max(axis=0)) / 2 + rng.uniform(-0.15, 0.15, 3) * span / volume.spacing
+    radius = span[:2].max() / 2 * rng.uniform(0.8, 1.25)
+    half = np.array([radius, radius, span[2] / 2 * rng.uniform(0.55, 1.1)]) / volume.spacing
+    least = np.minimum(MIN_VOXELS, sizes)
+    corner = np.clip(np.floor(middle - half).astype(int), 0, sizes - least)
+    part = _part(
+        Case(case.name, volume, case.landmarks),
+        corner,
+        np.clip(np.ceil(middle + half).astype(int) + 1, corner + least, sizes) - corner,
+    )
+
+    def beyond(places: np.ndarray) -> np.ndarray:
+        away = (places - (middle - corner))[..., :2] * volume.spacing[:2] * (sizes[:2] > 1)
+        far: np.ndarray = np.hypot(away[..., 0], away[..., 1]) > radius
+        return far
+
+    low, high = value_range(volume.array)
+    noise = rng.standard_normal(part.volume.array.shape, dtype=np.float32) * 0.03 * (high - low)
+    array = low + (part.volume.array - low) * rng.uniform(0.8, 1.1) + rng.uniform(-0.04, 0.04) * (high - low) + noise
+    columns = np.stack(np.meshgrid(*map(np.arange, array.shape[:2]), [0], indexing="ij"), axis=-1)
+    array[beyond(columns)[..., 0]] = low
+    seen = _seen(part.landmarks, ~beyond(part.volume.grid.ijk_from_lps(part.landmarks.positions)))
+    return _with_array(Case(case.name, part.volume, seen), array)
 
 
 def noisy_case(case: Case, rng: np.random.Generator) -> Case:
@@ -114,6 +155,7 @@ CONDITIONS: Mapping[str, Condition] = {
     WHOLE: lambda case, rng: case,
     "cut": truncated_case,
     "small part": cropped_case,
+    "cone beam": cone_beam_case,
     "noise": noisy_case,
     "metal": metal_case,
     "stored otherwise": restored_case,

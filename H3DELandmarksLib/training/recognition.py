@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from H3DELandmarksLib.core.geometry import Grid
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.calibration import Calibration
@@ -39,12 +40,14 @@ class Sighting:
         condition: name of one of `CONDITIONS`, or any other for something else.
         found: before calibration.
         truth: LPS mm; None where the scan shows something else.
+        grid: of the scan, in the lengths of `found`; None where nobody kept it.
     """
 
     subject: str
     condition: str
     found: RawPredictions
     truth: LandmarkSet | None
+    grid: Grid | None = None
 
 
 def learn_recognition(
@@ -61,16 +64,32 @@ def learn_recognition(
     Returns:
         None where the cases are too few.
     """
-    rng, seen = np.random.default_rng(0), []
+    seen = [*look_at_own(detector, cases, check), *look_at_disturbed(detector, cases, check)]
+    return fit_recognition(seen, calibration)
+
+
+def look_at_own(
+    detector: Detector, cases: Sequence[Case], check: Callable[[], None] = lambda: None
+) -> Iterator[Sighting]:
+    """What a detector finds in cases under all conditions; parameters as for `learn_recognition`."""
+    rng = np.random.default_rng(0)
     for case in cases:
         for condition, change in CONDITIONS.items():
             check()
             changed = change(case, rng)
-            seen.append(Sighting(case.name, condition, detector.findings(changed.volume), changed.landmarks))
+            found = detector.findings(changed.volume)
+            yield Sighting(case.name, condition, found, changed.landmarks, detector.grid_of(changed.volume))
+
+
+def look_at_disturbed(
+    detector: Detector, cases: Sequence[Case], check: Callable[[], None] = lambda: None
+) -> Iterator[Sighting]:
+    """What a detector finds in cases disturbed in every way; parameters as for `learn_recognition`."""
+    rng = np.random.default_rng(1)
+    for case in cases:
         for disturbed in disturbed_cases(case, rng):
             check()
-            seen.append(Sighting(case.name, "", detector.findings(disturbed.volume), None))
-    return fit_recognition(seen, calibration)
+            yield Sighting(case.name, "", detector.findings(disturbed.volume), None)
 
 
 def is_telling(found: RawPredictions, truth: LandmarkSet, calibration: Calibration) -> bool:

@@ -1,5 +1,7 @@
 """OpenKBP (ababier/open-kbp): planning CT of heads and necks with contours, as cases with derived landmarks.
 
+Points are those on which lattices shifted by half a voxel agree; their radius is how far they spread all the same.
+
 Two forms are read: the published one (a folder a patient with sparse CSV files), and ``NAME_ct.nii.gz`` beside
 ``NAME_organs.nii.gz`` with the values of `ORGANS`.
 """
@@ -18,7 +20,7 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.io.isolated import read_volume
 from H3DELandmarksResearch.converters.conversion import Progress, SourceCase, Summary, case_name, convert_cases
-from H3DELandmarksResearch.head_neck import HEAD_NECK_SCHEME, ORGANS, derive_landmarks
+from H3DELandmarksResearch.head_neck import HEAD_NECK_SCHEME, ORGANS, derive_stable
 
 SHAPE = (128, 128, 128)
 AIR_HU = -1024
@@ -110,9 +112,9 @@ def _read_prepared(path: Path) -> tuple[Volume, Volume]:
 
 
 def _case(read: partial, known: dict[str, int]) -> tuple[Volume, LandmarkSet]:
-    """Read a patient, derive the landmarks and count those that are known."""
+    """Read a patient, derive the landmarks with their spreads, as radii, and count those that are known."""
     scan, labels = read()
-    landmarks = derive_landmarks(labels, scan)
+    landmarks = derive_stable(labels, scan)
     for name, unknown in zip(landmarks.names, landmarks.unknown):
         known[name] += not unknown
     return scan, landmarks

@@ -37,13 +37,14 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.core.text import markdown_table, number
 from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.predictions import Detection, RawPredictions
 from H3DELandmarksLib.evaluation.metrics import radius_coverage
-from H3DELandmarksLib.formats.manifest import RecognitionCalibration
 from H3DELandmarksLib.formats.versions import next_version
 from H3DELandmarksLib.models import ModelPackage, find_model, write_package
 from H3DELandmarksLib.models.card import confidence_section
 from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksLib.training.conditions import WHOLE
 from H3DELandmarksLib.training.recognition import Sighting, fit_recognition
 from H3DELandmarksResearch.evaluation.reliability import compare_statements
 from H3DELandmarksResearch.studies import RUNS, run_study
@@ -62,6 +63,7 @@ from H3DELandmarksResearch.training.configuration import (
     load_cases,
     read_configuration,
 )
+from H3DELandmarksResearch.training.point_calibration import fit_points
 
 MAX_DISTURBED = 8
 
@@ -128,19 +130,22 @@ def _read(detector: Detector, scan: StudyScan, path: Path) -> Seen:
     return Seen(scan, found, truth, volume)
 
 
-def fit(detector: Detector, seen: Sequence[Seen]) -> RecognitionCalibration:
-    """The recognition that calibration and disturbed scans teach.
+def fit(detector: Detector, seen: Sequence[Seen]) -> Calibration:
+    """The model's calibration with recognition, radii and confidences that calibration and disturbed scans teach.
 
     Raises:
         InputError: they are too few.
     """
     sightings = [
-        Sighting(one.scan.subject, one.scan.condition, one.found, one.truth) for one in seen if one.found is not None
+        Sighting(one.scan.subject, one.scan.condition, one.found, one.truth, detector.grid_of(one.volume))
+        for one in seen
+        if one.found is not None
     ]
     fitted = fit_recognition(sightings, detector.calibration)
     if fitted is None:
         raise InputError("There are too few calibration cases: two at least are needed.")
-    return fitted
+    known = replace(detector.calibration, recognition=fitted, points=None)
+    return replace(known, points=fit_points(sightings, detector.shape, known, detector.placed))
 
 
 def conclusion(detector: Detector, one: Seen) -> Detection | None:
@@ -187,6 +192,20 @@ def _own_row(detector: Detector, title: str, seen: Sequence[Seen]) -> tuple[str,
     )
 
 
+def radius_by_condition(detector: Detector, seen: Sequence[Seen]) -> dict[str, dict[str, float]]:
+    """Of recognised scans under each condition: how many errors are known, and the share within the radius."""
+    table: dict[str, dict[str, float]] = {}
+    for condition in dict.fromkeys(one.scan.condition for one in seen):
+        said = [(one, conclusion(detector, one)) for one in seen if one.scan.condition == condition]
+        kept = [(one, what) for one, what in said if one.truth is not None and what and what.recognition.recognised]
+        errors = np.array([np.linalg.norm(w.doubtful.positions - one.truth.positions, axis=1) for one, w in kept])
+        radius = np.array([what.doubtful.radius for _, what in kept])
+        count = int((np.isfinite(errors) & np.isfinite(radius)).sum()) if kept else 0
+        if count:
+            table[condition] = {"errors": count, "coverage": round(radius_coverage(errors, radius), 4)}
+    return table
+
+
 def foreign_rows(detector: Detector, seen: Sequence[Seen]) -> list[tuple[str, bool, bool]]:
     """Of each scan: its name, whether networks find a point in it, and whether one is shown."""
     rows = []
@@ -208,14 +227,26 @@ def foreign_text(rows: Sequence[tuple[str, bool, bool]]) -> str:
     )
 
 
-def rewritten(package: ModelPackage, fitted: RecognitionCalibration, folder: Path) -> ModelPackage:
-    """The package with this recognition, as its next version; weights, pictures and accuracy stay."""
+def rewritten(
+    package: ModelPackage, fitted: Calibration, held: dict[str, dict[str, float]], folder: Path
+) -> ModelPackage:
+    """The package with this calibration, as its next version; weights, pictures and positions stay.
+
+    Args:
+        package: what is calibrated anew.
+        fitted: its recognition and its points' radii count.
+        held: what `radius_by_condition` says of test scans.
+        folder: where to write.
+    """
     old = package.manifest
+    test = old.accuracy.get("test", {})
+    whole = held.get(WHOLE, {}).get("coverage", test.get("coverage"))
     manifest = replace(
         old,
         version=next_version(old.version),
-        calibration=replace(old.calibration, recognition=fitted, familiarity=None),
+        calibration=replace(old.calibration, recognition=fitted.recognition, points=fitted.points, familiarity=None),
         training={**old.training, "recalibrated": date.today().isoformat()},
+        accuracy={**old.accuracy, "test": {**test, "coverage": whole}, "radius_by_condition": held},
     )
     card = package.model_card()
     before, heading, after = card.partition("## Confidence")
@@ -252,16 +283,18 @@ def main() -> None:
     )
     disturbed = disturbed_scans(calibration[:MAX_DISTURBED])
     seen = list(look(detector, [*own_scans(CALIBRATION, calibration), *disturbed], cache))
-    fitted = fit(detector, seen)
-    detector.calibration = replace(detector.calibration, recognition=fitted)
-    print(f"## {options.model}\n\n{len(fitted.scores)} calibration scans, refused up to p = {fitted.false_alarm_rate}")
-    print("\n" + own_table(detector, list(look(detector, own_scans(TEST, test), cache))), flush=True)
+    detector.calibration = fitted = fit(detector, seen)
+    known = fitted.recognition
+    print(f"## {options.model}\n\n{len(known.scores)} calibration scans, refused up to p = {known.false_alarm_rate}")
+    tested = list(look(detector, own_scans(TEST, test), cache))
+    print("\n" + own_table(detector, tested), flush=True)
     foreign = foreign_scans(detector, options.real, RUNS / "data", options.cache / "packages")
     rows = foreign_rows(detector, list(look(detector, foreign, cache)))
     print("\n" + foreign_text(rows))
     (cache / "foreign.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     if options.write:
-        print(f"Wrote {rewritten(detector.package, fitted, options.write).path}", file=sys.stderr)
+        held = radius_by_condition(detector, tested)
+        print(f"Wrote {rewritten(detector.package, fitted, held, options.write).path}", file=sys.stderr)
 
 
 if __name__ == "__main__":

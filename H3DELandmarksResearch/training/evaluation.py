@@ -33,12 +33,13 @@ from H3DELandmarksLib.training.calibration import (
     usual_errors,
 )
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.recognition import learn_recognition
+from H3DELandmarksLib.training.recognition import fit_recognition, look_at_disturbed, look_at_own
 from H3DELandmarksResearch.evaluation.reliability import compare_statements
+from H3DELandmarksResearch.training.point_calibration import fit_points
 from H3DELandmarksResearch.training.record import TrainingConfiguration
 
-# Cases from which recognition is learnt: each is looked at in many ways.
-MAX_CASES = 12
+# Cases that are looked at in many ways, and those that are also disturbed beyond recognition.
+MAX_CASES, MAX_DISTURBED = 28, 8
 
 
 logger = logging.getLogger(__name__)
@@ -97,8 +98,8 @@ def evaluate_model(
     Args:
         detector: loaded weights; gets the new calibration.
         configuration: its `tolerance_mm`, `thresholds_mm` and `cross_conformal` count.
-        calibration: cases for the calibration; each also serves with one end cut off, and up to `MAX_CASES` in other
-            ways and disturbed beyond recognition.
+        calibration: cases for the calibration; each also serves with one end cut off, up to `MAX_CASES` in other ways
+            and up to `MAX_DISTURBED` disturbed beyond recognition.
         test: cases for the measurement.
         placed: what the detector finds in the calibration cases, where that is known.
     """
@@ -109,8 +110,9 @@ def evaluate_model(
     seen = gather_evidence([found for found, _ in looked_at], [case for _, case in looked_at], detector.shape)
     fitted = fit_calibration(seen, configuration.tolerance_mm)
     logger.info("Learning to recognise the anatomy")
-    fitted = replace(fitted, recognition=learn_recognition(detector, fitted, calibration[:MAX_CASES]))
-    detector.calibration = fitted
+    own = list(look_at_own(detector, calibration[:MAX_CASES]))
+    known = fit_recognition([*own, *look_at_disturbed(detector, calibration[:MAX_DISTURBED])], fitted)
+    detector.calibration = fitted = replace(fitted, recognition=known)
     logger.info("Looking at %d test cases, whole and cut off", len(test))
     test = [*test, *(truncated_case(case, rng) for case in test)]
     findings = [detector.findings(case.volume) for case in test]
@@ -119,13 +121,16 @@ def evaluate_model(
     if configuration.cross_conformal:
         unseen = gather_evidence(shown, test, detector.shape)
         fitted, left_out, cross = _cross_conformal(fitted, seen, unseen)
-        detector.calibration = fitted
+    fitted = replace(fitted, points=fit_points(own, detector.shape, fitted, detector.placed))
+    detector.calibration = fitted
     if configuration.joint:
         fitted = replace(fitted, reaches=interval_reaches(detector, looked_at[: len(calibration)]))
         detector.calibration = fitted
-    found = {case.name: detector.landmark_set(f) for case, f in zip(test, shown)}
+    found = {case.name: detector.landmark_set(f, detector.grid_of(case.volume)) for case, f in zip(test, shown)}
     if left_out is not None:
-        found |= {case.name: replace(found[case.name], radius=row) for case, row in zip(test, left_out)}
+        for case, row in zip(test, left_out):
+            said = found[case.name]
+            found[case.name] = replace(said, radius=said.radius * row / fitted.radius90)
     truth = {case.name: case.landmarks for case in test}
     whole = {case.name: found[case.name] for case in test[: len(test) // 2]}
     thresholds = configuration.thresholds_mm or THRESHOLDS_MM

@@ -15,6 +15,7 @@ from H3DELandmarksLib.core.statements import Cause, Recognition, Statement
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection import detector as detection
 from H3DELandmarksLib.detection.predictions import RawPredictions
+from H3DELandmarksLib.formats.manifest import PointCalibration
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +150,23 @@ def test_what_is_expected_beyond_the_scan_was_not_examined_and_leaves_no_radius(
         assert np.isfinite(landmarks.radius).any() == (landmarks.present.any() and not landmarks.unknown.any())
     monkeypatch.setattr(detector, "recognition", lambda found: Recognition(0.5, 0.05))
     assert set(detector.detect(scan).statements) == {Statement.ABSENT}, "the scan is recognised, so this is knowledge"
+
+
+def test_radii_of_points_are_stated_where_the_scan_ends_and_are_larger_there(detector, scan, monkeypatch):
+    points = PointCalibration((0.0, 0.0, 0.0, 0.0, 0.0, 1.0))  # grows by e towards the scan's end
+    known = replace(detector.calibration, presence_scale=1.0, presence_bias=0.0, points=points)
+    monkeypatch.setattr(detector, "calibration", known)
+    monkeypatch.setattr(detection, "FEWEST", 1)
+    center, corner = scan.grid.center, scan.grid.lps_from_ijk([0.0, 0.0, 0.0])
+    found = RawPredictions(
+        np.stack([center, center, corner]), np.array([9.0, -9, 9]), np.full(3, 0.9), Pose(np.eye(3), center + 900.0)
+    )
+    landmarks = detector.conclude(found, scan).landmarks
+    assert [s.value for s in landmarks.statements] == ["found", "not examined", "found"]
+    assert 1.0 <= landmarks.radius[0] < 1.2 and np.isnan(landmarks.radius[1])
+    assert landmarks.radius[2] == pytest.approx(3.0 * np.exp(np.exp(-0.125)), rel=0.02)  # half of 1.5 mm from the end
+    again = detector.conclude(found, stored_otherwise(scan, (2, 0, 1), (True, False, True))).landmarks
+    assert np.allclose(again.radius, landmarks.radius, equal_nan=True)
 
 
 def test_in_a_scan_of_air_nothing_is_recognised(detector):

@@ -1,5 +1,6 @@
 """Rules on which trust in a result rests."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from H3DELandmarksLib.detection.detector import Detector
 from H3DELandmarksLib.detection.engine import MAX_MOVE_VOXELS, refusal, worst_move
 from H3DELandmarksLib.detection.predictions import RawPredictions
 from H3DELandmarksLib.detection.search import _agreement, refine, tiles
+from H3DELandmarksLib.formats.manifest import PointCalibration
 
 MEAN = np.array([[5.0, 0, 0], [-5.0, 0, 0]])
 SHAPE = ShapeModel(MEAN, np.ones(2))
@@ -66,6 +68,19 @@ def test_no_position_is_trusted_more_than_that_the_landmark_exists():
     detector = SimpleNamespace(shape=SHAPE, calibration=calibration, scheme=scheme)
     found = Detector.landmark_set(detector, predictions(MEAN, logit=0.2))
     assert np.allclose(found.presence, 1 / (1 + np.exp(-0.2))) and np.allclose(found.confidence, found.presence)
+
+
+def test_each_point_has_its_own_radius_where_a_package_says_so_and_positions_stay():
+    scheme = LandmarkScheme("two", "1", tuple(LandmarkDefinition(name, name) for name in "LR"))
+    plain = Calibration(1.0, 0.0, np.array([10.0, 0, 0, 0]), 2.0, np.array([1.0, 3.0]))
+    own = replace(plain, points=PointCalibration((0.0, 0.0, 0.0, 1.0, 0.0, 0.0)))  # grows with the distance from SHAPE
+    found = predictions(MEAN + [[0, 0, 0], [0, 1.0, 0]])
+    before, after = (
+        Detector.landmark_set(SimpleNamespace(shape=SHAPE, calibration=c, scheme=scheme), found) for c in (plain, own)
+    )
+    assert np.array_equal(before.positions, after.positions) and np.array_equal(before.confidence, after.confidence)
+    assert before.radius.tolist() == [1.0, 3.0]
+    assert np.allclose(after.radius, [1.0, 3.0 * 2])
 
 
 def test_a_group_of_which_the_search_is_half_sure_is_looked_at_again():

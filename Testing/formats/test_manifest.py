@@ -75,6 +75,7 @@ STRUCTURE = [
     (("intensity", "low"), 1500.0, "low"),
     (("intensity",), {"method": "percentile", "low": 1.0, "high": 101.0}, "percentiles"),
     (("calibration", "radius90_mm"), [1.0], "radius90_mm"),
+    (("calibration", "points"), {"factor_weights": [0.0] * 5}, "factor_weights"),
     (("calibration",), None, "calibration"),
 ]
 

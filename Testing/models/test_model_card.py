@@ -39,6 +39,15 @@ def test_the_least_that_a_card_says():
     assert "Not measured" in card and "within 2 mm of the right place" in card and "Trained 2026-01-01" in card
 
 
+def test_a_card_says_whether_radii_are_those_of_points_and_where_they_held():
+    assert "90 % of whole scans" in model_card(manifest())
+    calibration = {**MANIFEST["calibration"], "points": {"factor_weights": [0.1] * 6}}
+    held = {"whole": {"errors": 134, "coverage": 0.91}, "metal": {"errors": 20, "coverage": 0.8271}}
+    card = model_card(manifest(calibration=calibration, accuracy={"radius_by_condition": held}))
+    assert "each point's own" in card and "whole 91.0 % of 134, metal 82.7 % of 20 errors" in card
+    assert "whole scans" not in card
+
+
 def test_the_data_of_a_trained_model_are_listed_where_they_are_few():
     split = {"train": [f"t{k}" for k in range(40)], "test": ["one", "two"]}
     card = model_card(manifest(training={"data": {"split": split}}))

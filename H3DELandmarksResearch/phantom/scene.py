@@ -30,7 +30,11 @@ CORTEX, LAMINA, DENTIN, ENAMEL, PULP, LIGAMENT, AMALGAM, PORCELAIN_METAL, GUTTA 
 
 
 def render(
-    anatomy: Anatomy, framing: Framing, rng: np.random.Generator, tissues: Callable[..., Tissues] | None = None
+    anatomy: Anatomy,
+    framing: Framing,
+    rng: np.random.Generator,
+    tissues: Callable[..., Tissues] | None = None,
+    step: float = LATTICE,
 ) -> np.ndarray:
     """Noise-free HU, float32, on the scan's grid; metal far above 3071.
 
@@ -39,8 +43,9 @@ def render(
         framing: its pose and the scan's grid.
         rng: stream of the tissue textures.
         tissues: what surrounds the teeth; gets anatomy, lattice and `rng`; the phantom's own where not given.
+        step: of the lattice, mm.
     """
-    hu, bone = _render_smooth(anatomy, framing, rng, tissues or phantom_tissues)
+    hu, bone = _render_smooth(anatomy, _lattice(framing, step), framing, rng, tissues or phantom_tissues)
     for tooth in (*anatomy.upper, *anatomy.lower):
         _paint_tooth(hu, bone, tooth, framing)
     return hu
@@ -72,13 +77,13 @@ class Tissues:
     spongy: np.ndarray
 
 
-def _lattice(framing: Framing) -> Lattice:
+def _lattice(framing: Framing, step: float) -> Lattice:
     shape = np.asarray(framing.grid.shape)
     corners = np.array(np.meshgrid(*([-1, n] for n in shape), indexing="ij")).reshape(3, -1).T
     local = transform_points(np.linalg.inv(framing.pose), framing.grid.lps_from_ijk(corners))
     low, high = local.min(axis=0), local.max(axis=0)
-    axes = tuple(np.arange(a, b + LATTICE, LATTICE) for a, b in zip(low, high))
-    affine = framing.pose @ np.block([[np.eye(3) * LATTICE, low[:, None]], [np.zeros((1, 3)), 1]])
+    axes = tuple(np.arange(a, b + step, step) for a, b in zip(low, high))
+    affine = framing.pose @ np.block([[np.eye(3) * step, low[:, None]], [np.zeros((1, 3)), 1]])
     return Lattice(Grid(affine, tuple(len(a) for a in axes)), *axes)
 
 
@@ -122,9 +127,10 @@ def _add_trabeculae(
     hu[where] += np.float32(amount) * network * share[where]
 
 
-def _render_smooth(anatomy: Anatomy, framing: Framing, rng, draw: Callable[..., Tissues]) -> tuple:
+def _render_smooth(
+    anatomy: Anatomy, lattice: Lattice, framing: Framing, rng, draw: Callable[..., Tissues]
+) -> tuple[np.ndarray, np.ndarray]:
     """HU without teeth, and the share of bone, on the scan's grid."""
-    lattice = _lattice(framing)
     drawn = draw(anatomy, lattice, rng)
 
     def on_scan(field: np.ndarray) -> np.ndarray:

@@ -21,7 +21,8 @@ from H3DELandmarksResearch.phantom.imaging import acquire
 from H3DELandmarksResearch.phantom.scene import render
 from H3DELandmarksResearch.phantom.scheme import MOLARS
 
-WORST_FIT_MM = 4.0
+WORST_FIT_MM = 3.0
+SIZES = (0.82, 1.2)
 TOOTHLESS, LOWER_TOOTHLESS = 0.05, 0.04
 _STREAMS = ("anatomy", "fit", "pose", "teeth", "plan", "framing", "scanner", "texture", "noise")
 
@@ -63,7 +64,8 @@ def generate_composite(
     rng = {name: np.random.default_rng(child) for name, child in zip(_STREAMS, children)}
     anatomy = _draw_teeth(int(rng["anatomy"].integers(2**31)), missing, rng["teeth"])
     fit = fit_jaw(patient, anatomy.jaw, rng["fit"])
-    if fit.residual > WORST_FIT_MM:
+    sizes = np.linalg.norm(fit.pose[:3, :3], axis=0)
+    if fit.residual > WORST_FIT_MM or not SIZES[0] < sizes.min() <= sizes.max() < SIZES[1]:
         raise InputError(f"The jaw of the patient '{patient.name}' has an unusual shape: choose another patient.")
     pose = varied(fit.pose, rng["pose"])
     scanner, is_cone_beam = draw_any_scanner(rng["scanner"])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt, label
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume, canonical
@@ -16,6 +16,7 @@ from H3DELandmarksResearch.head_neck.contours import BLANK_HU, Contour, bone_wit
 from H3DELandmarksResearch.head_neck.mandible import LEAST_HEIGHT_MM, THIN_BONE, Frame, mandible_frame
 
 SHELL_MM = 8.0
+AIR_HU = -700.0
 LARGEST_BLANK_SHARE = 0.12
 
 
@@ -29,6 +30,7 @@ class Patient:
         mandible: the clinicians' contour.
         bone: (N, 3) LPS mm, a lattice of points within the mandible's bone.
         frame: the mandible's axes.
+        body: (I, J, K) bool, voxels of the scan that are not the air around the head, or parts set to air.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Patient:
     mandible: Contour
     bone: np.ndarray
     frame: Frame
+    body: np.ndarray
 
 
 def read_patient(folder: Path, name: str) -> Patient:
@@ -66,4 +69,13 @@ def patient_of(name: str, scan: Volume, organs: Volume) -> Patient:
     blank = scan.array[(away > 0) & (away < SHELL_MM)] < BLANK_HU
     if blank.mean() > LARGEST_BLANK_SHARE:
         raise InputError(f"The surroundings of the jaw of the patient '{name}' were erased: choose another patient.")
-    return Patient(name, scan, mandible, bone, frame)
+    return Patient(name, scan, mandible, bone, frame, _body(scan.array))
+
+
+def _body(array: np.ndarray) -> np.ndarray:
+    """Everything but the largest piece of air, which openings narrower than two voxels do not join to cavities."""
+    pieces, count = label(binary_erosion(array < AIR_HU, border_value=1))
+    if count == 0:
+        return np.ones(array.shape, dtype=bool)
+    largest = 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
+    return ~(binary_dilation(pieces == largest) & (array < AIR_HU))

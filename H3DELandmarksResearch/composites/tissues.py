@@ -73,7 +73,8 @@ def composite_tissues(
     xs, ys, zs = lattice.x, lattice.y, lattice.z
     texture = draw_texture(lattice.grid.shape, rng)
     jaw, maxilla = anatomy.jaw.depths(xs, ys, zs), anatomy.maxilla.depths(xs, ys, zs)
-    region = _Region.of(anatomy, plan, lattice, jaw, maxilla)
+    body = (resample(Volume(patient.body.astype(np.float32), patient.scan.affine), lattice.grid, 0.0).array - 0.5) * 8
+    region = _Region.of(anatomy, plan, lattice, jaw, maxilla, body)
     hu = _cubic(patient.scan, lattice.grid)
     bone, air = _bone_and_air(hu)
     soft = _soft(hu, bone, air, plan, texture)
@@ -108,8 +109,10 @@ class _Region:
     behind: np.ndarray
 
     @classmethod
-    def of(cls, anatomy: Anatomy, plan: Plan, lattice: Lattice, jaw: JawDepths, maxilla: MaxillaDepths) -> _Region:
-        """The regions of a drawn head."""
+    def of(
+        cls, anatomy: Anatomy, plan: Plan, lattice: Lattice, jaw: JawDepths, maxilla: MaxillaDepths, body
+    ) -> _Region:
+        """The regions of a drawn head; `body` is the depth in mm within the patient's."""
         plane = np.stack(np.meshgrid(lattice.x, lattice.y, indexing="ij"), axis=-1).reshape(-1, 2)
         shape = len(lattice.x), len(lattice.y), 1
         arc, offset = (a.reshape(shape).astype(np.float32) for a in anatomy.arch.project(plane))
@@ -119,7 +122,7 @@ class _Region:
         crest = float(np.median([tooth.crest for tooth in anatomy.lower] or [-9.0]))
         rows = meet(along, np.minimum(z - crest + 2, 24 - maxilla.z), 3.0)
         vault = meet(np.minimum(35 - np.abs(x), np.minimum(y + 9, 60 - y)), plan.height - maxilla.z, 4.0)
-        vault = np.minimum(vault, 9 - offset)
+        vault = np.minimum(np.minimum(vault, 9 - offset), body)
         upper = meet(vault, maxilla.z - 2.5, 2.0)
         tongue = meet(np.minimum(-offset, 50 - y), np.minimum(z + 4, 8 - maxilla.z), 3.0)
         cleared = np.maximum(np.maximum(rows, upper), tongue)

@@ -57,7 +57,7 @@ def test_the_jaw_is_found_where_the_head_lies(patient):
 
 
 def test_points_are_those_of_the_teeth_in_the_voxels(case):
-    found = {name: point for name, point in zip(case.landmarks.names, case.landmarks.positions)}
+    found = dict(zip(case.landmarks.names, case.landmarks.positions))
     exact = {n: transform_points(case.pose, p) for n, p in case.anatomy.landmarks().items()}
     for name, point in found.items():
         if np.isfinite(point).all():

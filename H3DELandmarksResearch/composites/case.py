@@ -13,7 +13,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksResearch.composites.fit import fit_jaw, varied
 from H3DELandmarksResearch.composites.framing import draw_view
 from H3DELandmarksResearch.composites.patient import Patient
-from H3DELandmarksResearch.composites.scanner import draw_any_scanner
+from H3DELandmarksResearch.composites.scanner import as_stored, draw_any_scanner
 from H3DELandmarksResearch.composites.tissues import STEP_MM, composite_tissues, draw_plan
 from H3DELandmarksResearch.phantom.anatomy import Anatomy, draw_anatomy
 from H3DELandmarksResearch.phantom.case import visible_landmarks
@@ -24,6 +24,8 @@ from H3DELandmarksResearch.phantom.scheme import MOLARS
 WORST_FIT_MM = 3.0
 SIZES = (0.82, 1.2)
 TOOTHLESS, LOWER_TOOTHLESS = 0.05, 0.04
+# Lattice of the tissues against the voxels of the largest views.
+STEP = 1.7
 _STREAMS = ("anatomy", "fit", "pose", "teeth", "plan", "framing", "scanner", "texture", "noise")
 
 
@@ -71,8 +73,9 @@ def generate_composite(
     scanner, is_cone_beam = draw_any_scanner(rng["scanner"])
     framing = draw_view(rng["framing"], pose, spacing, is_cone_beam)
     tissues = partial(composite_tissues, patient, draw_plan(rng["plan"]))
-    hu = render(anatomy, framing, rng["texture"], tissues, STEP_MM)
+    hu = render(anatomy, framing, rng["texture"], tissues, max(STEP_MM, STEP * framing.grid.spacing[0]))
     volume = Volume(acquire(hu, framing, scanner, rng["noise"]), framing.grid.affine)
+    volume = as_stored(volume, rng["noise"])
     return CompositeCase(volume, visible_landmarks(anatomy, framing), fit.residual, anatomy, pose)
 
 

@@ -5,9 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
+from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksResearch.phantom.imaging import Scanner, draw_scanner
 from H3DELandmarksResearch.phantom.toothshapes import jitter
+
+# How far a slice reaches into its neighbors, in slices, where it is thicker than pixels are wide.
+SLICE_BLUR = 0.4
+SATURATED_SHARE = 0.12
+
+
+def as_stored(volume: Volume, rng: np.random.Generator) -> Volume:
+    """A scan as its scanner stores it: thick slices are averages, and some programs cut off high values."""
+    array, spacing = volume.array, volume.spacing
+    if spacing[2] > 1.2 * spacing[0]:
+        array = gaussian_filter1d(array.astype(np.float32), SLICE_BLUR, axis=2, truncate=3).round()
+    top = rng.uniform(1200, 2200) if rng.random() < SATURATED_SHARE else 3071
+    return Volume(np.minimum(array, top).astype(np.int16), volume.affine)
 
 
 def draw_any_scanner(rng: np.random.Generator) -> tuple[Scanner, bool]:
@@ -19,7 +34,7 @@ def draw_any_scanner(rng: np.random.Generator) -> tuple[Scanner, bool]:
     return (
         replace(
             scanner,
-            blur=0.3 + 0.4 * rng.random(),
+            blur=0.3 + 0.5 * rng.random(),
             noise=float(np.exp(np.log(32) + jitter(rng, 0.45))),
             cupping=25 * rng.random(),
             rim=0.0,

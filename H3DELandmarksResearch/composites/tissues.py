@@ -75,9 +75,10 @@ def composite_tissues(
     jaw, maxilla = anatomy.jaw.depths(xs, ys, zs), anatomy.maxilla.depths(xs, ys, zs)
     body = (resample(Volume(patient.body.astype(np.float32), patient.scan.affine), lattice.grid, 0.0).array - 0.5) * 8
     region = _Region.of(anatomy, plan, lattice, jaw, maxilla, body)
+    step = float(lattice.x[1] - lattice.x[0])
     hu = _cubic(patient.scan, lattice.grid)
-    bone, air = _bone_and_air(hu)
-    soft = _soft(hu, bone, air, plan, texture)
+    bone, air = _bone_and_air(hu, step)
+    soft = _soft(hu, bone, air, plan, texture, step)
     bone = np.minimum(bone, -region.cleared)
     if plan.replaced:
         bone = np.minimum(bone, -_mandible(patient, lattice.grid))
@@ -88,7 +89,7 @@ def composite_tissues(
     air = np.maximum(air, _made_air(anatomy, plan, lattice, jaw, maxilla, region, texture))
     air = np.minimum(air, -made - np.where(region.upper > 0, 0.0, GUM_MM))
     inner = np.maximum(np.minimum(jaw.inner, lower), np.minimum(maxilla.bone - 1.2, upper))
-    spongy = anatomy.jaw.spongy(jaw, texture.coarse + 0.5 * texture.fine, texture.broad, STEP_MM)
+    spongy = anatomy.jaw.spongy(jaw, texture.coarse + 0.5 * texture.fine, texture.broad, step)
     return rough_tissues(soft, air, np.maximum(made, bone), np.maximum(inner, bone - CORTEX_MM), spongy, texture)
 
 
@@ -146,22 +147,22 @@ def _cubic(volume: Volume, grid: Grid) -> np.ndarray:
     return sitk.GetArrayFromImage(result).transpose(2, 1, 0)
 
 
-def _bone_and_air(hu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _bone_and_air(hu: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
     """Signed depths in mm of the patient's bone and air."""
-    smooth = gaussian_filter(hu, SMOOTH_MM / STEP_MM, truncate=2.5)
-    squares = sum(np.square(g) for g in np.gradient(smooth, STEP_MM))
+    smooth = gaussian_filter(hu, SMOOTH_MM / step, truncate=2.5)
+    squares = sum(np.square(g) for g in np.gradient(smooth, step))
     slope = np.sqrt(squares)
     bone = np.clip((smooth - BONE_HU) / np.maximum(slope, BONE_SLOPE), -9, 6)
     air = np.clip((AIR_HU - smooth) / np.maximum(slope, AIR_SLOPE), -9, 6)
     return bone, air
 
 
-def _soft(hu: np.ndarray, bone: np.ndarray, air: np.ndarray, plan: Plan, texture: Texture) -> np.ndarray:
+def _soft(hu: np.ndarray, bone: np.ndarray, air: np.ndarray, plan: Plan, texture: Texture, step: float) -> np.ndarray:
     """HU of soft tissue; where the patient has bone, metal or air, what lies around goes on."""
     valid = ((bone < -0.8) & (air < -0.8)).astype(np.float32)
     values = np.clip(hu, SOFT_LOW, SOFT_HIGH)
-    weight = gaussian_filter(valid, FILL_MM / STEP_MM, truncate=2.5)
-    filled = (gaussian_filter(values * valid, FILL_MM / STEP_MM, truncate=2.5) - 0.3) / (weight + 0.01)
+    weight = gaussian_filter(valid, FILL_MM / step, truncate=2.5)
+    filled = (gaussian_filter(values * valid, FILL_MM / step, truncate=2.5) - 0.3) / (weight + 0.01)
     soft = valid * values + (1 - valid) * filled
     parted = -22 + 78 * np.tanh((soft + 25) / 45)
     return soft + plan.contrast * (parted - soft) + 10 * texture.fine + 8 * texture.broad

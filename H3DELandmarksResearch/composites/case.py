@@ -13,7 +13,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksResearch.composites.fit import fit_jaw, varied
 from H3DELandmarksResearch.composites.framing import draw_view
 from H3DELandmarksResearch.composites.patient import Patient
-from H3DELandmarksResearch.composites.scanner import as_stored, draw_any_scanner
+from H3DELandmarksResearch.composites.scanner import as_stored, coarsened, draw_any_scanner
 from H3DELandmarksResearch.composites.tissues import STEP_MM, composite_tissues, draw_plan
 from H3DELandmarksResearch.phantom.anatomy import Anatomy, draw_anatomy
 from H3DELandmarksResearch.phantom.case import visible_landmarks
@@ -26,7 +26,7 @@ SIZES = (0.82, 1.2)
 TOOTHLESS, LOWER_TOOTHLESS = 0.05, 0.04
 # Lattice of the tissues against the voxels of the largest views.
 STEP = 1.7
-_STREAMS = ("anatomy", "fit", "pose", "teeth", "plan", "framing", "scanner", "texture", "noise")
+_STREAMS = ("anatomy", "fit", "pose", "teeth", "plan", "framing", "scanner", "texture", "noise", "storage")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class CompositeCase:
 
 
 def generate_composite(
-    patient: Patient, seed: int, spacing: float, missing: tuple[str, ...] | None = None
+    patient: Patient, seed: int, spacing: float, missing: tuple[str, ...] | None = None, coarse: bool = False
 ) -> CompositeCase:
     """Make a case; the same patient and numbers give the same voxels and points.
 
@@ -58,6 +58,7 @@ def generate_composite(
         seed: of everything that is drawn.
         spacing: voxel size in mm, for views of the jaw; of the head it is 0.8 mm at least.
         missing: names from `MOLARS` to leave out; None lets the seed draw them.
+        coarse: store the scan with the voxels of planning CT; its points stay exact.
 
     Raises:
         InputError: the patient's jaw has a shape that the phantom's cannot take.
@@ -76,6 +77,8 @@ def generate_composite(
     hu = render(anatomy, framing, rng["texture"], tissues, max(STEP_MM, STEP * framing.grid.spacing[0]))
     volume = Volume(acquire(hu, framing, scanner, rng["noise"]), framing.grid.affine)
     volume = as_stored(volume, rng["noise"])
+    if coarse:
+        volume = coarsened(volume, rng["storage"])
     return CompositeCase(volume, visible_landmarks(anatomy, framing), fit.residual, anatomy, pose)
 
 

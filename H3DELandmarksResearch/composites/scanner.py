@@ -25,6 +25,17 @@ def as_stored(volume: Volume, rng: np.random.Generator) -> Volume:
     return Volume(np.minimum(array, top).astype(np.int16), volume.affine)
 
 
+def coarsened(volume: Volume, rng: np.random.Generator) -> Volume:
+    """A scan as planning CT shows it: voxels of 1.5 to 4 mm and slices of 1 to 3 mm, means of what they cover."""
+    pixel, slices = rng.uniform(1.5, 4.0), rng.uniform(1.0, 3.0)
+    blocks = np.maximum(np.round(np.array([pixel, pixel, slices]) / volume.spacing), 1).astype(int)
+    array = np.pad(volume.array, [(0, int(-n % b)) for n, b in zip(volume.array.shape, blocks)], mode="edge")
+    split = [part for n, b in zip(array.shape, blocks) for part in (n // b, b)]
+    affine = volume.affine @ np.diag([*blocks, 1.0])
+    affine[:3, 3] = volume.grid.lps_from_ijk((blocks - 1) / 2)
+    return Volume(array.reshape(split).mean(axis=(1, 3, 5)).round().astype(np.int16), affine)
+
+
 def draw_any_scanner(rng: np.random.Generator) -> tuple[Scanner, bool]:
     """Draw a scanner with its settings; returns also whether it is a cone-beam CT."""
     scanner = draw_scanner(rng)

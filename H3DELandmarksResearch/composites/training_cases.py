@@ -14,6 +14,8 @@ from H3DELandmarksResearch.phantom.training_cases import kept_case
 
 logger = logging.getLogger(__name__)
 MOST_TRIES = 12
+# Every so many composites, one has the voxels of planning CT.
+COARSE_EVERY = 4
 
 
 def composite_cases(
@@ -44,6 +46,11 @@ def composite_cases(
             yield case
 
 
+def is_coarse(number: int) -> bool:
+    """Whether the composite of a number is stored coarsely."""
+    return number % COARSE_EVERY == COARSE_EVERY - 1
+
+
 def _composite(source: Path, patient: str, seed: int, spacing: float, folder: Path) -> Case | None:
     """One composite; None for a patient who cannot have one, which a file remembers."""
     stem = f"{patient}-{seed}-{spacing}"
@@ -52,7 +59,7 @@ def _composite(source: Path, patient: str, seed: int, spacing: float, folder: Pa
         return None
 
     def make() -> CompositeCase:
-        return generate_composite(read_patient(source, patient), seed, spacing)
+        return generate_composite(read_patient(source, patient), seed, spacing, coarse=is_coarse(seed))
 
     try:
         return kept_case(folder / f"{stem}.npz", f"composite-{patient}-{seed}", make)

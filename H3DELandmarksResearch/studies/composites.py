@@ -7,8 +7,8 @@
     python -m H3DELandmarksResearch.studies.composites --models mandibular-molar-phantom $NEW --real 10
 
 The second line makes other teeth, views and scanners than the configuration's. With ``--real``, planning CT as it is
-stored is coarser than the models take, so that it is resampled to 1 mm, 19 cm around the mandible: how many points are found, how
-many surely, and how far from the contour of the mandible they lie.
+stored is coarser than the models take, so that it is resampled to 1 mm, 19 cm around the mandible: how many points are
+found, how many surely, and how far from the contour of the mandible they lie.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from synthetic_jaw import bars, covering_grid, draw
 
 from H3DELandmarksLib.core.errors import InputError
@@ -13,6 +15,7 @@ from H3DELandmarksLib.core.research import research_configurations
 from H3DELandmarksResearch.composites import generate_composite, read_patient
 from H3DELandmarksResearch.composites.fit import fit_jaw
 from H3DELandmarksResearch.composites.patient import patient_of
+from H3DELandmarksResearch.composites.scanner import coarsened
 from H3DELandmarksResearch.composites.training_cases import composite_cases
 from H3DELandmarksResearch.phantom.anatomy import draw_anatomy
 from H3DELandmarksResearch.phantom.scheme import MOLARS
@@ -42,7 +45,7 @@ def patient():
 @pytest.fixture(scope="module")
 def case(patient):
     """A small view of the molars of one side, none of which is missing."""
-    return generate_composite(patient, 32, 0.8, missing=())
+    return generate_composite(patient, 57, 0.8, missing=())
 
 
 def test_the_jaw_is_found_where_the_head_lies(patient):
@@ -79,11 +82,11 @@ def test_missing_molars_are_absent_and_the_same_numbers_give_the_same_case(patie
     seen = {name for name, there in zip(case.landmarks.names, case.landmarks.present) if there}
     side = min(seen)[0]
     assert {f"{side}0", f"{side}d"} <= seen and {name[0] for name in seen} == {side}
-    fewer = generate_composite(patient, 32, 0.8, missing=(f"{side}-M3",))
+    fewer = generate_composite(patient, 57, 0.8, missing=(f"{side}-M3",))
     left = {name for name, there in zip(fewer.landmarks.names, fewer.landmarks.present) if there}
     assert left == seen - {f"{side}{letter}" for letter in "def"}
     assert (fewer.landmarks.presence[~fewer.landmarks.present] == 0).all()
-    again = generate_composite(patient, 32, 0.8, missing=())
+    again = generate_composite(patient, 57, 0.8, missing=())
     np.testing.assert_array_equal(again.volume.array, case.volume.array)
     np.testing.assert_array_equal(again.landmarks.positions, case.landmarks.positions)
     assert (fewer.volume.array != case.volume.array).any()
@@ -94,6 +97,23 @@ def test_a_composite_is_a_plausible_scan(case):
     assert array.dtype == np.int16
     assert (array > 800).mean() > 0.002
     assert 0.1 < ((array > -400) & (array < 500)).mean() < 0.99
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), spacing=st.tuples(*[st.sampled_from([0.4, 0.7, 1.0])] * 3))
+def test_coarse_voxels_lie_where_what_they_average_lay(seed, spacing):
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = (-20, 5, 300)
+    shape = (37, 29, 31)
+    place = Volume(np.zeros(shape, np.int16), affine).grid.lps_from_ijk(np.indices(shape).transpose(1, 2, 3, 0))
+    ramp = Volume((100 * place[..., 0] + 30 * place[..., 2]).round().astype(np.int16), affine)
+    coarse = coarsened(ramp, np.random.default_rng(seed))
+    assert (coarse.spacing[:2] > 1.1).all() and (coarse.spacing < 4.6).all()
+    assert coarse.grid.contains(place[[0, -1], [0, -1], [0, -1]]).all()
+    inner = tuple(slice(0, n - 1) for n in coarse.array.shape)
+    centers = coarse.grid.lps_from_ijk(np.indices(coarse.array.shape).transpose(1, 2, 3, 0))
+    there = 100 * centers[..., 0] + 30 * centers[..., 2]
+    np.testing.assert_allclose(coarse.array[inner], there[inner], atol=1.5)
 
 
 def test_patients_whose_jaws_cannot_hold_teeth_are_refused():

@@ -14,7 +14,7 @@ found, how many surely, and how far from the contour of the mandible they lie.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ from H3DELandmarksResearch.studies import RUNS, run_study
 from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
 
 SURE = 0.5
+FINE_MM = 1.3
 AROUND_MM = (190, 200, 190)
 HEADER = (
     "| model | cases | scans | MRE, mm | median / p90 | within 2 mm, % | presence, % | missed / invented "
@@ -77,16 +78,22 @@ def real_line(detector: Detector, patient: Patient) -> str:
     return f"{patient.name} | {int(found.present.sum())} | {int(sure.sum())} | {spread} | {far}"
 
 
-def _measure(detectors: Sequence[Detector], what: str, cases: Iterable[Case]) -> None:
+def _measure(detectors: Sequence[Detector], what: str, cases: Sequence[Case]) -> None:
     """Print a line for each model."""
-    kept = list(cases)
-    if not kept:
+    if not cases:
         return
-    references = {case.name: case.landmarks for case in kept}
+    references = {case.name: case.landmarks for case in cases}
     for detector in detectors:
-        found = {case.name: detector.detect(case.volume) for case in kept}
+        found = {case.name: detector.detect(case.volume) for case in cases}
         package = detector.package
         print(f"| {package.id} {package.version} | {what} | {figures(evaluate_sets(found, references))} |", flush=True)
+
+
+def _measure_composites(detectors: Sequence[Detector], cases: Sequence[Case]) -> None:
+    """Print lines for those of fine voxels and for those of the voxels of planning CT."""
+    coarse = [case.volume.spacing.max() > FINE_MM and case.volume.spacing.min() > 1.0 for case in cases]
+    for title, wanted in (("fine composites", False), ("coarse composites", True)):
+        _measure(detectors, title, [case for case, is_coarse in zip(cases, coarse) if is_coarse == wanted])
 
 
 def _real(detectors: Sequence[Detector], configuration: Configuration, subset: str, count: int) -> None:
@@ -129,11 +136,11 @@ def main() -> None:
         names = read_configuration(configuration.path.parent / str(data.patients)).split()[options.subset]
         folder, spacings = options.cache / "composites", data.spacings_mm or ()
         made = composite_cases(configuration.data_folder(), names, options.count, spacings, folder, options.first)
-        _measure(detectors, f"composites from {options.first}", made)
+        _measure_composites(detectors, list(made))
         return
     cases = load_cases(configuration, options.subset, options.cache)
-    for kind in ("composite", "phantom"):
-        _measure(detectors, f"{kind}s", (case for case in cases if case.name.startswith(kind)))
+    _measure_composites(detectors, [case for case in cases if case.name.startswith("composite")])
+    _measure(detectors, "phantoms", [case for case in cases if case.name.startswith("phantom")])
 
 
 if __name__ == "__main__":

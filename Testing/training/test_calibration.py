@@ -93,3 +93,12 @@ def test_a_case_without_any_landmark_is_truncated_too():
 def test_a_network_that_finds_nothing_gets_no_radii():
     with pytest.raises(InputError, match="train for more steps"):
         radii(np.full((3, 4), np.nan))
+
+
+@pytest.mark.parametrize("size", [2, 17, 19, 31, 32, 40])
+def test_a_short_scan_keeps_half_its_slices_or_16(size):
+    points = LandmarkSet(("a", "b"), np.array([[0.0, 0, 0], [size - 1.0] * 3]))
+    case = Case("short", Volume(np.zeros((size, size, size), np.int16), np.eye(4)), points)
+    for seed in range(12):
+        left = truncated_case(case, np.random.default_rng(seed)).volume.array.shape
+        assert min(16, size // 2) <= min(left) < size and sorted(left)[1:] == [size, size]

@@ -34,7 +34,7 @@ from H3DELandmarksResearch.studies import RUNS, run_study
 from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
 
 SURE = 0.5
-FINE_MM = 1.3
+FINE_MM = 1.2
 AROUND_MM = (190, 200, 190)
 HEADER = (
     "| model | cases | scans | MRE, mm | median / p90 | within 2 mm, % | presence, % | missed / invented "
@@ -91,7 +91,7 @@ def _measure(detectors: Sequence[Detector], what: str, cases: Sequence[Case]) ->
 
 def _measure_composites(detectors: Sequence[Detector], cases: Sequence[Case]) -> None:
     """Print lines for those of fine voxels and for those of the voxels of planning CT."""
-    coarse = [case.volume.spacing.max() > FINE_MM and case.volume.spacing.min() > 1.0 for case in cases]
+    coarse = [case.volume.spacing[0] > FINE_MM for case in cases]
     for title, wanted in (("fine composites", False), ("coarse composites", True)):
         _measure(detectors, title, [case for case, is_coarse in zip(cases, coarse) if is_coarse == wanted])
 

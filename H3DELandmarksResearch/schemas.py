@@ -6,7 +6,6 @@ import json
 import sys
 from pathlib import Path
 
-from H3DELandmarksLib.formats.audit import AuditRecord
 from H3DELandmarksLib.formats.case_record import ImageRecord, IndexRecord, RevisionRecord
 from H3DELandmarksLib.formats.cohort import CohortScan
 from H3DELandmarksLib.formats.comparison import Comparison
@@ -19,9 +18,10 @@ from H3DELandmarksLib.formats.reading import json_schema
 from H3DELandmarksLib.formats.results import DetectionResult
 from H3DELandmarksLib.formats.run import RunRecord
 from H3DELandmarksLib.formats.schemes import MigrationRecord, SchemeRecord
-from H3DELandmarksLib.formats.training import TrainingConfiguration
 from H3DELandmarksLib.formats.untrusted_zip import ArchiveManifest
 from H3DELandmarksLib.formats.versions import HistoryEntry
+from H3DELandmarksResearch.cases.audit_record import AuditRecord
+from H3DELandmarksResearch.training.record import TrainingConfiguration
 
 FOLDER = Path(__file__).resolve().parents[1] / "Resources" / "Schemas"
 # Formats by the name of their schema's file.

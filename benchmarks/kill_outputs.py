@@ -26,12 +26,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "Testing" / "hel
 
 from benchmarks.killing import count_operations, fail_at, kill_at, limit_files
 from H3DELandmarksLib.cases import CaseProject
-from H3DELandmarksLib.cases.archive import write_archive
-from H3DELandmarksLib.cases.exchange import export_cases
 from H3DELandmarksLib.cohort.result_files import ResultFiles
 from H3DELandmarksLib.core.files import TEMPORARY_PREFIX, atomic_write, restore_interrupted
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.formats.export import EXPORT
+from H3DELandmarksResearch.cases.archive import write_archive
+from H3DELandmarksResearch.cases.exchange import export_cases
 
 Content = dict[str, str]
 

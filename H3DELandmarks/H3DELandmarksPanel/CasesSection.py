@@ -168,8 +168,9 @@ class CheckSection:
         """Start the check."""
         self._clear()
         self._pictures = newRunFolder(slicer.app.temporaryPath)
-        # Pictures need matplotlib, which Slicer does not ship; the views show the place in any case.
-        pictures = ["--pictures", self._pictures] if find_spec("matplotlib") else []
+        # Pictures need what Slicer does not ship; the views show the place in any case.
+        canDraw = all(map(find_spec, ("matplotlib", "H3DELandmarksResearch")))
+        pictures = ["--pictures", self._pictures] if canDraw else []
         self._project = self._folder.project()
         self.progress.start(self._context.command(["cases", "check", self._folder.path, *pictures], _("check")))
 

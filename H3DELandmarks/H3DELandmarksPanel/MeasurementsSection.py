@@ -81,8 +81,9 @@ class MeasurementsSection:
         drawn = drawn_measurements(node) if node is not None else []
         if ui.measureSection.collapsed and not drawn:
             return
-        self._definitions = definitions_of_list(node, self._context.packageOf(node)) if node is not None else None
-        results = measure_list(node, self._definitions) if self._definitions else ()
+        package = self._context.packageOf(node) if node is not None else None
+        self._definitions = definitions_of_list(node, package) if node is not None else None
+        results = measure_list(node, self._definitions, package) if self._definitions else ()
         if drawn and self._definitions:
             update_measurements(node, self._definitions)
         self._table.show([self._texts(result) for result in results], [self._toolTip(result) for result in results])

@@ -60,6 +60,7 @@ def _sentence(finding):
     sentences = {
         Systematic.SIDES: _("Left and right seem to be exchanged, or the scan is mirrored: {names}. Check a pair."),
         Systematic.SHIFTED: _("Points seem to lie one structure off, as a tooth or a vertebra: {names}."),
+        Systematic.MISCOUNTED: _("All points may be counted one structure off: check the first and the last one."),
         Systematic.TOGETHER: _("Two landmarks seem to lie on one structure: {names}."),
         Systematic.MIRRORED: _("The scan seems to be mirrored: load it with its right orientation, and detect again."),
     }

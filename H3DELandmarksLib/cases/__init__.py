@@ -1,8 +1,8 @@
-"""Corrected cases: kept safely and without patient data, exchanged with others, checked before training.
+"""Corrected cases: kept safely and without patient data, checked before training.
 
-The flow: `store` takes a scan with its corrected landmarks, or `exchange`, `nnlandmark` and `archive` bring it in
-from elsewhere; `schemes` changes which landmarks there are; `quality` finds what to look at before training;
-`next_case` says which scan to correct next.
+The flow: `store` takes a scan with its corrected landmarks; `quality` finds what to look at before training;
+`next_case` says which scan to correct next; `export` hands out points. The research package exchanges cases with
+others and changes which landmarks there are.
 
 A project is a folder::
 

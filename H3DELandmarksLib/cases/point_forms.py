@@ -37,7 +37,7 @@ from H3DELandmarksLib.io.markups import write_markups
 from H3DELandmarksLib.io.tables import AXES, write_rows
 
 if TYPE_CHECKING:
-    from H3DELandmarksLib.cases.exchange import OutgoingCase
+    from H3DELandmarksLib.cases.export import OutgoingCase
 
 NA, NTS_MISSING = "NA", "-9999"
 DECIMALS = 6

@@ -8,8 +8,7 @@ other (`same_points`); pictures with each other (`same_picture`), and points wit
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
-from H3DELandmarksLib.formats.case_record import CASE_ID, Revision
+from H3DELandmarksLib.formats.case_record import Revision
 
 
 @dataclass(frozen=True)
@@ -102,39 +101,6 @@ def check_project(project: CaseProject, progress: Progress) -> list[QualityIssue
     findings += check_set(read, history.newest, {})
     progress(1.0, "done")
     return in_order(findings)
-
-
-def draw_findings(
-    project: CaseProject, findings: Sequence[QualityIssue], folder: Path, progress: Progress
-) -> list[QualityIssue]:
-    """Draw a picture for every finding that has a place; gives the findings with their pictures.
-
-    Args:
-        project: whose findings.
-        findings: as `check_project` gives them.
-        folder: exists; pictures are named after case, kind and landmark number.
-        progress: receives the fraction done and the id of the case at hand.
-    """
-    from H3DELandmarksLib.cases.finding_picture import draw_finding
-
-    history = project.history()
-    scheme = history.newest
-    result: list[QualityIssue] = []
-    scans: dict[str, tuple[Volume, np.ndarray]] = {}  # the case at hand; findings of one case come together
-    for number, finding in enumerate(findings):
-        progress(number / max(len(findings), 1), finding.case)
-        if finding.kind is not IssueKind.UNREADABLE and CASE_ID.fullmatch(finding.case):
-            if finding.case not in scans:
-                case = project.case(finding.case)
-                scans = {finding.case: (case.volume(), history.now(case.revision()).positions(scheme))}
-            volume, points = scans[finding.case]
-            landmark = "" if finding.landmark is None else f"-{scheme.names.index(finding.landmark) + 1:03d}"
-            path = folder / f"{finding.case}-{finding.kind.value.replace(' ', '-')}{landmark}.png"
-            draw_finding(volume, points, scheme.names, finding, path)
-            finding = replace(finding, picture=path)
-        result.append(finding)
-    progress(1.0, "done")
-    return result
 
 
 def _same_pictures(cases: Sequence[CheckedCase], subsets: Mapping[str, str]) -> Iterator[QualityIssue]:

@@ -7,19 +7,15 @@ at several sizes, and their fine detail (local contrast, in which pictures of tw
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 from scipy.fft import irfftn, next_fast_len, rfftn
 from scipy.stats import rankdata
 
-from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.image_plane import is_radiograph, lay_flat
 
@@ -77,27 +73,6 @@ def fingerprint(volume: Volume) -> Fingerprint:
     edges = spacing * array.shape
     size = [max(1, round(LONGEST[array.ndim] * edge / edges.max())) for edge in edges]
     return Fingerprint(ranks_of(resized(array, size)))
-
-
-def kept_fingerprint(path: Path, folder: Path, read: Callable[[Path], Volume]) -> Fingerprint:
-    """The fingerprint of a file, from a folder of earlier ones where the file has not changed since.
-
-    Args:
-        path: scan.
-        folder: of fingerprints; made if it does not exist.
-        read: gives the volume of the path.
-    """
-    state = path.stat()
-    name = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}"
-    kept = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npy"
-    try:
-        return Fingerprint(np.load(kept, allow_pickle=False))
-    except (OSError, ValueError):
-        made = fingerprint(read(path))
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(kept) as temporary, temporary.open("wb") as file:
-        np.save(file, made.ranks)
-    return made
 
 
 def repeated_pictures(pictures: Sequence[Fingerprint]) -> list[Repeat]:
@@ -271,29 +246,3 @@ def _correlation(
         return 0.0
     a, b = a * there, b * here
     return float(abs(a @ b) / max(np.sqrt(float(a @ a) * float(b @ b)), 1e-6))
-
-
-def refuse_shared(names: Sequence[str], repeats: Sequence[Repeat], subset_of: Mapping[str, str]) -> None:
-    """Refuse a split of which two subsets share a picture.
-
-    Args:
-        names: of the cases.
-        repeats: as `repeated_pictures` gives them.
-        subset_of: the subset of each case.
-
-    Raises:
-        InputError: names the first two such cases, and how many more there are.
-    """
-    shared = [
-        (names[repeat.first], names[repeat.second])
-        for repeat in repeats
-        if subset_of[names[repeat.first]] != subset_of[names[repeat.second]]
-    ]
-    if not shared:
-        return
-    one, other = shared[0]
-    more = f", and {len(shared) - 1} more pairs do so" if len(shared) > 1 else ""
-    raise InputError(
-        f"The cases '{one}' ({subset_of[one]}) and '{other}' ({subset_of[other]}) show the same picture{more}: leave "
-        "one case of each pair out of the split, or put both into one subset ('audit' lists all pairs)."
-    )

@@ -359,6 +359,7 @@ def _run(
         software=__version__,
         model=ModelName(package.id, package.version),
         confidence_within_mm=package.manifest.calibration.confidence.tolerance_mm,
+        length_unit=package.manifest.length_unit,
         scans=(*(outcome.result for outcome in outcomes), *failed),
         passed_over=tuple(PassedOver(shown(path), reason) for path, reason in given.passed_over),
         cohort=summary,

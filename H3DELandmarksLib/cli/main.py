@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from H3DELandmarksLib import __version__
-from H3DELandmarksLib.cli import audit, cases, detect, export, measure, models, train
+from H3DELandmarksLib.cli import cases, detect, models, train
 from H3DELandmarksLib.cli.console import Console
 from H3DELandmarksLib.cli.research import add_research_commands
 from H3DELandmarksLib.core.errors import Cancelled
 
-COMMANDS = (detect, measure, export, models, train, cases, audit)
+COMMANDS = (detect, models, train, cases)
 DONE, FAILED, STOPPED = 0, 2, 130
 # Threads that wait for each other sleep soon: where they spin for long, which is the default, a core that something
 # else uses makes all of them slow. GNU's OpenMP reads this when a command first imports PyTorch.

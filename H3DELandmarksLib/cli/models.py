@@ -1,4 +1,4 @@
-"""``models``: which models there are, their versions, retrained candidates, and exchange with other sites."""
+"""``models``: which models there are, and whether a retrained one is better; more where the research package is."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from H3DELandmarksLib.cli.console import (
 from H3DELandmarksLib.cli.research import add_research_actions
 from H3DELandmarksLib.core.errors import MissingDependencyError
 from H3DELandmarksLib.core.files import refuse_existing
+from H3DELandmarksLib.core.research import research_module
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.formats.comparison import Comparison
-    from H3DELandmarksLib.formats.results import VersionResult
     from H3DELandmarksLib.models import ModelPackage
-    from H3DELandmarksLib.models.versions import ModelVersion
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -33,34 +32,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         commands, "models", help="list, describe, check, install, compare and share models", example="info mouse-skull"
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    _add_package_actions(actions)
-    _add_compare(actions)
-    _add_promote(actions)
-    _add_version_actions(actions)
-    add_research_actions(actions)
-
-
-def _add_package_actions(actions: argparse._SubParsersAction) -> None:
     listing = add_command(actions, "list", help="models that can be used", example="--scan scan.nrrd")
     listing.add_argument("--scan", help="those that may fit this scan first, the others with the reason")
     listing.set_defaults(run=list_models)
-
-    info = add_command(
-        actions, "info", help="what a model does, its landmarks and its model card", example="mouse-skull"
-    )
-    add_model(info)
-    info.set_defaults(run=describe_model)
-
-    verify = add_command(actions, "verify", help="check manifests and the SHA-256 of weights", example="mouse-skull")
-    add_model(verify, nargs="?", help="id, id@version or path; all models when left out")
-    verify.set_defaults(run=verify_models)
-
-    install = add_command(actions, "install", help="check a model package and add it", example="my-model.zip")
-    install.add_argument("path", metavar="PATH", help="folder or zip file")
-    install.add_argument("--replace", action="store_true", help="replace a model of the same id and version")
-    install.set_defaults(run=install_package)
-    for action in (listing, info, verify, install):
-        add_json(action)
+    add_json(listing)
+    _add_compare(actions)
+    add_research_actions(actions, "models")
 
 
 def _add_compare(actions: argparse._SubParsersAction) -> None:
@@ -113,55 +90,6 @@ def _add_compare(actions: argparse._SubParsersAction) -> None:
     compare.set_defaults(run=compare_packages)
 
 
-def _add_promote(actions: argparse._SubParsersAction) -> None:
-    promote = add_command(
-        actions,
-        "promote",
-        help="make a retrained model the current version",
-        description="Keeps the model of a retraining and makes it current, if its comparison says that it is better.",
-        example="run",
-    )
-    promote.add_argument("folder", metavar="RUN", help="folder of the retraining")
-    promote.add_argument("--comparison", metavar="FILE", help="of 'models compare' (default: RUN/comparison.json)")
-    promote.add_argument("--override", metavar="REASON", help="promote it all the same; the reason is kept with it")
-    add_json(promote)
-    promote.set_defaults(run=promote_candidate)
-
-
-def _add_version_actions(actions: argparse._SubParsersAction) -> None:
-    versions = add_command(
-        actions, "versions", help="the versions of a model, and which one is current", example="mouse-skull"
-    )
-    add_model(versions, help="id of a model")
-    versions.set_defaults(run=list_versions)
-
-    back = add_command(
-        actions, "revert", help="make an earlier version of a model current again", example="mouse-skull 1.0.0"
-    )
-    add_model(back, help="id of a model")
-    back.add_argument("version", metavar="VERSION", nargs="?", help="default: the one that was current before")
-    back.set_defaults(run=revert_model)
-
-    share = add_command(
-        actions,
-        "share",
-        help="write a model as a file for another site",
-        description="Writes a model with its card, its lineage (hashes of cases, base) and checksums. No names of "
-        "cases, subjects, folders or people go along; title, description, intended use, limits, licenses and "
-        "definitions do, as their author wrote them.",
-        example="mouse-skull@1.1.0 mouse-skull.zip",
-    )
-    add_model(share, help="id or id@version")
-    share.add_argument("path", metavar="FILE.zip", help="new file")
-    share.set_defaults(run=share_package)
-
-    add = add_command(actions, "add", help="add a model that another site has shared", example="mouse-skull.zip")
-    add.add_argument("path", metavar="FILE.zip", help="file of 'models share'")
-    add.set_defaults(run=add_package)
-    for action in (versions, back, share, add):
-        add_json(action)
-
-
 def list_models(options: argparse.Namespace, console: Console) -> bool:
     """Print one line per model, those that fit a given scan first; packages that cannot be used are told apart."""
     from H3DELandmarksLib.core.text import aligned
@@ -171,9 +99,9 @@ def list_models(options: argparse.Namespace, console: Console) -> bool:
     packages = [entry.package for entry in entries if entry.package]
     unusable = [{"id": entry.id, "path": entry.path, "problem": entry.problem} for entry in entries if entry.problem]
     if options.scan:
-        usable = [{**_summary(package), "unfit": reason} for package, reason in _for_scan(packages, Path(options.scan))]
+        usable = [{**summary(package), "unfit": reason} for package, reason in _for_scan(packages, Path(options.scan))]
     else:
-        usable = [_summary(package) for package in packages]
+        usable = [summary(package) for package in packages]
     columns = ("id", "version", "landmarks", "modality", "title")
     rows = [[str(model[column]) for column in columns] for model in usable]
     console.say("\n".join(aligned([columns, *rows])) if rows else "There is no usable model.")
@@ -195,7 +123,7 @@ def _for_scan(packages: Sequence[ModelPackage], path: Path) -> list[tuple[ModelP
     return fitting_first(packages, ScanFacts.of(read_volume(path).grid, modality(path)))
 
 
-def _summary(package: ModelPackage) -> dict[str, Any]:
+def summary(package: ModelPackage) -> dict[str, Any]:
     manifest = package.manifest
     return {
         "id": package.id,
@@ -207,63 +135,6 @@ def _summary(package: ModelPackage) -> dict[str, Any]:
         "path": package.path,
         "caution": manifest.measured.caution() if manifest.measured else "",
     }
-
-
-def describe_model(options: argparse.Namespace, console: Console) -> bool:
-    """Print a model's card and landmarks."""
-    from H3DELandmarksLib.models import find_model
-
-    package = find_model(options.model)
-    card = package.model_card()
-    pictures = [package.path / name for name in package.picture_files]
-    landmarks = [f"  {landmark.name}: {landmark.definition}" for landmark in package.scheme.landmarks]
-    console.say(f"{package.id} {package.version} ({package.path})\n\n{card.strip()}\n\nLandmarks")
-    console.say("\n".join(landmarks))
-    if pictures:
-        console.say("\nPictures of the model card\n" + "\n".join(f"  {path}" for path in pictures))
-    console.document(
-        {"ok": True, "path": package.path, "manifest": package.content, "model_card": card, "pictures": pictures}
-    )
-    return True
-
-
-def verify_models(options: argparse.Namespace, console: Console) -> bool:
-    """Check one model or all; returns whether all are intact."""
-    from H3DELandmarksLib.models import available_models, find_model
-
-    if options.model:
-        results = [_verified(find_model(options.model), console)]
-    else:
-        results = []
-        for entry in available_models():
-            if entry.package:
-                results.append(_verified(entry.package, console))
-            else:
-                console.warn(entry.problem or "")
-                results.append({"id": entry.id, "path": entry.path, "ok": False, "error": entry.problem})
-    intact = all(result["ok"] for result in results)
-    console.document({"ok": intact, "models": results})
-    return intact
-
-
-def _verified(package: ModelPackage, console: Console) -> dict[str, Any]:
-    result = {"id": package.id, "version": package.version, "path": package.path}
-    try:
-        package.verify()
-    except Exception as error:
-        return {**result, "ok": False, "error": console.failure(error)}
-    console.say(f"{package.id} {package.version}: intact")
-    return {**result, "ok": True}
-
-
-def install_package(options: argparse.Namespace, console: Console) -> bool:
-    """Check and copy a model package."""
-    from H3DELandmarksLib.models import install_model
-
-    package = install_model(options.path, replace=options.replace)
-    console.say(f"Installed {package.id} {package.version} in {package.path}")
-    console.document({"ok": True, "model": _summary(package)})
-    return True
 
 
 def compare_packages(options: argparse.Namespace, console: Console) -> bool:
@@ -311,137 +182,15 @@ def compare_packages(options: argparse.Namespace, console: Console) -> bool:
 
 
 def _draw(comparison: Comparison, wanted: str | None, output: Path | None, console: Console) -> Path | None:
-    """Draw the chart; without matplotlib only a chart that was asked for is missed."""
-    from H3DELandmarksLib.figures.plots import draw_comparison
-
+    """Draw the chart; without the research package or matplotlib only a chart that was asked for is missed."""
     path = Path(wanted) if wanted else output and output.with_suffix(".png")
     if path is None:
         return None
     try:
-        draw_comparison(comparison, path)
+        research_module("figures.plots", "The chart of a comparison").draw_comparison(comparison, path)
     except MissingDependencyError as error:
         if wanted:
             raise
         console.warn(str(error))
         return None
     return path
-
-
-def promote_candidate(options: argparse.Namespace, console: Console) -> bool:
-    """Promote, or raise with what speaks against it."""
-    from H3DELandmarksLib.formats.reading import to_plain
-    from H3DELandmarksLib.retraining.promote import promote_run
-
-    promotion = promote_run(options.folder, options.comparison, options.override)
-    package = promotion.package
-    sentence = promotion.comparison.sentence() if promotion.comparison else None
-    console.say(f"{package.id} {package.version} is the current version now: {package.path}")
-    if sentence:
-        console.say(sentence)
-    if promotion.override is not None:
-        console.say(f"The rule was overridden: {promotion.override}")
-    console.document(
-        {
-            "ok": True,
-            "id": package.id,
-            "version": package.version,
-            "path": package.path,
-            "comparison": sentence,
-            "decision": to_plain(promotion.decision),
-            "override": promotion.override,
-        }
-    )
-    return True
-
-
-def list_versions(options: argparse.Namespace, console: Console) -> bool:
-    """One line for each version."""
-    from H3DELandmarksLib.formats.reading import to_plain
-    from H3DELandmarksLib.models.versions import versions_of
-
-    results = [_version_result(version) for version in versions_of(options.model)]
-    for version in results:
-        console.say(_version_line(version))
-    console.document({"ok": True, "id": options.model, "versions": to_plain(results)})
-    return True
-
-
-def _version_result(version: ModelVersion) -> VersionResult:
-    from H3DELandmarksLib.formats.results import VersionResult
-
-    return VersionResult(
-        version=version.package.version,
-        current=version.is_current,
-        source=version.source,
-        date=version.date,
-        base=version.base,
-        cases=version.cases,
-        comparison=version.comparison,
-        override=version.override,
-        path=str(version.package.path),
-    )
-
-
-def _version_line(version: VersionResult) -> str:
-    told = [
-        f"{'*' if version.current else ' '} {version.version}",
-        version.date or "no date",
-        version.source,
-        f"from {version.base}" if version.base else "no base",
-        *([f"{version.cases} corrected cases"] if version.cases is not None else []),
-        version.comparison or "not compared",
-        *([f"overridden: {version.override}"] if version.override else []),
-    ]
-    return "  ".join(told)
-
-
-def revert_model(options: argparse.Namespace, console: Console) -> bool:
-    """Go back."""
-    from H3DELandmarksLib.formats.reading import to_plain
-    from H3DELandmarksLib.models.versions import revert
-
-    version = revert(options.model, options.version)
-    console.say(f"{options.model} {version.package.version} is the current version now.")
-    console.document({"ok": True, "id": options.model, **to_plain(_version_result(version))})
-    return True
-
-
-def share_package(options: argparse.Namespace, console: Console) -> bool:
-    """Write the file."""
-    from H3DELandmarksLib.models.sharing import share_model
-
-    package = share_model(options.model, options.path)
-    console.say(
-        f"Wrote {package.id} {package.version} for others: {options.path}\nRead its title, description, "
-        "limits and definitions before you send it: they go along as they were written."
-    )
-    console.document({"ok": True, "id": package.id, "version": package.version, "path": options.path})
-    return True
-
-
-def add_package(options: argparse.Namespace, console: Console) -> bool:
-    """Check and add."""
-    from H3DELandmarksLib.models.sharing import add_shared
-
-    added = add_shared(options.path)
-    package = added.package
-    name = f"{package.id} {package.version}"
-    said = f"Added {name}" if added.is_new else f"{name} was here already"
-    if added.is_new and package.version != added.shared_version:
-        said += f" (shared as {added.shared_version}, which is another model here)"
-    if not added.is_current:
-        said += "; another version stays current, make this one current with: "
-        said += f"models revert {package.id} {package.version}"
-    console.say(said)
-    console.document(
-        {
-            "ok": True,
-            "id": package.id,
-            "version": package.version,
-            "shared_version": added.shared_version,
-            "new": added.is_new,
-            "current": added.is_current,
-            "path": package.path,
-        }
-    )
-    return True

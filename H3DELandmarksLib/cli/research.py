@@ -7,8 +7,14 @@ import argparse
 from H3DELandmarksLib.cli.console import Console
 from H3DELandmarksLib.core.research import is_research_installed, research_module
 
-COMMANDS = ("evaluate", "report", "convert", "radiographs", "phantom", "demo")
-MODEL_ACTIONS = ("import-published", "recalibrate")
+COMMANDS = ("measure", "export", "audit", "evaluate", "report", "convert", "radiographs", "phantom", "demo")
+ACTIONS = {
+    "cases": ("new", "add", "list", "import", "export", "migrate", "scheme"),
+    "models": (
+        *("info", "verify", "install", "promote", "versions", "revert", "share", "add"),
+        *("import-published", "recalibrate"),
+    ),
+}
 
 
 def add_research_commands(commands: argparse._SubParsersAction) -> None:
@@ -21,14 +27,14 @@ def add_research_commands(commands: argparse._SubParsersAction) -> None:
             _add_missing(commands, name, f"The command '{name}'")
 
 
-def add_research_actions(actions: argparse._SubParsersAction) -> None:
-    """Declare the actions of ``models`` that the research package has."""
+def add_research_actions(actions: argparse._SubParsersAction, command: str) -> None:
+    """Declare the actions of ``cases`` or ``models`` that the research package has."""
     if is_research_installed():
-        for action in research_module("cli", "The command line").MODEL_ACTIONS:
-            action.add_action(actions)
+        for module in research_module("cli", "The command line").ACTIONS[command]:
+            module.add_actions(actions)
     else:
-        for name in MODEL_ACTIONS:
-            _add_missing(actions, name, f"The command 'models {name}'")
+        for name in ACTIONS[command]:
+            _add_missing(actions, name, f"The command '{command} {name}'")
 
 
 def _add_missing(commands: argparse._SubParsersAction, name: str, purpose: str) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from H3DELandmarksLib.cli.console import Console, add_device, add_json, add_progress
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.research import research_configurations, research_module
+from H3DELandmarksLib.core.research import research_module
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.cases import CaseProject
@@ -39,34 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of subjects kept for the comparison with the base (default: 0.2)",
     )
     add_device(group)
-
-
-def add_folder_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what training from a plain folder needs beside ``--output``, ``--resume`` and ``--steps``."""
-    group = parser.add_argument_group("from a folder of scans and point lists")
-    group.add_argument("--from-folder", metavar="FOLDER", help="plan and train a model for the points in a folder")
-    group.add_argument("--model-id", metavar="ID", help="of the new model (default: after the folder's name)")
-    group.add_argument("--spacing", metavar="MM", help="width and height of a pixel, for pictures, as 0.1 or 0.1x0.12")
-    group.add_argument("--plan-only", action="store_true", help="write the plan for editing, train nothing")
-
-
-def refuse_alone(options: argparse.Namespace) -> None:
-    """Refuse what belongs to ``--from-cases`` or ``--from-folder`` without them."""
-    for name in ("model_id", "spacing", "plan_only"):
-        if getattr(options, name) and options.from_folder is None:
-            raise InputError(f"--{name.replace('_', '-')} belongs to --from-folder: name the folder of scans.")
-    given = {
-        "--base-model": options.base_model,
-        "--new-model": options.new_model,
-        "--steps": None if options.from_folder else options.steps,
-        "--encoder-from": options.encoder_from,
-        "--held-out": options.held_out,
-    }
-    for name, value in given.items():
-        if value is not None:
-            raise InputError(f"{name} belongs to --from-cases: name the project of corrected cases.")
-    if options.device != "auto":
-        raise InputError("--device belongs to --from-cases: a configuration trains on the GPU where there is one.")
 
 
 def run_retraining(options: argparse.Namespace, console: Console) -> bool:
@@ -219,88 +190,19 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
+def add_folder_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what training from a plain folder needs beside ``--output``, ``--resume`` and ``--steps``."""
+    group = parser.add_argument_group("from a folder of scans and point lists")
+    group.add_argument("--from-folder", metavar="FOLDER", help="plan and train a model for the points in a folder")
+    group.add_argument("--model-id", metavar="ID", help="of the new model (default: after the folder's name)")
+    group.add_argument("--spacing", metavar="MM", help="width and height of a pixel, for pictures, as 0.1 or 0.1x0.12")
+    group.add_argument("--plan-only", action="store_true", help="write the plan for editing, train nothing")
+
+
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Train; returns True, or raises."""
-    from H3DELandmarksLib.cohort.result_files import make_folder
-    from H3DELandmarksLib.training.peers import Peers
-
     if options.from_cases is not None:
         return run_retraining(options, console)
-    refuse_alone(options)
-    if options.configuration is not None and options.from_folder is not None:
-        raise InputError("A configuration names its own cases: leave it out, or leave out --from-folder.")
-    if options.configuration is None and options.from_folder is None:
-        raise InputError(
-            "There is nothing to train from: give a configuration, or cases by --from-folder or --from-cases."
-        )
-    output = make_folder(Path(options.output))
-    configuration = _planned(options, console) if options.from_folder else find_configuration(options.configuration)
-    if options.plan_only:
-        console.document({"ok": True, "configuration": configuration, "output": output})
-        return True
-    console.log_folder = output
-    run_training = research_module("training.run", "Training from a configuration").run_training
-    leads = Peers.joined().leads
-
-    with console.task(configuration.stem) if leads else nullcontext(None) as progress:
-        run_training(
-            configuration,
-            output,
-            resume=options.resume,
-            stages=[] if options.package else options.stage,
-            progress=progress,
-            package=not options.stage,
-        )
-    if not leads:
-        return True
-    console.say(f"Trained {configuration.stem}: the results are in {output}")
-    if options.from_folder and not options.stage:
-        _say_accuracy(console, output / "package")
-    console.document({"ok": True, "configuration": configuration, "output": output})
-    return True
-
-
-def _say_accuracy(console: Console, folder: Path) -> None:
-    """What the model is worth on the subjects that training never saw."""
-    from H3DELandmarksLib.models import open_package
-
-    package = open_package(folder)
-    measured = package.manifest.measured
-    if measured:
-        console.say(
-            f"On {measured.cases} scans that it never saw, half of its points lie within {measured.median_mm:.2f} mm "
-            f"of the right place; the card has the rest: {package.path / 'model-card.md'}"
-        )
-    console.say(f"Install it with: h3delandmarks models install {package.path}")
-
-
-def _planned(options: argparse.Namespace, console: Console) -> Path:
-    """The plan for a folder: written by the first process, or by an earlier run and perhaps edited since."""
-    from H3DELandmarksLib.training.peers import Peers
-
-    planning = research_module("planning.plan", "Training from a folder")
-    spacing = None if options.spacing is None else planning.spacing_of(options.spacing, "The option --spacing")
-    arguments = (Path(options.from_folder), Path(options.output), options.model_id, spacing, options.steps)
-    peers = Peers.joined()
-    if peers.leads:
-        with console.task("Reading the cases") as progress:
-            path = planning.plan_folder(*arguments, progress)
-        console.say(f"The plan is {path}, and what it follows from {path.with_suffix('.md')}")
-    peers.wait()
-    return planning.plan_folder(*arguments)
-
-
-def find_configuration(name: str) -> Path:
-    """A configuration file by path, or a bundled one by name.
-
-    Raises:
-        InputError: there is neither.
-        MissingDependencyError: a name is given, and the research package, which brings them, is not installed.
-    """
-    if Path(name).is_file():
-        return Path(name)
-    if re.fullmatch(r"[\w-]+", name):
-        path = research_configurations(f"The configuration '{name}'") / f"{name}.json"
-        if path.is_file():
-            return path
-    raise InputError(f"The configuration '{name}' does not exist: give the path of a JSON file.")
+    purpose = "Training from a configuration or a folder"
+    succeeded: bool = research_module("cli.train", purpose).train_from_scratch(options, console)
+    return succeeded

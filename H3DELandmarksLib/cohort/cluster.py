@@ -150,7 +150,8 @@ class Cluster:
         series, title = job.given.series, job.files.name
         if not self.as_paths:
             series, title = None, ""
-            scan = isolated.read_volume(job.given.path, search.spacing, job.given.series)
+            needs_size = find_model(search.model).manifest.height_mm is None
+            scan = isolated.read_volume(job.given.path, search.spacing, job.given.series, needs_size=needs_size)
             job.files.check_same_scan(fingerprint(scan), overwrite)
         ask = partial(self._client.submit, examine_there, scan, series, sent, title, __version__, pure=False)
         answer = self._answer(ask, progress, cancelled)
@@ -290,7 +291,12 @@ def _examined(scan: Volume | str, series: str | None, search: Search, title: str
     kind = partial(modality, Path(scan)) if isinstance(scan, str) else str
     with _Warnings() as warnings:
         begun = time.monotonic()
-        volume = isolated.read_volume(scan, search.spacing, series) if isinstance(scan, str) else scan
+        if isinstance(scan, str):
+            with _examining:
+                needs_size = _loaded(search).main.package.manifest.height_mm is None
+            volume = isolated.read_volume(scan, search.spacing, series, needs_size=needs_size)
+        else:
+            volume = scan
         reading_s = time.monotonic() - begun
         with _examining:
             start = time.monotonic()

@@ -8,26 +8,29 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from H3DELandmarksLib.cohort.detectors import load_detector
-from H3DELandmarksLib.cohort.origin import describe, provenance_of, run_settings
+from H3DELandmarksLib.cohort.origin import describe, describe_count, provenance_of, run_settings
 from H3DELandmarksLib.cohort.result_files import drawing, fingerprint
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress, part_of
 from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.image_plane import has_unknown_pixels
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.region import Region, region_around
-from H3DELandmarksLib.core.statements import Cause, Recognition
+from H3DELandmarksLib.core.statements import Cause, Miscounted, Recognition
 from H3DELandmarksLib.formats.provenance import Provenance, RunSettings
 from H3DELandmarksLib.formats.results import MeasurementResult, ModelName
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.detection import Detector
+    from H3DELandmarksLib.detection.predictions import Detection
     from H3DELandmarksLib.models import ModelPackage
 
 logger = logging.getLogger(__name__)
 SEARCH_SHARE = 0.5  # of the work, where another model finds first where to search
+PIXELS = "; lengths are pixels, since the picture does not state how large these are"
 Cancelled = Callable[[], bool]
 
 
@@ -98,9 +101,11 @@ class Finding:
         origin: where they come from; the scan's name is left open.
         fingerprint: of the scan, see `result_files.fingerprint`.
         recognition: of the scan.
+        miscounted: how likely its structures are counted one off.
         others: models that recognise it where this one does not.
         summary: what people should know first, without a full stop.
         measurements: on the landmarks that were asked for, where their scheme defines any.
+        unit: of positions and radii, see `ScanResult`.
         picture: PNG, or why there is none; None where none was asked for.
     """
 
@@ -108,9 +113,11 @@ class Finding:
     origin: Provenance
     fingerprint: str
     recognition: Recognition | None
+    miscounted: Miscounted | None
     others: tuple[ModelName, ...]
     summary: str
     measurements: tuple[MeasurementResult, ...] = ()
+    unit: Literal["mm", "px"] = "mm"
     picture: bytes | Exception | None = None
 
     def doubt(self, names: Sequence[str] | None) -> float | None:
@@ -155,9 +162,12 @@ def examine(
         InputError: the model reads scans of another kind, or the region lies outside the scan.
     """
     detector = detectors.main
-    landmarks, recognition = _landmarks(detectors, volume, search, progress, cancelled)
-    origin = provenance_of(detector, volume, None, landmarks, recognition, _settings(detectors, search))
+    landmarks, examined = _landmarks(detectors, volume, search, progress, cancelled)
+    recognition, miscounted = examined.recognition, examined.miscounted
+    settings = _settings(detectors, search)
+    origin = provenance_of(detector, volume, None, landmarks, recognition, settings, miscounted)
     asked_for = landmarks.ordered_as(_asked_for(landmarks.names, search.landmarks))
+    pixels = search.spacing is None and has_unknown_pixels(volume.array.shape, volume.grid.spacing)
     picture = _draw(volume, landmarks, search, origin, title) if search.picture else None
     is_seen = landmarks.present.any() if recognition is None else recognition.recognised
     others = [] if is_seen or not search.ask_others else _other_models(detector, volume, search, progress, modality)
@@ -166,17 +176,19 @@ def examine(
         origin,
         fingerprint(volume),
         recognition,
+        miscounted,
         tuple(ModelName(package.id, package.version) for package in others),
-        _summary(asked_for, recognition, detector, [package.manifest.title for package in others]),
-        measured_on(detector, asked_for, volume, search.spacing is not None),
+        _summary(asked_for, examined, detector, [package.manifest.title for package in others]) + PIXELS * pixels,
+        measured_on(detector, asked_for, volume, pixels),
+        "px" if pixels else "mm",
         picture,
     )
 
 
 def _landmarks(
     detectors: Detectors, volume: Volume, search: Search, progress: Progress, cancelled: Cancelled | None
-) -> tuple[LandmarkSet, Recognition | None]:
-    """All landmarks of the model, as far as they are asked for, and whether the scan is recognised."""
+) -> tuple[LandmarkSet, Detection]:
+    """All landmarks of the model, as far as they are asked for, and what is said of the scan."""
     part = search.region.crop(volume) if search.region else volume
     if detectors.region:
         begun = part_of(progress, 0.0, SEARCH_SHARE)
@@ -189,7 +201,7 @@ def _landmarks(
         landmarks = search.region.limit(landmarks)
     asked_for = _asked_for(landmarks.names, search.landmarks)
     others = [name not in asked_for for name in landmarks.names]
-    return landmarks.unknown_where(others, Cause.NOT_ASKED_FOR), examined.recognition
+    return landmarks.unknown_where(others, Cause.NOT_ASKED_FOR), examined
 
 
 def _found_part(
@@ -209,13 +221,12 @@ def _found_part(
 
 
 def measured_on(
-    detector: Detector, landmarks: LandmarkSet, volume: Volume, is_size_given: bool
+    detector: Detector, landmarks: LandmarkSet, volume: Volume, pixels: bool
 ) -> tuple[MeasurementResult, ...]:
     """What the model's scheme measures on its landmarks, LPS mm; nothing where it defines nothing.
 
-    Lengths in a picture whose pixels nobody has measured, see `has_unknown_pixels`, are told in pixels.
+    Lengths in a picture whose pixels nobody has measured are told in pixels.
     """
-    from H3DELandmarksLib.core.image_plane import has_unknown_pixels
     from H3DELandmarksLib.evaluation.measures import measure
     from H3DELandmarksLib.formats.measurements import measurements_of
 
@@ -223,8 +234,9 @@ def measured_on(
     if definitions is None:
         return ()
     middle = volume.grid.center if detector.is_2d else None
-    pixels = not is_size_given and has_unknown_pixels(volume.array.shape, volume.grid.spacing)
-    return measure(landmarks, definitions, flat=detector.is_2d, middle=middle, pixels=pixels)
+    return measure(
+        landmarks, definitions, flat=detector.is_2d, middle=middle, pixels=pixels, reaches=detector.calibration.reaches
+    )
 
 
 def _asked_for(names: Sequence[str], chosen: Sequence[str] | None) -> tuple[str, ...]:
@@ -274,10 +286,12 @@ def _other_models(
     return models_that_recognise(volume, detector.package.id, load, modality())
 
 
-def _summary(landmarks: LandmarkSet, recognition: Recognition | None, detector: Detector, others: Sequence[str]) -> str:
+def _summary(landmarks: LandmarkSet, examined: Detection, detector: Detector, others: Sequence[str]) -> str:
     """What people should know first, without a full stop."""
-    manifest = detector.package.manifest
+    manifest, recognition = detector.package.manifest, examined.recognition
     text = describe(landmarks, manifest, others)
+    if landmarks.present.any():
+        text += describe_count(examined.miscounted)
     if recognition is None or recognition.recognised or not landmarks.present.any():
         return text
     unlike = landmarks.unknown_where(landmarks.presence >= 0, Cause.UNLIKE)

@@ -96,7 +96,8 @@ class Here:
         """See Place."""
         search, path = job.own_search, job.given.path
         detectors = self.load(search)
-        volume = isolated.read_volume(path, search.spacing, job.given.series)
+        needs_size = detectors.main.package.manifest.height_mm is None
+        volume = isolated.read_volume(path, search.spacing, job.given.series, needs_size=needs_size)
         job.files.check_same_scan(fingerprint(volume), overwrite)
         with self._slots:
             if cancelled():

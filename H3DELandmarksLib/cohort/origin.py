@@ -11,12 +11,12 @@ import numpy as np
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.statements import Cause, Recognition
+from H3DELandmarksLib.core.statements import Cause, Miscounted, Recognition
 from H3DELandmarksLib.core.text import plain
 from H3DELandmarksLib.formats.case_record import TIME_FORMAT
 from H3DELandmarksLib.formats.manifest import NOT_STATED, Manifest
 from H3DELandmarksLib.formats.provenance import ModelOrigin, Provenance, RunSettings, ScanOrigin, proposed_points
-from H3DELandmarksLib.formats.results import LandmarkResult, RecognitionResult
+from H3DELandmarksLib.formats.results import LandmarkResult, MiscountedResult, RecognitionResult
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.detection import Detector
@@ -32,6 +32,7 @@ def provenance_of(
     landmarks: LandmarkSet,
     recognition: Recognition | None = None,
     settings: RunSettings | None = None,
+    miscounted: Miscounted | None = None,
 ) -> Provenance:
     """Where the points of a detection come from.
 
@@ -42,6 +43,7 @@ def provenance_of(
         landmarks: what was found, in LPS mm.
         recognition: of the scan.
         settings: of the run; those of the detector alone by default.
+        miscounted: of the scan's structures.
     """
     from H3DELandmarksLib.cases.store import content_of
 
@@ -58,6 +60,7 @@ def provenance_of(
         ),
         settings=settings or run_settings(detector),
         recognition=recognition_result(recognition),
+        miscounted=miscounted_result(miscounted),
         points=proposed_points(landmarks),
     )
 
@@ -85,6 +88,11 @@ def recognition_result(recognition: Recognition | None) -> RecognitionResult | N
     if recognition is None:
         return None
     return RecognitionResult(recognition.recognised, recognition.p_value, recognition.false_alarm_rate)
+
+
+def miscounted_result(miscounted: Miscounted | None) -> MiscountedResult | None:
+    """Doubt about a count as files and programs read it."""
+    return None if miscounted is None else MiscountedResult(**vars(miscounted))
 
 
 def landmark_results(landmarks: LandmarkSet) -> tuple[LandmarkResult, ...]:
@@ -126,6 +134,16 @@ def describe(landmarks: LandmarkSet, manifest: Manifest, others: Sequence[str] =
     told = [f"{word}: {_named(landmarks.names, rows)}" for word, rows in groups.items() if rows.any()]
     text = f"{text} ({'; '.join(told)})" if told else text
     return f"{text}; the model {others[0]} recognises this scan" if others else text
+
+
+def describe_count(miscounted: Miscounted | None) -> str:
+    """What people should know of a doubtful count, as the end of a sentence; empty where it is not doubtful."""
+    if miscounted is None or not miscounted.doubtful:
+        return ""
+    return (
+        f"; structures may be counted one off as a whole (probability {miscounted.probability:.0%}): check the first "
+        "and the last one"
+    )
 
 
 def _what_it_knows(manifest: Manifest) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from H3DELandmarksLib.core.rows import Row
+
 ARRAYS = ("anatomy_mean", "anatomy_modes", "anatomy_noise", "error_modes", "error_noise")
 MAX_MM = 1e6
 # Numbers of corrections for which radii are measured.
@@ -67,6 +69,7 @@ class Anatomy:
         scales: factors of radii after 1, 2 and 4 corrections; the last holds for more.
         caution: by how many times its remaining spread a point must be better off elsewhere to be moved.
         presence: (N, K) of the cases learnt from: 1 present, 0 absent, NaN unknown.
+        row: how its structures follow each other, where they look alike; None where nothing is counted.
     """
 
     mean: np.ndarray
@@ -76,6 +79,7 @@ class Anatomy:
     scales: tuple[float, float, float] = (1.0, 1.0, 1.0)
     caution: float = 1.0
     presence: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    row: Row | None = None
 
     @classmethod
     def from_arrays(cls, stored: Mapping[str, np.ndarray], count: int, tolerance_mm: float) -> Anatomy | None:
@@ -102,12 +106,14 @@ class Anatomy:
         mean, modes, noise, error_modes, error_noise = (arrays[name] for name in ARRAYS)
         if not ((noise > 0).all() and (error_noise > 0).all()):
             raise ValueError("has values that cannot be")
-        return cls(mean, Factors(modes, noise), Factors(error_modes, error_noise), tolerance_mm)
+        row = Row.from_arrays(stored, count)
+        return cls(mean, Factors(modes, noise), Factors(error_modes, error_noise), tolerance_mm, row=row)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Mean, variation and errors by name, float32 mm; what corrections have taught is not among them."""
         arrays = (self.mean, self.shape.modes, self.shape.noise, self.errors.modes, self.errors.noise)
-        return {name: array.astype(np.float32) for name, array in zip(ARRAYS, arrays)}
+        found = {name: array.astype(np.float32) for name, array in zip(ARRAYS, arrays)}
+        return found if self.row is None else {**found, **self.row.to_arrays()}
 
     def scale(self, corrections: int) -> float:
         """Factor of radii after so many corrections."""

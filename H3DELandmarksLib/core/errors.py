@@ -39,3 +39,7 @@ class OutputError(InputError, OSError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class UnknownPixelSize(InputError):
+    """A radiograph does not state how large its pixels are."""

@@ -58,3 +58,23 @@ class Recognition:
     def recognised(self) -> bool:
         """Whether the scan looks like what the model knows."""
         return self.p_value > self.false_alarm_rate
+
+
+@dataclass(frozen=True)
+class Miscounted:
+    """How likely it is that structures that look alike, as vertebrae, are counted one off as a whole.
+
+    Attributes:
+        probability: that more than half of them are.
+        doubtful: whether people are to be told.
+        hit_rate, false_alarm_rate: share of the wrongly and of the rightly counted scans of which they are, measured
+            on scans that this was not fitted to; None where there was none.
+        step: by how many landmarks of the scheme the next likely count differs: landmark k has the place of landmark
+            k + step there.
+    """
+
+    probability: float
+    doubtful: bool
+    hit_rate: float | None
+    false_alarm_rate: float | None
+    step: int

@@ -11,16 +11,13 @@ import numpy as np
 from H3DELandmarksLib.core.anatomy import Anatomy
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.revision import Decisions, Evidence, posterior
+from H3DELandmarksLib.core.rows import structure_size
 from H3DELandmarksLib.core.shape_model import ShapeModel
 
 # Another assignment must fit better by so much a landmark, as a difference of logarithms, and by so much in all.
 BETTER, BETTER_IN_ALL = 0.25, 6.0
 # What a landmark that gets no point costs: as one that lies two usual distances off.
 NO_POINT = float(np.log1p(4.0))
-# Shifts by up to so many landmarks of a scheme are tried.
-LONGEST_STEP = 8
-# A shifted shape must fit itself up to this share of the shift's length.
-ALIKE = 0.35
 # Two landmarks are on one structure nearer together than this share of their usual distance.
 TOGETHER = 0.25
 
@@ -32,6 +29,7 @@ class Systematic(enum.Enum):
     MIRRORED = "mirrored scan"
     SHIFTED = "one structure off"
     TOGETHER = "two landmarks on one structure"
+    MISCOUNTED = "counted one off"
 
 
 @dataclass(frozen=True)
@@ -141,14 +139,14 @@ def _assignments(
             order[left], order[right] = right, left
         if chosen:
             yield Systematic.SIDES, order
-    step = _step(anatomy.mean)
+    step = structure_size(anatomy.mean)
     for start in range(0, count, step) if step else ():
         for shift in (step, -step):
             for part in (slice(start, count), slice(0, start)):
-                yield Systematic.SHIFTED, _shifted(count, part, shift)
+                yield Systematic.SHIFTED, shifted(count, part, shift)
 
 
-def _shifted(count: int, part: slice, shift: int) -> np.ndarray:
+def shifted(count: int, part: slice, shift: int) -> np.ndarray:
     """An order in which each landmark of a part has the point of the one ``shift`` after it, if that is of the part."""
     order = np.arange(count)
     taken = order[part] + shift
@@ -156,13 +154,14 @@ def _shifted(count: int, part: slice, shift: int) -> np.ndarray:
     return order
 
 
-def _step(mean: np.ndarray) -> int:
-    """By how many landmarks the shape can be moved along itself, as a spine by a vertebra; 0 where by none."""
-    steps = range(1, min(LONGEST_STEP, len(mean) // 3) + 1)
-    moves = [mean[step:] - mean[:-step] for step in steps]
-    unlike = [np.linalg.norm(m - m.mean(axis=0), axis=1).mean() / np.linalg.norm(m, axis=1).mean() for m in moves]
-    alike = [step for step, share in zip(steps, unlike) if share < min(ALIKE, 1.2 * min(unlike))]
-    return min(alike, default=0)
+def counted_off(names: tuple[str, ...], step: int) -> Finding:
+    """The finding that a whole row may be counted one off, which only the detection itself can tell.
+
+    Args:
+        names: of all landmarks.
+        step: landmark k has the place of landmark k + step there, see `core.statements.Miscounted`.
+    """
+    return Finding(Systematic.MISCOUNTED, names, shifted(len(names), slice(0, len(names)), step))
 
 
 def _on_one_structure(evidence: Evidence, anatomy: Anatomy) -> list[Finding]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from H3DELandmarksLib.core.rows import RowCount
+from H3DELandmarksLib.core.statements import Miscounted
 from H3DELandmarksLib.formats.manifest import (
     CalibrationData,
     ConfidenceCalibration,
+    CountingCalibration,
     PresenceCalibration,
     RecognitionCalibration,
 )
@@ -40,6 +44,12 @@ def confidence_features(concentration: np.ndarray, presence_logit: np.ndarray, r
     )
 
 
+def counting_odds(weights: Sequence[float] | np.ndarray, margin: np.ndarray | float) -> np.ndarray:
+    """Log-odds that a row whose count has a margin is one off, by the weights of `CountingCalibration`."""
+    odds: np.ndarray = weights[0] + weights[1] * np.sqrt(np.maximum(margin, 0.0))
+    return odds
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What calibration cases taught about a model's evidence.
@@ -51,6 +61,8 @@ class Calibration:
         tolerance_mm: what counts as "right" for the confidence.
         radius90: (K,) mm that hold 90 % of the errors on calibration cases.
         recognition: what tells scans of the anatomy from others; None where a package has none.
+        counting: whether structures may be counted one off; None where none are counted.
+        reaches: of intervals of measurements, see `CalibrationData`.
     """
 
     presence_scale: float
@@ -59,6 +71,8 @@ class Calibration:
     tolerance_mm: float
     radius90: np.ndarray
     recognition: RecognitionCalibration | None = None
+    counting: CountingCalibration | None = None
+    reaches: Mapping[str, float] | None = None
 
     @classmethod
     def from_manifest(cls, data: CalibrationData) -> Calibration:
@@ -70,6 +84,8 @@ class Calibration:
             data.confidence.tolerance_mm,
             np.array(data.radius90_mm),
             data.recognition,
+            data.counting,
+            data.reaches,
         )
 
     @classmethod
@@ -84,6 +100,8 @@ class Calibration:
             ConfidenceCalibration(tuple(self.confidence_weights.tolist()), float(self.tolerance_mm)),
             tuple(self.radius90.tolist()),
             recognition=self.recognition,
+            counting=self.counting,
+            reaches=None if self.reaches is None else dict(self.reaches),
             cases=cases,
         )
 
@@ -92,6 +110,30 @@ class Calibration:
         probability = _sigmoid(self.presence_scale * np.nan_to_num(logit, neginf=0.0) + self.presence_bias)
         return np.where(np.isneginf(logit), 0.0, probability)
 
-    def confidence(self, concentration: np.ndarray, presence_logit: np.ndarray, residual: np.ndarray) -> np.ndarray:
-        """(K,) probability that the point lies within `tolerance_mm` of the right place."""
-        return _sigmoid(confidence_features(concentration, presence_logit, residual) @ self.confidence_weights)
+    def confidence(
+        self, concentration: np.ndarray, presence_logit: np.ndarray, residual: np.ndarray, count: RowCount | None = None
+    ) -> np.ndarray:
+        """(K,) probability that the point lies within `tolerance_mm` of the right place.
+
+        Args:
+            concentration, presence_logit, residual: as for `confidence_features`.
+            count: how sure it is which structure is which; None where none was counted.
+        """
+        odds = confidence_features(concentration, presence_logit, residual) @ self.confidence_weights
+        if self.counting is not None and count is not None:
+            odds = odds - self.counting.confidence * counting_odds(self.counting.weights, count.margin)
+        return _sigmoid(odds)
+
+    def miscounted(self, count: RowCount | None) -> Miscounted | None:
+        """How likely structures are counted one off; None where none were counted, or nobody has measured it."""
+        fitted = self.counting
+        if fitted is None or count is None:
+            return None
+        probability = float(_sigmoid(counting_odds(fitted.weights, count.margin)))
+        return Miscounted(
+            probability,
+            probability >= fitted.doubt_from,
+            fitted.hit_rate,
+            fitted.false_alarm_rate,
+            count.shift * count.step,
+        )

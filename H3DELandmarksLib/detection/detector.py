@@ -113,7 +113,8 @@ class Detector:
             beyond: as for `examine`.
         """
         volume, factor = self._in_own_lengths(volume)
-        doubtful, recognition = self.landmark_set(self.placed(found)), self.recognition(found)
+        placed = self.placed(found)
+        doubtful, recognition = self.landmark_set(placed), self.recognition(found)
         everything = np.ones(len(doubtful), dtype=bool)
         if self._exceeds(volume, HOPELESS):
             doubtful = landmarks = doubtful.unknown_where(everything, Cause.TOO_COARSE)
@@ -127,7 +128,8 @@ class Detector:
             landmarks = landmarks.unknown_where(self._expected_beyond(volume, landmarks, found.pose), beyond)
             if beyond in landmarks.causes or self._exceeds(volume, 1.0) or not self._radii_hold:
                 landmarks = replace(landmarks, radius=np.full(len(landmarks), np.nan))
-        return Detection(landmarks, recognition, doubtful, found.candidates).scaled(1 / factor)
+        miscounted = self.calibration.miscounted(placed.count)
+        return Detection(landmarks, recognition, doubtful, found.candidates, miscounted).scaled(1 / factor)
 
     def _in_own_lengths(self, volume: Volume) -> tuple[Volume, float]:
         """A scan in the model's lengths, which are the patient's mm or shares of a radiograph's height."""
@@ -232,7 +234,7 @@ class Detector:
         """
         residual = np.linalg.norm(found.pose.to_lps(self.shape.mean) - found.positions, axis=1) / self.shape.tolerance
         presence = self.calibration.presence(found.presence_logit)
-        confidence = self.calibration.confidence(found.concentration, found.presence_logit, residual)
+        confidence = self.calibration.confidence(found.concentration, found.presence_logit, residual, found.count)
         shown = presence >= 0.5
         return LandmarkSet(
             self.scheme.names,

@@ -9,8 +9,9 @@ import numpy as np
 
 from H3DELandmarksLib.core.candidates import Candidates, pooled
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.rows import RowCount
 from H3DELandmarksLib.core.shape_model import Pose
-from H3DELandmarksLib.core.statements import Recognition
+from H3DELandmarksLib.core.statements import Miscounted, Recognition
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class RawPredictions:
         concentration: (K,) share of probability around the peak.
         pose: placement of the model frame.
         candidates: all places where the landmarks may lie; None where the decoder gives none.
+        count: how sure it is which structure is which; None where none was counted.
     """
 
     positions: np.ndarray
@@ -30,6 +32,7 @@ class RawPredictions:
     concentration: np.ndarray
     pose: Pose
     candidates: Candidates | None = None
+    count: RowCount | None = None
 
     @classmethod
     def nothing(cls, count: int, pose: Pose) -> RawPredictions:
@@ -59,12 +62,14 @@ class Detection:
         doubtful: what its networks say all the same; `landmarks` itself where the scan is recognised.
         candidates: all places where the landmarks may lie, in the scheme's order, for `core.revision`; None where
             the model's decoder gives none.
+        miscounted: how likely structures are counted one off; None where the model counts none, or cannot tell.
     """
 
     landmarks: LandmarkSet
     recognition: Recognition | None
     doubtful: LandmarkSet
     candidates: Candidates | None = None
+    miscounted: Miscounted | None = None
 
     def scaled(self, factor: float) -> Detection:
         """The same with all lengths multiplied, about the origin."""

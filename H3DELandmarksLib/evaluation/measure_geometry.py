@@ -198,6 +198,12 @@ def end_vertebrae(corners: Array) -> tuple[int, int]:
     return _furthest(_angle(across[:, None], across[None]))
 
 
+def neighbor_angles(corners: Array) -> Array:
+    """(V - 1,) degrees between each of (V, 4, 3) vertebrae and the next."""
+    across = _unit(corners[:, [1, 3]].mean(axis=1) - corners[:, [0, 2]].mean(axis=1))
+    return _angle(across[:-1], across[1:])
+
+
 def _furthest(angles: Array) -> tuple[int, int]:
     upper, lower = np.unravel_index(np.argmax(np.triu(angles)), angles.shape)
     return int(upper), int(lower)

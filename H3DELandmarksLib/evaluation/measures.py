@@ -9,7 +9,7 @@ see `docs/measurements.md` for the measured coverage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,7 +18,7 @@ import numpy as np
 from H3DELandmarksLib.core.landmarks import SAME_PLACE_MM, LandmarkSet
 from H3DELandmarksLib.core.measurements import Measurement, Measurements
 from H3DELandmarksLib.core.statements import Statement
-from H3DELandmarksLib.evaluation.measure_geometry import Geometry, end_vertebrae
+from H3DELandmarksLib.evaluation.measure_geometry import Geometry, end_vertebrae, neighbor_angles
 from H3DELandmarksLib.formats.results import MeasurementResult, Unit
 
 DRAWS, SEED, SHARE = 1000, 0, 0.9
@@ -26,6 +26,9 @@ DRAWS, SEED, SHARE = 1000, 0, 0.9
 RADIUS_PER_SD = {2: 2.1460, 3: 2.5003}
 FLAT = 1e-3  # mm that points of a picture may lie off its plane
 DECIMALS = 4
+CORNERS = 4  # of a vertebra
+ENOUGH = 0.75  # share of the vertebrae of a spine without which none of its angles is told
+_OF_SPINES = ("cobb", "cobb second", "cobb third")
 _NEVER_NEGATIVE = ("distance", "distance to", "angle", "angle between", "cobb", "cobb second", "cobb third")
 
 
@@ -52,6 +55,7 @@ def measure(
     flat: bool | None = None,
     middle: np.ndarray | None = None,
     pixels: bool = False,
+    reaches: Mapping[str, float] | None = None,
 ) -> tuple[MeasurementResult, ...]:
     """Everything that is defined, in its order; nothing where it is meant for volumes and the points are a picture's.
 
@@ -61,7 +65,11 @@ def measure(
         flat: whether the points are those of a picture; None looks whether they lie in a plane.
         middle: (3,) of the picture in the same frame, which decides about the third Cobb angle.
         pixels: whether positions and radii are pixels of a picture that does not say how large they are.
+        reaches: by measurement, how many times as far its interval reaches as by independent errors; see
+            `formats.manifest.CalibrationData`.
     """
+    given = definitions
+    definitions = _of_known_vertebrae(given, landmarks)
     needed = {name for part in definitions.measurements for name in definitions.landmarks_of(part.name)}
     landmarks = landmarks.ordered_as((*landmarks.names, *sorted(needed - set(landmarks.names))))
     points, axes = landmarks.positions, _axes(landmarks.positions[landmarks.present], flat)
@@ -71,12 +79,52 @@ def measure(
     exact = Geometry(definitions, landmarks.names, points[None], middle)
     drawn = Geometry(definitions, landmarks.names, points + _errors(landmarks, axes), middle)
     results = []
-    for part in definitions.measurements:
-        result = _result(part, definitions, landmarks, exact, drawn, pixels)
+    for part, whole in zip(definitions.measurements, given.measurements):
+        reach = (reaches or {}).get(part.name, 1.0)
+        result = _result(part, definitions, landmarks, exact, drawn, pixels, reach)
+        if len(part.of) < len(whole.of):
+            result = _with_left_out(result, part, whole, landmarks, exact)
         if lies_in == "picture" and definitions.needs_space(part.name):
             result = MeasurementResult(part.name, result.unit, None, reason="a picture has no planes", title=part.title)
         results.append(result)
     return tuple(results)
+
+
+def _of_known_vertebrae(definitions: Measurements, landmarks: LandmarkSet) -> Measurements:
+    """Angles of a spine are those of the vertebrae that are known with all corners, where enough of them are."""
+    there = {name for name, present in zip(landmarks.names, landmarks.present) if present}
+
+    def known(part: Measurement) -> Measurement:
+        if part.kind not in _OF_SPINES:
+            return part
+        vertebrae = [part.of[k : k + CORNERS] for k in range(0, len(part.of), CORNERS)]
+        whole = [corners for corners in vertebrae if there.issuperset(corners)]
+        if len(whole) < max(ENOUGH * len(vertebrae), 2):
+            return part
+        return replace(part, of=tuple(name for corners in whole for name in corners))
+
+    return replace(definitions, measurements=tuple(map(known, definitions.measurements)))
+
+
+def _with_left_out(
+    result: MeasurementResult, part: Measurement, whole: Measurement, landmarks: LandmarkSet, exact: Geometry
+) -> MeasurementResult:
+    """An angle that says which vertebrae it leaves out; one of them may be tilted more than those beside it.
+
+    The interval reaches farther by the usual angle between neighboring vertebrae.
+    """
+    names = [name for name in whole.of if name not in part.of]
+    rows = [landmarks.names.index(name) for name in names if name in landmarks.names]
+    told = _why_not(landmarks, rows)
+    left_out = "; ".join(
+        filter(None, [f"{len(names) // CORNERS} of {len(whole.of) // CORNERS} vertebrae left out", told])
+    )
+    reason = "; ".join(filter(None, [result.reason, left_out]))
+    if result.low90 is None or result.high90 is None:
+        return replace(result, reason=reason)
+    reach = float(np.mean(neighbor_angles(exact.points(part.of).reshape(-1, CORNERS, 3))))
+    low, high = max(result.low90 - reach, 0.0), min(result.high90 + reach, 180.0)
+    return replace(result, low90=round(low, DECIMALS), high90=round(high, DECIMALS), reason=reason)
 
 
 def without_moved_radii(landmarks: LandmarkSet, proposed: LandmarkSet) -> LandmarkSet:
@@ -113,7 +161,13 @@ def _axes(points: np.ndarray, flat: bool | None) -> np.ndarray:
 
 
 def _result(
-    part: Measurement, definitions: Measurements, landmarks: LandmarkSet, exact: Geometry, drawn: Geometry, pixels: bool
+    part: Measurement,
+    definitions: Measurements,
+    landmarks: LandmarkSet,
+    exact: Geometry,
+    drawn: Geometry,
+    pixels: bool,
+    times: float,
 ) -> MeasurementResult:
     plain = definitions.unit(part)
     unit: Unit = "px" if pixels and plain == "mm" else plain
@@ -123,7 +177,7 @@ def _result(
     if not np.isfinite(value):
         reason = reason or "points that must lie apart coincide"
         return MeasurementResult(part.name, unit, None, reason=reason, norm=part.norm, title=part.title)
-    low, high, reason = _interval(part, unit, value, landmarks, rows, drawn)
+    low, high, reason = _interval(part, unit, value, landmarks, rows, drawn, times)
     z = (value - part.norm.mean) / part.norm.sd if part.norm else np.nan
     return MeasurementResult(
         name=part.name,
@@ -150,14 +204,20 @@ def _why_not(landmarks: LandmarkSet, rows: Sequence[int]) -> str | None:
 
 
 def _interval(
-    part: Measurement, unit: str, value: float, landmarks: LandmarkSet, rows: Sequence[int], drawn: Geometry
+    part: Measurement,
+    unit: str,
+    value: float,
+    landmarks: LandmarkSet,
+    rows: Sequence[int],
+    drawn: Geometry,
+    times: float,
 ) -> tuple[float | None, float | None, str | None]:
     """Lower and upper end, or why there are none."""
     without = [landmarks.names[row] for row in rows if not np.isfinite(landmarks.radius[row])]
     if without:
         return None, None, f"no interval, as no radius is known of {', '.join(without)}"
     off = np.abs(drawn.value(part.name) - value)
-    reach = float(np.quantile(off[np.isfinite(off)], SHARE)) if np.isfinite(off).any() else np.inf
+    reach = times * float(np.quantile(off[np.isfinite(off)], SHARE)) if np.isfinite(off).any() else np.inf
     low, high = value - reach, value + reach
     if part.kind in _NEVER_NEGATIVE:
         low = max(low, 0.0)
@@ -173,7 +233,7 @@ def shapes(landmarks: LandmarkSet, definitions: Measurements) -> list[Shape]:
         definitions: of measurements on landmarks of these names.
     """
     there = [name for name, present in zip(landmarks.names, landmarks.present) if present]
-    possible = definitions.adapted(there)
+    possible = _of_known_vertebrae(definitions, landmarks).adapted(there)
     if possible is None:
         return []
     geometry = Geometry(possible, landmarks.names, landmarks.positions[None], None)

@@ -62,7 +62,9 @@ CauseName = Literal[
 ]
 # What changes proposals beside corrected landmarks, see `core.systematic.Systematic`.
 OTHER_CORRECTION = "correction of a landmark that is not of the scheme"
-REMEDIES = frozenset({"sides exchanged", "one structure off", "two landmarks on one structure", OTHER_CORRECTION})
+REMEDIES = frozenset(
+    {"sides exchanged", "one structure off", "two landmarks on one structure", "counted one off", OTHER_CORRECTION}
+)
 _SINCE_VERSION_2 = frozenset(state for state in ReviewState if state.in_bulk or state.is_unexamined)
 
 

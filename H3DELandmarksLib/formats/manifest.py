@@ -314,13 +314,37 @@ class RecognitionCalibration:
 
 
 @dataclass(frozen=True)
+class CountingCalibration:
+    """Whether structures that look alike, as vertebrae, may be counted one off, see `core.rows`.
+
+    Attributes:
+        weights: (2,) logistic regression of 1 and the square root of the count's margin, to the probability that more
+            than half of the structures are counted wrongly.
+        doubt_from: from this probability on people are told.
+        hit_rate, false_alarm_rate: share of the wrongly and of the rightly counted calibration scans of which they
+            are, each by weights that were fitted without it; None where there was none.
+        confidence: by how much the log-odds of all confidences fall for each unit of the log-odds of that probability.
+    """
+
+    weights: tuple[Value, Value]
+    doubt_from: Share
+    hit_rate: Share | None
+    false_alarm_rate: Share | None
+    confidence: Value
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
 class CalibrationData:
     """From evidence to probabilities and radii.
 
     Attributes:
         presence, confidence, recognition: see the classes; without recognition, the model takes every scan for one of
             its anatomy.
+        counting: of models whose structures are counted; None for others.
         radius90_mm: (K,) mm within which 90 % of errors fall, one for each landmark of the scheme.
+        reaches: by measurement of the scheme, how many times as far as points with independent errors give its interval
+            reaches; 1 for others. Errors of structures that are placed together are not independent.
         cases: which cases it was fitted to, and how; to be shown, nothing depends on it.
     """
 
@@ -329,6 +353,8 @@ class CalibrationData:
     radius90_mm: tuple[Annotated[float, Limits(ge=0, le=1e6, allow_inf_nan=False)], ...]
     familiarity: FamiliarityCalibration | None = None
     recognition: RecognitionCalibration | None = None
+    counting: CountingCalibration | None = None
+    reaches: dict[str, Annotated[float, Limits(gt=0, le=1e3)]] | None = None
     cases: dict[str, Any] | None = None
     __pydantic_config__ = STRICT
 
@@ -464,7 +490,7 @@ class Manifest(ModelDescription):
         return (*(stage.weights for stage in self.stages), self.shape_model)
 
     @property
-    def length_unit(self) -> str:
+    def length_unit(self) -> Literal["mm", "px"]:
         """What the model's lengths are: "mm", or "px" of pictures `height_mm` high, of which no millimeter is known."""
         return "mm" if self.height_mm is None else "px"
 

@@ -27,7 +27,7 @@ from H3DELandmarksLib.formats.reading import (
     read_record,
     to_json,
 )
-from H3DELandmarksLib.formats.results import RecognitionResult
+from H3DELandmarksLib.formats.results import MiscountedResult, RecognitionResult
 
 EXTENSION = ".provenance.json"
 Point = tuple[Finite, Finite, Finite]
@@ -132,7 +132,7 @@ class Provenance:
         time: when the points were found or the review was kept, UTC.
         model: None for points that a person placed from the beginning.
         scan: None where only the points are known.
-        settings, recognition: of the run; None where no model ran, or cannot tell.
+        settings, recognition, miscounted: of the run; None where no model ran, or cannot tell.
         points: in the order of the point list.
     """
 
@@ -144,6 +144,7 @@ class Provenance:
     scan: ScanOrigin | None
     settings: RunSettings | None = None
     recognition: RecognitionResult | None = None
+    miscounted: MiscountedResult | None = None
     points: tuple[PointOrigin, ...] = ()
     __pydantic_config__ = STRICT
 

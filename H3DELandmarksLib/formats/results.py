@@ -69,7 +69,7 @@ class MeasurementResult:
         value: None where it cannot be computed.
         low90, high90: the interval that holds the right value in 90 % of scans, see `evaluation.measures`; None where
             the radius of a point is not known.
-        reason: why there is no value, or no interval; None where both are there.
+        reason: why there is no value, or no interval, or which vertebrae of a spine are left out; else None.
         norm: what is usual, where the scheme says.
         z: how many standard deviations the value lies above the mean of the norm.
         within_norm: whether it lies as near to it as the norm asks.
@@ -107,6 +107,26 @@ class RecognitionResult:
 
 
 @dataclass(frozen=True)
+class MiscountedResult:
+    """How likely structures that look alike, as vertebrae, are counted one off, see `core.statements.Miscounted`.
+
+    Attributes:
+        probability: that more than half of them are.
+        doubtful: whether people are told.
+        hit_rate, false_alarm_rate: of the wrongly and the rightly counted scans, how many they are told of; None where
+            nobody knows.
+        step: landmark k has the place of landmark k + step where the next likely count is right.
+    """
+
+    probability: Share
+    doubtful: bool
+    hit_rate: Share | None
+    false_alarm_rate: Share | None
+    step: int
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
 class ModelName:
     """A model by id and version."""
 
@@ -127,7 +147,9 @@ class ScanResult:
         summary: what people should know of the result first.
         markups, table, provenance, picture, measurement_table: files that were written.
         seconds: that it took.
+        unit: of positions and radii: "px" where nobody knows how large the pixels of a picture are.
         recognition: whether the scan looks like what the model knows; None where the model cannot tell.
+        miscounted: how likely structures are counted one off; None where the model counts none, or cannot tell.
         recognised_by: other models that recognise the scan, the best first; they are asked where this one does not
             recognise it, or cannot tell and finds nothing.
         landmarks: all of the model, in its order; those that were not asked for were not examined. None of scans that
@@ -146,7 +168,9 @@ class ScanResult:
     picture: str | None = None
     measurement_table: str | None = None
     seconds: NotNegative | None = None
+    unit: Literal["mm", "px"] = "mm"
     recognition: RecognitionResult | None = None
+    miscounted: MiscountedResult | None = None
     recognised_by: tuple[ModelName, ...] = ()
     landmarks: tuple[LandmarkResult, ...] | None = None
     measurements: tuple[MeasurementResult, ...] | None = None
@@ -185,7 +209,8 @@ class DetectionResult:
         software: version of H3DELandmarks.
         model: that looked for landmarks.
         confidence_within_mm: the confidence of a point is the probability that it lies within this distance of the
-            right place.
+            right place, in the unit of the model's lengths.
+        length_unit: "px" where the model's lengths are shares of a picture's height, of which no mm is known.
         scans: in the order in which they were given; those of a folder in the order of their paths, and
             folders that cannot be read or hold none last.
         passed_over: what else lies in folders that were given.
@@ -199,6 +224,7 @@ class DetectionResult:
     software: Text
     model: ModelName
     confidence_within_mm: Positive
+    length_unit: Literal["mm", "px"] = "mm"
     scans: tuple[ScanResult, ...]
     passed_over: tuple[PassedOver, ...] = ()
     cohort: CohortSummary | None = None

@@ -1,34 +1,15 @@
-"""Training configurations: one JSON file per model says data, split, networks and schedule."""
+"""How the stages of a model are trained: schedule, loss and augmentation."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
-from H3DELandmarksLib.formats.manifest import Manifest, ModelDescription, StageDesign, check_height
-from H3DELandmarksLib.formats.reading import (
-    STRICT,
-    Count,
-    Finite,
-    NotNegative,
-    Positive,
-    PositiveCount,
-    Share,
-    Text,
-    build,
-    to_plain,
-)
+from H3DELandmarksLib.formats.manifest import Manifest, StageDesign
+from H3DELandmarksLib.formats.reading import STRICT, Count, NotNegative, Positive, PositiveCount, Share, build, to_plain
 
-# What each reader of training data needs to be told.
-NEEDED = {
-    "case-folder": ("folder", "split"),
-    "phantom": ("seeds", "spacings_mm"),
-    "composite": ("folder", "patients", "composites", "seeds", "spacings_mm"),
-}
 SUBSETS = ("train", "validation", "test")
-CALIBRATION = "calibration"
 Loss = Literal[
     "spatial-cross-entropy", "published-heatmap", "published-anchor", "gaussian-bce", "ball-bce", "published-hyatt"
 ]
@@ -237,118 +218,3 @@ def recorded_settings(manifest: Manifest, stage: str, usual: Training) -> StageS
 def recorded_cases(manifest: Manifest, subset: str) -> tuple[str, ...]:
     """Names of the cases of a subset that a model was made with, as far as its manifest says."""
     return tuple(manifest.training.get("data", {}).get("split", {}).get(subset, ()))
-
-
-@dataclass(frozen=True)
-class RigidMotion:
-    """Where the points of a case lie in its scan: ``rotation @ point + translation``, LPS mm."""
-
-    rotation: tuple[tuple[Finite, Finite, Finite], tuple[Finite, Finite, Finite], tuple[Finite, Finite, Finite]]
-    translation: tuple[Finite, Finite, Finite]
-    median_residual_mm: NotNegative | None = None
-    __pydantic_config__ = STRICT
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingData:
-    """Which cases a model is made with.
-
-    Attributes:
-        reader: "case-folder", "phantom" or "composite" (teeth of the phantom in scans of patients, and phantoms).
-        folder: of scans and point lists; ``${H3DE_DATA}`` in it names the environment variable.
-        split: names of the cases of each subset, or the name of a file in the folder that holds them.
-        poses: file beside the configuration with the rigid motion of cases whose points lie in another pose.
-        patients: of composites: configuration beside this one, by whose split patients are parted.
-        composites: how many there are in each subset.
-        seeds: of the phantom: first and last (excluded) of each subset.
-        spacings_mm: of the phantom: voxel sizes taken in turn.
-    """
-
-    reader: Literal["case-folder", "phantom", "composite"]
-    folder: Text | None = None
-    split: Text | dict[str, tuple[str, ...]] | None = None
-    poses: Text | None = None
-    patients: Text | None = None
-    composites: dict[str, Count] | None = None
-    seeds: dict[str, tuple[Count, Count]] | None = None
-    spacings_mm: tuple[Positive, ...] | None = None
-    __pydantic_config__ = STRICT
-
-    def __post_init__(self) -> None:
-        for name in NEEDED[self.reader]:
-            if getattr(self, name) is None:
-                raise ValueError(f"{name}: it is missing, the reader '{self.reader}' needs it")
-        for name, subsets in (("split", self.split), ("seeds", self.seeds), ("composites", self.composites)):
-            if isinstance(subsets, Mapping):
-                _check_subsets(name, list(subsets))
-        if isinstance(self.split, Mapping):
-            _check_apart(self.split)
-
-
-def _check_subsets(entry: str, subsets: Sequence[str]) -> None:
-    for subset in SUBSETS:
-        if subset not in subsets:
-            raise ValueError(f"{entry}.{subset}: it is missing")
-
-
-def _check_apart(split: Mapping[str, Sequence[str]]) -> None:
-    """A case that teaches may not judge."""
-    seen: dict[str, str] = {}
-    for subset, names in split.items():
-        for name in names:
-            if seen.setdefault(name, subset) != subset:
-                raise ValueError(f"split: the case '{name}' stands in {seen[name]} and in {subset}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfiguration(ModelDescription):
-    """A training configuration.
-
-    Attributes:
-        scheme: file of the landmarks beside the configuration; the phantom brings its own.
-        data: the cases.
-        stages: in the order in which they look.
-        tolerance_mm: error up to which a position counts as right.
-        thresholds_mm: of success rates in the report.
-        own_frame: whether cases are turned onto the mean shape; follows from the stages' poses and must agree.
-        start_from: model whose weights training begins with.
-        show_scans: whether the model card may show scans.
-        joint: whether points are placed together, by the anatomy of the training cases and by the errors in calibration
-            cases; for structures that repeat.
-        cross_conformal: whether radii are learnt from calibration and test cases in turn.
-    """
-
-    scheme: Text | None = None
-    data: TrainingData
-    stages: tuple[TrainingStage, ...]
-    tolerance_mm: Positive
-    thresholds_mm: tuple[Positive, ...] | None = None
-    own_frame: bool | None = None
-    start_from: Text | None = None
-    show_scans: bool = False
-    joint: bool = False
-    cross_conformal: bool = False
-    format_version: Literal[1] = 1
-    __pydantic_config__ = STRICT
-
-    def __post_init__(self) -> None:
-        if not self.stages:
-            raise ValueError("stages: there must be one at least")
-        if self.own_frame is not None and self.own_frame != self.sees_canonical_pose:
-            raise ValueError(
-                f"own_frame: {str(self.own_frame).lower()} contradicts the poses of the stages "
-                f"({', '.join(stage.poses for stage in self.stages)}); leave it out"
-            )
-        check_height(self.height_mm, self.is_2d)
-        if self.data.reader == "case-folder" and self.scheme is None:
-            raise ValueError("scheme: it is missing; name the file of the landmarks")
-
-    @property
-    def is_2d(self) -> bool:
-        """Whether the model reads radiographs and not volumes."""
-        return self.stages[0].is_2d
-
-    @property
-    def sees_canonical_pose(self) -> bool:
-        """Whether any stage sees the anatomy in its own frame, so that cases are turned onto the mean shape."""
-        return any(stage.sees_canonical_pose for stage in self.stages)

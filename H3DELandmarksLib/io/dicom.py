@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError, MissingDependencyError
+from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError, MissingDependencyError, UnknownPixelSize
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.io.checks import (
     Spacing,
@@ -33,7 +33,7 @@ from H3DELandmarksLib.io.checks import (
     damaged,
     warn,
 )
-from H3DELandmarksLib.io.picture_headers import jpeg_size
+from H3DELandmarksLib.io.radiograph_files import jpeg_size
 
 DICOM_EXTENSIONS = (".dcm", ".dicom", ".ima")
 _SAME_AXIS = 2e-3  # largest difference of a direction's components within a scan
@@ -365,7 +365,7 @@ def _volume(source: Path, frames: list[Frame], spacing: Spacing | None) -> Volum
         )
     pixel = frames[0].pixel if spacing is None else (spacing[0], spacing[1])
     if pixel is None and len(frames) == 1:
-        raise InputError(
+        raise UnknownPixelSize(
             f"'{source}' does not state how large its pixels are: give their size in mm (command line: --spacing)."
         )
     is_placed = frames[0].position is not None and frames[0].axes is not None

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from H3DELandmarksLib.core.errors import InputError, OutputError
+from H3DELandmarksLib.core.errors import InputError, OutputError, UnknownPixelSize
 from H3DELandmarksLib.core.files import atomic_write, flush
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.io.checks import RIGHT_ANGLE, Spacing, check_finite, padding_to_air, shear
@@ -23,11 +23,16 @@ from H3DELandmarksLib.io.radiograph_files import PICTURE_EXTENSIONS, read_pictur
 from H3DELandmarksLib.io.text_headers import read_metaimage, read_nrrd
 
 READABLE_EXTENSIONS = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd", *DICOM_EXTENSIONS, *PICTURE_EXTENSIONS)
+UNKNOWN_SIZE = (1.0, 1.0)
 WRITABLE_EXTENSIONS = (".nrrd", ".nii", ".nii.gz", ".mha")
 
 
 def read_volume(
-    path: str | Path, spacing: Spacing | None = None, series: str | None = None, as_stored: bool = False
+    path: str | Path,
+    spacing: Spacing | None = None,
+    series: str | None = None,
+    as_stored: bool = False,
+    needs_size: bool = True,
 ) -> Volume:
     """Read a scan.
 
@@ -39,6 +44,8 @@ def read_volume(
         series: UID, number or description of the series to read, where a folder holds several.
         as_stored: keep padding outside the field of view, which otherwise gets the lowest value that was measured, so
             that it enters no percentile.
+        needs_size: False gives a radiograph that does not state how large its pixels are pixels of 1 mm, see
+            `core.image_plane.has_unknown_pixels`: for models that read lengths as shares of its height.
 
     Returns:
         Volume with the stored values, indexed [i, j, k], and its IJK -> LPS mm affine. A radiograph becomes one slice.
@@ -57,6 +64,10 @@ def read_volume(
     try:
         with _quiet_itk():
             volume = read_folder(path, spacing, series) if is_folder else _read_file(path, spacing, series)
+    except UnknownPixelSize:
+        if needs_size:
+            raise
+        return read_volume(path, UNKNOWN_SIZE, series, as_stored)
     except MemoryError as error:
         raise InputError(f"'{path}' needs more memory than there is: close other programs or crop the scan.") from error
     except OSError as error:

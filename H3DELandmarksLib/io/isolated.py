@@ -54,7 +54,11 @@ _BOOT = "import sys; sys.path[:] = {path}; from H3DELandmarksLib.io.isolated imp
 
 
 def read_volume(
-    path: str | Path, spacing: Spacing | None = None, series: str | None = None, as_stored: bool = False
+    path: str | Path,
+    spacing: Spacing | None = None,
+    series: str | None = None,
+    as_stored: bool = False,
+    needs_size: bool = True,
 ) -> Volume:
     """Read a scan in the reader process; arguments, result and errors as of `io.images.read_volume`.
 
@@ -63,7 +67,7 @@ def read_volume(
             kind.
     """
     try:
-        return _free_reader().call(READ_VOLUME, path, spacing, series, as_stored)
+        return _free_reader().call(READ_VOLUME, path, spacing, series, as_stored, needs_size)
     except (H3DELandmarksError, ImportError):
         raise
     except MemoryError as error:

@@ -23,8 +23,8 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write, shown
 from H3DELandmarksLib.core.landmarks import LandmarkSet, agreeing_presence
-from H3DELandmarksLib.core.names import same_names
 from H3DELandmarksLib.core.region import Region
+from H3DELandmarksLib.core.text import same_names
 from H3DELandmarksLib.formats.reading import LARGEST_BYTES, FormatError, parse_json
 from H3DELandmarksLib.io import fcsv
 

@@ -39,10 +39,9 @@ from H3DELandmarksLib.models.package import SHAPE_FILE
 from H3DELandmarksLib.retraining.cases import CorrectedCase
 from H3DELandmarksLib.retraining.fine_tuning import ENOUGH_TO_CALIBRATE
 from H3DELandmarksLib.training.calibration import Evidence, fit_calibration, gather_evidence, radii, truncated_case
-from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
+from H3DELandmarksLib.training.cases import Case, TrainingCase, VolumeStore, prepare_case
 from H3DELandmarksLib.training.loop import half_precision
 from H3DELandmarksLib.training.recognition import learn_recognition
-from H3DELandmarksLib.training.volume_store import VolumeStore
 
 # Errors on cases that the network learnt from are too small; this makes up for it, by guess.
 SEEN_BEFORE = 1.5

@@ -79,8 +79,8 @@ def schedule(steps: int) -> dict:
 def strong_augmentation(before: Augmentation | None, stage: StageDesign) -> Augmentation:
     """What a stage's samples had before, and no less than is usual."""
     if before is None:
-        half = min(size for size in stage.shape if size > 1) * stage.spacing_mm / 2
-        before = Augmentation(rotation_degrees=USUAL_TURN[stage.poses], shift_mm=0.1 * half, truncate=0.1)
+        shift_mm = 0.1 * (min(size for size in stage.shape if size > 1) * stage.spacing_mm / 2)
+        before = Augmentation(rotation_degrees=USUAL_TURN[stage.poses], shift_mm=shift_mm, truncate=0.1)
     return replace(before, **{name: max(width, getattr(before, name)) for name, width in STRONG.items()})
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from H3DELandmarksLib import __version__
-from H3DELandmarksLib.cases.exchange import OutgoingCase, export_points
+from H3DELandmarksLib.cases.export import OutgoingCase, export_points
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.formats.case_record import TIME_FORMAT
 from H3DELandmarksLib.formats.export import ExportedCase, ExportedLandmark

@@ -41,23 +41,27 @@ def definitions_of_list(point_list, package: ModelPackage | None) -> Measurement
     return measurements_of_names([point_list.GetNthControlPointLabel(k) for k in range(count)])
 
 
-def measure_list(point_list, definitions: Measurements) -> tuple[MeasurementResult, ...]:
+def measure_list(
+    point_list, definitions: Measurements, package: ModelPackage | None = None
+) -> tuple[MeasurementResult, ...]:
     """Everything that is defined, on the points as they are now; those that were moved have no radius any more.
 
     Args:
         point_list: vtkMRMLMarkupsFiducialNode, under any parent transform.
         definitions: see `definitions_of_list`. Lengths are told in pixels where their size is not known.
+        package: the model that has found the points, where it is known: it knows how far intervals reach.
 
     Raises:
         InputError: a label is empty or used twice.
     """
     landmarks, volume = _landmarks(point_list), volume_of(point_list)
+    reaches = None if package is None else package.manifest.calibration.reaches
     image = volume.GetImageData() if volume is not None else None
     if image is None:
-        return measure(landmarks, definitions)
+        return measure(landmarks, definitions, reaches=reaches)
     flat, pixels = 1 in image.GetDimensions(), has_unknown_pixels(image.GetDimensions(), volume.GetSpacing())
     middle = _middle(volume) if flat else None
-    return measure(landmarks, definitions, flat=flat, middle=middle, pixels=pixels)
+    return measure(landmarks, definitions, flat=flat, middle=middle, pixels=pixels, reaches=reaches)
 
 
 def draw_measurements(point_list, definitions: Measurements) -> list:

@@ -13,9 +13,10 @@ import numpy as np
 from H3DELandmarksLib.core.landmarks import SAME_PLACE_MM, LandmarkSet, ReviewState
 from H3DELandmarksLib.core.revision import Decisions, Evidence, Posterior, posterior, revise
 from H3DELandmarksLib.core.shape_model import Pose
-from H3DELandmarksLib.core.systematic import Finding, mended, systematic_errors
+from H3DELandmarksLib.core.systematic import Finding, Systematic, counted_off, mended, systematic_errors
 from H3DELandmarksLib.models import ModelPackage
 from H3DELandmarksLib.models.anatomy import anatomy_of
+from H3DELandmarksLib.scene.detections import provenance_of_list
 from H3DELandmarksLib.scene.point_list import lps_from_ras
 from H3DELandmarksLib.scene.proposal import Proposal, ProposedLandmark, proposed_landmarks, said_of
 from H3DELandmarksLib.scene.review import Review
@@ -46,6 +47,10 @@ def systematic_error(review: Review, package: ModelPackage) -> Finding | None:
         return None
     evidence = evidence_of(review, package.scheme.names)
     findings = systematic_errors(evidence, anatomy_of(package), package.scheme.pairs)
+    origin = provenance_of_list(review.node)
+    is_recounted = any(said.revised_by == Systematic.MISCOUNTED.value for said in review.proposal.landmarks.values())
+    if origin and origin.miscounted and origin.miscounted.doubtful and not is_recounted:
+        findings.append(counted_off(package.scheme.names, origin.miscounted.step))
     return next((finding for finding in findings if set(finding.landmarks) <= review.free), None)
 
 

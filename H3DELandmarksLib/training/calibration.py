@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
@@ -11,12 +11,16 @@ from scipy.optimize import minimize
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.rows import is_off
 from H3DELandmarksLib.core.shape_model import ShapeModel
-from H3DELandmarksLib.detection.calibration import Calibration, confidence_features
+from H3DELandmarksLib.detection.calibration import Calibration, confidence_features, counting_odds
 from H3DELandmarksLib.detection.predictions import RawPredictions
+from H3DELandmarksLib.formats.manifest import CountingCalibration
 from H3DELandmarksLib.training.cases import Case
 
 SHARE = 0.9
+FEWEST_COUNTED = 10  # scans that teach how likely structures are counted one off
+USUAL_DOUBT = 0.2  # from which probability on people are told of it where no scan was counted wrongly
 # Extra cases with the error of all landmarks: few cases speak for each landmark.
 SHRINKAGE = 10.0
 LEVELS = np.linspace(0.8, 1.0, 81)
@@ -112,6 +116,8 @@ class Evidence:
         error: mm between found and true position, NaN where the landmark is absent or unknown.
         present: truth, 1 or 0, NaN unknown.
         truncated: (N,) whether the scan was cut off on purpose; such scans teach presence, but not the usual error.
+        margin: (N,) how sure the count of structures is, see `core.rows.RowCount`; NaN where none was made.
+        off: (N,) whether it is one off.
     """
 
     logit: np.ndarray
@@ -120,6 +126,8 @@ class Evidence:
     error: np.ndarray
     present: np.ndarray
     truncated: np.ndarray
+    margin: np.ndarray | None = None
+    off: np.ndarray | None = None
 
 
 def gather_evidence(predictions: Sequence[RawPredictions], cases: Sequence[Case], shape: ShapeModel) -> Evidence:
@@ -134,6 +142,13 @@ def gather_evidence(predictions: Sequence[RawPredictions], cases: Sequence[Case]
         np.stack(error),
         np.stack([np.where(t.unknown, np.nan, t.present.astype(float)) for t in truths]),
         np.array([case.name.endswith(TRUNCATED) for case in cases]),
+        np.array([np.nan if f.count is None else f.count.margin for f in predictions]),
+        np.array(
+            [
+                f.count is not None and is_off(f.positions, t.positions, f.count.step)
+                for f, t in zip(predictions, truths)
+            ]
+        ),
     )
 
 
@@ -150,8 +165,45 @@ def fit_calibration(evidence: Evidence, tolerance_mm: float) -> Calibration:
     features = confidence_features(evidence.concentration, evidence.logit, evidence.residual)[known]
     with np.errstate(invalid="ignore"):
         right = (evidence.error <= tolerance_mm)[known]
-    weights = logistic_regression(features, right)
-    return Calibration(scale, bias, weights, tolerance_mm, radii(usual_errors(evidence, scale, bias)))
+    counting, doubt = _fit_counting(evidence), np.zeros(known.shape)
+    if counting is not None and evidence.margin is not None:
+        doubt[:] = np.nan_to_num(counting_odds(counting.weights, evidence.margin))[:, None]
+    *weights, slope = logistic_regression(np.column_stack([features, -doubt[known]]), right).tolist()
+    if counting is not None:
+        counting = replace(counting, confidence=max(slope, 0.0))
+    radius = radii(usual_errors(evidence, scale, bias))
+    return Calibration(scale, bias, np.array(weights), tolerance_mm, radius, counting=counting)
+
+
+def _fit_counting(evidence: Evidence) -> CountingCalibration | None:
+    """Logistic regression of "counted one off" on whole scans; None where nothing was counted in `FEWEST_COUNTED`."""
+    if evidence.margin is None or evidence.off is None:
+        return None
+    rows = np.isfinite(evidence.margin) & ~evidence.truncated
+    margin, off = evidence.margin[rows], evidence.off[rows]
+    if len(off) < FEWEST_COUNTED:
+        return None
+
+    def fit(chosen: np.ndarray) -> tuple[np.ndarray, float]:
+        """Weights, and the probability from which on hits exceed false alarms most."""
+        roots = np.sqrt(np.maximum(margin[chosen], 0.0))
+        # As if one more scan of middling doubt had been counted wrongly, and one rightly: there may be none.
+        features = np.stack([np.ones(len(roots) + 2), [*roots, *[np.median(roots)] * 2]], axis=1)
+        weights = logistic_regression(features, np.append(off[chosen], [True, False]))
+        if not off[chosen].any():
+            return weights, USUAL_DOUBT
+        odds = np.asarray(counting_odds(weights, margin[chosen]))
+        right, wrong = odds[~off[chosen]], odds[off[chosen]]
+        worth = [(wrong >= from_).mean() - (right >= from_).mean() for from_ in wrong]
+        return weights, float(1 / (1 + np.exp(1e-9 - wrong[int(np.argmax(worth))])))
+
+    everyone, told = np.arange(len(off)), np.zeros(len(off), bool)
+    for k in everyone:
+        weights, doubt_from = fit(everyone != k)
+        told[k] = 1 / (1 + np.exp(-counting_odds(weights, margin[k]))) >= doubt_from
+    hits, alarms = (float(told[group].mean()) if group.any() else None for group in (off, ~off))
+    weights, doubt_from = fit(everyone >= 0)
+    return CountingCalibration((float(weights[0]), float(weights[1])), doubt_from, hits, alarms, confidence=0.0)
 
 
 def usual_errors(evidence: Evidence, presence_scale: float, presence_bias: float) -> np.ndarray:

@@ -18,8 +18,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from H3DELandmarksLib.core.errors import Cancelled, InputError, MissingDependencyError
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.files import atomic_write, write_watched
+from H3DELandmarksLib.core.research import research_module
 from H3DELandmarksLib.detection.stage import NetworkIO, choose_decoder
-from H3DELandmarksLib.figures.plots import draw_training_curve
 from H3DELandmarksLib.formats.training import Training, TrainingStage
 from H3DELandmarksLib.networks import build_network, output_maps
 from H3DELandmarksLib.networks.arrays import to_array, to_tensor
@@ -114,12 +114,12 @@ def read_curve(path: Path) -> list[dict[str, str]]:
 
 
 def draw_curve(path: Path) -> None:
-    """Draw the curve as a PNG beside its file; nothing before the first line, or without matplotlib (as in Slicer)."""
+    """Draw the curve as a PNG beside its file; nothing before the first line, or in Slicer."""
     rows = read_curve(path)
     if not rows:
         return
     try:
-        picture = draw_training_curve(rows)
+        picture = research_module("figures.plots", "The picture of a curve").draw_training_curve(rows)
     except MissingDependencyError:
         return
     with atomic_write(path.with_suffix(".png")) as partial:

@@ -19,8 +19,7 @@ from H3DELandmarksLib.formats.manifest import StageDesign
 from H3DELandmarksLib.formats.training import Augmentation
 from H3DELandmarksLib.networks.arrays import to_tensor
 from H3DELandmarksLib.training.augmentation import FovTruncation, IntensityAugmentation, synthetic_negative
-from H3DELandmarksLib.training.cases import TrainingCase
-from H3DELandmarksLib.training.volume_store import release
+from H3DELandmarksLib.training.cases import TrainingCase, release
 
 # Types that are sent as they are; others become float32 before.
 SENT = (np.uint8, np.int8, np.int16, np.int32, np.float32)
@@ -177,8 +176,7 @@ class CropSampler:
         turn = Rotation.from_rotvec(_random_turn(settings, rng, self.stage.is_2d)).as_matrix()
         axes = case.pose.rotation @ turn @ np.diag([-1.0 if mirrored else 1.0, 1.0, 1.0])
         spread, stretch = settings.scale, settings.stretch
-        usual = self.spacing(case)
-        spacing = usual * np.exp(rng.uniform(-spread, spread) + rng.uniform(-stretch, stretch, 3))
+        spacing = self.spacing(case) * np.exp(rng.uniform(-spread, spread) + rng.uniform(-stretch, stretch, 3))
         jitter = np.asarray(settings.shift_mm) * rng.uniform(-1, 1, 3)
         if self.stage.is_2d:
             jitter = jitter * (1, 1, 0)
@@ -187,7 +185,7 @@ class CropSampler:
             center = scan.lps_from_ijk(rng.uniform(0, np.array(scan.shape) - 1))
             return crop_grid(center, axes, spacing, self.stage.shape)
         grid = self._centered(case, order[order >= 0], axes, spacing)
-        shift = case.pose.rotation @ jitter * (usual / self.stage.spacing_mm)
+        shift = case.pose.rotation @ jitter * (self.spacing(case) / self.stage.spacing_mm)
         return crop_grid(grid.center + shift, axes, spacing, self.stage.shape)
 
     def _sample(

@@ -8,8 +8,8 @@ from pathlib import Path
 from H3DELandmarksLib.cases.same_picture import Fingerprint, fingerprint, repeated_pictures
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json
-from H3DELandmarksLib.io.case_folder import scan_of_case
 from H3DELandmarksLib.io.isolated import read_volume
+from H3DELandmarksResearch.cases.case_folder import scan_of_case
 
 PAIRS = "same_picture_pairs"
 

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from H3DELandmarksLib.formats.agreement import Agreement, AxisAgreement, Interval, LandmarkAgreement
+from H3DELandmarksResearch.agreement.record import Agreement, AxisAgreement, Interval, LandmarkAgreement
 
 AXES = ("L", "P", "S")
 ALL = "all"

@@ -1,17 +1,22 @@
-"""The commands that only a researcher needs; `H3DELandmarksLib.cli.main` adds them where this package is."""
+"""The commands that the panel does not need; `H3DELandmarksLib.cli.main` adds them where this package is."""
 
 from H3DELandmarksResearch.cli import (
+    audit,
+    cases,
     convert,
     demo,
     evaluate,
+    export,
     import_published,
+    measure,
+    models,
     phantom,
     radiographs,
     recalibrate,
     report,
 )
 
-COMMANDS = (evaluate, report, convert, radiographs, phantom, demo)
-MODEL_ACTIONS = (import_published, recalibrate)
+COMMANDS = (measure, export, audit, evaluate, report, convert, radiographs, phantom, demo)
+ACTIONS = {"cases": (cases,), "models": (models, import_published, recalibrate)}
 
-__all__ = ["COMMANDS", "MODEL_ACTIONS"]
+__all__ = ["ACTIONS", "COMMANDS"]

@@ -111,9 +111,9 @@ def _readers(
     from H3DELandmarksLib.core.text import plain
     from H3DELandmarksLib.evaluation.readers import human_floor
     from H3DELandmarksLib.formats.reading import to_plain
-    from H3DELandmarksLib.io.case_folder import readers_of_case
     from H3DELandmarksLib.io.markups import named_as_expected
     from H3DELandmarksResearch.agreement.report import compare_readers, report_text
+    from H3DELandmarksResearch.cases.case_folder import readers_of_case
 
     readings: dict[str, dict[str, LandmarkSet]] = {}
     for name, reference in references.items():
@@ -171,7 +171,8 @@ def _write_report(
     """Write the page; what cannot be read of the other predictions is told."""
     from H3DELandmarksLib.evaluation import evaluate_sets
     from H3DELandmarksLib.io.markups import named_as_expected
-    from H3DELandmarksResearch.report.evaluation_sections import Evaluated, evaluation_page
+    from H3DELandmarksResearch.report.evaluation_figures import Evaluated
+    from H3DELandmarksResearch.report.evaluation_sections import evaluation_page
     from H3DELandmarksResearch.report.page import write_page
 
     names = options.names or [
@@ -226,8 +227,8 @@ def _stated_tolerance(folder: Path) -> float | None:
 
 def _read_folder(folder: Path, console: Console, errors: list[str]) -> Mapping[str, LandmarkSet]:
     """Point lists by name; unreadable ones are told and added to `errors`."""
-    from H3DELandmarksLib.io.case_folder import points_of_case
     from H3DELandmarksLib.io.markups import point_lists_in, read_markups
+    from H3DELandmarksResearch.cases.case_folder import points_of_case
 
     if not folder.is_dir():
         raise InputError(f"The folder '{folder}' does not exist: check the path.")

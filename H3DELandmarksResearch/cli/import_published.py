@@ -17,7 +17,7 @@ ARCHITECTURES = ("h3denet", "hyatt", "han")
 MOLARS = "mml"
 
 
-def add_action(actions: argparse._SubParsersAction) -> None:
+def add_actions(actions: argparse._SubParsersAction) -> None:
     """Declare the action."""
     parser = actions.add_parser(
         "import-published",

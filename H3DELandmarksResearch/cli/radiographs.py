@@ -47,12 +47,11 @@ def _positive(text: str) -> int:
 
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Take the radiographs; returns whether none was skipped."""
-    from H3DELandmarksLib.cli.train import find_configuration
     from H3DELandmarksLib.cohort.result_files import make_folder
     from H3DELandmarksResearch.converters.conversion import convert_cases
     from H3DELandmarksResearch.radiographs import read_recipe
     from H3DELandmarksResearch.radiographs.collection import radiograph_cases
-    from H3DELandmarksResearch.training.configuration import read_configuration
+    from H3DELandmarksResearch.training.configuration import find_configuration, read_configuration
 
     recipe = read_recipe(options.recipe).with_views(options.view)
     configuration = read_configuration(find_configuration(recipe.values["configuration"]))

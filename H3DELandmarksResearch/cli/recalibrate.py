@@ -8,7 +8,7 @@ from pathlib import Path
 from H3DELandmarksLib.cli.console import Console, add_command, add_json, add_model
 
 
-def add_action(actions: argparse._SubParsersAction) -> None:
+def add_actions(actions: argparse._SubParsersAction) -> None:
     """Declare the action."""
     parser = add_command(
         actions,
@@ -26,10 +26,9 @@ def add_action(actions: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Write the new package."""
-    from H3DELandmarksLib.cli.train import find_configuration
     from H3DELandmarksLib.core.errors import InputError
     from H3DELandmarksLib.models import find_model
-    from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
+    from H3DELandmarksResearch.training.configuration import find_configuration, load_cases, read_configuration
     from H3DELandmarksResearch.training.packaging import recalibrate_package
 
     package, output = find_model(options.model), Path(options.output)

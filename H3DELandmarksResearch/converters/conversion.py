@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from H3DELandmarksLib.cases.same_picture import fingerprint, refuse_shared, repeated_pictures
+from H3DELandmarksLib.cases.same_picture import fingerprint, repeated_pictures
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.io.case_folder import POINTS_SUFFIX, SCAN_SUFFIXES, scan_of_case, write_readers
 from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import write_markups
+from H3DELandmarksResearch.cases.case_folder import POINTS_SUFFIX, SCAN_SUFFIXES, scan_of_case, write_readers
+from H3DELandmarksResearch.cases.shared_pictures import refuse_shared
 from H3DELandmarksResearch.training.configuration import read_split
 
 log = logging.getLogger(__name__)

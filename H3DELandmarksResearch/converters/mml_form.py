@@ -14,14 +14,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from H3DELandmarksLib.cases.exchange import ExternalCase, OutgoingCase
-from H3DELandmarksLib.cases.exchange import sources as folder_sources
+from H3DELandmarksLib.cases.export import OutgoingCase
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.formats.export import Coordinates
 from H3DELandmarksLib.io.images import write_volume
+from H3DELandmarksResearch.cases.exchange import ExternalCase
+from H3DELandmarksResearch.cases.exchange import sources as folder_sources
 from H3DELandmarksResearch.converters.mml import LABEL, SPACING, VOLUME, convert
 from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
 

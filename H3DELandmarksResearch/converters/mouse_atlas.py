@@ -21,7 +21,6 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json
-from H3DELandmarksLib.formats.training import RigidMotion
 from H3DELandmarksLib.io.isolated import read_volume
 from H3DELandmarksLib.io.markups import POINT_EXTENSIONS, read_markups
 from H3DELandmarksResearch.converters.atlas_poses import (
@@ -33,6 +32,7 @@ from H3DELandmarksResearch.converters.atlas_poses import (
 )
 from H3DELandmarksResearch.converters.conversion import Progress, SourceCase, Summary, case_name, convert_cases
 from H3DELandmarksResearch.training.configuration import doubtful_cases
+from H3DELandmarksResearch.training.record import RigidMotion
 
 CONFIGURATIONS = Path(__file__).resolve().parent.parent / "configurations"
 BUNDLED_POSES = CONFIGURATIONS / "mouse-skull-poses.json"

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from H3DELandmarksLib.cases.exchange import ExternalCase, OutgoingCase
+from H3DELandmarksLib.cases.export import OutgoingCase
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume
@@ -26,6 +26,7 @@ from H3DELandmarksLib.formats.export import Coordinates
 from H3DELandmarksLib.formats.reading import FormatError, parse_json
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.isolated import read_volume
+from H3DELandmarksResearch.cases.exchange import ExternalCase
 
 IMAGES, LABELS, TESTS, CHANNEL, ENDING = "imagesTr", "labelsTr", "imagesTs", "_0000", ".nii.gz"
 VALUES, SPACINGS, POINTS, DATASET = "name_to_label.json", "spacing.json", "all_landmarks_voxel.json", "dataset.json"

@@ -1,1 +1,1 @@
-"""Figures for reports and model cards: results over the scan, definitions of landmarks."""
+"""Figures for checks, curves, reports and cards: `canvas` gives one, `layout` says which views of a scan it shows."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from H3DELandmarksLib.figures.canvas import FAINT, INK, PAPER, SECOND, STRONG, as_png, new_figure, plain_axes
-from H3DELandmarksLib.figures.plots import WIDTH
+from H3DELandmarksResearch.figures.canvas import FAINT, INK, PAPER, SECOND, STRONG, as_png, new_figure, plain_axes
+from H3DELandmarksResearch.figures.plots import WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,9 @@ import numpy as np
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.image_plane import is_radiograph
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.figures.canvas import as_jpeg, new_figure
-from H3DELandmarksLib.figures.layout import CLOSE_UP_GAP, GAP, MARGIN, close_up, robust_window, shown_name
 from H3DELandmarksResearch.figures import detection as drawing
+from H3DELandmarksResearch.figures.canvas import as_jpeg, new_figure
+from H3DELandmarksResearch.figures.layout import CLOSE_UP_GAP, GAP, MARGIN, close_up, robust_window, shown_name
 
 SIZE, TITLE, COLUMNS = 1.12, 0.3, 3
 

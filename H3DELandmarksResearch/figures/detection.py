@@ -10,8 +10,8 @@ import numpy as np
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.statements import Statement
-from H3DELandmarksLib.figures.canvas import new_figure, save_figure
-from H3DELandmarksLib.figures.layout import (
+from H3DELandmarksResearch.figures.canvas import new_figure, save_figure
+from H3DELandmarksResearch.figures.layout import (
     LABEL_STEP,
     MARGIN,
     Panel,

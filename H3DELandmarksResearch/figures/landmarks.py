@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.figures.canvas import FAINT, INK, PAPER, SECOND, STRONG, as_png, new_figure
-from H3DELandmarksLib.figures.layout import round_length, shown_name, spread
 from H3DELandmarksResearch.figures.anatomy import shaded_surface
+from H3DELandmarksResearch.figures.canvas import FAINT, INK, PAPER, SECOND, STRONG, as_png, new_figure
+from H3DELandmarksResearch.figures.layout import round_length, shown_name, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,13 +113,17 @@ def draw_schematic(
         _draw_dots(axes, where, colors, group, errors is None)
         _draw_names(axes, where, names, colors, group, center[0], (FOOT + 0.05, FOOT + high - 0.05))
         _draw_words(axes, side, center, high)
-    said = "blue: left, orange: right, black: midline or unpaired; thin lines join pairs"
-    said += "; gray: outline of all points" if anatomy is None else "; gray: mean anatomy"
-    if errors is not None:
-        said = "arrows: from the right place to the found one"
-        said += f", {enlarged:g} times as long as they are" if enlarged > 1 else ", in true length"
-    _draw_foot(axes, scale, width, unit, said)
+    _draw_foot(axes, scale, width, unit, _legend(anatomy is not None, None if errors is None else enlarged))
     return as_png(figure) if anatomy is None else as_png(figure, ANATOMY_COLORS)
+
+
+def _legend(has_anatomy: bool, enlarged: float | None) -> str:
+    """What colors and lines mean; `enlarged` is by how much arrows are, None where there are none."""
+    if enlarged is not None:
+        lengths = f"{enlarged:g} times as long as they are" if enlarged > 1 else "in true length"
+        return f"arrows: from the right place to the found one, {lengths}"
+    gray = "mean anatomy" if has_anatomy else "outline of all points"
+    return f"blue: left, orange: right, black: midline or unpaired; thin lines join pairs; gray: {gray}"
 
 
 def _draw_foot(axes: Axes, scale: float, width: float, unit: str, said: str) -> None:

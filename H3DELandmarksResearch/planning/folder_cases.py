@@ -15,11 +15,11 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.io.case_folder import SCAN_SUFFIXES
 from H3DELandmarksLib.io.images import READABLE_EXTENSIONS
 from H3DELandmarksLib.io.isolated import find_scans, read_volume
 from H3DELandmarksLib.io.markups import POINT_EXTENSIONS, point_list_name, read_markups
 from H3DELandmarksLib.io.radiograph_files import PICTURE_EXTENSIONS
+from H3DELandmarksResearch.cases.case_folder import SCAN_SUFFIXES
 from H3DELandmarksResearch.converters.flat_images import PixelSize, points_on_image
 from H3DELandmarksResearch.planning.point_tables import TablePoints, read_tables
 

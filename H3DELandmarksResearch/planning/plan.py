@@ -17,15 +17,14 @@ from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import learn_shape_model
 from H3DELandmarksLib.formats.manifest import Intensity, License
 from H3DELandmarksLib.formats.reading import to_json
-from H3DELandmarksLib.formats.training import TrainingConfiguration, TrainingData
-from H3DELandmarksLib.io.case_folder import read_case
 from H3DELandmarksLib.retraining.new_model import MODEL_ID, Anatomy, extent_of, lie_in_any_pose
-from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.volume_store import VolumeStore
+from H3DELandmarksLib.training.cases import Case, VolumeStore
+from H3DELandmarksResearch.cases.case_folder import read_case
 from H3DELandmarksResearch.converters.conversion import SourceCase, convert_cases
 from H3DELandmarksResearch.converters.flat_images import PixelSize, spacing_of
 from H3DELandmarksResearch.planning.folder_cases import FolderCase, look_through
 from H3DELandmarksResearch.planning.rules import ENOUGH_TO_SPARE, PlannedStages, plan_stages, scheme_of, subsets_of
+from H3DELandmarksResearch.training.record import TrainingConfiguration, TrainingData
 
 __all__ = ["plan_folder", "spacing_of"]
 

@@ -152,11 +152,11 @@ def _of_radiographs(
 ) -> tuple[TrainingStage, ...]:
     count = steps or min(MAX_STEPS, FIRST_STEPS + STEPS_A_CASE * cases)
     search_spacing, search_shape = _grid(anatomy.field_of_view[:2], anatomy.voxel, SEARCH_PIXELS)
-    search = _stage_2d("localizer", search_spacing, search_shape, scheme, anatomy, count)
+    search = _stage("localizer", search_spacing, search_shape, scheme, anatomy, count)
     spacing, shape = _grid(anatomy.extent[:2] / FILLED_2D, anatomy.voxel, CLOSER_PIXELS)
     if spacing >= FINER * search_spacing:
         return (search,)
-    return (search, _stage_2d("closer", spacing, shape, scheme, anatomy, count))
+    return (search, _stage("closer", spacing, shape, scheme, anatomy, count))
 
 
 def _grid(size: np.ndarray, finest: float, pixels: int) -> tuple[float, tuple[int, int, int]]:
@@ -169,7 +169,7 @@ def _grid(size: np.ndarray, finest: float, pixels: int) -> tuple[float, tuple[in
         spacing *= 1.05
 
 
-def _stage_2d(
+def _stage(
     name: str, spacing: float, shape: tuple[int, int, int], scheme: LandmarkScheme, anatomy: Anatomy, steps: int
 ) -> TrainingStage:
     first = name == "localizer"

@@ -1,53 +1,20 @@
-"""What the page says of predictions beside references: how far, how often, how well rated, which model is better."""
+"""The page of an evaluation: how far predictions lie from references, and how often."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.text import number, percent, plural
-from H3DELandmarksLib.evaluation import Evaluation, metrics, paired
-from H3DELandmarksLib.evaluation.reliability import compare_statements
+from H3DELandmarksLib.evaluation import Evaluation, metrics
 from H3DELandmarksResearch.report import plots
-from H3DELandmarksResearch.report.page import (
-    Cell,
-    Fact,
-    Page,
-    Section,
-    Table,
-    interval_cell,
-    number_cell,
-    p_cell,
-    p_text,
-    share_cell,
-    text_cell,
-)
+from H3DELandmarksResearch.report.comparison_section import comparison_section
+from H3DELandmarksResearch.report.evaluation_figures import Evaluated, mean_interval, range_text, rate_interval
+from H3DELandmarksResearch.report.page import Cell, Fact, Page, Section, Table, number_cell, share_cell, text_cell
 from H3DELandmarksResearch.report.reader_blocks import reader_blocks
-
-AXES = ("left", "back", "head")
-LEVEL = 0.95
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluated:
-    """What a page of an evaluation is made from.
-
-    Attributes:
-        name: of the model or folder.
-        evaluation: its figures.
-        predictions, references: LPS mm by case.
-        tolerance_mm: distance that its confidences mean; None where nobody says so.
-    """
-
-    name: str
-    evaluation: Evaluation
-    predictions: Mapping[str, LandmarkSet]
-    references: Mapping[str, LandmarkSet]
-    tolerance_mm: float | None = None
+from H3DELandmarksResearch.report.trust_sections import agreement_section, calibration_section, presence_section
 
 
 def evaluation_page(
@@ -80,10 +47,10 @@ def evaluation_page(
         _cumulative(base, other),
         _landmarks(figures),
         _cases(figures),
-        _agreement(base),
-        _presence(figures),
-        _calibration(base),
-        *([_comparison(base, other, subjects or {})] if other is not None else []),
+        agreement_section(base),
+        presence_section(figures),
+        calibration_section(base),
+        *([comparison_section(base, other, subjects or {})] if other is not None else []),
         *_readers(document),
         *_remarks(figures, document),
     ]
@@ -92,8 +59,10 @@ def evaluation_page(
 
 def _overview(figures: Evaluation, subjects: Sequence[str], document: Mapping[str, Any]) -> Section:
     mre, sd = metrics.mean_radial_error(figures.errors)
-    low, high = _mean_interval(metrics.case_means(figures.errors), subjects)
-    facts = [Fact("mean radial error", f"{number(mre)} \N{PLUS-MINUS SIGN} {number(sd)} mm", _range(low, high, " mm"))]
+    low, high = mean_interval(metrics.case_means(figures.errors), subjects)
+    facts = [
+        Fact("mean radial error", f"{number(mre)} \N{PLUS-MINUS SIGN} {number(sd)} mm", range_text(low, high, " mm"))
+    ]
     rates = metrics.success_rates(figures.errors, figures.present, figures.thresholds)
     for threshold, rate in zip(figures.thresholds, rates):
         interval = rate_interval(figures.errors <= threshold, figures.present, subjects)
@@ -221,230 +190,6 @@ def _cases(figures: Evaluation) -> Section:
     return Section("cases", "Cases", [spread, Table("Every case, the worst first", columns, rows)])
 
 
-def _agreement(base: Evaluated) -> Section:
-    """Bland and Altman along the three axes; places are from the middle of each case's reference."""
-    figures = base.evaluation
-    found, truth = (
-        np.stack([sets[case].ordered_as(figures.landmarks).positions for case in figures.cases])
-        if figures.cases
-        else np.zeros((0, len(figures.landmarks), 3))
-        for sets in (base.predictions, base.references)
-    )
-    known = np.isfinite(found).all(axis=2) & np.isfinite(truth).all(axis=2)
-    if known.sum() < 2:
-        return Section(
-            "agreement", "Agreement", ["Fewer than two landmarks are in both, so there is nothing to compare."]
-        )
-    middle = (
-        np.nanmean(np.where(known[..., None], truth, np.nan), axis=1, keepdims=True) if known.any(axis=1).all() else 0.0
-    )
-    panels, rows = [], []
-    for axis, name in enumerate(AXES):
-        difference = (found - truth)[known][:, axis]
-        if not np.abs(truth[known][:, axis] - truth[known][0, axis]).max() and not np.abs(difference).max():
-            continue  # out of the plane of radiographs
-        mean = ((found + truth) / 2 - middle)[known][:, axis]
-        panels.append((name, mean, difference))
-        rows.append(_agreement_row(name, difference))
-    caption = (
-        "Bland-Altman plots along the patient's axes (positive: toward the patient's left, back, head), from the "
-        "middle of the case's landmarks: bias (line) and 95 % limits of agreement (dashes)."
-    )
-    table = Table(
-        "Bias and limits of agreement, with 95 % intervals",
-        ("axis", "n", "bias, mm", "lower limit, mm", "upper limit, mm"),
-        rows,
-        "Intervals take all landmarks for independent, as is usual; those of one case are not quite.",
-    )
-    return Section("agreement", "Agreement", [plots.bland_altman("bland-altman", panels, "mm", caption), table])
-
-
-def _agreement_row(name: str, difference: np.ndarray) -> list[Cell]:
-    """Bias and limits with the intervals of Bland and Altman (Lancet 1986;327:307)."""
-    from scipy.stats import t
-
-    n, bias, sd = difference.size, float(difference.mean()), float(difference.std(ddof=1))
-    reach = float(t.ppf((1 + LEVEL) / 2, n - 1)) * sd
-    at_bias, at_limit = reach / np.sqrt(n), reach * np.sqrt(3 / n)
-    low, high = bias - 1.96 * sd, bias + 1.96 * sd
-    return [
-        text_cell(name),
-        number_cell(n, 0),
-        interval_cell(bias, bias - at_bias, bias + at_bias, signed=True),
-        interval_cell(low, low - at_limit, low + at_limit, signed=True),
-        interval_cell(high, high - at_limit, high + at_limit, signed=True),
-    ]
-
-
-def _presence(figures: Evaluation) -> Section:
-    scores = figures.presence
-    hit, false_alarm, miss, rejection = scores.counts
-    facts = [Fact(name, percent(getattr(scores, name))) for name in ("accuracy", "precision", "recall")]
-    facts.append(Fact("F1", percent(scores.f1)))
-    blocks: list[Any] = [
-        facts,
-        Table(
-            "Is it in the scan?",
-            ("reference", "predicted present", "predicted absent"),
-            [
-                [text_cell("present"), number_cell(hit, 0, "good"), number_cell(miss, 0, "bad" if miss else "")],
-                [
-                    text_cell("absent"),
-                    number_cell(false_alarm, 0, "bad" if false_alarm else ""),
-                    number_cell(rejection, 0, "good"),
-                ],
-            ],
-        ),
-    ]
-    if not (false_alarm + rejection):
-        blocks.append("No reference says that a landmark is absent, so nothing is known about false alarms.")
-    wrong = (figures.predicted != figures.present) & figures.known
-    if wrong.any():
-        rows = [
-            [
-                text_cell(name),
-                number_cell(int((figures.present & figures.known)[:, k].sum()), 0),
-                number_cell(int((~figures.present & figures.known)[:, k].sum()), 0),
-                number_cell(int((wrong & figures.present)[:, k].sum()), 0),
-                number_cell(int((wrong & ~figures.present)[:, k].sum()), 0),
-            ]
-            for k, name in enumerate(figures.landmarks)
-            if wrong[:, k].any()
-        ]
-        blocks.append(
-            Table("Landmarks with wrong answers", ("landmark", "present", "absent", "missed", "false alarms"), rows)
-        )
-    return Section("presence", "Presence", blocks)
-
-
-def _calibration(base: Evaluated) -> Section:
-    figures = base.evaluation
-    section = Section("calibration", "Calibration")
-    coverage = metrics.radius_coverage(figures.errors, figures.radius)
-    section.blocks.append([Fact("90 % radius covers", percent(coverage), "of errors: 90 % where it is calibrated")])
-    if not figures.cases:
-        return section
-    found = {case: base.predictions[case].ordered_as(figures.landmarks) for case in figures.cases}
-    truth = {case: base.references[case].ordered_as(figures.landmarks) for case in figures.cases}
-    summary = compare_statements(found, truth, base.tolerance_mm or np.inf).summary()
-    panels = []
-    for kind, title in (("presence", "presence"), ("confidence", f"confidence, within {base.tolerance_mm or 0:g} mm")):
-        part = summary[kind]
-        if part["statements"] and (kind == "presence" or base.tolerance_mm):
-            said = f"{title}\ncalibration error (ECE) {part['ece']:.3f}, n = {part['statements']}"
-            panels.append((said, part["bins"]))
-    if panels:
-        caption = (
-            "Whether stated probabilities came true: each dot is a tenth of the scale, with the number of statements; "
-            "on the dashed line they mean what they say."
-        )
-        section.blocks.append(plots.reliability_plots("reliability", panels, caption))
-    if base.tolerance_mm is None:
-        section.blocks.append(
-            "Whether confidences came true is not shown: no file NAME.provenance.json beside the predictions says "
-            "which distance they mean."
-        )
-    return section
-
-
-def _comparison(base: Evaluated, other: Evaluated, subjects: Mapping[str, str]) -> Section:
-    """Improvement of the base over the other model on the cases and landmarks that both have."""
-    section = Section("comparison", "Comparison")
-    cases = [case for case in base.evaluation.cases if case in other.evaluation.cases]
-    names = [name for name in base.evaluation.landmarks if name in other.evaluation.landmarks]
-    if not cases or not names:
-        section.blocks = [f"{base.name} and {other.name} have no case or no landmark in common."]
-        return section
-    mine, theirs = (_part(each.evaluation, cases, names) for each in (base, other))
-    present = mine[1] & theirs[1]
-    miss = max(base.evaluation.thresholds)
-    worse, better = paired.counted_errors(theirs[0], mine[0], present, miss)
-    whose = [subjects.get(case, case) for case in cases]
-    difference = worse - better
-    gains = paired.subject_means(difference, whose)
-    with np.errstate(invalid="ignore"):
-        over_all = np.array([row[np.isfinite(row)].mean() if np.isfinite(row).any() else np.nan for row in gains])
-    total = paired.improvement(over_all)
-    single = [paired.improvement(gains[:, k]) for k in range(len(names))]
-    corrected = paired.holm([one.p for one in single])
-    section.blocks = [
-        _verdict(base, other, total),
-        _comparison_facts(base, other, mine[0], theirs[0], present, whose, total),
-        plots.forest(
-            "improvement",
-            ["all landmarks", *names],
-            np.array([[one.mean, one.low, one.high] for one in (total, *single)]),
-            f"improvement, mm: {other.name} better on the left, {base.name} better on the right",
-            "Difference of errors with its 95 % interval over subjects; a landmark that a model misses counts as "
-            f"{miss:g} mm, or as the other's error where that is larger.",
-        ),
-        Table(
-            "Every landmark",
-            (
-                "landmark",
-                f"{base.name}, mean mm",
-                f"{other.name}, mean mm",
-                "improvement, mm (95 %)",
-                "p",
-                "p, corrected",
-            ),
-            [
-                [
-                    text_cell(name),
-                    number_cell(_mean(better[:, k])),
-                    number_cell(_mean(worse[:, k])),
-                    interval_cell(one.mean, one.low, one.high, signed=True),
-                    p_cell(one.p),
-                    p_cell(float(corrected[k])),
-                ]
-                for k, (name, one) in enumerate(zip(names, single))
-            ],
-            "p of Wilcoxon's signed-rank test over subjects; corrected for the number of landmarks (Holm).",
-        ),
-    ]
-    return section
-
-
-def _part(figures: Evaluation, cases: Sequence[str], names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    rows = [figures.cases.index(case) for case in cases]
-    columns = [figures.landmarks.index(name) for name in names]
-    return figures.errors[np.ix_(rows, columns)], figures.present[np.ix_(rows, columns)]
-
-
-def _verdict(base: Evaluated, other: Evaluated, total: Any) -> str:
-    if not np.isfinite([total.low, total.high]).all():
-        return "One subject cannot tell which model is better."
-    better = base.name if total.low > 0 else other.name if total.high < 0 else None
-    said = f"{better} is better" if better else "No difference is shown"
-    holds = "excludes" if better else "holds"
-    return f"{said}: the interval of the improvement over {total.subjects} subjects {holds} zero."
-
-
-def _comparison_facts(
-    base: Evaluated,
-    other: Evaluated,
-    mine: np.ndarray,
-    theirs: np.ndarray,
-    present: np.ndarray,
-    subjects: Sequence[str],
-    total: Any,
-) -> list[Fact]:
-    facts = [
-        Fact(
-            "improvement, misses counted",
-            f"{total.mean:+.2f} mm",
-            f"{_range(total.low, total.high, ' mm')}, p {p_text(total.p)}",
-        )
-    ]
-    for threshold in base.evaluation.thresholds:
-        within = (mine <= threshold).astype(float) - (theirs <= threshold)
-        rate = float(within[present].sum() / max(present.sum(), 1))
-        low, high = rate_interval(within, present, subjects)
-        note = f"percentage points; {100 * low:+.1f} to {100 * high:+.1f}"
-        facts.append(Fact(f"more within {threshold:g} mm", f"{100 * rate:+.1f}", note))
-    return facts
-
-
 def _readers(document: Mapping[str, Any]) -> list[Section]:
     """What an evaluation says of readers, where it says anything."""
     blocks = reader_blocks(document)
@@ -466,49 +211,6 @@ def _remarks(figures: Evaluation, document: Mapping[str, Any]) -> list[Section]:
         if rows
         else []
     )
-
-
-def rate_interval(
-    success: np.ndarray, counted: np.ndarray, subjects: Sequence[str], draws: int = 4000
-) -> tuple[float, float]:
-    """95 % interval of a share, by bootstrap over subjects, whose landmarks belong together.
-
-    Args:
-        success: (N, K) of cases, what is counted as success.
-        counted: (N, K) bool, what counts.
-        subjects: (N) whose case it is.
-        draws: of the bootstrap.
-
-    Returns:
-        Lower and upper end; NaN with fewer than two subjects.
-    """
-    order = list(dict.fromkeys(subjects))
-    if len(order) < 2:
-        return np.nan, np.nan
-    member = np.array([[subject == one for subject in subjects] for one in order], dtype=float)
-    hits = member @ np.where(counted, success, 0.0).sum(axis=1)
-    whole = member @ counted.sum(axis=1)
-    picks = np.random.default_rng(paired.SEED).integers(len(order), size=(draws, len(order)))
-    shares = hits[picks].sum(axis=1) / np.maximum(whole[picks].sum(axis=1), 1)
-    low, high = np.percentile(shares, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _mean_interval(values: np.ndarray, subjects: Sequence[str]) -> tuple[float, float]:
-    if not len(values):
-        return np.nan, np.nan
-    means = paired.subject_means(values, subjects)
-    means = means[np.isfinite(means)]
-    return paired.bootstrap_interval(means) if means.size > 1 else (np.nan, np.nan)
-
-
-def _range(low: float, high: float, unit: str = "") -> str:
-    return f"{number(low)} to {number(high)}{unit}" if np.isfinite([low, high]).all() else "no interval of one subject"
-
-
-def _mean(values: np.ndarray) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else None
 
 
 def _finite(value: float) -> float | None:

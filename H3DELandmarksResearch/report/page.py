@@ -15,7 +15,7 @@ from H3DELandmarksLib import __version__
 from H3DELandmarksLib.core.errors import MissingDependencyError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.text import plain
-from H3DELandmarksLib.figures.canvas import FAINT, GRID, INK, PAPER, SECOND, SERIES, STRONG
+from H3DELandmarksResearch.figures.canvas import FAINT, GRID, INK, PAPER, SECOND, SERIES, STRONG
 
 TEMPLATE = "page.html"
 # Colors of the plots that change with the page's.

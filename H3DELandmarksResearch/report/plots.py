@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from H3DELandmarksLib.core.text import number
-from H3DELandmarksLib.evaluation.procrustes import Alignment
-from H3DELandmarksLib.figures.canvas import (
+from H3DELandmarksResearch.evaluation.procrustes import Alignment
+from H3DELandmarksResearch.figures.canvas import (
     BETTER,
     FAINT,
     INK,

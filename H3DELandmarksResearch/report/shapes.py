@@ -10,7 +10,7 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.text import plural
-from H3DELandmarksLib.evaluation.procrustes import Alignment, align
+from H3DELandmarksResearch.evaluation.procrustes import Alignment, align
 from H3DELandmarksResearch.report import plots
 from H3DELandmarksResearch.report.page import Cell, Section, Table, number_cell, share_cell, text_cell
 

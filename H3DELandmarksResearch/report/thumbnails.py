@@ -15,9 +15,9 @@ from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.image_plane import is_radiograph
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.figures.layout import VIEWS, Panel, plan_sheet
-from H3DELandmarksLib.io.case_folder import SCAN_SUFFIXES
 from H3DELandmarksLib.io.isolated import read_volume
+from H3DELandmarksResearch.cases.case_folder import SCAN_SUFFIXES
+from H3DELandmarksResearch.figures.layout import VIEWS, Panel, plan_sheet
 from H3DELandmarksResearch.report.cohort import CohortCase
 
 WIDTH, HEIGHT, GAP = 400, 170, 4  # pixels

@@ -21,20 +21,25 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
 from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM, mean_radial_error
-from H3DELandmarksLib.evaluation.reliability import compare_statements
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksResearch.evaluation.reliability import compare_statements
 from H3DELandmarksResearch.phantom import generate_phantom
 from H3DELandmarksResearch.phantom.scheme import MOLARS
 from H3DELandmarksResearch.studies import RUNS, run_study
-from H3DELandmarksResearch.training.configuration import Configuration, doubtful_cases, load_cases, read_configuration
+from H3DELandmarksResearch.training.configuration import (
+    Configuration,
+    doubtful_cases,
+    find_configuration,
+    load_cases,
+    read_configuration,
+)
 
 
 def turned(case: Case, rng: np.random.Generator) -> Case:

@@ -17,11 +17,11 @@ import numpy as np
 
 from H3DELandmarksLib.cases.exchanged_points import exchanged_points, small_picture
 from H3DELandmarksLib.cases.point_check import CheckedPoints, check_shapes
-from H3DELandmarksLib.cases.reader_check import check_readers
 from H3DELandmarksLib.cases.same_picture import fingerprint, repeated_pictures
 from H3DELandmarksLib.cases.same_points import check_same_places
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
+from H3DELandmarksResearch.cases.reader_check import check_readers
 from H3DELandmarksResearch.converters.flat_images import read_radiograph
 from H3DELandmarksResearch.studies import run_study
 

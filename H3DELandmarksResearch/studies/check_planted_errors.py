@@ -24,7 +24,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.formats.reading import read_record
-from H3DELandmarksLib.io.case_folder import case_names, read_case
+from H3DELandmarksResearch.cases.case_folder import case_names, read_case
 from H3DELandmarksResearch.studies import run_study
 from H3DELandmarksResearch.training.configuration import read_motions
 

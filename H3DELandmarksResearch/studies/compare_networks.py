@@ -26,7 +26,6 @@ import numpy as np
 import torch
 
 import H3DELandmarksResearch.networks.residual_unet  # noqa: F401  adds the architecture
-from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.shape_model import ShapeModel
@@ -44,7 +43,12 @@ from H3DELandmarksLib.training.sampling import CropSampler
 from H3DELandmarksResearch.studies import RESULTS, run_study
 from H3DELandmarksResearch.studies.comparison_report import ComparisonPlan, write_report
 from H3DELandmarksResearch.studies.folds import FOLDER, all_names, of_subset, stored_folds
-from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
+from H3DELandmarksResearch.training.configuration import (
+    Configuration,
+    find_configuration,
+    load_cases,
+    read_configuration,
+)
 from H3DELandmarksResearch.training.run import shape_of
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
@@ -32,7 +31,7 @@ from H3DELandmarksLib.evaluation.paired import Improvement, counted_errors, impr
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksResearch.studies import RESULTS, RUNS, run_study
-from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
+from H3DELandmarksResearch.training.configuration import find_configuration, load_cases, read_configuration
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,10 +13,10 @@ import numpy as np
 
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM, case_means, mean_radial_error, success_rates
-from H3DELandmarksLib.figures.canvas import new_figure, plain_axes, save_figure
 from H3DELandmarksLib.formats.manifest import Decoding
 from H3DELandmarksLib.formats.network_settings import Network
 from H3DELandmarksLib.formats.reading import STRICT, Limits, Text
+from H3DELandmarksResearch.figures.canvas import new_figure, plain_axes, save_figure
 from H3DELandmarksResearch.training.configuration import Configuration
 
 

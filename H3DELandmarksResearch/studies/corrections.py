@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.anatomy import CORRECTIONS, Anatomy
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
@@ -28,15 +27,20 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.revision import Evidence
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.detection import Detector
-from H3DELandmarksLib.io.case_folder import points_of_case
 from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.conditions import CONDITIONS, WHOLE
-from H3DELandmarksLib.training.revision import Reviewed, learn_anatomy, read_through
+from H3DELandmarksResearch.cases.case_folder import points_of_case
 from H3DELandmarksResearch.studies import RUNS, run_study
 from H3DELandmarksResearch.studies.correction_cases import SeenCase, look
-from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
+from H3DELandmarksResearch.training.configuration import (
+    Configuration,
+    find_configuration,
+    load_cases,
+    read_configuration,
+)
+from H3DELandmarksResearch.training.revision import Reviewed, learn_anatomy, read_through
 
 RESAMPLES = 2000
 

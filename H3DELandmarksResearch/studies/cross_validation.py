@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkSet
@@ -30,13 +29,19 @@ from H3DELandmarksLib.evaluation import evaluate_sets
 from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM, mean_radial_error, success_rates
 from H3DELandmarksLib.formats.reading import to_json
 from H3DELandmarksLib.formats.training import TrainingStage
-from H3DELandmarksLib.io.case_folder import POINTS_SUFFIX
 from H3DELandmarksLib.io.markups import read_markups, write_markups
 from H3DELandmarksLib.models import open_package
+from H3DELandmarksResearch.cases.case_folder import POINTS_SUFFIX
 from H3DELandmarksResearch.studies import RESULTS, RUNS, run_study
 from H3DELandmarksResearch.studies.accuracy import stored_poses
 from H3DELandmarksResearch.studies.folds import stored_folds, write_fold
-from H3DELandmarksResearch.training.configuration import Configuration, doubtful_cases, load_cases, read_configuration
+from H3DELandmarksResearch.training.configuration import (
+    Configuration,
+    doubtful_cases,
+    find_configuration,
+    load_cases,
+    read_configuration,
+)
 from H3DELandmarksResearch.training.run import package_uncalibrated, run_training
 
 MISSED = "missed"

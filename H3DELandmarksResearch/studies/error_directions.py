@@ -17,14 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.models import open_package
 from H3DELandmarksResearch.studies import RESULTS, run_study
-from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
+from H3DELandmarksResearch.training.configuration import find_configuration, load_cases, read_configuration
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.detection import Detector
@@ -22,7 +21,7 @@ from H3DELandmarksLib.training.calibration import truncated_case
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksResearch.studies import RUNS, run_study
 from H3DELandmarksResearch.studies.accuracy import shuffled
-from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
+from H3DELandmarksResearch.training.configuration import find_configuration, load_cases, read_configuration
 
 CENTROIDS = ("parotid-L", "parotid-R", "larynx", "brainstem")
 BELOW_LARYNX_MM = 25.0

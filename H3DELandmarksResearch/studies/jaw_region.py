@@ -13,14 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.region import region_around
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.io.images import read_volume
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksResearch.head_neck import ORGANS
 from H3DELandmarksResearch.studies import run_study
-from H3DELandmarksResearch.training.configuration import read_configuration
+from H3DELandmarksResearch.training.configuration import find_configuration, read_configuration
 
 JAW = ("menton", "gonion", "condylion", "coronoid")
 

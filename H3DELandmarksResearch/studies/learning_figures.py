@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.figures.canvas import SERIES, new_figure, plain_axes, save_figure
+from H3DELandmarksResearch.figures.canvas import SERIES, new_figure, plain_axes, save_figure
 
 
 def write_figures(stem: Path, result: Mapping) -> None:

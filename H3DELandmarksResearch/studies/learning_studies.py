@@ -10,13 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from H3DELandmarksLib.cases import CaseLandmark, CaseProject, ReviewState, create_project
-from H3DELandmarksLib.cases.schemes import migrate, next_version, plan_migration
-from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.models import ModelPackage
 from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksResearch.cases.schemes import migrate, next_version, plan_migration
 from H3DELandmarksResearch.studies.folds import of_subset
-from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
+from H3DELandmarksResearch.training.configuration import (
+    Configuration,
+    find_configuration,
+    load_cases,
+    read_configuration,
+)
 
 HERE = Path(__file__).resolve().parent
 FIRST_DAY = datetime(2026, 1, 1, tzinfo=timezone.utc)

@@ -31,7 +31,6 @@ from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
@@ -40,13 +39,13 @@ from H3DELandmarksLib.core.text import markdown_table, number
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.predictions import Detection, RawPredictions
 from H3DELandmarksLib.evaluation.metrics import radius_coverage
-from H3DELandmarksLib.evaluation.reliability import compare_statements
 from H3DELandmarksLib.formats.manifest import RecognitionCalibration
 from H3DELandmarksLib.formats.versions import next_version
 from H3DELandmarksLib.models import ModelPackage, find_model, write_package
 from H3DELandmarksLib.models.card import confidence_section
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.recognition import Sighting, fit_recognition
+from H3DELandmarksResearch.evaluation.reliability import compare_statements
 from H3DELandmarksResearch.studies import RUNS, run_study
 from H3DELandmarksResearch.studies.foreign_volumes import NotHere
 from H3DELandmarksResearch.studies.recognition_scans import (
@@ -57,7 +56,12 @@ from H3DELandmarksResearch.studies.recognition_scans import (
     foreign_scans,
     own_scans,
 )
-from H3DELandmarksResearch.training.configuration import DATA_VARIABLE, load_cases, read_configuration
+from H3DELandmarksResearch.training.configuration import (
+    DATA_VARIABLE,
+    find_configuration,
+    load_cases,
+    read_configuration,
+)
 
 MAX_DISTURBED = 8
 

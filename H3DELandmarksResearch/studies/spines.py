@@ -2,8 +2,9 @@
 
     H3DE_DATA=runs/data python -m H3DELandmarksResearch.studies.spines spine --subset test
 
-Lengths are shares of the height of a vertebra, since the set does not say how large its pixels are. A vertebra counts
-as one off where its center lies nearer to that of a neighbor than to its own; a picture, where more than half do.
+Angles are measured as users get them, without vertebrae that have an absent corner. Lengths are shares of the height of
+a vertebra, since the set does not say how large its pixels are. A vertebra counts as one off where its center lies
+nearer to that of a neighbor than to its own; a picture, where more than half do.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.text import markdown_table
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.evaluation.measure_geometry import cobb_angles
+from H3DELandmarksLib.evaluation.measures import measure
+from H3DELandmarksLib.formats.measurements import measurements_of
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksResearch.studies import run_study
@@ -55,18 +58,28 @@ def interval(values: Sequence[float]) -> str:
     return f"{array.mean():.2f} ({low:.2f} to {high:.2f})"
 
 
-def report(cases: Sequence[Case], found: Sequence[LandmarkSet]) -> str:
-    """Tables of angles, counting and corners."""
+def report(cases: Sequence[Case], found: Sequence[LandmarkSet], detector: Detector, told: Sequence[bool]) -> str:
+    """Tables of angles, counting and corners.
+
+    Args:
+        cases: with their points.
+        found: in them.
+        detector: that found them.
+        told: of which pictures it says that vertebrae may be counted one off.
+    """
     truth = [vertebrae(case.landmarks.positions) for case in cases]
     spines = [vertebrae(one.positions) for one in found]
-    angle = np.abs([_cobb(a) - _cobb(b) for a, b in zip(spines, truth)])
+    angle, held = _angles(cases, found, detector)
     whole = np.isfinite(angle).all(axis=1)
     shares = [_corner_errors(a, b) for a, b in zip(spines, truth)]
     off = [counted_off(a, b) for a, b in zip(spines, truth)]
     pictures_off = [float(np.mean(one != 0) > 0.5) for one in off]
+    wrong, flags = np.array(pictures_off) > 0, np.array(told, bool)
+    complete = [bool(np.isfinite(one.positions).all()) for one in found]
     rows = [
         ("what", "value"),
-        ("pictures, of which with all corners found", f"{len(cases)}, {whole.sum()}"),
+        ("pictures, of which with all corners found", f"{len(cases)}, {sum(complete)}"),
+        ("pictures with all three angles", f"{whole.sum()}"),
         *(
             (f"{name} Cobb angle, mean absolute error, degrees", interval(angle[whole, number]))
             for number, name in enumerate(("first", "second", "third"))
@@ -76,8 +89,27 @@ def report(cases: Sequence[Case], found: Sequence[LandmarkSet]) -> str:
         ("corners within a quarter of the height, %", interval([100 * np.nanmean(one <= 0.25) for one in shares])),
         ("vertebrae one off or more, %", interval([100 * np.mean(one != 0) for one in off])),
         ("pictures one off or more, %", interval([100 * one for one in pictures_off])),
+        ("of these told of", f"{(flags & wrong).sum()} of {wrong.sum()}"),
+        ("told of among the others", f"{(flags & ~wrong).sum()} of {(~wrong).sum()}"),
+        ("90 % intervals of the three angles that hold the right one, %", ", ".join(f"{100 * h:.0f}" for h in held)),
     ]
     return markdown_table(rows)
+
+
+def _angles(cases: Sequence[Case], found: Sequence[LandmarkSet], detector: Detector) -> tuple[np.ndarray, list[float]]:
+    """(N, 3) absolute errors of the Cobb angles in degrees, NaN without an angle, and how often intervals hold."""
+    definitions, reaches = measurements_of(detector.scheme), detector.calibration.reaches
+    assert definitions is not None
+    errors, held = np.full((len(cases), 3), np.nan), np.full((len(cases), 3), np.nan)
+    for row, (case, one) in enumerate(zip(cases, found)):
+        right = _cobb(vertebrae(case.landmarks.positions))
+        said = [part for part in measure(one, definitions, flat=True, reaches=reaches) if "Cobb" in part.name]
+        for column, part in enumerate(said):
+            if part.value is not None:
+                errors[row, column] = abs(part.value - right[column])
+            if part.low90 is not None and part.high90 is not None:
+                held[row, column] = part.low90 <= right[column] <= part.high90
+    return errors, np.nanmean(held, axis=0).tolist()
 
 
 def _cobb(corners: np.ndarray) -> np.ndarray:
@@ -101,8 +133,10 @@ def main() -> None:
     path = options.configuration or Path(__file__).parents[1] / "configurations" / f"{package.id}.json"
     cases = load_cases(read_configuration(path), options.subset, Path("runs"))
     detector = Detector(package)
-    found = [detector.landmark_set(detector.placed(detector.findings(case.volume))) for case in cases]
-    print(report(cases, found))
+    placed = [detector.placed(detector.findings(case.volume)) for case in cases]
+    doubts = [detector.calibration.miscounted(one.count) for one in placed]
+    told = [doubt is not None and doubt.doubtful for doubt in doubts]
+    print(report(cases, [detector.landmark_set(one) for one in placed], detector, told))
 
 
 if __name__ == "__main__":

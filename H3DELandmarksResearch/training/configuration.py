@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,20 +11,22 @@ from types import ModuleType
 
 import numpy as np
 
-from H3DELandmarksLib.cases.same_picture import kept_fingerprint, refuse_shared, repeated_pictures
+from H3DELandmarksLib.cases.same_picture import repeated_pictures
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.research import research_module
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.formats.manifest import check_stages
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, read_record
-from H3DELandmarksLib.formats.training import CALIBRATION, SUBSETS, RigidMotion, TrainingConfiguration
-from H3DELandmarksLib.io.case_folder import read_case, readers_of_case, scan_of_case
+from H3DELandmarksLib.formats.training import SUBSETS
 from H3DELandmarksLib.io.isolated import read_volume
-from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.volume_store import VolumeStore
+from H3DELandmarksLib.training.cases import Case, VolumeStore
+from H3DELandmarksResearch.cases.case_folder import read_case, readers_of_case, scan_of_case
+from H3DELandmarksResearch.cases.shared_pictures import kept_fingerprint, refuse_shared
+from H3DELandmarksResearch.training.record import CALIBRATION, RigidMotion, TrainingConfiguration
 
 DATA_VARIABLE = "H3DE_DATA"
+CONFIGURATIONS = Path(__file__).resolve().parents[1] / "configurations"  # of the bundled models
 
 
 @dataclass(frozen=True)
@@ -236,3 +239,18 @@ def _from_composite(configuration: Configuration, subset: str, cache: Path) -> I
 
 def _phantom() -> ModuleType:
     return research_module("phantom.training_cases", "The phantom")
+
+
+def find_configuration(name: str) -> Path:
+    """A configuration file by path, or a bundled one by name.
+
+    Raises:
+        InputError: there is neither.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    if re.fullmatch(r"[\w-]+", name):
+        path = CONFIGURATIONS / f"{name}.json"
+        if path.is_file():
+            return path
+    raise InputError(f"The configuration '{name}' does not exist: give the path of a JSON file.")

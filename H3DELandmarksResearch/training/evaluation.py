@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.calibration import Calibration
+from H3DELandmarksLib.detection.predictions import RawPredictions
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
+from H3DELandmarksLib.evaluation.measures import SHARE, measure
 from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM, radius_coverage
 from H3DELandmarksLib.evaluation.readers import human_floor
-from H3DELandmarksLib.evaluation.reliability import compare_statements
 from H3DELandmarksLib.formats.agreement import HumanFloor, floor_entry
-from H3DELandmarksLib.formats.training import TrainingConfiguration
+from H3DELandmarksLib.formats.measurements import measurements_of
 from H3DELandmarksLib.training.calibration import (
     Evidence,
     fit_calibration,
@@ -32,6 +34,8 @@ from H3DELandmarksLib.training.calibration import (
 )
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.recognition import learn_recognition
+from H3DELandmarksResearch.evaluation.reliability import compare_statements
+from H3DELandmarksResearch.training.record import TrainingConfiguration
 
 # Cases from which recognition is learnt: each is looked at in many ways.
 MAX_CASES = 12
@@ -82,7 +86,11 @@ class ModelEvaluation:
 
 
 def evaluate_model(
-    detector: Detector, configuration: TrainingConfiguration, calibration: Sequence[Case], test: Sequence[Case]
+    detector: Detector,
+    configuration: TrainingConfiguration,
+    calibration: Sequence[Case],
+    test: Sequence[Case],
+    placed: Sequence[RawPredictions] | None = None,
 ) -> ModelEvaluation:
     """Fit a calibration, then measure what the detector says with it.
 
@@ -92,10 +100,13 @@ def evaluate_model(
         calibration: cases for the calibration; each also serves with one end cut off, and up to `MAX_CASES` in other
             ways and disturbed beyond recognition.
         test: cases for the measurement.
+        placed: what the detector finds in the calibration cases, where that is known.
     """
     rng = np.random.default_rng(0)
     logger.info("Looking at %d calibration cases, whole and cut off", len(calibration))
-    seen = _evidence(detector, chain(calibration, (truncated_case(case, rng) for case in calibration)))
+    cut = (truncated_case(case, rng) for case in calibration)
+    looked_at = _looked_at(detector, chain(calibration, cut), placed or ())
+    seen = gather_evidence([found for found, _ in looked_at], [case for _, case in looked_at], detector.shape)
     fitted = fit_calibration(seen, configuration.tolerance_mm)
     logger.info("Learning to recognise the anatomy")
     fitted = replace(fitted, recognition=learn_recognition(detector, fitted, calibration[:MAX_CASES]))
@@ -103,13 +114,16 @@ def evaluate_model(
     logger.info("Looking at %d test cases, whole and cut off", len(test))
     test = [*test, *(truncated_case(case, rng) for case in test)]
     findings = [detector.findings(case.volume) for case in test]
-    placed = [detector.placed(one) for one in findings]
+    shown = [detector.placed(one) for one in findings]
     left_out = cross = None
     if configuration.cross_conformal:
-        unseen = gather_evidence(placed, test, detector.shape)
+        unseen = gather_evidence(shown, test, detector.shape)
         fitted, left_out, cross = _cross_conformal(fitted, seen, unseen)
         detector.calibration = fitted
-    found = {case.name: detector.landmark_set(f) for case, f in zip(test, placed)}
+    if configuration.joint:
+        fitted = replace(fitted, reaches=interval_reaches(detector, looked_at[: len(calibration)]))
+        detector.calibration = fitted
+    found = {case.name: detector.landmark_set(f) for case, f in zip(test, shown)}
     if left_out is not None:
         found |= {case.name: replace(found[case.name], radius=row) for case, row in zip(test, left_out)}
     truth = {case.name: case.landmarks for case in test}
@@ -124,10 +138,40 @@ def evaluate_model(
     return ModelEvaluation(fitted, evaluation, whole, reliable, cross, detector.shape, floor)
 
 
-def _evidence(detector: Detector, cases: Iterable[Case]) -> Evidence:
-    """What the detector finds beside the truth; of the cases, only the landmarks are kept in memory."""
-    found = [(detector.placed(detector.findings(case.volume)), replace(case, volume=NOTHING)) for case in cases]
-    return gather_evidence([findings for findings, _ in found], [case for _, case in found], detector.shape)
+def _looked_at(
+    detector: Detector, cases: Iterable[Case], placed: Sequence[RawPredictions]
+) -> list[tuple[RawPredictions, Case]]:
+    """What the detector finds beside the truth, in the first cases known; of cases, only landmarks stay in memory."""
+    return [
+        (known or detector.placed(detector.findings(case.volume)), replace(case, volume=NOTHING))
+        for case, known in zip(cases, chain(placed, repeat(None)))
+    ]
+
+
+def interval_reaches(
+    detector: Detector, looked_at: Sequence[tuple[RawPredictions, Case]], share: float = SHARE
+) -> dict[str, float]:
+    """How many times as far as by independent errors intervals must reach to hold a share of new cases (conformal).
+
+    Args:
+        detector: with its final radii.
+        looked_at: whole calibration cases, and what was found in them.
+        share: from 0 to 1.
+    """
+    definitions = measurements_of(detector.scheme)
+    times: dict[str, list[float]] = {}
+    for found, case in looked_at if definitions else ():
+        exact = measure(case.landmarks, definitions, flat=detector.is_2d)
+        for said, true in zip(measure(detector.landmark_set(found), definitions, flat=detector.is_2d), exact):
+            if said.low90 is not None and true.value is not None:
+                reach = max(said.high90 - said.value, said.value - said.low90, 1e-9)
+                times.setdefault(said.name, []).append(abs(said.value - true.value) / reach)
+    result = {}
+    for name, each in times.items():
+        rank = math.ceil((len(each) + 1) * share)
+        if rank <= len(each):
+            result[name] = round(max(sorted(each)[rank - 1], 1e-3), 4)
+    return result
 
 
 def _cross_conformal(

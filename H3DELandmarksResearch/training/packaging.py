@@ -12,11 +12,15 @@ import numpy as np
 from torch import Tensor
 
 from H3DELandmarksLib import __version__
+from H3DELandmarksLib.core.anatomy import Anatomy
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.revision import Evidence
+from H3DELandmarksLib.core.rows import Row
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.calibration import Calibration
+from H3DELandmarksLib.detection.predictions import RawPredictions
+from H3DELandmarksLib.detection.together import counted_row, placed_together
 from H3DELandmarksLib.formats.manifest import (
     NOT_STATED,
     UNKNOWN_SHA256,
@@ -27,16 +31,16 @@ from H3DELandmarksLib.formats.manifest import (
     WeightsFile,
 )
 from H3DELandmarksLib.formats.reading import to_plain
-from H3DELandmarksLib.formats.training import TrainingConfiguration
 from H3DELandmarksLib.models import ModelPackage, write_package
 from H3DELandmarksLib.models.card import model_card
 from H3DELandmarksLib.models.package import SHAPE_FILE
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.loop import half_precision
-from H3DELandmarksLib.training.revision import Reviewed, anatomy_without_caution
 from H3DELandmarksResearch.training.card_pictures import card_pictures
 from H3DELandmarksResearch.training.configuration import Configuration
 from H3DELandmarksResearch.training.evaluation import evaluate_model
+from H3DELandmarksResearch.training.record import TrainingConfiguration
+from H3DELandmarksResearch.training.revision import Reviewed, anatomy_without_caution
 
 logger = logging.getLogger(__name__)
 
@@ -63,10 +67,12 @@ def build_package(
         calibrated_on: name of the calibration cases' subset, for the manifest and the card.
         subjects: (N, K, 3) LPS mm of the training cases, for models whose points are placed together.
     """
-    package = write_uncalibrated(folder, configuration, stages, shape)
+    package, placed = write_uncalibrated(folder, configuration, stages, shape), None
     if configuration.record.joint and subjects is not None:
-        package = _with_anatomy(package, subjects, calibration)
-    return evaluate_package(folder, package, package.manifest, configuration.record, calibration, test, calibrated_on)
+        package, placed = _with_anatomy(package, subjects, calibration)
+    return evaluate_package(
+        folder, package, package.manifest, configuration.record, calibration, test, calibrated_on, placed
+    )
 
 
 def write_uncalibrated(
@@ -84,21 +90,35 @@ def write_uncalibrated(
     return write_package(folder, manifest, weights, "Not calibrated: for measuring positions alone.", replace=True)
 
 
-def _with_anatomy(package: ModelPackage, subjects: np.ndarray, calibration: Sequence[Case]) -> ModelPackage:
-    """The package with what it needs to place points together: how subjects vary and how its networks err."""
-    detector = Detector(package)
+def _with_anatomy(
+    package: ModelPackage, subjects: np.ndarray, calibration: Sequence[Case]
+) -> tuple[ModelPackage, list[RawPredictions]]:
+    """The package with what it needs to place points together: how subjects vary and how its networks err.
+
+    Also what it finds in the calibration cases, placed by what the other half of them says of errors.
+    """
+    detector, tolerance = Detector(package), package.manifest.calibration.confidence.tolerance_mm
     logger.info("Learning from %d calibration cases how errors go together", len(calibration))
-    seen = []
-    for case in calibration:
-        found = detector.findings(case.volume)
-        evidence = Evidence(detector.landmark_set(found), found.pose, found.candidates)
-        seen.append(Reviewed(evidence, case.landmarks))
-    anatomy = anatomy_without_caution(subjects, seen, package.manifest.calibration.confidence.tolerance_mm)
+    found = [detector.findings(case.volume) for case in calibration]
+    presence = [detector.calibration.presence(one.presence_logit) for one in found]
+    row = Row.of(subjects)
+    counted = found
+    if row is not None:
+        counted = [counted_row(one, present >= 0.5, row) for one, present in zip(found, presence)]
+    seen = [
+        Reviewed(Evidence(detector.landmark_set(one), one.pose, one.candidates), case.landmarks)
+        for one, case in zip(counted, calibration)
+    ]
+
+    def learnt(cases: Sequence[Reviewed]) -> Anatomy:
+        return replace(anatomy_without_caution(subjects, cases, tolerance), row=row)
+
+    halves = [learnt(seen[1::2] or seen), learnt(seen[0::2])]
+    placed = [placed_together(*both, halves[number % 2]) for number, both in enumerate(zip(found, presence))]
     weights = {name: package.read(name) for name in package.weight_files}
-    shape = {**package.load_weights(SHAPE_FILE), **anatomy.to_arrays()}
-    return write_package(
-        package.path, package.manifest, {**weights, SHAPE_FILE: shape}, package.model_card(), replace=True
-    )
+    shape = {**package.load_weights(SHAPE_FILE), **learnt(seen).to_arrays()}
+    files = {**weights, SHAPE_FILE: shape}
+    return write_package(package.path, package.manifest, files, package.model_card(), replace=True), placed
 
 
 def recalibrate_package(
@@ -136,6 +156,7 @@ def evaluate_package(
     calibration: Sequence[Case],
     test: Sequence[Case],
     calibrated_on: str,
+    placed: Sequence[RawPredictions] | None = None,
 ) -> ModelPackage:
     """Calibrate a package's weights, measure them on test cases and write both with pictures and card.
 
@@ -147,8 +168,9 @@ def evaluate_package(
         calibration: cases for the calibration.
         test: cases for the accuracy.
         calibrated_on: name of the calibration cases' subset.
+        placed: what the package finds in the calibration cases, where that is known.
     """
-    measured = evaluate_model(Detector(package), configuration, calibration, test)
+    measured = evaluate_model(Detector(package), configuration, calibration, test, placed)
     fitted_to = {"subset": calibrated_on, "scans": len(calibration), "radii": measured.radii_from}
     manifest = replace(
         manifest, calibration=measured.calibration.to_manifest(fitted_to), accuracy=measured.accuracy(), pictures=()

@@ -8,20 +8,21 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from H3DELandmarksLib.cases.audit import audit_folder, scheme_of_folder
 from H3DELandmarksLib.cases.exchanged_points import exchanged_points, small_picture
 from H3DELandmarksLib.cases.findings import IssueKind
 from H3DELandmarksLib.cases.point_check import CheckedPoints, check_shapes
-from H3DELandmarksLib.cases.same_picture import fingerprint, kept_fingerprint, refuse_shared, repeated_pictures
+from H3DELandmarksLib.cases.same_picture import fingerprint, repeated_pictures
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
-from H3DELandmarksLib.formats.audit import AuditRecord
 from H3DELandmarksLib.formats.reading import read_record
-from H3DELandmarksLib.io.case_folder import write_readers
 from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_markups
+from H3DELandmarksResearch.cases.audit import audit_folder, scheme_of_folder
+from H3DELandmarksResearch.cases.audit_record import AuditRecord
+from H3DELandmarksResearch.cases.case_folder import write_readers
+from H3DELandmarksResearch.cases.shared_pictures import kept_fingerprint, refuse_shared
 
 
 def picture(seed: int, size=(180, 210)) -> np.ndarray:

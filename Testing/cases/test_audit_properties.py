@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from H3DELandmarksLib.cases.findings import IssueKind
 from H3DELandmarksLib.cases.point_check import CheckedPoints, check_shapes
-from H3DELandmarksLib.cases.reader_check import check_against, check_readers
 from H3DELandmarksLib.cases.same_points import check_same_places
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
+from H3DELandmarksResearch.cases.reader_check import check_against, check_readers
 
 CASES = 16
 few = settings(max_examples=4, deadline=None, derandomize=True)

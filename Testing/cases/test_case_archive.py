@@ -10,9 +10,9 @@ import pytest
 from sample_cases import NAMES, SCHEME, placed, points_of, scan_of
 
 from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState, create_project
-from H3DELandmarksLib.cases.archive import add_archive, read_untrusted_nrrd, write_archive
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
+from H3DELandmarksResearch.cases.archive import add_archive, read_untrusted_nrrd, write_archive
 
 
 def quiet(fraction, message):

@@ -10,10 +10,11 @@ from sample_cases import NAMES, PAIRS, SCHEME, SIZE, placed, points_of, scan_of
 from H3DELandmarksLib.cases import CaseLandmark, ReviewState, create_project
 from H3DELandmarksLib.cases.findings import IssueKind
 from H3DELandmarksLib.cases.point_check import CheckedPoints, check_shapes
-from H3DELandmarksLib.cases.quality import check_project, draw_findings
+from H3DELandmarksLib.cases.quality import check_project
 from H3DELandmarksLib.cases.same_points import check_copies
 from H3DELandmarksLib.cases.shape_check import LeaveOneOutShape
 from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksResearch.figures.findings import draw_findings
 
 CASES = 12
 KINDS = IssueKind
@@ -214,10 +215,10 @@ def test_the_mouse_skulls_in_the_pose_of_their_points_are_told_exactly(tmp_path)
     """16 of the published point lists lie in another pose than their scan; nothing else is off by the same measure."""
     import json
 
-    from H3DELandmarksLib.cases.exchange import import_cases
     from H3DELandmarksLib.cases.store import content_of
     from H3DELandmarksLib.formats.schemes import scheme_of_file
     from H3DELandmarksLib.io.images import read_volume
+    from H3DELandmarksResearch.cases.exchange import import_cases
 
     root = Path(__file__).resolve().parents[2]
     folder = Path(os.environ.get("H3DE_DATA", root.parent / "shared" / "data")) / "mouse-skull"

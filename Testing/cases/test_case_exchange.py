@@ -8,11 +8,11 @@ import SimpleITK as sitk
 from sample_cases import NAMES, SCHEME, placed, points_of, scan_of, set_of
 
 from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState, create_project
-from H3DELandmarksLib.cases.exchange import export_cases, import_cases
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_markups
+from H3DELandmarksResearch.cases.exchange import export_cases, import_cases
 from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
 
 OBLIQUE = np.array([[0.9, -0.1, 0.0, -20.0], [0.1, 0.9, 0.0, 13.0], [0.0, 0.0, 1.3, 5.0], [0, 0, 0, 1]])

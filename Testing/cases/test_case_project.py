@@ -17,11 +17,11 @@ from sample_cases import NAMES, SCHEME, placed, points_of, scan_of, set_of
 
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cases import CaseLandmark, CaseProject, ModelName, ReviewState, create_project, open_project
-from H3DELandmarksLib.cases.exchange import landmarks_from_sets
 from H3DELandmarksLib.cases.store import INDEX, content_of, read_index
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.io.images import read_volume, write_volume
+from H3DELandmarksResearch.cases.exchange import landmarks_from_sets
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ModelName("head-model", "1.2.0")

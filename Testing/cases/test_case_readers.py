@@ -5,14 +5,14 @@ import pytest
 from sample_cases import NAMES, SCHEME, placed, points_of, scan_of
 
 from H3DELandmarksLib.cases import create_project
-from H3DELandmarksLib.cases.archive import add_archive, write_archive
-from H3DELandmarksLib.cases.exchange import export_cases, import_cases
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import silent
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.formats.case_record import Revision, RevisionRecord
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, to_json
-from H3DELandmarksLib.io.case_folder import case_names, readers_in, readers_of_case, write_readers
+from H3DELandmarksResearch.cases.archive import add_archive, write_archive
+from H3DELandmarksResearch.cases.case_folder import case_names, readers_in, readers_of_case, write_readers
+from H3DELandmarksResearch.cases.exchange import export_cases, import_cases
 
 
 def reading(seed):

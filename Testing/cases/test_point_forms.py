@@ -10,14 +10,14 @@ import pytest
 from sample_cases import NAMES, SCHEME, points_of, scan_of
 
 from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState, create_project
-from H3DELandmarksLib.cases.exchange import export_cases, import_cases
 from H3DELandmarksLib.cases.point_forms import POINT_FORMS
-from H3DELandmarksLib.cli import cases as cases_command
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_markups
+from H3DELandmarksResearch.cases.exchange import export_cases, import_cases
+from H3DELandmarksResearch.cli import cases as cases_command
 
 ABSENT, UNDECIDED = 2, 3
 FLIP = np.array([-1.0, -1.0, 1.0])

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from sample_cases import NAMES, SCHEME, placed, points_of, scan_of, set_of
 
 from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState, create_project
-from H3DELandmarksLib.cases.archive import add_archive, write_archive
-from H3DELandmarksLib.cases.exchange import export_cases, import_cases
 from H3DELandmarksLib.cases.quality import check_project
-from H3DELandmarksLib.cases.schemes import SchemeEdit, is_newer, migrate, next_version, plan_migration
 from H3DELandmarksLib.cases.store import CaseProject, read_index, staging_folder
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import write_markups
+from H3DELandmarksResearch.cases.archive import add_archive, write_archive
+from H3DELandmarksResearch.cases.exchange import export_cases, import_cases
+from H3DELandmarksResearch.cases.schemes import SchemeEdit, is_newer, migrate, next_version, plan_migration
 
 
 def silent(fraction, message):

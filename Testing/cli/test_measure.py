@@ -9,7 +9,7 @@ import pytest
 from test_cli import make_scan
 from tiny_model import MANIFEST, write_tiny_package
 
-from H3DELandmarksLib.cases.exchange import MEASUREMENT_TABLE
+from H3DELandmarksLib.cases.export import MEASUREMENT_TABLE
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.formats.measurements import bundled_measurements

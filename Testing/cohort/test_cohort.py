@@ -12,11 +12,10 @@ from dicom_studies import VALUES, write_study
 from tiny_cohort import AFFINE, detect, log_of, make_scan
 from tiny_model import NAMES, write_tiny_package
 
-from H3DELandmarksLib.cohort.content import content_digest
 from H3DELandmarksLib.cohort.engine import Engine, Wishes
 from H3DELandmarksLib.cohort.here import AHEAD, Here, Job
 from H3DELandmarksLib.cohort.inputs import Given, plan
-from H3DELandmarksLib.cohort.log import CohortLog
+from H3DELandmarksLib.cohort.log import CohortLog, content_digest
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.locks import held
 from H3DELandmarksLib.detection.detector import Detector
@@ -346,7 +345,7 @@ class Stub:
         self.inside, self.most, self.lock = 0, 0, threading.Lock()
         original = Detector.examine
 
-        def read(path, spacing=None, series=None, as_stored=False):
+        def read(path, spacing=None, series=None, as_stored=False, needs_size=True):
             with self.lock:
                 self.inside += 1
                 self.most = max(self.most, self.inside)

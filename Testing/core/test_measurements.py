@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from H3DELandmarksLib.cases.schemes import SchemeEdit
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.core.measurements import Construction, Measurement, Measurements, Norm, ValueClass
@@ -16,6 +15,7 @@ from H3DELandmarksLib.evaluation.measures import measure
 from H3DELandmarksLib.formats import reading
 from H3DELandmarksLib.formats.measurements import bundled_measurements, measurements_of, measurements_of_names
 from H3DELandmarksLib.formats.schemes import read_scheme_bytes, scheme_bytes, scheme_of_file
+from H3DELandmarksResearch.cases.schemes import SchemeEdit
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("sella", "nasion", "menton", "gonion")

@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from flat_cases import radiograph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_model import write_tiny_radiograph_package
 
+from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import ModelPackageError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
@@ -69,3 +71,38 @@ def test_a_model_for_volumes_has_no_height(tmp_path):
     path.write_text(json.dumps({**json.loads(path.read_text()), "height_mm": 40.0}))
     with pytest.raises(ModelPackageError, match="height_mm"):
         open_package(package.path)
+
+
+def test_the_command_needs_no_pixel_size_and_tells_pixels(tmp_path, capsys):
+    package = with_height(tmp_path / "tiny", 40.0)
+    picture, _ = radiograph(1)
+    shades = picture.array[..., 0].T.astype(float)
+    film = tmp_path / "film.png"
+    sitk.WriteImage(sitk.GetImageFromArray((255 * shades / shades.max()).astype(np.uint8)), str(film))
+    found = {}
+    for name, more in (("unknown", ()), ("stated", ("--spacing", "0.5"))):
+        arguments = [
+            "detect",
+            str(film),
+            "--model",
+            str(package.path),
+            "--output",
+            str(tmp_path / name),
+            "--json",
+            *more,
+        ]
+        assert main([*arguments, "--show-doubtful"]) == 0
+        found[name] = json.loads(capsys.readouterr().out)
+    (unknown,), (stated,) = (document["scans"] for document in found.values())
+    assert (unknown["unit"], stated["unit"]) == ("px", "mm") and found["stated"]["length_unit"] == "px"
+    assert "lengths are pixels" in unknown["summary"] and "pixels" not in stated["summary"]
+    for one, other in zip(unknown["landmarks"], stated["landmarks"]):
+        assert np.array(other["position_lps_mm"]) == pytest.approx(0.5 * np.array(one["position_lps_mm"]), abs=1e-3)
+
+
+def test_other_models_still_need_the_size(tmp_path, capsys):
+    package = write_tiny_radiograph_package(tmp_path / "tiny")
+    film = tmp_path / "film.png"
+    sitk.WriteImage(sitk.GetImageFromArray(np.arange(4000, dtype=np.uint8).reshape(80, 50)), str(film))
+    assert main(["detect", str(film), "--model", str(package.path), "--output", str(tmp_path / "out")]) != 0
+    assert "--spacing" in capsys.readouterr().err

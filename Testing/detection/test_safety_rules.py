@@ -9,9 +9,9 @@ from H3DELandmarksLib.core.geometry import Grid
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
 from H3DELandmarksLib.detection.calibration import Calibration
-from H3DELandmarksLib.detection.decoding import decode_peak, decode_published_anchor
+from H3DELandmarksLib.detection.decoding import Peaks, decode_peak, decode_published_anchor
 from H3DELandmarksLib.detection.detector import Detector
-from H3DELandmarksLib.detection.engine import refusal
+from H3DELandmarksLib.detection.engine import MAX_MOVE_VOXELS, refusal, worst_move
 from H3DELandmarksLib.detection.predictions import RawPredictions
 from H3DELandmarksLib.detection.search import _agreement, refine, tiles
 
@@ -27,6 +27,37 @@ def predictions(positions, logit=5.0):
 def test_the_worst_crop_decides_on_half_precision():
     assert refusal([0.0, 0.3, 0.01]) is not None
     assert refusal([0.0, 0.2, 0.01]) is None
+
+
+def test_a_place_that_is_no_number_speaks_against_half_precision_and_an_absent_landmark_does_not():
+    full = Peaks(np.zeros((2, 3)), np.array([3.0, -3.0]), np.ones(2))
+    lost = Peaks(np.array([[np.nan, 0, 0], [0, 0, 0]]), np.array([3.0, -3.0]), np.ones(2))
+    elsewhere = Peaks(np.array([[0.1, 0, 0], [9.0, 0, 0]]), np.array([3.0, -3.0]), np.ones(2))
+    assert refusal([worst_move(full, lost)]) is not None
+    assert worst_move(full, elsewhere) == 0.1 and refusal([worst_move(full, elsewhere)]) is None
+    assert refusal([MAX_MOVE_VOXELS]) is not None and refusal([]) is not None
+
+
+def test_of_the_landmarks_of_a_crop_the_one_that_moves_most_decides():
+    full = Peaks(np.zeros((2, 3)), np.full(2, 3.0), np.ones(2))
+    half = Peaks(np.array([[0.0, 0.3, 0.4], [0.1, 0, 0]]), np.full(2, 3.0), np.ones(2))
+    assert worst_move(full, half) == 0.5
+
+
+def test_where_there_was_only_air_a_landmark_is_not_taken_for_present_however_common_it_is():
+    common = Calibration(1.0, 8.0, np.zeros(4), 2.0, np.ones(2))
+    presence = common.presence(np.array([-np.inf, -7.0]))
+    assert presence[0] == 0.0 and presence[1] > 0.5
+
+
+def test_what_is_likelier_absent_has_neither_confidence_nor_radius():
+    scheme = LandmarkScheme("two", "1", tuple(LandmarkDefinition(name, name) for name in "LR"))
+    calibration = Calibration(1.0, 0.0, np.array([10.0, 0, 0, 0]), 2.0, np.ones(2))
+    detector = SimpleNamespace(shape=SHAPE, calibration=calibration, scheme=scheme)
+    found = RawPredictions(MEAN, np.array([0.0, -0.01]), np.full(2, 0.9), POSE)
+    landmarks = Detector.landmark_set(detector, found)
+    assert landmarks.confidence[0] == 0.5 and landmarks.radius[0] == 1.0
+    assert np.isnan([landmarks.confidence[1], landmarks.radius[1]]).all()
 
 
 def test_no_position_is_trusted_more_than_that_the_landmark_exists():

@@ -250,6 +250,43 @@ def test_cobb_angles_do_not_depend_on_how_the_picture_is_turned(tilts, angle):
     assert cobb_angles(turned)[0, 0] == pytest.approx(max(tilts) - min(tilts), abs=1e-6)
 
 
+def spine_of(tilts, absent=(), radius=1.0):
+    """Points of a spine of these tilts without some vertebrae, and the definition of its largest angle."""
+    corners = spine(tilts).reshape(-1, 3)
+    names = [f"V{k} {corner}" for k in range(len(tilts)) for corner in range(4)]
+    missing = np.isin(np.arange(len(names)) // 4, absent) & (np.arange(len(names)) % 4 == 1)
+    points = LandmarkSet(
+        tuple(names), np.where(missing[:, None], np.nan, corners), radius=np.where(missing, np.nan, radius)
+    )
+    return points, Measurements((Measurement("angle", "cobb", tuple(names)),))
+
+
+TILTS = [0, 5, 12, 20, 12, 0, -10, -18, -12, -4, 0]
+
+
+def test_an_absent_corner_leaves_its_vertebra_out_and_widens_the_interval():
+    (whole,), (rest,) = (measure(*spine_of(TILTS, absent)) for absent in ((), (5,)))
+    assert whole.value == pytest.approx(38) and rest.value == pytest.approx(38)
+    assert whole.reason is None and "1 of 11 vertebrae left out" in rest.reason and "V5 1" in rest.reason
+    assert rest.high90 - rest.low90 > whole.high90 - whole.low90 + 5
+    assert {shape.name for shape in shapes(*spine_of(TILTS, (5,)))} == {
+        "angle: upper end vertebra",
+        "angle: lower end vertebra",
+    }
+
+
+def test_without_many_vertebrae_there_is_no_angle():
+    (found,) = measure(*spine_of(TILTS, (1, 5, 8)))
+    assert found.value is None and "V1 1, V5 1, V8 1: absent" in found.reason
+
+
+def test_intervals_reach_as_far_as_a_model_has_measured():
+    points, definitions = spine_of(TILTS, radius=3.0)
+    (usual,), (nearer,) = measure(points, definitions), measure(points, definitions, reaches={"angle": 0.5})
+    assert nearer.high90 - nearer.value == pytest.approx(0.5 * (usual.high90 - usual.value), abs=1e-3)
+    assert nearer.value == usual.value
+
+
 def test_a_line_and_an_angle_and_a_plane_are_what_can_be_drawn():
     found = {shape.name: shape for shape in shapes(LandmarkSet(NAMES, POINTS), SIGNED)}
     assert {shape.kind for shape in found.values()} == {"line", "angle", "plane"}

@@ -8,7 +8,7 @@ from scipy.spatial import procrustes
 from scipy.spatial.transform import Rotation
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.evaluation.procrustes import align, lay_on
+from H3DELandmarksResearch.evaluation.procrustes import align, lay_on
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.evaluation.reliability import compare_statements, reliability
+from H3DELandmarksResearch.evaluation.reliability import compare_statements, reliability
 
 PROBABILITIES = arrays(float, st.integers(1, 60), elements=st.floats(0, 1))
 

@@ -13,11 +13,11 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.evaluation import evaluate_sets
-from H3DELandmarksLib.evaluation.reliability import compare_statements
 from H3DELandmarksLib.formats.manifest import Manifest
 from H3DELandmarksLib.models.card import NETWORKS, model_card
 from H3DELandmarksLib.networks import ARCHITECTURES
 from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksResearch.evaluation.reliability import compare_statements
 from H3DELandmarksResearch.training.card_pictures import card_pictures, worst_cases
 from H3DELandmarksResearch.training.evaluation import CUT, WHOLE, ModelEvaluation
 

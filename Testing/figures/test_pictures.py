@@ -13,8 +13,15 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume, transform_points
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.statements import Cause
-from H3DELandmarksLib.figures.canvas import DOTS_PER_INCH, INK, STRONG, as_svg, new_figure, plain_axes
-from H3DELandmarksLib.figures.layout import (
+from H3DELandmarksResearch.figures.canvas import DOTS_PER_INCH, INK, STRONG, as_svg, new_figure, plain_axes
+from H3DELandmarksResearch.figures.detection import (
+    REFERENCE_COLOR,
+    RING_AREA,
+    confidence_colors,
+    detection_figure,
+    draw_detection,
+)
+from H3DELandmarksResearch.figures.layout import (
     AXIAL,
     CORONAL,
     LABEL_STEP,
@@ -23,13 +30,6 @@ from H3DELandmarksLib.figures.layout import (
     round_length,
     shown_name,
     spread,
-)
-from H3DELandmarksResearch.figures.detection import (
-    REFERENCE_COLOR,
-    RING_AREA,
-    confidence_colors,
-    detection_figure,
-    draw_detection,
 )
 
 image = pytest.importorskip("matplotlib.image", reason="pictures need matplotlib")

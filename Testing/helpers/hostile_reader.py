@@ -24,7 +24,7 @@ class Unportable(Exception):
         super().__init__(one + other)
 
 
-def read_volume(path, spacing=None, series=None, as_stored=False):
+def read_volume(path, spacing=None, series=None, as_stored=False, needs_size=True):
     """As `io.images.read_volume`."""
     misdeed = MISDEEDS.get(Path(path).name.partition("-")[0])
     return misdeed(path) if misdeed else images.read_volume(path, spacing, series, as_stored)

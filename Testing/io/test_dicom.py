@@ -18,7 +18,7 @@ from pydicom.sequence import Sequence as Items
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.io.images import read_volume
-from H3DELandmarksLib.io.picture_headers import jpeg_size
+from H3DELandmarksLib.io.radiograph_files import jpeg_size
 
 CT, ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1"
 VALUES = np.random.default_rng(5).integers(-900, 1200, (8, 5, 6)).astype(np.int16)  # slices, rows, columns

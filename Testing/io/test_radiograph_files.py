@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.image_plane import has_unknown_pixels
 from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.radiograph_files import PICTURE_EXTENSIONS
 
@@ -77,6 +78,14 @@ def test_a_picture_that_states_no_pixel_size_is_refused_with_advice(tmp_path, ex
     path = write_picture(tmp_path / f"film{extension}")
     with pytest.raises(InputError, match=rf"film\{extension}' does not state how large its pixels are: .*--spacing"):
         read_volume(path)
+
+
+@pytest.mark.parametrize("extension", PICTURE_EXTENSIONS)
+def test_where_no_size_is_needed_pixels_of_unknown_size_count_as_one_millimeter(tmp_path, extension):
+    path = write_picture(tmp_path / f"film{extension}")
+    volume = read_volume(path, needs_size=False)
+    assert has_unknown_pixels(volume.array.shape, volume.spacing)
+    assert read_volume(path, (0.1, 0.1), needs_size=False).spacing[:2].tolist() == [0.1, 0.1]
 
 
 @pytest.mark.parametrize("dots", [72, 96])

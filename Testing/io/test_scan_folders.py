@@ -51,7 +51,7 @@ def test_what_is_no_scan_is_listed_with_the_reason(tmp_path):
 
 
 def test_pictures_are_scans_of_models_for_radiographs_unless_detection_drew_them(tmp_path):
-    canvas = pytest.importorskip("H3DELandmarksLib.figures.canvas")
+    canvas = pytest.importorskip("H3DELandmarksResearch.figures.canvas")
     figure = pytest.importorskip("matplotlib.figure").Figure()
     touch(tmp_path / "a.png", tmp_path / "b.tif")
     figure.savefig(tmp_path / "c.png", metadata={"Software": canvas.SIGNATURE})

@@ -12,10 +12,10 @@ from scipy.spatial.transform import Rotation
 
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.detection import Detector
-from H3DELandmarksLib.io.case_folder import read_case
 from H3DELandmarksLib.io.images import read_volume
 from H3DELandmarksLib.models import find_model, open_package
 from H3DELandmarksLib.models.registry import bundled_folder
+from H3DELandmarksResearch.cases.case_folder import read_case
 from H3DELandmarksResearch.phantom import generate_phantom
 from H3DELandmarksResearch.radiographs import make_radiograph, read_recipe
 from H3DELandmarksResearch.radiographs.subjects import phantom_subject

@@ -13,7 +13,6 @@ from safetensors.numpy import load, save
 from tiny_model import write_tiny_package
 
 from H3DELandmarksLib.cases import create_project
-from H3DELandmarksLib.cases.archive import add_archive
 from H3DELandmarksLib.core.errors import InputError, ModelPackageError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
@@ -23,6 +22,7 @@ from H3DELandmarksLib.models import open_package
 from H3DELandmarksLib.models.registry import available_models
 from H3DELandmarksLib.models.sharing import add_shared
 from H3DELandmarksLib.networks import checking
+from H3DELandmarksResearch.cases.archive import add_archive
 
 LOCALIZER, SHAPE = "localizer.safetensors", "shape.safetensors"
 

@@ -12,7 +12,8 @@ from H3DELandmarksLib.cli.main import main  # noqa: E402
 from H3DELandmarksLib.core.landmarks import LandmarkSet  # noqa: E402
 from H3DELandmarksLib.evaluation import evaluate_sets  # noqa: E402
 from H3DELandmarksLib.io.markups import write_markups  # noqa: E402
-from H3DELandmarksResearch.report import evaluation_sections as sections  # noqa: E402
+from H3DELandmarksResearch.report import evaluation_figures as figured  # noqa: E402
+from H3DELandmarksResearch.report import evaluation_sections as sections
 from H3DELandmarksResearch.report.page import Figure, Page, Table, render  # noqa: E402
 
 
@@ -33,7 +34,7 @@ def sets(count=12, shift=0.0, noise=1.0, seed=0, names=NAMES):
 def evaluated(name="new", thresholds=(1.0, 2.0), **changes):
     found, truth = sets(**changes)
     figures = evaluate_sets(found, truth, thresholds)
-    return sections.Evaluated(name=name, evaluation=figures, predictions=found, references=truth, tolerance_mm=2.0)
+    return figured.Evaluated(name=name, evaluation=figures, predictions=found, references=truth, tolerance_mm=2.0)
 
 
 def tables(page, section):
@@ -95,10 +96,10 @@ def test_the_interval_of_a_share_holds_it_as_often_as_it_says():
     held = 0
     for _ in range(200):
         success = rng.random((40, 5)) < rng.beta(6, 2, (40, 1))
-        low, high = sections.rate_interval(success, np.ones((40, 5), bool), list(range(40)), draws=400)
+        low, high = figured.rate_interval(success, np.ones((40, 5), bool), list(range(40)), draws=400)
         held += low <= 0.75 <= high
     assert 175 <= held <= 199
-    assert np.isnan(sections.rate_interval(np.ones((3, 2), bool), np.ones((3, 2), bool), ["a"] * 3)).all()
+    assert np.isnan(figured.rate_interval(np.ones((3, 2), bool), np.ones((3, 2), bool), ["a"] * 3)).all()
 
 
 def figure(value, low=None, high=None):
@@ -147,7 +148,7 @@ def test_nothing_in_common_and_one_case_still_give_a_page():
     lonely = {"x": LandmarkSet(("z",), [[1, 2, 3]])}
     for predictions, references in ((found, truth), (lonely, {"x": truth["case_00"]})):
         figures = evaluate_sets(predictions, references, (2.0,))
-        base = sections.Evaluated(name="a", evaluation=figures, predictions=predictions, references=references)
+        base = figured.Evaluated(name="a", evaluation=figures, predictions=predictions, references=references)
         assert "<svg" in render(sections.evaluation_page("t", base, {"errors": ["<i>"]}, base))
 
 
@@ -155,7 +156,7 @@ def test_radiographs_have_no_third_axis():
     found, truth = sets(6)
     flat = [{c: s.with_positions(s.positions * (1, 1, 0)) for c, s in group.items()} for group in (found, truth)]
     figures = evaluate_sets(*flat, (2.0,))
-    base = sections.Evaluated(name="a", evaluation=figures, predictions=flat[0], references=flat[1])
+    base = figured.Evaluated(name="a", evaluation=figures, predictions=flat[0], references=flat[1])
     (table,) = tables(sections.evaluation_page("t", base, {}), "agreement")
     assert [row[0].text for row in table.rows] == ["left", "back"]
 

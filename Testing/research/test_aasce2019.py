@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from H3DELandmarksLib.cli.main import main
-from H3DELandmarksLib.io.case_folder import read_case
+from H3DELandmarksResearch.cases.case_folder import read_case
 from H3DELandmarksResearch.converters.aasce2019 import NAMES
 
 WIDTH, HEIGHT = 40, 80

@@ -13,12 +13,12 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.evaluation import metrics
 from H3DELandmarksLib.evaluation.readers import human_floor, mean_of_readers
-from H3DELandmarksLib.io.case_folder import write_readers
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import write_markups
 from H3DELandmarksResearch.agreement.report import compare_readers, report_text
 from H3DELandmarksResearch.agreement.same_pictures import find_pairs, read_pairs
 from H3DELandmarksResearch.agreement.statistics import agreement, icc_2_1, resamples
+from H3DELandmarksResearch.cases.case_folder import write_readers
 
 NAMES = ("a", "b")
 # Shrout and Fleiss 1979, table 2: six targets, four judges; ICC(2,1) = 0.29 in table 4.

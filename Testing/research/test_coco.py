@@ -9,8 +9,8 @@ import SimpleITK as sitk
 
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.io.case_folder import read_case, readers_of_case
 from H3DELandmarksLib.io.images import read_volume
+from H3DELandmarksResearch.cases.case_folder import read_case, readers_of_case
 from H3DELandmarksResearch.converters.converters import CONVERTERS
 from H3DELandmarksResearch.converters.flat_images import read_radiograph
 from H3DELandmarksResearch.converters.radiograph_sets import RADIOGRAPH_SETS

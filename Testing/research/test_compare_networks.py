@@ -8,15 +8,14 @@ import pytest
 from tiny_study import write_study
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.research import research_configurations
 from H3DELandmarksLib.formats.reading import read_record
 from H3DELandmarksResearch.studies import compare_networks
 from H3DELandmarksResearch.studies.comparison_report import ComparisonPlan
 from H3DELandmarksResearch.studies.folds import FOLDER, all_names, make_folds, stored_folds, write_fold
-from H3DELandmarksResearch.training.configuration import read_configuration
+from H3DELandmarksResearch.training.configuration import CONFIGURATIONS, read_configuration
 
 PLANS = ("compare-networks.json", "compare-networks-coarse.json")
-MOUSE = research_configurations() / "mouse-skull.json"
+MOUSE = CONFIGURATIONS / "mouse-skull.json"
 TINY_UNET = {"landmarks": 3, "features": [4, 8, 8], "blocks": [1, 1, 1], "output_stride": 2}
 
 

@@ -13,10 +13,10 @@ from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.io.case_folder import read_case
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import write_markups
 from H3DELandmarksLib.models import open_package
+from H3DELandmarksResearch.cases.case_folder import read_case
 from H3DELandmarksResearch.planning.folder_cases import look_through
 from H3DELandmarksResearch.planning.plan import plan_folder
 from H3DELandmarksResearch.planning.point_tables import read_tables

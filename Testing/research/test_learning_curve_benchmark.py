@@ -104,9 +104,8 @@ def test_the_higher_gonion_lies_on_the_way_to_the_condylion_and_is_unknown_witho
 @pytest.mark.data
 @pytest.mark.skipif("H3DE_DATA" not in os.environ, reason="needs the development scans")
 def test_no_study_measures_what_it_corrects_or_touches_test_patients():
-    from H3DELandmarksLib.cli.train import find_configuration
     from H3DELandmarksResearch.studies.learning_studies import definition_study, mouse_study
-    from H3DELandmarksResearch.training.configuration import read_configuration
+    from H3DELandmarksResearch.training.configuration import find_configuration, read_configuration
 
     mouse, definition = mouse_study(), definition_study()
     assert not set(mouse.correct) & set(mouse.test) and len(mouse.correct) == 20 and len(mouse.test) == 5

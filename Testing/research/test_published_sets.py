@@ -10,7 +10,6 @@ import torch
 
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.research import research_configurations
 from H3DELandmarksLib.formats.manifest import Intensity
 from H3DELandmarksLib.formats.network_settings import Network
 from H3DELandmarksLib.models import find_model
@@ -19,10 +18,9 @@ from H3DELandmarksLib.networks.arrays import to_array
 from H3DELandmarksLib.training.warm_start import load_initial_weights
 from H3DELandmarksResearch.converters.radiograph_sets import RADIOGRAPH_SETS
 from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
-from H3DELandmarksResearch.training.configuration import read_configuration
+from H3DELandmarksResearch.training.configuration import CONFIGURATIONS, read_configuration
 from H3DELandmarksResearch.training.run import train_stage
 
-CONFIGURATIONS = research_configurations()
 PHANTOM = "mandibular-molar-phantom"
 TINY = {
     "dims": [8, 8, 8, 8, 8],

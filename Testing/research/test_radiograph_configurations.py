@@ -5,12 +5,11 @@ import json
 import pytest
 import torch
 
-from H3DELandmarksLib.core.research import research_configurations
 from H3DELandmarksLib.networks import build_network
 from H3DELandmarksResearch.radiographs import read_recipe
-from H3DELandmarksResearch.training.configuration import read_configuration
+from H3DELandmarksResearch.training.configuration import CONFIGURATIONS, read_configuration
 
-FOLDER = research_configurations()
+FOLDER = CONFIGURATIONS
 LIMIT = 3e6  # bytes of half-precision weights
 
 

@@ -14,16 +14,15 @@ from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume, crop_grid
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
-from H3DELandmarksLib.core.research import research_configurations
 from H3DELandmarksLib.core.shape_model import Pose
-from H3DELandmarksLib.io.case_folder import read_case
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import write_markups
+from H3DELandmarksResearch.cases.case_folder import read_case
 from H3DELandmarksResearch.phantom import draw_anatomy
 from H3DELandmarksResearch.radiographs import RECIPES, Recipe, make_radiograph, read_recipe
 from H3DELandmarksResearch.radiographs.recipe import drawn
 from H3DELandmarksResearch.radiographs.subjects import phantom_subject, specimen_subject
-from H3DELandmarksResearch.training.configuration import read_configuration
+from H3DELandmarksResearch.training.configuration import CONFIGURATIONS, read_configuration
 
 NAMES = ("front", "back", "left", "right", "absent", "unknown")
 SCHEME = LandmarkScheme("toy", "1", tuple(LandmarkDefinition(n, "") for n in NAMES), (("left", "right"),))
@@ -137,7 +136,7 @@ def test_the_jaw_is_that_of_the_phantom_scan_of_the_same_seed():
 def test_bundled_recipes_are_complete(path):
     recipe = read_recipe(path.stem)
     assert recipe.id == path.stem and len(recipe.views) >= 3
-    configurations = research_configurations()
+    configurations = CONFIGURATIONS
     configuration = read_configuration(configurations / f"{recipe.values['configuration']}.json")
     assert set(recipe.values.get("axes", {}).values()) <= set(configuration.scheme.names)
     for part in ("attenuation", "beam", "exposure", "display", "collimator"):

@@ -13,7 +13,6 @@ from scipy.stats import wilcoxon
 from toy_package import toy_package
 
 from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState
-from H3DELandmarksLib.cases.schemes import migrate, plan_migration
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.formats.comparison import Comparison, Rule, read_comparison, upgraded, write_comparison
@@ -21,6 +20,7 @@ from H3DELandmarksLib.formats.reading import build, to_plain
 from H3DELandmarksLib.formats.run import read_run
 from H3DELandmarksLib.retraining.compare import compare_models, held_out_cases
 from H3DELandmarksLib.retraining.promote import decide, usual_rule
+from H3DELandmarksResearch.cases.schemes import migrate, plan_migration
 
 CASES = 8
 HELD_OUT = ["train", "validation"] + ["held-out"] * 6
@@ -298,6 +298,25 @@ def test_one_landmark_that_is_clearly_worse_is_enough(place, cases):
     assert decide(comparison, Rule(landmark_margin_mm=1.5)).promote
 
 
+def test_a_landmark_that_may_be_as_good_by_chance_is_not_clearly_worse(place, cases):
+    """Worse on average by more than is allowed, while its interval reaches into what is allowed."""
+    losses = np.array([4.0, -1.0, 4.0, -1.0, 4.0, -1.0])
+    new = found_at(cases, np.stack([np.full(6, 0.1), 4.0 + losses], axis=1))
+    comparison = compared(place, cases, found_at(cases, np.array([[6.0, 4.0]])), new)
+    gain = next(row for row in comparison.landmarks if row.name == "R").improvement
+    assert gain.mean < -0.5 < gain.high
+    assert not any("clearly worse" in reason for reason in decide(comparison, Rule(landmark_margin_mm=0.5)).reasons)
+
+
+def test_as_much_less_presence_as_the_rule_allows_is_allowed(place, cases):
+    lacking = next(n for n, case in enumerate(cases) if not case.reference.present.all())
+    comparison = compared(place, cases, found_at(cases, 3.0, missing=[(lacking, 1)]), found_at(cases, 1.0))
+    lost = comparison.total.base.presence - comparison.total.candidate.presence
+    assert lost > 0
+    assert decide(comparison, Rule(presence_margin=lost)).promote
+    assert not decide(comparison, Rule(presence_margin=lost - 1e-6)).promote
+
+
 def test_one_that_sees_what_is_not_there_is_not_promoted(place, cases):
     lacking = next(n for n, case in enumerate(cases) if not case.reference.present.all())
     comparison = compared(place, cases, found_at(cases, 3.0, missing=[(lacking, 1)]), found_at(cases, 1.0))
@@ -314,6 +333,12 @@ def test_finding_what_the_base_missed_counts(place, cases):
     assert not decide(compared(place, cases, found_at(cases, 1.0), found_at(cases, 0.1, missing)), Rule()).promote
 
 
+def test_a_missed_point_counts_as_twice_the_tolerance(place, cases):
+    missing = [(n, k) for n in range(6) for k in range(2)]
+    comparison = compare_models(*place[:2], cases, (found_at(cases, 1.0, missing), found_at(cases, 1.0)), 5.0)
+    assert comparison.total.improvement.mean == pytest.approx(10.0 - 1.0)
+
+
 @pytest.mark.parametrize("wrong", [{"landmark_margin_mm": -1}, {"presence_margin": -0.1}, {"least_subjects": 1}])
 def test_a_rule_that_proves_nothing_is_refused(wrong):
     with pytest.raises(InputError, match="correct the rule"):
@@ -328,7 +353,7 @@ def test_the_usual_rule_follows_from_the_tolerance():
 def test_the_chart_shows_every_landmark(place, cases, tmp_path):
     from matplotlib.image import imread
 
-    from H3DELandmarksLib.figures.plots import draw_comparison
+    from H3DELandmarksResearch.figures.plots import draw_comparison
 
     comparison = compared(place, cases, found_at(cases, 2 + noisy(0)), found_at(cases, np.array([[1.0, 3.0]])))
     draw_comparison(comparison, tmp_path / "c.png")

@@ -6,6 +6,8 @@ from head_model import KEY, NAMES, PAIRS, SIDES_EXCHANGED, found_head, write_hea
 from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_volume
 
 from H3DELandmarksLib.core.systematic import Systematic
+from H3DELandmarksLib.formats.provenance import Provenance
+from H3DELandmarksLib.formats.results import MiscountedResult
 from H3DELandmarksLib.scene import (
     Follower,
     HardeningWatch,
@@ -51,6 +53,25 @@ def places(node):
 @pytest.mark.parametrize("seed", range(4))
 def test_nothing_is_said_of_ordinary_points(volume, package, seed):
     assert systematic_error(Review(shown(volume, found_head(seed=seed))), package) is None
+
+
+def counted(volume, doubtful):
+    """Ordinary points of a detection that says how likely they are counted one off."""
+    doubt = MiscountedResult(0.3, doubtful, 0.8, 0.3, 1)
+    origin = Provenance(software="0", time="2026-01-01T00:00:00Z", model=None, scan=None, miscounted=doubt)
+    return show_detection(found_head(), volume, KEY, "points", pairs=PAIRS, provenance=origin)
+
+
+def test_a_count_that_may_be_one_off_can_be_shifted_once(volume, package):
+    assert systematic_error(Review(counted(volume, False)), package) is None
+    node = counted(volume, True)
+    before, review = places(node), Review(node)
+    finding = systematic_error(review, package)
+    assert finding.kind is Systematic.MISCOUNTED and finding.landmarks == NAMES
+    mend(review, package, finding)
+    assert np.allclose(places(node)[:-1], before[1:], atol=1e-6), "each landmark has the place of the next"
+    again = systematic_error(Review(node), package)
+    assert again is None or again.kind is not Systematic.MISCOUNTED
 
 
 @pytest.mark.parametrize("transform", [None, "rotated and moved"])

@@ -1,11 +1,14 @@
 """Calibrations say what held on the cases that they were fitted to."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.rows import RowCount
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.training.calibration import Evidence, fit_calibration, radii, truncated_case
 from H3DELandmarksLib.training.cases import Case
@@ -102,3 +105,30 @@ def test_a_short_scan_keeps_half_its_slices_or_16(size):
     for seed in range(12):
         left = truncated_case(case, np.random.default_rng(seed)).volume.array.shape
         assert min(16, size // 2) <= min(left) < size and sorted(left)[1:] == [size, size]
+
+
+def counted(cases=60, seed=0):
+    """Evidence of scans whose count is one off the likelier, the smaller its margin; all points are wrong then."""
+    rng, usual = np.random.default_rng(seed), simulated_evidence(cases, seed)
+    margin = rng.uniform(0, 20, cases)
+    off = rng.random(cases) < np.exp(-margin / 4)
+    return replace(usual, margin=margin, off=off, error=np.where(off[:, None], usual.error + 5, usual.error))
+
+
+def test_small_margins_of_a_count_are_doubted_and_lower_all_confidences():
+    known = fit_calibration(counted(), 1.0)
+    fresh = counted(400, 1)
+    said = [known.miscounted(RowCount(margin, 1, 4)) for margin in fresh.margin]
+    probability, doubtful = (np.array([getattr(one, name) for one in said]) for name in ("probability", "doubtful"))
+    assert doubtful[fresh.off].mean() > 0.6 > 0.35 > doubtful[~fresh.off].mean()
+    for low, high in ((0.0, 0.2), (0.2, 1.0)):
+        chosen = (probability >= low) & (probability <= high)
+        assert fresh.off[chosen].mean() == pytest.approx(probability[chosen].mean(), abs=0.12)
+    evidence = (fresh.concentration[0], fresh.logit[0], fresh.residual[0])
+    sure, unsure = (known.confidence(*evidence, RowCount(margin, 1, 4)) for margin in (20.0, 0.0))
+    assert (sure > unsure).all() and said[0].step == 4
+    assert Calibration.from_manifest(known.to_manifest()).counting == known.counting
+
+
+def test_where_nothing_was_counted_nobody_says_so(fitted):
+    assert fitted.counting is None and fitted.miscounted(None) is None

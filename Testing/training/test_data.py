@@ -12,13 +12,12 @@ from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.research import research_configurations
 from H3DELandmarksLib.formats.reading import to_plain
-from H3DELandmarksLib.io.case_folder import case_names, read_case
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import write_markups
+from H3DELandmarksResearch.cases.case_folder import case_names, read_case
 from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
-from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
+from H3DELandmarksResearch.training.configuration import CONFIGURATIONS, load_cases, read_configuration
 
 SCHEME = {"id": "two", "version": "1", "landmarks": [{"name": n, "definition": n} for n in ("a", "b")], "pairs": []}
 
@@ -129,7 +128,7 @@ def test_generated_phantoms_are_kept_and_read_back_equal(tmp_path):
 @pytest.mark.parametrize("name", ["mouse-skull", "mandibular-molar-phantom"])
 def test_bundled_configurations_are_complete_and_never_share_cases_between_subsets(name):
 
-    configured = read_configuration(research_configurations() / f"{name}.json")
+    configured = read_configuration(CONFIGURATIONS / f"{name}.json")
     data = configured.record.data
     if data.seeds is None:
         subsets = [set(data.split[s]) for s in ("train", "validation", "test")]

@@ -8,7 +8,7 @@ import pytest
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.revision import Evidence
 from H3DELandmarksLib.core.shape_model import Pose
-from H3DELandmarksLib.training.revision import Reviewed, learn_anatomy, read_through
+from H3DELandmarksResearch.training.revision import Reviewed, learn_anatomy, read_through
 
 K = 8
 NAMES = tuple(f"p{k}" for k in range(K))

@@ -13,9 +13,8 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.core.shape_model import learn_shape_model
-from H3DELandmarksLib.training.cases import Case, prepare_case
+from H3DELandmarksLib.training.cases import Case, VolumeStore, prepare_case, release
 from H3DELandmarksLib.training.sampling import draw_batch
-from H3DELandmarksLib.training.volume_store import VolumeStore, release
 
 NAMES = ("a", "b", "c")
 SCHEME = LandmarkScheme("toy", "1", tuple(LandmarkDefinition(n, n) for n in NAMES))
@@ -85,7 +84,7 @@ import sys
 import numpy as np
 from pathlib import Path
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.training.volume_store import VolumeStore, release
+from H3DELandmarksLib.training.cases import VolumeStore, release
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6

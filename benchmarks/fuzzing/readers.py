@@ -161,7 +161,7 @@ def _cases(path: Path) -> object:
     from toy_projects import SCHEME
 
     from H3DELandmarksLib.cases import create_project
-    from H3DELandmarksLib.cases.archive import add_archive
+    from H3DELandmarksResearch.cases.archive import add_archive
 
     with tempfile.TemporaryDirectory() as folder:
         return add_archive(create_project(Path(folder) / "project", SCHEME), path, lambda *_: None)

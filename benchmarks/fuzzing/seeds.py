@@ -18,7 +18,6 @@ from toy_package import toy_package
 from toy_projects import SCHEME, toy_project
 
 import H3DELandmarksResearch
-from H3DELandmarksLib.cases.archive import write_archive
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.region import Region
@@ -29,6 +28,7 @@ from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import write_markups, write_region
 from H3DELandmarksLib.io.tables import write_table
 from H3DELandmarksLib.models.sharing import share_model
+from H3DELandmarksResearch.cases.archive import write_archive
 
 POINTS = LandmarkSet(NAMES, [[1.0, 2, 3], [4, 5, 6], [np.nan] * 3], definitions=("one", "two", "three"))
 FCSV = (

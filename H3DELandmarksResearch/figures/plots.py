@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.figures.canvas import (
+from H3DELandmarksLib.formats.comparison import Comparison, Row
+from H3DELandmarksResearch.figures.canvas import (
     BETTER,
     FAINT,
     INK,
@@ -22,7 +23,6 @@ from H3DELandmarksLib.figures.canvas import (
     plain_axes,
     save_figure,
 )
-from H3DELandmarksLib.formats.comparison import Comparison, Row
 
 WIDTH = 7.2
 WIDTH_INCHES, ROW_INCHES, EDGE_INCHES = 8.0, 0.26, 1.5

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from H3DELandmarksLib.cli.console import Console, add_command, add_json, add_overwrite
-from H3DELandmarksLib.cli.export import named_point_lists
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
+from H3DELandmarksResearch.cli.export import named_point_lists
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from H3DELandmarksLib.core.landmarks import LandmarkSet
     from H3DELandmarksLib.core.measurements import Measurements
     from H3DELandmarksLib.formats.results import MeasurementResult
+    from H3DELandmarksLib.models import ModelPackage
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -37,7 +38,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--output", metavar="FILE", help="table to write (.csv)")
     parser.add_argument(
-        "--pixels", action="store_true", help="the points are pixels of a picture that does not say how large they are"
+        "--pixels",
+        action="store_true",
+        help="the points are pixels of a picture that does not say how large they are (of results, it is known)",
     )
     parser.add_argument(
         "--picture",
@@ -72,9 +75,12 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     for name, path in named_point_lists(options.points).items():
         try:
             landmarks = read_markups(path)
-            known = definitions or _definitions_for(path, landmarks)
+            package = _model_of(path)
+            known = definitions or _definitions_for(path, landmarks, package)
             flat = True if options.picture else None
-            found = measure(landmarks, known, flat=flat, middle=_middle(options), pixels=options.pixels)
+            pixels = options.pixels or _are_pixels(path)
+            reaches = package.manifest.calibration.reaches if package else None
+            found = measure(landmarks, known, flat=flat, middle=_middle(options), pixels=pixels, reaches=reaches)
             if not found:
                 raise InputError(f"The points of '{path}' do not lie in a {known.points_of}: measure other points.")
             results[name] = found
@@ -112,6 +118,24 @@ def _middle(options: argparse.Namespace) -> np.ndarray | None:
     return np.array([*options.picture, 0.0]) / 2 if options.picture else None
 
 
+def _are_pixels(path: Path) -> bool:
+    """Whether the points of a result are those of a picture that did not state how large its pixels are."""
+    from H3DELandmarksLib.core.image_plane import has_unknown_pixels
+    from H3DELandmarksLib.formats.provenance import EXTENSION, read_provenance
+    from H3DELandmarksLib.io.markups import EXTENSION as POINTS
+
+    beside = path.with_name(path.name.removesuffix(POINTS) + EXTENSION)
+    if not path.name.endswith(POINTS) or not beside.is_file():
+        return False
+    try:
+        origin = read_provenance(beside)
+    except InputError:
+        return False
+    is_given = origin.settings is not None and origin.settings.spacing_mm is not None
+    scan = origin.scan
+    return scan is not None and not is_given and has_unknown_pixels(scan.shape, scan.spacing_mm)
+
+
 def _definitions(scheme: str) -> Measurements:
     """What a scheme measures, by its id or its file; raises InputError where there is nothing."""
     from H3DELandmarksLib.formats.measurements import bundled_definitions, measurements_of
@@ -125,20 +149,24 @@ def _definitions(scheme: str) -> Measurements:
     return found
 
 
-def _definitions_for(path: Path, landmarks: LandmarkSet) -> Measurements:
-    """What is measured on a point list: by the model that found it where it is installed, else by its names."""
+def _model_of(path: Path) -> ModelPackage | None:
+    """The model that found the points of a list; None where nothing says so, or it is not installed here."""
     from H3DELandmarksLib.cohort.result_files import MODEL
-    from H3DELandmarksLib.formats.measurements import measurements_of, measurements_of_names
     from H3DELandmarksLib.io.markups import read_stamp
     from H3DELandmarksLib.models import find_model
 
     model = (read_stamp(path) or {}).get(MODEL)
-    found = None
-    if model:
-        try:
-            found = measurements_of(find_model(model).scheme)
-        except H3DELandmarksError:  # it is not installed here
-            found = None
+    try:
+        return find_model(model) if model else None
+    except H3DELandmarksError:
+        return None
+
+
+def _definitions_for(path: Path, landmarks: LandmarkSet, package: ModelPackage | None) -> Measurements:
+    """What is measured on a point list: by the model that found it where it is installed, else by its names."""
+    from H3DELandmarksLib.formats.measurements import measurements_of, measurements_of_names
+
+    found = measurements_of(package.scheme) if package else None
     found = found or measurements_of_names(landmarks.names)
     if found is None:
         raise InputError(f"It is not known what to measure on the points of '{path}': say it with --scheme.")

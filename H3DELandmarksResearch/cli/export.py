@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from H3DELandmarksLib.cli.cases import POINT_FORMS, add_ras
 from H3DELandmarksLib.cli.console import Console, add_command, add_json, add_overwrite
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksResearch.cli.cases import POINT_FORMS, add_ras
 
 if TYPE_CHECKING:
-    from H3DELandmarksLib.cases.exchange import OutgoingCase
+    from H3DELandmarksLib.cases.export import OutgoingCase
     from H3DELandmarksLib.core.landmarks import LandmarkSet
     from H3DELandmarksLib.formats.export import ExportedCase
 
@@ -44,7 +44,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Export; returns whether every point list could be read."""
-    from H3DELandmarksLib.cases.exchange import export_points
+    from H3DELandmarksLib.cases.export import export_points
 
     target, cases, errors = Path(options.output), [], []
     for name, path in named_point_lists(options.points).items():
@@ -89,7 +89,7 @@ def named_point_lists(points: Sequence[str]) -> dict[str, Path]:
 
 
 def _case(name: str, path: Path) -> OutgoingCase:
-    from H3DELandmarksLib.cases.exchange import OutgoingCase
+    from H3DELandmarksLib.cases.export import OutgoingCase
     from H3DELandmarksLib.cohort.result_files import MODEL
     from H3DELandmarksLib.formats.export import ExportedCase
     from H3DELandmarksLib.io.markups import read_markups, read_stamp

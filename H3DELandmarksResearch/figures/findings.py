@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.cases.findings import QualityIssue
+from H3DELandmarksLib.cases.findings import IssueKind, QualityIssue
+from H3DELandmarksLib.cases.store import CaseProject
+from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume, crop_grid, resample
-from H3DELandmarksLib.figures.canvas import new_figure
-from H3DELandmarksLib.figures.layout import robust_window
+from H3DELandmarksLib.formats.case_record import CASE_ID
+from H3DELandmarksResearch.figures.canvas import new_figure
+from H3DELandmarksResearch.figures.layout import robust_window
 
 BACKGROUND, FOREGROUND, MUTED = "#0d1117", "#f0f3f6", "#9aa4b0"
 POINT, EXPECTED = "#ff4f30", "#62d9ff"
@@ -18,6 +23,37 @@ INCHES, SAMPLES = (9.6, 3.7), 160
 # Title, LPS axes to the right and along the vertical, whether the second runs up: as radiologists look.
 PLANES = (("Axial", 0, 1, False), ("Coronal", 0, 2, True), ("Sagittal", 1, 2, True))
 VOXELS_SHOWN, SHARE_SHOWN = 40, 0.5
+
+
+def draw_findings(
+    project: CaseProject, findings: Sequence[QualityIssue], folder: Path, progress: Progress
+) -> list[QualityIssue]:
+    """Draw a picture for every finding that has a place; gives the findings with their pictures.
+
+    Args:
+        project: whose findings.
+        findings: as `check_project` gives them.
+        folder: exists; pictures are named after case, kind and landmark number.
+        progress: receives the fraction done and the id of the case at hand.
+    """
+    history = project.history()
+    scheme = history.newest
+    result: list[QualityIssue] = []
+    scans: dict[str, tuple[Volume, np.ndarray]] = {}  # the case at hand; findings of one case come together
+    for number, finding in enumerate(findings):
+        progress(number / max(len(findings), 1), finding.case)
+        if finding.kind is not IssueKind.UNREADABLE and CASE_ID.fullmatch(finding.case):
+            if finding.case not in scans:
+                case = project.case(finding.case)
+                scans = {finding.case: (case.volume(), history.now(case.revision()).positions(scheme))}
+            volume, points = scans[finding.case]
+            landmark = "" if finding.landmark is None else f"-{scheme.names.index(finding.landmark) + 1:03d}"
+            path = folder / f"{finding.case}-{finding.kind.value.replace(' ', '-')}{landmark}.png"
+            draw_finding(volume, points, scheme.names, finding, path)
+            finding = replace(finding, picture=path)
+        result.append(finding)
+    progress(1.0, "done")
+    return result
 
 
 def draw_finding(volume: Volume, points: np.ndarray, names: tuple[str, ...], finding: QualityIssue, path: Path) -> None:

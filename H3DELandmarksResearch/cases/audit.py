@@ -9,16 +9,16 @@ from pathlib import Path
 from H3DELandmarksLib.cases.findings import QualityIssue, in_order
 from H3DELandmarksLib.cases.point_check import CheckedPoints
 from H3DELandmarksLib.cases.quality import CheckedCase, check_set, unreadable
-from H3DELandmarksLib.cases.reader_check import check_against, check_readers
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 from H3DELandmarksLib.core.text import csv_text
-from H3DELandmarksLib.formats.audit import FORMAT_VERSION, AuditFinding, AuditRecord
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, to_json
-from H3DELandmarksLib.io.case_folder import case_names, points_of_case, read_case, readers_of_case
 from H3DELandmarksLib.io.markups import read_markups
+from H3DELandmarksResearch.cases.audit_record import FORMAT_VERSION, AuditFinding, AuditRecord
+from H3DELandmarksResearch.cases.case_folder import case_names, points_of_case, read_case, readers_of_case
+from H3DELandmarksResearch.cases.reader_check import check_against, check_readers
 
 TABLE, RECORD = "audit.csv", "audit.json"
 COLUMNS = ("case", "kind", "landmark", "other", "value", "unit", "x_lps_mm", "y_lps_mm", "z_lps_mm", "reason")

@@ -40,7 +40,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Audit; returns whether there is no finding."""
-    from H3DELandmarksLib.cases.audit import (
+    from H3DELandmarksLib.cohort.result_files import make_folder
+    from H3DELandmarksLib.core.files import refuse_existing
+    from H3DELandmarksLib.formats.reading import to_plain
+    from H3DELandmarksResearch.cases.audit import (
         RECORD,
         TABLE,
         audit_folder,
@@ -49,10 +52,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
         subsets_of,
         write_audit,
     )
-    from H3DELandmarksLib.cli.cases import scheme_of
-    from H3DELandmarksLib.cohort.result_files import make_folder
-    from H3DELandmarksLib.core.files import refuse_existing
-    from H3DELandmarksLib.formats.reading import to_plain
+    from H3DELandmarksResearch.cli.cases import scheme_of
 
     folder = Path(options.folder)
     output = None if options.output is None else make_folder(Path(options.output))

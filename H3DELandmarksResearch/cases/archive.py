@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from H3DELandmarksLib.cases.exchange import ExportSummary, ImportSummary
+from H3DELandmarksLib.cases.export import ExportSummary
 from H3DELandmarksLib.cases.store import (
     CONTENT,
     IMAGE,
@@ -50,6 +50,7 @@ from H3DELandmarksLib.formats.untrusted_zip import (
     refused,
 )
 from H3DELandmarksLib.io.images import read_volume
+from H3DELandmarksResearch.cases.exchange import ImportSummary
 
 MANIFEST = "manifest.json"
 FORMAT, FORMAT_VERSION = "h3delandmarks-archive", 1

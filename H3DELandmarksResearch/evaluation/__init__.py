@@ -1,0 +1,1 @@
+"""Measures for reports: Procrustes analysis of shapes, and whether stated confidence holds."""

@@ -1,0 +1,68 @@
+"""What a page of an evaluation is made from, and the intervals that it states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.text import number
+from H3DELandmarksLib.evaluation import Evaluation, paired
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """What a page of an evaluation is made from.
+
+    Attributes:
+        name: of the model or folder.
+        evaluation: its figures.
+        predictions, references: LPS mm by case.
+        tolerance_mm: distance that its confidences mean; None where nobody says so.
+    """
+
+    name: str
+    evaluation: Evaluation
+    predictions: Mapping[str, LandmarkSet]
+    references: Mapping[str, LandmarkSet]
+    tolerance_mm: float | None = None
+
+
+def rate_interval(
+    success: np.ndarray, counted: np.ndarray, subjects: Sequence[str], draws: int = 4000
+) -> tuple[float, float]:
+    """95 % interval of a share, by bootstrap over subjects, whose landmarks belong together.
+
+    Args:
+        success: (N, K) of cases, what is counted as success.
+        counted: (N, K) bool, what counts.
+        subjects: (N) whose case it is.
+        draws: of the bootstrap.
+
+    Returns:
+        Lower and upper end; NaN with fewer than two subjects.
+    """
+    order = list(dict.fromkeys(subjects))
+    if len(order) < 2:
+        return np.nan, np.nan
+    member = np.array([[subject == one for subject in subjects] for one in order], dtype=float)
+    hits = member @ np.where(counted, success, 0.0).sum(axis=1)
+    whole = member @ counted.sum(axis=1)
+    picks = np.random.default_rng(paired.SEED).integers(len(order), size=(draws, len(order)))
+    shares = hits[picks].sum(axis=1) / np.maximum(whole[picks].sum(axis=1), 1)
+    low, high = np.percentile(shares, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def mean_interval(values: np.ndarray, subjects: Sequence[str]) -> tuple[float, float]:
+    if not len(values):
+        return np.nan, np.nan
+    means = paired.subject_means(values, subjects)
+    means = means[np.isfinite(means)]
+    return paired.bootstrap_interval(means) if means.size > 1 else (np.nan, np.nan)
+
+
+def range_text(low: float, high: float, unit: str = "") -> str:
+    return f"{number(low)} to {number(high)}{unit}" if np.isfinite([low, high]).all() else "no interval of one subject"

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from H3DELandmarksLib.cli.train import find_configuration
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume, crop_grid, resample
 from H3DELandmarksLib.detection import Detector
@@ -31,7 +30,12 @@ from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksResearch.composites import Patient, read_patient
 from H3DELandmarksResearch.composites.training_cases import composite_cases
 from H3DELandmarksResearch.studies import RUNS, run_study
-from H3DELandmarksResearch.training.configuration import Configuration, load_cases, read_configuration
+from H3DELandmarksResearch.training.configuration import (
+    Configuration,
+    find_configuration,
+    load_cases,
+    read_configuration,
+)
 
 SURE = 0.5
 FINE_MM = 1.2

@@ -11,7 +11,6 @@ from synthetic_jaw import bars, covering_grid, draw
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume, transform_points
-from H3DELandmarksLib.core.research import research_configurations
 from H3DELandmarksResearch.composites import generate_composite, read_patient
 from H3DELandmarksResearch.composites.fit import fit_jaw
 from H3DELandmarksResearch.composites.patient import patient_of
@@ -19,7 +18,7 @@ from H3DELandmarksResearch.composites.scanner import coarsened
 from H3DELandmarksResearch.composites.training_cases import composite_cases
 from H3DELandmarksResearch.phantom.anatomy import draw_anatomy
 from H3DELandmarksResearch.phantom.scheme import MOLARS
-from H3DELandmarksResearch.training.configuration import read_configuration
+from H3DELandmarksResearch.training.configuration import find_configuration, read_configuration
 
 REAL = Path(os.environ.get("H3DE_DATA", "../shared/data")) / "head-neck-ct"
 PLANNING = (3.9, 3.9, 2.5)
@@ -130,7 +129,7 @@ def test_patients_whose_jaws_cannot_hold_teeth_are_refused():
 
 
 def test_subsets_share_neither_patients_nor_phantoms():
-    configuration = read_configuration(research_configurations() / "mandibular-molar-phantom.json")
+    configuration = read_configuration(find_configuration("mandibular-molar-phantom"))
     data = configuration.record.data
     split = read_configuration(configuration.path.parent / data.patients).split()
     assert set(data.composites) == set(data.seeds) == set(split)

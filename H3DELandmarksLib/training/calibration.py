@@ -91,7 +91,8 @@ def truncated_case(case: Case, rng: np.random.Generator) -> Case:
     size = case.volume.array.shape[axis]
     places = index[case.landmarks.present, axis] if case.landmarks.present.any() else np.arange(size)
     border = int(round(np.quantile(places, kept if upper else 1 - kept)))
-    border = int(np.clip(border, 16, size - 16))
+    least = min(16, size // 2)
+    border = int(np.clip(border, least, size - least))
     part = slice(0, border) if upper else slice(border, size)
     chosen = [slice(None)] * 3
     chosen[axis] = part

@@ -43,7 +43,7 @@ def draw_framing(rng: np.random.Generator, spacing: float | None = None) -> Fram
     if round_view:
         size[:2] = max(112.0, size[0])
     center = np.array([0, 39, -11]) + rng.standard_normal(3).clip(-2, 2) * (3.0, 4.0, 3.0)
-    center = center + _draw_truncation(rng)
+    center = center + draw_truncation(rng)
     drawn = _draw_spacing(rng)
     voxel = drawn if spacing is None else np.full(3, float(spacing))
     shape = np.maximum(np.round(size / voxel), 8).astype(int)
@@ -61,7 +61,7 @@ def _draw_pose(rng: np.random.Generator) -> np.ndarray:
     return pose
 
 
-def _draw_truncation(rng: np.random.Generator) -> np.ndarray:
+def draw_truncation(rng: np.random.Generator) -> np.ndarray:
     """Now and then the field of view misses the chin, the rami or one side."""
     lot, amount, side = rng.random(), rng.random(), rng.choice([-1.0, 1.0])
     if lot < 0.10:

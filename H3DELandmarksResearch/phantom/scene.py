@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,29 +29,62 @@ CORTEX, LAMINA, DENTIN, ENAMEL, PULP, LIGAMENT, AMALGAM, PORCELAIN_METAL, GUTTA 
 )
 
 
-def render(anatomy: Anatomy, framing: Framing, rng: np.random.Generator) -> np.ndarray:
+def render(
+    anatomy: Anatomy,
+    framing: Framing,
+    rng: np.random.Generator,
+    tissues: Callable[..., Tissues] | None = None,
+    step: float = LATTICE,
+) -> np.ndarray:
     """Noise-free HU, float32, on the scan's grid; metal far above 3071.
 
     Args:
         anatomy: the head.
         framing: its pose and the scan's grid.
         rng: stream of the tissue textures.
+        tissues: what surrounds the teeth; gets anatomy, lattice and `rng`; the phantom's own where not given.
+        step: of the lattice, mm.
     """
-    hu, bone = _render_smooth(anatomy, framing, rng)
+    hu, bone = _render_smooth(anatomy, _lattice(framing, step), framing, rng, tissues or phantom_tissues)
     for tooth in (*anatomy.upper, *anatomy.lower):
         _paint_tooth(hu, bone, tooth, framing)
     return hu
 
 
-def _lattice(framing: Framing) -> tuple[Grid, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """A lattice along the jaw's axes that covers the field of view: its grid in LPS and its coordinates in the jaw."""
+@dataclass(frozen=True)
+class Lattice:
+    """A lattice along the jaw's axes that covers a field of view.
+
+    Attributes:
+        grid: in LPS mm.
+        x, y, z: (I,), (J,), (K,) jaw coordinates, mm.
+    """
+
+    grid: Grid
+    x: np.ndarray
+    y: np.ndarray
+    z: np.ndarray
+
+
+@dataclass(frozen=True)
+class Tissues:
+    """What surrounds the teeth, float32 on a lattice: HU of soft tissue; depths in mm; HU of the spongy interior."""
+
+    soft: np.ndarray
+    air: np.ndarray
+    outer: np.ndarray
+    inner: np.ndarray
+    spongy: np.ndarray
+
+
+def _lattice(framing: Framing, step: float) -> Lattice:
     shape = np.asarray(framing.grid.shape)
     corners = np.array(np.meshgrid(*([-1, n] for n in shape), indexing="ij")).reshape(3, -1).T
     local = transform_points(np.linalg.inv(framing.pose), framing.grid.lps_from_ijk(corners))
     low, high = local.min(axis=0), local.max(axis=0)
-    axes = tuple(np.arange(a, b + LATTICE, LATTICE) for a, b in zip(low, high))
-    affine = framing.pose @ np.block([[np.eye(3) * LATTICE, low[:, None]], [np.zeros((1, 3)), 1]])
-    return Grid(affine, tuple(len(a) for a in axes)), axes
+    axes = tuple(np.arange(a, b + step, step) for a, b in zip(low, high))
+    affine = framing.pose @ np.block([[np.eye(3) * step, low[:, None]], [np.zeros((1, 3)), 1]])
+    return Lattice(Grid(affine, tuple(len(a) for a in axes)), *axes)
 
 
 @dataclass(frozen=True)
@@ -62,7 +96,7 @@ class Texture:
     broad: np.ndarray
 
 
-def _draw_texture(shape, rng: np.random.Generator) -> Texture:
+def draw_texture(shape, rng: np.random.Generator) -> Texture:
     """Smoothed white noise; the broad field is drawn on every fourth lattice point."""
     fine = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), 0.6, truncate=2.5)
     coarse = gaussian_filter(rng.standard_normal([-(-n // 2) + 1 for n in shape], dtype=np.float32), 1.2, truncate=2.5)
@@ -93,40 +127,51 @@ def _add_trabeculae(
     hu[where] += np.float32(amount) * network * share[where]
 
 
-def _render_smooth(anatomy: Anatomy, framing: Framing, rng) -> tuple[np.ndarray, np.ndarray]:
+def _render_smooth(
+    anatomy: Anatomy, lattice: Lattice, framing: Framing, rng, draw: Callable[..., Tissues]
+) -> tuple[np.ndarray, np.ndarray]:
     """HU without teeth, and the share of bone, on the scan's grid."""
-    lattice, (xs, ys, zs) = _lattice(framing)
-    fields = _lattice_fields(anatomy, lattice.shape, xs, ys, zs, rng)
-    on_scan = (resample(Volume(field, lattice.affine), framing.grid, -9.0).array for field in fields)
+    drawn = draw(anatomy, lattice, rng)
+
+    def on_scan(field: np.ndarray) -> np.ndarray:
+        return resample(Volume(field, lattice.grid.affine), framing.grid, -9.0).array
+
     width = float(framing.grid.spacing.mean())
-    hu = next(on_scan)
-    mix(hu, AIR, coverage(next(on_scan), width))
-    bone = coverage(next(on_scan), width)
+    hu = on_scan(drawn.soft)
+    mix(hu, AIR, coverage(on_scan(drawn.air), width))
+    bone = coverage(on_scan(drawn.outer), width)
     mix(hu, CORTEX * anatomy.person.density**0.3, bone)
-    share = coverage(next(on_scan), width + 0.3)
-    mix(hu, next(on_scan), share)
+    share = coverage(on_scan(drawn.inner), width + 0.3)
+    mix(hu, on_scan(drawn.spongy), share)
     _add_trabeculae(hu, share, 210 * anatomy.person.density, framing, rng)
     return hu, bone
 
 
-def _lattice_fields(anatomy: Anatomy, shape, xs, ys, zs, rng) -> list[np.ndarray]:
-    """Soft-tissue HU, depths of air, bone and spongy interior, HU of the interior."""
+def phantom_tissues(anatomy: Anatomy, lattice: Lattice, rng: np.random.Generator) -> Tissues:
+    """The phantom's own bone and soft tissue."""
+    xs, ys, zs = lattice.x, lattice.y, lattice.z
     x, y, z = (a.astype(np.float32) for a in (xs[:, None, None], ys[None, :, None], zs[None, None, :]))
     jaw, maxilla = anatomy.jaw.depths(xs, ys, zs), anatomy.maxilla.depths(xs, ys, zs)
     other = anatomy.face.spine_and_hyoid(x, y, z)
-    texture = _draw_texture(shape, rng)
+    texture = draw_texture(lattice.grid.shape, rng)
     plane = np.stack(np.meshgrid(xs, ys, indexing="ij"), axis=-1).reshape(-1, 2)
     arc, offset = (a.reshape(len(xs), len(ys), 1).astype(np.float32) for a in anatomy.jaw.midline.project(plane))
     skin = anatomy.face.skin(x, y, z, jaw.outer) + 0.25 * texture.broad
     soft = anatomy.face.soft(x, y, z, jaw, skin, offset, arc, texture.fine, texture.broad)
     air = anatomy.face.air(x, y, z, jaw, maxilla, skin, texture.broad)
-    bumps = 0.22 * texture.coarse + 0.25 * texture.broad
-    outer = np.maximum(np.maximum(jaw.outer, maxilla.bone), other) + bumps
-    shell = np.clip(1 + 0.2 * texture.coarse + 0.14 * texture.fine, 0.55, 1.6)
-    inner = np.maximum(np.maximum(jaw.inner, maxilla.bone - 1.2), other - 1.3) + bumps
-    inner = outer - (outer - inner) * shell
+    outer = np.maximum(np.maximum(jaw.outer, maxilla.bone), other)
+    inner = np.maximum(np.maximum(jaw.inner, maxilla.bone - 1.2), other - 1.3)
     spongy = anatomy.jaw.spongy(jaw, texture.coarse + 0.5 * texture.fine, texture.broad, LATTICE)
-    return [np.ascontiguousarray(f, dtype=np.float32) for f in (soft, air, outer, inner, spongy)]
+    return rough_tissues(soft, air, outer, inner, spongy, texture)
+
+
+def rough_tissues(soft, air, outer, inner, spongy, texture: Texture) -> Tissues:
+    """Tissues whose bone has the uneven surface and the uneven cortex of life."""
+    bumps = 0.22 * texture.coarse + 0.25 * texture.broad
+    outer, inner = outer + bumps, inner + bumps
+    shell = np.clip(1 + 0.2 * texture.coarse + 0.14 * texture.fine, 0.55, 1.6)
+    inner = outer - (outer - inner) * shell
+    return Tissues(*(np.ascontiguousarray(f, dtype=np.float32) for f in (soft, air, outer, inner, spongy)))
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksResearch.phantom.case import generate_phantom
+from H3DELandmarksResearch.phantom.case import PhantomCase, generate_phantom
 from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
 
-__all__ = ["MOLAR_SCHEME", "phantom_case"]
+__all__ = ["MOLAR_SCHEME", "kept_case", "phantom_case"]
+
+
+class MadeCase(Protocol):
+    """A volume with its points."""
+
+    @property
+    def volume(self) -> Volume: ...
+
+    @property
+    def landmarks(self) -> LandmarkSet: ...
 
 
 def phantom_case(seed: int, spacing_mm: float, folder: Path) -> Case:
@@ -23,16 +35,30 @@ def phantom_case(seed: int, spacing_mm: float, folder: Path) -> Case:
         spacing_mm: size of its voxels.
         folder: where arrays are kept.
     """
-    path = folder / f"{seed}-{spacing_mm}.npz"
+
+    def make() -> PhantomCase:
+        return generate_phantom(seed, spacing=spacing_mm)
+
+    return kept_case(folder / f"{seed}-{spacing_mm}.npz", f"phantom-{seed}", make)
+
+
+def kept_case(path: Path, name: str, make: Callable[[], MadeCase]) -> Case:
+    """A made case with the points of the molars: read back where it is kept, else made and kept.
+
+    Args:
+        path: .npz file.
+        name: of the case.
+        make: makes it; may raise what its caller is to know.
+    """
     if path.exists():
         with np.load(path) as kept:
             volume = Volume(kept["array"], kept["affine"])
             points = LandmarkSet(MOLAR_SCHEME.names, kept["positions"], kept["presence"])
-        return Case(f"phantom-{seed}", volume, points)
-    case = generate_phantom(seed, spacing=spacing_mm)
+        return Case(name, volume, points)
+    case = make()
     volume, points = case.volume, case.landmarks
-    folder.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".partial.npz")
     np.savez(beside, array=volume.array, affine=volume.affine, positions=points.positions, presence=points.presence)
     beside.replace(path)
-    return Case(f"phantom-{seed}", volume, points)
+    return Case(name, volume, points)

@@ -82,8 +82,9 @@ class Configuration:
         """
         if all(stage.training.epochs is None for stage in self.record.stages):
             return self
-        seeds = self.record.data.seeds
-        cases = len(range(*seeds["train"])) if seeds else len(self.split()["train"])
+        data = self.record.data
+        made = len(range(*data.seeds["train"])) + (data.composites or {}).get("train", 0) if data.seeds else 0
+        cases = made or len(self.split()["train"])
         stages = tuple(replace(s, training=s.training.for_cases(cases)) for s in self.record.stages)
         return replace(self, record=replace(self.record, stages=stages))
 
@@ -113,7 +114,7 @@ def read_configuration(path: Path) -> Configuration:
 
 def _scheme(path: Path, record: TrainingConfiguration) -> LandmarkScheme:
     """The phantom brings its own scheme; others are named by a file beside the configuration."""
-    if record.data.reader == "phantom":
+    if record.data.reader != "case-folder":
         return _phantom().MOLAR_SCHEME
     return read_record(LandmarkScheme, path.parent / str(record.scheme), what="landmark scheme")
 
@@ -148,7 +149,7 @@ def load_cases(configuration: Configuration, subset: str, cache: Path) -> list[C
     Raises:
         InputError: the reader is unknown or the data is not there.
     """
-    readers = {"case-folder": _from_folder, "phantom": _from_phantom}
+    readers = {"case-folder": _from_folder, "phantom": _from_phantom, "composite": _from_composite}
     cases = readers[configuration.record.data.reader](configuration, subset, cache)
     cache.mkdir(parents=True, exist_ok=True)
     store = VolumeStore(cache)
@@ -224,6 +225,16 @@ def _from_phantom(configuration: Configuration, subset: str, cache: Path) -> Ite
     spacings = data.spacings_mm
     make, folder = _phantom().phantom_case, cache / "phantom"
     return (make(seed, spacings[seed % len(spacings)], folder) for seed in range(first, last))
+
+
+def _from_composite(configuration: Configuration, subset: str, cache: Path) -> Iterator[Case]:
+    """Composites of the subset's patients, then phantoms."""
+    data = configuration.record.data
+    patients = read_configuration(configuration.path.parent / str(data.patients)).split()[subset]
+    make = research_module("composites.training_cases", "The composites").composite_cases
+    folder = cache / "composites"
+    yield from make(configuration.data_folder(), patients, data.composites[subset], data.spacings_mm, folder)
+    yield from _from_phantom(configuration, subset, cache)
 
 
 def _phantom() -> ModuleType:

@@ -11,6 +11,12 @@ from H3DELandmarksLib.formats.reading import STRICT, Count, Finite, NotNegative,
 from H3DELandmarksLib.formats.training import SUBSETS, TrainingStage
 
 CALIBRATION = "calibration"
+# What each reader of training data needs to be told.
+NEEDED = {
+    "case-folder": ("folder", "split"),
+    "phantom": ("seeds", "spacings_mm"),
+    "composite": ("folder", "patients", "composites", "seeds", "spacings_mm"),
+}
 
 
 @dataclass(frozen=True)
@@ -28,28 +34,31 @@ class TrainingData:
     """Which cases a model is made with.
 
     Attributes:
-        reader: "case-folder" or "phantom".
+        reader: "case-folder", "phantom" or "composite" (teeth of the phantom in scans of patients, and phantoms).
         folder: of scans and point lists; ``${H3DE_DATA}`` in it names the environment variable.
         split: names of the cases of each subset, or the name of a file in the folder that holds them.
         poses: file beside the configuration with the rigid motion of cases whose points lie in another pose.
+        patients: of composites: configuration beside this one, by whose split patients are parted.
+        composites: how many there are in each subset.
         seeds: of the phantom: first and last (excluded) of each subset.
         spacings_mm: of the phantom: voxel sizes taken in turn.
     """
 
-    reader: Literal["case-folder", "phantom"]
+    reader: Literal["case-folder", "phantom", "composite"]
     folder: Text | None = None
     split: Text | dict[str, tuple[str, ...]] | None = None
     poses: Text | None = None
+    patients: Text | None = None
+    composites: dict[str, Count] | None = None
     seeds: dict[str, tuple[Count, Count]] | None = None
     spacings_mm: tuple[Positive, ...] | None = None
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
-        needed = ("folder", "split") if self.reader == "case-folder" else ("seeds", "spacings_mm")
-        for name in needed:
+        for name in NEEDED[self.reader]:
             if getattr(self, name) is None:
                 raise ValueError(f"{name}: it is missing, the reader '{self.reader}' needs it")
-        for name, subsets in (("split", self.split), ("seeds", self.seeds)):
+        for name, subsets in (("split", self.split), ("seeds", self.seeds), ("composites", self.composites)):
             if isinstance(subsets, Mapping):
                 _check_subsets(name, list(subsets))
         if isinstance(self.split, Mapping):

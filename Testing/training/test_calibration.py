@@ -98,6 +98,15 @@ def test_a_network_that_finds_nothing_gets_no_radii():
         radii(np.full((3, 4), np.nan))
 
 
+@pytest.mark.parametrize("size", [2, 17, 19, 31, 32, 40])
+def test_a_short_scan_keeps_half_its_slices_or_16(size):
+    points = LandmarkSet(("a", "b"), np.array([[0.0, 0, 0], [size - 1.0] * 3]))
+    case = Case("short", Volume(np.zeros((size, size, size), np.int16), np.eye(4)), points)
+    for seed in range(12):
+        left = truncated_case(case, np.random.default_rng(seed)).volume.array.shape
+        assert min(16, size // 2) <= min(left) < size and sorted(left)[1:] == [size, size]
+
+
 def counted(cases=60, seed=0):
     """Evidence of scans whose count is one off the likelier, the smaller its margin; all points are wrong then."""
     rng, usual = np.random.default_rng(seed), simulated_evidence(cases, seed)

@@ -27,6 +27,7 @@ from H3DELandmarksResearch.phantom.toothshapes import KINDS
 
 STEP = 0.3
 MARGIN = 3.0
+TABLE_MM = 3.6  # radius of the part of a molar's crown that is looked at for its basin
 # mm from the tip of the highest cusp or edge to the cervix, and thickness of the enamel, by the first letter of a kind
 CROWN_HEIGHT = {"I": 8.8, "C": 10.5, "P": 8.0, "M": 7.2}
 ENAMEL = {"I": 0.9, "C": 1.0, "P": 1.3, "M": 1.6}
@@ -112,13 +113,16 @@ class MeshTooth:
         return np.meshgrid(u, v, indexing="ij")
 
     def _fossa(self) -> np.ndarray:
-        """Deepest point of the basin between the cusps: the lowest of the occlusal surface near the crown's middle."""
+        """Deepest point of the basin between the cusps: the farthest below the plane of the occlusal table."""
         upper, _ = self._columns()
         u, v = self._uv()
-        crown = upper > np.nanmax(upper) - 0.5 * CROWN_HEIGHT["M"]
+        crown = upper > np.nanmax(upper) - 0.6 * CROWN_HEIGHT["M"]
         middle = np.array([(a[crown].min() + a[crown].max()) / 2 for a in (u, v)])
-        near = crown & (np.hypot(u - middle[0], v - middle[1]) < 2.2)
-        k = np.argmin(np.where(near, upper, np.inf))
+        away = np.hypot(u - middle[0], v - middle[1])
+        table = crown & (away < TABLE_MM)
+        plane = np.stack([np.ones(u.shape), u, v], axis=-1)
+        slope = np.linalg.lstsq(plane[table], upper[table], rcond=None)[0]
+        k = np.argmin(np.where(crown & (away < TABLE_MM / 2), upper - plane @ slope, np.inf))
         return np.array([u.flat[k], v.flat[k], upper.flat[k]])
 
     def _apices(self) -> tuple[np.ndarray, np.ndarray]:

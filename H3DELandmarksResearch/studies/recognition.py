@@ -145,6 +145,8 @@ def fit(detector: Detector, seen: Sequence[Seen]) -> Calibration:
     if fitted is None:
         raise InputError("There are too few calibration cases: two at least are needed.")
     known = replace(detector.calibration, recognition=fitted, points=None)
+    if detector.package.manifest.joint:
+        return known
     return replace(known, points=fit_points(sightings, detector.shape, known, detector.placed))
 
 

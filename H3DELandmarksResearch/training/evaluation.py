@@ -121,11 +121,12 @@ def evaluate_model(
     if configuration.cross_conformal:
         unseen = gather_evidence(shown, test, detector.shape)
         fitted, left_out, cross = _cross_conformal(fitted, seen, unseen)
-    fitted = replace(fitted, points=fit_points(own, detector.shape, fitted, detector.placed))
-    detector.calibration = fitted
-    if configuration.joint:
-        fitted = replace(fitted, reaches=interval_reaches(detector, looked_at[: len(calibration)]))
+    if configuration.joint:  # errors of rows that are one off would make all radii wide
         detector.calibration = fitted
+        fitted = replace(fitted, reaches=interval_reaches(detector, looked_at[: len(calibration)]))
+    else:
+        fitted = replace(fitted, points=fit_points(own, detector.shape, fitted, detector.placed))
+    detector.calibration = fitted
     found = {case.name: detector.landmark_set(f, detector.grid_of(case.volume)) for case, f in zip(test, shown)}
     if left_out is not None:
         for case, row in zip(test, left_out):

@@ -112,8 +112,10 @@ def why_not_for_model(node, package: ModelPackage | ExampleSet) -> str:
     return why_other_kind(package.id, package.is_2d, shape)
 
 
-def exceeds_spacing(volume: Volume, package: ModelPackage) -> bool:
+def exceeds_spacing(volume: Volume, package: ModelPackage | ExampleSet) -> bool:
     """Whether the voxels of a scan, or the pixels of one slice, are coarser than those that a model was made for."""
+    if isinstance(package, ExampleSet):
+        return False
     limit = package.manifest.max_spacing_mm
     edges = volume.spacing[np.array(volume.array.shape) > 1] if package.is_2d else volume.spacing
     return limit is not None and bool(edges.max() > limit)

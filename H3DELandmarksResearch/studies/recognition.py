@@ -145,7 +145,7 @@ def fit(detector: Detector, seen: Sequence[Seen]) -> Calibration:
     if fitted is None:
         raise InputError("There are too few calibration cases: two at least are needed.")
     known = replace(detector.calibration, recognition=fitted, points=None)
-    if detector.package.manifest.joint:
+    if detector.anatomy is not None:  # placed together
         return known
     return replace(known, points=fit_points(sightings, detector.shape, known, detector.placed))
 

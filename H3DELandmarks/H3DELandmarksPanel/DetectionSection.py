@@ -262,7 +262,8 @@ class DetectionSection:
         pointList = self._logic.showResult(run, *self._runInputs)
         parameters = self._context.parameters
         if parameters:
-            parameters.pointList = parameters.reviewList = pointList
+            with slicer.util.NodeModify(parameters.parameterNode):  # the panel follows both at once
+                parameters.pointList = parameters.reviewList = pointList
             self._onDetected()
         where = [_("Examined on {host}.").format(host=run.host)] if run.host else []
         said = [summary(run.landmarks, pointList, run.headline), *where]

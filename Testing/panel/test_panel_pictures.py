@@ -81,5 +81,5 @@ def test_all_pictures_of_the_tutorial_are_small_together_and_shown_in_its_order(
 
 
 def test_the_comparison_tells_pictures_apart():
-    others = [difference(KEPT / f"{a}.png", KEPT / f"{b}.png") for a, b in (("load", "detect"), ("review", "correct"))]
+    others = [difference(KEPT / f"{a}.png", KEPT / f"{b}.png") for a, b in (("load", "detect"), ("review", "compare"))]
     assert min(others) > TOLERANCE

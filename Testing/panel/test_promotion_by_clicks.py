@@ -194,7 +194,7 @@ def test_a_model_is_shared_as_a_file(panel, tmp_path):
 def test_packages_that_are_missing_are_installed_first(panel, monkeypatch):
     from H3DELandmarksPanel import PanelContext
 
-    def decline(*_):
+    def decline(*_, **__):
         raise MissingDependencyError("declined")
 
     monkeypatch.setattr(PanelContext, "ensureDependencies", decline)

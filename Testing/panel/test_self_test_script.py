@@ -88,7 +88,7 @@ def test_what_is_missing_is_installed_by_a_click_after_consent(run, tiny, models
     shutil.copytree(tiny.path, models / "tiny")
     asked, missing = [], [True]
 
-    def ensure(*arguments):
+    def ensure(*arguments, **_):
         if missing:
             asked.append(slicer.util.confirmOkCancelDisplay("Install everything now?", "H3DE Landmarks"))
             slicer.util.pip_install("torch")

@@ -80,7 +80,8 @@ def test_detection_finds_what_the_command_line_finds(open_panel, scene, tiny, ti
 
     (node,) = point_lists(scene)
     assert panel.ui.statusLabel.text == "3 of 3 landmarks found, see the point list 'CBCT 7 Tiny model landmarks'."
-    assert longest < 0.1, f"the panel was blocked for {longest:.3f} s"
+    # 0.06 s alone; a whole run of the tests on two cores takes up to twice as long for the same
+    assert longest < 0.15, f"the panel was blocked for {longest:.3f} s"
     assert node.GetName() == "CBCT 7 Tiny model landmarks" and not node.GetLocked()
     assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == study
     assert panel.ui.pointListSelector.currentNode() is node

@@ -38,3 +38,5 @@ def main(folder: str, steps: str, stop_at: str, stops: str) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(0)  # threads of gloo that are left now and then abort a program while it ends

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from H3DELandmarksLib import __version__
@@ -115,16 +115,20 @@ class Proposer:
 
     def _record(self, case: MarkedCase, model: str | None) -> GuideRecord:
         """What a model has found in an example; without one, what the one finds that recognises it."""
-        asked = _all_models()
         known = self._records.get(case.name) or case.known_guide()
-        fits = known is not None and (known.asked == asked if model is None else known.model == model)
+        fits = known is not None and (known.asked == self._asked if model is None else known.model == model)
         if known is None or not fits:
             chosen = model or self._recognising(case.volume())
             found = self._found(chosen, case.volume()) if chosen else None
-            known = GuideRecord.of(asked, chosen, found)
+            known = GuideRecord.of(self._asked, chosen, found)
             case.keep_guide(known)
         self._records[case.name] = known
         return known
+
+    @cached_property
+    def _asked(self) -> tuple[str, ...]:
+        """All models that could guide, as ``id@version``; their manifests are read once."""
+        return tuple(_key(entry.package) for entry in available_models() if entry.package)
 
     def _recognising(self, volume: Volume) -> str | None:
         from H3DELandmarksLib.detection.other_models import models_that_recognise
@@ -144,10 +148,6 @@ def _load(package: ModelPackage, device: str) -> Detector:
 
 def _key(package: ModelPackage) -> str:
     return f"{package.id}@{package.version}"
-
-
-def _all_models() -> tuple[str, ...]:
-    return tuple(_key(entry.package) for entry in available_models() if entry.package)
 
 
 def summary_of(said: Proposals, origin: Provenance) -> str:

@@ -45,7 +45,8 @@ class ModelOrigin:
         sha256: of everything that determines what it finds, see `models.package.package_digest`.
         confidence_within_mm: the confidence of a point is the probability that it lies within this distance of the
             right place.
-        length_unit: of that distance: None for mm, "px" for models that read lengths as shares of a picture's height.
+        length_unit: of that distance: None for mm, "px" for models that read lengths as shares of a picture's height,
+            see `Manifest.length_note`.
     """
 
     id: Text

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from H3DELandmarksLib.core.lengths import named_in_mm
 from H3DELandmarksLib.core.text import number, percent, plural
 from H3DELandmarksLib.evaluation import Evaluation, metrics
 from H3DELandmarksResearch.report import plots
@@ -43,7 +44,7 @@ def evaluation_page(
     if other is not None:
         lines.insert(1, f"compared with {other.name} on the same cases")
     sections = [
-        _overview(figures, whose),
+        _overview(figures, whose, document),
         _cumulative(base, other),
         _landmarks(figures),
         _cases(figures),
@@ -57,7 +58,7 @@ def evaluation_page(
     return Page(title, lines, sections)
 
 
-def _overview(figures: Evaluation, subjects: Sequence[str]) -> Section:
+def _overview(figures: Evaluation, subjects: Sequence[str], document: Mapping[str, Any]) -> Section:
     mre, sd = metrics.mean_radial_error(figures.errors)
     unit = figures.unit
     low, high = mean_interval(metrics.case_means(figures.errors), subjects)
@@ -89,8 +90,8 @@ def _overview(figures: Evaluation, subjects: Sequence[str]) -> Section:
         "A landmark that is present but was not found counts as not detected, and has no error. The mean radial error "
         "is the mean of the cases' means, with the standard deviation of these.",
     ]
-    if figures.radiograph_form:
-        blocks.append(_radiograph_form(figures.radiograph_form, unit))
+    if document.get("radiograph_form"):
+        blocks.append(_radiograph_form(named_in_mm(document["radiograph_form"]), unit))
     if len(figures.published_rows) > 1:
         blocks.append(_published(figures))
     return Section("overview", "Overview", blocks)

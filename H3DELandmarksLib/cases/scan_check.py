@@ -1,7 +1,9 @@
 """Points compared with their own scan: outside, in air, beside what they lie on in the other cases.
 
 Brightness next to a point is that of the brightest voxel there, on a scale where the background is 0 and the middle
-between background and body (parted by Otsu's threshold) is 1, so that scanners and units compare.
+between background and body (parted by Otsu's threshold) is 1, so that scanners and units compare. In some scans Otsu's
+threshold parts body and bone, in others of the same kind air and body: a point is darker than usual only where it is so
+in stored values, too.
 """
 
 from __future__ import annotations
@@ -37,10 +39,12 @@ class PointsOnScan(CheckedPoints):
     Attributes:
         outside: (K,) mm beyond the field of view; 0 inside, NaN without a position.
         brightness: (K,) see above; NaN outside and in radiographs, where dark does not mean air.
+        values: (K,) the same brightness in stored values above the background.
     """
 
     outside: np.ndarray = field(kw_only=True)
     brightness: np.ndarray = field(kw_only=True)
+    values: np.ndarray = field(kw_only=True)
 
 
 def look_at_scan(case: str, volume: Volume, positions: np.ndarray) -> PointsOnScan:
@@ -55,32 +59,42 @@ def look_at_scan(case: str, volume: Volume, positions: np.ndarray) -> PointsOnSc
     size = np.array(volume.array.shape)
     beyond = np.maximum(np.maximum(-0.5 - index, index - (size - 0.5)), 0.0)
     outside = np.linalg.norm(beyond * volume.spacing, axis=1)
-    brightness = np.full(len(positions), np.nan)
+    brightness, values = np.full((2, len(positions)), np.nan)
     if not is_radiograph(volume):
         background, threshold = _scale(volume)
         for k in np.flatnonzero(outside <= TOLERATED_OUTSIDE_MM):
             low = np.maximum(np.round(index[k]).astype(int) - NEXT_TO_POINT, 0)
             part = volume.array[tuple(slice(a, b + 2 * NEXT_TO_POINT + 1) for a, b in zip(low, low))]
-            brightness[k] = (float(part.max()) - background) / (threshold - background)
+            values[k] = float(part.max()) - background
+            brightness[k] = values[k] / (threshold - background)
     unit = length_unit(volume.array.shape, volume.spacing)
     voxel = float(volume.spacing.min())
-    return PointsOnScan(case, positions, unit, voxel, outside=outside, brightness=brightness)
+    return PointsOnScan(case, positions, unit, voxel, outside=outside, brightness=brightness, values=values)
 
 
 def check_on_scans(cases: Sequence[PointsOnScan], scheme: LandmarkScheme) -> list[QualityIssue]:
     """Findings about all cases."""
-    usual = np.full(len(scheme), np.nan)
-    brightness = np.array([case.brightness for case in cases]).reshape(-1, len(scheme))
-    enough = np.isfinite(brightness).sum(axis=0) >= MIN_CASES
+    usual, usual_value = (
+        _usual(np.array([getattr(case, name) for case in cases])) for name in ("brightness", "values")
+    )
+    return [finding for case in cases for finding in _check_case_on_scan(case, usual, usual_value, scheme)]
+
+
+def _usual(of_cases: np.ndarray) -> np.ndarray:
+    """(K,) medians of (N, K); NaN where few cases tell."""
+    usual: np.ndarray = np.full(of_cases.shape[1:], np.nan)
+    enough = np.isfinite(of_cases).sum(axis=0) >= MIN_CASES
     if enough.any():
-        usual[enough] = np.nanmedian(brightness[:, enough], axis=0)
-    return [finding for case in cases for finding in _check_case_on_scan(case, usual, scheme)]
+        usual[enough] = np.nanmedian(of_cases[:, enough], axis=0)
+    return usual
 
 
-def _check_case_on_scan(case: PointsOnScan, usual: np.ndarray, scheme: LandmarkScheme) -> list[QualityIssue]:
+def _check_case_on_scan(
+    case: PointsOnScan, usual: np.ndarray, usual_value: np.ndarray, scheme: LandmarkScheme
+) -> list[QualityIssue]:
     findings = []
     with np.errstate(invalid="ignore"):
-        darker = case.brightness < DARKER * usual
+        darker = (case.brightness < DARKER * usual) & (case.values < DARKER * usual_value)
         in_air = (case.brightness < AIR) & (darker | np.isnan(usual))
         outside = case.outside > TOLERATED_OUTSIDE_MM
     placed = np.isfinite(case.outside)

@@ -76,10 +76,10 @@ class Tally:
             findings: of the audit.
         """
         for case, (fault, landmark) in faults.items():
-            told = [f for f in findings if case in (f.case, f.other)]
+            about = [f for f in findings if case in (f.case, f.other)]
             self.planted[fault] += 1
-            self.noticed[fault] += bool(told)
-            self.found[fault] += any(f.kind in KINDS[fault] and landmark in ("", f.landmark) for f in told)
+            self.noticed[fault] += bool(about)
+            self.found[fault] += any(f.kind in KINDS[fault] and landmark in ("", f.landmark) for f in about)
         right = set(cases) - set(faults)
         wrong = [finding for finding in findings if finding.case in right and finding.other not in faults]
         self.right += len(right)
@@ -88,12 +88,9 @@ class Tally:
 
     def rows(self) -> list[str]:
         """The rows of a table, and the share of right cases with a finding."""
-        told = [f"| {f} | {self.found[f]} of {n} | {self.noticed[f]} of {n} |" for f, n in self.planted.items()]
-        share = 100 * self.disturbed / max(self.right, 1)
-        return [
-            *told,
-            f"Right cases with a finding: {self.disturbed} of {self.right} ({share:.1f} %) {dict(self.false)}",
-        ]
+        rows = [f"| {f} | {self.found[f]} of {n} | {self.noticed[f]} of {n} |" for f, n in self.planted.items()]
+        counted = f"{self.disturbed} of {self.right} ({100 * self.disturbed / max(self.right, 1):.1f} %)"
+        return [*rows, f"Right cases with a finding: {counted} {dict(self.false) or ''}"]
 
 
 def exchange_sides(points: np.ndarray, rng: np.random.Generator) -> str:
@@ -217,6 +214,12 @@ def mirrored(volume: Volume, points: np.ndarray, rng: np.random.Generator) -> tu
     return Volume(volume.array[::-1].copy(), volume.affine), named + rng.normal(0, 0.5, points.shape)
 
 
+def told(findings: Sequence[QualityIssue], cases: int) -> str:
+    """In how many cases anything is found, and what."""
+    kinds = dict(Counter(finding.kind.value for finding in findings))
+    return f"findings in {len({finding.case for finding in findings})} of {cases} cases {kinds or ''}"
+
+
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -228,7 +231,7 @@ def main() -> None:
     options = parser.parse_args()
     right = [points_of(FIRST_SEED + n) for n in range(options.cases)]
     before = findings_of_points(right)
-    print(f"Points without faults: findings in {len({f.case for f in before})} of {len(right)} cases: {before}")
+    print(f"Points without faults: {told(before, len(right))}", flush=True)
     tallies = (Tally(), Tally())
     for seed in range(options.rounds):
         points_round(right, np.random.default_rng(seed), tallies)
@@ -237,7 +240,7 @@ def main() -> None:
     scans = [phantom_case(FIRST_SEED + n, SCAN_SPACING_MM, options.folder) for n in range(options.scans)]
     kept = [CheckedCase.of(case.name, case.volume, case.landmarks.positions) for case in scans]
     clean = list(check_set(kept, MOLAR_SCHEME, {}))
-    print(f"Scans without faults: findings in {len({f.case for f in clean})} of {len(scans)} cases: {clean}")
+    print(f"Scans without faults: {told(clean, len(scans))}", flush=True)
     tally = Tally()
     for seed in range(options.scan_rounds):
         scans_round(scans, kept, np.random.default_rng(seed), tally)

@@ -12,8 +12,10 @@ from H3DELandmarksLib.cases.findings import IssueKind
 from H3DELandmarksLib.cases.point_check import CheckedPoints, check_shapes
 from H3DELandmarksLib.cases.quality import check_project
 from H3DELandmarksLib.cases.same_points import check_copies
+from H3DELandmarksLib.cases.scan_check import PointsOnScan, check_on_scans
 from H3DELandmarksLib.cases.shape_check import LeaveOneOutShape
 from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 from H3DELandmarksResearch.figures.findings import draw_findings
 
 CASES = 12
@@ -230,3 +232,18 @@ def test_the_mouse_skulls_in_the_pose_of_their_points_are_told_exactly(tmp_path)
     off = {f.case for f in check_project(project, quiet) if f.kind is KINDS.OFF_ANATOMY}
     moved = json.loads((settings / "mouse-skull-poses.json").read_text())
     assert off == {content_of(read_volume(folder / f"{name}.nii.gz")).case_id for name in moved}
+
+
+def test_a_threshold_that_parts_bone_in_one_scan_and_air_in_others_is_no_fault():
+    """Otsu's threshold flips between scans of one kind; in stored values the points are as bright as ever."""
+    scheme = LandmarkScheme("s", "1", tuple(LandmarkDefinition(name, "") for name in "abcd"))
+
+    def on_scan(name, brightness, values):
+        ones = np.ones(4)
+        place = np.arange(12.0).reshape(4, 3)
+        return PointsOnScan(name, place, outside=0 * ones, brightness=brightness * ones, values=values * ones)
+
+    right = [on_scan(f"right {n}", 4.2, 2500 + n) for n in range(8)]
+    flipped, moved = on_scan("flipped", 1.7, 2500), on_scan("moved", 1.7, 1000)
+    findings = check_on_scans([*right, flipped, moved], scheme)
+    assert [(f.case, f.kind) for f in findings] == [("moved", KINDS.OFF_ANATOMY)]

@@ -54,6 +54,12 @@ def test_a_missed_landmark_lowers_the_success_rate_but_has_no_error():
     assert metrics.error_summary(errors)["max"] == 2.1
 
 
+def test_radiograph_papers_count_only_what_lies_below_a_distance():
+    """Each landmark weighs alike there, and an error of exactly 2 mm is none below 2 mm."""
+    errors, present = np.array([[2.0, 1.0], [1.0, NAN]]), np.array([[True, True], [True, False]])
+    np.testing.assert_allclose(metrics.landmark_success_rates(errors, present, (2, 2.5)), [(1 / 2 + 1) / 2, 1])
+
+
 def test_presence_scores_mask_what_the_reference_does_not_say():
     predicted = np.array([1, 1, 0, 0, 1, 1], bool)
     present = np.array([1, 0, 1, 0, 1, 0], bool)

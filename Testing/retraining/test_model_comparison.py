@@ -126,6 +126,17 @@ def test_figures_are_those_of_the_errors(place, cases):
         assert row.improvement.p <= row.p_corrected <= 2 * row.improvement.p + 1e-12
 
 
+def test_a_point_exactly_at_the_tolerance_is_right(place, cases):
+    """`Comparison.tolerance_mm` is the distance that still counts as right, as in the published detection rates."""
+    along = np.array([0.0, 0.0, 2.0])
+    for reach, share in ((1.0, 1.0), (np.nextafter(1.0, 2.0), 0.0)):
+        found = [replace(c.reference, positions=np.zeros((2, 3)) + reach * along) for c in cases]
+        truth = [replace(c, reference=replace(c.reference, positions=np.zeros((2, 3)))) for c in cases]
+        comparison = compare_models(*place[:2], truth, (found, found), 2.0)
+        assert comparison.tolerance_mm == 2.0 and comparison.total.base.mean_mm == pytest.approx(2)
+        assert comparison.total.base.success == comparison.landmarks[0].candidate.success == share
+
+
 def test_a_miss_is_a_failure(place, cases):
     known = next(n for n, case in enumerate(cases) if case.reference.present.all())
     old, new = found_at(cases, 1.0), found_at(cases, 1.0, missing=[(known, 0)])

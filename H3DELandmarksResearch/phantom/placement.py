@@ -101,7 +101,7 @@ def draw_row(
     for side in ("R", "L"):
         twin = np.random.default_rng(shape_seed)
         reach = 0.05
-        leaning = (jitter(rng, 5), jitter(rng, 6)) if wide else (0.0, 0.0)
+        leaning = (jitter(rng, 8), jitter(rng, 7)) if wide else (0.0, 0.0)
         for kind in KINDS:
             size, is_wide = person.size * (1 + jitter(rng, 0.015)), wide and kind.startswith("M")
             shape = draw_wide_molar(kind, size, rng) if is_wide else draw_shape(kind, upper, size, person.wear, twin)
@@ -118,7 +118,7 @@ def draw_row(
 
 def _leaning(tooth: Tooth, leaning: tuple[float, float], rng: np.random.Generator) -> Tooth:
     """A molar leant to mesial and lingual with the others of its side (degrees), and a little by itself."""
-    mesial, lingual = (angle + jitter(rng, 2.5) for angle in leaning)
+    mesial, lingual = (angle + jitter(rng, 3) for angle in leaning)
     axes, top = tilted(tooth.axes, mesial, lingual, jitter(rng, 7)), tooth.crown.top
     return replace(tooth, axes=axes, origin=tooth.origin + (tooth.axes[:, 2] - axes[:, 2]) * top)
 

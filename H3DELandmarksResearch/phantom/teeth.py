@@ -49,9 +49,7 @@ class Root:
         """(u, v) of the root's axis at relative depth t (0 cervix, 1 apex)."""
         s = np.maximum((t - self.upright) / (1 - self.upright), 0) if self.upright else t
         swing, turn = 4 * s * (1 - s), s**4
-        return tuple(
-            self.start[i] + self.drift[i] * s + self.bend[i] * swing + self.hook[i] * turn for i in (0, 1)
-        )
+        return tuple(self.start[i] + self.drift[i] * s + self.bend[i] * swing + self.hook[i] * turn for i in (0, 1))
 
     def section(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Half axes at relative depth t."""

@@ -11,8 +11,8 @@ Ranges follow published measurements; they are drawn evenly, so that rare shapes
   Mobaraki, Archives of Oral Biology 130:105242, 2021);
 - third molars: two roots in 57 to 73 %, one in 19 to 38 % (Park et al., European Journal of Dentistry 7:296-301, 2013).
 
-The points stay exact: the fossa is the lowest point of the relief and lies below any facet of wear, the furcation is the
-middle of the trunk's roof, an apex the end of a root's axis. A shape that would cover one of them is drawn again.
+The points stay exact: the fossa is the lowest point of the relief and lies below any facet of wear, the furcation is
+the middle of the trunk's roof, an apex the end of a root's axis. A shape that would cover one of them is drawn again.
 """
 
 from __future__ import annotations

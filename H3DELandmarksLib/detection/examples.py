@@ -106,6 +106,7 @@ def combine(marked: Sequence[LandmarkSet], laid: Sequence[Laid], scan: Picture, 
     landmarks = _landmark_set([marked[k] for k in used], [laid[k] for k in used], scan.axes)
     unlike = landmarks.unknown_where(np.ones(len(landmarks), bool), Cause.UNLIKE)
     landmarks = landmarks.unknown_where(landmarks.present & ~scan.contains(landmarks.positions), Cause.OUTSIDE_SCAN)
+    landmarks = landmarks.unknown_where(~landmarks.present, Cause.NO_PLACE)  # that examples lack it tells nothing here
     return Proposals(landmarks if is_alike else unlike, landmarks, max(likeness), guided)
 
 

@@ -96,7 +96,7 @@ class ShapeModel:
         return pose, np.linalg.norm(pose.to_lps(self.mean) - points, axis=1)
 
     def place_error(self, trust: np.ndarray) -> np.ndarray:
-        """(K,) mm, root mean square distance of each landmark's place, by a rigid fit to the others, from the right one.
+        """(K,) mm, root mean square error of each landmark's place by a rigid fit to the others.
 
         It is very large where the points that count do not tell a place, being too few, too close or on a line. Points
         in a plane, as those of radiographs, are moved within it.

@@ -71,7 +71,7 @@ def test_what_is_neither_likely_nor_unlikely_is_not_recognised():
 
 
 def test_near_the_end_of_the_scan_nothing_is_absent():
-    for grid_end, expected in ((11.0, [6, 13]), (15.0, [])):  # mm behind the middle; p6 and p13 are expected at 10
+    for grid_end, expected in ((11.0, [6, 13]), (16.0, [])):  # mm behind the middle; p6 and p13 are expected at 10
         affine = LARGE.affine.copy()
         affine[1, 3] = grid_end - 199  # so that the last voxel ends there
         _, after = said(SECOND, grid=replace(LARGE, affine=affine))

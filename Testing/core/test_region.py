@@ -53,3 +53,9 @@ def test_a_box_around_landmarks_keeps_its_margin():
     np.testing.assert_allclose(np.diag(laid.affine)[:3], (8, 12, 10))
     np.testing.assert_allclose(laid.affine[:3, 3], (2.5, 5.5, 5.5))
     assert region_around(points, 2.5, fewest=4) is None
+
+
+def test_the_faces_of_a_box_belong_to_it():
+    box = Region(np.array([[4.0, 0, 0, 10], [0, 4, 0, 20], [0, 0, 4, 30], [0, 0, 0, 1]]))
+    points = np.array([[12.0, 20, 30], [8, 22, 32], [12.001, 20, 30], [np.nan, 20, 30]])
+    assert box.contains(points).tolist() == [True, True, False, False]

@@ -292,6 +292,22 @@ def test_a_good_mean_alone_proves_nothing(place, cases):
     assert decide(comparison, Rule(margin_mm=gain.low - 0.1, landmark_margin_mm=100.0)).promote
 
 
+def test_an_interval_that_touches_the_margin_proves_nothing(place, cases):
+    comparison = compared(place, cases, found_at(cases, 3.0), found_at(cases, 1.0))
+    low = comparison.total.improvement.low
+    assert low == pytest.approx(2) and not decide(comparison, Rule(margin_mm=low)).promote
+    assert decide(comparison, Rule(margin_mm=float(np.nextafter(low, 0)))).promote
+    worse = compared(place, cases, found_at(cases, 1.0), found_at(cases, 3.0))
+    lost = -worse.landmarks[0].improvement.high
+
+    def complaints(allowed):
+        reasons = decide(worse, Rule(landmark_margin_mm=allowed)).reasons
+        return [reason for reason in reasons if "clearly worse" in reason and worse.landmarks[0].name in reason]
+
+    assert not complaints(lost), "as much worse as is allowed"
+    assert complaints(float(np.nextafter(lost, 0)))
+
+
 def test_too_few_subjects_prove_nothing(place, cases):
     few = cases[:4]
     comparison = compare_models(*place[:2], few, (found_at(few, 3.0), found_at(few, 1.0)))

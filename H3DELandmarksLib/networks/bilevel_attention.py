@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from H3DELandmarksLib.networks.layers import DepthwiseConv
+from H3DELandmarksLib.networks.layers import DepthwiseConv, Linear
 
 # Copies of keys, and as many of values, that are attended to at once.
 GATHERED_BYTES = 64 * 2**20
@@ -67,12 +67,12 @@ class BiLevelRoutingAttention(nn.Module):
         # The published networks scale by the full width, not by the width of a head.
         self.scale = dim**-0.5 if scale is None else scale
         self.lepe_on_input = lepe_on_input
-        self.qkv = nn.Linear(dim, 3 * dim, bias=not lepe_on_input)
+        self.qkv = Linear(dim, 3 * dim, bias=not lepe_on_input)
         self.lepe = DepthwiseConv(dim, lepe_kernel, axes=len(n_win))
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend: (batch, *grid, dim), channels last, to the same shape."""
+    def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        """Attend: (batch, *grid, dim), channels last, to the same shape, and add ``plus``, also of that shape."""
         grid = x.shape[1:-1]
         if len(grid) != len(self.n_win):
             raise ValueError(f"expected (batch, {len(self.n_win)} spatial axes, channels), got shape {tuple(x.shape)}")
@@ -85,7 +85,7 @@ class BiLevelRoutingAttention(nn.Module):
         else:
             attended = self._attend_routed(q, k, v, region, counts)
         local = self.lepe((x if self.lepe_on_input else v).movedim(-1, 1)).movedim(1, -1)
-        return self.proj(_crop(attended + local, grid))
+        return self.proj(_crop(attended + local, grid), plus=plus)
 
     def _pools(self, region: list[int]) -> bool:
         """Whether averaging keys and values changes anything.

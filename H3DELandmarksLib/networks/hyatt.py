@@ -44,14 +44,17 @@ class PyramidNeck(nn.Module):
         fine_to_coarse = [lateral(x) for lateral, x in zip(self.laterals, features)]
         total = fine_to_coarse.pop()
         while fine_to_coarse:
-            lateral = fine_to_coarse.pop()
-            total = lateral + upsample_nearest(total, *lateral.shape[2:])
+            total = add_upsampled(fine_to_coarse.pop(), total)
         return self.output(total)
 
 
-def upsample_nearest(x: Tensor, height: int, width: int) -> Tensor:
-    """(batch, channels, H, W) to (batch, channels, height, width), each 2H, 2W or one less."""
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")[..., :height, :width]
+def add_upsampled(fine: Tensor, coarse: Tensor) -> Tensor:
+    """Add (batch, channels, H, W), each pixel repeated twice along both axes, to a grid of 2H, 2W or one less each."""
+    height, width = fine.shape[2:]
+    if torch.is_grad_enabled() or is_exporting() or height % 2 or width % 2:
+        return fine + F.interpolate(coarse, scale_factor=2.0, mode="nearest")[..., :height, :width]
+    pairs = fine.contiguous().unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
+    return pairs.add_(coarse[:, :, :, None, :, None]).flatten(4, 5).flatten(2, 3)
 
 
 # Maps start near zero, as targets are almost everywhere; published for all convolutions of the heads, here the last.
@@ -115,23 +118,33 @@ class Deconvolution(nn.Sequential):
         # In training the weights' gradient would cost more than is won.
         if torch.is_grad_enabled() or not winograd_pays(x, conv.weight):
             return super().forward(x)
-        weight, bias = _as_convolution(conv.weight), None
+        weight, bias = conv.weight, None
         if isinstance(norm, nn.BatchNorm2d) and not norm.training:
             scale, bias = _affine(norm)
-            weight = weight * scale.repeat_interleave(4)[:, None, None, None]
-            return F.pixel_shuffle(F.relu_(convolve_2d(x, weight, bias.repeat_interleave(4))), 2)
-        return F.relu_(norm(F.pixel_shuffle(convolve_2d(x, weight), 2)))
+            weight = weight * scale[:, None, None]
+        phases = convolve_2d(x, _as_convolution(weight), None if bias is None else bias.repeat(4))
+        phases = phases.unflatten(1, (2, 2, -1))
+        out = x.new_empty(len(x), phases.shape[3], *(2 * side for side in x.shape[2:]))
+        places = out.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).permute(0, 3, 5, 1, 2, 4)
+        if bias is None:
+            places.copy_(phases)
+            return F.relu_(norm(out))
+        torch.clamp_min(phases, 0, out=places)
+        return out
 
 
 def _as_convolution(weight: Tensor) -> Tensor:
-    """Weights (in, out, 4, 4) of a transposed convolution as a 3x3 convolution's (4 out, in, 3, 3), pixels to shuffle.
+    """Weights (in, out, 4, 4) of a transposed convolution as a 3x3 convolution's (4 out, in, 3, 3).
 
-    Even rows and columns of the output have two of the four taps, odd ones the other two.
+    Of its outputs a quarter each gives the pixels of even or odd rows and of even or odd columns, which take two of
+    the four taps.
     """
-    taps = torch.tensor([[3, 1, 4], [4, 2, 0]], device=weight.device)  # the fourth is 0
-    padded = F.pad(weight, (0, 1, 0, 1))
-    chosen = padded[:, :, taps][..., taps]
-    return chosen.permute(1, 2, 4, 0, 3, 5).flatten(0, 2).contiguous()
+    phases = weight.new_zeros(2, 2, weight.shape[1], weight.shape[0], 3, 3)
+    taps = weight.flip(2, 3).transpose(0, 1)
+    for row in range(2):
+        for column in range(2):
+            phases[row, column, :, :, row : row + 2, column : column + 2] = taps[:, :, row::2, column::2]
+    return phases.flatten(0, 2)
 
 
 def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

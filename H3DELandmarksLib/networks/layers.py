@@ -147,17 +147,25 @@ def _casting() -> bool:
 
 
 class Linear(nn.Linear):
-    """Linear layer that oneDNN computes in inference, in one pass with what follows, where PyTorch has it."""
+    """Linear layer whose product is that of ``linear``."""
 
     def forward(self, x: Tensor, gelu: bool = False, plus: Tensor | None = None) -> Tensor:
-        """(..., in_features) to (..., out_features); then GELU, in inference only, or ``plus`` of that shape added."""
-        if torch.is_grad_enabled() or not _plain(x, self.weight) or not _onednn_is_there():
-            y = super().forward(x)
-            return torch.ops.aten.gelu_(y) if gelu else y if plus is None else y + plus
-        product = torch.ops.mkldnn._linear_pointwise
-        if plus is not None:
-            return product.binary(x, plus, self.weight, self.bias, "add")
-        return product(x, self.weight, self.bias, "gelu" if gelu else "none", [], "none" if gelu else "")
+        """(..., in_features) to (..., out_features), as ``linear`` says."""
+        return linear(x, self.weight, self.bias, gelu, plus)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False, plus: Tensor | None = None) -> Tensor:
+    """Linear layer from (..., inputs) to (..., outputs), then GELU, in inference only, or ``plus`` added.
+
+    In inference on a CPU oneDNN computes it, where PyTorch has it, in one pass with what follows.
+    """
+    if torch.is_grad_enabled() or not _plain(x, weight) or not _onednn_is_there():
+        y = F.linear(x, weight, bias)
+        return torch.ops.aten.gelu_(y) if gelu else y if plus is None else y + plus
+    product = torch.ops.mkldnn._linear_pointwise
+    if plus is not None:
+        return product.binary(x, plus, weight, bias, "add")
+    return product(x, weight, bias, "gelu" if gelu else "none", [], "none" if gelu else "")
 
 
 @cache

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from H3DELandmarksLib.networks.layers import DepthwiseConv, Linear, is_exporting, linear
 
 # Copies of keys, and as many of values, that are attended to at once.
-GATHERED_BYTES = 16 * 2**20
+GATHERED_BYTES = 8 * 2**20
 
 
 class BiLevelRoutingAttention(nn.Module):

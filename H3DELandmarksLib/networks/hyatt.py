@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from H3DELandmarksLib.formats.network_settings import SMALLEST_SIDE, HyattConfig
-from H3DELandmarksLib.networks.hyatt_backbone import Backbone, norm_2d
+from H3DELandmarksLib.networks.hyatt_backbone import Backbone, affine, norm_2d
 from H3DELandmarksLib.networks.layers import Conv2d, convolve_2d, is_exporting, winograd_pays
 
 
@@ -113,24 +113,34 @@ class Deconvolution(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, H, W) to (batch, channels, 2 H, 2 W)."""
+        if not self.takes_place(x):
+            return super().forward(x)
+        out = x.new_empty(len(x), x.shape[1], *(2 * side for side in x.shape[2:]))
+        self.into(out, x)
+        return out
+
+    def takes_place(self, x: Tensor) -> bool:
+        """Whether `into` can serve; in training the weights' gradient would cost more than is won."""
+        conv = self[0]
+        assert isinstance(conv, nn.ConvTranspose2d)
+        return not torch.is_grad_enabled() and winograd_pays(x, conv.weight)
+
+    def into(self, out: Tensor, x: Tensor) -> None:
+        """Write what `forward` gives for ``x`` to ``out``, which may be a view of more channels."""
         conv, norm, _ = self
         assert isinstance(conv, nn.ConvTranspose2d)
-        # In training the weights' gradient would cost more than is won.
-        if torch.is_grad_enabled() or not winograd_pays(x, conv.weight):
-            return super().forward(x)
         weight, bias = conv.weight, None
         if isinstance(norm, nn.BatchNorm2d) and not norm.training:
-            scale, bias = _affine(norm)
+            scale, bias = affine(norm)
             weight = weight * scale[:, None, None]
         phases = convolve_2d(x, _as_convolution(weight), None if bias is None else bias.repeat(4))
         phases = phases.unflatten(1, (2, 2, -1))
-        out = x.new_empty(len(x), phases.shape[3], *(2 * side for side in x.shape[2:]))
         places = out.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).permute(0, 3, 5, 1, 2, 4)
         if bias is None:
             places.copy_(phases)
-            return F.relu_(norm(out))
-        torch.clamp_min(phases, 0, out=places)
-        return out
+            out.copy_(F.relu_(norm(out)))
+        else:
+            torch.clamp_min(phases, 0, out=places)
 
 
 def _as_convolution(weight: Tensor) -> Tensor:
@@ -145,13 +155,6 @@ def _as_convolution(weight: Tensor) -> Tensor:
         for column in range(2):
             phases[row, column, :, :, row : row + 2, column : column + 2] = taps[:, :, row::2, column::2]
     return phases.flatten(0, 2)
-
-
-def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Factor and summand, a channel, of a batch normalization in inference."""
-    assert norm.running_var is not None and norm.running_mean is not None
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    return scale, norm.bias - norm.running_mean * scale
 
 
 class _Doubled(torch.autograd.Function):
@@ -200,7 +203,8 @@ class CorrectionHead(nn.Module):
         self.upsample = Deconvolution(channels, norm)
         self.half_maps = MapHead(channels, channels, landmarks)
         self.image = nn.Sequential(nn.Conv2d(image_channels, image_dim, 1), norm_2d(norm, image_dim), nn.ReLU())
-        joined = channels + image_dim + landmarks
+        self.parts = [channels, image_dim, landmarks]
+        joined = sum(self.parts)
         self.correction = MapHead(joined, joined, landmarks)
 
     def forward(self, features: Tensor, image: Tensor) -> HyattOutput:
@@ -208,9 +212,20 @@ class CorrectionHead(nn.Module):
         # Nearest pixels, as published.
         small = image[..., ::2, ::2]
         height, width = small.shape[2:]
-        fine = self.upsample(features)[..., :height, :width]
-        half = self.half_maps(fine)
-        corrected = self.correction(torch.cat([fine, self.image(small), half], dim=1))
+        if self.upsample.takes_place(features):
+            # Large maps are written once, to where the correction finds them, and not concatenated.
+            joined = features.new_empty(len(features), sum(self.parts), *(2 * side for side in features.shape[2:]))
+            self.upsample.into(joined[:, : self.parts[0]], features)
+            joined = joined[..., :height, :width]
+            fine, of_image, of_maps = joined.split(self.parts, dim=1)
+            half = self.half_maps(fine)
+            of_image.copy_(self.image(small))
+            of_maps.copy_(half)
+        else:
+            fine = self.upsample(features)[..., :height, :width]
+            half = self.half_maps(fine)
+            joined = torch.cat([fine, self.image(small), half], dim=1)
+        corrected = self.correction(joined)
         full = double(corrected.contiguous())
         height, width = image.shape[2:]
         levels = (self.quarter_maps(features), half, full[..., :height, :width])

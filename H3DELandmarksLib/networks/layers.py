@@ -16,9 +16,11 @@ NATIVE_CONVOLUTION_LIMIT = 20480
 # Fewest channels and pixels for which Winograd's algorithm was faster.
 WINOGRAD_CHANNELS = 32
 WINOGRAD_PIXELS = 1024
+# Fewest pixels for which a convolution by Fourier transforms was faster.
+FOURIER_PIXELS = 4096
 # Fewest weights, and most pixels that a convolution of them gives, for which one matrix product was faster.
 HEAVY_WEIGHTS = 4 * 2**20
-HEAVY_PIXELS = 256
+HEAVY_PIXELS = 64
 # Hidden features that a perceptron computes at once in inference.
 HIDDEN_BYTES = 8 * 2**20
 # Squares that a normalization computes at once.
@@ -98,8 +100,32 @@ class _WinogradFunction(torch.autograd.Function):
 
 def _winograd(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """NNPACK's convolution, sample by sample, as it is twice as slow for a batch."""
-    outputs = [torch._nnpack_spatial_convolution(sample, weight, bias, padding=1) for sample in x.split(1)]
+    return _nnpack(x, weight, bias, 1)
+
+
+def _nnpack(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+    outputs = [torch._nnpack_spatial_convolution(sample, weight, bias, padding=padding) for sample in x.split(1)]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+
+def convolve_by_fourier(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int = 1) -> Tensor:
+    """3x3 convolution of (batch, channels, H, W), padded by ``dilation`` (1 or 2), where `fourier_pays`; no gradient.
+
+    NNPACK takes Fourier transforms for kernels wider than three pixels; they round as little as plain convolutions.
+    """
+    side = 3 + dilation
+    wide = weight.new_zeros(*weight.shape[:2], side, side)
+    wide[..., : 3 * dilation : dilation, : 3 * dilation : dilation] = weight
+    if dilation == 1:  # the fourth tap of four, 0, needs a pixel more
+        padded = x.new_zeros(*x.shape[:2], x.shape[2] + 1, x.shape[3] + 1)
+        padded[..., :-1, :-1] = x
+        x = padded
+    return _nnpack(x.contiguous(), wide, bias, dilation)
+
+
+def fourier_pays(x: Tensor, weight: Tensor) -> bool:
+    """Whether `convolve_by_fourier` can convolve ``x``, and beats PyTorch's own convolution."""
+    return x.shape[2:].numel() >= FOURIER_PIXELS and not torch.is_grad_enabled() and winograd_pays(x, weight)
 
 
 def winograd_pays(x: Tensor, weight: Tensor) -> bool:

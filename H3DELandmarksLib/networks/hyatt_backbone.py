@@ -194,7 +194,7 @@ class BiFormerBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform (batch, dim, H, W) to the same shape."""
-        tokens = (x + self.position(x)).movedim(1, -1).contiguous()
+        tokens = self.position.add_to(x).movedim(1, -1).contiguous()
         if self.training:
             tokens = tokens + self.drop_path(self.attention(self.attention_norm(tokens)))
             tokens = tokens + self.drop_path(self.mlp(self.mlp_norm(tokens)))

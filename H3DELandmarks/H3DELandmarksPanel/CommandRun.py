@@ -275,6 +275,8 @@ def summary(landmarks, pointList, headline=""):
         _("Absent: {names}."): [s is Statement.ABSENT for s in landmarks.statements],
         _("Not in the region: {names}."): [c is Cause.OUTSIDE_REGION for c in landmarks.causes],
         _("Not examined, because outside the scan: {names}."): [c is Cause.OUTSIDE_SCAN for c in landmarks.causes],
+        _("Place not found: {names}."): [c is Cause.NO_PLACE for c in landmarks.causes],
+        _("Neither surely there nor surely absent: {names}."): [c is Cause.UNSURE for c in landmarks.causes],
     }
     for sentence, rows in said.items():
         names = [name for name, isMeant in zip(landmarks.names, rows) if isMeant]

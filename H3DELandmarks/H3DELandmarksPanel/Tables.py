@@ -90,6 +90,8 @@ def causeText(cause):
         Cause.OUTSIDE_REGION: _("outside the region"),
         Cause.OUTSIDE_SCAN: _("outside the scan"),
         Cause.NOT_ASKED_FOR: _("not asked for"),
+        Cause.NO_PLACE: _("too few points found tell where it should be"),
+        Cause.UNSURE: _("neither surely there nor surely absent"),
         Cause.UNLIKE: _("the scan does not look like what the model knows"),
     }[cause]
 

@@ -148,16 +148,14 @@ class HeavyConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in_channels, H, W) to (batch, out_channels, H', W') as the settings of nn.Conv2d say."""
-        grid = [
-            (size + 2 * int(pad) - step * (side - 1) - 1) // stride + 1
-            for size, pad, step, side, stride in zip(
-                x.shape[2:], self.padding, self.dilation, self.kernel_size, self.stride
-            )
-        ]
+        padding = self.padding
+        assert not isinstance(padding, str)
+        sides = zip(x.shape[2:], padding, self.dilation, self.kernel_size, self.stride)
+        grid = [(size + 2 * pad - step * (side - 1) - 1) // stride + 1 for size, pad, step, side, stride in sides]
         few = len(x) * prod(grid) <= HEAVY_PIXELS and self.weight.numel() >= HEAVY_WEIGHTS
         if not few or torch.is_grad_enabled() or not _plain(x, self.weight):
             return super().forward(x)
-        patches = F.unfold(x, self.kernel_size, self.dilation, self.padding, self.stride)
+        patches = F.unfold(x, self.kernel_size, self.dilation, padding, self.stride)
         out = linear(patches.transpose(1, 2), self.weight.flatten(1), self.bias)
         return out.transpose(1, 2).unflatten(2, grid)
 
@@ -246,8 +244,8 @@ class DepthwiseConv(nn.Module):
         """Give ``x`` plus what `forward` gives for it: in inference by a middle tap that is greater by 1."""
         if torch.is_grad_enabled() or not _plain(x, self.weight):
             return x + self(x)
-        weight = self.weight.clone()
-        weight[(slice(None), 0, *(side // 2 for side in weight.shape[2:]))] += 1
+        weight = self.weight.clone(memory_format=torch.contiguous_format)
+        weight.flatten(1)[:, weight[0].numel() // 2] += 1
         return _depthwise(x, weight, self.bias)
 
 

@@ -139,6 +139,7 @@ def flat_table(results: Results) -> str:
     measured = "\n".join(f"- {row[0]}, threads: {row[1]}: {note}" for row, note in zip(rows, notes))
     return (
         table(header, rows) + "\n\nThe published size (80 million parameters) in float32; HAN is the same function.\n"
+        "Where the load exceeds the cores, two threads wait for each other, and their ratios say little.\n"
         f"Measured on:\n\n{measured}"
     )
 

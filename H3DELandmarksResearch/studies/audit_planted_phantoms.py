@@ -226,7 +226,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where phantoms are kept")
     parser.add_argument("--rounds", type=int, default=10, help="of points alone")
     parser.add_argument("--cases", type=int, default=60, help="of points alone")
-    parser.add_argument("--scan-rounds", type=int, default=4)
+    parser.add_argument("--scan-rounds", type=int, default=3)
     parser.add_argument("--scans", type=int, default=30)
     options = parser.parse_args()
     right = [points_of(FIRST_SEED + n) for n in range(options.cases)]

@@ -63,7 +63,7 @@ from H3DELandmarksResearch.training.configuration import (
     load_cases,
     read_configuration,
 )
-from H3DELandmarksResearch.training.point_calibration import fit_points
+from H3DELandmarksResearch.training.point_calibration import fit_confidence, fit_points, point_errors
 
 MAX_DISTURBED = 8
 
@@ -147,7 +147,11 @@ def fit(detector: Detector, seen: Sequence[Seen]) -> Calibration:
     known = replace(detector.calibration, recognition=fitted, points=None)
     if detector.anatomy is not None:  # placed together
         return known
-    return replace(known, points=fit_points(sightings, detector.shape, known, detector.placed))
+    points = point_errors(sightings, detector.shape, known)
+    confidence = fit_confidence(points, known.tolerance_mm)
+    if confidence is not None:
+        known = replace(known, confidence_weights=confidence)
+    return replace(known, points=fit_points(sightings, detector.shape, known))
 
 
 def conclusion(detector: Detector, one: Seen) -> Detection | None:
@@ -236,7 +240,7 @@ def rewritten(
 
     Args:
         package: what is calibrated anew.
-        fitted: its recognition and its points' radii count.
+        fitted: its recognition, confidences and points' radii count.
         held: what `radius_by_condition` says of test scans.
         folder: where to write.
     """
@@ -246,7 +250,13 @@ def rewritten(
     manifest = replace(
         old,
         version=next_version(old.version),
-        calibration=replace(old.calibration, recognition=fitted.recognition, points=fitted.points, familiarity=None),
+        calibration=replace(
+            old.calibration,
+            confidence=fitted.to_manifest().confidence,
+            recognition=fitted.recognition,
+            points=fitted.points,
+            familiarity=None,
+        ),
         training={**old.training, "recalibrated": date.today().isoformat()},
         accuracy={**old.accuracy, "test": {**test, "coverage": whole}, "radius_by_condition": held},
     )

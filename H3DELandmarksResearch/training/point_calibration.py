@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from scipy.optimize import minimize
@@ -158,6 +158,35 @@ def fit_confidence(points: PointErrors, tolerance_mm: float) -> np.ndarray | Non
         return total
 
     return _monotone_regression(points, tolerance_mm, min(CONFIDENCE_PENALTIES, key=surprise)).round(6)
+
+
+def left_out(points: PointErrors, calibration: Calibration) -> tuple[np.ndarray, np.ndarray]:
+    """What points of each subject get by what the scans of other subjects teach.
+
+    Args:
+        points: see `point_errors`.
+        calibration: of presence and of landmarks' radii.
+
+    Returns:
+        (N,) confidence, and (N,) radius in mm.
+    """
+    confidence, radius = np.full((2, len(points.error)), np.nan)
+    for out in points.folds():
+        rest, part = points.only(~out), points.only(out)
+        weights = fit_confidence(rest, calibration.tolerance_mm)
+        factors = PointCalibration(tuple(_balanced_quantile(rest).tolist()))
+        known = replace(calibration, points=factors)
+        if weights is not None:
+            known = replace(known, confidence_weights=weights)
+        confidence[out], radius[out] = stated(part, known)
+    return confidence, radius
+
+
+def stated(points: PointErrors, calibration: Calibration) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) confidence and (N,) radius in mm that a calibration gives points; counts of structures are left aside."""
+    presence = calibration.presence(points.features[:, 2] * 10)
+    confidence = np.minimum(calibration.confidence(points.features), presence)
+    return confidence, calibration.radius_of(points.features, points.usual)
 
 
 def _monotone_regression(points: PointErrors, tolerance_mm: float, penalty: float) -> np.ndarray:

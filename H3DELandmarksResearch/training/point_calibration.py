@@ -148,16 +148,14 @@ def fit_confidence(points: PointErrors, tolerance_mm: float) -> np.ndarray | Non
     if len(np.unique(points.subject)) < FEWEST_FOR_CONFIDENCE or len(np.unique(points.right(tolerance_mm))) < 2:
         return None
 
-    def surprise(penalty: float) -> float:
-        total = 0.0
-        for out in points.folds():
-            weights = _monotone_regression(points.only(~out), tolerance_mm, penalty)
-            sign = np.where(points.right(tolerance_mm), 1.0, -1.0)
-            loss = _importance(points.condition, {}) * np.logaddexp(0, -sign * (points.features @ weights))
-            total += float(loss[out].sum())
-        return total
-
-    return _monotone_regression(points, tolerance_mm, min(CONFIDENCE_PENALTIES, key=surprise)).round(6)
+    sign, importance = np.where(points.right(tolerance_mm), 1.0, -1.0), _importance(points.condition, {})
+    surprise = dict.fromkeys(CONFIDENCE_PENALTIES, 0.0)
+    for out in points.folds():
+        for penalty in surprise:
+            weights = _monotone_regression(points.features[~out], sign[~out], importance[~out], penalty)
+            surprise[penalty] += float(importance[out] @ np.logaddexp(0, -sign[out] * (points.features[out] @ weights)))
+    best = min(surprise, key=lambda penalty: surprise[penalty])
+    return _monotone_regression(points.features, sign, importance, best).round(6)
 
 
 def left_out(points: PointErrors, calibration: Calibration) -> tuple[np.ndarray, np.ndarray]:
@@ -189,10 +187,9 @@ def stated(points: PointErrors, calibration: Calibration) -> tuple[np.ndarray, n
     return confidence, calibration.radius_of(points.features, points.usual)
 
 
-def _monotone_regression(points: PointErrors, tolerance_mm: float, penalty: float) -> np.ndarray:
-    """(F,) weights of features, each of the sign that `RISES` says."""
-    scaled, restored = _scaled(points.features)
-    sign, importance = np.where(points.right(tolerance_mm), 1.0, -1.0), _importance(points.condition, {})
+def _monotone_regression(features: np.ndarray, sign: np.ndarray, importance: np.ndarray, penalty: float) -> np.ndarray:
+    """(F,) weights of features (N, F), each of the sign that `RISES` says, for the log-odds of a sign of 1."""
+    scaled, restored = _scaled(features)
 
     def cost(weights: np.ndarray) -> tuple[float, np.ndarray]:
         margin, slopes = sign * (scaled @ weights), np.append(0.0, weights[1:])

@@ -131,7 +131,8 @@ class Calibration:
         miscounted = counting_odds(self.counting.weights, count.margin)
         if self.counting.confidence is not None:
             return _sigmoid(odds - self.counting.confidence * miscounted)
-        return _sigmoid(odds) * _sigmoid(-miscounted)
+        confidence: np.ndarray = _sigmoid(odds) * _sigmoid(-miscounted)
+        return confidence
 
     def miscounted(self, count: RowCount | None) -> Miscounted | None:
         """How likely structures are counted one off; None where none were counted, or nobody has measured it."""

@@ -14,6 +14,7 @@ from slicer.i18n import tr as _
 from H3DELandmarksLib.cases.examples import EXAMPLES
 from H3DELandmarksLib.core.candidates import Candidates
 from H3DELandmarksLib.core.errors import H3DELandmarksError
+from H3DELandmarksLib.core.lengths import named_in_mm
 from H3DELandmarksLib.core.statements import Cause, Statement
 from H3DELandmarksLib.formats.provenance import read_provenance, with_causes
 from H3DELandmarksLib.io.images import write_volume
@@ -275,6 +276,8 @@ def summary(landmarks, pointList, headline=""):
         _("Absent: {names}."): [s is Statement.ABSENT for s in landmarks.statements],
         _("Not in the region: {names}."): [c is Cause.OUTSIDE_REGION for c in landmarks.causes],
         _("Not examined, because outside the scan: {names}."): [c is Cause.OUTSIDE_SCAN for c in landmarks.causes],
+        _("Place not found: {names}."): [c is Cause.NO_PLACE for c in landmarks.causes],
+        _("Neither surely there nor surely absent: {names}."): [c is Cause.UNSURE for c in landmarks.causes],
     }
     for sentence, rows in said.items():
         names = [name for name, isMeant in zip(landmarks.names, rows) if isMeant]
@@ -360,7 +363,7 @@ class DetectionRun(CommandRun):
         places = {landmark["name"]: landmark["places"] for landmark in scan["landmarks"]}
         self.candidates = Candidates.of(
             [
-                [(*place["position_lps_mm"], place["share"], place["spread_mm"]) for place in places[name]]
+                [(*place["position_lps_mm"], place["share"], place["spread_mm"]) for place in named_in_mm(places[name])]
                 for name in self.landmarks.names
             ]
         )

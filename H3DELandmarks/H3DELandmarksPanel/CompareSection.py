@@ -47,6 +47,7 @@ class CompareSection:
         if not comparison.count:
             return _("No landmark is present in both lists.")
         limit, rate = next(iter(comparison.success_rates.items()))
+        unit, percent = comparison.evaluation.unit, 100 * rate
         return _(
-            "Mean radial error {mean:.2f} mm over {count} landmarks, {rate:.0f} % detected within {limit:g} mm."
-        ).format(mean=comparison.mean_error, count=comparison.count, rate=100 * rate, limit=limit)
+            "Mean radial error {mean:.2f} {unit} over {count} landmarks, {rate:.0f} % detected within {limit:g} {unit}."
+        ).format(unit=unit, mean=comparison.mean_error, count=comparison.count, rate=percent, limit=limit)

@@ -27,8 +27,7 @@ class PromotionSection:
         self._ui, self._context, self._folder, self._onPromoted = ui, context, folder, onPromoted
         self._runs, self._comparison = [], None
         self._current = None  # the ModelPackage in use of the model that the chosen retraining has made a version of
-        headers = [_("Landmark"), _("In use (mm)"), _("New (mm)"), _("Better by (mm)")]
-        self._table = TextTable(ui.promotionTable, headers, rightAligned=(1, 2, 3))
+        self._table = TextTable(ui.promotionTable, _headers("mm"), rightAligned=(1, 2, 3))
         self.progress = RunProgress(
             ui.compareModelsProgressBar, ui.promotionLabel, ui.cancelCompareModelsButton, self._onCompared, self.refresh
         )
@@ -170,7 +169,9 @@ class PromotionSection:
             return
         decimals = 2 if comparison.tolerance_mm >= COARSE_MM else 3
         rows = [(_("All landmarks"), comparison.total), *((row.name, row) for row in comparison.landmarks)]
-        self._table.show([_texts(*row, decimals) for row in rows], [_toolTip(*row, decimals) for row in rows])
+        unit = comparison.unit
+        self._ui.promotionTable.setHorizontalHeaderLabels(_headers(unit))
+        self._table.show([_texts(*row, decimals) for row in rows], [_toolTip(*row, decimals, unit) for row in rows])
         decision = comparison.decision
         advice = _("The new model can be used.") if decision.promote else _("Better keep the model in use.")
         points = [f"\u2022 {text}" for text in (*decision.reasons, *comparison.remarks)]
@@ -203,6 +204,11 @@ class PromotionSection:
     def close(self):
         """End a comparison that is running."""
         self.progress.stop()
+
+
+def _headers(unit):
+    headers = (_("In use ({unit})"), _("New ({unit})"), _("Better by ({unit})"))
+    return [_("Landmark"), *(header.format(unit=unit) for header in headers)]
 
 
 def _key(model):
@@ -238,13 +244,15 @@ def _texts(name, row, decimals):
     return (name, *lengths[:2], ("+" if gain > 0 else "") + lengths[2])
 
 
-def _toolTip(name, row, decimals):
+def _toolTip(name, row, decimals, unit):
     gain = row.improvement
     said = _(
-        "{name}: {points} points, missed {before} before and {after} now; between {low} and {high} mm better, 95 % sure"
+        "{name}: {points} points, missed {before} before and {after} now; between {low} and {high} {unit} better, "
+        "95 % sure"
     )
     return said.format(
         name=name,
+        unit=unit,
         points=row.points,
         before=row.base.missed,
         after=row.candidate.missed,

@@ -184,7 +184,8 @@ class RetrainSection:
             self._show(run, readCurves(run), inLayout=True)
 
     def _show(self, run, curves, inLayout):
-        chart = show_curves(slicer.mrmlScene, _("Training of {model}").format(model=_title(run)), curves)
+        title, unit = _("Training of {model}").format(model=_title(run)), "px" if run.record.model.height_mm else "mm"
+        chart = show_curves(slicer.mrmlScene, title, curves, unit)
         if inLayout:
             slicer.modules.plots.logic().ShowChartInLayout(chart)
 

@@ -24,6 +24,7 @@ from H3DELandmarksLib.scene import (
     hide_radius,
     interaction_node,
     is_placing,
+    list_unit,
     provenance_of_list,
     select_frame,
     show_radius,
@@ -337,7 +338,7 @@ class ReviewSection:
         landmarks = self._inOrder()
         if self._chosen not in self._order:
             self._chosen = None
-        self.table.show(landmarks, self._chosen, self._seen)
+        self.table.show(landmarks, self._chosen, self._seen, list_unit(self._review.node) if self._review else "mm")
         self._showChosen(next((landmark for landmark in landmarks if landmark.name == self._chosen), None))
         self._showButtons(landmarks)
         self._showViews(landmarks)
@@ -396,8 +397,11 @@ class ReviewSection:
             sentences.append(_("Proposed as absent, presence {share}.").format(share=percentText(landmark.presence)))
         if percentText(landmark.confidence):
             sentences.append(self._confidence(percentText(landmark.confidence)))
+        unit = list_unit(self._review.node)
         if lengthText(landmark.radius):
-            sentences.append(_("Nine of ten errors are below {radius}.").format(radius=lengthText(landmark.radius)))
+            sentences.append(
+                _("Nine of ten errors are below {radius}.").format(radius=lengthText(landmark.radius, unit))
+            )
         if landmark.revised_by:
             sentences.append(_("Proposal revised: {by}.").format(by=landmark.revised_by))
         if not landmark.state.has_position:
@@ -409,7 +413,7 @@ class ReviewSection:
         provenance = provenance_of_list(self._review.node)
         if provenance is None or provenance.model is None:
             return _("Confidence {share}.").format(share=share)
-        within = lengthText(provenance.model.confidence_within_mm)
+        within = lengthText(provenance.model.confidence_within_mm, provenance.model.unit)
         return _("Confidence {share} that it is within {within} of the right place.").format(share=share, within=within)
 
     def _showButtons(self, landmarks):

@@ -90,6 +90,8 @@ def causeText(cause):
         Cause.OUTSIDE_REGION: _("outside the region"),
         Cause.OUTSIDE_SCAN: _("outside the scan"),
         Cause.NOT_ASKED_FOR: _("not asked for"),
+        Cause.NO_PLACE: _("too few points found tell where it should be"),
+        Cause.UNSURE: _("neither surely there nor surely absent"),
         Cause.UNLIKE: _("the scan does not look like what the model knows"),
     }[cause]
 
@@ -115,9 +117,9 @@ def percentText(value):
     return f"{100 * value:.0f} %" if math.isfinite(value) else ""
 
 
-def lengthText(millimeters):
+def lengthText(length, unit="mm"):
     """A length for people, empty where there is none."""
-    return f"{millimeters:.1f} mm" if math.isfinite(millimeters) else ""
+    return f"{length:.1f} {unit}" if math.isfinite(length) else ""
 
 
 class ReviewTable:
@@ -143,13 +145,14 @@ class ReviewTable:
         for column, tip in enumerate(tips):
             tableWidget.horizontalHeaderItem(column).setToolTip(tip)
 
-    def show(self, landmarks, chosen, seen):
+    def show(self, landmarks, chosen, seen, unit="mm"):
         """Show landmarks in this order.
 
         Args:
             landmarks: ReviewedLandmark objects.
             chosen: name of the landmark whose row is marked, None for no row.
             seen: names of landmarks that were looked at; the names of others are bold.
+            unit: of lengths, "mm" or "px".
         """
         wasBlocked = self._table.blockSignals(True)
         names = [landmark.name for landmark in landmarks]
@@ -159,7 +162,7 @@ class ReviewTable:
         changes = [
             self._setText(row, column, text, tip)
             for row, (landmark, tip) in enumerate(zip(landmarks, toolTips))
-            for column, text in enumerate(self._texts(landmark))
+            for column, text in enumerate(self._texts(landmark, unit))
         ]
         for row, landmark in enumerate(landmarks):
             self._setBold(row, landmark.state.is_waiting and landmark.name not in seen)
@@ -209,13 +212,13 @@ class ReviewTable:
             item.setFont(font)
 
     @staticmethod
-    def _texts(landmark):
+    def _texts(landmark, unit):
         moved = landmark.moved if landmark.state is ReviewState.MOVED else math.nan
         return (
             landmark.name,
             stateText(landmark.state),
             percentText(landmark.presence),
             percentText(landmark.confidence),
-            lengthText(landmark.radius),
-            lengthText(moved),
+            lengthText(landmark.radius, unit),
+            lengthText(moved, unit),
         )

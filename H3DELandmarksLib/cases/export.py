@@ -188,7 +188,8 @@ def export_sets(
                 summary.written.append(name)
                 records.append(case.record)
                 if definitions:
-                    measured[name] = measure(without_moved_radii(case.corrected, case.proposed), definitions)
+                    points, pixels = without_moved_radii(case.corrected, case.proposed), case.record.unit == "px"
+                    measured[name] = measure(points, definitions, pixels=pixels)
         summary.check()
         writer.close()
         if measured:

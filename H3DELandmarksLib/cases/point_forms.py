@@ -28,6 +28,7 @@ import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
+from H3DELandmarksLib.core.lengths import LengthUnit, in_unit
 from H3DELandmarksLib.core.text import csv_text
 from H3DELandmarksLib.formats.export import Coordinates
 from H3DELandmarksLib.io.fcsv import EXTENSION as FCSV
@@ -103,18 +104,25 @@ class FcsvWriter(_PointWriter):
 
 
 class LongTableWriter(_PointWriter):
-    """A table with a row for each landmark of each case."""
+    """A table with a row for each landmark of each case; pixels of unknown size have columns of their own."""
 
     absent = "NA; the column 'state' tells what is absent from what nobody has decided"
 
     def close(self) -> None:
         """Write the table."""
+        units = list(dict.fromkeys(case.record.unit for case in self.cases))
         rows = (
-            (csv_text(case.id), csv_text(said.name), said.state, said.by or NA, *map(_number, place))
+            (csv_text(case.id), csv_text(said.name), said.state, said.by or NA, *self._cells(case, place, units))
             for case in self.cases
             for said, place in zip(case.record.landmarks, self.places(case))
         )
-        write_rows(self.target / "landmarks.csv", ("case", "name", "state", "by", *AXES[self.coordinates]), rows)
+        axes = [in_unit(axis, unit) for unit in units for axis in AXES[self.coordinates]]
+        write_rows(self.target / "landmarks.csv", ("case", "name", "state", "by", *axes), rows)
+
+    @staticmethod
+    def _cells(case: OutgoingCase, place: np.ndarray, units: Sequence[LengthUnit]) -> Iterator[str]:
+        """A place in the columns of its unit, and nothing in those of another one."""
+        return (_number(value) if unit == case.record.unit else NA for unit in units for value in place)
 
 
 class WideTableWriter(_PointWriter):

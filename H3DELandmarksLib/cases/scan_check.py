@@ -16,8 +16,9 @@ from H3DELandmarksLib.cases.findings import IssueKind, QualityIssue
 from H3DELandmarksLib.cases.point_check import CheckedPoints
 from H3DELandmarksLib.cases.shape_check import MIN_CASES
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.core.image_plane import has_unknown_pixels, is_radiograph
+from H3DELandmarksLib.core.image_plane import is_radiograph
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
+from H3DELandmarksLib.core.lengths import length_unit
 
 # Tuned on 40 mouse skulls with planted errors: H3DELandmarksResearch/studies/check_planted_errors.py.
 NEXT_TO_POINT = 2  # voxels
@@ -61,7 +62,7 @@ def look_at_scan(case: str, volume: Volume, positions: np.ndarray) -> PointsOnSc
             low = np.maximum(np.round(index[k]).astype(int) - NEXT_TO_POINT, 0)
             part = volume.array[tuple(slice(a, b + 2 * NEXT_TO_POINT + 1) for a, b in zip(low, low))]
             brightness[k] = (float(part.max()) - background) / (threshold - background)
-    unit = "px" if has_unknown_pixels(volume.array.shape, volume.spacing) else "mm"
+    unit = length_unit(volume.array.shape, volume.spacing)
     voxel = float(volume.spacing.min())
     return PointsOnScan(case, positions, unit, voxel, outside=outside, brightness=brightness)
 

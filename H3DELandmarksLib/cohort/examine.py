@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from H3DELandmarksLib.core.candidates import Candidates
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress, part_of
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.core.image_plane import has_unknown_pixels
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.lengths import LengthUnit, length_unit
 from H3DELandmarksLib.core.region import Region, region_around
 from H3DELandmarksLib.core.statements import Cause, Miscounted, Recognition
 from H3DELandmarksLib.formats.provenance import Provenance, RunSettings
@@ -124,7 +124,7 @@ class Finding:
     others: tuple[ModelName, ...]
     summary: str
     measurements: tuple[MeasurementResult, ...] = ()
-    unit: Literal["mm", "px"] = "mm"
+    unit: LengthUnit = "mm"
     picture: bytes | Exception | None = None
     candidates: Candidates | None = None
 
@@ -175,7 +175,8 @@ def examine(
     settings = _settings(detectors, search)
     origin = provenance_of(detector, volume, None, landmarks, recognition, settings, miscounted)
     asked_for = landmarks.ordered_as(_asked_for(landmarks.names, search.landmarks))
-    pixels = search.spacing is None and has_unknown_pixels(volume.array.shape, volume.grid.spacing)
+    unit = length_unit(volume.array.shape, volume.grid.spacing, is_stated=search.spacing is not None)
+    pixels = unit == "px"
     picture = _draw(volume, landmarks, search, origin, title) if search.picture else None
     is_seen = landmarks.present.any() if recognition is None else recognition.recognised
     others = [] if is_seen or not search.ask_others else _other_models(detector, volume, search, progress, modality)
@@ -188,7 +189,7 @@ def examine(
         tuple(ModelName(package.id, package.version) for package in others),
         _summary(asked_for, examined, detector, [package.manifest.title for package in others]) + PIXELS * pixels,
         measured_on(detector, asked_for, volume, pixels),
-        "px" if pixels else "mm",
+        unit,
         picture,
         examined.candidates,
     )
@@ -291,7 +292,12 @@ def _draw(volume: Volume, landmarks: LandmarkSet, search: Search, origin: Proven
         path = Path(folder) / "picture.png"
         try:
             drawing().draw_detection(
-                volume, shown, path, title=f"{title}: {model}" if title else model, origin=origin.line()
+                volume,
+                shown,
+                path,
+                title=f"{title}: {model}" if title else model,
+                origin=origin.line(),
+                unit=origin.unit,
             )
             return path.read_bytes()
         except Exception as error:  # the points are written all the same

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -71,7 +71,10 @@ def model_origin(package: ModelPackage) -> ModelOrigin:
     """A model as results name it."""
     known = package.reference
     tolerance = package.manifest.calibration.confidence.tolerance_mm
-    return ModelOrigin(id=known.id, version=known.version, sha256=known.digest, confidence_within_mm=tolerance)
+    unit: Literal["px"] | None = "px" if package.manifest.length_unit == "px" else None
+    return ModelOrigin(
+        id=known.id, version=known.version, sha256=known.digest, confidence_within_mm=tolerance, length_unit=unit
+    )
 
 
 def run_settings(detector: Detector, **chosen: object) -> RunSettings:

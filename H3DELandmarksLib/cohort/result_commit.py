@@ -119,7 +119,8 @@ class Preparation:
                 write_measurements(self.measurements, {self.files.name: measurements})
             written = dict(zip(FOLLOWING, self.others))
             stamp = {entry: sha256_of(path) for entry, path in written.items() if path.exists()}
-            write_markups(self.markups, landmarks, {**stamp, **origin})
+            unit = provenance.unit if provenance else "mm"
+            write_markups(self.markups, landmarks, {**stamp, **origin}, unit=unit)
             if read_stamp(self.markups) is None or read_markups(self.markups).names != landmarks.names:
                 raise OSError("it is not what was written")
             flush_tree(self.folder)

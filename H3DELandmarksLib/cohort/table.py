@@ -1,27 +1,36 @@
-"""One table of all scans, ``cohort.csv`` and ``cohort.parquet``: a row a scan and landmark, positions in LPS mm."""
+"""One table of all scans, ``cohort.csv`` and ``cohort.parquet``: a row a scan and landmark, positions in LPS mm.
+
+Lengths in pictures that do not state how large their pixels are stand in columns of their own, such as ``x_px``.
+"""
 
 from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from H3DELandmarksLib.core.errors import MissingDependencyError
 from H3DELandmarksLib.core.files import atomic_write
+from H3DELandmarksLib.core.lengths import LengthUnit, in_unit
 from H3DELandmarksLib.core.text import csv_text, from_csv
 from H3DELandmarksLib.formats.cohort import CohortScan
-from H3DELandmarksLib.io.tables import POSITION_COLUMNS
+from H3DELandmarksLib.io.tables import POSITION_COLUMNS, unit_of_columns
 
 logger = logging.getLogger(__name__)
 NAME, PARQUET = "cohort.csv", "cohort.parquet"
-TEXTS = ("scan", "subject", "model", "landmark", "state", "cause")
 NUMBERS = ("x_mm", "y_mm", "z_mm", "presence", "confidence", "radius90_mm")
 COLUMNS = ("scan", "subject", "model", "landmark", "state", *NUMBERS, "cause")
 # Columns of the table of one scan that have another name here.
 _SOURCE = {"landmark": "name", **dict(zip(NUMBERS, POSITION_COLUMNS))}
+
+
+def columns_in(units: Collection[LengthUnit]) -> list[str]:
+    """The columns of a table that holds lengths in these units."""
+    known = [unit for unit in get_args(LengthUnit) if unit in units] or ["mm"]
+    return list(dict.fromkeys(in_unit(column, unit) for column in COLUMNS for unit in known))
 
 
 def require_parquet() -> None:
@@ -46,27 +55,42 @@ def write_tables(folder: Path, entries: Iterable[CohortScan], parquet: bool) -> 
         OutputError: it cannot be written.
         MissingDependencyError: pyarrow is not installed.
     """
+    entries = [entry for entry in entries if entry.outputs is not None]
+    columns = columns_in({unit for entry in entries if (unit := _unit(folder, entry))})
     with ExitStack() as stack:
         path = stack.enter_context(atomic_write(folder / NAME))
         writer = csv.writer(stack.enter_context(path.open("w", encoding="utf-8", newline="")))
-        writer.writerow(COLUMNS)
-        also = stack.enter_context(_Parquet(stack.enter_context(atomic_write(folder / PARQUET)))) if parquet else None
+        writer.writerow(columns)
+        place = stack.enter_context(atomic_write(folder / PARQUET)) if parquet else None
+        also = stack.enter_context(_Parquet(place, columns)) if place else None
         for entry in entries:
             rows = list(_rows(folder, entry))
-            writer.writerows([row[column] for column in COLUMNS] for row in rows)
+            writer.writerows([row.get(column, "") for column in columns] for row in rows)
             if also is not None:
                 also.add(rows)
 
 
+def _unit(folder: Path, entry: CohortScan) -> LengthUnit | None:
+    """The unit of a scan's own table; None where it cannot be read."""
+    assert entry.outputs is not None
+    try:
+        with (folder / entry.outputs.table).open(encoding="utf-8", newline="") as file:
+            return unit_of_columns(next(csv.reader(file), ()))
+    except (OSError, ValueError):
+        return None
+
+
 def _rows(folder: Path, entry: CohortScan) -> Iterator[dict[str, str]]:
     """The rows of a scan as cells; none where its own table is no more what detection has written."""
-    if entry.outputs is None:
-        return
+    assert entry.outputs is not None
     model = f"{entry.model.id}@{entry.model.version}" if entry.model else ""
     own = {"scan": csv_text(entry.scan), "subject": csv_text(entry.subject or ""), "model": model}
     try:
         with (folder / entry.outputs.table).open(encoding="utf-8", newline="") as file:
-            rows = [own | {c: row[_SOURCE.get(c, c)] for c in COLUMNS if c not in own} for row in csv.DictReader(file)]
+            table = csv.DictReader(file)
+            unit = unit_of_columns(table.fieldnames or ())
+            source = {in_unit(c, unit): in_unit(_SOURCE.get(c, c), unit) for c in COLUMNS if c not in own}
+            rows = [own | {column: row[name] for column, name in source.items()} for row in table]
     except (OSError, KeyError, ValueError) as error:
         logger.warning("The table '%s' cannot be read (%s): detect again in this scan.", entry.outputs.table, error)
         return
@@ -76,12 +100,12 @@ def _rows(folder: Path, entry: CohortScan) -> Iterator[dict[str, str]]:
 class _Parquet:
     """A file that is written by and by; a context."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
         import pyarrow
         import pyarrow.parquet
 
-        types = {**dict.fromkeys(TEXTS, pyarrow.string()), **dict.fromkeys(NUMBERS, pyarrow.float64())}
-        self._schema = pyarrow.schema([(column, types[column]) for column in COLUMNS])
+        types = {True: pyarrow.float64(), False: pyarrow.string()}
+        self._schema = pyarrow.schema([(column, types[_is_number(column)]) for column in columns])
         self._batch, self._rows = pyarrow.RecordBatch, 2**16
         self._waiting: list[dict[str, Any]] = []
         self._writer = pyarrow.parquet.ParquetWriter(path, self._schema)
@@ -104,7 +128,11 @@ class _Parquet:
         self._writer.close()
 
 
+def _is_number(column: str) -> bool:
+    return column in NUMBERS or column in [in_unit(name, "px") for name in NUMBERS]
+
+
 def _value(column: str, cell: str) -> str | float | None:
-    if column in NUMBERS:
+    if _is_number(column):
         return float(cell) if cell else None
     return from_csv(cell) or None

@@ -94,6 +94,16 @@ class Grid:
             inside = (index >= -0.5 + limit) & (index <= np.asarray(self.shape) - 0.5 - limit)
         return np.asarray(inside.all(axis=-1))
 
+    def depth(self, points: np.ndarray) -> np.ndarray:
+        """(...) mm from (..., 3) LPS points to the nearest end of the field of view, below 0 beyond it.
+
+        The thickness of a single slice does not count. NaN rows give NaN.
+        """
+        index, sizes = self.ijk_from_lps(points), np.array(self.shape)
+        depth = np.minimum(index + 0.5, sizes - 0.5 - index) * self.spacing
+        nearest: np.ndarray = np.where(sizes > 1, depth, np.inf).min(axis=-1)
+        return nearest
+
 
 @dataclass(frozen=True)
 class Volume:

@@ -95,6 +95,25 @@ class ShapeModel:
             pose = rigid_fit(self.mean, safe, current)
         return pose, np.linalg.norm(pose.to_lps(self.mean) - points, axis=1)
 
+    def place_error(self, trust: np.ndarray) -> np.ndarray:
+        """(K,) mm, root mean square error of each landmark's place by a rigid fit to the others.
+
+        It is very large where the points that count do not tell a place, being too few, too close or on a line. Points
+        in a plane, as those of radiographs, are moved within it.
+
+        Args:
+            trust: (K,) from 0 to 1 in each point; points of trust 1 differ from the mean by their tolerance.
+        """
+        turns = np.cross(np.eye(3), self.mean[:, None]).transpose(0, 2, 1)
+        motions = np.concatenate([np.broadcast_to(np.eye(3), turns.shape), turns], axis=2)
+        if _lie_flat(self.mean):
+            motions = motions[:, :2, [0, 1, 5]]
+        axes, parameters = motions.shape[1:]
+        weights = axes * trust / np.maximum(self.tolerance, 1e-6) ** 2
+        known = np.einsum("kai,kaj,k->ij", motions, motions, weights) + 1e-9 * np.eye(parameters)
+        error: np.ndarray = np.sqrt(np.einsum("kai,ij,kaj->k", motions, np.linalg.inv(known), motions))
+        return error
+
 
 def learn_shape_model(subjects: np.ndarray, scheme: LandmarkScheme, own_frame: bool) -> ShapeModel:
     """Generalized Procrustes analysis without scaling (Gower, Psychometrika 40:33, 1975); missing points are allowed.

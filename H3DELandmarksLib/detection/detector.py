@@ -16,6 +16,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.region import FEWEST
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
 from H3DELandmarksLib.core.statements import Cause, Recognition
+from H3DELandmarksLib.detection.absence import only_known_absences
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.engine import EngineSettings
 from H3DELandmarksLib.detection.point_evidence import point_features
@@ -128,6 +129,7 @@ class Detector:
                 unseen = everything  # that all of it is absent is less likely than that it is something else
             landmarks = doubtful.unknown_where(unseen, Cause.UNLIKE)
             landmarks = landmarks.unknown_where(self._expected_beyond(volume, landmarks, found.pose), beyond)
+            landmarks = only_known_absences(landmarks, self.shape, found.pose, volume.grid)
             cut = beyond in landmarks.causes and self.calibration.points is None
             if cut or self._exceeds(volume, 1.0) or not self._radii_hold:
                 landmarks = replace(landmarks, radius=np.full(len(landmarks), np.nan))

@@ -106,6 +106,8 @@ def combine(marked: Sequence[LandmarkSet], laid: Sequence[Laid], scan: Picture, 
     landmarks = _landmark_set([marked[k] for k in used], [laid[k] for k in used], scan.axes)
     unlike = landmarks.unknown_where(np.ones(len(landmarks), bool), Cause.UNLIKE)
     landmarks = landmarks.unknown_where(landmarks.present & ~scan.contains(landmarks.positions), Cause.OUTSIDE_SCAN)
+    lacking = ~landmarks.present & ~landmarks.unknown  # in the examples, which tells nothing of this scan
+    landmarks = landmarks.unknown_where(lacking, Cause.NO_PLACE)
     return Proposals(landmarks if is_alike else unlike, landmarks, max(likeness), guided)
 
 
@@ -143,7 +145,7 @@ def known_in_both(here: LandmarkSet | None, there: LandmarkSet | None) -> tuple[
 
 
 def _landmark_set(marked: Sequence[LandmarkSet], laid: Sequence[Laid], axes: int) -> LandmarkSet:
-    """All examples together: a landmark is there where most of those that know it have it."""
+    """All examples together: a landmark has a position where most of those that know it have it."""
     positions = np.stack([one.positions for one in laid])
     trust = np.stack([np.maximum(one.similarity, 0.05) * max(one.likeness, 0.05) ** 2 for one in laid]) ** TRUST
     weights = trust * np.isfinite(positions).all(axis=2)

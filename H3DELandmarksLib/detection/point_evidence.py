@@ -64,9 +64,7 @@ def _closeness(found: RawPredictions, calibration: Calibration, grid: Grid | Non
     """(K,) from 0 to 1: how close to each point the scan ends; its thickness does not count where it is one slice."""
     if grid is None:
         return np.zeros(len(found.positions))
-    index, sizes = grid.ijk_from_lps(found.positions), np.array(grid.shape)
-    depth = np.minimum(index + 0.5, sizes - 0.5 - index) * grid.spacing
-    nearest = np.where(sizes > 1, depth, np.inf).min(axis=1)
+    nearest = grid.depth(found.positions)
     reach = NEAR_RADII * max(float(np.median(calibration.radius90)), 1e-6)
     closeness: np.ndarray = np.exp(-np.maximum(np.nan_to_num(nearest), 0.0) / reach)
     return closeness

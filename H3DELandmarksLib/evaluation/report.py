@@ -16,6 +16,7 @@ import numpy as np
 
 from H3DELandmarksLib.core.execution import THRESHOLDS_MM
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.lengths import LengthUnit, in_unit, named_in
 from H3DELandmarksLib.core.text import aligned, number, percent, plain
 from H3DELandmarksLib.evaluation import metrics
 from H3DELandmarksLib.evaluation.offsets import offset_free_errors
@@ -43,6 +44,7 @@ class Evaluation:
         never_predicted: landmarks that references have but no prediction names; they count nowhere.
         never_marked: landmarks that predictions have but no reference names; they count nowhere.
         is_2d: the reference points of every case lie in a plane, as those of radiographs do.
+        unit: of all lengths, in texts and in `to_dict`; entries of tables in memory are always called ``..._mm``.
     """
 
     cases: tuple[str, ...]
@@ -59,6 +61,7 @@ class Evaluation:
     never_predicted: tuple[str, ...] = ()
     never_marked: tuple[str, ...] = ()
     is_2d: bool = False
+    unit: LengthUnit = "mm"
 
     @property
     def missed(self) -> np.ndarray:
@@ -140,27 +143,28 @@ class Evaluation:
                 "never_marked": self.never_marked,
             }
         )
-        return content
+        named: dict[str, Any] = named_in(content, self.unit)
+        return named
 
     def text(self) -> str:
         """The report as aligned plain text: what was compared, the figures, one line per landmark."""
         mre, sd = metrics.mean_radial_error(self.errors)
         total, scores = self._row("all", ()), self.presence
-        rates = ", ".join(f"{percent(total[key])} within {key.split('_')[1]} mm" for key in self._rate_names)
+        rates = ", ".join(f"{percent(total[key])} within {key.split('_')[1]} {self.unit}" for key in self._rate_names)
         lines = [
             f"{len(self.cases)} cases, {len(self.landmarks)} landmarks, {total['n']} present in the references",
-            f"Mean radial error  {number(mre)} +- {number(sd)} mm over cases",
-            *_offset_free_lines(self.offset_free_form),
+            f"Mean radial error  {number(mre)} +- {number(sd)} {self.unit} over cases",
+            *_offset_free_lines(self.offset_free_form, self.unit),
             f"Detected           {rates}",
             f"Missed             {total['missed']} present landmarks predicted absent",
             f"Presence           accuracy {percent(scores.accuracy)}, precision {percent(scores.precision)}, "
             f"recall {percent(scores.recall)}, F1 {percent(scores.f1)}",
             f"90 % radius covers {percent(total['coverage'])} of errors",
             *self._remarks(),
-            *_radiograph_lines(self.radiograph_form),
-            *_published_lines(self.published_rows),
+            *_radiograph_lines(self.radiograph_form, self.unit),
+            *_published_lines(self.published_rows, self.unit),
             "",
-            *_table_lines([*self.table, total]),
+            *_table_lines([*self.table, total], self.unit),
         ]
         return "\n".join(lines) + "\n"
 
@@ -211,6 +215,7 @@ def evaluate_sets(
     predictions: Mapping[str, LandmarkSet],
     references: Mapping[str, LandmarkSet],
     thresholds: Sequence[float] = THRESHOLDS_MM,
+    unit: LengthUnit = "mm",
 ) -> Evaluation:
     """Compare predicted with reference landmarks; cases are matched by key, landmarks by name.
 
@@ -218,6 +223,7 @@ def evaluate_sets(
         predictions: landmark sets in LPS mm by case.
         references: landmark sets in LPS mm by case.
         thresholds: distances in mm for the success detection rate.
+        unit: of all lengths, where they are no mm.
     """
     cases = tuple(sorted(predictions.keys() & references.keys()))
     predicted_names = _names(predictions, cases)
@@ -247,6 +253,7 @@ def evaluate_sets(
         never_predicted=tuple(name for name in reference_names if name not in predicted_names),
         never_marked=tuple(name for name in predicted_names if name not in reference_names),
         is_2d=_in_planes([one.positions[one.present] for one in truth]),
+        unit=unit,
     )
 
 
@@ -261,7 +268,7 @@ def _names(sets: Mapping[str, LandmarkSet], cases: Sequence[str]) -> tuple[str, 
     return tuple(dict.fromkeys(name for case in cases for name in sets[case].names))
 
 
-def _table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _table_lines(rows: Sequence[Mapping[str, Any]], unit: LengthUnit) -> list[str]:
     """Rows of equal keys as lines of aligned columns below their header."""
 
     def cell(key: str, value: Any) -> str:
@@ -269,36 +276,36 @@ def _table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             return str(value)
         return number(value) if key.endswith("_mm") else percent(value)
 
-    return aligned([list(rows[0]), *([cell(*entry) for entry in row.items()] for row in rows)], right=True)
+    head = [in_unit(key, unit) for key in rows[0]]
+    return aligned([head, *([cell(*entry) for entry in row.items()] for row in rows)], right=True)
 
 
-def _radiograph_lines(form: Mapping[str, Any] | None) -> list[str]:
+def _radiograph_lines(form: Mapping[str, Any] | None, unit: LengthUnit) -> list[str]:
     """The figures as papers on radiographs define them, in two lines."""
     if form is None:
         return []
-    rates = [f"{percent(value)} < {key[4:]} mm" for key, value in form.items() if key.startswith("sdr_")]
+    rates = [f"{percent(value)} < {key[4:]} {unit}" for key, value in form.items() if key.startswith("sdr_")]
     return [
-        f"As in radiograph papers: MRE {number(form['mre_mm'])} +- {number(form['sd_mm'])} mm over points,",
+        f"As in radiograph papers: MRE {number(form['mre_mm'])} +- {number(form['sd_mm'])} {unit} over points,",
         f"                   SDR, mean over landmarks: {', '.join(rates)}",
     ]
 
 
-def _offset_free_lines(form: Mapping[str, Any] | None) -> list[str]:
+def _offset_free_lines(form: Mapping[str, Any] | None, unit: LengthUnit) -> list[str]:
     """The error without systematic offsets, in one line."""
     if form is None:
         return []
-    return [
-        f"  offset-free      {number(form['mre_mm'])} +- {number(form['sd_mm'])} mm: after a rigid fit, without each "
-        "landmark's mean offset in the other cases"
-    ]
+    error = f"{number(form['mre_mm'])} +- {number(form['sd_mm'])} {unit}"
+    return [f"  offset-free      {error}: after a rigid fit, without each landmark's mean offset in the other cases"]
 
 
-def _published_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _published_lines(rows: Sequence[Mapping[str, Any]], unit: LengthUnit) -> list[str]:
     """The published rows as aligned lines; nothing where there is only the row of all cases."""
     if len(rows) < 2:
         return []
     rates = [key for key in rows[0] if key.startswith("sdr_")]
-    header = ["cases", "n", "MRE +- SD, mm", f"SDR {' / '.join(key[4:] for key in rates)} mm, %", "ACC, %", "F1, %"]
+    limits = " / ".join(key[4:] for key in rates)
+    header = ["cases", "n", f"MRE +- SD, {unit}", f"SDR {limits} {unit}, %", "ACC, %", "F1, %"]
     cells = [
         [
             row["cases"],

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.core.text import number, plain, plural
 from H3DELandmarksLib.formats.reading import STRICT, Count, FormatError, OrNull, build, to_plain
 
@@ -32,20 +33,21 @@ class HumanFloor:
     model_mm: Measured
     __pydantic_config__ = STRICT
 
-    @property
-    def difference(self) -> str:
+    def difference(self, unit: LengthUnit = "mm") -> str:
         """``the two readers differ by 2.34 mm``."""
         who = "the two readers differ" if self.readers == 2 else f"the {self.readers} readers differ from each other"
-        return f"{who} by {number(self.between_mm)} mm"
+        return f"{who} by {number(self.between_mm)} {unit}"
 
-    def sentence(self, who: str = "It") -> str:
+    def sentence(self, who: str = "It", unit: LengthUnit = "mm") -> str:
         """The model beside the readers, in one sentence.
 
         Args:
             who: what differs from the readers, such as "The new model".
+            unit: of the lengths.
         """
         counted = plural(self.points, "point")
-        return f"{who} differs from the readers' mean by {number(self.model_mm)} mm; {self.difference} ({counted})."
+        apart = f"{number(self.model_mm)} {unit}; {self.difference(unit)}"
+        return f"{who} differs from the readers' mean by {apart} ({counted})."
 
 
 def floor_entry(floor: HumanFloor | None) -> dict[str, Any]:

@@ -58,6 +58,8 @@ CauseName = Literal[
     "outside the region",
     "outside the scan",
     "not asked for",
+    "place not found",
+    "neither surely there nor surely absent",
     "the scan does not look like what the model knows",
 ]
 # What changes proposals beside corrected landmarks, see `core.systematic.Systematic`.

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
+from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.core.text import aligned, number, percent, plain, plural
 from H3DELandmarksLib.formats.agreement import HumanFloor
 from H3DELandmarksLib.formats.lineage import ModelReference
@@ -156,6 +157,7 @@ class Comparison:
         base_floor, candidate_floor: both beside the readers, where the cases hold several readers' points; such a file
             has version 2.
         time: UTC.
+        length_unit: "px" where lengths are shares of a picture's height, of which no mm is known; None for mm.
         rule, decision: by what it is judged, and the answer; None until that is done.
     """
 
@@ -177,16 +179,23 @@ class Comparison:
     decision: Decision | None = None
     base_floor: HumanFloor | None = None
     candidate_floor: HumanFloor | None = None
+    length_unit: Literal["px"] | None = None
     __pydantic_config__ = STRICT
+
+    @property
+    def unit(self) -> LengthUnit:
+        """Of all lengths."""
+        return self.length_unit or "mm"
 
     def beside_readers(self) -> str:
         """Both models beside the readers in one sentence; empty where each case had one reader."""
         base, candidate = self.base_floor, self.candidate_floor
         if base is None or candidate is None:
             return ""
+        apart = [f"{self._mm(floor.model_mm)} {self.unit}" for floor in (candidate, base)]
         return (
-            f"The new model differs from the readers' mean by {self._mm(candidate.model_mm)} mm, the old one by "
-            f"{self._mm(base.model_mm)} mm; {candidate.difference}."
+            f"The new model differs from the readers' mean by {apart[0]}, the old one by {apart[1]}; "
+            f"{candidate.difference(self.unit)}."
         )
 
     def sentence(self) -> str:
@@ -197,23 +206,24 @@ class Comparison:
             return f"Nothing can be said: {where} {'is' if len(self.cases) == 1 else 'are'} too few to compare on."
         interval = f"95 % interval {self._mm(gain.low)} to {self._mm(gain.high)}"
         if gain.low > 0:
-            return f"The new model is better by {self._mm(gain.mean)} mm ({interval}) on {where}."
+            return f"The new model is better by {self._mm(gain.mean)} {self.unit} ({interval}) on {where}."
         if gain.high < 0:
             worse = f"95 % interval {self._mm(-gain.high)} to {self._mm(-gain.low)}"
-            return f"The new model is worse by {self._mm(-gain.mean)} mm ({worse}) on {where}."
+            return f"The new model is worse by {self._mm(-gain.mean)} {self.unit} ({worse}) on {where}."
         return (
-            f"No difference is shown: the new model's errors are {self._mm(abs(gain.mean))} mm "
+            f"No difference is shown: the new model's errors are {self._mm(abs(gain.mean))} {self.unit} "
             f"{'smaller' if gain.mean >= 0 else 'larger'} (improvement, {interval}) on {where}."
         )
 
     def text(self) -> str:
         """The whole comparison as aligned plain text."""
-        head = "landmark|points|old mm|new mm|missed|within|presence|improvement mm|95 % interval|p (Holm)"
-        table = aligned([head.split("|"), *(self._cells(row) for row in (*self.landmarks, self.total))], right=True)
+        units = f"landmark|points|old {self.unit}|new {self.unit}|missed|within|presence|improvement {self.unit}"
+        head = f"{units}|95 % interval|p (Holm)".split("|")
+        table = aligned([head, *(self._cells(row) for row in (*self.landmarks, self.total))], right=True)
         notes = [
             f"Old model {self.base.name}, new model {self.candidate.name}; two figures in a column are old > new.",
-            f"'within' is within {self.tolerance_mm:g} mm. A missed point is a failure there, and counts as "
-            f"{self.miss_mm:g} mm at least in the improvement.",
+            f"'within' is within {self.tolerance_mm:g} {self.unit}. A missed point is a failure there, and counts as "
+            f"{self.miss_mm:g} {self.unit} at least in the improvement.",
             *filter(None, [self.beside_readers()]),
             *self.remarks,
             *self._alone("old model", self.only_base),
@@ -246,7 +256,7 @@ class Comparison:
     def _alone(self, owner: str, landmarks: Mapping[str, Figures]) -> list[str]:
         """What is told of landmarks that one model has alone."""
         told = [
-            f"{name} ({self._mm(f.mean_mm)} mm, {f.missed} of {f.found + f.missed} missed)"
+            f"{name} ({self._mm(f.mean_mm)} {self.unit}, {f.missed} of {f.found + f.missed} missed)"
             for name, f in landmarks.items()
         ]
         return [f"Only the {owner} has: {', '.join(told)}."] if told else []

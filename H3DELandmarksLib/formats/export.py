@@ -6,11 +6,15 @@ It holds no names, paths or dates of scans. The digests of the files tell whethe
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
+
 from H3DELandmarksLib.core.landmarks import ReviewState
+from H3DELandmarksLib.core.lengths import LengthUnit, length_unit
 from H3DELandmarksLib.formats.case_record import LandmarkName, Sha256, Time
 from H3DELandmarksLib.formats.reading import STRICT, Finite, FormatError, Limits, PositiveCount, Text, build, parse_json
 
@@ -54,6 +58,7 @@ class ExportedCase:
         model: that proposed the points, as id@version.
         revision, reviewed: number and time, UTC, of the review.
         software: version that kept the review.
+        length_unit: of the positions: None for mm, "px" where the picture does not state how large its pixels are.
     """
 
     id: Text
@@ -65,7 +70,18 @@ class ExportedCase:
     revision: PositiveCount | None = None
     reviewed: Time | None = None
     software: str | None = None
+    length_unit: Literal["px"] | None = None
     __pydantic_config__ = STRICT
+
+    @classmethod
+    def unit_of(cls, shape: Sequence[int], spacing: Sequence[float] | np.ndarray) -> Literal["px"] | None:
+        """`length_unit` of points in a scan."""
+        return "px" if length_unit(shape, spacing) == "px" else None
+
+    @property
+    def unit(self) -> LengthUnit:
+        """Of the positions."""
+        return self.length_unit or "mm"
 
 
 @dataclass(frozen=True)

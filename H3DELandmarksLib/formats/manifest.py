@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
+from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.formats.network_settings import Network
 from H3DELandmarksLib.formats.reading import STRICT, FormatError, Limits, NotNegative, Positive, Problem, Share, Text
 
@@ -540,7 +541,7 @@ class Manifest(ModelDescription):
         return (*(stage.weights for stage in self.stages), self.shape_model)
 
     @property
-    def length_unit(self) -> Literal["mm", "px"]:
+    def length_unit(self) -> LengthUnit:
         """What the model's lengths are: "mm", or "px" of pictures `height_mm` high, of which no millimeter is known."""
         return "mm" if self.height_mm is None else "px"
 

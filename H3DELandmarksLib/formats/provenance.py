@@ -1,7 +1,8 @@
 """Where points come from: ``NAME.provenance.json`` beside a point list, and the last columns of a table.
 
 A point list of Slicer has no place for it. Nothing of the patient is kept: scans are named by the file that the user
-gave, by their content and by their geometry, and no path, tag of DICOM or name of a node is ever written.
+gave, by their content and by their geometry, and no path, tag of DICOM or name of a node is ever written. Lengths in a
+picture that does not state how large its pixels are have the names ``..._px`` in place of ``..._mm``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkSet, ReviewState
+from H3DELandmarksLib.core.lengths import LengthUnit, in_unit, length_unit
 from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.core.text import plural
 from H3DELandmarksLib.formats.case_record import CauseName, Sha256, StateName, Time, Token
@@ -43,13 +45,22 @@ class ModelOrigin:
         sha256: of everything that determines what it finds, see `models.package.package_digest`.
         confidence_within_mm: the confidence of a point is the probability that it lies within this distance of the
             right place.
+        length_unit: of that distance: None for mm, "px" for models that read lengths as shares of a picture's height,
+            see `Manifest.length_note`.
     """
 
     id: Text
     version: Text
     sha256: Sha256
     confidence_within_mm: Positive
+    length_unit: Literal["px"] | None = None
     __pydantic_config__ = STRICT
+    __lengths__ = "unit"
+
+    @property
+    def unit(self) -> LengthUnit:
+        """Of the distance that confidences mean."""
+        return self.length_unit or "mm"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +186,13 @@ class Provenance:
     miscounted: MiscountedResult | None = None
     points: tuple[PointOrigin, ...] = ()
     __pydantic_config__ = STRICT
+    __lengths__ = "unit"
+
+    @property
+    def unit(self) -> LengthUnit:
+        """Of positions and radii."""
+        is_stated = self.settings is not None and self.settings.spacing_mm is not None
+        return length_unit(self.scan.shape, self.scan.spacing_mm, is_stated) if self.scan else "mm"
 
     def by_name(self) -> dict[str, PointOrigin]:
         """The points by name."""
@@ -186,7 +204,9 @@ class Provenance:
         return {
             "model": f"{model.id}@{model.version}" if model else self.examples.key if self.examples else "",
             "model_sha256": model.sha256 if model else "",
-            "confidence_within_mm": f"{model.confidence_within_mm:g}" if model else "",
+            in_unit("confidence_within_mm", model.unit if model else "mm"): (
+                f"{model.confidence_within_mm:g}" if model else ""
+            ),
             "scan": (scan.file or "") if scan else "",
             "scan_sha256": scan.voxels_sha256 if scan else "",
             "time": self.time,

@@ -22,10 +22,14 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.lengths import LengthUnit, in_unit, named_in_mm
 from H3DELandmarksLib.core.text import nearest
 
 # Classes of formats carry this as ``__pydantic_config__``: no entry that is not declared, no text taken for a number.
 STRICT = {"extra": "forbid", "strict": True}
+# Records whose lengths may be pixels name the attribute that says so as ``__lengths__``; their entries in a file, and
+# those of the records in them, are then called ``..._px`` in place of ``..._mm``.
+LENGTHS = "__lengths__"
 LARGEST_BYTES = 64 * 2**20
 DEEPEST, MOST_DIGITS = 100, 20
 MAX_SHOWN = 200  # characters of an entry's place in a sentence
@@ -162,6 +166,8 @@ def build(record: type[Record], content: Any) -> Record:
     Raises:
         FormatError: an entry is unknown, missing, of another type, out of range or contradicts another.
     """
+    if hasattr(record, LENGTHS):
+        content = named_in_mm(content)
     try:
         adapter = _adapter(typing.cast(Any, record))
     except ImportError:
@@ -206,15 +212,22 @@ def read_record(
         raise error(f"The {what} '{path}' cannot be used, {refused.problem}: {advice}.") from refused
 
 
-def to_plain(value: Any) -> Any:
-    """The JSON form of a record: what `build` reads. Optional entries that are None are left out."""
+def to_plain(value: Any, unit: LengthUnit = "mm") -> Any:
+    """The JSON form of a record: what `build` reads. Optional entries that are None are left out.
+
+    Args:
+        value: the record, or what it holds.
+        unit: of lengths, unless the record says another.
+    """
     if dataclasses.is_dataclass(value):
+        unit = getattr(value, getattr(value, LENGTHS, ""), unit)
         pairs = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
-        return {f.name: to_plain(v) for f, v in pairs if f.init and not (v is None and f.default is None)}
+        kept = ((f, v) for f, v in pairs if f.init and not (v is None and f.default is None))
+        return {in_unit(f.name, unit): to_plain(v, unit) for f, v in kept}
     if isinstance(value, Mapping):
-        return {str(key): to_plain(entry) for key, entry in value.items()}
+        return {str(key): to_plain(entry, unit) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [to_plain(entry) for entry in value]
+        return [to_plain(entry, unit) for entry in value]
     return value
 
 
@@ -230,7 +243,20 @@ def to_json(value: Any) -> bytes:
 def json_schema(record: type) -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a format, for editors; needs pydantic."""
     schema = _adapter(record).json_schema()
+    if hasattr(record, LENGTHS):
+        for part in (schema, *schema.get("$defs", {}).values()):
+            _allow_pixels(part)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _allow_pixels(schema: dict[str, Any]) -> None:
+    """Let the lengths of a record be there as pixels in place of mm."""
+    known, needed = schema.get("properties", {}), schema.get("required", [])
+    lengths = [name for name in known if name.endswith("_mm")]
+    known |= {in_unit(name, "px"): known[name] for name in lengths}
+    if both := [name for name in needed if name in lengths]:
+        schema["required"] = [name for name in needed if name not in lengths]
+        schema["anyOf"] = [{"required": both}, {"required": [in_unit(name, "px") for name in both]}]
 
 
 @cache

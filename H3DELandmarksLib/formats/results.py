@@ -5,7 +5,8 @@
 `VersionResult` by ``models versions``, a `formats.comparison.Comparison` by ``models compare``. Every document also has
 ``ok``, false where something could not be done, and then ``error`` or ``errors``, one sentence each; where something
 is to be looked at, ``warnings`` of `Warned`. Positions are LPS
-mm; what nobody states is null.
+mm; what nobody states is null. Where lengths are pixels of a picture that does not state how large these are (``unit``
+or ``length_unit`` is "px"), the entries are called ``..._px`` in place of ``..._mm``, such as ``radius90_px``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.core.measurements import Norm
 from H3DELandmarksLib.formats.case_record import CauseName
 from H3DELandmarksLib.formats.cohort import CohortSummary
@@ -187,13 +189,14 @@ class ScanResult:
     picture: str | None = None
     measurement_table: str | None = None
     seconds: NotNegative | None = None
-    unit: Literal["mm", "px"] = "mm"
+    unit: LengthUnit = "mm"
     recognition: RecognitionResult | None = None
     miscounted: MiscountedResult | None = None
     recognised_by: tuple[ModelName, ...] = ()
     landmarks: tuple[LandmarkResult, ...] | None = None
     measurements: tuple[MeasurementResult, ...] | None = None
     __pydantic_config__ = STRICT
+    __lengths__ = "unit"
 
 
 @dataclass(frozen=True)
@@ -228,7 +231,7 @@ class DetectionResult:
         software: version of H3DELandmarks.
         model: that looked for landmarks.
         confidence_within_mm: the confidence of a point is the probability that it lies within this distance of the
-            right place, in the unit of the model's lengths.
+            right place; ``confidence_within_px`` where the model's lengths are pixels.
         length_unit: "px" where the model's lengths are shares of a picture's height, of which no mm is known.
         scans: in the order in which they were given; those of a folder in the order of their paths, and
             folders that cannot be read or hold none last.
@@ -243,12 +246,13 @@ class DetectionResult:
     software: Text
     model: ModelName
     confidence_within_mm: Positive
-    length_unit: Literal["mm", "px"] = "mm"
+    length_unit: LengthUnit = "mm"
     scans: tuple[ScanResult, ...]
     passed_over: tuple[PassedOver, ...] = ()
     cohort: CohortSummary | None = None
     warnings: tuple[Warned, ...] = ()
     __pydantic_config__ = STRICT
+    __lengths__ = "length_unit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,6 +275,7 @@ class ProposalResult:
     scans: tuple[ScanResult, ...]
     warnings: tuple[Warned, ...] = ()
     __pydantic_config__ = STRICT
+    __lengths__ = ""  # each scan says its own
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,8 +23,11 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write, shown
 from H3DELandmarksLib.core.landmarks import LandmarkSet, agreeing_presence
+from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.core.region import Region
 from H3DELandmarksLib.core.text import same_names
+from H3DELandmarksLib.formats.provenance import EXTENSION as PROVENANCE
+from H3DELandmarksLib.formats.provenance import Provenance, read_provenance
 from H3DELandmarksLib.formats.reading import LARGEST_BYTES, FormatError, parse_json
 from H3DELandmarksLib.io import fcsv
 
@@ -53,6 +56,7 @@ def write_markups(
     stamp: Mapping[str, str] | None = None,
     is_ras: bool = False,
     durable: bool = True,
+    unit: LengthUnit = "mm",
 ) -> None:
     """Write a landmark set as one point list; a file of that name is replaced only when the new one is complete.
 
@@ -65,6 +69,8 @@ def write_markups(
         stamp: what `read_stamp` shall find as long as nobody changes the file; Slicer takes no notice of it.
         is_ras: whether the file is written in RAS, and not in LPS.
         durable: whether the file must survive a loss of power; costs some milliseconds.
+        unit: of the radii, as Slicer shows them. Positions have Slicer's own unit, in whose frame a pixel of unknown
+            size is 1 mm.
 
     Raises:
         OutputError: the folder does not exist or cannot be written to.
@@ -81,7 +87,7 @@ def write_markups(
         "labelFormat": "%N-%d",
         "lastUsedControlPointNumber": count,
         "controlPoints": [_control_point(landmarks, k) for k in range(count)],
-        "measurements": _measurements(landmarks),
+        "measurements": _measurements(landmarks, unit),
     }
     _write_markup(Path(path), markup, stamp, durable)
 
@@ -187,6 +193,21 @@ def point_list_name(path: Path) -> str | None:
     """The name of a point list without its extension; None where it has another one."""
     lower = path.name.lower()
     return next((path.name[: -len(e)] for e in POINT_EXTENSIONS if lower.endswith(e) and len(lower) > len(e)), None)
+
+
+def origin_beside(path: Path) -> Provenance | None:
+    """Where the points of a result come from, as the file beside it says; None where there is none that can be read."""
+    beside = path.with_name(path.name.removesuffix(EXTENSION) + PROVENANCE)
+    try:
+        return read_provenance(beside) if path.name.endswith(EXTENSION) and beside.is_file() else None
+    except InputError:
+        return None
+
+
+def unit_of_points(path: Path) -> LengthUnit:
+    """The unit of the points of a file: pixels where they were found in a picture that did not state their size."""
+    origin = origin_beside(path)
+    return origin.unit if origin else "mm"
 
 
 def read_region(path: str | Path) -> Region:
@@ -311,7 +332,7 @@ def _control_point(landmarks: LandmarkSet, k: int) -> dict:
     }
 
 
-def _measurements(landmarks: LandmarkSet) -> list[dict]:
+def _measurements(landmarks: LandmarkSet, unit: LengthUnit) -> list[dict]:
     """Values per control point as Slicer saves static measurements; one that states nothing is left out."""
     result = []
     for (name, units), values in zip(
@@ -319,7 +340,7 @@ def _measurements(landmarks: LandmarkSet) -> list[dict]:
     ):
         if np.isfinite(values).any():
             stated = np.where(np.isfinite(values), values, NOT_STATED).tolist()
-            measurement = {"name": name, "enabled": True, **({"units": units} if units else {})}
+            measurement = {"name": name, "enabled": True, **({"units": unit} if units else {})}
             result.append({**measurement, "printFormat": "%5.3f %s", "controlPointValues": stated})
     return result
 

@@ -2,7 +2,8 @@
 
 One row per landmark. Positions are millimeters in the patient's LPS frame, as in .mrk.json: ``left_mm`` grows toward
 the patient's left, ``posterior_mm`` toward the back, ``superior_mm`` toward the head. What nobody states is left empty.
-The last columns, where a table has them, say who stated it, with which model, of which scan and when.
+The last columns, where a table has them, say who stated it, with which model, of which scan and when. Columns of
+lengths in a picture that does not state how large its pixels are end in ``_px``: ``left_px``, ``radius90_px``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.lengths import LengthUnit, in_unit
 from H3DELandmarksLib.core.text import csv_text, from_csv
 from H3DELandmarksLib.formats.provenance import Provenance
 from H3DELandmarksLib.formats.results import MeasurementResult
@@ -43,6 +45,9 @@ def write_table(path: str | Path, landmarks: LandmarkSet, provenance: Provenance
         provenance: where they come from, with a point of each name; without it the last columns are empty.
     """
     origin, points = (provenance.cells(), provenance.by_name()) if provenance else ({}, {})
+    unit = provenance.unit if provenance else "mm"
+    within = provenance.model.unit if provenance and provenance.model else unit
+    origin_columns = [in_unit(column, within) for column in ORIGIN_COLUMNS]
     rows = []
     for k, name in enumerate(landmarks.names):
         values = (*landmarks.positions[k], landmarks.presence[k], landmarks.confidence[k], landmarks.radius[k])
@@ -50,8 +55,9 @@ def write_table(path: str | Path, landmarks: LandmarkSet, provenance: Provenance
         stated = (points[name].state, points[name].by or "") if points else ("", "")
         row = [csv_text(name), landmarks.statements[k].value, *map(_cell, values), csv_text(landmarks.definitions[k])]
         row += [cause.value if cause else "", *stated]
-        rows.append([*row, *(csv_text(origin.get(column, "")) for column in ORIGIN_COLUMNS)])
-    write_rows(path, COLUMNS, rows)
+        rows.append([*row, *(csv_text(origin.get(column, "")) for column in origin_columns)])
+    own = (in_unit(column, unit) for column in COLUMNS[: -len(ORIGIN_COLUMNS)])
+    write_rows(path, (*own, *origin_columns), rows)
 
 
 def write_measurements(path: str | Path, cases: Mapping[str, Sequence[MeasurementResult]]) -> None:
@@ -95,11 +101,16 @@ def _cell(value: float) -> str:
     return f"{value:.{DECIMALS}f}" if np.isfinite(value) else ""
 
 
+def unit_of_columns(columns: Iterable[str]) -> LengthUnit:
+    """The unit of the positions in a table, from the names of its columns."""
+    return "px" if in_unit(POSITION_COLUMNS[0], "px") in columns else "mm"
+
+
 def read_table_positions(path: str | Path) -> dict[str, np.ndarray]:
     """Positions in a table written by `write_table`.
 
     Returns:
-        (3,) LPS mm by name, NaN where the table has none.
+        (3,) LPS mm, or pixels where the table has such, by name; NaN where it has none.
 
     Raises:
         InputError: the file is missing or no such table.
@@ -107,6 +118,8 @@ def read_table_positions(path: str | Path) -> dict[str, np.ndarray]:
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        return {from_csv(row["name"]): np.array([float(row[c] or "nan") for c in POSITION_COLUMNS]) for row in rows}
+        unit = unit_of_columns(rows[0]) if rows else "mm"
+        columns = [in_unit(column, unit) for column in POSITION_COLUMNS]
+        return {from_csv(row["name"]): np.array([float(row[c] or "nan") for c in columns]) for row in rows}
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"'{path}' is not a table of landmarks: choose a .csv file written by detection.") from error

@@ -140,10 +140,10 @@ def _landmarks(manifest: Manifest) -> str:
     return "\n\n".join(filter(None, ["## Landmarks", manifest.length_note, markdown_table([head, *rows])]))
 
 
-def _beside_readers(measured: Any) -> str:
+def _beside_readers(measured: Any, manifest: Manifest) -> str:
     """The model beside the people who marked the cases, as a paragraph; empty where each case had one."""
     floor = floor_of(measured)
-    return f"\n\n{floor.sentence('The model')}" if floor else ""
+    return f"\n\n{floor.sentence('The model', manifest.length_unit)}" if floor else ""
 
 
 def _accuracy(manifest: Manifest, table: str | None, measured_on: str) -> str:
@@ -152,7 +152,7 @@ def _accuracy(manifest: Manifest, table: str | None, measured_on: str) -> str:
         table = table if unit == "mm" else table.replace("_mm", f"_{unit}").replace(" mm", f" {unit}")
         return (
             f"## Accuracy on the {measured_on} cases\n\n{manifest.length_note or 'Millimeters.'} Neither training nor "
-            f"calibration saw these cases.{_beside_readers(manifest.accuracy.get(measured_on))}\n\n"
+            f"calibration saw these cases.{_beside_readers(manifest.accuracy.get(measured_on), manifest)}\n\n"
             f"```text\n{table.rstrip()}\n```"
         )
     parts = []
@@ -161,7 +161,9 @@ def _accuracy(manifest: Manifest, table: str | None, measured_on: str) -> str:
         if isinstance(measured, Mapping):
             rows = [f"- {name}: {_figure(measured[name])}" for name in FIGURES if name in measured]
             parts.append(
-                f"## Accuracy on its author's {subset} cases\n\n" + "\n".join(rows) + _beside_readers(measured)
+                f"## Accuracy on its author's {subset} cases\n\n"
+                + "\n".join(rows)
+                + _beside_readers(measured, manifest)
             )
     return "\n\n".join(parts) or "## Accuracy\n\nNot measured: measure on other cases how good this model is."
 

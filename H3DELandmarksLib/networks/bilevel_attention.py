@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from H3DELandmarksLib.networks.layers import DepthwiseConv
+from H3DELandmarksLib.networks.layers import DepthwiseConv, Linear, is_exporting, linear
 
 # Copies of keys, and as many of values, that are attended to at once.
-GATHERED_BYTES = 64 * 2**20
+GATHERED_BYTES = 8 * 2**20
 
 
 class BiLevelRoutingAttention(nn.Module):
@@ -67,25 +67,68 @@ class BiLevelRoutingAttention(nn.Module):
         # The published networks scale by the full width, not by the width of a head.
         self.scale = dim**-0.5 if scale is None else scale
         self.lepe_on_input = lepe_on_input
-        self.qkv = nn.Linear(dim, 3 * dim, bias=not lepe_on_input)
+        self.qkv = Linear(dim, 3 * dim, bias=not lepe_on_input)
         self.lepe = DepthwiseConv(dim, lepe_kernel, axes=len(n_win))
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend: (batch, *grid, dim), channels last, to the same shape."""
+    def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        """Attend: (batch, *grid, dim), channels last, to the same shape, and add ``plus``, also of that shape."""
         grid = x.shape[1:-1]
         if len(grid) != len(self.n_win):
             raise ValueError(f"expected (batch, {len(self.n_win)} spatial axes, channels), got shape {tuple(x.shape)}")
         if self.pad_windows:
             x = _extend(x, [-(-size // count) * count for size, count in zip(grid, self.n_win)])
-        q, k, v = self.qkv(x).chunk(3, dim=-1)
         region, counts = region_layout(x.shape[1:-1], self.n_win)
+        if self._views(x, region, counts):
+            return self.proj(_crop(self._attend_views(x, region, counts), grid), plus=plus)
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
         if self.topk >= prod(counts) and not self._pools(region):
             attended = self._attend_all(q, k, v)
         else:
             attended = self._attend_routed(q, k, v, region, counts)
         local = self.lepe((x if self.lepe_on_input else v).movedim(-1, 1)).movedim(1, -1)
-        return self.proj(_crop(attended + local, grid))
+        return self.proj(_crop(attended + local, grid), plus=plus)
+
+    def _views(self, x: Tensor, region: list[int], counts: list[int]) -> bool:
+        """Whether `_attend_views` may serve: routed attention in whole regions, in inference."""
+        whole = all(width * count == size for width, count, size in zip(region, counts, x.shape[1:-1]))
+        routed = self.topk < prod(counts) and not self.lepe_on_input
+        return whole and routed and not torch.is_grad_enabled() and not is_exporting()
+
+    def _attend_views(self, x: Tensor, region: list[int], counts: list[int]) -> Tensor:
+        """Attended tokens and LePE, (batch, *grid, dim), in inference.
+
+        Tokens in the order of regions make heads views of queries, keys and values, which need no copies of their own.
+        """
+        grid, dim, axes = x.shape[1:-1], x.shape[-1], len(region)
+        pairs = [size for pair in zip(counts, region) for size in pair]
+        order = [0, *range(1, 2 * axes, 2), *range(2, 2 * axes + 1, 2), 2 * axes + 1]
+        undo = [0, *(axis + part for axis in range(1, 1 + axes) for part in (0, axes)), 2 * axes + 1]
+        cut = [*counts, *region, dim]
+        tokens = x.reshape(len(x), *pairs, dim).permute(order).reshape(-1, prod(region), dim)
+        weights, biases = (self.qkv.weight.split([dim, 2 * dim]), self.qkv.bias.split([dim, 2 * dim]))
+        q, kv = (linear(tokens, weight, bias) for weight, bias in zip(weights, biases))
+        v = kv[..., dim:].reshape(len(x), *cut).permute(undo).reshape(x.shape)
+        local = self.lepe(v.movedim(-1, 1)).movedim(1, -1).contiguous()
+        means = (t.mean(1).view(len(x), -1, dim) for t in (q, kv[..., :dim]))
+        routed = self._route(*means)
+        if self._pools(region) and self.key_side is not None:
+            windows = kv.view(-1, *region, 2 * dim)
+            kv = pool_regions(windows, region, [1] * axes, self.key_side).flatten(1, -2)
+        rows = (torch.arange(len(x), device=x.device)[:, None, None] * prod(counts) + routed).flatten(0, 1)
+        step = max(1, 2 * GATHERED_BYTES // max(1, rows.shape[1] * kv[0].nbytes))
+        parts = [self._attend_rows(part, chosen, kv) for part, chosen in zip(q.split(step), rows.split(step))]
+        attended = parts[0] if len(parts) == 1 else torch.cat(parts)
+        local.view(len(x), *pairs, dim).add_(attended.view(len(x), *cut).permute(undo))
+        return local.view(len(x), *grid, dim)
+
+    def _attend_rows(self, q: Tensor, rows: Tensor, kv: Tensor) -> Tensor:
+        """Attention of queries (regions, tokens, dim) to the keys and values of ``rows`` of (all, tokens, 2 dim)."""
+        chosen = kv.index_select(0, rows.flatten()).view(len(q), -1, 2, self.num_heads, q.shape[-1] // self.num_heads)
+        k, v = chosen.permute(2, 0, 3, 1, 4)
+        heads = q.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        out = F.scaled_dot_product_attention(heads, k, v, scale=self.scale)
+        return out.transpose(1, 2).reshape(q.shape)
 
     def _pools(self, region: list[int]) -> bool:
         """Whether averaging keys and values changes anything.

@@ -45,8 +45,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Transform (batch, X, Y, Z, dim), channels last, to the same shape."""
         x = x + self.position(x.movedim(-1, 1)).movedim(1, -1)
-        x = x + self.attention(self.attention_norm(x))
-        return x + self.mlp(self.mlp_norm(x))
+        x = self.attention(self.attention_norm(x), plus=x)
+        return self.mlp(self.mlp_norm(x), plus=x)
 
 
 class Stage(nn.Module):

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from H3DELandmarksLib.formats.network_settings import SMALLEST_SIDE, HyattConfig
-from H3DELandmarksLib.networks.hyatt_backbone import Backbone, norm_2d
+from H3DELandmarksLib.networks.hyatt_backbone import Backbone, affine, norm_2d
 from H3DELandmarksLib.networks.layers import Conv2d, convolve_2d, is_exporting, winograd_pays
 
 
@@ -44,14 +44,17 @@ class PyramidNeck(nn.Module):
         fine_to_coarse = [lateral(x) for lateral, x in zip(self.laterals, features)]
         total = fine_to_coarse.pop()
         while fine_to_coarse:
-            lateral = fine_to_coarse.pop()
-            total = lateral + upsample_nearest(total, *lateral.shape[2:])
+            total = add_upsampled(fine_to_coarse.pop(), total)
         return self.output(total)
 
 
-def upsample_nearest(x: Tensor, height: int, width: int) -> Tensor:
-    """(batch, channels, H, W) to (batch, channels, height, width), each 2H, 2W or one less."""
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")[..., :height, :width]
+def add_upsampled(fine: Tensor, coarse: Tensor) -> Tensor:
+    """Add (batch, channels, H, W), each pixel repeated twice along both axes, to a grid of 2H, 2W or one less each."""
+    height, width = fine.shape[2:]
+    if torch.is_grad_enabled() or is_exporting() or height % 2 or width % 2:
+        return fine + F.interpolate(coarse, scale_factor=2.0, mode="nearest")[..., :height, :width]
+    pairs = fine.contiguous().unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
+    return pairs.add_(coarse[:, :, :, None, :, None]).flatten(4, 5).flatten(2, 3)
 
 
 # Maps start near zero, as targets are almost everywhere; published for all convolutions of the heads, here the last.
@@ -110,35 +113,48 @@ class Deconvolution(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, H, W) to (batch, channels, 2 H, 2 W)."""
+        if not self.takes_place(x):
+            return super().forward(x)
+        out = x.new_empty(len(x), x.shape[1], *(2 * side for side in x.shape[2:]))
+        self.into(out, x)
+        return out
+
+    def takes_place(self, x: Tensor) -> bool:
+        """Whether `into` can serve; in training the weights' gradient would cost more than is won."""
+        conv = self[0]
+        assert isinstance(conv, nn.ConvTranspose2d)
+        return not torch.is_grad_enabled() and winograd_pays(x, conv.weight)
+
+    def into(self, out: Tensor, x: Tensor) -> None:
+        """Write what `forward` gives for ``x`` to ``out``, which may be a view of more channels."""
         conv, norm, _ = self
         assert isinstance(conv, nn.ConvTranspose2d)
-        # In training the weights' gradient would cost more than is won.
-        if torch.is_grad_enabled() or not winograd_pays(x, conv.weight):
-            return super().forward(x)
-        weight, bias = _as_convolution(conv.weight), None
+        weight, bias = conv.weight, None
         if isinstance(norm, nn.BatchNorm2d) and not norm.training:
-            scale, bias = _affine(norm)
-            weight = weight * scale.repeat_interleave(4)[:, None, None, None]
-            return F.pixel_shuffle(F.relu_(convolve_2d(x, weight, bias.repeat_interleave(4))), 2)
-        return F.relu_(norm(F.pixel_shuffle(convolve_2d(x, weight), 2)))
+            scale, bias = affine(norm)
+            weight = weight * scale[:, None, None]
+        phases = convolve_2d(x, _as_convolution(weight), None if bias is None else bias.repeat(4))
+        phases = phases.unflatten(1, (2, 2, -1))
+        places = out.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).permute(0, 3, 5, 1, 2, 4)
+        if bias is None:
+            places.copy_(phases)
+            out.copy_(F.relu_(norm(out)))
+        else:
+            torch.clamp_min(phases, 0, out=places)
 
 
 def _as_convolution(weight: Tensor) -> Tensor:
-    """Weights (in, out, 4, 4) of a transposed convolution as a 3x3 convolution's (4 out, in, 3, 3), pixels to shuffle.
+    """Weights (in, out, 4, 4) of a transposed convolution as a 3x3 convolution's (4 out, in, 3, 3).
 
-    Even rows and columns of the output have two of the four taps, odd ones the other two.
+    Of its outputs a quarter each gives the pixels of even or odd rows and of even or odd columns, which take two of
+    the four taps.
     """
-    taps = torch.tensor([[3, 1, 4], [4, 2, 0]], device=weight.device)  # the fourth is 0
-    padded = F.pad(weight, (0, 1, 0, 1))
-    chosen = padded[:, :, taps][..., taps]
-    return chosen.permute(1, 2, 4, 0, 3, 5).flatten(0, 2).contiguous()
-
-
-def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Factor and summand, a channel, of a batch normalization in inference."""
-    assert norm.running_var is not None and norm.running_mean is not None
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    return scale, norm.bias - norm.running_mean * scale
+    phases = weight.new_zeros(2, 2, weight.shape[1], weight.shape[0], 3, 3)
+    taps = weight.flip(2, 3).transpose(0, 1)
+    for row in range(2):
+        for column in range(2):
+            phases[row, column, :, :, row : row + 2, column : column + 2] = taps[:, :, row::2, column::2]
+    return phases.flatten(0, 2)
 
 
 class _Doubled(torch.autograd.Function):
@@ -187,7 +203,8 @@ class CorrectionHead(nn.Module):
         self.upsample = Deconvolution(channels, norm)
         self.half_maps = MapHead(channels, channels, landmarks)
         self.image = nn.Sequential(nn.Conv2d(image_channels, image_dim, 1), norm_2d(norm, image_dim), nn.ReLU())
-        joined = channels + image_dim + landmarks
+        self.parts = [channels, image_dim, landmarks]
+        joined = sum(self.parts)
         self.correction = MapHead(joined, joined, landmarks)
 
     def forward(self, features: Tensor, image: Tensor) -> HyattOutput:
@@ -195,9 +212,20 @@ class CorrectionHead(nn.Module):
         # Nearest pixels, as published.
         small = image[..., ::2, ::2]
         height, width = small.shape[2:]
-        fine = self.upsample(features)[..., :height, :width]
-        half = self.half_maps(fine)
-        corrected = self.correction(torch.cat([fine, self.image(small), half], dim=1))
+        if self.upsample.takes_place(features):
+            # Large maps are written once, to where the correction finds them, and not concatenated.
+            joined = features.new_empty(len(features), sum(self.parts), *(2 * side for side in features.shape[2:]))
+            self.upsample.into(joined[:, : self.parts[0]], features)
+            joined = joined[..., :height, :width]
+            fine, of_image, of_maps = joined.split(self.parts, dim=1)
+            half = self.half_maps(fine)
+            of_image.copy_(self.image(small))
+            of_maps.copy_(half)
+        else:
+            fine = self.upsample(features)[..., :height, :width]
+            half = self.half_maps(fine)
+            joined = torch.cat([fine, self.image(small), half], dim=1)
+        corrected = self.correction(joined)
         full = double(corrected.contiguous())
         height, width = image.shape[2:]
         levels = (self.quarter_maps(features), half, full[..., :height, :width])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from H3DELandmarksLib.networks.bilevel_attention import BiLevelRoutingAttention
 from H3DELandmarksLib.networks.encoder import LAYER_NORM_EPS, LINEAR_INIT_STD
-from H3DELandmarksLib.networks.layers import DepthwiseConv, Perceptron
+from H3DELandmarksLib.networks.layers import DepthwiseConv, HeavyConv2d, Perceptron, convolve_by_fourier, fourier_pays
 
 GROUPS = 32
 
@@ -50,6 +50,13 @@ def norm_2d(kind: str, channels: int) -> nn.Module:
     if kind == "group":
         return nn.GroupNorm(gcd(GROUPS, channels), channels)
     raise ValueError(f"norm must be 'batch', 'group' or 'frozen', not {kind!r}")
+
+
+def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Factor and summand, a channel, of a batch normalization in inference."""
+    assert norm.running_var is not None and norm.running_mean is not None
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return scale, norm.bias - norm.running_mean * scale
 
 
 CHANNEL_RATIO = 16
@@ -96,22 +103,36 @@ class ResidualAttention(nn.Module):
         Convolutions have no bias where a normalization, which has one, follows, nor has the shortcut.
         """
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.conv = HeavyConv2d(channels, channels, 3, padding=1, bias=False)
         self.norm = norm_2d(norm, channels)
-        self.dilated_conv = nn.Conv2d(channels, channels, 3, padding=2, dilation=2, bias=False)
+        self.dilated_conv = HeavyConv2d(channels, channels, 3, padding=2, dilation=2, bias=False)
         self.dilated_norm = norm_2d(norm, channels)
         self.channel_attention = ChannelAttention(channels)
         self.spatial_attention = SpatialAttention()
-        self.shortcut = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.shortcut = HeavyConv2d(channels, channels, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform (batch, channels, H, W) to the same shape."""
+        if fourier_pays(x, self.conv.weight):
+            hidden = F.relu_(_normalized_by_fourier(x, self.conv, self.norm))
+            out = _normalized_by_fourier(hidden, self.dilated_conv, self.dilated_norm)
+            attended = self.spatial_attention(self.channel_attention(out.contiguous(memory_format=torch.channels_last)))
+            return F.relu_(attended.add_(convolve_by_fourier(x, self.shortcut.weight, None)))
         if x.shape[2:].numel() < self.conv.weight[0].numel():
             # Channels-last memory makes PyTorch copy the weights, of which there are more than features.
             x = x.contiguous()
-        hidden = F.relu(self.norm(self.conv(x)))
+        hidden = F.relu_(self.norm(self.conv(x)))
         attended = self.spatial_attention(self.channel_attention(self.dilated_norm(self.dilated_conv(hidden))))
-        return F.relu(attended + self.shortcut(x))
+        return F.relu_(attended.add_(self.shortcut(x)))
+
+
+def _normalized_by_fourier(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
+    """Convolve by `convolve_by_fourier` and normalize, in one step if it's a batch normalization in inference."""
+    dilation = conv.dilation[0]
+    if isinstance(norm, nn.BatchNorm2d) and not norm.training:
+        scale, bias = affine(norm)
+        return convolve_by_fourier(x, conv.weight * scale[:, None, None, None], bias, dilation)
+    return norm(convolve_by_fourier(x, conv.weight, None, dilation))
 
 
 KEYS_A_WINDOW_SIDE = 4
@@ -123,7 +144,7 @@ class PatchEmbedding(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         """Create the layer."""
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1)
+        self.conv = HeavyConv2d(in_channels, out_channels, 4, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in_channels, H, W) to (batch, out_channels, ceil(H/2), ceil(W/2))."""
@@ -173,9 +194,13 @@ class BiFormerBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform (batch, dim, H, W) to the same shape."""
-        tokens = (x + self.position(x)).movedim(1, -1).contiguous()
-        tokens = tokens + self.drop_path(self.attention(self.attention_norm(tokens)))
-        tokens = tokens + self.drop_path(self.mlp(self.mlp_norm(tokens)))
+        tokens = self.position.add_to(x).movedim(1, -1).contiguous()
+        if self.training:
+            tokens = tokens + self.drop_path(self.attention(self.attention_norm(tokens)))
+            tokens = tokens + self.drop_path(self.mlp(self.mlp_norm(tokens)))
+        else:
+            tokens = self.attention(self.attention_norm(tokens), plus=tokens)
+            tokens = self.mlp(self.mlp_norm(tokens), plus=tokens)
         return tokens.movedim(-1, 1)
 
 

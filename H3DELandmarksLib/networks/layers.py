@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+from math import prod
 from typing import Any
 
 import torch
@@ -14,6 +16,11 @@ NATIVE_CONVOLUTION_LIMIT = 20480
 # Fewest channels and pixels for which Winograd's algorithm was faster.
 WINOGRAD_CHANNELS = 32
 WINOGRAD_PIXELS = 1024
+# Fewest pixels for which a convolution by Fourier transforms was faster.
+FOURIER_PIXELS = 4096
+# Fewest weights, and most pixels that a convolution of them gives, for which one matrix product was faster.
+HEAVY_WEIGHTS = 4 * 2**20
+HEAVY_PIXELS = 64
 # Hidden features that a perceptron computes at once in inference.
 HIDDEN_BYTES = 8 * 2**20
 # Squares that a normalization computes at once.
@@ -93,15 +100,64 @@ class _WinogradFunction(torch.autograd.Function):
 
 def _winograd(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """NNPACK's convolution, sample by sample, as it is twice as slow for a batch."""
-    outputs = [torch._nnpack_spatial_convolution(sample, weight, bias, padding=1) for sample in x.split(1)]
+    return _nnpack(x, weight, bias, 1)
+
+
+def _nnpack(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+    outputs = [torch._nnpack_spatial_convolution(sample, weight, bias, padding=padding) for sample in x.split(1)]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+
+def convolve_by_fourier(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int = 1) -> Tensor:
+    """3x3 convolution of (batch, channels, H, W), padded by ``dilation`` (1 or 2), where `fourier_pays`; no gradient.
+
+    NNPACK takes Fourier transforms for kernels wider than three pixels; they round as little as plain convolutions.
+    """
+    side = 3 + dilation
+    wide = weight.new_zeros(*weight.shape[:2], side, side)
+    wide[..., : 3 * dilation : dilation, : 3 * dilation : dilation] = weight
+    if dilation == 1:  # the fourth tap of four, 0, needs a pixel more
+        padded = x.new_zeros(*x.shape[:2], x.shape[2] + 1, x.shape[3] + 1)
+        padded[..., :-1, :-1] = x
+        x = padded
+    return _nnpack(x.contiguous(), wide, bias, dilation)
+
+
+def fourier_pays(x: Tensor, weight: Tensor) -> bool:
+    """Whether `convolve_by_fourier` can convolve ``x``, and beats PyTorch's own convolution."""
+    return x.shape[2:].numel() >= FOURIER_PIXELS and not torch.is_grad_enabled() and winograd_pays(x, weight)
 
 
 def winograd_pays(x: Tensor, weight: Tensor) -> bool:
     """Whether NNPACK is there, can convolve ``x``, and beats PyTorch's own convolution."""
     large = min(weight.shape[:2]) >= WINOGRAD_CHANNELS and x.shape[2:].numel() >= WINOGRAD_PIXELS
-    plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-    return large and plain and torch._nnpack_available() and not is_exporting() and not _casting()
+    return large and _plain(x, weight) and torch._nnpack_available()
+
+
+def _plain(x: Tensor, weight: Tensor) -> bool:
+    """Whether ``x`` and ``weight`` are float32 on the CPU and stay so, and are not being exported."""
+    single = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+    return single and not is_exporting() and not _casting()
+
+
+class HeavyConv2d(nn.Conv2d):
+    """Convolution that is one matrix product in inference where there are many weights for few pixels.
+
+    PyTorch's convolution rearranges its weights at every call, which takes longer than a product with 64 pixels.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, in_channels, H, W) to (batch, out_channels, H', W') as the settings of nn.Conv2d say."""
+        padding = self.padding
+        assert not isinstance(padding, str)
+        sides = zip(x.shape[2:], padding, self.dilation, self.kernel_size, self.stride)
+        grid = [(size + 2 * pad - step * (side - 1) - 1) // stride + 1 for size, pad, step, side, stride in sides]
+        few = len(x) * prod(grid) <= HEAVY_PIXELS and self.weight.numel() >= HEAVY_WEIGHTS
+        if not few or torch.is_grad_enabled() or not _plain(x, self.weight):
+            return super().forward(x)
+        patches = F.unfold(x, self.kernel_size, self.dilation, padding, self.stride)
+        out = linear(patches.transpose(1, 2), self.weight.flatten(1), self.bias)
+        return out.transpose(1, 2).unflatten(2, grid)
 
 
 def _casting() -> bool:
@@ -112,22 +168,60 @@ def _casting() -> bool:
         return torch.is_autocast_cpu_enabled()
 
 
+class Linear(nn.Linear):
+    """Linear layer whose product is that of ``linear``."""
+
+    def forward(self, x: Tensor, gelu: bool = False, plus: Tensor | None = None) -> Tensor:
+        """(..., in_features) to (..., out_features), as ``linear`` says."""
+        return linear(x, self.weight, self.bias, gelu, plus)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False, plus: Tensor | None = None) -> Tensor:
+    """Linear layer from (..., inputs) to (..., outputs), then GELU, in inference only, or ``plus`` added.
+
+    In inference on a CPU oneDNN computes it, where PyTorch has it, in one pass with what follows.
+    """
+    if torch.is_grad_enabled() or not _plain(x, weight) or not _onednn_is_there():
+        y = F.linear(x, weight, bias)
+        return torch.ops.aten.gelu_(y) if gelu else y if plus is None else y + plus
+    product = torch.ops.mkldnn._linear_pointwise
+    if plus is not None:
+        return product.binary(x, plus, weight, bias, "add")
+    return product(x, weight, bias, "gelu" if gelu else "none", [], "none" if gelu else "")
+
+
+@cache
+def _onednn_is_there() -> bool:
+    """Whether PyTorch has oneDNN's fused products, which it gives no name, and they are what they are thought to be."""
+    x, weight = torch.eye(2), torch.tensor([[1.0, -2.0], [0.5, 3.0]])
+    try:
+        product = torch.ops.mkldnn._linear_pointwise
+        activated = product(x, weight, weight[0], "gelu", [], "none")
+        added = product.binary(x, weight, weight, None, "add")
+    except (AttributeError, RuntimeError):
+        return False
+    return torch.allclose(activated, F.gelu(weight.T + weight[0])) and torch.allclose(added, weight.T + weight)
+
+
 class Perceptron(nn.Sequential):
     """Two linear layers with GELU between them; in inference never with all hidden features at once."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         """Create the layers for tokens of ``dim`` channels."""
-        super().__init__(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        super().__init__(Linear(dim, hidden), nn.GELU(), Linear(hidden, dim))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform (..., dim) to the same shape."""
+    def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        """Transform (..., dim) to the same shape, and add ``plus``, also of that shape."""
         first, _, second = self
-        assert isinstance(first, nn.Linear)
+        assert isinstance(first, Linear) and isinstance(second, Linear)
         if torch.is_grad_enabled() or is_exporting():
-            return super().forward(x)
-        tokens = x.reshape(-1, x.shape[-1])
-        parts = tokens.split(max(1, HIDDEN_BYTES // (4 * first.out_features)))
-        return torch.cat([second(torch.ops.aten.gelu_(first(part))) for part in parts]).view(x.shape)
+            y = super().forward(x)
+            return y if plus is None else y + plus
+        step = max(1, HIDDEN_BYTES // (4 * first.out_features))
+        parts = x.reshape(-1, x.shape[-1]).split(step)
+        added = [None] * len(parts) if plus is None else plus.reshape(-1, x.shape[-1]).split(step)
+        made = [second(first(part, gelu=True), plus=other) for part, other in zip(parts, added)]
+        return (made[0] if len(made) == 1 else torch.cat(made)).view(x.shape)
 
 
 class DepthwiseConv(nn.Module):
@@ -145,6 +239,14 @@ class DepthwiseConv(nn.Module):
         if x.requires_grad and x.device.type == "cpu":
             return _DepthwiseFunction.apply(x, self.weight, self.bias)
         return _depthwise(x, self.weight, self.bias)
+
+    def add_to(self, x: Tensor) -> Tensor:
+        """Give ``x`` plus what `forward` gives for it: in inference by a middle tap that is greater by 1."""
+        if torch.is_grad_enabled() or not _plain(x, self.weight):
+            return x + self(x)
+        weight = self.weight.clone(memory_format=torch.contiguous_format)
+        weight.flatten(1)[:, weight[0].numel() // 2] += 1
+        return _depthwise(x, weight, self.bias)
 
 
 class _DepthwiseFunction(torch.autograd.Function):

@@ -213,6 +213,7 @@ def compare_models(
         remarks=tuple(_remarks(base, candidate, cases, common)),
         time=utc_now(),
         format_version=2 if floors[0] else 1,
+        length_unit="px" if base.manifest.length_unit == "px" else None,
         base_floor=floors[0],
         candidate_floor=floors[1],
     )
@@ -314,6 +315,6 @@ def _remarks(
         if count := accepted[f"{package.id}@{package.version}"]:
             remarks.append(
                 f"{count} reference points are the {owner}'s own proposals, accepted where they were: they "
-                f"count as errors of 0 mm for the {owner}, which favours it."
+                f"count as errors of 0 for the {owner}, which favours it."
             )
     return remarks

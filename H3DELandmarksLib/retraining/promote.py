@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.formats.comparison import Comparison, Decision, Rule, read_comparison
 from H3DELandmarksLib.formats.lineage import Lineage, lineage_of
 from H3DELandmarksLib.formats.reading import to_plain
@@ -34,7 +35,7 @@ def usual_rule(tolerance_mm: float, **stated: Any) -> Rule:
 
 def decide(comparison: Comparison, rule: Rule) -> Decision:
     """Apply the rule: every sentence that speaks against a candidate refuses it."""
-    gain = comparison.total.improvement
+    gain, unit = comparison.total.improvement, comparison.unit
     reasons = []
     if gain.subjects < rule.least_subjects:
         few = "1 held-out subject is" if gain.subjects == 1 else f"{gain.subjects} held-out subjects are"
@@ -42,13 +43,14 @@ def decide(comparison: Comparison, rule: Rule) -> Decision:
     # The mean alone is no evidence: a noisy candidate has a good one by chance.
     if not gain.low > rule.margin_mm:
         reasons.append(
-            f"It is not shown to be better{_by_more_than(rule.margin_mm)}{_could_be(gain.low, gain.subjects)}."
+            f"It is not shown to be better{_by_more_than(rule.margin_mm, unit)}"
+            f"{_could_be(gain.low, gain.subjects, unit)}."
         )
     for row in comparison.landmarks:
         if row.improvement.high < -rule.landmark_margin_mm:
             reasons.append(
-                f"'{row.name}' is clearly worse: by {-row.improvement.high:.3f} mm or more, where "
-                f"{rule.landmark_margin_mm:g} mm are allowed."
+                f"'{row.name}' is clearly worse: by {-row.improvement.high:.3f} {unit} or more, where "
+                f"{rule.landmark_margin_mm:g} {unit} are allowed."
             )
     before, after = comparison.total.base.presence, comparison.total.candidate.presence
     if after < before - rule.presence_margin - ROUNDING:
@@ -59,15 +61,15 @@ def decide(comparison: Comparison, rule: Rule) -> Decision:
     return Decision(not reasons, tuple(reasons))
 
 
-def _by_more_than(margin_mm: float) -> str:
-    return f" by more than {margin_mm:g} mm" if margin_mm else ""
+def _by_more_than(margin: float, unit: LengthUnit) -> str:
+    return f" by more than {margin:g} {unit}" if margin else ""
 
 
-def _could_be(low: float, subjects: int) -> str:
+def _could_be(low: float, subjects: int, unit: LengthUnit) -> str:
     """What the lower end of an improvement's 95 % interval means; one subject has no interval."""
     if subjects < 2:
         return ""
-    return f": it may be worse by {-low:.2f} mm" if low < 0 else f": it may be better by {low:.2f} mm only"
+    return f": it may be worse by {-low:.2f} {unit}" if low < 0 else f": it may be better by {low:.2f} {unit} only"
 
 
 @dataclass(frozen=True)

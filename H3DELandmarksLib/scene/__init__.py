@@ -10,7 +10,6 @@ from H3DELandmarksLib.scene.cases import (
     remember_case,
     reviewed_case,
     show_case,
-    volume_of,
     world_position_of,
 )
 from H3DELandmarksLib.scene.charts import PointComparison, compare_point_lists, remove_curves, show_curves
@@ -29,8 +28,10 @@ from H3DELandmarksLib.scene.measures import (
 from H3DELandmarksLib.scene.point_list import (
     create_point_list,
     landmarks_from_point_list,
+    list_unit,
     place_beside,
     update_point_list,
+    volume_of,
 )
 from H3DELandmarksLib.scene.proposal import HardeningWatch, proposed_landmarks
 from H3DELandmarksLib.scene.review import Review, ReviewedLandmark, ReviewState, expected_position
@@ -115,6 +116,7 @@ __all__ = [
     "interaction_node",
     "is_placing",
     "landmarks_from_point_list",
+    "list_unit",
     "latest_detection",
     "looks_of",
     "may_be_replaced",

@@ -23,6 +23,7 @@ from H3DELandmarksLib.scene.point_list import (
     create_point_list,
     landmarks_from_point_list,
     place_beside,
+    volume_of,
 )
 from H3DELandmarksLib.scene.proposal import keep_proposal, write_proposal
 from H3DELandmarksLib.scene.review import Review
@@ -53,11 +54,6 @@ class ReviewedCase:
     states: Mapping[str, ReviewState]
     model: str
     revised_by: Mapping[str, str] = field(default_factory=dict)
-
-
-def volume_of(point_list):
-    """The volume node in which the points of a list were found; None where nothing says so."""
-    return point_list.GetNodeReference(VOLUME_REFERENCE)
 
 
 def reviewed_case(volume_node, point_list) -> ReviewedCase:

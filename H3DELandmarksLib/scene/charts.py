@@ -11,11 +11,11 @@ import vtk
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import THRESHOLDS_MM
+from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
 from H3DELandmarksLib.evaluation.metrics import mean_radial_error, success_rates
-from H3DELandmarksLib.scene.point_list import landmarks_from_point_list, place_beside
+from H3DELandmarksLib.scene.point_list import landmarks_from_point_list, list_unit, place_beside
 
-ERROR_COLUMN = "Error (mm)"
 LANDMARK_COLUMN = "Landmark"
 RESULT_COLUMN = "Result"
 _COLOR = (0.2, 0.45, 0.75)
@@ -75,7 +75,10 @@ def compare_point_lists(node, reference, thresholds: Sequence[float] = THRESHOLD
         InputError: the lists share no name, or a label is empty or used twice.
     """
     evaluation = evaluate_sets(
-        {"": landmarks_from_point_list(node)}, {"": landmarks_from_point_list(reference)}, thresholds
+        {"": landmarks_from_point_list(node)},
+        {"": landmarks_from_point_list(reference)},
+        thresholds,
+        _unit(node, reference),
     )
     if not evaluation.landmarks:
         raise InputError(
@@ -84,10 +87,19 @@ def compare_point_lists(node, reference, thresholds: Sequence[float] = THRESHOLD
     scene, name = node.GetScene(), f"{node.GetName()} against {reference.GetName()}"
     errors = _table(_node(scene, "vtkMRMLTableNode", f"{name}: errors"), error_columns(evaluation))
     summary = _table(_node(scene, "vtkMRMLTableNode", f"{name}: summary"), summary_columns(evaluation))
-    chart = _chart(scene, name, f"Distance from {reference.GetName()}", errors)
+    chart = _chart(scene, name, f"Distance from {reference.GetName()}", errors, error_column(evaluation))
     for made in (errors, summary, chart):
         place_beside(made, node)
     return PointComparison(evaluation, errors, summary, chart)
+
+
+def _unit(*lists) -> LengthUnit:
+    return "px" if "px" in map(list_unit, lists) else "mm"
+
+
+def error_column(evaluation: Evaluation) -> str:
+    """The name of the column of errors."""
+    return f"Error ({evaluation.unit})"
 
 
 def error_columns(evaluation: Evaluation) -> dict[str, list]:
@@ -106,7 +118,7 @@ def error_columns(evaluation: Evaluation) -> dict[str, list]:
 
     return {
         LANDMARK_COLUMN: list(evaluation.landmarks),
-        ERROR_COLUMN: evaluation.errors[0].tolist(),
+        error_column(evaluation): evaluation.errors[0].tolist(),
         RESULT_COLUMN: [result(k) for k in range(len(evaluation.landmarks))],
     }
 
@@ -114,9 +126,12 @@ def error_columns(evaluation: Evaluation) -> dict[str, list]:
 def summary_columns(evaluation: Evaluation) -> dict[str, list]:
     """Rows of measure and value: mean radial error, success detection rates, counts."""
     rates = success_rates(evaluation.errors, evaluation.present, evaluation.thresholds)
-    detected = [(f"Detected within {limit:g} mm (%)", 100 * float(r)) for limit, r in zip(evaluation.thresholds, rates)]
+    detected = [
+        (f"Detected within {limit:g} {evaluation.unit} (%)", 100 * float(r))
+        for limit, r in zip(evaluation.thresholds, rates)
+    ]
     rows = [
-        ("Mean radial error (mm)", mean_radial_error(evaluation.errors)[0]),
+        (f"Mean radial error ({evaluation.unit})", mean_radial_error(evaluation.errors)[0]),
         *detected,
         ("Landmarks compared", float(np.isfinite(evaluation.errors).sum())),
         ("Landmarks missed", float(evaluation.missed.sum())),
@@ -125,11 +140,11 @@ def summary_columns(evaluation: Evaluation) -> dict[str, list]:
     return {"Measure": [name for name, _ in rows], "Value": [value for _, value in rows]}
 
 
-def _chart(scene, name: str, title: str, errors):
+def _chart(scene, name: str, title: str, errors, column: str):
     series = _node(scene, "vtkMRMLPlotSeriesNode", f"{name}: series")
     series.SetAndObserveTableNodeID(errors.GetID())
     series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeBar)
-    series.SetYColumnName(ERROR_COLUMN)
+    series.SetYColumnName(column)
     series.SetLabelColumnName(LANDMARK_COLUMN)
     series.SetColor(*_COLOR)
     chart = _node(scene, "vtkMRMLPlotChartNode", f"{name}: chart")
@@ -137,12 +152,12 @@ def _chart(scene, name: str, title: str, errors):
     chart.AddAndObservePlotSeriesNodeID(series.GetID())
     chart.SetTitle(title)
     chart.SetXAxisTitle(LANDMARK_COLUMN)
-    chart.SetYAxisTitle(ERROR_COLUMN)
+    chart.SetYAxisTitle(column)
     chart.SetLegendVisibility(False)
     return chart
 
 
-def show_curves(scene, title: str, curves: Mapping[str, Sequence[Mapping[str, float]]]):
+def show_curves(scene, title: str, curves: Mapping[str, Sequence[Mapping[str, float]]], unit: LengthUnit = "mm"):
     """Put the curves of a training into the scene, in place of those that are there.
 
     The nodes are hidden from lists and not saved: they belong to the cases, not to the patient of the scene.
@@ -151,6 +166,7 @@ def show_curves(scene, title: str, curves: Mapping[str, Sequence[Mapping[str, fl
         scene: vtkMRMLScene.
         title: of the chart.
         curves: for each stage the rows of its curve, each with CURVE_COLUMNS; NaN where there is no figure.
+        unit: of the errors.
 
     Returns:
         vtkMRMLPlotChartNode with two lines for each stage that has rows: mean error, and what nine of ten are below.
@@ -167,7 +183,7 @@ def show_curves(scene, title: str, curves: Mapping[str, Sequence[Mapping[str, fl
     _set_series(chart, wanted)
     chart.SetTitle(title)
     chart.SetXAxisTitle("Step")
-    chart.SetYAxisTitle("Error on cases not learned from (mm)")
+    chart.SetYAxisTitle(f"Error on cases not learned from ({unit})")
     chart.SetLegendVisibility(True)
     return chart
 

@@ -21,15 +21,16 @@ from H3DELandmarksLib.formats.reading import build, to_plain
 from H3DELandmarksLib.scene.evidence import keep_evidence
 from H3DELandmarksLib.scene.point_list import (
     POINT_LIST_CLASS,
+    VOLUME_REFERENCE,
     create_point_list,
     landmarks_from_point_list,
     place_beside,
+    state_measurements,
     update_point_list,
 )
 from H3DELandmarksLib.scene.proposal import keep_proposal, read_proposal
 
 MODEL_ATTRIBUTE = "H3DELandmarks.Model"
-VOLUME_REFERENCE = "H3DELandmarks.Volume"
 FRAME_ATTRIBUTE = "H3DELandmarks.Frame"
 PROVENANCE_ATTRIBUTE = "H3DELandmarks.Provenance"
 _FINGERPRINT_ATTRIBUTE = "H3DELandmarks.Fingerprint"
@@ -72,6 +73,7 @@ def show_detection(
     point_list.SetAttribute(MODEL_ATTRIBUTE, model)
     point_list.SetAttribute(FRAME_ATTRIBUTE, frame or None)
     point_list.SetNodeReferenceID(VOLUME_REFERENCE, volume_node.GetID())
+    state_measurements(point_list, landmarks)  # whose unit is that of the volume
     point_list.SetAttribute(_FINGERPRINT_ATTRIBUTE, _fingerprint(landmarks))
     _keep_provenance(point_list, provenance)
     keep_evidence(point_list, landmarks.names, candidates)

@@ -73,6 +73,7 @@ def _record(name: str, case: ReviewedCase, origin: Provenance) -> ExportedCase:
         scan_sha256=scan.voxels_sha256 if scan else None,
         shape=scan.shape if scan else None,
         spacing_mm=scan.spacing_mm if scan else None,
+        length_unit=ExportedCase.unit_of(scan.shape, scan.spacing_mm) if scan else None,
         model=f"{model.id}@{model.version}" if model else case.model or None,
         software=__version__,
     )

@@ -12,15 +12,19 @@ import slicer
 import slicer.util
 import vtk
 
-from H3DELandmarksLib.core.image_plane import has_unknown_pixels
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.measurements import Measurements
 from H3DELandmarksLib.evaluation.measures import Shape, measure, shapes, without_moved_radii
 from H3DELandmarksLib.formats.measurements import measurements_of, measurements_of_names
 from H3DELandmarksLib.formats.results import MeasurementResult
 from H3DELandmarksLib.models import ModelPackage
-from H3DELandmarksLib.scene.cases import volume_of
-from H3DELandmarksLib.scene.point_list import landmarks_from_point_list, lps_from_ras, place_beside
+from H3DELandmarksLib.scene.point_list import (
+    landmarks_from_point_list,
+    list_unit,
+    lps_from_ras,
+    place_beside,
+    volume_of,
+)
 from H3DELandmarksLib.scene.proposal import proposed_landmarks
 from H3DELandmarksLib.scene.views import SELECTION
 
@@ -59,7 +63,7 @@ def measure_list(
     image = volume.GetImageData() if volume is not None else None
     if image is None:
         return measure(landmarks, definitions, reaches=reaches)
-    flat, pixels = 1 in image.GetDimensions(), has_unknown_pixels(image.GetDimensions(), volume.GetSpacing())
+    flat, pixels = 1 in image.GetDimensions(), list_unit(point_list) == "px"
     middle = _middle(volume) if flat else None
     return measure(landmarks, definitions, flat=flat, middle=middle, pixels=pixels, reaches=reaches)
 

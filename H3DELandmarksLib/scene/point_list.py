@@ -11,6 +11,7 @@ import vtk
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkSet, agreeing_presence
+from H3DELandmarksLib.core.lengths import LengthUnit, length_unit
 from H3DELandmarksLib.io.markups import MEASUREMENT_LIMIT, MEASUREMENT_UNITS, NOT_STATED
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -39,6 +40,7 @@ def _item(hierarchy, node) -> int:
     return item or hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
 
 
+VOLUME_REFERENCE = "H3DELandmarks.Volume"
 POINT_LIST_CLASS = "vtkMRMLMarkupsFiducialNode"
 _FIELDS = {"presence": "presence", "confidence": "confidence", "radius90": "radius"}
 _PRINT_FORMAT = "%5.3f %s"
@@ -66,6 +68,18 @@ def create_point_list(scene, landmarks: LandmarkSet, name: str, attributes: Mapp
     node.SetUndoEnabled(True)
     update_point_list(node, landmarks)
     return node
+
+
+def volume_of(point_list):
+    """The volume node in which the points of a list were found; None where nothing says so."""
+    return point_list.GetNodeReference(VOLUME_REFERENCE)
+
+
+def list_unit(point_list) -> LengthUnit:
+    """The unit of lengths in a point list: pixels where its volume is a picture that does not state their size."""
+    volume = volume_of(point_list)
+    image = volume.GetImageData() if volume is not None else None
+    return length_unit(image.GetDimensions(), volume.GetSpacing()) if image is not None else "mm"
 
 
 def update_point_list(node, landmarks: LandmarkSet) -> None:
@@ -139,7 +153,9 @@ def state_measurements(node, landmarks: LandmarkSet) -> None:
         _remove_measurement(node, name)
         values = getattr(landmarks, _FIELDS[name])
         if np.isfinite(values).any():
-            node.AddMeasurement(_measurement(name, units, np.where(np.isfinite(values), values, NOT_STATED)))
+            node.AddMeasurement(
+                _measurement(name, units and list_unit(node), np.where(np.isfinite(values), values, NOT_STATED))
+            )
 
 
 def _measurement(name: str, units: str, values: np.ndarray):

@@ -10,6 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.core.text import aligned, number, plural
 from H3DELandmarksLib.evaluation.readers import Readings, mean_of_readers
 from H3DELandmarksLib.formats.agreement import HumanFloor
@@ -86,7 +87,7 @@ def _patients(same: Sequence[tuple[str, str]]) -> dict[str, str]:
     return patients
 
 
-def report_text(report: AgreementReport, floor: HumanFloor | None = None) -> str:
+def report_text(report: AgreementReport, floor: HumanFloor | None = None, unit: LengthUnit = "mm") -> str:
     """The comparisons as aligned plain text; intervals are of 95 %, by bootstrap over patients."""
     groups = [
         ("Model against readers", report.models),
@@ -95,12 +96,13 @@ def report_text(report: AgreementReport, floor: HumanFloor | None = None) -> str
     ]
     lines = [f"Readers            {', '.join(report.readers)}"]
     if floor is not None:
-        lines.append(f"Human floor        {floor.sentence('The model') if report.models else floor.difference}")
+        said = floor.sentence("The model", unit) if report.models else floor.difference(unit)
+        lines.append(f"Human floor        {said}")
     for title, group in groups:
         if group:
-            lines += ["", f"{title}, mm [95 % interval over patients]", *aligned(_summary(group))]
+            lines += ["", f"{title}, {unit} [95 % interval over patients]", *aligned(_summary(group))]
     for one in (*report.models, *report.between, *report.within):
-        lines += ["", f"{one.first} - {one.second}, by landmark, mm", *aligned(_rows(one), right=True)]
+        lines += ["", f"{one.first} - {one.second}, by landmark, {unit}", *aligned(_rows(one), right=True)]
     return "\n".join([*lines, "", NOTE]) + "\n"
 
 

@@ -191,6 +191,7 @@ def _outgoing(case: CaseFiles, history: SchemeHistory) -> OutgoingCase:
         scan_sha256=content.digest,
         shape=content.grid.shape,
         spacing_mm=tuple(content.grid.spacing.tolist()),
+        length_unit=ExportedCase.unit_of(content.grid.shape, content.grid.spacing),
         model=None if kept.model is None else str(kept.model),
         revision=number,
         reviewed=kept.time.strftime(TIME_FORMAT),

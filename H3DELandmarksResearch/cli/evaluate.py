@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from H3DELandmarksLib.core.execution import THRESHOLDS_MM
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.core.landmarks import LandmarkSet
+    from H3DELandmarksLib.core.lengths import LengthUnit
     from H3DELandmarksLib.evaluation import Evaluation
 
 FORMAT, FORMAT_VERSION = "h3delandmarks-evaluation", 1
@@ -62,6 +63,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="FILE",
         help="with --report: CSV file with columns 'case' and 'subject', for intervals over subjects (default: cases)",
     )
+    parser.add_argument(
+        "--pixels",
+        action="store_true",
+        help="lengths and distances are pixels of pictures that do not say how large these are (of results, it is "
+        "known)",
+    )
     add_overwrite(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -85,18 +92,33 @@ def run(options: argparse.Namespace, console: Console) -> bool:
             f"No point list in '{options.predictions}' has the name of one in '{options.reference}': "
             "name predictions and references alike."
         )
-    evaluation = evaluate_sets(predictions, references, options.thresholds)
+    unit = "px" if options.pixels else _unit(Path(options.predictions), predictions.keys() & references.keys())
+    evaluation = evaluate_sets(predictions, references, options.thresholds, unit)
     for name in evaluation.without_prediction:
         errors.append(f"There is no prediction for the reference '{name}': detect landmarks in that scan, too.")
         console.warn(errors[-1])
     console.say(evaluation.text())
-    readers = _readers(Path(options.reference), options.same_pictures, predictions, references, console, errors)
-    head = {"format": FORMAT, "format_version": FORMAT_VERSION, "ok": not errors, "errors": errors}
+    readers = _readers(Path(options.reference), options.same_pictures, predictions, references, console, errors, unit)
+    head = {"format": FORMAT, "format_version": FORMAT_VERSION, "ok": not errors, "errors": errors, "unit": unit}
     document = {**head, **evaluation.to_dict(), **readers}
     if options.report:
         _write_report(options, document, evaluation, predictions, references, console)
     console.document(document)
     return not errors
+
+
+def _unit(folder: Path, cases: Iterable[str]) -> LengthUnit:
+    """The unit of the predictions; raises InputError where it is pixels in some cases and mm in others."""
+    from H3DELandmarksLib.io.markups import unit_of_points
+    from H3DELandmarksResearch.cases.case_folder import points_of_case
+
+    units = {unit_of_points(points_of_case(folder, name)): name for name in sorted(cases)}
+    if len(units) > 1:
+        raise InputError(
+            f"The picture of '{units['px']}' does not say how large its pixels are, that of '{units['mm']}' does: "
+            "compare such cases apart, since a mean of pixels and millimeters means nothing."
+        )
+    return next(iter(units))
 
 
 def _readers(
@@ -106,6 +128,7 @@ def _readers(
     references: Mapping[str, LandmarkSet],
     console: Console,
     errors: list[str],
+    unit: LengthUnit,
 ) -> dict[str, Any]:
     """Say what follows from several readers' points; the entries of the document, none where there are no readers."""
     from H3DELandmarksLib.core.text import plain
@@ -129,8 +152,8 @@ def _readers(
     report = compare_readers(predictions, readings, _same_pictures(folder, same_pictures, list(readings), console))
     both = sorted(predictions.keys() & readings.keys())
     floor = human_floor([predictions[name] for name in both], [readings[name] for name in both])
-    console.say(report_text(report, floor))
-    return {"readers": plain(to_plain(report)), "human_floor": plain(to_plain(floor))}
+    console.say(report_text(report, floor, unit))
+    return {"readers": plain(to_plain(report, unit)), "human_floor": plain(to_plain(floor, unit))}
 
 
 def _same_pictures(folder: Path, choice: str | None, names: list[str], console: Console) -> list[tuple[str, str]]:
@@ -192,7 +215,7 @@ def _write_report(
             for name, found in _read_folder(Path(options.compare_with), console, []).items()
         }
         name = names[1] if names[1] != names[0] else f"{names[1]} ({options.compare_with})"
-        compared = evaluate_sets(others, references, options.thresholds)
+        compared = evaluate_sets(others, references, options.thresholds, evaluation.unit)
         other = Evaluated(name=name, evaluation=compared, predictions=others, references=references)
     subjects = _read_subjects(Path(options.subjects)) if options.subjects else None
     write_page(evaluation_page("Evaluation of landmarks", base, document, other, subjects), Path(options.report))

@@ -92,11 +92,12 @@ def _case(name: str, path: Path) -> OutgoingCase:
     from H3DELandmarksLib.cases.export import OutgoingCase
     from H3DELandmarksLib.cohort.result_files import MODEL
     from H3DELandmarksLib.formats.export import ExportedCase
-    from H3DELandmarksLib.io.markups import read_markups, read_stamp
+    from H3DELandmarksLib.io.markups import read_markups, read_stamp, unit_of_points
 
     landmarks = read_markups(path)
     stamp = read_stamp(path) or {}
-    record = ExportedCase(name, (), model=stamp.get(MODEL))
+    pixels: Literal["px"] | None = "px" if unit_of_points(path) == "px" else None
+    record = ExportedCase(name, (), model=stamp.get(MODEL), length_unit=pixels)
     return OutgoingCase(name, _no_scan, landmarks, landmarks.ordered_as(()), record)
 
 

@@ -64,7 +64,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     """Measure; returns whether every point list could be read and measured."""
     from H3DELandmarksLib.evaluation.measures import measure
     from H3DELandmarksLib.formats.reading import to_plain
-    from H3DELandmarksLib.io.markups import read_markups
+    from H3DELandmarksLib.io.markups import read_markups, unit_of_points
     from H3DELandmarksLib.io.tables import write_measurements
 
     if options.output and Path(options.output).exists() and not options.overwrite:
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
             package = _model_of(path)
             known = definitions or _definitions_for(path, landmarks, package)
             flat = True if options.picture else None
-            pixels = options.pixels or _are_pixels(path)
+            pixels = options.pixels or unit_of_points(path) == "px"
             reaches = package.manifest.calibration.reaches if package else None
             found = measure(landmarks, known, flat=flat, middle=_middle(options), pixels=pixels, reaches=reaches)
             if not found:
@@ -116,24 +116,6 @@ def _middle(options: argparse.Namespace) -> np.ndarray | None:
     import numpy as np
 
     return np.array([*options.picture, 0.0]) / 2 if options.picture else None
-
-
-def _are_pixels(path: Path) -> bool:
-    """Whether the points of a result are those of a picture that did not state how large its pixels are."""
-    from H3DELandmarksLib.core.image_plane import has_unknown_pixels
-    from H3DELandmarksLib.formats.provenance import EXTENSION, read_provenance
-    from H3DELandmarksLib.io.markups import EXTENSION as POINTS
-
-    beside = path.with_name(path.name.removesuffix(POINTS) + EXTENSION)
-    if not path.name.endswith(POINTS) or not beside.is_file():
-        return False
-    try:
-        origin = read_provenance(beside)
-    except InputError:
-        return False
-    is_given = origin.settings is not None and origin.settings.spacing_mm is not None
-    scan = origin.scan
-    return scan is not None and not is_given and has_unknown_pixels(scan.shape, scan.spacing_mm)
 
 
 def _definitions(scheme: str) -> Measurements:

@@ -49,7 +49,12 @@ class CompositeCase:
 
 
 def generate_composite(
-    patient: Patient, seed: int, spacing: float, missing: tuple[str, ...] | None = None, coarse: bool = False
+    patient: Patient,
+    seed: int,
+    spacing: float,
+    missing: tuple[str, ...] | None = None,
+    coarse: bool = False,
+    wide: bool = False,
 ) -> CompositeCase:
     """Make a case; the same patient and numbers give the same voxels and points.
 
@@ -59,13 +64,14 @@ def generate_composite(
         spacing: voxel size in mm, for views of the jaw; of the head it is 0.8 mm at least.
         missing: names from `MOLARS` to leave out; None lets the seed draw them.
         coarse: store the scan with the voxels of planning CT; its points stay exact.
+        wide: let the lower molars vary as widely as in patients.
 
     Raises:
         InputError: the patient's jaw has a shape that the phantom's cannot take.
     """
     children = np.random.SeedSequence([seed, *patient.name.encode()]).spawn(len(_STREAMS))
     rng = {name: np.random.default_rng(child) for name, child in zip(_STREAMS, children)}
-    anatomy = _draw_teeth(int(rng["anatomy"].integers(2**31)), missing, rng["teeth"])
+    anatomy = _draw_teeth(int(rng["anatomy"].integers(2**31)), missing, wide, rng["teeth"])
     fit = fit_jaw(patient, anatomy.jaw, rng["fit"])
     sizes = np.linalg.norm(fit.pose[:3, :3], axis=0)
     if fit.residual > WORST_FIT_MM or not SIZES[0] < sizes.min() <= sizes.max() < SIZES[1]:
@@ -82,11 +88,11 @@ def generate_composite(
     return CompositeCase(volume, visible_landmarks(anatomy, framing), fit.residual, anatomy, pose)
 
 
-def _draw_teeth(seed: int, missing: tuple[str, ...] | None, rng: np.random.Generator) -> Anatomy:
+def _draw_teeth(seed: int, missing: tuple[str, ...] | None, wide: bool, rng: np.random.Generator) -> Anatomy:
     """A drawn head; in a few of those whose molars are not prescribed, a jaw or both have no tooth."""
     lot = rng.random()
     toothless = missing is None and lot < TOOTHLESS + LOWER_TOOTHLESS
-    anatomy = draw_anatomy(seed, MOLARS if toothless else missing)
+    anatomy = draw_anatomy(seed, MOLARS if toothless else missing, wide)
     if not toothless:
         return anatomy
     return replace(anatomy, lower=(), upper=() if lot < TOOTHLESS else anatomy.upper)

@@ -9,6 +9,7 @@ import numpy as np
 
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.core.statements import Statement
 from H3DELandmarksResearch.figures.canvas import new_figure, save_figure
 from H3DELandmarksResearch.figures.layout import (
@@ -42,6 +43,7 @@ def draw_detection(
     reference: LandmarkSet | None = None,
     title: str = "",
     origin: str = "",
+    unit: LengthUnit = "mm",
 ) -> None:
     """Draw maximum-intensity projections with all landmarks, and slices through the least certain ones.
 
@@ -52,12 +54,13 @@ def draw_detection(
         reference: true positions, drawn as rings; matched by name.
         title: first line of the picture, for example the scan's name.
         origin: last line: model, scan, time and software.
+        unit: of lengths.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
         InputError: the name has another ending.
     """
-    save_figure(detection_figure(volume, landmarks, reference, title, origin=origin), Path(path))
+    save_figure(detection_figure(volume, landmarks, reference, title, origin=origin, unit=unit), Path(path))
 
 
 def detection_figure(
@@ -67,11 +70,12 @@ def detection_figure(
     title: str,
     remark: str | None = None,
     origin: str = "",
+    unit: LengthUnit = "mm",
 ) -> Figure:
     """The picture of a detection as a figure.
 
     Args:
-        volume, landmarks, reference, title, origin: as for `draw_detection`.
+        volume, landmarks, reference, title, origin, unit: as for `draw_detection`.
         remark: second line; where given, the landmarks were not found but are shown as they are, without close-ups.
     """
     if reference is not None:
@@ -82,11 +86,11 @@ def detection_figure(
     axes.set_axis_off()
     colors = confidence_colors(landmarks.confidence)
     for panel in sheet.projections:
-        _draw_projection(axes, panel, sheet.window)
+        _draw_projection(axes, panel, sheet.window, unit)
         _draw_labels(axes, panel, landmarks, colors, sheet.label_range)
         _draw_points(axes, panel, landmarks, colors, reference)
-    _draw_close_ups(axes, sheet, landmarks, colors, reference)
-    _draw_heading(axes, sheet, title, _summary(landmarks, reference) if remark is None else remark)
+    _draw_close_ups(axes, sheet, landmarks, colors, reference, unit)
+    _draw_heading(axes, sheet, title, _summary(landmarks, reference, unit) if remark is None else remark)
     _draw_legend(axes, sheet, landmarks, reference)
     write(axes, sheet.width - MARGIN, 0.06, origin, 6.5, MUTED, ha="right", va="bottom")
     return figure
@@ -129,14 +133,16 @@ def _draw_rings(axes: Axes, places: np.ndarray) -> None:
         axes.scatter(*places.T, s=RING_AREA, facecolors="none", edgecolors=color, linewidths=width, zorder=3)
 
 
-def draw_scale_bar(axes: Axes, x: float, y: float, scale: float, longest: float, remark: str = "") -> None:
-    """A bar of a round length that is at most `longest` inches, with its length in mm below."""
+def draw_scale_bar(
+    axes: Axes, x: float, y: float, scale: float, longest: float, remark: str = "", unit: LengthUnit = "mm"
+) -> None:
+    """A bar of a round length that is at most `longest` inches, with its length below."""
     length = round_length(longest / scale)
     axes.plot([x, x + length * scale], [y, y], color=FOREGROUND, linewidth=2, solid_capstyle="butt")
-    write(axes, x, y - 0.05, f"{length:g} mm{remark}", 7.5, va="top")
+    write(axes, x, y - 0.05, f"{length:g} {unit}{remark}", 7.5, va="top")
 
 
-def _draw_projection(axes: Axes, panel: Panel, window: tuple[float, float]) -> None:
+def _draw_projection(axes: Axes, panel: Panel, window: tuple[float, float], unit: LengthUnit) -> None:
     """The image with its title, orientation letters and scale bar."""
     draw_image(axes, panel, window)
     left, right, bottom, top = panel.extent
@@ -154,7 +160,7 @@ def _draw_projection(axes: Axes, panel: Panel, window: tuple[float, float]) -> N
     ):
         write(axes, x, y, letter, 9, weight="bold", **options)
     write(axes, left, top + 0.06, panel.view.title, 9, MUTED)
-    draw_scale_bar(axes, left, bottom - 0.09, panel.scale, 0.3 * (right - left))
+    draw_scale_bar(axes, left, bottom - 0.09, panel.scale, 0.3 * (right - left), unit=unit)
 
 
 def _draw_points(
@@ -192,12 +198,17 @@ def _draw_labels(
 
 
 def _draw_close_ups(
-    axes: Axes, sheet: Sheet, landmarks: LandmarkSet, colors: np.ndarray, reference: LandmarkSet | None
+    axes: Axes,
+    sheet: Sheet,
+    landmarks: LandmarkSet,
+    colors: np.ndarray,
+    reference: LandmarkSet | None,
+    unit: LengthUnit,
 ) -> None:
     """Slices in three directions through the chosen landmarks."""
     for k, panels in sheet.close_ups:
         left, _, bottom, top = panels[0].extent
-        write(axes, left, top + 0.05, _close_up_title(landmarks, k), 7.5, colors[k])
+        write(axes, left, top + 0.05, _close_up_title(landmarks, k, unit), 7.5, colors[k])
         for panel in panels:
             draw_image(axes, panel, robust_window(panel.image, 1.0, 99.8))
             draw_cross(axes, panel.on_sheet(landmarks.positions[k]), colors[k])
@@ -207,7 +218,7 @@ def _draw_close_ups(
                     _draw_rings(axes, place[np.newaxis])
         if k == sheet.close_ups[0][0]:
             remark = " in all close-ups (axial, coronal and sagittal slices through the least certain landmarks)"
-            draw_scale_bar(axes, left, bottom - 0.08, panels[0].scale, 0.6 * panels[0].size[0], remark)
+            draw_scale_bar(axes, left, bottom - 0.08, panels[0].scale, 0.6 * panels[0].size[0], remark, unit)
 
 
 def draw_cross(axes: Axes, place: np.ndarray, color: np.ndarray) -> None:
@@ -218,12 +229,12 @@ def draw_cross(axes: Axes, place: np.ndarray, color: np.ndarray) -> None:
     axes.scatter([x], [y], s=5, color=[color])
 
 
-def _close_up_title(landmarks: LandmarkSet, row: int) -> str:
+def _close_up_title(landmarks: LandmarkSet, row: int, unit: LengthUnit) -> str:
     words = [shown_name(landmarks.names[row])]
     if np.isfinite(landmarks.confidence[row]):
         words.append(f"confidence {landmarks.confidence[row]:.0%}".replace("%", " %"))
     if np.isfinite(landmarks.radius[row]):
-        words.append(f"90 % within {landmarks.radius[row]:.1f} mm")
+        words.append(f"90 % within {landmarks.radius[row]:.1f} {unit}")
     return ", ".join(words)
 
 
@@ -246,7 +257,7 @@ def _draw_legend(axes: Axes, sheet: Sheet, landmarks: LandmarkSet, reference: La
         write(axes, right - 1.14, top - 0.3, "reference position", 7.5, MUTED, va="center")
 
 
-def _summary(landmarks: LandmarkSet, reference: LandmarkSet | None) -> str:
+def _summary(landmarks: LandmarkSet, reference: LandmarkSet | None, unit: LengthUnit) -> str:
     """One line: how many were found, how far from the reference, which are not there."""
     if len(set(landmarks.causes)) == 1 and (cause := landmarks.causes[0]):
         return f"No landmark: {cause.statement.value}, {cause.value}"
@@ -255,7 +266,9 @@ def _summary(landmarks: LandmarkSet, reference: LandmarkSet | None) -> str:
         errors = np.linalg.norm(landmarks.positions - reference.positions, axis=1)
         errors = errors[np.isfinite(errors)]
         if errors.size:
-            words.append(f"mean distance to the reference {errors.mean():.2f} mm, largest {errors.max():.2f} mm")
+            words.append(
+                f"mean distance to the reference {errors.mean():.2f} {unit}, largest {errors.max():.2f} {unit}"
+            )
     groups: dict[str, list[str]] = {}
     for name, statement, cause in zip(landmarks.names, landmarks.statements, landmarks.causes):
         if statement is not Statement.FOUND:

@@ -91,13 +91,15 @@ def molar_landmarks(tooth: Tooth) -> dict[str, np.ndarray]:
     return {f"{side}0": fossa, f"{side}a": tooth.to_jaw(tooth.trunk.furcation), f"{side}b": mesial, f"{side}c": distal}
 
 
-def draw_anatomy(seed: int, missing: Sequence[str] | None = None) -> Anatomy:
+def draw_anatomy(seed: int, missing: Sequence[str] | None = None, wide: bool = False) -> Anatomy:
     """Draw a head; cheap, no voxels.
 
     Args:
         seed: of the case.
         missing: names from `MOLARS` to leave out; None lets the seed draw them. Teeth that exist do not depend on this,
             except that a third molar drifts and leans to mesial where the second molar of its side is missing.
+        wide: let the lower molars vary as widely as in patients, see `draw_wide_molar`; bundled figures and samples are
+            of the narrow variety.
 
     Raises:
         InputError: `missing` names something else than a lower second or third molar.
@@ -105,7 +107,7 @@ def draw_anatomy(seed: int, missing: Sequence[str] | None = None) -> Anatomy:
     rng = random_streams(seed)
     person = draw_person(rng["person"])
     arch = draw_arch(rng["lower"])
-    row = draw_row(arch, person, False, rng["lower"])
+    row = draw_row(arch, person, False, rng["lower"], wide)
     row = _with_third_molars(row, rng["third"])
     row = draw_restorations(row, rng["restorations"])
     drawn = draw_missing(rng["missing"])

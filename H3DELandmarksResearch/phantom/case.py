@@ -33,19 +33,22 @@ class PhantomCase:
     description: dict
 
 
-def generate_phantom(seed: int, missing: Sequence[str] | None = None, spacing: float | None = None) -> PhantomCase:
+def generate_phantom(
+    seed: int, missing: Sequence[str] | None = None, spacing: float | None = None, wide: bool = False
+) -> PhantomCase:
     """Make a case; the same arguments give the same voxels and points.
 
     Args:
         seed: determines everything that the other arguments do not fix.
         missing: names from `MOLARS` to leave out (empty: none); None lets the seed draw them.
         spacing: isotropic voxel size in mm; None lets the seed draw it.
+        wide: let the lower molars vary as widely as in patients.
 
     Raises:
         InputError: `missing` names something else than a lower second or third molar.
     """
     streams = random_streams(seed)
-    anatomy = draw_anatomy(seed, missing)
+    anatomy = draw_anatomy(seed, missing, wide)
     framing = draw_framing(streams["framing"], spacing)
     scanner = draw_scanner(streams["scanner"])
     hu = render(anatomy, framing, streams["texture"])

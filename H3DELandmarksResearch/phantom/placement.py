@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from H3DELandmarksResearch.phantom.curves import PlanarCurve, dental_arch_half
 from H3DELandmarksResearch.phantom.teeth import Tooth
 from H3DELandmarksResearch.phantom.toothshapes import KINDS, draw_shape, jitter
+from H3DELandmarksResearch.phantom.wide_molars import draw_wide_molar
 
 # inclination of the crown to lingual and to mesial, degrees
 LOWER_TILT = {
@@ -84,21 +85,42 @@ def widened(arch: PlanarCurve, outward: float, forward: float) -> PlanarCurve:
     return PlanarCurve.from_halves(points[middle::-1] * (-1, 1), points[middle:])
 
 
-def draw_row(arch: PlanarCurve, person: Person, upper: bool, rng: np.random.Generator) -> list[Tooth]:
-    """Draw the 16 teeth of one jaw, side by side along their arch; third molars stand as if erupted."""
-    row = []
+def draw_row(
+    arch: PlanarCurve, person: Person, upper: bool, rng: np.random.Generator, wide: bool = False
+) -> list[Tooth]:
+    """Draw the 16 teeth of one jaw, side by side along their arch; third molars stand as if erupted.
+
+    Args:
+        arch, person: whose teeth they are.
+        upper: of the upper jaw.
+        rng: random stream.
+        wide: let shape, tilt and turn of lower molars vary as widely as in patients.
+    """
+    row: list[Tooth] = []
     shape_seed = int(rng.integers(2**32))
     for side in ("R", "L"):
         twin = np.random.default_rng(shape_seed)
         reach = 0.05
+        leaning = (jitter(rng, 8), jitter(rng, 7)) if wide else (0.0, 0.0)
         for kind in KINDS:
-            shape = draw_shape(kind, upper, person.size * (1 + jitter(rng, 0.015)), person.wear, twin)
+            size, is_wide = person.size * (1 + jitter(rng, 0.015)), wide and kind.startswith("M")
+            shape = draw_wide_molar(kind, size, rng) if is_wide else draw_shape(kind, upper, size, person.wear, twin)
             width = 2 * shape[0].contour[0]
             tooth = _stand(arch, side, kind, reach + width / 2, shape, upper, rng)
+            if is_wide:
+                tooth = _leaning(tooth, leaning, rng)
+                tooth = tooth if kind == "M1" else _clear_of(tooth, row[-1], -tooth.axes[:, 0] * (1, 1, 0))
             crest = tooth.origin[2] + (1 if upper else -1) * (1.3 + person.bone_loss)
             row.append(replace(tooth, pulp=person.pulp, crest=float(crest)))
             reach += width + abs(jitter(rng, 0.12))
     return row
+
+
+def _leaning(tooth: Tooth, leaning: tuple[float, float], rng: np.random.Generator) -> Tooth:
+    """A molar leant to mesial and lingual with the others of its side (degrees), and a little by itself."""
+    mesial, lingual = (angle + jitter(rng, 3) for angle in leaning)
+    axes, top = tilted(tooth.axes, mesial, lingual, jitter(rng, 7)), tooth.crown.top
+    return replace(tooth, axes=axes, origin=tooth.origin + (tooth.axes[:, 2] - axes[:, 2]) * top)
 
 
 def _stand(arch, side, kind, reach, shape, upper, rng) -> Tooth:
@@ -109,14 +131,13 @@ def _stand(arch, side, kind, reach, shape, upper, rng) -> Tooth:
     tangent = -sign * arch.tangent(sign * reach)
     axes = np.column_stack([[*tangent, 0], sign * np.array([-tangent[1], tangent[0], 0]), [0, 0, 1.0]])
     axes = tilted(axes, mesial + jitter(rng, 2), lingual + jitter(rng, 2.5), jitter(rng, 4))
-    top = shape[0].height + max(0, shape[0].cusps[:, 2].max())
     height = 1.4 * max(0, (reach - 20) / 30) ** 2 + (0.6 if kind.startswith("I") else 0) + jitter(rng, 0.25)
     table = np.array([x, y, height])
     if upper:
         axes[2] *= -1
         table[2] = 0.6 * height + jitter(rng, 0.25)
     name = f"{'U' if upper else ''}{side}-{kind}"
-    return Tooth(name, table - axes[:, 2] * top, axes, *shape)
+    return Tooth(name, table - axes[:, 2] * shape[0].top, axes, *shape)
 
 
 def tilted(axes: np.ndarray, mesial: float, lingual: float, turn: float) -> np.ndarray:

@@ -27,6 +27,8 @@ class Root:
         half: half axes (mesiodistal, buccolingual) of the section at the cervix.
         length: from cervix to apex along w.
         taper: share by which the section narrows along the root.
+        upright: share of the root, from the cervix down, over which its axis does not leave the start.
+        hook: (u, v) by which the apical third turns aside, on top of the drift.
     """
 
     start: tuple[float, float]
@@ -35,16 +37,19 @@ class Root:
     half: tuple[float, float]
     length: float
     taper: tuple[float, float] = (0.4, 0.6)
+    upright: float = 0.0
+    hook: tuple[float, float] = (0.0, 0.0)
 
     @property
     def apex(self) -> np.ndarray:
         """(3,) end of the root in tooth coordinates."""
-        return np.array([self.start[0] + self.drift[0], self.start[1] + self.drift[1], -self.length])
+        return np.array([*(self.start[i] + self.drift[i] + self.hook[i] for i in (0, 1)), -self.length])
 
     def axis(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(u, v) of the root's axis at relative depth t (0 cervix, 1 apex)."""
-        swing = 4 * t * (1 - t)
-        return tuple(self.start[i] + self.drift[i] * t + self.bend[i] * swing for i in (0, 1))
+        s = np.maximum((t - self.upright) / (1 - self.upright), 0) if self.upright else t
+        swing, turn = 4 * s * (1 - s), s**4
+        return tuple(self.start[i] + self.drift[i] * s + self.bend[i] * swing + self.hook[i] * turn for i in (0, 1))
 
     def section(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Half axes at relative depth t."""
@@ -77,12 +82,15 @@ class Trunk:
         height: from the cervix down to the roof.
         taper: share by which the section narrows per mm of depth (mesiodistal, buccolingual).
         arch: how fast the roof falls off toward the roots, 1/mm.
+        web: of a C-shaped root, the wall that joins mesial and distal root on one side: v of its middle as a share of
+            the roots' half width, half its thickness in mm, and how far down it reaches, as a share of the roots.
     """
 
     split: tuple[float, float]
     height: float
     taper: tuple[float, float]
     arch: float = 0.45
+    web: tuple[float, float, float] | None = None
 
     @property
     def furcation(self) -> np.ndarray:
@@ -100,6 +108,7 @@ class Crown:
         exponent: 2 for an elliptic outline, more for a squarer one.
         cusps: (N, 5) rows of u, v, height, width in u, width in v: Gaussian hills (pits where negative).
         enamel: enamel thickness at the top in mm.
+        facet: what wear has left of the cusps lies below this plane: its height over the middle, slopes in u and v.
     """
 
     height: float
@@ -109,9 +118,27 @@ class Crown:
     exponent: float
     cusps: np.ndarray
     enamel: float
+    facet: tuple[float, float, float] | None = None
+
+    @property
+    def top(self) -> float:
+        """About how high the highest cusp, or what wear has left of it, stands above the cervix."""
+        peak = self.height + max(0.0, float(self.cusps[:, 2].max()))
+        return peak if self.facet is None else min(peak, self.facet[0])
+
+    def fossa(self) -> np.ndarray:
+        """(3,) lowest point of the occlusal relief between the cusps, in tooth coordinates."""
+        center, reach = np.zeros(2), 0.4 * min(self.table)
+        for _ in range(4):
+            steps = np.linspace(-reach, reach, 33)
+            u, v = center[0] + steps[:, None], center[1] + steps[None, :]
+            level = self.relief(u, v)
+            i, j = np.unravel_index(np.argmin(level), level.shape)
+            center, reach = np.array([u[i, 0], v[0, j]]), reach / 8
+        return np.array([*center, self.relief(center[0], center[1])])
 
     def relief(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """Height w of the occlusal surface above the cervix at (u, v)."""
+        """Height w of the occlusal surface above the cervix at (u, v), before any wear."""
         level = np.full(np.broadcast(u, v).shape, self.height, dtype=np.result_type(u, np.float32))
         for cu, cv, height, su, sv in self.cusps.astype(level.dtype):
             level += height * np.exp(-0.5 * (((u - cu) / su) ** 2 + ((v - cv) / sv) ** 2))
@@ -134,6 +161,13 @@ class Crown:
         side = (1 - radius) / np.maximum(slope * radius ** (1 - p), 1 / max(self.contour))
         top = (self.relief(u, v) - w) * np.float32(0.85)
         return np.minimum(meet(side, top, 0.8), w + 1.2).astype(np.float32)
+
+    def worn(self, whole: np.ndarray, u: np.ndarray, v: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """Signed depth of what wear has left of the crown, given that of the whole one."""
+        if self.facet is None:
+            return whole
+        level, slope_u, slope_v = self.facet
+        return np.minimum(whole, level + slope_u * u + slope_v * v - w).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -177,20 +211,13 @@ class Tooth:
 
     def fossa(self) -> np.ndarray:
         """(3,) lowest point of the occlusal relief between the cusps, in tooth coordinates."""
-        center, reach = np.zeros(2), 0.4 * min(self.crown.table)
-        for _ in range(4):
-            steps = np.linspace(-reach, reach, 33)
-            u, v = center[0] + steps[:, None], center[1] + steps[None, :]
-            level = self.crown.relief(u, v)
-            i, j = np.unravel_index(np.argmin(level), level.shape)
-            center, reach = np.array([u[i, 0], v[0, j]]), reach / 8
-        return np.array([*center, self.crown.relief(center[0], center[1])])
+        return self.crown.fossa()
 
     def bounds(self, margin: float) -> tuple[np.ndarray, np.ndarray]:
         """Low and high corner, in tooth coordinates, of a box around the tooth with a margin in mm."""
         half = np.maximum(self.crown.contour, self.crown.table)
         tips = np.array([root.apex for root in self.roots])
-        bulge = np.array([np.abs(root.bend) for root in self.roots]).max(axis=0)
+        bulge = np.array([np.abs(root.bend) + np.abs(root.hook) for root in self.roots]).max(axis=0)
         low = np.minimum(-half, tips[:, :2].min(axis=0) - 1.5 - bulge)
         high = np.maximum(half, tips[:, :2].max(axis=0) + 1.5 + bulge)
         top = self.crown.height + max(0.0, self.crown.cusps[:, 2].max())
@@ -198,16 +225,19 @@ class Tooth:
 
     def depths(self, u: np.ndarray, v: np.ndarray, w: np.ndarray) -> ToothDepths:
         """Signed depths of the tooth's parts at points in tooth coordinates (float32 arrays of one shape)."""
-        crown = self.crown.depth(u, v, w)
+        whole = self.crown.depth(u, v, w)
+        crown = self.crown.worn(whole, u, v, w)
         root, pulp = self._root_depths(u, v, w)
         rise = np.clip((w - 0.6 * (u / self.crown.contour[0]) ** 2) / 4, 0, 1)
-        enamel = np.minimum(crown, self.crown.enamel * np.sqrt(rise) - crown)
+        enamel = np.minimum(crown, self.crown.enamel * np.sqrt(rise) - whole)
         return ToothDepths(join(crown, root, 0.5), root, np.where(rise > 0, enamel, -1), pulp)
 
     def _root_depths(self, u, v, w) -> tuple[np.ndarray, np.ndarray]:
         canal, top = 0.24 * self.pulp, 1.0 if self.trunk is None else -1.0
         pairs = [root.depths(u, v, w, canal, top) for root in self.roots]
         root = np.maximum.reduce([pair[0] for pair in pairs])
+        if self.trunk is not None and self.trunk.web is not None:
+            root = np.maximum(root, self._web_depth(u, v, w))
         pulp = np.maximum.reduce([pair[1] for pair in pairs])
         if self.trunk is None:
             return root, np.maximum(pulp, self._horn_depth(u, v, w))
@@ -224,6 +254,18 @@ class Tooth:
         away = np.clip(away, -2, 2)
         roof = (w + self.trunk.height + fall * away * away) / np.sqrt(1 + (2 * fall * away) ** 2)
         return np.minimum(meet((1 - radius) * np.minimum(a, b), roof, 1.5), 1.5 - w).astype(np.float32)
+
+    def _web_depth(self, u, v, w) -> np.ndarray:
+        """The wall between mesial and distal root of a C-shaped root."""
+        share, half, reach = self.trunk.web
+        mesial, distal = (
+            (*root.axis(t), root.section(t)[1]) for root in self.roots for t in [np.clip(-w / root.length, 0, 0.999)]
+        )
+        middle, apart = (mesial[0] + distal[0]) / 2, np.abs(mesial[0] - distal[0]) / 2
+        center = (mesial[1] + distal[1]) / 2 + share * (mesial[2] + distal[2]) / 2
+        wall = np.minimum(half - np.abs(v - center), apart - np.abs(u - middle))
+        depth = np.minimum(wall, w + reach * min(root.length for root in self.roots))
+        return np.minimum(depth, 1.5 - w).astype(np.float32)
 
     def _chamber_depth(self, u, v, w) -> np.ndarray:
         """Pulp chamber of a molar: a flat box with rounded edges between cervix and furcation."""

@@ -14,7 +14,7 @@ from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksResearch.phantom.case import PhantomCase, generate_phantom
 from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
 
-__all__ = ["MOLAR_SCHEME", "kept_case", "phantom_case"]
+__all__ = ["MOLAR_SCHEME", "is_wide", "kept_case", "phantom_case"]
 
 
 class MadeCase(Protocol):
@@ -27,19 +27,26 @@ class MadeCase(Protocol):
     def landmarks(self) -> LandmarkSet: ...
 
 
-def phantom_case(seed: int, spacing_mm: float, folder: Path) -> Case:
+def is_wide(number: int, share: float) -> bool:
+    """Whether the lower molars of a made case vary as widely as in patients: a share of each run of numbers."""
+    return int((number + 1) * share) > int(number * share)
+
+
+def phantom_case(seed: int, spacing_mm: float, folder: Path, wide_share: float = 0.0) -> Case:
     """Generate a phantom, or read it back: arrays are kept because one takes seconds to make.
 
     Args:
         seed: the same number gives the same phantom.
         spacing_mm: size of its voxels.
         folder: where arrays are kept.
+        wide_share: see `is_wide`.
     """
+    wide = is_wide(seed, wide_share)
 
     def make() -> PhantomCase:
-        return generate_phantom(seed, spacing=spacing_mm)
+        return generate_phantom(seed, spacing=spacing_mm, wide=wide)
 
-    return kept_case(folder / f"{seed}-{spacing_mm}.npz", f"phantom-{seed}", make)
+    return kept_case(folder / f"{seed}-{spacing_mm}{'-wide' * wide}.npz", f"phantom-{seed}", make)
 
 
 def kept_case(path: Path, name: str, make: Callable[[], MadeCase]) -> Case:

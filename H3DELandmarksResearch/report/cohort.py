@@ -15,6 +15,7 @@ import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import SAME_PLACE_MM, LandmarkSet, ReviewState
+from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.core.statements import Statement
 from H3DELandmarksLib.core.text import from_csv
 from H3DELandmarksLib.formats.provenance import EXTENSION as PROVENANCE
@@ -65,7 +66,8 @@ class CohortCase:
         states: (K) a review state of each landmark, in words.
         doubts: (K,) probability that what is said of a landmark is wrong; NaN where nobody can say.
         recognised: whether the scan looks like what the model knows; None where the model cannot tell.
-        tolerance_mm: distance that the confidences mean.
+        unit: of positions and radii.
+        within: distance that the confidences mean, with its unit; empty where nobody says so.
         seconds: that detection took.
         scan: path, where it is known.
         series, spacing: to read it with.
@@ -83,7 +85,8 @@ class CohortCase:
     states: tuple[str, ...] = ()
     doubts: np.ndarray = field(default_factory=lambda: np.empty(0))
     recognised: bool | None = None
-    tolerance_mm: float | None = None
+    unit: LengthUnit = "mm"
+    within: str = ""
     seconds: float | None = None
     scan: Path | None = None
     series: str | None = None
@@ -230,7 +233,8 @@ def _of_origin(case: CohortCase, origin: Provenance) -> CohortCase:
     return replace(
         case,
         model=case.model or (f"{model.id}@{model.version}" if model else ""),
-        tolerance_mm=model.confidence_within_mm if model else None,
+        unit=origin.unit,
+        within=f"{model.confidence_within_mm:g} {model.unit}" if model else "",
         recognised=case.recognised if seen is None else seen.recognised,
         voxels_sha256=scan.voxels_sha256 if scan else None,
         scan=case.scan or (Path(scan.file) if scan and scan.file else None),

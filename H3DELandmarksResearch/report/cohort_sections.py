@@ -53,10 +53,15 @@ def cohort_page(
         *([_distributions(with_points, names)] if with_points else []),
         *([Section("landmarks", "Landmarks", [_landmark_table(with_points, names)])] if names else []),
         *_measurement_sections(with_points),
-        shape_section([(case.name, case.landmarks) for case in with_points], names),  # type: ignore[misc]
+        shape_section([(case.name, case.landmarks) for case in with_points], names, units_of(with_points)),  # type: ignore[misc]
         _failures(cases),
     ]
     return Page(title, lines, sections, card_data(cases, thumbnails, names, models, target))
+
+
+def units_of(cases: Sequence[CohortCase]) -> str:
+    """The unit of what is told of all cases: ``mm``, ``px``, or both where they differ."""
+    return " or ".join(sorted({case.unit for case in cases})) or "mm"
 
 
 def _overview(cases: Sequence[CohortCase], with_points: Sequence[CohortCase]) -> Section:
@@ -78,7 +83,7 @@ def _overview(cases: Sequence[CohortCase], with_points: Sequence[CohortCase]) ->
 
 
 def _about_doubt(cases: Sequence[CohortCase]) -> str:
-    tolerances = sorted({f"{case.tolerance_mm:g} mm" for case in cases if case.tolerance_mm})
+    tolerances = sorted({case.within for case in cases if case.within})
     within = f" (within {' or '.join(tolerances)} of the right place)" if tolerances else ""
     return (
         "The most doubtful come first: scans that are not recognised, then by their most doubtful landmark. Doubt is "
@@ -115,7 +120,9 @@ def _distributions(cases: Sequence[CohortCase], names: Sequence[str]) -> Section
             plots.percentile_rows("confidence", shown, confidence, "confidence", f"Confidence {about}", (0, 1))
         )
     if any(np.isfinite(r).any() for r in radius):
-        blocks.append(plots.percentile_rows("radius", shown, radius, "90 % radius, mm", f"Radius {about}"))
+        blocks.append(
+            plots.percentile_rows("radius", shown, radius, f"90 % radius, {units_of(cases)}", f"Radius {about}")
+        )
     return Section("distributions", "Distributions", blocks)
 
 
@@ -155,7 +162,7 @@ def _landmark_table(cases: Sequence[CohortCase], names: Sequence[str]) -> Table:
             "by a person",
             "confidence, median",
             "5th percentile",
-            "90 % radius, median, mm",
+            f"90 % radius, median, {units_of(cases)}",
             "other states",
         ),
         rows,
@@ -245,6 +252,7 @@ def card_data(
                 "state": CASE_STATES.index(case.state),
                 "doubt": _rounded(case.doubt),
                 "seconds": _rounded(case.seconds, 1),
+                "unit": case.unit,
                 "search": " ".join((case.name, case.subject, case.summary, case.reason)).casefold(),
                 "picture": None if picture is None else _picture(picture),
                 "points": _points(case, picture, index, states),

@@ -31,7 +31,7 @@ def comparison_section(base: Evaluated, other: Evaluated, subjects: Mapping[str,
         return Section("comparison", "Comparison", [said])
     mine, theirs = (_part(each.evaluation, cases, names) for each in (base, other))
     present = mine[1] & theirs[1]
-    miss = max(base.evaluation.thresholds)
+    miss, unit = max(base.evaluation.thresholds), base.evaluation.unit
     worse, better = paired.counted_errors(theirs[0], mine[0], present, miss)
     whose = [subjects.get(case, case) for case in cases]
     gains = paired.subject_means(worse - better, whose)
@@ -43,21 +43,25 @@ def comparison_section(base: Evaluated, other: Evaluated, subjects: Mapping[str,
         "improvement",
         ["all landmarks", *names],
         np.array([[one.mean, one.low, one.high] for one in (total, *single)]),
-        f"improvement, mm: {other.name} better on the left, {base.name} better on the right",
+        f"improvement, {unit}: {other.name} better on the left, {base.name} better on the right",
         "Difference of errors with its 95 % interval over subjects; a landmark that a model misses counts as "
-        f"{miss:g} mm, or as the other's error where that is larger.",
+        f"{miss:g} {unit}, or as the other's error where that is larger.",
     )
     blocks = [
         _verdict(base, other, total),
         _comparison_facts(base, other, mine[0], theirs[0], present, whose, total),
         forest,
-        _single_landmarks((base.name, other.name), names, (better, worse), single),
+        _single_landmarks((base.name, other.name), names, (better, worse), single, unit),
     ]
     return Section("comparison", "Comparison", blocks)
 
 
 def _single_landmarks(
-    models: tuple[str, str], names: Sequence[str], errors: tuple[np.ndarray, np.ndarray], single: Sequence[Any]
+    models: tuple[str, str],
+    names: Sequence[str],
+    errors: tuple[np.ndarray, np.ndarray],
+    single: Sequence[Any],
+    unit: str,
 ) -> Table:
     """One line for each landmark.
 
@@ -66,6 +70,7 @@ def _single_landmarks(
         names: of the K landmarks.
         errors: (N, K) mm of both, misses counted.
         single: improvement at each landmark.
+        unit: of lengths.
     """
     corrected = paired.holm([one.p for one in single])
     rows = [
@@ -78,10 +83,10 @@ def _single_landmarks(
         ]
         for k, (name, one) in enumerate(zip(names, single))
     ]
-    means = tuple(f"{model}, mean mm" for model in models)
+    means = tuple(f"{model}, mean {unit}" for model in models)
     return Table(
         "Every landmark",
-        ("landmark", *means, "improvement, mm (95 %)", "p", "p, corrected"),
+        ("landmark", *means, f"improvement, {unit} (95 %)", "p", "p, corrected"),
         rows,
         "p of Wilcoxon's signed-rank test over subjects; corrected for the number of landmarks (Holm).",
     )
@@ -111,11 +116,12 @@ def _comparison_facts(
     subjects: Sequence[str],
     total: Any,
 ) -> list[Fact]:
+    unit = base.evaluation.unit
     facts = [
         Fact(
             "improvement, misses counted",
-            f"{total.mean:+.2f} mm",
-            f"{range_text(total.low, total.high, ' mm')}, p {p_text(total.p)}",
+            f"{total.mean:+.2f} {unit}",
+            f"{range_text(total.low, total.high, f' {unit}')}, p {p_text(total.p)}",
         )
     ]
     for threshold in base.evaluation.thresholds:
@@ -123,7 +129,7 @@ def _comparison_facts(
         rate = float(within[present].sum() / max(present.sum(), 1))
         low, high = rate_interval(within, present, subjects)
         note = f"percentage points; {100 * low:+.1f} to {100 * high:+.1f}"
-        facts.append(Fact(f"more within {threshold:g} mm", f"{100 * rate:+.1f}", note))
+        facts.append(Fact(f"more within {threshold:g} {unit}", f"{100 * rate:+.1f}", note))
     return facts
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from H3DELandmarksLib.core.lengths import named_in_mm
 from H3DELandmarksLib.core.text import number, percent, plural
 from H3DELandmarksLib.evaluation import Evaluation, metrics
 from H3DELandmarksResearch.report import plots
@@ -59,19 +60,24 @@ def evaluation_page(
 
 def _overview(figures: Evaluation, subjects: Sequence[str], document: Mapping[str, Any]) -> Section:
     mre, sd = metrics.mean_radial_error(figures.errors)
+    unit = figures.unit
     low, high = mean_interval(metrics.case_means(figures.errors), subjects)
     facts = [
-        Fact("mean radial error", f"{number(mre)} \N{PLUS-MINUS SIGN} {number(sd)} mm", range_text(low, high, " mm"))
+        Fact(
+            "mean radial error",
+            f"{number(mre)} \N{PLUS-MINUS SIGN} {number(sd)} {unit}",
+            range_text(low, high, f" {unit}"),
+        )
     ]
     rates = metrics.success_rates(figures.errors, figures.present, figures.thresholds)
     for threshold, rate in zip(figures.thresholds, rates):
         interval = rate_interval(figures.errors <= threshold, figures.present, subjects)
         ends = " to ".join(number(100 * end, 1) for end in interval)
-        facts.append(Fact(f"within {threshold:g} mm", percent(float(rate)), f"{ends} %"))
+        facts.append(Fact(f"within {threshold:g} {unit}", percent(float(rate)), f"{ends} %"))
     summary = metrics.error_summary(figures.errors)
     facts += [
-        Fact("median, 90th percentile", f"{number(summary['median'])}, {number(summary['p90'])} mm"),
-        Fact("largest", f"{number(summary['max'])} mm"),
+        Fact("median, 90th percentile", f"{number(summary['median'])}, {number(summary['p90'])} {unit}"),
+        Fact("largest", f"{number(summary['max'])} {unit}"),
         Fact(
             "missed",
             str(int(figures.missed.sum())),
@@ -85,18 +91,18 @@ def _overview(figures: Evaluation, subjects: Sequence[str], document: Mapping[st
         "is the mean of the cases' means, with the standard deviation of these.",
     ]
     if document.get("radiograph_form"):
-        blocks.append(_radiograph_form(document["radiograph_form"]))
+        blocks.append(_radiograph_form(named_in_mm(document["radiograph_form"]), unit))
     if len(figures.published_rows) > 1:
         blocks.append(_published(figures))
     return Section("overview", "Overview", blocks)
 
 
-def _radiograph_form(form: Mapping[str, Any]) -> str:
+def _radiograph_form(form: Mapping[str, Any], unit: str) -> str:
     """The figures as papers on radiographs define them."""
-    rates = [f"{percent(value)} below {key[4:]} mm" for key, value in form.items() if key.startswith("sdr_")]
+    rates = [f"{percent(value)} below {key[4:]} {unit}" for key, value in form.items() if key.startswith("sdr_")]
     return (
         f"As papers on radiographs define them: MRE {number(form['mre_mm'])} \N{PLUS-MINUS SIGN} "
-        f"{number(form['sd_mm'])} mm over points; mean over landmarks of the detection rates: {', '.join(rates)}."
+        f"{number(form['sd_mm'])} {unit} over points; mean over landmarks of the detection rates: {', '.join(rates)}."
     )
 
 
@@ -113,8 +119,8 @@ def _published(figures: Evaluation) -> Table:
         ]
         for row in figures.published_rows
     ]
-    heads = [f"within {threshold:g} mm" for threshold in figures.thresholds]
-    columns = ("cases", "n", "MRE \N{PLUS-MINUS SIGN} SD, mm", *heads, "presence accuracy", "presence F1")
+    heads = [f"within {threshold:g} {figures.unit}" for threshold in figures.thresholds]
+    columns = ("cases", "n", f"MRE \N{PLUS-MINUS SIGN} SD, {figures.unit}", *heads, "presence accuracy", "presence F1")
     return Table("As published: all, complete and incomplete cases", columns, rows)
 
 
@@ -128,7 +134,7 @@ def _cumulative(base: Evaluated, other: Evaluated | None) -> Section:
         "How many of all present landmarks lie within a distance of the reference; missed ones never do. Dashes: the "
         "chosen distances."
     )
-    figure = plots.cumulative("cumulative", curves, base.evaluation.thresholds, caption)
+    figure = plots.cumulative("cumulative", curves, base.evaluation.thresholds, base.evaluation.unit, caption)
     return Section("cumulative", "Cumulative errors", [figure])
 
 
@@ -136,7 +142,7 @@ def _landmarks(figures: Evaluation) -> Section:
     shown = figures.landmarks
     caption = "Errors of each landmark over the cases: line 5th to 95th percentile, bar quartiles, tick median."
     plot = plots.percentile_rows(
-        "landmark-errors", shown, list(figures.errors.T), "distance to the reference, mm", caption
+        "landmark-errors", shown, list(figures.errors.T), f"distance to the reference, {figures.unit}", caption
     )
     keys = [f"sdr_{threshold:g}" for threshold in figures.thresholds]
     rows = [
@@ -150,12 +156,12 @@ def _landmarks(figures: Evaluation) -> Section:
         ]
         for row in figures.table
     ]
-    heads = [f"within {threshold:g} mm" for threshold in figures.thresholds]
+    heads = [f"within {threshold:g} {figures.unit}" for threshold in figures.thresholds]
     columns = (
         "landmark",
         "n",
         "missed",
-        "mean, mm",
+        f"mean, {figures.unit}",
         "median",
         "90th percentile",
         "largest",
@@ -184,9 +190,11 @@ def _cases(figures: Evaluation) -> Section:
                 share_cell(float(rates[0])),
             ]
         )
-    first = f"within {figures.thresholds[0]:g} mm"
-    columns = ("case", "present", "mean, mm", "median", "largest", "of the landmark", "missed", first)
-    spread = plots.histograms("case-means", [("mean error of a case, mm", means)], "How the cases are distributed.")
+    first = f"within {figures.thresholds[0]:g} {figures.unit}"
+    columns = ("case", "present", f"mean, {figures.unit}", "median", "largest", "of the landmark", "missed", first)
+    spread = plots.histograms(
+        "case-means", [(f"mean error of a case, {figures.unit}", means)], "How the cases are distributed."
+    )
     return Section("cases", "Cases", [spread, Table("Every case, the worst first", columns, rows)])
 
 

@@ -97,7 +97,7 @@ function showCases(data) {
     }
     if (scale) {
       const mm = [1, 2, 5, 10, 20, 50, 100].filter(length => length * scale <= width / 5).pop() || 1;
-      svg.append(draw('path', { d: `M4 ${height - 4}h${mm * scale}`, stroke: '#e6edf3', 'stroke-width': 1.5 }), draw('text', { x: 4, y: height - 7 }, mm + ' mm'));
+      svg.append(draw('path', { d: `M4 ${height - 4}h${mm * scale}`, stroke: '#e6edf3', 'stroke-width': 1.5 }), draw('text', { x: 4, y: height - 7 }, `${mm} ${one.unit}`));
     }
     const frame = make('span', 'view');
     frame.append(svg);
@@ -122,12 +122,12 @@ function showCases(data) {
     const listed = one.points.filter(p => p[DOUBT] !== null).sort((a, b) => b[DOUBT] - a[DOUBT]);
     for (const p of (chosen() === null ? listed : one.points.filter(p => p[NAME] === chosen())).slice(0, 2)) {
       const item = make('li');
-      item.append(make('span', '', names[p[NAME]]), make('span', '', said(p)));
+      item.append(make('span', '', names[p[NAME]]), make('span', '', said(p, one)));
       worst.append(item);
     }
     card.append(worst);
   }
-  const said = p => p[PLACE] ? `${states[p[STATE]]}, confidence ${number(p[CONFIDENCE])}` + (p[RADIUS] === null ? '' : `, \u00b1${number(p[RADIUS], 1)} mm`) : states[p[STATE]];
+  const said = (p, one) => p[PLACE] ? `${states[p[STATE]]}, confidence ${number(p[CONFIDENCE])}` + (p[RADIUS] === null ? '' : `, \u00b1${number(p[RADIUS], 1)} ${one.unit}`) : states[p[STATE]];
   const chosen = () => field('landmark').value === '' ? null : Number(field('landmark').value);
 
   // A card has content only near what is seen.
@@ -191,7 +191,7 @@ function showCases(data) {
     for (const [text, address] of one.links) { const link = make('a', '', text); link.href = address; links.append(link, ' '); }
     body.append(links);
     if (one.measurements.length) body.append(make('h3', '', 'Measurements'), table(['measurement', 'value', '90 % interval', 'usual', ''], one.measurements));
-    if (one.points.length) body.append(make('h3', '', 'Landmarks'), table(['landmark', 'state', 'confidence', '90 % radius, mm', 'left, back, head, mm'],
+    if (one.points.length) body.append(make('h3', '', 'Landmarks'), table(['landmark', 'state', 'confidence', '90 % radius, ' + one.unit, 'left, back, head, ' + one.unit],
       [...one.points].sort((a, b) => (b[DOUBT] ?? -1) - (a[DOUBT] ?? -1)).map(p => [names[p[NAME]], states[p[STATE]], number(p[CONFIDENCE]), number(p[RADIUS]), p[PLACE] ? p[PLACE].map(v => v.toFixed(2)).join(', ') : '\u2013'])));
     if (!dialog.open) dialog.showModal();
     dialog.scrollTop = 0;

@@ -89,14 +89,16 @@ def histograms(unique: str, panels: Sequence[tuple[str, np.ndarray]], caption: s
         axes = figure.add_axes(((n + 0.14) / len(panels), 0.2, 0.8 / len(panels), 0.72))
         known = values[np.isfinite(values)]
         if known.size:
-            axes.hist(known, bins=24, color=STRONG, alpha=0.8, linewidth=0)
+            middle = (known.min() + known.max()) / 2
+            reach = max(known.max() - middle, 1e-6 * max(1.0, abs(middle)))  # equal values have one bar
+            axes.hist(known, bins=24, range=(middle - reach, middle + reach), color=STRONG, alpha=0.8, linewidth=0)
         axes.set(xlabel=label, ylabel="scans" if n == 0 else "")
         plain_axes(axes, "y")
     return Figure(as_svg(figure, unique, COLORS), caption)
 
 
 def cumulative(
-    unique: str, curves: Mapping[str, tuple[np.ndarray, int]], thresholds: Sequence[float], caption: str
+    unique: str, curves: Mapping[str, tuple[np.ndarray, int]], thresholds: Sequence[float], unit: str, caption: str
 ) -> Figure:
     """Share of all present landmarks that lie within a distance: errors, and of how many, by label."""
     figure = new_figure(WIDTH, 3.3)
@@ -113,7 +115,7 @@ def cumulative(
         axes.step(steps, shares, where="post", color=color, label=label)
     for threshold in thresholds:
         axes.axvline(threshold, color=FAINT, linewidth=0.8, dashes=(4, 3))
-    axes.set(xlim=(0, largest), ylim=(0, 102), xlabel="distance to the reference, mm", ylabel="landmarks, %")
+    axes.set(xlim=(0, largest), ylim=(0, 102), xlabel=f"distance to the reference, {unit}", ylabel="landmarks, %")
     plain_axes(axes)
     if len(curves) > 1:
         legend = axes.legend(loc="lower right", frameon=False, fontsize=8, labelcolor=INK)

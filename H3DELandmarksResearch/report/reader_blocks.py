@@ -5,31 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from H3DELandmarksLib.core.lengths import named_in_mm
 from H3DELandmarksResearch.report.page import Cell, Fact, Table, number_cell, text_cell
 
+FIGURES = ("mean distance", "SD", "Dahlberg's error")
 GROUPS = {"models": "model and readers", "between": "between readers", "within": "a reader with himself"}
 Plain = Mapping[str, Any]
 
 
 def reader_blocks(document: Plain) -> list[Any]:
     """Facts and tables of the entries ``human_floor`` and ``readers``; none where there are none."""
+    unit = document.get("unit", "mm")
+    document = named_in_mm({name: document.get(name) for name in ("human_floor", "readers")})
     floor, readers = document.get("human_floor"), document.get("readers")
     blocks: list[Any] = []
     if floor:
         blocks.append(
             [
                 Fact("readers", str(floor["readers"]), f"{floor['points']} points that two or more placed"),
-                Fact("between readers", _mm(floor["between_mm"]), "mean distance of two readers' points"),
-                Fact("model from the readers' mean", _mm(floor["model_mm"]), "mean distance"),
+                Fact("between readers", _length(floor["between_mm"], unit), "mean distance of two readers' points"),
+                Fact("model from the readers' mean", _length(floor["model_mm"], unit), "mean distance"),
             ]
         )
     if readers:
         pairs = [(words, pair) for group, words in GROUPS.items() for pair in readers.get(group) or ()]
-        blocks += [_total_table(pairs), _landmark_table(pairs)]
+        blocks += [_total_table(pairs, unit), _landmark_table(pairs, unit)]
     return blocks
 
 
-def _total_table(pairs: list[tuple[str, Plain]]) -> Table:
+def _total_table(pairs: list[tuple[str, Plain]], unit: str) -> Table:
     axes = list(dict.fromkeys(axis["axis"] for _, pair in pairs for axis in pair["total"]["axes"]))
     rows = []
     for words, pair in pairs:
@@ -47,13 +51,13 @@ def _total_table(pairs: list[tuple[str, Plain]]) -> Table:
                 *(interval(along[axis]["icc"] if axis in along else None, 3) for axis in axes),
             ]
         )
-    columns = ["", "first", "second", "cases", "patients", "mean distance, mm", "SD, mm", "Dahlberg's error, mm"]
-    columns += [f"bias {axis}, mm" for axis in axes] + [f"ICC(2,1) {axis}" for axis in axes]
+    columns = ["", "first", "second", "cases", "patients", *(f"{figure}, {unit}" for figure in FIGURES)]
+    columns += [f"bias {axis}, {unit}" for axis in axes] + [f"ICC(2,1) {axis}" for axis in axes]
     note = "95 % intervals over patients. Bias: the first less the second, toward the patient's left, back and head."
     return Table("Agreement over all landmarks", columns, rows, note)
 
 
-def _landmark_table(pairs: list[tuple[str, Plain]]) -> Table:
+def _landmark_table(pairs: list[tuple[str, Plain]], unit: str) -> Table:
     rows = [
         [
             text_cell(f"{pair['first']} \N{EN DASH} {pair['second']}"),
@@ -67,7 +71,7 @@ def _landmark_table(pairs: list[tuple[str, Plain]]) -> Table:
         for _, pair in pairs
         for landmark in pair["landmarks"]
     ]
-    columns = ("pair", "landmark", "points", "mean distance, mm", "SD, mm", "Dahlberg's error, mm", "in one only")
+    columns = ("pair", "landmark", "points", *(f"{figure}, {unit}" for figure in FIGURES), "in one only")
     return Table("Agreement of each landmark", columns, rows)
 
 
@@ -82,5 +86,5 @@ def interval(figure: Plain | None, decimals: int = 2, signed: bool = False) -> C
     return Cell(said, figure["value"])
 
 
-def _mm(value: float | None) -> str:
-    return "\N{EN DASH}" if value is None else f"{value:.2f} mm"
+def _length(value: float | None, unit: str) -> str:
+    return "\N{EN DASH}" if value is None else f"{value:.2f} {unit}"

@@ -17,12 +17,13 @@ from H3DELandmarksResearch.report.page import Cell, Section, Table, number_cell,
 MOST_NAMED, SHOWN_COMPONENTS = 12, 3
 
 
-def shape_section(sets: Sequence[tuple[str, LandmarkSet]], names: Sequence[str]) -> Section:
+def shape_section(sets: Sequence[tuple[str, LandmarkSet]], names: Sequence[str], unit: str) -> Section:
     """Generalized Procrustes analysis of all subjects, or why there is none.
 
     Args:
         sets: name and points (LPS mm) of each subject.
         names: of all landmarks.
+        unit: of their lengths.
     """
     section = Section("shapes", "Shapes")
     points = np.full((len(sets), len(names), 3), np.nan)
@@ -46,8 +47,8 @@ def shape_section(sets: Sequence[tuple[str, LandmarkSet]], names: Sequence[str])
             alignment,
             "Subjects in the first two principal components, outliers named; shares of variance.",
         ),
-        _subject_table(alignment),
-        _landmark_table(alignment),
+        _subject_table(alignment, unit),
+        _landmark_table(alignment, unit),
     ]
     return section
 
@@ -76,7 +77,7 @@ def _about(alignment: Alignment) -> str:
     return " ".join(parts)
 
 
-def _subject_table(alignment: Alignment) -> Table:
+def _subject_table(alignment: Alignment, unit: str) -> Table:
     shown = min(SHOWN_COMPONENTS, alignment.scores.shape[1])
     rows: list[list[Any]] = []
     for n in np.argsort(-alignment.distance):
@@ -92,11 +93,11 @@ def _subject_table(alignment: Alignment) -> Table:
             ]
         )
     heads = [f"PC {c + 1} ({100 * alignment.shares[c]:.1f} %)" for c in range(shown)]
-    columns = ("subject", "Procrustes distance", "", "centroid size, mm", "gaps", *heads)
+    columns = ("subject", "Procrustes distance", "", f"centroid size, {unit}", "gaps", *heads)
     return Table("Every subject, the farthest from the mean first", columns, rows)
 
 
-def _landmark_table(alignment: Alignment) -> Table:
+def _landmark_table(alignment: Alignment, unit: str) -> Table:
     size = float(np.mean(alignment.size))
     there = np.isfinite(alignment.aligned).all(axis=2).mean(axis=0)
     total = float((alignment.spread**2).sum()) or 1.0
@@ -112,5 +113,6 @@ def _landmark_table(alignment: Alignment) -> Table:
         for k, name in enumerate(alignment.landmarks)
     ]
     axes = "xyz"[: alignment.mean.shape[1]]
-    columns = ("landmark", *axes, "spread", "spread at mean size, mm", "share of variance", "subjects that have it")
+    at_mean = f"spread at mean size, {unit}"
+    columns = ("landmark", *axes, "spread", at_mean, "share of variance", "subjects that have it")
     return Table("Mean shape: centroid size 1", columns, rows)

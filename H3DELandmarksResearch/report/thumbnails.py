@@ -62,7 +62,7 @@ def thumbnail_of_case(case: CohortCase, folders: Sequence[Path] = ()) -> Thumbna
         return None
     for path in _places(case, folders):
         try:
-            volume = read_volume(path, case.spacing, case.series)
+            volume = read_volume(path, case.spacing, case.series, needs_size=case.unit == "mm")
         except (H3DELandmarksError, OSError, MemoryError, ValueError):
             continue
         if case.voxels_sha256 in (None, content_of(volume).digest):

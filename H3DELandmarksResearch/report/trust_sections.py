@@ -48,11 +48,11 @@ def agreement_section(base: Evaluated) -> Section:
     )
     table = Table(
         "Bias and limits of agreement, with 95 % intervals",
-        ("axis", "n", "bias, mm", "lower limit, mm", "upper limit, mm"),
+        ("axis", "n", *(f"{value}, {figures.unit}" for value in ("bias", "lower limit", "upper limit"))),
         rows,
         "Intervals take all landmarks for independent, as is usual; those of one case are not quite.",
     )
-    return Section("agreement", "Agreement", [plots.bland_altman("bland-altman", panels, "mm", caption), table])
+    return Section("agreement", "Agreement", [plots.bland_altman("bland-altman", panels, figures.unit, caption), table])
 
 
 def _agreement_row(name: str, difference: np.ndarray) -> list[Cell]:
@@ -124,7 +124,10 @@ def calibration_section(base: Evaluated) -> Section:
     truth = {case: base.references[case].ordered_as(figures.landmarks) for case in figures.cases}
     summary = compare_statements(found, truth, base.tolerance_mm or np.inf).summary()
     panels = []
-    for kind, title in (("presence", "presence"), ("confidence", f"confidence, within {base.tolerance_mm or 0:g} mm")):
+    for kind, title in (
+        ("presence", "presence"),
+        ("confidence", f"confidence, within {base.tolerance_mm or 0:g} {figures.unit}"),
+    ):
         part = summary[kind]
         if part["statements"] and (kind == "presence" or base.tolerance_mm):
             said = f"{title}\ncalibration error (ECE) {part['ece']:.3f}, n = {part['statements']}"

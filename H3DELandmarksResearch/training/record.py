@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from H3DELandmarksLib.formats.manifest import ModelDescription, check_height
-from H3DELandmarksLib.formats.reading import STRICT, Count, Finite, NotNegative, Positive, Text
+from H3DELandmarksLib.formats.reading import STRICT, Count, Finite, NotNegative, Positive, Share, Text
 from H3DELandmarksLib.formats.training import SUBSETS, TrainingStage
 
 CALIBRATION = "calibration"
@@ -42,6 +42,7 @@ class TrainingData:
         composites: how many there are in each subset.
         seeds: of the phantom: first and last (excluded) of each subset.
         spacings_mm: of the phantom: voxel sizes taken in turn.
+        wide_share: of phantoms and composites: share whose lower molars vary as widely as in patients.
     """
 
     reader: Literal["case-folder", "phantom", "composite"]
@@ -52,6 +53,7 @@ class TrainingData:
     composites: dict[str, Count] | None = None
     seeds: dict[str, tuple[Count, Count]] | None = None
     spacings_mm: tuple[Positive, ...] | None = None
+    wide_share: Share = 0.0
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:

@@ -150,3 +150,56 @@ def test_points_of_unknown_origin_are_known_by_names_that_say_enough():
     assert measurements_of_names([*names, "another"]) == bundled_measurements()["isbi2015-19"].definitions
     assert measurements_of_names(names[1:]) is None
     assert measurements_of_names([str(k) for k in range(60)]) is None, "numbers say nothing"
+
+
+NORMS = {
+    "ODI": (74.5, 6.07, "Kim 1974"),
+    "APDI": (81.4, 3.8, "Kim and Vietas 1978"),
+    "facial angle": (87.8, 3.57, "Downs 1948"),
+    "FMA": (21.9, 3.24, "Downs 1948"),
+    "Y axis angle": (59.4, 3.82, "Downs 1948"),
+    "upper lip to B line": (3, 1, "Legan and Burstone 1980"),
+    "lower lip to B line": (2, 1, "Legan and Burstone 1980"),
+}
+
+
+def bundled(scheme_id):
+    return {m.name: m for m in bundled_measurements()[scheme_id].definitions.measurements}
+
+
+def test_norms_are_those_of_their_sources():
+    given = {name: m.norm for name, m in bundled("isbi2015-19").items() if m.norm}
+    assert {name: (n.mean, n.sd) for name, n in given.items()} == {n: value[:2] for n, value in NORMS.items()}
+    for name, (*_, source) in NORMS.items():
+        assert given[name].source.startswith(source) and given[name].within_sd == 1
+    told = (ROOT / "docs" / "measurements.md").read_text(encoding="utf-8")
+    assert all(f"{mean:g}, {sd:g}" in told and source in told for mean, sd, source in NORMS.values())
+    others = [r for r in bundled_measurements() if r != "isbi2015-19" for m in bundled(r).values() if m.norm]
+    assert not others, "a norm without a row in the table of the documents"
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high", "below", "normal", "above"),
+    [
+        ("SNA", 79.4, 83.2, "retrognathic maxilla", "normal", "prognathic maxilla"),
+        ("SNB", 74.6, 78.7, "retrognathic mandible", "normal", "prognathic mandible"),
+        ("ANB", 3.2, 5.7, "class III", "class I", "class II"),
+        ("ODI", 68.4, 80.5, "open bite tendency", "normal", "deep bite tendency"),
+        ("APDI", 77.6, 85.2, "class II tendency", "normal", "class III tendency"),
+        ("FHI", 0.65, 0.75, "long face tendency", "normal", "short face tendency"),
+        ("FHA", 26.8, 31.4, "low angle tendency", "normal", "high angle tendency"),
+        ("MW", 2, 4.5, "edge to edge", "normal", "large overjet"),
+    ],
+)
+def test_classes_are_those_of_the_challenge_with_their_limits(name, low, high, below, normal, above):
+    part = bundled("isbi2015-19")[name]
+    found = [part.class_of(value) for value in (low - 1e-6, low, high, high + 1e-6)]
+    assert found == [below, normal, normal, above]
+    assert "ISBI 2015 challenge" in part.title
+
+
+def test_a_curve_of_ten_degrees_is_scoliosis():
+    part = bundled("spine-68")["Cobb angle"]
+    found = [part.class_of(value) for value in (9.999, 10, 25, 25.001, 45, 45.001)]
+    words = ("no", "mild", "mild", "moderate", "moderate", "severe")
+    assert found == [f"{word} scoliosis" for word in words]

@@ -130,3 +130,35 @@ def test_the_frame_of_a_flat_shape_stays_in_its_plane_and_is_not_mirrored(pairs)
     assert np.allclose(rigid_fit(shape.mean, points).to_lps(shape.mean), points, atol=1e-6)
     if pairs:
         assert shape.mean[0, 0] - shape.mean[1, 0] > 0 and abs(shape.mean[0, 1] - shape.mean[1, 1]) < 1e-6
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds, st.booleans())
+def test_the_error_of_a_place_is_that_of_rigid_fits_to_points_that_vary(seed, flat):
+    rng = np.random.default_rng(seed)
+    mean = rng.normal(size=(7, 3)) * 20 * ([1, 1, 0] if flat else [1, 1, 1])
+    tolerance, trust = np.full(7, 0.5), np.array([1, 1, 1, 1, 1, 0, 0.0])
+    stated = ShapeModel(mean, tolerance).place_error(trust)
+    away = []
+    for _ in range(400):
+        moved = rng.normal(size=(7, 3)) * 0.5 / np.sqrt(2 if flat else 3) * ([1, 1, 0] if flat else [1, 1, 1])
+        away.append(np.linalg.norm(rigid_fit(mean, mean + moved, trust).to_lps(mean) - mean, axis=1))
+    assert np.allclose(np.sqrt((np.array(away) ** 2).mean(axis=0)), stated, rtol=0.25)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds)
+def test_the_error_of_a_place_does_not_depend_on_the_frame_and_shrinks_with_trust(seed):
+    rng = np.random.default_rng(seed)
+    mean, trust, tolerance = rng.normal(size=(8, 3)) * 20, rng.uniform(0.1, 1, 8), rng.uniform(1, 5, 8)
+    error = ShapeModel(mean, tolerance).place_error(trust)
+    assert np.allclose(ShapeModel(random_pose(rng).to_lps(mean), tolerance).place_error(trust), error, rtol=1e-4)
+    assert np.allclose(ShapeModel(mean, 2 * tolerance).place_error(trust), 2 * error, rtol=1e-4)
+    assert (ShapeModel(mean, tolerance).place_error(np.minimum(1.5 * trust, 1)) <= error * (1 + 1e-9)).all()
+
+
+@pytest.mark.parametrize("trusted", [[], [0], [0, 1], [0, 1, 2]])
+def test_points_on_a_line_or_fewer_than_three_tell_no_place_beside_it(trusted):
+    mean = np.array([[0.0, 0, 0], [10, 0, 0], [20, 0, 0], [10, 30, 5]])
+    error = ShapeModel(mean, np.ones(4)).place_error(np.isin(np.arange(4), trusted).astype(float))
+    assert error[3] > 1000

@@ -149,7 +149,7 @@ def test_what_is_expected_beyond_the_scan_was_not_examined_and_leaves_no_radius(
         assert (landmarks.causes[1] is Cause.OUTSIDE_SCAN) == (expected[1] == "not examined")
         assert np.isfinite(landmarks.radius).any() == (landmarks.present.any() and not landmarks.unknown.any())
     monkeypatch.setattr(detector, "recognition", lambda found: Recognition(0.5, 0.05))
-    assert set(detector.detect(scan).statements) == {Statement.ABSENT}, "the scan is recognised, so this is knowledge"
+    assert set(detector.detect(scan).causes) == {Cause.NO_PLACE}, "nothing was found that tells where to look"
 
 
 def test_radii_of_points_are_stated_where_the_scan_ends_and_are_larger_there(detector, scan, monkeypatch):

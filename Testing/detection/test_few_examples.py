@@ -77,13 +77,13 @@ def test_several_examples_state_radii_that_grow_with_their_disagreement():
     assert (exact.radius < 2).all() and np.median(noisy.radius) > 2 * np.median(exact.radius)
 
 
-def test_a_landmark_that_most_examples_lack_is_proposed_as_absent_and_one_that_none_knows_stays_unknown():
+def test_a_landmark_that_most_examples_lack_has_no_place_and_one_that_none_knows_stays_unknown():
     names, positions = marked(2, still).names, marked(2, still).positions
     presence = np.ones(6)
     presence[:2] = 0, np.nan
     lacking = LandmarkSet(names, positions, presence)
     said = propose([example(2, landmarks=lacking)], picture_of(2, bent(2))).landmarks
-    assert said.presence[0] == 0 and said.unknown[1] and said.present[2:].all()
+    assert said.causes[:2] == (Cause.NO_PLACE, None) and said.unknown[:2].all() and said.present[2:].all()
 
 
 def test_a_point_that_would_lie_outside_the_scan_is_not_proposed():

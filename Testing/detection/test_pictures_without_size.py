@@ -1,6 +1,8 @@
 """Models for radiographs whose pixels have no known size: lengths are shares of the picture's height."""
 
+import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -15,6 +17,11 @@ from H3DELandmarksLib.core.errors import ModelPackageError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.formats.provenance import read_provenance
+from H3DELandmarksLib.formats.reading import build
+from H3DELandmarksLib.formats.results import DetectionResult
+from H3DELandmarksLib.io.markups import read_markups, unit_of_points, write_markups
+from H3DELandmarksLib.io.tables import read_table_positions
 from H3DELandmarksLib.models import open_package
 from H3DELandmarksLib.models.fit import ScanFacts
 from H3DELandmarksLib.training.cases import Case
@@ -73,31 +80,132 @@ def test_a_model_for_volumes_has_no_height(tmp_path):
         open_package(package.path)
 
 
+def detect_films(tmp_path, capsys, package, name, *more, count=1):
+    """What ``detect --json`` says of pictures without a pixel size; results lie in the folder of that name."""
+    for number in range(count):
+        shades = radiograph(number + 1)[0].array[..., 0].T.astype(float)
+        image = sitk.GetImageFromArray((255 * shades / shades.max()).astype(np.uint8))
+        sitk.WriteImage(image, str(tmp_path / f"film{number}.png"))
+    films = [str(tmp_path / f"film{number}.png") for number in range(count)]
+    out = str(tmp_path / name)
+    arguments = ["detect", *films, "--model", str(package.path), "--output", out, "--json", "--show-doubtful", *more]
+    assert main(arguments) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def names_in(content):
+    """All names of entries."""
+    if isinstance(content, dict):
+        return set(content).union(*map(names_in, content.values()))
+    return set().union(*map(names_in, content)) if isinstance(content, list) else set()
+
+
+def columns_of(path):
+    with path.open(newline="") as file:
+        return next(csv.reader(file))
+
+
 def test_the_command_needs_no_pixel_size_and_tells_pixels(tmp_path, capsys):
     package = with_height(tmp_path / "tiny", 40.0)
-    picture, _ = radiograph(1)
-    shades = picture.array[..., 0].T.astype(float)
-    film = tmp_path / "film.png"
-    sitk.WriteImage(sitk.GetImageFromArray((255 * shades / shades.max()).astype(np.uint8)), str(film))
-    found = {}
-    for name, more in (("unknown", ()), ("stated", ("--spacing", "0.5"))):
-        arguments = [
-            "detect",
-            str(film),
-            "--model",
-            str(package.path),
-            "--output",
-            str(tmp_path / name),
-            "--json",
-            *more,
-        ]
-        assert main([*arguments, "--show-doubtful"]) == 0
-        found[name] = json.loads(capsys.readouterr().out)
+    found = {
+        name: detect_films(tmp_path, capsys, package, name, *more)
+        for name, more in (("unknown", ()), ("stated", ("--spacing", "0.5")))
+    }
     (unknown,), (stated,) = (document["scans"] for document in found.values())
     assert (unknown["unit"], stated["unit"]) == ("px", "mm") and found["stated"]["length_unit"] == "px"
     assert "lengths are pixels" in unknown["summary"] and "pixels" not in stated["summary"]
     for one, other in zip(unknown["landmarks"], stated["landmarks"]):
-        assert np.array(other["position_lps_mm"]) == pytest.approx(0.5 * np.array(one["position_lps_mm"]), abs=1e-3)
+        assert np.array(other["position_lps_mm"]) == pytest.approx(0.5 * np.array(one["position_lps_px"]), abs=1e-3)
+        assert other["radius90_mm"] == pytest.approx(0.5 * one["radius90_px"])
+    document = build(DetectionResult, found["unknown"])
+    assert document.scans[0].landmarks[0].radius90_mm == unknown["landmarks"][0]["radius90_px"], (
+        "read as it was written"
+    )
+
+
+def test_no_file_of_a_result_calls_pixels_mm(tmp_path, capsys):
+    package, out = with_height(tmp_path / "tiny", 40.0), tmp_path / "out"
+    printed = detect_films(tmp_path, capsys, package, "out", "--picture", "--parquet", count=3)
+    origin = json.loads((out / "film0.provenance.json").read_text())
+    assert not [name for name in names_in([printed, origin]) if name.endswith("_mm")]
+    assert printed["confidence_within_px"] == origin["model"]["confidence_within_px"]
+    assert columns_of(out / "film0.csv")[:8] == [
+        *("name", "state", "left_px", "posterior_px", "superior_px", "presence", "confidence", "radius90_px")
+    ]
+    assert columns_of(out / "cohort.csv")[5:11] == ["x_px", "y_px", "z_px", "presence", "confidence", "radius90_px"]
+    assert not [name for path in out.glob("*.csv") for name in columns_of(path) if name.endswith("_mm")]
+    rows = pytest.importorskip("pyarrow.parquet").read_table(out / "cohort.parquet").to_pylist()
+    first = printed["scans"][0]["landmarks"][0]
+    assert rows[0]["x_px"] == pytest.approx(first["position_lps_px"][0], abs=1e-3)
+    assert rows[0]["radius90_px"] == pytest.approx(first["radius90_px"], abs=1e-3)
+    table = read_table_positions(out / "film0.csv")
+    assert table[first["name"]] == pytest.approx(first["position_lps_px"], abs=1e-3)
+    assert (
+        read_provenance(out / "film0.provenance.json").unit == "px" and unit_of_points(out / "film0.mrk.json") == "px"
+    )
+    measured = json.loads((out / "film0.mrk.json").read_text())["markups"][0]["measurements"]
+    assert [one.get("units") for one in measured if one["name"] == "radius90"] == ["px"]
+
+
+def test_a_table_of_scans_with_and_without_a_size_has_columns_for_both(tmp_path, capsys):
+    package = with_height(tmp_path / "tiny", 40.0)
+    detect_films(tmp_path, capsys, package, "out", "--resume", count=2)
+    (tmp_path / "film0.png").rename(tmp_path / "sized.png")
+    listed = str(tmp_path / "sized.png")
+    arguments = ["detect", listed, "--model", str(package.path), "--output", str(tmp_path / "out"), "--resume"]
+    assert main([*arguments, "--spacing", "0.5", "--show-doubtful"]) == 0
+    with (tmp_path / "out" / "cohort.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    filled = {(row["scan"].endswith("sized.png"), bool(row["x_mm"]), bool(row["x_px"])) for row in rows}
+    assert filled == {(True, True, False), (False, False, True)}
+    assert {bool(row["radius90_mm"]) != bool(row["radius90_px"]) for row in rows} == {True}
+
+
+def test_the_picture_of_a_result_has_a_bar_of_pixels(tmp_path):
+    pytest.importorskip("matplotlib")
+    from H3DELandmarksResearch.figures.detection import detection_figure
+
+    volume, points = radiograph(1)
+    for unit, other in (("px", " mm"), ("mm", " px")):
+        said = [text.get_text() for text in detection_figure(volume, points, points, "t", unit=unit).axes[0].texts]
+        assert [text for text in said if text.endswith(f" {unit}")] and not [text for text in said if other in text]
+
+
+def test_what_is_made_of_results_tells_pixels_too(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    package, out = with_height(tmp_path / "tiny", 40.0), tmp_path / "out"
+    printed = detect_films(tmp_path, capsys, package, "out", count=3)
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    for path in out.glob("*.mrk.json"):
+        found = read_markups(path)
+        write_markups(truth / path.name, found.with_positions(found.positions + (3.0, 0, 0)))
+    folders = ["evaluate", "--predictions", str(out), "--reference", str(truth)]
+    assert main([*folders, "--report", str(tmp_path / "e.html")]) == 0
+    said = capsys.readouterr().out
+    assert "3.00 +- 0.00 px over cases" in said and "mean_px" in said and not re.search(r"\bmm\b|_mm\b", said)
+    assert main([*folders, "--json"]) == 0
+    evaluated = json.loads(capsys.readouterr().out)
+    assert evaluated["unit"] == "px" and evaluated["mre_px"] == pytest.approx(3)
+    assert not [name for name in names_in(evaluated) if name.endswith("_mm")]
+    assert main(["report", str(out), "--output", str(tmp_path / "r.html")]) == 0
+    assert "could not be read" not in capsys.readouterr().err
+    for page, words in (("e.html", "distance to the reference, px"), ("r.html", "90 % radius, median, px")):
+        text = re.sub(r"data:[^\"]*", "", (tmp_path / page).read_text())
+        assert words in text and not re.findall(r"\d mm\b|, mm\b|_mm\b", re.sub(r"(?s)<style>.*?</style>", "", text))
+    assert main(["export", str(out), "--form", "table-long", "--output", str(tmp_path / "x")]) == 0
+    with (tmp_path / "x" / "landmarks.csv").open(newline="") as file:
+        row = next(csv.DictReader(file))
+    assert float(row["left_px"]) == pytest.approx(printed["scans"][0]["landmarks"][0]["position_lps_px"][0], abs=1e-3)
+    assert json.loads((tmp_path / "x" / "export.json").read_text())["cases"][0]["length_unit"] == "px"
+
+
+def test_cases_with_and_without_a_size_are_not_averaged(tmp_path, capsys):
+    package, out = with_height(tmp_path / "tiny", 40.0), tmp_path / "out"
+    detect_films(tmp_path, capsys, package, "out", count=2)
+    (out / "film1.provenance.json").unlink()
+    assert main(["evaluate", "--predictions", str(out), "--reference", str(out)]) != 0
+    assert "film0" in capsys.readouterr().err
 
 
 def test_other_models_still_need_the_size(tmp_path, capsys):

@@ -11,12 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from H3DELandmarksLib.networks import layers
 from H3DELandmarksLib.networks.layers import (
     Conv2d,
     Conv3d,
     DepthwiseConv,
+    HeavyConv2d,
     InstanceNorm,
+    Linear,
+    Perceptron,
     PointwiseConv3d,
+    convolve_by_fourier,
+    fourier_pays,
     resize_linear,
     winograd_pays,
 )
@@ -61,6 +67,63 @@ def test_conv2d_leaves_other_precisions_and_autocast_to_pytorch() -> None:
         assert layer(x).dtype == torch.bfloat16
     expected = F.conv2d(x.double(), layer.weight.double(), layer.bias.double(), padding=1)
     assert torch.equal(layer.double()(x.double()), expected)
+
+
+@pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason="PyTorch has no NNPACK here")
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize(("batch", "grid"), [(1, (64, 64)), (2, (67, 90))])
+@torch.inference_mode()
+def test_convolution_by_fourier_rounds_as_little_as_a_plain_one(batch: int, grid: tuple, dilation: int) -> None:
+    x, weight, bias = torch.rand(batch, 32, *grid), torch.randn(40, 32, 3, 3), torch.randn(40)
+    x = x.contiguous(memory_format=torch.channels_last)
+    assert fourier_pays(x, weight) and not fourier_pays(x[..., :32, :32], weight)
+    expected = F.conv2d(x.double(), weight.double(), bias.double(), padding=dilation, dilation=dilation)
+    found = convolve_by_fourier(x, weight, bias, dilation)
+    assert found.shape == expected.shape
+    assert (found - expected).abs().max() < 1e-6 * expected.abs().max()
+
+
+@pytest.mark.parametrize("options", [{}, {"padding": 2, "dilation": 2}, {"padding": 1, "stride": 2}], ids=str)
+def test_heavy_convolution_as_a_product(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "HEAVY_WEIGHTS", 1)
+    layer = HeavyConv2d(5, 7, 3, **options)
+    x = torch.randn(2, 5, 6, 4)
+    expected = F.conv2d(x, layer.weight, layer.bias, **options)
+    with torch.inference_mode():
+        found = layer(x)
+    assert found.shape == expected.shape and not torch.equal(found, torch.zeros_like(found))
+    assert (found - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear_layers_of_inference(fused: bool, bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not fused:
+        monkeypatch.setattr(layers, "_onednn_is_there", lambda: False)
+    layer, x, plus = Linear(6, 5, bias=bias), torch.randn(2, 3, 6), torch.randn(2, 3, 5)
+    expected = F.linear(x, layer.weight, layer.bias)
+    with torch.inference_mode():
+        assert (layer(x) - expected).abs().max() < 1e-6
+        assert (layer(x, gelu=True) - F.gelu(expected)).abs().max() < 1e-6
+        assert (layer(x, plus=plus) - (expected + plus)).abs().max() < 1e-6
+    assert layer(x, plus=plus).requires_grad
+
+
+def test_perceptron_of_inference_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    perceptron, x, plus = Perceptron(4, 8), torch.randn(3, 5, 4), torch.randn(3, 5, 4)
+    expected = perceptron(x, plus=plus)
+    monkeypatch.setattr(layers, "HIDDEN_BYTES", 4 * 8 * 4)
+    with torch.inference_mode():
+        assert (perceptron(x, plus=plus) - expected).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_adding_a_depthwise_convolution_to_its_input(axes: int) -> None:
+    layer, x = DepthwiseConv(4, 3, axes), torch.randn(2, 4, *(7, 6, 3)[:axes])
+    expected, before = x + layer(x), layer.weight.clone()
+    with torch.inference_mode():
+        assert (layer.add_to(x) - expected).abs().max() < 1e-6
+    assert torch.equal(layer.add_to(x), expected) and torch.equal(layer.weight, before)
 
 
 @pytest.mark.parametrize(("axes", "kernel"), [(2, 5), (3, 3), (3, 5)])

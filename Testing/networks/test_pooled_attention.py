@@ -107,3 +107,18 @@ def test_pooling_a_grid_pools_each_of_its_windows() -> None:
             window = x[:, 10 * i : 10 * i + 10, 5 * j : 5 * j + 5].movedim(-1, 1)
             expected = torch.nn.functional.adaptive_avg_pool2d(window, 4).movedim(1, -1)
             assert (pooled[:, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4] - expected).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("key_side", [4, None])
+@pytest.mark.parametrize("pad", [True, False])
+@pytest.mark.parametrize(("grid", "n_win", "topk"), CASES.values(), ids=CASES.keys())
+def test_inference_attends_as_training_does(
+    grid: tuple[int, ...], n_win: tuple[int, ...], topk: int, pad: bool, key_side: int | None
+) -> None:
+    layer = layer_of(n_win, topk, pad)
+    layer.key_side = key_side
+    x, plus = torch.randn(2, *grid, DIM).double(), torch.randn(2, *grid, DIM).double()
+    expected = plus + layer(x.requires_grad_())
+    with torch.inference_mode():
+        found = layer(x, plus=plus)
+    assert found.shape == expected.shape and (found - expected).abs().max() < 1e-12

@@ -195,6 +195,8 @@ def test_without_a_confirmation_only_what_was_looked_at_is_accepted_in_bulk(pane
     [
         (Cause.TOO_COARSE, "not examined", "Not examined: its voxels are too coarse."),
         (Cause.UNLIKE, "not recognised", "Not recognised: the scan does not look like what the model knows."),
+        (Cause.NO_PLACE, "not examined", "Not examined: too few points found tell where it should be."),
+        (Cause.UNSURE, "not recognised", "Not recognised: neither surely there nor surely absent."),
     ],
 )
 def test_of_a_scan_that_was_not_examined_nothing_can_be_accepted(panel, volume, cause, stated, told):

@@ -22,7 +22,7 @@ APEX_OFF, ROOT_END, ROOF = 2.2, -12.0, -5.0
 
 
 def _sphere_union(spheres: list[tuple[tuple[float, float, float], float]]) -> vtk.vtkPolyData:
-    """A closed surface around spheres (center, radius), marched at 0.25 mm."""
+    """A closed surface around spheres (center, radius), marched at 0.5 mm."""
     solid = vtk.vtkImplicitBoolean()
     solid.SetOperationTypeToUnion()
     for center, radius in spheres:
@@ -33,7 +33,7 @@ def _sphere_union(spheres: list[tuple[tuple[float, float, float], float]]) -> vt
     sample = vtk.vtkSampleFunction()
     sample.SetImplicitFunction(solid)
     sample.SetModelBounds(-8, 8, -8, 8, -16, 10)
-    sample.SetSampleDimensions(65, 65, 105)
+    sample.SetSampleDimensions(33, 33, 53)
     surface = vtk.vtkContourFilter()
     surface.SetInputConnection(sample.GetOutputPort())
     surface.SetValue(0, 0.0)

@@ -9,10 +9,12 @@ from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.measurements import Construction, Measurement, Measurements
 from H3DELandmarksLib.scene import (
+    compare_point_lists,
     create_point_list,
     definitions_of_list,
     draw_measurements,
     drawn_measurements,
+    list_unit,
     measure_list,
     remove_measurements,
     remove_orphaned_measurements,
@@ -92,6 +94,11 @@ def test_a_picture_that_does_not_know_its_pixels_has_no_millimeters(scene, edge,
     points = show_detection(flat, volume, "m@1.0.0", "points")
     (result,) = measure_list(points, Measurements((Measurement("gap", "distance", ("a", "b")),)))
     assert (result.value, result.unit) == (5, unit)
+    kept = [points.GetNthMeasurement(k) for k in range(points.GetNumberOfMeasurements())]
+    units = {measurement.GetName(): measurement.GetUnits() for measurement in kept}
+    assert list_unit(points) == unit and units["radius90"] == unit
+    compared = compare_point_lists(points, show_detection(flat, volume, "m@1.0.0", "others"))
+    assert compared.evaluation.unit == unit and compared.chart.GetYAxisTitle() == f"Error ({unit})"
 
 
 def test_lines_angles_and_planes_are_drawn_where_the_points_lie(scene, points):

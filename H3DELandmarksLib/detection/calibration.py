@@ -29,7 +29,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def confidence_features(concentration: np.ndarray, presence_logit: np.ndarray, residual: np.ndarray) -> np.ndarray:
-    """(..., 4) inputs of the confidence's logistic regression.
+    """(..., 4) inputs of the confidence's logistic regression; `detection.point_evidence` has more.
 
     Args:
         concentration: (...) share of probability around the peak.
@@ -60,8 +60,8 @@ class Calibration:
 
     Attributes:
         presence_scale, presence_bias: Platt scaling of the presence logit.
-        confidence_weights: (4,) logistic regression on `confidence_features`, predicting that the error is at most
-            `tolerance_mm`.
+        confidence_weights: (4,) or (7,) logistic regression on the first of `detection.point_evidence.point_features`,
+            predicting that the error is at most `tolerance_mm`.
         tolerance_mm: what counts as "right" for the confidence.
         radius90: (K,) mm that hold 90 % of the errors on calibration cases.
         recognition: what tells scans of the anatomy from others; None where a package has none.
@@ -118,19 +118,21 @@ class Calibration:
         probability = _sigmoid(self.presence_scale * np.nan_to_num(logit, neginf=0.0) + self.presence_bias)
         return np.where(np.isneginf(logit), 0.0, probability)
 
-    def confidence(
-        self, concentration: np.ndarray, presence_logit: np.ndarray, residual: np.ndarray, count: RowCount | None = None
-    ) -> np.ndarray:
-        """(K,) probability that the point lies within `tolerance_mm` of the right place.
+    def confidence(self, features: np.ndarray, count: RowCount | None = None) -> np.ndarray:
+        """(N,) probability that each point lies within `tolerance_mm` of the right place.
 
         Args:
-            concentration, presence_logit, residual: as for `confidence_features`.
+            features: (N, 7) of `detection.point_evidence.point_features`, or the first four.
             count: how sure it is which structure is which; None where none was counted.
         """
-        odds = confidence_features(concentration, presence_logit, residual) @ self.confidence_weights
-        if self.counting is not None and count is not None:
-            odds = odds - self.counting.confidence * counting_odds(self.counting.weights, count.margin)
-        return _sigmoid(odds)
+        odds = features[:, : len(self.confidence_weights)] @ self.confidence_weights
+        if self.counting is None or count is None:
+            return _sigmoid(odds)
+        miscounted = counting_odds(self.counting.weights, count.margin)
+        if self.counting.confidence is not None:
+            return _sigmoid(odds - self.counting.confidence * miscounted)
+        confidence: np.ndarray = _sigmoid(odds) * _sigmoid(-miscounted)
+        return confidence
 
     def miscounted(self, count: RowCount | None) -> Miscounted | None:
         """How likely structures are counted one off; None where none were counted, or nobody has measured it."""
@@ -150,11 +152,12 @@ class Calibration:
         """(N,) mm that hold 90 % of the errors of points.
 
         Args:
-            features: (N, 6) of `detection.point_evidence.point_features`.
+            features: (N, 7) of `detection.point_evidence.point_features`, of which the first six count.
             usual: (N,) mm, the radius of each point's landmark; without `points` it stays.
         """
         if self.points is None:
             return usual
-        factor = np.exp(features @ np.array(self.points.factor_weights))
+        weights = np.array(self.points.factor_weights)
+        factor = np.exp(features[:, : len(weights)] @ weights)
         radius: np.ndarray = usual * np.clip(factor, LEAST_FACTOR, MOST_FACTOR)
         return radius

@@ -245,12 +245,10 @@ class Detector:
             found: what `findings` says of a scan.
             grid: of the scan, see `grid_of`; without it, points count as far from the scan's ends.
         """
-        residual = np.linalg.norm(found.pose.to_lps(self.shape.mean) - found.positions, axis=1) / self.shape.tolerance
         presence = self.calibration.presence(found.presence_logit)
-        confidence = self.calibration.confidence(found.concentration, found.presence_logit, residual, found.count)
-        radius = self.calibration.radius90
-        if self.calibration.points is not None:
-            radius = self.calibration.radius_of(point_features(found, self.shape, self.calibration, grid), radius)
+        features = point_features(found, self.shape, self.calibration, grid)
+        confidence = self.calibration.confidence(features, found.count)
+        radius = self.calibration.radius_of(features, self.calibration.radius90)
         shown = presence >= 0.5
         return LandmarkSet(
             self.scheme.names,

@@ -14,16 +14,18 @@ from H3DELandmarksLib.detection.recognition import Variation
 FEWEST_OTHERS, UNTOLD = 3, 2.0
 # An end of the scan counts within about so many usual radii.
 NEAR_RADII = 3.0
+# A landmark's radius counts within so many tolerances.
+USUAL_RANGE = (1e-2, 1e2)
 
 
 def point_features(
     found: RawPredictions, shape: ShapeModel, calibration: Calibration, grid: Grid | None = None
 ) -> np.ndarray:
-    """(K, 6) inputs of a point's radius.
+    """(K, 7) inputs of a point's confidence, of which the first six are those of its radius.
 
-    They are those of the confidence (`confidence_features`: a constant, how sharp the peak is, how strong, how far from
-    the mean shape), the distance from where the other points have it by what is known of the anatomy's variation, and
-    how close the scan ends.
+    A constant, how sharp the peak is, how strong, how far from the mean shape (`confidence_features`), the distance
+    from where the other points have it by what is known of the anatomy's variation, how close the scan ends, and how
+    well the landmark is usually found: the logarithm of its radius over the tolerance.
 
     Args:
         found: what networks say of the scan.
@@ -33,8 +35,9 @@ def point_features(
     """
     residual = np.linalg.norm(found.pose.to_lps(shape.mean) - found.positions, axis=1) / shape.tolerance
     seen = confidence_features(found.concentration, found.presence_logit, residual)
+    usual = np.log(np.clip(calibration.radius90 / calibration.tolerance_mm, *USUAL_RANGE))
     features: np.ndarray = np.column_stack(
-        [seen, _from_others(found, calibration), _closeness(found, calibration, grid)]
+        [seen, _from_others(found, calibration), _closeness(found, calibration, grid), usual]
     )
     return features
 

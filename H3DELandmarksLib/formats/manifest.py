@@ -259,12 +259,17 @@ class ConfidenceCalibration:
     """Logistic regression to the probability that the position is within `tolerance_mm` of the right place.
 
     Attributes:
-        weights: (4,) of 1, concentration, presence logit and residual to the shape.
+        weights: (4,) of 1, concentration, presence logit and residual to the shape; or (7,), of the distance from where
+            the other points have it, the closeness of the scan's end and the landmark's usual radius, too.
     """
 
-    weights: tuple[Value, Value, Value, Value]
+    weights: Annotated[tuple[Value, ...], Limits(min_length=4, max_length=7)]
     tolerance_mm: Annotated[float, Limits(gt=0, le=1e6, allow_inf_nan=False)]
     __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if len(self.weights) not in (4, 7):
+            raise ValueError(f"weights: {len(self.weights)} of them; there are 4 or 7")
 
 
 @dataclass(frozen=True)
@@ -364,14 +369,15 @@ class CountingCalibration:
         doubt_from: from this probability on people are told.
         hit_rate, false_alarm_rate: share of the wrongly and of the rightly counted calibration scans of which they
             are, each by weights that were fitted without it; None where there was none.
-        confidence: by how much the log-odds of all confidences fall for each unit of the log-odds of that probability.
+        confidence: by how much the log-odds of all confidences fall for each unit of the log-odds of that probability;
+            None where confidences are of rightly counted structures, times the probability that these are.
     """
 
     weights: tuple[Value, Value]
     doubt_from: Share
     hit_rate: Share | None
     false_alarm_rate: Share | None
-    confidence: Value
+    confidence: Value | None
     __pydantic_config__ = STRICT
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
@@ -162,17 +162,14 @@ def fit_calibration(evidence: Evidence, tolerance_mm: float) -> Calibration:
     known = ~np.isnan(evidence.present)
     importance = np.broadcast_to(np.where(evidence.truncated, TRUNCATED_WEIGHT, 1.0)[:, None], known.shape)
     scale, bias = _fit_presence(evidence.logit[known], evidence.present[known], importance[known])
+    counting = _fit_counting(evidence)
+    if counting is not None and evidence.off is not None and not evidence.off.all():
+        known &= ~evidence.off[:, None]
     features = confidence_features(evidence.concentration, evidence.logit, evidence.residual)[known]
     with np.errstate(invalid="ignore"):
-        right = (evidence.error <= tolerance_mm)[known]
-    counting, doubt = _fit_counting(evidence), np.zeros(known.shape)
-    if counting is not None and evidence.margin is not None:
-        doubt[:] = np.nan_to_num(counting_odds(counting.weights, evidence.margin))[:, None]
-    *weights, slope = logistic_regression(np.column_stack([features, -doubt[known]]), right).tolist()
-    if counting is not None:
-        counting = replace(counting, confidence=max(slope, 0.0))
+        weights = logistic_regression(features, (evidence.error <= tolerance_mm)[known])
     radius = radii(usual_errors(evidence, scale, bias))
-    return Calibration(scale, bias, np.array(weights), tolerance_mm, radius, counting=counting)
+    return Calibration(scale, bias, weights, tolerance_mm, radius, counting=counting)
 
 
 def _fit_counting(evidence: Evidence) -> CountingCalibration | None:
@@ -203,7 +200,7 @@ def _fit_counting(evidence: Evidence) -> CountingCalibration | None:
         told[k] = 1 / (1 + np.exp(-counting_odds(weights, margin[k]))) >= doubt_from
     hits, alarms = (float(told[group].mean()) if group.any() else None for group in (off, ~off))
     weights, doubt_from = fit(everyone >= 0)
-    return CountingCalibration((float(weights[0]), float(weights[1])), doubt_from, hits, alarms, confidence=0.0)
+    return CountingCalibration((float(weights[0]), float(weights[1])), doubt_from, hits, alarms, confidence=None)
 
 
 def usual_errors(evidence: Evidence, presence_scale: float, presence_bias: float) -> np.ndarray:

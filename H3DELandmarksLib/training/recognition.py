@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from H3DELandmarksLib.detection.recognition import Variation, recognition_featur
 from H3DELandmarksLib.formats.manifest import RecognitionCalibration
 from H3DELandmarksLib.training.calibration import logistic_regression
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.conditions import CONDITIONS, WHOLE, disturbed_cases
+from H3DELandmarksLib.training.conditions import CONDITIONS, WHOLE, Condition, disturbed_cases
 
 # A scan can be recognised by its points where at least half of those found lie within this many tolerances of the
 # truth, or this share of all landmarks is in view.
@@ -69,12 +69,15 @@ def learn_recognition(
 
 
 def look_at_own(
-    detector: Detector, cases: Sequence[Case], check: Callable[[], None] = lambda: None
+    detector: Detector,
+    cases: Sequence[Case],
+    check: Callable[[], None] = lambda: None,
+    conditions: Mapping[str, Condition] = CONDITIONS,
 ) -> Iterator[Sighting]:
     """What a detector finds in cases under all conditions; parameters as for `learn_recognition`."""
     rng = np.random.default_rng(0)
     for case in cases:
-        for condition, change in CONDITIONS.items():
+        for condition, change in conditions.items():
             check()
             changed = change(case, rng)
             found = detector.findings(changed.volume)

@@ -46,7 +46,7 @@ from H3DELandmarksLib.models.card import confidence_section
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.conditions import WHOLE
 from H3DELandmarksLib.training.recognition import Sighting, fit_recognition
-from H3DELandmarksResearch.evaluation.reliability import compare_statements
+from H3DELandmarksResearch.evaluation.reliability import compare_statements, reliability
 from H3DELandmarksResearch.studies import RUNS, run_study
 from H3DELandmarksResearch.studies.foreign_volumes import NotHere
 from H3DELandmarksResearch.studies.recognition_scans import (
@@ -63,9 +63,17 @@ from H3DELandmarksResearch.training.configuration import (
     load_cases,
     read_configuration,
 )
-from H3DELandmarksResearch.training.point_calibration import fit_points
+from H3DELandmarksResearch.training.point_calibration import (
+    PointErrors,
+    fit_confidence,
+    fit_points,
+    left_out,
+    point_errors,
+    stated,
+)
 
 MAX_DISTURBED = 8
+CHANCES = 200  # draws that tell by how much confidences seem wrong by chance
 
 
 @dataclass(frozen=True)
@@ -130,29 +138,72 @@ def _read(detector: Detector, scan: StudyScan, path: Path) -> Seen:
     return Seen(scan, found, truth, volume)
 
 
-def fit(detector: Detector, seen: Sequence[Seen]) -> Calibration:
+def sightings_of(detector: Detector, seen: Sequence[Seen]) -> list[Sighting]:
+    """What was found, as training knows it; scans that were refused as much too large are left out."""
+    return [
+        Sighting(one.scan.subject, one.scan.condition, one.found, one.truth, detector.grid_of(one.volume))
+        for one in seen
+        if one.found is not None
+    ]
+
+
+def fit(detector: Detector, sightings: Sequence[Sighting]) -> Calibration:
     """The model's calibration with recognition, radii and confidences that calibration and disturbed scans teach.
 
     Raises:
         InputError: they are too few.
     """
-    sightings = [
-        Sighting(one.scan.subject, one.scan.condition, one.found, one.truth, detector.grid_of(one.volume))
-        for one in seen
-        if one.found is not None
-    ]
     fitted = fit_recognition(sightings, detector.calibration)
     if fitted is None:
         raise InputError("There are too few calibration cases: two at least are needed.")
     known = replace(detector.calibration, recognition=fitted, points=None)
     if detector.anatomy is not None:  # placed together
         return known
-    return replace(known, points=fit_points(sightings, detector.shape, known, detector.placed))
+    points = point_errors(sightings, detector.shape, known)
+    confidence = fit_confidence(points, known.tolerance_mm)
+    if confidence is not None:
+        known = replace(known, confidence_weights=confidence)
+    return replace(known, points=fit_points(sightings, detector.shape, known))
 
 
 def conclusion(detector: Detector, one: Seen) -> Detection | None:
     """What the model says of the scan; None where it refused to search it."""
     return None if one.found is None else detector.conclude(one.found, one.volume)
+
+
+def left_out_table(points: PointErrors, before: Calibration, fitted: Calibration) -> str:
+    """Markdown: confidences and radii of calibration scans by what other subjects teach, beside those of the package.
+
+    Even confidences that hold exactly have an error by chance, the larger the fewer points there are. It stands beside,
+    for points that are right or wrong in all scans made from one subject together.
+
+    Args:
+        points: of calibration scans under all conditions.
+        before: the package's, which may know the subjects.
+        fitted: of presence and of landmarks' radii.
+    """
+    (old, old_radius), (new, new_radius) = stated(points, before), left_out(points, fitted)
+    right, rng = points.right(fitted.tolerance_mm).astype(float), np.random.default_rng(0)
+    far = points.error > 3 * np.median(new_radius)
+    same = np.unique([*zip(points.subject, points.usual.astype(str))], axis=0, return_inverse=True)[1].ravel()
+    luck = rng.random((CHANCES, same.max() + 1))[:, same]
+    head = ("condition", "points", "right", "ECE before", "ECE", "by chance", "radius held before", "holds")
+    rows: list[tuple[str, ...]] = [(*head, "large errors")]
+    for name in [*dict.fromkeys(points.condition.tolist()), "all"]:
+        some = np.ones(len(right), bool) if name == "all" else points.condition == name
+        known = some & np.isfinite(points.error)
+        chance = [reliability(new[some], drawn[some] < new[some]).error for drawn in luck]
+        errors = [reliability(said[some], right[some]).error for said in (old, new)]
+        held = [(points.error <= radius)[known].mean() for radius in (old_radius, new_radius)]
+        rows.append(
+            (
+                *(name, str(some.sum()), f"{100 * right[some].mean():.0f} %"),
+                *(number(float(value), 3) for value in (*errors, np.mean(chance))),
+                *(f"{100 * share:.1f} %" for share in held),
+                f"{(new < 0.5)[some & far].sum()} of {(some & far).sum()} below 0.5",
+            )
+        )
+    return markdown_table(rows)
 
 
 def own_table(detector: Detector, seen: Sequence[Seen]) -> str:
@@ -236,7 +287,7 @@ def rewritten(
 
     Args:
         package: what is calibrated anew.
-        fitted: its recognition and its points' radii count.
+        fitted: its recognition, confidences and points' radii count.
         held: what `radius_by_condition` says of test scans.
         folder: where to write.
     """
@@ -246,7 +297,13 @@ def rewritten(
     manifest = replace(
         old,
         version=next_version(old.version),
-        calibration=replace(old.calibration, recognition=fitted.recognition, points=fitted.points, familiarity=None),
+        calibration=replace(
+            old.calibration,
+            confidence=fitted.to_manifest().confidence,
+            recognition=fitted.recognition,
+            points=fitted.points,
+            familiarity=None,
+        ),
         training={**old.training, "recalibrated": date.today().isoformat()},
         accuracy={**old.accuracy, "test": {**test, "coverage": whole}, "radius_by_condition": held},
     )
@@ -274,20 +331,28 @@ def main() -> None:
     parser.add_argument("model", help="id of a bundled model")
     parser.add_argument("--real", type=Path, required=True, help="folder of the development data")
     parser.add_argument("--cache", type=Path, default=RUNS / "recognition", help="folder for what was found")
-    parser.add_argument("--cases", type=int, nargs=2, default=(28, 28), help="most calibration and test cases")
+    counts = "most calibration and test cases; without test cases, only what calibration cases say of each other"
+    parser.add_argument("--cases", type=int, nargs=2, default=(28, 28), help=counts)
+    parser.add_argument("--configuration", help="whose data and split serve (default: the model's own)")
     parser.add_argument("--write", type=Path, metavar="DIR", help="write the package with what was fitted there")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     detector = Detector(find_model(options.model))
     cache = options.cache / options.model
     calibration, test = (
-        cases_of(options.model, part, options.real)[:most] for part, most in zip((CALIBRATION, TEST), options.cases)
+        cases_of(options.configuration or options.model, part, options.real)[:most]
+        for part, most in zip((CALIBRATION, TEST), options.cases)
     )
     disturbed = disturbed_scans(calibration[:MAX_DISTURBED])
     seen = list(look(detector, [*own_scans(CALIBRATION, calibration), *disturbed], cache))
-    detector.calibration = fitted = fit(detector, seen)
+    sightings, before = sightings_of(detector, seen), detector.calibration
+    detector.calibration = fitted = fit(detector, sightings)
     known = fitted.recognition
     print(f"## {options.model}\n\n{len(known.scores)} calibration scans, refused up to p = {known.false_alarm_rate}")
+    if detector.anatomy is None:
+        print("\n" + left_out_table(point_errors(sightings, detector.shape, fitted), before, fitted), flush=True)
+    if not test:
+        return
     tested = list(look(detector, own_scans(TEST, test), cache))
     print("\n" + own_table(detector, tested), flush=True)
     foreign = foreign_scans(detector, options.real, RUNS / "data", options.cache / "packages")

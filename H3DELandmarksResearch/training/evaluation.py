@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, repeat
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from H3DELandmarksLib.evaluation.readers import human_floor
 from H3DELandmarksLib.formats.agreement import HumanFloor, floor_entry
 from H3DELandmarksLib.formats.measurements import measurements_of
 from H3DELandmarksLib.training.calibration import (
+    TRUNCATED,
     Evidence,
     fit_calibration,
     gather_evidence,
@@ -33,9 +34,10 @@ from H3DELandmarksLib.training.calibration import (
     usual_errors,
 )
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.recognition import fit_recognition, look_at_disturbed, look_at_own
+from H3DELandmarksLib.training.conditions import CONDITIONS, WHOLE
+from H3DELandmarksLib.training.recognition import Sighting, fit_recognition, look_at_disturbed, look_at_own
 from H3DELandmarksResearch.evaluation.reliability import compare_statements
-from H3DELandmarksResearch.training.point_calibration import fit_points
+from H3DELandmarksResearch.training.point_calibration import Placed, fit_confidence, fit_points, point_errors
 from H3DELandmarksResearch.training.record import TrainingConfiguration
 
 # Cases that are looked at in many ways, and those that are also disturbed beyond recognition.
@@ -44,7 +46,7 @@ MAX_CASES, MAX_DISTURBED = 28, 8
 
 logger = logging.getLogger(__name__)
 NOTHING = Volume(np.zeros((1, 1, 1), np.uint8), np.eye(4))
-WHOLE, CUT = "whole", "whole_and_cut_off"
+CUT = "whole_and_cut_off"
 SPLIT, CROSS = "split conformal", "cross-conformal"
 
 
@@ -91,26 +93,28 @@ def evaluate_model(
     configuration: TrainingConfiguration,
     calibration: Sequence[Case],
     test: Sequence[Case],
-    placed: Sequence[RawPredictions] | None = None,
+    placed: Placed | None = None,
 ) -> ModelEvaluation:
     """Fit a calibration, then measure what the detector says with it.
 
     Args:
         detector: loaded weights; gets the new calibration.
         configuration: its `tolerance_mm`, `thresholds_mm` and `cross_conformal` count.
-        calibration: cases for the calibration; each also serves with one end cut off, up to `MAX_CASES` in other ways
-            and up to `MAX_DISTURBED` disturbed beyond recognition.
+        calibration: cases for the calibration; each also serves with one end cut off, up to `MAX_CASES` under all
+            conditions and up to `MAX_DISTURBED` disturbed beyond recognition.
         test: cases for the measurement.
-        placed: what the detector finds in the calibration cases, where that is known.
+        placed: what the model makes of findings in calibration cases; None for `Detector.placed`.
     """
     rng = np.random.default_rng(0)
+    placed = placed or (lambda one: detector.placed(one.found))
     logger.info("Looking at %d calibration cases, whole and cut off", len(calibration))
     cut = (truncated_case(case, rng) for case in calibration)
-    looked_at = _looked_at(detector, chain(calibration, cut), placed or ())
+    looked_at = _looked_at(detector, chain(calibration, cut), placed)
     seen = gather_evidence([found for found, _ in looked_at], [case for _, case in looked_at], detector.shape)
     fitted = fit_calibration(seen, configuration.tolerance_mm)
     logger.info("Learning to recognise the anatomy")
     own = list(look_at_own(detector, calibration[:MAX_CASES]))
+    rest = list(look_at_own(detector, calibration[MAX_CASES:], conditions={WHOLE: CONDITIONS[WHOLE]}))
     known = fit_recognition([*own, *look_at_disturbed(detector, calibration[:MAX_DISTURBED])], fitted)
     detector.calibration = fitted = replace(fitted, recognition=known)
     logger.info("Looking at %d test cases, whole and cut off", len(test))
@@ -125,7 +129,11 @@ def evaluate_model(
         detector.calibration = fitted
         fitted = replace(fitted, reaches=interval_reaches(detector, looked_at[: len(calibration)]))
     else:
-        fitted = replace(fitted, points=fit_points(own, detector.shape, fitted, detector.placed))
+        fitted = replace(fitted, points=fit_points(own, detector.shape, fitted, placed))
+    points = point_errors([*own, *rest], detector.shape, fitted, placed)
+    confidence = fit_confidence(points, fitted.tolerance_mm)
+    if confidence is not None:
+        fitted = replace(fitted, confidence_weights=confidence)
     detector.calibration = fitted
     found = {case.name: detector.landmark_set(f, detector.grid_of(case.volume)) for case, f in zip(test, shown)}
     if left_out is not None:
@@ -144,13 +152,14 @@ def evaluate_model(
     return ModelEvaluation(fitted, evaluation, whole, reliable, cross, detector.shape, floor)
 
 
-def _looked_at(
-    detector: Detector, cases: Iterable[Case], placed: Sequence[RawPredictions]
-) -> list[tuple[RawPredictions, Case]]:
-    """What the detector finds beside the truth, in the first cases known; of cases, only landmarks stay in memory."""
+def _looked_at(detector: Detector, cases: Iterable[Case], placed: Placed) -> list[tuple[RawPredictions, Case]]:
+    """What the detector finds beside the truth; of cases, only landmarks stay in memory."""
     return [
-        (known or detector.placed(detector.findings(case.volume)), replace(case, volume=NOTHING))
-        for case, known in zip(cases, chain(placed, repeat(None)))
+        (
+            placed(Sighting(case.name.removesuffix(TRUNCATED), WHOLE, detector.findings(case.volume), case.landmarks)),
+            replace(case, volume=NOTHING),
+        )
+        for case in cases
     ]
 
 

@@ -38,9 +38,11 @@ from H3DELandmarksLib.models.card import model_card
 from H3DELandmarksLib.models.package import SHAPE_FILE
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.loop import half_precision
+from H3DELandmarksLib.training.recognition import Sighting
 from H3DELandmarksResearch.training.card_pictures import card_pictures
 from H3DELandmarksResearch.training.configuration import Configuration
 from H3DELandmarksResearch.training.evaluation import evaluate_model
+from H3DELandmarksResearch.training.point_calibration import Placed
 from H3DELandmarksResearch.training.record import TrainingConfiguration
 from H3DELandmarksResearch.training.revision import Reviewed, anatomy_without_caution, learn_following
 
@@ -95,10 +97,10 @@ def write_uncalibrated(
 
 def _with_anatomy(
     package: ModelPackage, subjects: np.ndarray, calibration: Sequence[Case]
-) -> tuple[ModelPackage, list[RawPredictions]]:
+) -> tuple[ModelPackage, Placed]:
     """The package with what it needs to place points together: how subjects vary and how its networks err.
 
-    Also what it finds in the calibration cases, placed by what the other half of them says of errors.
+    Also what places findings in a calibration case by what the half of them without it says of errors.
     """
     detector, tolerance = Detector(package), package.manifest.calibration.confidence.tolerance_mm
     logger.info("Learning from %d calibration cases how errors go together", len(calibration))
@@ -117,7 +119,11 @@ def _with_anatomy(
         return replace(anatomy_without_caution(subjects, cases, tolerance), row=row)
 
     halves = [learnt(seen[1::2] or seen), learnt(seen[0::2])]
-    placed = [placed_together(*both, halves[number % 2]) for number, both in enumerate(zip(found, presence))]
+    others = {case.name: halves[number % 2] for number, case in enumerate(calibration)}
+
+    def placed(one: Sighting) -> RawPredictions:
+        return placed_together(one.found, detector.calibration.presence(one.found.presence_logit), others[one.subject])
+
     weights = {name: package.read(name) for name in package.weight_files}
     shape = {**package.load_weights(SHAPE_FILE), **learnt(seen).to_arrays()}
     files = {**weights, SHAPE_FILE: shape}
@@ -159,7 +165,7 @@ def evaluate_package(
     calibration: Sequence[Case],
     test: Sequence[Case],
     calibrated_on: str,
-    placed: Sequence[RawPredictions] | None = None,
+    placed: Placed | None = None,
 ) -> ModelPackage:
     """Calibrate a package's weights, measure them on test cases and write both with pictures and card.
 
@@ -171,7 +177,7 @@ def evaluate_package(
         calibration: cases for the calibration.
         test: cases for the accuracy.
         calibrated_on: name of the calibration cases' subset.
-        placed: what the package finds in the calibration cases, where that is known.
+        placed: as for `evaluate_model`.
     """
     measured = evaluate_model(Detector(package), configuration, calibration, test, placed)
     fitted_to = {"subset": calibrated_on, "scans": len(calibration), "radii": measured.radii_from}

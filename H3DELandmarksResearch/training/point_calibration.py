@@ -1,13 +1,14 @@
-"""Fitting the radius of each point by its own evidence, in scans as users have them."""
+"""Fitting radius and confidence of each point by its own evidence, in scans as users have them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from scipy.optimize import minimize
 
+from H3DELandmarksLib.core.rows import is_off
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.point_evidence import point_features
@@ -22,7 +23,12 @@ FEWEST_SUBJECTS, FEWEST_ERRORS = 20, 100
 # Rounds in which conditions whose errors are held less often than others come to count more, by so much a round; those
 # with fewer errors than so many count less in it.
 ROUNDS, STEP, RELIABLE = 12, 2.0, 60
+RADIUS_FEATURES = 6  # the seventh, how well the landmark is usually found, is the radius that they change
 PENALTY = 1.0
+# A confidence rises with the second and third feature and falls with the others; the constant may have either sign.
+RISES = (None, True, True, False, False, False, False)
+FEWEST_FOR_CONFIDENCE, FOLDS = 5, 10
+CONFIDENCE_PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 # Width of the smooth corner of the quantile's loss, in logarithms of factors.
 CORNER = 0.05
 
@@ -32,23 +38,47 @@ class PointErrors:
     """What was found of landmarks of which it is known whether and where they are; one row per point.
 
     Attributes:
-        features: (N, 6), see `point_features`.
+        features: (N, 7), see `point_features`.
         usual: (N,) mm, the radius of the point's landmark.
         error: (N,) mm; NaN where a landmark was found that is not there.
         condition: (N,) name of the scan's.
+        subject: (N,) whose scan it is.
+        miscounted: (N,) whether the structures of the scan are counted one off.
     """
 
     features: np.ndarray
     usual: np.ndarray
     error: np.ndarray
     condition: np.ndarray
+    subject: np.ndarray
+    miscounted: np.ndarray
+
+    def only(self, chosen: np.ndarray) -> PointErrors:
+        """The points that (N,) bool chooses."""
+        return PointErrors(*(getattr(self, entry.name)[chosen] for entry in fields(self)))
+
+    def right(self, tolerance_mm: float) -> np.ndarray:
+        """(N,) whether each lies within the tolerance."""
+        within: np.ndarray = np.nan_to_num(self.error, nan=np.inf) <= tolerance_mm
+        return within
+
+    def folds(self) -> Iterator[np.ndarray]:
+        """(N,) bool: the points of some subjects, in turn; together all."""
+        subjects = list(dict.fromkeys(self.subject.tolist()))
+        for fold in range(min(FOLDS, len(subjects))):
+            yield np.isin(self.subject, subjects[fold::FOLDS])
 
 
-Placed = Callable[[RawPredictions], RawPredictions]
+Placed = Callable[[Sighting], RawPredictions]
+
+
+def as_found(one: Sighting) -> RawPredictions:
+    """The findings as they are, where the model does not place points together."""
+    return one.found
 
 
 def point_errors(
-    seen: Sequence[Sighting], shape: ShapeModel, calibration: Calibration, placed: Placed = lambda found: found
+    seen: Sequence[Sighting], shape: ShapeModel, calibration: Calibration, placed: Placed = as_found
 ) -> PointErrors:
     """Found points of scans of the anatomy that are recognised, beside the truth.
 
@@ -56,25 +86,27 @@ def point_errors(
         seen: scans of the anatomy, others are passed over.
         shape: the model's mean shape.
         calibration: of presence and recognition, with each landmark's radius.
-        placed: what the model makes of findings, see `Detector.placed`.
+        placed: what the model makes of findings, see `Detector.placed`; of calibration cases perhaps without them.
     """
     recognizer = None if calibration.recognition is None else Recognizer(calibration.recognition, calibration)
-    features, usual, error, condition = [], [], [], []
+    parts = []
     for one in seen:
         if one.truth is None or (recognizer is not None and not recognizer.judge(one.found).recognised):
             continue
-        found = placed(one.found)
+        found, truth = placed(one), one.truth.positions
         rows = (calibration.presence(found.presence_logit) >= 0.5) & ~one.truth.unknown
-        distance = np.linalg.norm(found.positions - one.truth.positions, axis=1)
-        features.append(point_features(found, shape, calibration, one.grid)[rows])
-        usual.append(calibration.radius90[rows])
-        error.append(distance[rows])
-        condition += [one.condition] * int(rows.sum())
-    return PointErrors(np.vstack(features), np.concatenate(usual), np.concatenate(error), np.array(condition))
+        distance = np.linalg.norm(found.positions - truth, axis=1)
+        off = found.count is not None and is_off(found.positions, truth, found.count.step)
+        features = point_features(found, shape, calibration, one.grid)
+        told = (np.full(len(rows), value) for value in (one.condition, one.subject, off))
+        parts.append([values[rows] for values in (features, calibration.radius90, distance, *told)])
+    if not parts:
+        return PointErrors(np.zeros((0, len(RISES))), *np.zeros((5, 0)))
+    return PointErrors(*map(np.concatenate, zip(*parts)))
 
 
 def fit_points(
-    seen: Sequence[Sighting], shape: ShapeModel, calibration: Calibration, placed: Placed = lambda found: found
+    seen: Sequence[Sighting], shape: ShapeModel, calibration: Calibration, placed: Placed = as_found
 ) -> PointCalibration | None:
     """How a point's evidence changes its radius.
 
@@ -97,6 +129,97 @@ def fit_points(
     return PointCalibration(tuple(_balanced_quantile(points).round(6).tolist()))
 
 
+def fit_confidence(points: PointErrors, tolerance_mm: float) -> np.ndarray | None:
+    """Weights of a point's features for the probability that it lies within the tolerance.
+
+    A logistic regression that is monotone in each feature. Errors of a subject go together, so that there are fewer
+    cases than points: the penalty is the one by which points of left-out subjects are the likeliest. Points of rows
+    that are counted one off do not count: that they are is stated by `CountingCalibration`.
+
+    Args:
+        points: see `point_errors`.
+        tolerance_mm: the largest error that counts as right.
+
+    Returns:
+        (7,) for `Calibration.confidence_weights`; None where fewer than `FEWEST_FOR_CONFIDENCE` subjects are known, or
+        all points are right, or all wrong.
+    """
+    points = points.only(points.miscounted == 0)
+    if len(np.unique(points.subject)) < FEWEST_FOR_CONFIDENCE or len(np.unique(points.right(tolerance_mm))) < 2:
+        return None
+
+    sign, importance = np.where(points.right(tolerance_mm), 1.0, -1.0), _importance(points.condition, {})
+    surprise = dict.fromkeys(CONFIDENCE_PENALTIES, 0.0)
+    for out in points.folds():
+        for penalty in surprise:
+            weights = _monotone_regression(points.features[~out], sign[~out], importance[~out], penalty)
+            surprise[penalty] += float(importance[out] @ np.logaddexp(0, -sign[out] * (points.features[out] @ weights)))
+    best = min(surprise, key=lambda penalty: surprise[penalty])
+    return _monotone_regression(points.features, sign, importance, best).round(6)
+
+
+def left_out(points: PointErrors, calibration: Calibration) -> tuple[np.ndarray, np.ndarray]:
+    """What points of each subject get by what the scans of other subjects teach.
+
+    Args:
+        points: see `point_errors`.
+        calibration: of presence and of landmarks' radii.
+
+    Returns:
+        (N,) confidence, and (N,) radius in mm.
+    """
+    confidence, radius = np.full((2, len(points.error)), np.nan)
+    for out in points.folds():
+        rest, part = points.only(~out), points.only(out)
+        weights = fit_confidence(rest, calibration.tolerance_mm)
+        factors = PointCalibration(tuple(_balanced_quantile(rest).tolist()))
+        known = replace(calibration, points=factors)
+        if weights is not None:
+            known = replace(known, confidence_weights=weights)
+        confidence[out], radius[out] = stated(part, known)
+    return confidence, radius
+
+
+def stated(points: PointErrors, calibration: Calibration) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) confidence and (N,) radius in mm that a calibration gives points; counts of structures are left aside."""
+    presence = calibration.presence(points.features[:, 2] * 10)
+    confidence = np.minimum(calibration.confidence(points.features), presence)
+    return confidence, calibration.radius_of(points.features, points.usual)
+
+
+def _monotone_regression(features: np.ndarray, sign: np.ndarray, importance: np.ndarray, penalty: float) -> np.ndarray:
+    """(F,) weights of features (N, F), each of the sign that `RISES` says, for the log-odds of a sign of 1."""
+    scaled, restored = _scaled(features)
+
+    def cost(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        margin, slopes = sign * (scaled @ weights), np.append(0.0, weights[1:])
+        slope = -importance * sign / (1 + np.exp(np.clip(margin, -50, 50)))
+        loss = importance @ np.logaddexp(0, -margin) + penalty * slopes @ slopes
+        return loss / len(sign), (scaled.T @ slope + 2 * penalty * slopes) / len(sign)
+
+    bounds = [(None, None) if rises is None else (0, None) if rises else (None, 0) for rises in RISES]
+    return restored(minimize(cost, np.zeros(len(RISES)), jac=True, method="L-BFGS-B", bounds=bounds).x)
+
+
+def _scaled(features: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """Features (N, F) of mean 0 and spread 1, but for the first, constant one; and what weights of them are of others.
+
+    Features that do not vary are 0.
+    """
+    spread = features.std(axis=0)
+    varies = spread > 1e-6
+    center, spread = np.where(varies, features.mean(axis=0), 0.0), np.where(varies, spread, 1.0)
+    scaled = (features - center) / spread
+    scaled[:, 1:][:, ~varies[1:]] = 0.0
+
+    def restored(weights: np.ndarray) -> np.ndarray:
+        weights = weights / spread
+        weights[0] -= (weights * center)[1:].sum()
+        return weights
+
+    return scaled, restored
+
+
 def _importance(condition: np.ndarray, emphasis: dict[str, float]) -> np.ndarray:
     """(N,) weights of points: a condition with many counts more than one with few, but not by as much."""
     names, counts = np.unique(condition, return_counts=True)
@@ -108,7 +231,7 @@ def _importance(condition: np.ndarray, emphasis: dict[str, float]) -> np.ndarray
 def _balanced_quantile(points: PointErrors) -> np.ndarray:
     """(F,) weights of the logarithm of error over usual radius at its quantile, alike in all conditions."""
     known = np.isfinite(points.error)
-    features, condition = points.features[known], points.condition[known]
+    features, condition = points.features[known, :RADIUS_FEATURES], points.condition[known]
     target = np.log(np.maximum(points.error[known] / points.usual[known], 1e-4))
     names = np.unique(condition)
     trust = {name: min(1.0, (condition == name).sum() / RELIABLE) for name in names}
@@ -125,11 +248,7 @@ def _balanced_quantile(points: PointErrors) -> np.ndarray:
 
 def _quantile_regression(features: np.ndarray, target: np.ndarray, importance: np.ndarray) -> np.ndarray:
     """(F,) weights of features, of which the first is constant, for the quantile `SHARE` of targets (N,)."""
-    spread = features.std(axis=0)
-    varies = spread > 1e-6
-    center, spread = np.where(varies, features.mean(axis=0), 0.0), np.where(varies, spread, 1.0)
-    scaled, share = (features - center) / spread, importance / importance.sum()
-    scaled[:, 1:][:, ~varies[1:]] = 0.0
+    (scaled, restored), share = _scaled(features), importance / importance.sum()
 
     def cost(weights: np.ndarray) -> tuple[float, np.ndarray]:
         rest = target - scaled @ weights
@@ -138,6 +257,4 @@ def _quantile_regression(features: np.ndarray, target: np.ndarray, importance: n
         penalty = PENALTY / len(target) * weights * (np.arange(len(weights)) > 0)
         return float(share @ loss + penalty @ weights), 2 * penalty - scaled.T @ (share * slope)
 
-    weights = minimize(cost, np.zeros(features.shape[1]), jac=True, method="L-BFGS-B").x / spread
-    weights[0] -= (weights * center)[1:].sum()
-    return weights
+    return restored(minimize(cost, np.zeros(features.shape[1]), jac=True, method="L-BFGS-B").x)

@@ -9,7 +9,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.rows import RowCount
-from H3DELandmarksLib.detection.calibration import Calibration
+from H3DELandmarksLib.detection.calibration import Calibration, confidence_features
 from H3DELandmarksLib.training.calibration import Evidence, fit_calibration, radii, truncated_case
 from H3DELandmarksLib.training.cases import Case
 
@@ -40,8 +40,8 @@ def test_presence_probabilities_match_how_often_landmarks_are_there(fitted):
 
 def test_confidence_matches_how_often_points_are_within_tolerance(fitted):
     fresh = simulated_evidence(400, 2)
-    confidence = fitted.confidence(fresh.concentration, fresh.logit, fresh.residual)
-    right = np.nan_to_num(fresh.error, nan=np.inf) <= 1.0
+    confidence = fitted.confidence(confidence_features(fresh.concentration, fresh.logit, fresh.residual).reshape(-1, 4))
+    right = np.nan_to_num(fresh.error, nan=np.inf).ravel() <= 1.0
     for low, high in ((0.0, 0.3), (0.3, 0.7), (0.7, 1.0)):
         chosen = (confidence >= low) & (confidence <= high)
         assert right[chosen].mean() == pytest.approx(confidence[chosen].mean(), abs=0.12)
@@ -124,9 +124,10 @@ def test_small_margins_of_a_count_are_doubted_and_lower_all_confidences():
     for low, high in ((0.0, 0.2), (0.2, 1.0)):
         chosen = (probability >= low) & (probability <= high)
         assert fresh.off[chosen].mean() == pytest.approx(probability[chosen].mean(), abs=0.12)
-    evidence = (fresh.concentration[0], fresh.logit[0], fresh.residual[0])
-    sure, unsure = (known.confidence(*evidence, RowCount(margin, 1, 4)) for margin in (20.0, 0.0))
+    features = confidence_features(fresh.concentration[0], fresh.logit[0], fresh.residual[0])
+    sure, unsure = (known.confidence(features, RowCount(margin, 1, 4)) for margin in (20.0, 0.0))
     assert (sure > unsure).all() and said[0].step == 4
+    assert (unsure <= 1 - known.miscounted(RowCount(0.0, 1, 4)).probability).all()
     assert Calibration.from_manifest(known.to_manifest()).counting == known.counting
 
 

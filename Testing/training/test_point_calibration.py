@@ -1,9 +1,12 @@
-"""Radii by a point's own evidence hold in every condition, and are large where errors are."""
+"""Radii and confidences by a point's own evidence hold in every condition, and tell where errors are large."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy.spatial.transform import Rotation
 
 from H3DELandmarksLib.core.geometry import Grid
@@ -15,7 +18,15 @@ from H3DELandmarksLib.detection.predictions import RawPredictions
 from H3DELandmarksLib.detection.recognition import Variation
 from H3DELandmarksLib.formats.manifest import PointCalibration, RecognitionCalibration
 from H3DELandmarksLib.training.recognition import Sighting
-from H3DELandmarksResearch.training.point_calibration import PointErrors, fit_points, point_errors
+from H3DELandmarksResearch.evaluation.reliability import reliability
+from H3DELandmarksResearch.studies.recognition import left_out_table
+from H3DELandmarksResearch.training.point_calibration import (
+    PointErrors,
+    fit_confidence,
+    fit_points,
+    point_errors,
+    stated,
+)
 
 K = 12
 NAMES = tuple(f"p{k}" for k in range(K))
@@ -56,6 +67,129 @@ def fitted() -> Calibration:
 def fresh(fitted) -> tuple[PointErrors, np.ndarray]:
     points = point_errors(sightings(60, 2), SHAPE, CALIBRATION)
     return points, fitted.radius_of(points.features, points.usual)
+
+
+# What makes a point right in planted points: the log-odds, by feature.
+PLANTED = np.array([0.5, 0.6, 1.5, -0.7, -0.4, -1.0, -0.8])
+
+
+def planted(subjects: int, seed: int, lean: float = 0.0) -> tuple[PointErrors, np.ndarray]:
+    """Points whose probability to lie within 4 mm is known, and that probability; ``lean`` of a subject's odds."""
+    rng, count = np.random.default_rng(seed), 60
+    subject = np.repeat([f"s{n}" for n in range(subjects)], count)
+    features = rng.normal(0, 1, (len(subject), 7))
+    features[:, 0] = 1.0
+    probability = 1 / (1 + np.exp(-(features @ PLANTED)))
+    odds = np.log(probability / (1 - probability)) + lean * np.repeat(rng.normal(size=subjects), count)
+    error = np.where(rng.random(len(subject)) < 1 / (1 + np.exp(-odds)), 1.0, 9.0)
+    nobody = np.zeros(len(subject), bool)
+    return PointErrors(features, np.full(len(subject), 5.0), error, nobody.astype(str), subject, nobody), probability
+
+
+def confidence_by(weights: np.ndarray, features: np.ndarray) -> np.ndarray:
+    return replace(CALIBRATION, confidence_weights=weights).confidence(features)
+
+
+def test_planted_probabilities_come_back():
+    weights = fit_confidence(planted(60, 1)[0], 4.0)
+    points, probability = planted(150, 2)
+    assert np.abs(confidence_by(weights, points.features) - probability).mean() < 0.04
+    assert reliability(confidence_by(weights, points.features), points.right(4.0).astype(float)).error < 0.03
+
+
+def test_what_only_seems_to_tell_of_few_subjects_is_hardly_believed():
+    """Where errors of a subject go together, features that tell nothing seem to; the penalty grows then."""
+    points, _ = planted(6, 3, lean=2.0)
+    rng = np.random.default_rng(4)
+    fake = np.repeat(rng.normal(size=(6, 6)), 60, axis=0)  # the same in all points of a subject
+    told = replace(points, features=np.column_stack([np.ones(360), fake]))
+    told = replace(told, error=rng.permuted(points.error.reshape(6, 60), axis=1).ravel())
+    weights = fit_confidence(told, 4.0)
+    fresh = np.column_stack([np.ones(500), rng.normal(size=(500, 6))])
+    assert np.std(confidence_by(weights, fresh)) < 0.25
+
+
+def test_landmarks_that_are_not_there_and_points_of_doubtful_scans_count_as_they_should():
+    points, _ = planted(12, 5)
+    absent = replace(points, error=np.where(points.features[:, 1] < 0, np.nan, 1.0))
+    weights = fit_confidence(absent, 4.0)
+    low, high = (
+        confidence_by(weights, points.features[chosen])
+        for chosen in (points.features[:, 1] < -0.5, points.features[:, 1] > 0.5)
+    )
+    assert low.mean() < 0.2 < 0.8 < high.mean()
+    half = np.arange(len(points.error)) % 2 == 0
+    mixed = replace(points, miscounted=half, error=np.where(half, 50.0, points.error))
+    assert np.array_equal(fit_confidence(mixed, 4.0), fit_confidence(points.only(~half), 4.0))
+
+
+def test_too_few_subjects_or_all_of_one_kind_teach_no_confidence():
+    points, _ = planted(12, 6)
+    assert fit_confidence(points.only(np.isin(points.subject, ["s1", "s2"])), 4.0) is None
+    assert fit_confidence(replace(points, error=np.full(len(points.error), 1.0)), 4.0) is None
+    assert fit_confidence(point_errors([], SHAPE, CALIBRATION), 4.0) is None
+
+
+FINITE = st.floats(-30, 30)
+
+
+@given(arrays(float, (4, 7), elements=FINITE), st.integers(1, 6), st.floats(0, 10))
+@settings(max_examples=60, deadline=None)
+def test_confidence_is_a_monotone_probability_of_each_feature(features, number, step):
+    weights = fit_confidence_once()
+    changed = features.copy()
+    changed[:, number] += step
+    before, after = (confidence_by(weights, one) for one in (features, changed))
+    assert ((before >= 0) & (before <= 1)).all()
+    rises = number in (1, 2)
+    assert (after >= before - 1e-12).all() if rises else (after <= before + 1e-12).all()
+
+
+KEPT: list[np.ndarray] = []
+
+
+def fit_confidence_once() -> np.ndarray:
+    """Weights of features that tell nothing, so that only the fit's own rule makes them monotone."""
+    if not KEPT:
+        points, _ = planted(8, 7)
+        rng = np.random.default_rng(8)
+        weights = fit_confidence(
+            replace(points, features=np.column_stack([np.ones(480), rng.normal(size=(480, 6))])), 4.0
+        )
+        assert weights is not None
+        KEPT.append(weights)
+    return KEPT[0]
+
+
+def test_no_confidence_exceeds_presence():
+    weak = [replace(one, found=replace(one.found, presence_logit=np.full(K, 0.2))) for one in sightings(3, 4)]
+    sure = replace(CALIBRATION, confidence_weights=np.array([30.0, 0, 0, 0, 0, 0, 0]))
+    confidence, _ = stated(point_errors(weak, SHAPE, CALIBRATION), sure)
+    assert np.allclose(confidence, CALIBRATION.presence(np.array([0.2])))
+
+
+def test_confidences_and_radii_of_left_out_subjects_hold():
+    points = point_errors(sightings(25, 4), SHAPE, CALIBRATION)
+    assert set(points.subject) == {f"subject {n}" for n in range(25)} and not points.miscounted.any()
+    table = left_out_table(points.only(points.condition != "cut"), CALIBRATION, CALIBRATION)
+    cells = {row.split("|")[1].strip(): row.split("|")[2:-1] for row in table.splitlines()[2:]}
+    assert list(cells) == ["whole", "metal", "all"]
+    for name, allowed in (("whole", 0.13), ("metal", 0.13), ("all", 0.1)):
+        _, _, _, ece, _, _, holds, _ = cells[name]
+        assert float(ece) < allowed and 80 < float(holds.split()[0]) < 97
+    below, of = cells["all"][-1].split()[0:3:2]
+    assert int(of) > 5 and int(below) >= 0.8 * int(of)
+
+
+def test_what_is_stated_of_a_package_of_four_weights_is_read_as_before():
+    points = point_errors(sightings(2, 5), SHAPE, CALIBRATION)
+    old = replace(CALIBRATION, confidence_weights=np.array([0.1, 1.0, 0.5, -0.5]))
+    odds = points.features[:, :4] @ old.confidence_weights
+    confidence, radius = stated(points, old)
+    assert np.allclose(confidence, np.minimum(1 / (1 + np.exp(-odds)), old.presence(np.full(len(odds), 5.0))))
+    assert np.array_equal(radius, points.usual)
+    again = Calibration.from_manifest(replace(old, confidence_weights=np.arange(7.0)).to_manifest())
+    assert again.confidence_weights.tolist() == [0, 1, 2, 3, 4, 5, 6]
 
 
 def test_radii_hold_in_every_condition_where_those_of_landmarks_do_not(fresh):

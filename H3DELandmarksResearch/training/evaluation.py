@@ -41,7 +41,7 @@ from H3DELandmarksResearch.training.point_calibration import Placed, fit_confide
 from H3DELandmarksResearch.training.record import TrainingConfiguration
 
 # Cases that are looked at in many ways, and those that are also disturbed beyond recognition.
-MAX_CASES, MAX_DISTURBED = 28, 8
+MAX_CASES, MAX_DISTURBED = 50, 8
 
 
 logger = logging.getLogger(__name__)

@@ -3,7 +3,6 @@
 import json
 import re
 from copy import deepcopy
-from dataclasses import replace
 
 import numpy as np
 import pytest

@@ -24,7 +24,7 @@ demo: .venv/ready-for-demo
 
 # One thread each: the test processes share the cores.
 test: .venv/ready-for-test
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --maxprocesses 4 $(PYTEST_ARGUMENTS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --maxprocesses 4 --dist worksteal $(PYTEST_ARGUMENTS)
 
 # With the oldest PyTorch: beside what Slicer ships, then beside the lower bounds of pyproject.toml.
 OLDEST_ROOMS := Testing/models/test_same_points.py Testing/cli/test_worker.py Testing/io Testing/networks Testing/detection Testing/training Testing/panel

@@ -9,6 +9,7 @@ from __future__ import annotations
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 
 MOLARS = ("L-M2", "L-M3", "R-M2", "R-M3")
+PHANTOM = "phantom-"  # names of scans that this software has made begin so
 
 _FOSSA = (
     "Central fossa of the crown of the patient's {side} lower {tooth} molar: the deepest point, along the long axis of"

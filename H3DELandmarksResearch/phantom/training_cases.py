@@ -12,7 +12,7 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksResearch.phantom.case import PhantomCase, generate_phantom
-from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
+from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME, PHANTOM
 
 __all__ = ["MOLAR_SCHEME", "is_wide", "kept_case", "phantom_case"]
 
@@ -46,7 +46,7 @@ def phantom_case(seed: int, spacing_mm: float, folder: Path, wide_share: float =
     def make() -> PhantomCase:
         return generate_phantom(seed, spacing=spacing_mm, wide=wide)
 
-    return kept_case(folder / f"{seed}-{spacing_mm}{'-wide' * wide}.npz", f"phantom-{seed}", make)
+    return kept_case(folder / f"{seed}-{spacing_mm}{'-wide' * wide}.npz", f"{PHANTOM}{seed}", make)
 
 
 def kept_case(path: Path, name: str, make: Callable[[], MadeCase]) -> Case:

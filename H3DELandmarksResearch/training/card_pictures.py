@@ -19,6 +19,7 @@ from H3DELandmarksResearch.figures.anatomy import MAX_CASES, mean_anatomy
 from H3DELandmarksResearch.figures.card_plots import draw_errors, draw_reliability
 from H3DELandmarksResearch.figures.definitions import draw_every_landmark, draw_failure, draw_overview
 from H3DELandmarksResearch.figures.landmarks import draw_schematic
+from H3DELandmarksResearch.phantom.scheme import PHANTOM
 from H3DELandmarksResearch.training.evaluation import CUT, ModelEvaluation
 
 logger = logging.getLogger(__name__)
@@ -36,12 +37,16 @@ def card_pictures(
         manifest: scheme and calibration.
         measured: results.
         test: whole test cases.
-        show_scans: whether pictures of the scans may be published; else the mean shape stands for them.
+        show_scans: whether pictures of the scans may be published; else a phantom stands for them where one is among
+            them, and the mean shape where none is.
     """
     try:
-        scan = _definitions_on_scan if show_scans else _definitions_by_shape
+        shown = [case for case in test if show_scans or case.name.startswith(PHANTOM)]
+        definitions = (
+            _definitions_on_scan(manifest, shown) if shown else _definitions_by_shape(manifest, measured, test)
+        )
         return [
-            *scan(manifest, measured, test),
+            *definitions,
             CardPicture(
                 "accuracy",
                 "accuracy.png",
@@ -70,20 +75,20 @@ def worst_cases(measured: ModelEvaluation) -> list[int]:
     return order[:MAX_FAILURES].tolist()
 
 
-def _definitions_on_scan(manifest: Manifest, measured: ModelEvaluation, test: Sequence[Case]) -> Iterator[CardPicture]:
-    case = max(test, key=lambda one: one.landmarks.present.sum())
-    flat = is_radiograph(case.volume)
+def _definitions_on_scan(manifest: Manifest, shown: Sequence[Case]) -> Iterator[CardPicture]:
+    case = max(shown, key=lambda one: one.landmarks.present.sum())
+    flat, scan = is_radiograph(case.volume), "simulated scan" if case.name.startswith(PHANTOM) else "scan"
     yield CardPicture(
         "definitions",
         "landmarks.jpg",
-        f"The points in {'one radiograph' if flat else 'projections of one scan'}.",
+        f"The points in {'one radiograph' if flat else f'projections of one {scan}'}.",
         draw_overview(case.volume, case.landmarks, manifest.title, OVERVIEW_SIZE),
     )
     if not flat:
         yield CardPicture(
             "definitions",
             "points.jpg",
-            "Every point in slices of the same scan.",
+            f"Every point in slices of the same {scan}.",
             draw_every_landmark(case.volume, case.landmarks, SLICES_SIZE),
         )
 

@@ -95,6 +95,13 @@ def test_scans_are_drawn_only_where_they_may_be_shown(manifest, verdict, test, p
     assert shown[0].data != others[0].data and shown[-1].data != others[-1].data
 
 
+def test_a_phantom_shows_the_points_where_other_scans_may_not(manifest, verdict, test):
+    simulated = [Case(f"phantom-{number}", case.volume, case.landmarks) for number, case in enumerate(test[:1])]
+    made = card_pictures(manifest, verdict, [*test, *simulated], show_scans=False)
+    assert [picture.file for picture in made[:2]] == ["landmarks.jpg", "points.jpg"]
+    assert all("simulated" in picture.caption for picture in made[:2])
+
+
 def test_a_radiograph_is_shown_as_one_and_not_in_slices(manifest, verdict, test):
     slices = [(case, Volume(case.volume.array[:, :, 15:16], case.volume.affine)) for case in test]
     flat = [Case(case.name, volume, case.landmarks) for case, volume in slices]

@@ -191,7 +191,7 @@ def test_what_is_made_of_results_tells_pixels_too(tmp_path, capsys):
     assert main(["report", str(out), "--output", str(tmp_path / "r.html")]) == 0
     assert "could not be read" not in capsys.readouterr().err
     for page, words in (("e.html", "distance to the reference, px"), ("r.html", "90 % radius, median, px")):
-        text = re.sub(r"data:[^\"]*", "", (tmp_path / page).read_text())
+        text = re.sub(r"data:[^\"]*", "", (tmp_path / page).read_text(encoding="utf-8"))
         assert words in text and not re.findall(r"\d mm\b|, mm\b|_mm\b", re.sub(r"(?s)<style>.*?</style>", "", text))
     assert main(["export", str(out), "--form", "table-long", "--output", str(tmp_path / "x")]) == 0
     with (tmp_path / "x" / "landmarks.csv").open(newline="") as file:

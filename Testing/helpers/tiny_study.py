@@ -81,7 +81,7 @@ def write_study(folder: Path) -> Path:
             "split": {"train": cases[:2], "validation": cases[2:4], "test": cases[4:]},
         },
         "stages": [
-            {**stage, "name": "localizer", "spacing_mm": 2.0, "poses": "cube-rotations"},
+            {**stage, "name": "localizer", "spacing_mm": 2.0, "poses": "scan"},
             {**stage, "name": "refiner", "spacing_mm": 1.0, "poses": "found", "views": 2},
         ],
     }

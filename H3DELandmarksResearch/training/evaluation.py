@@ -37,7 +37,13 @@ from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.conditions import CONDITIONS, WHOLE
 from H3DELandmarksLib.training.recognition import Sighting, fit_recognition, look_at_disturbed, look_at_own
 from H3DELandmarksResearch.evaluation.reliability import compare_statements
-from H3DELandmarksResearch.training.point_calibration import Placed, fit_confidence, fit_points, point_errors
+from H3DELandmarksResearch.training.point_calibration import (
+    Placed,
+    PointErrors,
+    fit_confidence,
+    fit_points,
+    point_errors,
+)
 from H3DELandmarksResearch.training.record import TrainingConfiguration
 
 # Cases that are looked at in many ways, and those that are also disturbed beyond recognition.
@@ -131,15 +137,10 @@ def evaluate_model(
     else:
         fitted = replace(fitted, points=fit_points(own, detector.shape, fitted, placed))
     points = point_errors([*own, *rest], detector.shape, fitted, placed)
-    confidence = fit_confidence(points, fitted.tolerance_mm)
-    if confidence is not None:
-        fitted = replace(fitted, confidence_weights=confidence)
-    detector.calibration = fitted
+    detector.calibration = fitted = _with_confidence(fitted, points)
     found = {case.name: detector.landmark_set(f, detector.grid_of(case.volume)) for case, f in zip(test, shown)}
     if left_out is not None:
-        for case, row in zip(test, left_out):
-            said = found[case.name]
-            found[case.name] = replace(said, radius=said.radius * row / fitted.radius90)
+        found = _with_radii(found, left_out / fitted.radius90)
     truth = {case.name: case.landmarks for case in test}
     whole = {case.name: found[case.name] for case in test[: len(test) // 2]}
     thresholds = configuration.thresholds_mm or THRESHOLDS_MM
@@ -150,6 +151,18 @@ def evaluate_model(
     }
     floor = human_floor(list(whole.values()), [case.readers for case in test[: len(whole)]])
     return ModelEvaluation(fitted, evaluation, whole, reliable, cross, detector.shape, floor)
+
+
+def _with_confidence(calibration: Calibration, points: PointErrors) -> Calibration:
+    """The calibration with confidences by what is known of points; as it is where too little is known."""
+    weights = fit_confidence(points, calibration.tolerance_mm)
+    return calibration if weights is None else replace(calibration, confidence_weights=weights)
+
+
+def _with_radii(found: Mapping[str, LandmarkSet], factors: np.ndarray) -> dict[str, LandmarkSet]:
+    """Landmark sets by name with their radii times the (N, K) factors of the first N."""
+    scaled = {name: replace(one, radius=one.radius * row) for (name, one), row in zip(found.items(), factors)}
+    return {**found, **scaled}
 
 
 def _looked_at(detector: Detector, cases: Iterable[Case], placed: Placed) -> list[tuple[RawPredictions, Case]]:

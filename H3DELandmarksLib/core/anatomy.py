@@ -117,7 +117,7 @@ class Anatomy:
 
     def scale(self, corrections: int) -> float:
         """Factor of radii after so many corrections."""
-        return float(np.interp(corrections, CORRECTIONS, self.scales))
+        return float(np.interp(corrections, (0, *CORRECTIONS), (1.0, *self.scales)))
 
     @property
     def axes(self) -> int:

@@ -11,14 +11,15 @@ from H3DELandmarksLib.models.package import ModelPackage
 
 # Radius that holds 90 % of points, in standard deviations of a coordinate, in a plane and in space.
 NINETY_PERCENT = {2: 2.146, 3: 2.5}
-# Without measured errors, a point is moved only where it is much better off.
-CAUTION = 2.0
+# Where nobody has measured what following is worth, a point is moved only if it is by far better off.
+CAUTION = 4.0
 
 
 def anatomy_of(package: ModelPackage) -> Anatomy:
     """What a model was packaged with to place its points together, if it was.
 
-    Else the shape that recognition has learnt, or the mean shape with its spread, and points err each on its own.
+    Else the mean shape of the training cases with the spread of each landmark, and points err each on its own. (The
+    variation that recognition knows is that of few calibration cases: it takes ordinary points of others for errors.)
 
     Raises:
         ModelPackageError: the package's shape is missing or damaged.
@@ -28,20 +29,12 @@ def anatomy_of(package: ModelPackage) -> Anatomy:
         return _following(stored, package)
     calibration, shape = package.manifest.calibration, package.load_shape()
     axes = 2 if package.is_2d else 3
-    flat = (1, 1, axes == 3)
-    count = len(shape.mean)
-    nothing = np.zeros((0, count, 3))
-    if calibration.recognition is None:
-        mean, known = shape.mean * flat, Factors(nothing, shape.tolerance / np.sqrt(axes))
-    else:
-        learnt = calibration.recognition.shape
-        mean = np.array(learnt.mean_mm) * flat
-        modes = np.array(learnt.modes_mm).reshape(-1, count, 3) * flat
-        known = Factors(modes, np.full(count, learnt.noise_mm))
+    nothing = np.zeros((0, *shape.mean.shape))
+    known = Factors(nothing, np.maximum(shape.tolerance, 1e-3) / np.sqrt(axes))
     radius = np.array(calibration.radius90_mm)
     usual = float(np.median(radius[radius > 0])) if (radius > 0).any() else calibration.confidence.tolerance_mm
     errors = Factors(nothing, np.where(radius > 0, radius, usual) / NINETY_PERCENT[axes])
-    return _following(Anatomy(mean, known, errors, calibration.confidence.tolerance_mm), package)
+    return _following(Anatomy(shape.mean * (1, 1, axes == 3), known, errors, calibration.confidence.tolerance_mm), package)
 
 
 def _following(anatomy: Anatomy, package: ModelPackage) -> Anatomy:

@@ -39,7 +39,7 @@ def composite_cases(
         wide_share: share whose lower molars vary as widely as in patients.
 
     Raises:
-        InputError: too few patients can hold teeth.
+        InputError: too few patients can hold teeth, or the scan of one is missing.
     """
     made, number = 0, first
     while made < count:
@@ -61,7 +61,11 @@ def is_coarse(number: int) -> bool:
 
 
 def _composite(source: Path, patient: str, seed: int, spacing: float, folder: Path, wide: bool) -> Case | None:
-    """One composite; None for a patient who cannot have one, which a file remembers."""
+    """One composite; None for a patient who cannot have one, which a file remembers.
+
+    Raises:
+        InputError: a scan is missing.
+    """
     stem = f"{patient}-{seed}-{spacing}{'-wide' * wide}"
     refused = folder / f"{stem}.txt"
     if refused.exists():
@@ -73,6 +77,8 @@ def _composite(source: Path, patient: str, seed: int, spacing: float, folder: Pa
     try:
         return kept_case(folder / f"{stem}.npz", f"composite-{patient}-{seed}", make)
     except InputError as error:
+        if not (source / f"{patient}_ct.nii.gz").is_file():
+            raise
         logger.info("%s", error)
         folder.mkdir(parents=True, exist_ok=True)
         refused.write_text(str(error), encoding="utf-8")

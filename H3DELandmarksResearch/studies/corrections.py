@@ -21,7 +21,9 @@ senior for the truth. What a model finds is kept in runs/corrections. --model ta
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +34,9 @@ from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.following import follow
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.revision import Decisions, Evidence
+from H3DELandmarksLib.core.rows import structure_size
 from H3DELandmarksLib.core.shape_model import Pose
+from H3DELandmarksLib.core.systematic import Finding, Systematic, mended, shifted, systematic_errors
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.models import find_model
@@ -56,13 +60,23 @@ from H3DELandmarksResearch.training.revision import (
     learn_following,
     read_through,
     saved_interval,
+    wrong_by,
 )
 
 LEVEL = 0.95
-ARMS = {"alone": (False, False), "remedies": (False, True), "following": (True, False), "both": (True, True)}
-# A wrong correction lies off by so many tolerances.
+SLIP = 10.0  # tolerances by which the first correction is wrong
+ARMS = {
+    "alone": (False, False, 0.0),
+    "remedies": (False, True, 0.0),
+    "following": (True, False, 0.0),
+    "both": (True, True, 0.0),
+    "a slip": (True, False, SLIP),
+}
 CORNERS = 4  # of a vertebra
-WRONG = (2.0, 5.0, 20.0, 100.0)
+# A wrong correction lies off by so many tolerances.
+WRONG = (2.0, 5.0, SLIP, 20.0, 100.0)
+# A whole row of structures one off, a part of it, exchanged sides, and a scan whose header exchanges them.
+PLANTED = ("row", "part", "sides", "mirrored")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,10 +93,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.keep:
             return keep(configuration, options, pairs)
         shapes, calibration, test = model_cases(configuration, options)
-    judged = []
-    for learnt, held in _halves(calibration, test):
-        anatomy = learn_anatomy(shapes, learnt, tolerance, pairs)
-        judged += [(anatomy, case) for case in held]
+    if options.packaged:
+        anatomy = replace(anatomy_of(find_model(options.model)), tolerance_mm=tolerance)
+        anatomy = anatomy if options.caution is None else replace(anatomy, caution=options.caution)
+        judged = [(anatomy, case) for case in test]
+    else:
+        judged = [
+            (learn_anatomy(shapes, learnt, tolerance, pairs), case)
+            for learnt, held in _halves(calibration, test)
+            for case in held
+        ]
+    if options.planted:
+        judged = [(a, planted(case, options.planted, a, pairs, n)) for n, (a, case) in enumerate(judged)]
     text = table(judged, options.reader_noise, pairs)
     print(text)
     if options.output:
@@ -174,6 +196,44 @@ def is_miscounted(case: Reviewed) -> bool:
     return bool((nearest != np.arange(len(true))).any())
 
 
+def planted(case: Reviewed, kind: str, anatomy: Anatomy, pairs: Sequence[tuple[str, str]], number: int) -> Reviewed:
+    """The case as if the model had made a systematic error.
+
+    Args:
+        case: as the model has found it.
+        kind: one of `PLANTED`.
+        anatomy: of the model.
+        pairs: (left name, right name).
+        number: which part of a row is off, and which way, follows from it.
+
+    Raises:
+        InputError: the anatomy has no sides, or no row.
+    """
+    evidence, count = case.evidence, len(case.truth)
+    if kind == "mirrored":
+        return replace(case, evidence=_mirrored(evidence), truth=_mirrored(Evidence(case.truth, evidence.pose)).found)
+    if kind == "sides":
+        order, index = np.arange(count), {name: k for k, name in enumerate(case.truth.names)}
+        for left, right in pairs:
+            order[[index[left], index[right]]] = index[right], index[left]
+        what = Systematic.SIDES
+    else:
+        step, rng, what = structure_size(anatomy.mean), np.random.default_rng(number), Systematic.SHIFTED
+        start = step * int(rng.integers(2, count // step - 2)) if step and kind == "part" else 0
+        order = shifted(count, slice(start, count), step * int(rng.choice([-1, 1])))
+    if (order == np.arange(count)).all():
+        raise InputError("Nothing can be planted: the model's landmarks have no sides, or form no row.")
+    return replace(case, evidence=mended(evidence, anatomy, Finding(what, case.truth.names, order)))
+
+
+def _mirrored(evidence: Evidence) -> Evidence:
+    """With left and right exchanged, as points of a scan are whose header says so."""
+    flip, found, places = np.array([-1.0, 1.0, 1.0]), evidence.found, evidence.candidates
+    if places is not None:
+        places = replace(places, positions=places.positions * flip)
+    return replace(evidence, found=found.with_positions(found.positions * flip), candidates=places)
+
+
 def readers_cases(folder: Path) -> tuple[np.ndarray, list[Reviewed], list[Reviewed]]:
     """Cephalograms of ISBI 2015: shapes of 100, 50 for the calibration, and the 150 of the first test.
 
@@ -210,11 +270,11 @@ def table(judged: Sequence[tuple[Anatomy, Reviewed]], noise_mm: float, pairs: Se
     """
     counts, held = np.zeros((len(judged), len(ARMS)), int), {number: list[np.ndarray]() for number in CORRECTIONS}
     for number, (anatomy, case) in enumerate(judged):
-        for arm, (helped, remedies) in enumerate(ARMS.values()):
+        for arm, (helped, remedies, slip) in enumerate(ARMS.values()):
             rng = np.random.default_rng(number)
-            steps = list(read_through(case, anatomy, helped, noise_mm, rng, pairs, remedies))
+            steps = list(read_through(case, anatomy, helped, noise_mm, rng, pairs, remedies, slip))
             counts[number, arm] = steps[-1].corrections
-            if helped and not remedies:
+            if (helped, remedies, slip) == (True, False, 0.0):
                 _gather(steps, held)
     anatomy = judged[0][0]
     lines = [
@@ -226,6 +286,12 @@ def table(judged: Sequence[tuple[Anatomy, Reviewed]], noise_mm: float, pairs: Se
         off = np.array([is_miscounted(case) for _, case in judged])
         for words, part in (("vertebrae counted wrongly", off), ("counted right", ~off)):
             lines += [f"{part.sum()} cases with {words}:", *_counted(counts[part])]
+    said = Counter(
+        finding.kind.value
+        for anatomy, case in judged
+        for finding in systematic_errors(case.evidence, anatomy, pairs)[:1]
+    )
+    lines.append("said before any correction: " + (", ".join(f"{k} in {n}" for k, n in said.items()) or "nothing"))
     for number, inside in held.items():
         if inside and (together := np.concatenate(inside)).size:
             share = 100 * together.mean()
@@ -260,25 +326,34 @@ def _counted(counts: np.ndarray) -> list[str]:
 
 
 def influence(judged: Sequence[tuple[Anatomy, Reviewed]], pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """How far one correction that is wrong moves the others at most: a line for each distance of `WRONG`."""
+    """What one wrong correction does to the others, beside the right one: a line for each distance of `WRONG`."""
     lines = []
     for factor in WRONG:
-        most = []
+        most, spoilt = [], 0
         for number, (anatomy, case) in enumerate(judged):
-            rng, found = np.random.default_rng(number), case.evidence.found
-            row = int(rng.choice(np.flatnonzero(found.present)))
-            away = rng.normal(size=3) * (np.arange(3) < anatomy.axes)
-            away *= factor * case.tolerances(anatomy)[row] / np.linalg.norm(away)
-            decided = Decisions.none(len(found))
-            decided.positions[row] = found.positions[row] + away
-            after = follow(case.evidence, anatomy, decided, pairs)
-            moved = np.delete(np.linalg.norm(after.positions - found.positions, axis=1), row)
-            most.append(np.nanmax(moved) / case.tolerances(anatomy)[row])
+            rng, tolerance = np.random.default_rng(number), case.tolerances(anatomy)
+            there = case.evidence.found.present & case.truth.present
+            row = int(rng.choice(np.flatnonzero(there)))
+            away = wrong_by(factor * tolerance[row], anatomy.axes, rng)
+            right, wrong = (_after(case, anatomy, row, by, pairs) for by in (0 * away, away))
+            others = there & (np.arange(len(there)) != row)
+            most.append(float((np.linalg.norm(wrong - right, axis=1) / tolerance)[others].max(initial=0.0)))
+            errors = [np.linalg.norm(p - case.truth.positions, axis=1) for p in (case.evidence.found.positions, wrong)]
+            spoilt += int(((errors[0] <= tolerance) & (errors[1] > tolerance))[others].sum())
         lines.append(
             f"a correction wrong by {factor:g} tolerances moves another point by {np.median(most):.2f} tolerances at "
-            f"most in the median case, {np.max(most):.2f} in the worst"
+            f"most in the median case, {np.max(most):.2f} in the worst; it spoils {spoilt} points in all"
         )
     return lines
+
+
+def _after(
+    case: Reviewed, anatomy: Anatomy, row: int, away: np.ndarray, pairs: Sequence[tuple[str, str]]
+) -> np.ndarray:
+    """(K, 3) LPS mm after one correction that is wrong by (3,) mm."""
+    decided = Decisions.none(len(case.truth))
+    decided.positions[row] = case.truth.positions[row] + away
+    return follow(case.evidence, anatomy, decided, pairs).positions
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -291,6 +366,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--subset", default="test", help="whose cases are counted (default: %(default)s)")
     parser.add_argument("--cases", type=int, help="so many at most")
     parser.add_argument("--heights", type=float, help="tolerance in heights of each vertebra, in place of mm")
+    parser.add_argument("--planted", choices=PLANTED, help="a systematic error that the model is made to make")
+    packaged = "go by what the package says, as the panel does, in place of what calibration cases teach"
+    parser.add_argument("--packaged", action="store_true", help=packaged)
+    parser.add_argument("--caution", type=float, help="with --packaged: let points move by this caution nevertheless")
     parser.add_argument("--keep", action="store_true", help="write what following is worth into the model's package")
     parser.add_argument("--name", help="of the folder of detections, where it is not the model's id")
     parser.add_argument("--reader-noise", type=float, default=0.0, help="mm, standard deviation of a reader's points")

@@ -320,8 +320,9 @@ def rewritten(
 
 def cases_of(model: str, subset: str, real: Path) -> list[Case]:
     """The cases of a subset of the model's training configuration, whose data lie where the first lines say."""
-    os.environ[DATA_VARIABLE] = str(real if model == "mouse-skull" else RUNS / "data")
     configuration = read_configuration(find_configuration(model))
+    as_published = model == "mouse-skull" or configuration.record.data.reader == "composite"
+    os.environ[DATA_VARIABLE] = str(real if as_published else RUNS / "data")
     return load_cases(configuration, configuration.calibration_subset if subset == CALIBRATION else subset, RUNS)
 
 

@@ -22,6 +22,7 @@ SHAPE_SHRINKAGE, ERROR_SHRINKAGE = 10.0, 5.0
 GROSS = 2.5
 CAUTIONS = (0.5, 1.0, 2.0, 4.0)
 SHARE = 0.9
+LEAST_SCALE = 0.5
 RESAMPLES = 2000
 MOST_COMPARED = 24  # cases by which a caution is chosen
 
@@ -70,6 +71,7 @@ def read_through(
     rng: np.random.Generator | None = None,
     pairs: Sequence[tuple[str, str]] = (),
     remedies: bool = False,
+    slip: float = 0.0,
 ) -> Iterator[Step]:
     """A reader who takes the most doubtful point first, accepts it or corrects it, until all are within tolerance.
 
@@ -82,6 +84,7 @@ def read_through(
         pairs: (left name, right name).
         remedies: whether the reader uses the remedies of systematic errors where they are right; each counts as one
             correction.
+        slip: by how many tolerances the first correction is wrong; the reader does not notice.
     """
     evidence, truth = case.evidence, case.truth
     decided, now, corrections = Decisions.none(len(truth)), evidence.found, 0
@@ -108,10 +111,18 @@ def read_through(
             continue
         axes = np.arange(3) < anatomy.axes
         decided.positions[next_one] = truth.positions[next_one] + rng.normal(0, noise_mm, 3) * axes
+        if slip and not corrections:
+            decided.positions[next_one] += wrong_by(slip * tolerance[next_one], anatomy.axes, rng)
         corrections += 1
         if helped:
             before = before or posterior(evidence, anatomy, Decisions.none(len(truth)))
             now = follow(evidence, anatomy, decided, pairs, before)
+
+
+def wrong_by(distance: float, axes: int, rng: np.random.Generator) -> np.ndarray:
+    """(3,) mm of that length in any direction, in the picture where `axes` is 2."""
+    away: np.ndarray = rng.normal(size=3) * (np.arange(3) < axes)
+    return away * distance / np.linalg.norm(away)
 
 
 def _remedied(
@@ -185,7 +196,7 @@ def learn_following(
     for steps in kept:
         _gather(steps, ratios)
     scales = [float(np.quantile(each, SHARE)) if len(each) >= 20 else 1.0 for each in ratios]
-    first, second, third = map(float, np.maximum(scales, 1.0))
+    first, second, third = map(float, np.maximum(scales, LEAST_SCALE))
     helped = _corrections(kept)
     return FollowingCalibration(
         len(cases),
@@ -221,13 +232,11 @@ def _corrections(runs: Sequence[Sequence[Step]]) -> np.ndarray:
 
 
 def _caution(without: np.ndarray, helped: Mapping[float, np.ndarray]) -> float:
-    """The caution that saves most corrections, if it surely saves any; else the greatest that costs none."""
+    """The caution that saves most corrections, if it surely saves any; else infinite, so that no point is moved."""
     saved = {caution: without - each for caution, each in helped.items()}
     doubt = {c: 1.64 * each.std() / np.sqrt(max(len(each), 1)) for c, each in saved.items()}
     sure = [c for c in saved if saved[c].mean() > doubt[c]]
-    if sure:
-        return max(sure, key=lambda c: (saved[c].sum(), c))
-    return max((c for c in saved if saved[c].sum() >= 0), default=np.inf)
+    return max(sure, key=lambda c: (saved[c].sum(), c), default=np.inf)
 
 
 def _gather(steps: Sequence[Step], ratios: list[list[float]]) -> None:

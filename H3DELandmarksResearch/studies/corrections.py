@@ -6,16 +6,17 @@
     python -m H3DELandmarksResearch.studies.corrections $MOLARS --model $MOLARS --cases 12
     python -m H3DELandmarksResearch.studies.corrections head-neck-ct --model head-neck-ct --condition coarser
     python -m H3DELandmarksResearch.studies.corrections cephalogram --model cephalogram --reader-noise 0.7
-    python -m H3DELandmarksResearch.studies.corrections spine --model spine --subset validation --heights 0.25
+    python -m H3DELandmarksResearch.studies.corrections spine --model spine --heights 0.25 --planted row
     python -m H3DELandmarksResearch.studies.corrections --readers ../shared/data/isbi2015-cephalogram --tolerance 2
 
 A simulated reader takes the most doubtful point first, accepts or corrects it, and stops where all points are within
 tolerance; in further rows it also uses the one-click remedies of sides exchanged and rows one off, where they are
-right, each as one correction. What revision needs is learnt from training points and calibration cases; only cases of
-the subset are counted, and where these are the calibration cases, each half is judged by what the other teaches. With
---readers no model is needed: the points of a cephalogram's junior reader are taken for the found ones, those of the
-senior for the truth. What a model finds is kept in runs/corrections. --model takes a weak model's package as well, and
---keep writes what following was worth on the calibration cases into the package, which the panel goes by.
+right, each as one correction, or make their first correction ten tolerances wrong (a slip). Points follow as the
+model's package says, as in the panel. With --learn, what revision needs is learnt from training points and calibration
+cases; where the latter are counted, each half is judged by what the other teaches. --planted lets the model be wrong
+as a whole. With --readers no model is needed: the points of a cephalogram's junior reader are taken for the found ones,
+those of the senior for the truth. What a model finds is kept in runs/corrections. --model takes a weak model's package
+as well, and --keep writes what following was worth on the calibration cases into the package, which the panel goes by.
 """
 
 from __future__ import annotations
@@ -82,27 +83,15 @@ PLANTED = ("row", "part", "sides", "mirrored")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Learn, simulate, and print the table."""
     options = _parser().parse_args(arguments)
-    pairs: tuple[tuple[str, str], ...] = ()
+    pairs: Sequence[tuple[str, str]] = ()
     if options.readers:
-        shapes, calibration, test = readers_cases(options.readers)
-        tolerance = options.tolerance
+        judged = learnt_and_judged(*readers_cases(options.readers), options.tolerance, pairs)
     else:
         configuration = read_configuration(find_configuration(options.configuration))
         pairs = configuration.scheme.pairs
-        tolerance = options.tolerance or configuration.record.tolerance_mm
         if options.keep:
             return keep(configuration, options, pairs)
-        shapes, calibration, test = model_cases(configuration, options)
-    if options.packaged:
-        anatomy = replace(anatomy_of(find_model(options.model)), tolerance_mm=tolerance)
-        anatomy = anatomy if options.caution is None else replace(anatomy, caution=options.caution)
-        judged = [(anatomy, case) for case in test]
-    else:
-        judged = [
-            (learn_anatomy(shapes, learnt, tolerance, pairs), case)
-            for learnt, held in _halves(calibration, test)
-            for case in held
-        ]
+        judged = cases_of_model(configuration, options)
     if options.planted:
         judged = [(a, planted(case, options.planted, a, pairs, n)) for n, (a, case) in enumerate(judged)]
     text = table(judged, options.reader_noise, pairs)
@@ -113,13 +102,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _halves(
-    calibration: Sequence[Reviewed], test: Sequence[Reviewed]
-) -> list[tuple[Sequence[Reviewed], Sequence[Reviewed]]]:
-    """Cases to learn from with those that they judge."""
-    if calibration is not test:
-        return [(calibration, test)]
-    return [(test[0::2], test[1::2]), (test[1::2], test[0::2])]
+Judged = list[tuple[Anatomy, Reviewed]]
+
+
+def learnt_and_judged(
+    shapes: np.ndarray,
+    calibration: Sequence[Reviewed],
+    test: Sequence[Reviewed],
+    tolerance_mm: float,
+    pairs: Sequence[tuple[str, str]],
+) -> Judged:
+    """Test cases, each with what calibration cases teach; where both are the same, one half teaches for the other."""
+    halves = [(calibration, test)]
+    if calibration is test:
+        halves = [(test[0::2], test[1::2]), (test[1::2], test[0::2])]
+    return [(learn_anatomy(shapes, learnt, tolerance_mm, pairs), case) for learnt, held in halves for case in held]
 
 
 def keep(configuration: Configuration, options: argparse.Namespace, pairs: Sequence[tuple[str, str]]) -> int:
@@ -132,17 +129,19 @@ def keep(configuration: Configuration, options: argparse.Namespace, pairs: Seque
     return 0
 
 
-def model_cases(
-    configuration: Configuration, options: argparse.Namespace
-) -> tuple[np.ndarray, list[Reviewed], list[Reviewed]]:
-    """(N, K, 3) points of training cases, and what a model finds in calibration and test cases."""
+def cases_of_model(configuration: Configuration, options: argparse.Namespace) -> Judged:
+    """What a model finds in the cases that count, each with what the panel goes by, or what --learn teaches anew."""
+    tolerance = options.tolerance or configuration.record.tolerance_mm
+    if not options.learn:
+        anatomy = replace(anatomy_of(find_model(options.model)), tolerance_mm=tolerance)
+        anatomy = anatomy if options.caution is None else replace(anatomy, caution=options.caution)
+        return [(anatomy, case) for case in _seen(configuration, options, options.subset, options.condition)]
     subset = configuration.calibration_subset
-    calibration = _seen(configuration, options, subset, WHOLE)
-    test = calibration
+    calibration = test = _seen(configuration, options, subset, WHOLE)
     if (options.subset, options.condition) != (subset, WHOLE):
-        test = _seen(configuration, options, options.subset, options.condition)[: options.cases]
+        test = _seen(configuration, options, options.subset, options.condition)
     shapes = training_points(configuration) or [case.truth.positions for case in calibration]
-    return np.stack(shapes), calibration, test
+    return learnt_and_judged(np.stack(shapes), calibration, test, tolerance, configuration.scheme.pairs)
 
 
 def _seen(configuration: Configuration, options: argparse.Namespace, subset: str, condition: str) -> list[Reviewed]:
@@ -285,7 +284,7 @@ def table(judged: Sequence[tuple[Anatomy, Reviewed]], noise_mm: float, pairs: Se
     if judged[0][1].tolerance is not None:
         off = np.array([is_miscounted(case) for _, case in judged])
         for words, part in (("vertebrae counted wrongly", off), ("counted right", ~off)):
-            lines += [f"{part.sum()} cases with {words}:", *_counted(counts[part])]
+            lines += [f"{part.sum()} cases with {words}:", *_counted(counts[part])] if part.any() else []
     said = Counter(
         finding.kind.value
         for anatomy, case in judged
@@ -333,6 +332,8 @@ def influence(judged: Sequence[tuple[Anatomy, Reviewed]], pairs: Sequence[tuple[
         for number, (anatomy, case) in enumerate(judged):
             rng, tolerance = np.random.default_rng(number), case.tolerances(anatomy)
             there = case.evidence.found.present & case.truth.present
+            if not there.any():
+                continue
             row = int(rng.choice(np.flatnonzero(there)))
             away = wrong_by(factor * tolerance[row], anatomy.axes, rng)
             right, wrong = (_after(case, anatomy, row, by, pairs) for by in (0 * away, away))
@@ -367,9 +368,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cases", type=int, help="so many at most")
     parser.add_argument("--heights", type=float, help="tolerance in heights of each vertebra, in place of mm")
     parser.add_argument("--planted", choices=PLANTED, help="a systematic error that the model is made to make")
-    packaged = "go by what the package says, as the panel does, in place of what calibration cases teach"
-    parser.add_argument("--packaged", action="store_true", help=packaged)
-    parser.add_argument("--caution", type=float, help="with --packaged: let points move by this caution nevertheless")
+    learn = "learn from training points and calibration cases anew, in place of what the package tells the panel"
+    parser.add_argument("--learn", action="store_true", help=learn)
+    parser.add_argument("--caution", type=float, help="let points move by this caution, where the package says none")
     parser.add_argument("--keep", action="store_true", help="write what following is worth into the model's package")
     parser.add_argument("--name", help="of the folder of detections, where it is not the model's id")
     parser.add_argument("--reader-noise", type=float, default=0.0, help="mm, standard deviation of a reader's points")

@@ -1,5 +1,7 @@
 """Every package tells enough for undecided points to follow decided ones."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from H3DELandmarksLib.models.anatomy import anatomy_of
 @pytest.mark.parametrize("name", ["mouse-skull", "head-neck-ct", "mandibular-molar-phantom", "cephalogram"])
 def test_bundled_models_bring_a_gross_error_back(name):
     pytest.importorskip("safetensors")
-    anatomy = anatomy_of(find_model(name))
+    anatomy = replace(anatomy_of(find_model(name)), caution=4.0)
     count = len(anatomy.mean)
     found = anatomy.mean + np.eye(1, count).T * anatomy.shape.noise[0] * (30, 0, 0)
     names = tuple(f"p{k}" for k in range(count))
@@ -26,3 +28,11 @@ def test_bundled_models_bring_a_gross_error_back(name):
     assert away[1:].max() < anatomy.shape.noise.max()
     if find_model(name).is_2d:
         np.testing.assert_allclose(revised.positions[:, 2], 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["mouse-skull", "head-neck-ct", "mandibular-molar-phantom", "cephalogram"])
+def test_landmarks_vary_as_in_training_cases_not_as_in_the_few_of_the_calibration(name):
+    pytest.importorskip("safetensors")
+    package = find_model(name)
+    anatomy, shape = anatomy_of(package), package.load_shape()
+    np.testing.assert_allclose(anatomy.shape.noise * np.sqrt(anatomy.axes), shape.tolerance, rtol=1e-6)

@@ -158,6 +158,12 @@ def test_cases_are_kept_and_unusable_patients_passed_over(tmp_path):
         list(composite_cases(tmp_path, ["b"], 1, [1.0], tmp_path / "kept"))
 
 
+def test_a_wrong_folder_is_not_remembered_as_an_unusable_patient(tmp_path):
+    with pytest.raises(InputError, match="pt_1_ct"):
+        list(composite_cases(tmp_path, ["pt_1"], 1, [1.0], tmp_path / "kept"))
+    assert not list(tmp_path.rglob("*.txt"))
+
+
 @pytest.mark.skipif(not REAL.exists(), reason=f"there is no {REAL}")
 def test_a_real_jaw_holds_the_phantoms_teeth():
     case = generate_composite(read_patient(REAL, "pt_1"), 28, 0.8, missing=())

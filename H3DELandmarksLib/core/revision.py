@@ -250,6 +250,8 @@ def _robust_inverse(
     """
     number, axes = seen.value.shape
     extra, weight = np.zeros(number), np.ones(number)
+    if number == 0:
+        return known, weight
     for turn in range(ROUNDS):
         inverse = _inverse(_with_noise(known, seen.noise + extra))
         each = range(number)

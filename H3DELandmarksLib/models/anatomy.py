@@ -34,7 +34,9 @@ def anatomy_of(package: ModelPackage) -> Anatomy:
     radius = np.array(calibration.radius90_mm)
     usual = float(np.median(radius[radius > 0])) if (radius > 0).any() else calibration.confidence.tolerance_mm
     errors = Factors(nothing, np.where(radius > 0, radius, usual) / NINETY_PERCENT[axes])
-    return _following(Anatomy(shape.mean * (1, 1, axes == 3), known, errors, calibration.confidence.tolerance_mm), package)
+    return _following(
+        Anatomy(shape.mean * (1, 1, axes == 3), known, errors, calibration.confidence.tolerance_mm), package
+    )
 
 
 def _following(anatomy: Anatomy, package: ModelPackage) -> Anatomy:

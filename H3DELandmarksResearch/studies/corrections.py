@@ -267,14 +267,15 @@ def table(judged: Sequence[tuple[Anatomy, Reviewed]], noise_mm: float, pairs: Se
         noise_mm: standard deviation of each coordinate of the reader's points.
         pairs: (left name, right name).
     """
-    counts, held = np.zeros((len(judged), len(ARMS)), int), {number: list[np.ndarray]() for number in CORRECTIONS}
+    counts = np.zeros((len(judged), len(ARMS)), int)
+    held, unchanged = ({number: list[np.ndarray]() for number in CORRECTIONS} for _ in range(2))
     for number, (anatomy, case) in enumerate(judged):
         for arm, (helped, remedies, slip) in enumerate(ARMS.values()):
             rng = np.random.default_rng(number)
             steps = list(read_through(case, anatomy, helped, noise_mm, rng, pairs, remedies, slip))
             counts[number, arm] = steps[-1].corrections
-            if (helped, remedies, slip) == (True, False, 0.0):
-                _gather(steps, held)
+            if not remedies and not slip:
+                _gather(steps, held if helped else unchanged)
     anatomy = judged[0][0]
     lines = [
         f"{len(judged)} cases, tolerance {_tolerance(judged)}, reader's noise {noise_mm:g} mm, "
@@ -293,8 +294,10 @@ def table(judged: Sequence[tuple[Anatomy, Reviewed]], noise_mm: float, pairs: Se
     lines.append("said before any correction: " + (", ".join(f"{k} in {n}" for k, n in said.items()) or "nothing"))
     for number, inside in held.items():
         if inside and (together := np.concatenate(inside)).size:
-            share = 100 * together.mean()
-            lines.append(f"radii after {number}: {share:.1f} % of {together.size} undecided points within")
+            lines.append(
+                f"radii after {number}: {100 * together.mean():.1f} % of {together.size} undecided ones within; alone "
+                f"{100 * np.concatenate(unchanged[number]).mean():.1f} %"
+            )
     return "\n".join([*lines, *influence(judged, pairs)]) + "\n"
 
 

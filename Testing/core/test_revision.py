@@ -160,6 +160,17 @@ def test_an_absent_landmark_takes_its_companion_along():
     assert revised.presence[3] < 0.5 < revised.presence[4]
 
 
+def test_a_point_that_is_placed_where_nothing_was_found_moves_no_other():
+    anatomy = anatomy_of()
+    evidence, truth = case_of(anatomy, 1)
+    nothing = replace(evidence.found, positions=np.full((K, 3), np.nan), presence=np.zeros(K))
+    decided = Decisions.none(K)
+    decided.positions[2] = truth[2]
+    after = revise(replace(evidence, found=nothing), anatomy, decided)
+    np.testing.assert_array_equal(after.positions[2], truth[2])
+    assert not after.present[np.arange(K) != 2].any()
+
+
 def test_is_quick_for_a_spine():
     anatomy = anatomy_of(68, axes=2)
     evidence, truth = case_of(anatomy, 6)

@@ -197,7 +197,7 @@ def learn_following(
     for steps in kept:
         _gather(steps, ratios)
     scales = [float(np.quantile(each, SHARE)) if len(each) >= 20 else 1.0 for each in ratios]
-    first, second, third = map(float, np.maximum(scales, LEAST_SCALE))
+    first, second, third = (round(max(scale, LEAST_SCALE), 4) for scale in scales)
     helped = _corrections(kept)
     return FollowingCalibration(
         len(cases),

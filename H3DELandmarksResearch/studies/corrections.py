@@ -341,7 +341,8 @@ def influence(judged: Sequence[tuple[Anatomy, Reviewed]], pairs: Sequence[tuple[
             away = wrong_by(factor * tolerance[row], anatomy.axes, rng)
             right, wrong = (_after(case, anatomy, row, by, pairs) for by in (0 * away, away))
             others = there & (np.arange(len(there)) != row)
-            most.append(float((np.linalg.norm(wrong - right, axis=1) / tolerance)[others].max(initial=0.0)))
+            moved = np.linalg.norm(wrong - right, axis=1) / tolerance  # NaN where a point is absent now
+            most.append(float(np.nan_to_num(moved[others]).max(initial=0.0)))
             errors = [np.linalg.norm(p - case.truth.positions, axis=1) for p in (case.evidence.found.positions, wrong)]
             spoilt += int(((errors[0] <= tolerance) & (errors[1] > tolerance))[others].sum())
         lines.append(

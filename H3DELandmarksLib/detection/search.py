@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from H3DELandmarksLib.core.candidates import Candidates, pooled
 from H3DELandmarksLib.core.errors import InputError
@@ -34,8 +36,8 @@ def refine(
     """Look at each group of a stage in a crop around its expected place.
 
     Args:
-        network: the stage; with ``views`` 2, each crop is also looked at in the mirror and the two results are
-            averaged.
+        network: the stage; with ``views`` 2, each crop is also looked at in the mirror, with ``turned_degrees`` also
+            turned to either side, and the results are averaged.
         scan: where to look.
         shape: mean shape, which says where a group lies in the model frame.
         found: result of the previous stage.
@@ -52,8 +54,8 @@ def refine(
         center = _center(found, shape, channels, canonical_pose)
         axes = found.pose.rotation if canonical_pose else np.eye(3)
         looks = []
-        for flip in network.mirrored_views:
-            turned = axes @ REFLECTION if group.mirrored != flip else axes
+        for flip, turn in product(network.mirrored_views, _turns(stage.turned_degrees)):
+            turned = axes @ turn @ REFLECTION if group.mirrored != flip else axes @ turn
             order = network.mirror_order[channels] if flip else channels
             grid = crop_grid(center, turned, spacing, stage.shape)
             image = scan.crop(grid, stage.sampling != "linear")
@@ -62,6 +64,12 @@ def refine(
     if canonical_pose and result is not found:
         result = replace(result, pose=shape.fit(result.positions, result.weights + 1e-6)[0])
     return result
+
+
+def _turns(degrees: float) -> list[np.ndarray]:
+    """(3, 3) rotations in the plane of a crop's first two axes: none, and by so much to either side."""
+    sides = (0.0, degrees, -degrees) if degrees else (0.0,)
+    return [Rotation.from_euler("z", angle, degrees=True).as_matrix() for angle in sides]
 
 
 def refine_until_settled(network: StageNetwork, scan: Scan, shape: ShapeModel, found: RawPredictions) -> RawPredictions:

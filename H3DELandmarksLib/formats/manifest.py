@@ -154,6 +154,7 @@ class StageDesign:
             cube; "found": crops lie in the frame of the anatomy that an earlier stage has found.
         groups: landmarks of each pass of the network.
         views: 2: the mirrored crop is looked at, too.
+        turned_degrees: radiographs are looked at again, the crop turned by so much to either side; 0 for not at all.
         decoding: how maps become positions.
     """
 
@@ -167,9 +168,12 @@ class StageDesign:
     decoding: Decoding = field(default_factory=lambda: Decoding("softmax"))
     fit: Fit | None = None
     sampling: Literal["linear"] | None = None
+    turned_degrees: Annotated[float, Limits(ge=0, le=30, allow_inf_nan=False)] = 0.0
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
+        if self.turned_degrees and not self.is_2d:
+            raise ValueError("turned_degrees: it belongs to stages that read radiographs; leave it out")
         if self.is_2d != self.network.config.is_2d:
             reads, needed = ("volumes", "more than one slice") if self.is_2d else ("radiographs", "one slice")
             raise ValueError(

@@ -141,10 +141,14 @@ def plan_stages(anatomy: Anatomy, scheme: LandmarkScheme, is_2d: bool, cases: in
     extent = " x ".join(f"{length:.3g}" for length in anatomy.extent[: 2 if is_2d else 3])
     reasons = [
         f"The points of a case spread over up to {extent} mm in scans with voxels of about {anatomy.voxel:.3g} mm.",
-        *(f"'{s.name}' sees {' x '.join(map(str, s.shape))} voxels of {s.spacing_mm:g} mm." for s in stages),
+        *(f"'{s.name}' sees {_sides(s, is_2d)} of {s.spacing_mm:g} mm." for s in stages),
         "Subjects lie in any pose, so that the search turns." if anatomy.canonical_pose else "Subjects lie alike.",
     ]
     return PlannedStages(stages, tuple(reasons))
+
+
+def _sides(stage: TrainingStage, is_2d: bool) -> str:
+    return " x ".join(map(str, stage.shape[: 2 if is_2d else 3])) + (" pixels" if is_2d else " voxels")
 
 
 def _of_radiographs(

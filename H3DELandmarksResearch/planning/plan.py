@@ -128,9 +128,7 @@ def _as_cases(
     return target.resolve(), scheme, left_out
 
 
-def _load(
-    folder: Path, names: Sequence[str], scheme: LandmarkScheme, output: Path
-) -> tuple[list[Case], FolderCheck]:
+def _load(folder: Path, names: Sequence[str], scheme: LandmarkScheme, output: Path) -> tuple[list[Case], FolderCheck]:
     """All cases, their voxels in memory or beside the run, and what is to be said of them."""
     output.mkdir(parents=True, exist_ok=True)
     store, cases, looked_at = VolumeStore(output), [], []

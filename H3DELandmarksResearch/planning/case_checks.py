@@ -1,4 +1,4 @@
-"""What a folder's cases look like before they are planned with: lists of other scans, pictures that stand there twice."""
+"""What spoils a folder before it is planned with: lists of other scans, pictures that stand there twice."""
 
 from __future__ import annotations
 

@@ -247,7 +247,7 @@ def _report(
         f"- {plural(len(scheme), 'landmark')}. Pairs of left and right: {pairs}.",
         *(f"- {reason}" for reason in planned.reasons),
         f"- {planned.stages[0].training.steps} steps a stage, by the number of cases for training.",
-        f"- An error up to {configuration.tolerance_mm:g} mm counts as right: twice the finest voxel that is looked at.",
+        f"- An error up to {configuration.tolerance_mm:g} mm counts as right: twice the finest voxel that is seen.",
         "- Radii come from validation and test cases in turn, as there are few."
         if configuration.cross_conformal
         else "- Radii come from the validation cases.",

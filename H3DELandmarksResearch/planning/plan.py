@@ -246,7 +246,6 @@ def _report(
         f"- {len(subjects)} scans of {len(set(subjects.values()))} subjects: {counted}; a subject is in one of them.",
         f"- {plural(len(scheme), 'landmark')}. Pairs of left and right: {pairs}.",
         *(f"- {reason}" for reason in planned.reasons),
-        f"- {planned.stages[0].training.steps} steps a stage, by the number of cases for training.",
         f"- An error up to {configuration.tolerance_mm:g} mm counts as right: twice the finest voxel that is seen.",
         "- Radii come from validation and test cases in turn, as there are few."
         if configuration.cross_conformal

@@ -143,6 +143,7 @@ def plan_stages(anatomy: Anatomy, scheme: LandmarkScheme, is_2d: bool, cases: in
         f"The points of a case spread over up to {extent} mm in scans with voxels of about {anatomy.voxel:.3g} mm.",
         *(f"'{s.name}' sees {_sides(s, is_2d)} of {s.spacing_mm:g} mm." for s in stages),
         "Subjects lie in any pose, so that the search turns." if anatomy.canonical_pose else "Subjects lie alike.",
+        f"{stages[0].training.steps} steps a stage, {'as asked for' if steps else 'by the number of cases for training'}.",
     ]
     return PlannedStages(stages, tuple(reasons))
 

@@ -259,6 +259,7 @@ def test_a_plan_that_is_kept_is_told_with_what_to_do(tmp_path, capsys):
     write_scans(tmp_path / "scans", 6)
     words = ["train", "--from-folder", str(tmp_path / "scans"), "--output", str(tmp_path / "run"), "--plan-only"]
     assert main([*words, "--steps", "9"]) == 0 and "is kept" not in capsys.readouterr().out
+    assert "9 steps a stage, as asked for" in (tmp_path / "run/plan/scans.md").read_text()
     assert main([*words, "--steps", "8"]) == 0 and "is kept" in capsys.readouterr().out
 
 

@@ -46,6 +46,7 @@ def cohort(counts: list[int], alone: int) -> dict:
         "time_exponent": _exponent(counts[1:], seconds[1:]),
         "processor_exponent": _exponent(counts[1:], processor[1:]),
         "computing": runs[-1].summary["computing"],
+        "examining": (runs[-1].examining - runs[0].examining) / (processor[-1] - processor[0]),
         "jobs": runs[-1].summary["jobs"],
         "scans_per_hour_and_core": 3600 * counts[-1] / seconds[-1] / cores,
         "scans_per_processor_hour": 3600 * counts[-1] / processor[-1],
@@ -111,19 +112,39 @@ def _folder(folder: Path, count: int) -> Path:
 
 
 _RUN = """
-import json, resource, sys
+import json, resource, sys, time
 from H3DELandmarksLib.cli.main import main
+from H3DELandmarksLib.cohort import here
+
+def timed(*arguments, examine=here.examine):
+    start = time.thread_time()
+    try:
+        return examine(*arguments)
+    finally:
+        spent.append(time.thread_time() - start)
+
+spent, here.examine = [], timed
 code = main(sys.argv[1:])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(sum(spent))
 sys.exit(code)
 """
 
 
 class Run(NamedTuple):
-    """A whole process: its seconds, those of processor time with its children's, peak memory and the cohort."""
+    """A whole process.
+
+    Attributes:
+        seconds: by the clock.
+        processor: seconds of processor time, with those of its children.
+        examining: of these, the seconds of the threads that examine scans.
+        megabytes: peak memory.
+        summary: of the cohort; empty for one scan.
+    """
 
     seconds: float
     processor: float
+    examining: float
     megabytes: float
     summary: dict
 
@@ -135,6 +156,6 @@ def _detect(scans: list[Path], output: Path) -> Run:
     seconds, after = time.perf_counter() - start, os.times()
     if done.returncode != 0:
         raise RuntimeError(done.stderr.strip()[-500:])
-    *_, result, megabytes = done.stdout.splitlines()
+    *_, result, megabytes, examining = done.stdout.splitlines()
     processor = after.children_user + after.children_system - before.children_user - before.children_system
-    return Run(seconds, processor, float(megabytes), json.loads(result).get("cohort", {}))
+    return Run(seconds, processor, float(examining), float(megabytes), json.loads(result).get("cohort", {}))

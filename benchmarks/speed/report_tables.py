@@ -221,6 +221,11 @@ def cohort_table(results: Results) -> str:
             f" Time grows with the scans to the power of {cohort['time_exponent']:.2f}, processor time to "
             f"{cohort['processor_exponent']:.2f}."
         )
+    if "examining" in cohort:
+        lines[-1] += (
+            f" Of the processor time that further scans take, {100 * cohort['examining']:.0f} % is that of the threads "
+            "that examine; the rest reads and writes."
+        )
     if "overhead_as_path" in cluster:
         lines.append(
             f"A cluster costs {duration(cluster['overhead_as_path'])} a scan beside reading and examining where it is "

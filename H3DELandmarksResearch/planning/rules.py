@@ -139,11 +139,12 @@ def plan_stages(anatomy: Anatomy, scheme: LandmarkScheme, is_2d: bool, cases: in
         _of_radiographs(anatomy, scheme, cases, steps) if is_2d else new_stages(anatomy, scheme, cases, steps, None)
     )
     extent = " x ".join(f"{length:.3g}" for length in anatomy.extent[: 2 if is_2d else 3])
+    why = "as asked for" if steps else "by the number of cases for training"
     reasons = [
         f"The points of a case spread over up to {extent} mm in scans with voxels of about {anatomy.voxel:.3g} mm.",
         *(f"'{s.name}' sees {_sides(s, is_2d)} of {s.spacing_mm:g} mm." for s in stages),
         "Subjects lie in any pose, so that the search turns." if anatomy.canonical_pose else "Subjects lie alike.",
-        f"{stages[0].training.steps} steps a stage, {'as asked for' if steps else 'by the number of cases for training'}.",
+        f"{stages[0].training.steps} steps a stage, {why}.",
     ]
     return PlannedStages(stages, tuple(reasons))
 

@@ -155,6 +155,9 @@ def test_a_point_beside_its_picture_names_the_picture(tmp_path):
         (["T1 upper left", "T1 upper right", "T2 upper left"], [("T1 upper left", "T1 upper right")]),
         (["Left eye", "right eye"], [("Left eye", "right eye")]),
         (["lateral", "rateral", "La", "Ra"], []),
+        (["L0", "La", "Lb", "R0", "Ra", "Rb", "tip"], [("L0", "R0"), ("La", "Ra"), ("Lb", "Rb")]),
+        (["zyL", "goL", "exL", "zyR", "goR", "exR"], [("zyL", "zyR"), ("goL", "goR"), ("exL", "exR")]),
+        (["L1", "L2", "L3", "L4", "R1", "R2", "R3"], []),
     ],
 )
 def test_sides_are_words_of_names(names, pairs):

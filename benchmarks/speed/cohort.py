@@ -11,15 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from benchmarks.speed.machine import ROOT, describe_machine
 from benchmarks.speed.networks import exponent
 from H3DELandmarksLib.core.resources import resource_folder
-
-if TYPE_CHECKING:
-    from H3DELandmarksLib.cohort.cluster import Cluster
-    from H3DELandmarksLib.cohort.here import Here
 
 MODEL = "mandibular-molar-phantom"
 SAMPLE = "mandibular-molar-phantom.nrrd"
@@ -65,51 +61,36 @@ def cohort(counts: list[int], alone: int) -> dict:
 def cluster(count: int) -> dict:
     """Seconds that a scan on a cluster of one worker takes beside reading and examining it.
 
-    By the clock, and as processor time of all processes beyond what they take for the same scan without a cluster.
-
     Args:
         count: scans, after one that warms up.
     """
     from H3DELandmarksLib.cohort.cluster import local_cluster
     from H3DELandmarksLib.cohort.examine import Search
-    from H3DELandmarksLib.cohort.here import Here, Job
+    from H3DELandmarksLib.cohort.here import Job
     from H3DELandmarksLib.cohort.inputs import GivenScan
     from H3DELandmarksLib.cohort.result_files import ResultFiles
     from H3DELandmarksLib.core.execution import silent
 
-    def measured(place: Here | Cluster) -> tuple[float, float]:
-        """Seconds beside the work, in the middle, and processor time a scan."""
-        place.find(job, silent, lambda: False, False)
-        seconds, processor = [], _processor_time()
-        for _ in range(count):
-            before, start = place.computing_s + getattr(place, "reading_s", 0.0), time.perf_counter()
-            place.find(job, silent, lambda: False, False)
-            worked = place.computing_s + getattr(place, "reading_s", 0.0) - before
-            seconds.append(time.perf_counter() - start - worked)
-        return median(seconds), (_processor_time() - processor) / count
-
     with tempfile.TemporaryDirectory(prefix="h3de-cohort-") as name, local_cluster(1) as workers:
         scan = resource_folder("SampleData") / SAMPLE
         job = Job(GivenScan(scan), ResultFiles(scan, Path(name), "sample"), Search(MODEL, device="cpu"))
-        (as_path, path_processor), workers.as_paths = measured(workers), False
-        as_voxels, voxels_processor = measured(workers)
-        _, alone = measured(Here(1))
+        overheads = []
+        for as_paths in (True, False):
+            workers.as_paths = as_paths
+            workers.find(job, silent, lambda: False, False)
+            seconds = []
+            for _ in range(count):
+                before, start = workers.computing_s + workers.reading_s, time.perf_counter()
+                workers.find(job, silent, lambda: False, False)
+                whole = time.perf_counter() - start
+                seconds.append(whole - (workers.computing_s + workers.reading_s - before))
+            overheads.append(median(seconds))
     return {
-        "overhead_as_path": as_path,
-        "overhead_as_voxels": as_voxels,
-        "processor_as_path": path_processor - alone,
-        "processor_as_voxels": voxels_processor - alone,
+        "overhead_as_path": overheads[0],
+        "overhead_as_voxels": overheads[1],
         "scans": count,
         "machine": describe_machine(),
     }
-
-
-def _processor_time() -> float:
-    """Seconds of this process and all that it started."""
-    import psutil
-
-    own = psutil.Process()
-    return sum(sum(process.cpu_times()[:2]) for process in (own, *own.children(recursive=True)))
 
 
 def _exponent(counts: list[int], seconds: list[float]) -> float | None:

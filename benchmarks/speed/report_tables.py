@@ -229,9 +229,7 @@ def cohort_table(results: Results) -> str:
     if "overhead_as_path" in cluster:
         lines.append(
             f"A cluster costs {duration(cluster['overhead_as_path'])} a scan beside reading and examining where it is "
-            f"sent as a path, {duration(cluster['overhead_as_voxels'])} where its voxels are sent; in processor time "
-            f"of all processes {duration(cluster['processor_as_path'])} and "
-            f"{duration(cluster['processor_as_voxels'])}."
+            f"sent as a path, {duration(cluster['overhead_as_voxels'])} where its voxels are sent."
         )
     measured = {f"- {measured_on(part['machine'])}": None for part in (cohort, cluster) if "machine" in part}
     lines.append("Measured on:\n\n" + "\n".join(measured))

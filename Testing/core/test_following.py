@@ -98,6 +98,14 @@ def test_corrections_that_contradict_the_pose_ask_for_a_second_look():
     assert not is_misplaced(evidence_of(turned), anatomy, replace(accepted, accepted=accepted.present))
 
 
+@pytest.mark.parametrize("away, asked", [(4, False), (5, True)])
+def test_half_of_the_other_points_lying_elsewhere_are_not_most_of_them(away, asked):
+    truth = SCATTERED[:11]
+    found = truth.copy()
+    found[3 : 3 + away] += 200
+    assert is_misplaced(evidence_of(found), anatomy_of(truth), corrected(truth, 0, 1, 2)) is asked
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_ordinary_corrections_ask_for_none(seed):
     anatomy, truth = anatomy_of(SCATTERED), noisy(SCATTERED, seed)

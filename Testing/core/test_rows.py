@@ -86,3 +86,11 @@ def test_a_row_survives_its_file_and_one_of_other_landmarks_is_refused():
 def test_a_picture_is_one_off_where_most_structures_lie_on_their_neighbors(shift, off):
     shape = subjects(1, 3)[0]
     assert is_off(np.roll(shape, shift, axis=0), shape, CORNERS) is off
+
+
+@pytest.mark.parametrize("moved, off", [(4, False), (5, True)])
+def test_half_of_the_structures_are_not_most_of_them(moved, off):
+    shape = subjects(1, 3, row=8)[0]
+    found = shape.copy()
+    found[: moved * CORNERS] = shape[CORNERS : (moved + 1) * CORNERS]
+    assert is_off(found, shape, CORNERS) is off

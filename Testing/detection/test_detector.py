@@ -103,6 +103,12 @@ def test_a_scan_that_is_too_coarse_for_the_model_is_searched_with_a_warning(dete
     assert "2.0" in caplog.text and "coarser" in caplog.text
 
 
+def test_voxels_of_just_the_limit_are_not_too_coarse(detector, scan, caplog):
+    package = replace(detector.package, manifest=replace(detector.package.manifest, max_spacing_mm=scan.spacing.max()))
+    Detector(package, device="cpu").detect(scan)
+    assert "coarser" not in caplog.text
+
+
 def test_in_voxels_that_hide_the_landmarks_nothing_is_found_and_nothing_is_searched(detector, scan, caplog):
     package = replace(detector.package, manifest=replace(detector.package.manifest, max_spacing_mm=0.5))
     found = Detector(package, device="cpu").detect(scan)

@@ -173,6 +173,14 @@ def test_norm_and_class_are_told():
     assert result.z == pytest.approx(2.0711, abs=1e-4) and result.within_norm is False and result.category == "wide"
 
 
+def test_the_end_of_a_norm_belongs_to_it():
+    points = LandmarkSet(("a", "c"), np.array([[0.0, 0, 0], [12, 0, 0]]))
+    for most, within in ((1.0, True), (0.999, False)):
+        part = Measurement("width", "distance", ("a", "c"), norm=Norm(10, 2, "nobody", most))
+        (result,) = measure(points, Measurements((part,)))
+        assert result.z == 1.0 and result.within_norm is within
+
+
 # Intervals
 
 

@@ -33,6 +33,13 @@ def test_a_habit_at_every_landmark_is_no_error_in_any_pose(seed):
     np.testing.assert_allclose(offset_free_errors(predicted, reference), 0, atol=1e-9)
 
 
+@pytest.mark.parametrize(("points", "told"), [(2, False), (3, True)])
+def test_three_common_points_are_enough_for_a_fit(points, told):
+    reference = np.repeat(SHAPE[None, :points], 3, axis=0)
+    errors = offset_free_errors(reference + 1.0, reference)
+    assert np.isfinite(errors).all() == told == np.isfinite(errors).any()
+
+
 @given(seeds)
 @settings(max_examples=25, deadline=None)
 def test_another_pose_of_all_points_is_no_error(seed):

@@ -33,6 +33,7 @@ def package_with(tmp_path):
     ("accuracy", "words"),
     [
         ({"held-out": GOOD}, []),
+        ({"held-out": {**GOOD, "median_mm": 2.0, "coverage": 0.8}}, []),
         ({"held-out": {**GOOD, "median_mm": 11.0}}, ["9 held-out cases", "more than 11.0 mm off"]),
         ({"test": {**GOOD, "coverage": 0.375}}, ["9 test cases", "held 38 % of errors"]),
         ({"test": GOOD, "held-out": {**GOOD, "median_mm": 11.0}}, []),

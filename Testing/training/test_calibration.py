@@ -129,6 +129,11 @@ def test_small_margins_of_a_count_are_doubted_and_lower_all_confidences():
     assert (sure > unsure).all() and said[0].step == 4
     assert (unsure <= 1 - known.miscounted(RowCount(0.0, 1, 4)).probability).all()
     assert Calibration.from_manifest(known.to_manifest()).counting == known.counting
+    limit = known.miscounted(RowCount(3.0, 1, 4)).probability
+    from_there = replace(known, counting=replace(known.counting, doubt_from=limit))
+    assert (
+        from_there.miscounted(RowCount(3.0, 1, 4)).doubtful and not from_there.miscounted(RowCount(3.1, 1, 4)).doubtful
+    )
 
 
 def test_where_nothing_was_counted_nobody_says_so(fitted):

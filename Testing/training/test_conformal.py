@@ -45,6 +45,12 @@ def test_harder_landmarks_get_larger_radii_and_larger_shares_larger_ones():
     assert (radii(error, 0.95) > radii(error, 0.85)).all()
 
 
+def test_radii_are_no_larger_than_the_share_asks_for():
+    """Eight of ten left-out errors that are held are enough for four fifths, and not for more."""
+    error = np.arange(1.0, 11.0)[:, None]
+    assert radii(error, 0.8)[0] < radii(error, 0.8001)[0]
+
+
 @pytest.mark.parametrize(("cases", "low", "high"), [(2, 1.2, 2.0), (200, 10.0, 19.0)])
 def test_few_cases_hardly_tell_landmarks_apart_and_many_do(cases, low, high):
     error = np.tile([0.1, 1.9], (cases, 1))

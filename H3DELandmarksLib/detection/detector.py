@@ -105,7 +105,9 @@ class Detector:
             volume, progress, cancelled: as for `detect`.
             beyond: why landmarks that are expected beyond the volume were not examined.
         """
-        return self.conclude(self.findings(volume, progress, cancelled), volume, beyond)
+        found = self.findings(volume, progress, cancelled)
+        self._warn_of_coarse_voxels(volume)
+        return self.conclude(found, volume, beyond)
 
     def conclude(self, found: RawPredictions, volume: Volume, beyond: Cause = Cause.OUTSIDE_SCAN) -> Detection:
         """What is known of each landmark, and why not.
@@ -172,6 +174,7 @@ class Detector:
             is not recognised.
         """
         found = self.findings(volume, progress, cancelled)
+        self._warn_of_coarse_voxels(volume)
         _, factor = self.in_own_lengths(volume)
         landmarks, recognition = self.landmark_set(self.placed(found)), self.recognition(found)
         if landmarks.present.sum() < FEWEST or (recognition is not None and not recognition.recognised):
@@ -217,7 +220,6 @@ class Detector:
             ) from error
 
     def _all_stages(self, scan: Scan, step: Callable[[int, str], Callable[[float], None]]) -> RawPredictions:
-        self._warn_of_coarse_voxels(scan.volume)
         if self._exceeds(scan.volume, HOPELESS):
             return RawPredictions.nothing(len(self.scheme), Pose(np.eye(3), scan.volume.grid.center))
         found = localize(self.networks[0], scan, self.shape, step(0, SEARCHING))
@@ -289,6 +291,7 @@ class Detector:
         return lay_flat(volume)[0].spacing[:2] if self.is_2d else volume.spacing
 
     def _warn_of_coarse_voxels(self, volume: Volume) -> None:
+        volume, _ = self.in_own_lengths(volume)
         hopeless = self._exceeds(volume, HOPELESS)
         if hopeless or self._exceeds(volume, 1.0):
             logger.warning(

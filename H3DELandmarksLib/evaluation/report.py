@@ -20,6 +20,7 @@ from H3DELandmarksLib.core.lengths import LengthUnit, in_unit, named_in
 from H3DELandmarksLib.core.text import aligned, number, percent, plain
 from H3DELandmarksLib.evaluation import metrics
 from H3DELandmarksLib.evaluation.offsets import offset_free_errors
+from H3DELandmarksLib.evaluation.paired import bootstrap_interval
 
 FLAT_MM = 1e-3  # points of one plane lie no farther from it
 
@@ -75,6 +76,13 @@ class Evaluation:
         return metrics.presence_scores(self.predicted, self.present, self.known)
 
     @cached_property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % interval (mm) of the mean radial error over cases; None for fewer than two."""
+        means = metrics.case_means(self.errors)
+        means = means[np.isfinite(means)]
+        return bootstrap_interval(means) if len(means) > 1 else None
+
+    @cached_property
     def table(self) -> list[dict[str, Any]]:
         """One row per landmark: counts, error summary in mm, success rates, coverage of the stated radius."""
         return [self._row(name, (slice(None), [k])) for k, name in enumerate(self.landmarks)]
@@ -127,6 +135,7 @@ class Evaluation:
                 "cases": len(self.cases),
                 "mre_mm": mre,
                 "sd_mm": sd,
+                "mre_interval_mm": self.interval,
                 **{key: value for key, value in self._row("", ()).items() if key != "landmark"},
                 "presence": {name: getattr(scores, name) for name in ("accuracy", "precision", "recall", "f1")},
                 "published": self.published_rows,
@@ -151,9 +160,10 @@ class Evaluation:
         mre, sd = metrics.mean_radial_error(self.errors)
         total, scores = self._row("all", ()), self.presence
         rates = ", ".join(f"{percent(total[key])} within {key.split('_')[1]} {self.unit}" for key in self._rate_names)
+        within = "" if self.interval is None else f", 95 % interval {' to '.join(map(number, self.interval))}"
         lines = [
             f"{len(self.cases)} cases, {len(self.landmarks)} landmarks, {total['n']} present in the references",
-            f"Mean radial error  {number(mre)} +- {number(sd)} {self.unit} over cases",
+            f"Mean radial error  {number(mre)} +- {number(sd)} {self.unit} over cases{within}",
             *_offset_free_lines(self.offset_free_form, self.unit),
             f"Detected           {rates}",
             f"Missed             {total['missed']} present landmarks predicted absent",

@@ -70,15 +70,20 @@ def _refuse_alone(options: argparse.Namespace) -> None:
 
 
 def _say_accuracy(console: Console, folder: Path) -> None:
-    """What the model is worth on the subjects that training never saw."""
+    """What the model is worth on the subjects that training never saw, and beside those who marked them."""
+    from H3DELandmarksLib.formats.agreement import floor_of
     from H3DELandmarksLib.models import open_package
 
     package = open_package(folder)
-    measured = package.manifest.measured
+    measured, figures = package.manifest.measured, package.manifest.accuracy.get("test", {})
     if measured:
+        interval = figures.get("mre_interval_mm")
+        within = "" if interval is None else f" (95 % interval of the mean: {interval[0]:.2f} to {interval[1]:.2f} mm)"
+        floor = floor_of(figures)
         console.say(
-            f"On {measured.cases} scans that it never saw, half of its points lie within {measured.median_mm:.2f} mm "
-            f"of the right place; the card has the rest: {package.path / 'model-card.md'}"
+            f"On {measured.cases} scans that it never saw, its points are {figures['mre_mm']:.2f} mm off on "
+            f"average{within}; half of them lie within {measured.median_mm:.2f} mm of the right place."
+            f"{f' {floor.sentence()}' if floor else ''} The card has the rest: {package.path / 'model-card.md'}"
         )
     console.say(f"Install it with: h3delandmarks models install {package.path}")
 
@@ -92,8 +97,11 @@ def _planned(options: argparse.Namespace, console: Console) -> Path:
     arguments = (Path(options.from_folder), Path(options.output), options.model_id, spacing, options.steps)
     peers = Peers.joined()
     if peers.leads:
+        is_kept = planning.plan_of(*arguments[:3]).exists()
         with console.task("Reading the cases") as progress:
             path = planning.plan_folder(*arguments, progress)
         console.say(f"The plan is {path}, and what it follows from {path.with_suffix('.md')}")
+        if is_kept:
+            console.say("It was there already and is kept: for other scans or options, remove it and plan anew.")
     peers.wait()
     return planning.plan_folder(*arguments)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -19,14 +19,14 @@ from H3DELandmarksLib.io.images import READABLE_EXTENSIONS
 from H3DELandmarksLib.io.isolated import find_scans, read_volume
 from H3DELandmarksLib.io.markups import POINT_EXTENSIONS, point_list_name, read_markups
 from H3DELandmarksLib.io.radiograph_files import PICTURE_EXTENSIONS
-from H3DELandmarksResearch.cases.case_folder import SCAN_SUFFIXES
+from H3DELandmarksResearch.cases.case_folder import READERS, SCAN_SUFFIXES, readers_in
 from H3DELandmarksResearch.converters.flat_images import PixelSize, points_on_image
 from H3DELandmarksResearch.planning.point_tables import TablePoints, read_tables
 
 SUBJECTS = "subjects.csv"
 # BIDS names the subject first: sub-07_ses-2_ct.nii.gz.
 BIDS_SUBJECT = re.compile(r"(sub-[A-Za-z0-9]+)(_|$)")
-Points = Callable[[Volume], LandmarkSet]
+Points = Callable[[Path, Volume], LandmarkSet]
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,10 @@ class FolderCase:
     Attributes:
         name: of the case, its scan's file name without ending.
         scan: file, or folder of a DICOM series.
-        points: gives the landmarks (LPS mm) in the scan, those that the case has.
+        points: gives the landmarks (LPS mm) of scan and its volume, those that the case has.
         plain: whether scan and point list lie in the folder as training reads them.
         subject: scans of one subject stay in one subset.
+        readers: the same as `points` for what each of several people marked, by a word for each.
     """
 
     name: str
@@ -47,11 +48,23 @@ class FolderCase:
     points: Points
     plain: bool
     subject: str
+    readers: Mapping[str, Points] = field(default_factory=dict)
 
     def read(self, spacing: PixelSize | None, names: Sequence[str]) -> tuple[Volume, LandmarkSet]:
         """Scan and landmarks in the order of `names`; those that the case lacks are unknown."""
         volume = self.read_scan(spacing)
-        return volume, self.points(volume).ordered_as(tuple(names))
+        return volume, self.points(self.scan, volume).ordered_as(tuple(names))
+
+    def read_points(self, spacing: PixelSize | None) -> LandmarkSet:
+        """All landmarks of the case, LPS mm."""
+        return self.points(self.scan, self.read_scan(spacing))
+
+    def read_readers(self, spacing: PixelSize | None, names: Sequence[str]) -> dict[str, LandmarkSet]:
+        """What each reader marked, by the reader's word, in the order of `names`."""
+        if not self.readers:
+            return {}
+        volume = self.read_scan(spacing)
+        return {reader: points(self.scan, volume).ordered_as(tuple(names)) for reader, points in self.readers.items()}
 
     def read_scan(self, spacing: PixelSize | None) -> Volume:
         """The scan alone."""
@@ -75,7 +88,8 @@ def look_through(folder: Path) -> FolderContent:
     """Find the cases of a folder and all folders in it.
 
     Points lie beside their scan, or anywhere under the folder, as NAME.mrk.json, NAME.fcsv or NAME.csv where the scan
-    is NAME with any ending, or in one table with a column that names the scan, see `point_tables.read_tables`.
+    is NAME with any ending, or in one table with a column that names the scan, see `point_tables.read_tables`. What
+    several people marked lies in the same forms under ``readers/READER``; the other points are the reference.
     ``subjects.csv`` (columns case, subject) says which scans are of one subject; else the BIDS name of the subject
     does, and without one every scan is a subject of its own.
 
@@ -83,6 +97,7 @@ def look_through(folder: Path) -> FolderContent:
         InputError: no scan has points, or a file of points cannot be used.
     """
     points, plain = _all_points(folder)
+    readers = {reader: _all_points(folder / READERS / reader) for reader in readers_in(folder)}
     subjects = _subjects(folder)
     cases, without = [], []
     for path, series in _scans(folder):
@@ -90,9 +105,11 @@ def look_through(folder: Path) -> FolderContent:
         if name not in points:
             without.append(name)
             continue
+        said = {reader: found[name] for reader, (found, _) in readers.items() if name in found}
         is_plain = path.parent == folder and path.name.lower().endswith(SCAN_SUFFIXES) and name in plain
+        is_plain = is_plain and all(name in readers[reader][1] for reader in said)
         subject = subjects.get(name) or _bids_subject(path, folder) or name
-        cases.append(FolderCase(name, path, series, points[name], is_plain, subject))
+        cases.append(FolderCase(name, path, series, points[name], is_plain, subject, said))
     _check(folder, cases, points)
     notes = []
     if without:
@@ -120,10 +137,12 @@ def _name(path: Path) -> str:
 
 
 def _all_points(folder: Path) -> tuple[dict[str, Points], set[str]]:
-    """Points by case, and the cases whose list lies in the folder itself in a form that training reads."""
+    """Points by case but for those of readers, and the cases whose list lies in the folder as training reads it."""
     found: dict[str, list[Points]] = {}
     plain: set[str] = set()
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
+        if folder / READERS in path.parents:
+            continue
         name = point_list_name(path)
         if name is not None:
             found.setdefault(name, []).append(partial(_from_list, path))
@@ -131,7 +150,7 @@ def _all_points(folder: Path) -> tuple[dict[str, Points], set[str]]:
                 plain.add(name)
         elif path.suffix.lower() == ".csv" and path.name.lower() != SUBJECTS:
             for scan, table in read_tables(path).items():
-                found.setdefault(_name(Path(scan)), []).append(partial(_from_table, path, table))
+                found.setdefault(_name(Path(scan)), []).append(partial(_from_table, table))
     twice = sorted(name for name, lists in found.items() if len(lists) > 1)
     if twice:
         forms = ", ".join(POINT_EXTENSIONS)
@@ -141,15 +160,15 @@ def _all_points(folder: Path) -> tuple[dict[str, Points], set[str]]:
     return {name: lists[0] for name, lists in found.items()}, plain
 
 
-def _from_list(path: Path, volume: Volume) -> LandmarkSet:
+def _from_list(path: Path, scan: Path, volume: Volume) -> LandmarkSet:
     return read_markups(path)
 
 
-def _from_table(path: Path, table: TablePoints, volume: Volume) -> LandmarkSet:
+def _from_table(table: TablePoints, scan: Path, volume: Volume) -> LandmarkSet:
     names = tuple(table.positions)
     places = np.array([table.positions[name] for name in names])
     if table.in_pixels:
-        return points_on_image(path, volume, names, places[:, :2])
+        return points_on_image(scan, volume, names, places[:, :2])
     return LandmarkSet(names, places, np.where(np.isnan(places).any(axis=1), 0.0, 1.0))
 
 

@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from H3DELandmarksLib.cases.quality import CheckedCase
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.files import write_watched
 from H3DELandmarksLib.core.image_plane import is_radiograph
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import learn_shape_model
+from H3DELandmarksLib.core.text import plural
 from H3DELandmarksLib.formats.manifest import Intensity, License
 from H3DELandmarksLib.formats.reading import to_json
+from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.retraining.new_model import MODEL_ID, Anatomy, extent_of, lie_in_any_pose
 from H3DELandmarksLib.training.cases import Case, VolumeStore
-from H3DELandmarksResearch.cases.case_folder import read_case
+from H3DELandmarksResearch.cases.case_folder import points_of_case, read_case
 from H3DELandmarksResearch.converters.conversion import SourceCase, convert_cases
 from H3DELandmarksResearch.converters.flat_images import PixelSize, spacing_of
+from H3DELandmarksResearch.planning.case_checks import FolderCheck, check_cases
 from H3DELandmarksResearch.planning.folder_cases import FolderCase, look_through
 from H3DELandmarksResearch.planning.rules import ENOUGH_TO_SPARE, PlannedStages, plan_stages, scheme_of, subsets_of
 from H3DELandmarksResearch.training.record import TrainingConfiguration, TrainingData
 
-__all__ = ["plan_folder", "spacing_of"]
+__all__ = ["plan_folder", "plan_of", "spacing_of"]
+logger = logging.getLogger(__name__)
 
 PLAN, CASES = "plan", "cases"
+MAX_TOLD = 20  # findings in the report
 NOT_STATED = "not stated: fill in before you pass the model on"
 INTENDED_USE = "Research; results are to be reviewed by an expert. Not for clinical use."
 
@@ -58,26 +66,31 @@ def plan_folder(
     Raises:
         InputError: the cases cannot be used, or they are too few.
     """
-    model_id = model_id or _id_of(folder)
-    if not MODEL_ID.fullmatch(model_id):
-        raise InputError(f"'{model_id}' cannot name a model: use small letters, digits and hyphens (--model-id).")
-    path = output / PLAN / f"{model_id}.json"
+    path = plan_of(folder, output, model_id)
     if path.exists():
         return path
+    model_id = path.stem
     content = look_through(folder)
     data, scheme, left_out = _as_cases(content.cases, folder, output, model_id, spacing, progress or (lambda *_: None))
-    cases = _load(data, [case.name for case in content.cases], scheme, output)
-    subsets = subsets_of({case.name: case.subject for case in content.cases})
-    anatomy, is_2d = _survey(cases, set(subsets["train"]), scheme)
+    cases, found = _load(data, [case.name for case in content.cases], scheme, output)
+    subjects, subsets = _chosen(found, {case.name: case.subject for case in content.cases})
+    anatomy, is_2d = _survey([case for case in cases if case.name in subjects], set(subsets["train"]), scheme)
     planned = plan_stages(anatomy, scheme, is_2d, len(subsets["train"]), steps)
     configuration = _configuration(model_id, folder, data, subsets, anatomy, is_2d, planned, scheme)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_watched(path.with_name(f"{scheme.id}.json"), json.dumps(scheme.to_dict(), indent=1) + "\n")
     notes = [*content.notes, *([f"Too few cases show {', '.join(left_out)}: left out."] if left_out else [])]
-    report = _report(configuration, planned, {case.name: case.subject for case in content.cases}, notes)
-    write_watched(path.with_suffix(".md"), report)
+    write_watched(path.with_suffix(".md"), _report(configuration, planned, scheme, subjects, notes, found))
     write_watched(path, to_json(configuration).decode("utf-8"))
     return path
+
+
+def plan_of(folder: Path, output: Path, model_id: str | None = None) -> Path:
+    """Where the plan of a folder's model lies; raises InputError for an id that can name no model."""
+    model_id = model_id or _id_of(folder)
+    if not MODEL_ID.fullmatch(model_id):
+        raise InputError(f"'{model_id}' cannot name a model: use small letters, digits and hyphens (--model-id).")
+    return output / PLAN / f"{model_id}.json"
 
 
 def _id_of(folder: Path) -> str:
@@ -95,15 +108,19 @@ def _as_cases(
 ) -> tuple[Path, LandmarkScheme, list[str]]:
     """The folder where training reads the cases: the given one, or copies in the run; with the scheme of all."""
     if all(case.plain for case in cases):
-        lists = [read_case(folder, case.name, None)[1] for case in cases]
+        lists = [read_markups(points_of_case(folder, case.name)) for case in cases]
         return folder.resolve(), *scheme_of(model_id, lists)
-    read = [case.points(case.read_scan(spacing)) for case in cases]
+    read = [case.read_points(spacing) for case in cases]
     scheme, left_out = scheme_of(model_id, read)
     target = output / CASES
     target.mkdir(parents=True, exist_ok=True)
 
     def source(case: FolderCase) -> SourceCase:
-        return SourceCase(case.name, lambda: case.read(spacing, scheme.names))
+        return SourceCase(
+            case.name,
+            lambda: case.read(spacing, scheme.names),
+            readers=lambda: case.read_readers(spacing, scheme.names),
+        )
 
     summary = convert_cases([source(case) for case in cases], target, progress)
     if summary.skipped:
@@ -111,17 +128,48 @@ def _as_cases(
     return target.resolve(), scheme, left_out
 
 
-def _load(folder: Path, names: Sequence[str], scheme: LandmarkScheme, output: Path) -> list[Case]:
+def _load(folder: Path, names: Sequence[str], scheme: LandmarkScheme, output: Path) -> tuple[list[Case], FolderCheck]:
+    """All cases, their voxels in memory or beside the run, and what is to be said of them."""
     output.mkdir(parents=True, exist_ok=True)
-    store, cases = VolumeStore(output), []
+    store, cases, looked_at = VolumeStore(output), [], []
     for name in names:
         volume, landmarks = read_case(folder, name, scheme.names)
+        looked_at.append(CheckedCase.of(name, volume, landmarks.positions))
         case = Case(name, volume, landmarks).laid_flat()
-        cases.append(Case(name, store.kept(case.volume), case.landmarks))
+        cases.append(replace(case, volume=store.kept(case.volume)))
     flat = {is_radiograph(case.volume) for case in cases}
     if len(flat) > 1:
         raise InputError(f"'{folder}' holds volumes and radiographs: put them into two folders.")
-    return cases
+    return cases, check_cases(looked_at, scheme)
+
+
+def _chosen(found: FolderCheck, stated: Mapping[str, str]) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    """Subjects and subsets of the cases whose points lie in their scans.
+
+    Raises:
+        InputError: these are too few.
+    """
+    subjects, why = found.subjects(stated), _misplaced(found)
+    if why:
+        logger.warning("%s", why)
+    if found.findings:
+        count = len({finding.case for finding in found.findings})
+        logger.warning("%s should be looked at: the plan's report says why.", plural(count, "case"))
+    try:
+        return subjects, subsets_of(subjects)
+    except InputError as error:
+        raise InputError(f"{error} {why}".strip()) from error
+
+
+def _misplaced(found: FolderCheck) -> str:
+    """Which cases are left out since their points are not of their scan; empty without such a case."""
+    if not found.misplaced:
+        return ""
+    return (
+        f"Left out, as most of their points lie outside the scan or beside what they lie on in the other cases: "
+        f"{', '.join(found.misplaced)}. Look whether the points are of this scan, and of its frame (columns x, y, z of "
+        "tables are LPS mm; r, a, s are RAS)."
+    )
 
 
 def _survey(cases: Sequence[Case], taught: set[str], scheme: LandmarkScheme) -> tuple[Anatomy, bool]:
@@ -154,8 +202,7 @@ def _configuration(
     scheme: LandmarkScheme,
 ) -> TrainingConfiguration:
     candidate = anatomy.candidate(model_id)
-    assert candidate.tolerance_mm is not None
-    tolerance = candidate.tolerance_mm
+    tolerance = round(2 * max(anatomy.voxel, min(stage.spacing_mm for stage in planned.stages)), 3)
     return TrainingConfiguration(
         id=model_id,
         version=candidate.version,
@@ -178,12 +225,18 @@ def _configuration(
 
 
 def _report(
-    configuration: TrainingConfiguration, planned: PlannedStages, subjects: dict[str, str], notes: Sequence[str]
+    configuration: TrainingConfiguration,
+    planned: PlannedStages,
+    scheme: LandmarkScheme,
+    subjects: Mapping[str, str],
+    notes: Sequence[str],
+    found: FolderCheck,
 ) -> str:
     """What was decided and why, for a person."""
     assert isinstance(configuration.data.split, dict)
     subsets = configuration.data.split
     counted = ", ".join(f"{len(names)} for {name}" for name, names in subsets.items())
+    pairs = "; ".join(f"{left} and {right}" for left, right in scheme.pairs) or "none, by their names"
     lines = [
         f"# Plan of {configuration.id}",
         "",
@@ -191,12 +244,24 @@ def _report(
         "what stands there is kept.",
         "",
         f"- {len(subjects)} scans of {len(set(subjects.values()))} subjects: {counted}; a subject is in one of them.",
+        f"- {plural(len(scheme), 'landmark')}. Pairs of left and right: {pairs}.",
         *(f"- {reason}" for reason in planned.reasons),
-        f"- {planned.stages[0].training.steps} steps a stage, by the number of cases for training.",
-        f"- An error up to {configuration.tolerance_mm:g} mm counts as right: twice a usual voxel.",
+        f"- An error up to {configuration.tolerance_mm:g} mm counts as right: twice the finest voxel that is seen.",
         "- Radii come from validation and test cases in turn, as there are few."
         if configuration.cross_conformal
         else "- Radii come from the validation cases.",
-        *(f"- {note}" for note in notes),
+        *(f"- {note}" for note in (*notes, _misplaced(found)) if note),
+        *_findings(found),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _findings(found: FolderCheck) -> list[str]:
+    """A section about cases that should be looked at; nothing where all seem right."""
+    if not found.findings:
+        return []
+    told = [f"- {finding.case}: {finding.reason}" for finding in found.findings[:MAX_TOLD]]
+    more = len(found.findings) - len(told)
+    rest = [f"- {more} more: `audit` of the folder tells all."] if more else []
+    heading = "Cases that should be looked at before training (cases with one picture count as one subject):"
+    return ["", heading, "", *told, *rest]

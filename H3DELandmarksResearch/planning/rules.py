@@ -29,6 +29,7 @@ TEST_SHARE, VALIDATION_SHARE = 0.2, 0.15
 ENOUGH_TO_SPARE = 60
 # A landmark that fewer cases show is left out.
 MIN_CASES_OF_LANDMARK = 3
+MIN_GLUED = 3
 SIDES = (("left", "right"), ("l", "r"), ("sin", "dex"), ("sinister", "dexter"))
 
 # For radiographs: a network that a computer without a GPU trains in an hour or two, and pixels that it trains on.
@@ -74,7 +75,11 @@ def scheme_of(model_id: str, lists: Sequence[LandmarkSet]) -> tuple[LandmarkSche
 
 
 def pairs_of(names: Sequence[str]) -> list[tuple[str, str]]:
-    """(left, right) of names that differ by a word for the side alone, as gonion-L and gonion-R, or left and right."""
+    """(left, right) of names that differ by the side alone.
+
+    The side is a word, as in gonion-L and gonion-R, or left and right; or else a capital L or R at one end of the name,
+    as in La and Ra, where at least `MIN_GLUED` pairs are so and no name with such a letter lacks its partner.
+    """
     known, pairs = {name.casefold(): name for name in names}, []
     for name in names:
         for left, right in SIDES:
@@ -82,7 +87,16 @@ def pairs_of(names: Sequence[str]) -> list[tuple[str, str]]:
                 other = name.casefold()[: found.start()] + right + name.casefold()[found.end() :]
                 if other in known and (name, known[other]) not in pairs:
                     pairs.append((name, known[other]))
-    return pairs
+    return pairs or _glued_pairs(names)
+
+
+def _glued_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    for side in (r"^{}(?=[a-z0-9])", r"(?<=[a-z0-9]){}$"):
+        left, right = (re.compile(side.format(letter)) for letter in "LR")
+        pairs = [(name, left.sub("R", name)) for name in names if left.search(name)]
+        if len(pairs) >= MIN_GLUED and {one for _, one in pairs} == {name for name in names if right.search(name)}:
+            return pairs
+    return []
 
 
 def subsets_of(subjects: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
@@ -139,12 +153,18 @@ def plan_stages(anatomy: Anatomy, scheme: LandmarkScheme, is_2d: bool, cases: in
         _of_radiographs(anatomy, scheme, cases, steps) if is_2d else new_stages(anatomy, scheme, cases, steps, None)
     )
     extent = " x ".join(f"{length:.3g}" for length in anatomy.extent[: 2 if is_2d else 3])
+    why = "as asked for" if steps else "by the number of cases for training"
     reasons = [
         f"The points of a case spread over up to {extent} mm in scans with voxels of about {anatomy.voxel:.3g} mm.",
-        *(f"'{s.name}' sees {' x '.join(map(str, s.shape))} voxels of {s.spacing_mm:g} mm." for s in stages),
+        *(f"'{s.name}' sees {_sides(s, is_2d)} of {s.spacing_mm:g} mm." for s in stages),
         "Subjects lie in any pose, so that the search turns." if anatomy.canonical_pose else "Subjects lie alike.",
+        f"{stages[0].training.steps} steps a stage, {why}.",
     ]
     return PlannedStages(stages, tuple(reasons))
+
+
+def _sides(stage: TrainingStage, is_2d: bool) -> str:
+    return " x ".join(map(str, stage.shape[: 2 if is_2d else 3])) + (" pixels" if is_2d else " voxels")
 
 
 def _of_radiographs(

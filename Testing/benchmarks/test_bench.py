@@ -10,7 +10,8 @@ import torch
 from literal_hyatt import LiteralHyattNet
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.speed import floor, measure, published_training
+from benchmarks.speed import cohort, floor, measure, published_training
+from benchmarks.speed.__main__ import merged
 from benchmarks.speed.contestants import build_flat, build_literal, build_ours, build_published, crop, settings_of
 from benchmarks.speed.goals import GOALS, Goal
 from benchmarks.speed.machine import ROOT
@@ -166,6 +167,19 @@ def test_memory_of_a_call_is_its_peak_and_not_what_it_keeps():
 def test_growth_is_told_as_a_power_of_the_voxels():
     assert exponent([64, 128, 256], [1.0, 8.0, 64.0]) == pytest.approx(1.0)
     assert exponent([64, 128, 256], [1.0, 64.0, 4096.0]) == pytest.approx(2.0)
+
+
+def test_growth_with_the_number_of_scans_is_a_power_of_it():
+    assert cohort._exponent([4, 16, 64], [4.0, 16.0, 64.0]) == pytest.approx(1.0)
+    assert cohort._exponent([4], [4.0]) is None
+
+
+def test_what_is_measured_later_joins_the_report_and_says_where():
+    saved = {"machine": MACHINE, "results": {"a": {"seconds": 1}, "b": {"seconds": 2}}}
+    later = MACHINE | {"commit": "later"}
+    joined = merged(saved, {"b": {"seconds": 3}, "a": {"error": "no memory"}}, later)
+    assert joined["machine"] is MACHINE and joined["results"]["a"] == {"seconds": 1}
+    assert joined["results"]["b"] == {"machine": later, "seconds": 3}
 
 
 def test_a_goal_is_reached_missed_or_not_measured():

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import InputError
@@ -16,7 +18,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import write_markups
 from H3DELandmarksLib.models import open_package
-from H3DELandmarksResearch.cases.case_folder import read_case
+from H3DELandmarksResearch.cases.case_folder import read_case, readers_of_case
 from H3DELandmarksResearch.planning.folder_cases import look_through
 from H3DELandmarksResearch.planning.plan import plan_folder
 from H3DELandmarksResearch.planning.point_tables import read_tables
@@ -121,6 +123,28 @@ def test_a_folder_without_points_or_with_two_lists_for_a_scan_is_refused(tmp_pat
         look_through(tmp_path)
 
 
+def test_points_of_several_readers_lie_beside_the_reference(tmp_path):
+    write_pictures(tmp_path / "pictures")
+    rows = [("p1.png", name, *point[:2] + 1) for name, point in zip(NAMES, blobs(1, (60, 64, 1))[1])]
+    write_table(tmp_path / "pictures/readers/senior/points.csv", ("scan", "landmark", "x_px", "y_px"), rows)
+    path = plan_folder(tmp_path / "pictures", tmp_path / "run", spacing=(1.0, 1.0))
+    said = readers_of_case(read_configuration(path).data_folder(), "p1")["senior"]
+    np.testing.assert_allclose(said.positions[:, :2], blobs(1, (60, 64, 1))[1][:, :2] + 1, atol=1e-4)
+    write_case(tmp_path / "scans", "a", 1)
+    (tmp_path / "scans/readers/senior").mkdir(parents=True)
+    write_markups(tmp_path / "scans/readers/senior/a.mrk.json", LandmarkSet(NAMES, np.ones((3, 3))))
+    (case,) = look_through(tmp_path / "scans").cases
+    assert case.plain and set(case.readers) == {"senior"}
+
+
+def test_a_point_beside_its_picture_names_the_picture(tmp_path):
+    write_pictures(tmp_path / "pictures")
+    table = tmp_path / "pictures" / "points.csv"
+    table.write_text(table.read_text() + "p2.png,end,900,5\r\n")
+    with pytest.raises(InputError, match=r"end lie outside .*p2\.png"):
+        plan_folder(tmp_path / "pictures", tmp_path / "run", spacing=(1.0, 1.0))
+
+
 # Rules
 
 
@@ -131,6 +155,9 @@ def test_a_folder_without_points_or_with_two_lists_for_a_scan_is_refused(tmp_pat
         (["T1 upper left", "T1 upper right", "T2 upper left"], [("T1 upper left", "T1 upper right")]),
         (["Left eye", "right eye"], [("Left eye", "right eye")]),
         (["lateral", "rateral", "La", "Ra"], []),
+        (["L0", "La", "Lb", "R0", "Ra", "Rb", "tip"], [("L0", "R0"), ("La", "Ra"), ("Lb", "Rb")]),
+        (["zyL", "goL", "exL", "zyR", "goR", "exR"], [("zyL", "zyR"), ("goL", "goR"), ("exL", "exR")]),
+        (["L1", "L2", "L3", "L4", "R1", "R2", "R3"], []),
     ],
 )
 def test_sides_are_words_of_names(names, pairs):
@@ -189,12 +216,70 @@ def test_an_edited_plan_is_kept(tmp_path):
     assert read_configuration(path).record.stages[0].training.steps == 7
 
 
-def write_pictures(folder, count=6, size=(60, 64)):
+def write_scans(folder, count, turned=()):
+    """Cases, those named by number with the points turned about the middle of the scan."""
+    for number in range(count):
+        points = write_case(folder, f"s{number}", number)
+        if number in turned:
+            turn, middle = Rotation.from_euler("xyz", (90, 70, 0), degrees=True), np.full(3, 19.5)
+            points = turn.apply(points - middle) + middle
+            write_markups(folder / f"s{number}.mrk.json", LandmarkSet(NAMES, points))
+
+
+def test_lists_that_lie_in_another_pose_than_their_scan_are_left_out(tmp_path, caplog):
+    write_scans(tmp_path / "scans", 9, turned=(2, 5))
+    path = plan_folder(tmp_path / "scans", tmp_path / "run")
+    configuration = read_configuration(path)
+    used = {name for names in configuration.split().values() for name in names}
+    assert used == {f"s{k}" for k in range(9)} - {"s2", "s5"}
+    assert not configuration.canonical_pose
+    for text in (caplog.text, path.with_suffix(".md").read_text()):
+        assert "s2, s5" in text and "frame" in text
+
+
+def test_where_no_list_lies_in_its_scan_the_frame_is_named(tmp_path):
+    for number in range(7):
+        points = write_case(tmp_path / "scans", f"s{number}", number)
+        (tmp_path / "scans" / f"s{number}.mrk.json").unlink()
+        rows = [(name, *point) for name, point in zip(NAMES, points * (-1, -1, 1))]
+        write_table(tmp_path / "scans" / f"s{number}.csv", ("name", "x", "y", "z"), rows)
+    with pytest.raises(InputError, match="RAS"):
+        plan_folder(tmp_path / "scans", tmp_path / "run")
+
+
+def test_scans_with_one_picture_are_one_subject(tmp_path):
+    write_scans(tmp_path / "scans", 9)
+    for file in ("s3.nrrd", "s3.mrk.json"):
+        shutil.copyfile(tmp_path / "scans" / file, tmp_path / "scans" / file.replace("s3", "again"))
+    path = plan_folder(tmp_path / "scans", tmp_path / "run")
+    subset = {name: subset for subset, names in read_configuration(path).split().items() for name in names}
+    assert len(subset) == 10 and subset["again"] == subset["s3"]
+    report = path.with_suffix(".md").read_text()
+    assert "10 scans of 9 subjects" in report and "same picture" in report
+
+
+def test_a_plan_that_is_kept_is_told_with_what_to_do(tmp_path, capsys):
+    write_scans(tmp_path / "scans", 6)
+    words = ["train", "--from-folder", str(tmp_path / "scans"), "--output", str(tmp_path / "run"), "--plan-only"]
+    assert main([*words, "--steps", "9"]) == 0 and "is kept" not in capsys.readouterr().out
+    assert "9 steps a stage, as asked for" in (tmp_path / "run/plan/scans.md").read_text()
+    assert main([*words, "--steps", "8"]) == 0 and "is kept" in capsys.readouterr().out
+
+
+def test_right_is_what_the_finest_stage_can_tell(tmp_path):
+    write_pictures(tmp_path / "pictures", size=(30, 32), zoom=30)
+    record = read_configuration(plan_folder(tmp_path / "pictures", tmp_path / "run", spacing=(0.1, 0.1))).record
+    finest = min(stage.spacing_mm for stage in record.stages)
+    assert finest > 0.1 and record.tolerance_mm == pytest.approx(2 * finest, abs=1e-3)
+
+
+def write_pictures(folder, count=6, size=(60, 64), zoom=1):
     rows = []
     folder.mkdir(parents=True)
     for number in range(count):
         volume, points = blobs(number, (*size, 1))
-        sitk.WriteImage(sitk.GetImageFromArray(volume.array[..., 0].T.copy()), str(folder / f"p{number}.png"))
+        picture, points = np.kron(volume.array[..., 0].T, np.ones((zoom, zoom), np.uint8)), points * zoom
+        sitk.WriteImage(sitk.GetImageFromArray(picture), str(folder / f"p{number}.png"))
         rows += [(f"p{number}.png", name, *point[:2]) for name, point in zip(NAMES, points)]
     write_table(folder / "points.csv", ("scan", "landmark", "x_px", "y_px"), rows)
 
@@ -219,12 +304,15 @@ def test_options_that_belong_to_a_folder_are_refused_without_it(tmp_path, capsys
 @pytest.mark.slow
 def test_one_command_leads_from_a_folder_to_a_package_that_detects(tmp_path, capsys):
     write_pictures(tmp_path / "dots", 8)
+    for reader in ("first", "second"):
+        (tmp_path / "dots/readers" / reader).mkdir(parents=True)
+        shutil.copyfile(tmp_path / "dots/points.csv", tmp_path / "dots/readers" / reader / "points.csv")
     words = ["train", "--from-folder", str(tmp_path / "dots"), "--output", str(tmp_path / "run"), "--spacing", "1"]
     assert main([*words, "--steps", "4"]) == 0
     package = open_package(tmp_path / "run" / "package")
     assert package.id == "dots" and package.scheme.names == NAMES
     said = capsys.readouterr().out
-    assert "models install" in said and "never saw" in said
+    assert "models install" in said and "never saw" in said and "95 % interval" in said and "readers" in said
     picture = tmp_path / "dots" / "p1.png"
     found = [
         "detect",

@@ -1,4 +1,4 @@
-"""Measure and report: python -m benchmarks.speed [--quick] [--only WORD] [--output FOLDER].
+"""Measure and report: python -m benchmarks.speed [--quick] [--only WORD [--merge]] [--output FOLDER].
 
 A full run takes about twelve minutes on two quiet cores, and writes benchmarks/SPEED.md and benchmarks/speed.json once
 it is complete. A quick one runs tiny networks, to see that everything works, and writes to runs/speed-quick.
@@ -19,6 +19,8 @@ from benchmarks.speed.report import markdown, summary_lines
 from benchmarks.speed.worker import measure_apart
 from H3DELandmarksLib.core.files import atomic_write
 
+FIGURES = "speed.json"
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the measurements, print the report and save it; returns 1 where a measurement failed."""
@@ -32,14 +34,14 @@ def main(arguments: list[str] | None = None) -> int:
         results = measure_all([m for m in plan if options.only in m.key])
     machine |= {"load_after": load(), "seconds": time.monotonic() - start}
     command = "make bench" + (" BENCH_ARGUMENTS=--quick" if options.quick else "")
-    text = markdown(results, machine, command)
+    folder = options.output or (ROOT / "runs" / "speed-quick" if options.quick else ROOT / "benchmarks")
+    figures = {"machine": machine, "results": results}
+    if options.merge:
+        figures = merged(json.loads((folder / FIGURES).read_text(encoding="utf-8")), results, machine)
+    text = markdown(figures["results"], figures["machine"], command)
     print(text)
-    if not options.only:
-        save(
-            options.output or (ROOT / "runs" / "speed-quick" if options.quick else ROOT / "benchmarks"),
-            text,
-            {"machine": machine, "results": results},
-        )
+    if options.merge or not options.only:
+        save(folder, text, figures)
     print("\n".join(summary_lines(results)))
     return int(any("error" in result for result in results.values()))
 
@@ -56,10 +58,16 @@ def measure_all(plan: list[Measurement]) -> dict[str, dict]:
     return results
 
 
+def merged(figures: dict, results: dict[str, dict], machine: dict) -> dict:
+    """Saved figures with parts that were measured later, each of which says on what; failures replace nothing."""
+    new = {key: {"machine": machine} | result for key, result in results.items() if "error" not in result}
+    return figures | {"results": figures["results"] | new}
+
+
 def save(folder: Path, text: str, figures: dict) -> None:
     """Write the report and all figures, each replaced only when the new file is complete."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, contents in (("SPEED.md", text), ("speed.json", json.dumps(figures, indent=1) + "\n")):
+    for name, contents in (("SPEED.md", text), (FIGURES, json.dumps(figures, indent=1) + "\n")):
         with atomic_write(folder / name) as temporary:
             temporary.write_text(contents, encoding="utf-8")
 
@@ -68,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny networks: only shows that everything runs")
     parser.add_argument("--only", default="", metavar="WORD", help="only measurements whose name holds this; not saved")
+    parser.add_argument("--merge", action="store_true", help="save what --only measured into the last report")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="where to save the report")
     return parser
 

@@ -17,7 +17,7 @@ from benchmarks.speed.report_tables import (
     peers_table,
     scan_table,
 )
-from benchmarks.speed.tables import duration, megabytes, spread, table
+from benchmarks.speed.tables import duration, measured_on, megabytes, spread, table
 
 METHOD = f"""Every ratio comes from one process in which both sides take turns (A B A B ...) after a warm-up round: the
 median of the rounds' quotients, with the least and the largest in brackets. Input is one crop of 128 x 128 x 64 in
@@ -128,10 +128,7 @@ def flat_table(results: Results) -> str:
                 f"{result['difference_to_range']:.0e}",
             ]
         )
-        machine = result["machine"]
-        notes.append(
-            f"{machine['processor']}, commit {machine['commit']}, {machine['date']}, load {machine['load_before']}"
-        )
+        notes.append(measured_on(result["machine"]))
     if not rows:
         return "not measured"
     header = ["pixels", "threads", PUBLISHED, "ours", "times faster", "in processor time"]

@@ -6,7 +6,7 @@ from benchmarks.speed.contestants import OURS, PUBLISHED
 from benchmarks.speed.floor import HALF
 from benchmarks.speed.goals import Results
 from benchmarks.speed.plan import HEADS, THREADS
-from benchmarks.speed.tables import duration, megabytes, spread, table
+from benchmarks.speed.tables import duration, measured_on, megabytes, spread, table
 
 
 def backends_table(results: Results) -> str:
@@ -203,19 +203,34 @@ def cohort_table(results: Results) -> str:
     cohort, cluster = results.get("cohort", {}), results.get("cluster", {})
     if "seconds" not in cohort:
         return "not measured"
+    columns = (cohort[name] for name in ("counts", "seconds", "processor_seconds", "megabytes"))
     rows = [
-        [count, duration(seconds), duration(seconds / count), f"{size:.0f} MB"]
-        for count, seconds, size in zip(cohort["counts"], cohort["seconds"], cohort["megabytes"])
+        [count, duration(seconds), duration(seconds / count), duration(busy / count), f"{size:.0f} MB"]
+        for count, seconds, busy, size in zip(*columns)
     ]
     lines = [
-        table(["scans", "whole process", "a scan", "peak memory of the process"], rows),
+        table(["scans", "whole process", "a scan", "a scan, processor time", "peak memory of the process"], rows),
         f"The bundled sample, {cohort['jobs']} at a time: {cohort['scans_per_hour_and_core']:.0f} scans an hour and "
-        f"core; computing {100 * cohort['computing']:.0f} % of the time of all jobs. A process for each scan takes "
-        f"{duration(cohort['alone_seconds'])}, {cohort['times_faster']:.1f} times as long.",
+        f"core, {cohort['scans_per_processor_hour']:.0f} an hour of processor time; computing "
+        f"{100 * cohort['computing']:.0f} % of the time of all jobs. A process for each scan takes "
+        f"{duration(cohort['alone_seconds'])}, {cohort['times_faster']:.1f} times as long, and "
+        f"{cohort['times_less_processor']:.1f} times the processor time.",
     ]
+    if cohort["time_exponent"] is not None:
+        lines[-1] += (
+            f" Time grows with the scans to the power of {cohort['time_exponent']:.2f}, processor time to "
+            f"{cohort['processor_exponent']:.2f}."
+        )
+    if "examining" in cohort:
+        lines[-1] += (
+            f" Of the processor time that further scans take, {100 * cohort['examining']:.0f} % is that of the threads "
+            "that examine; the rest reads and writes."
+        )
     if "overhead_as_path" in cluster:
         lines.append(
             f"A cluster costs {duration(cluster['overhead_as_path'])} a scan beside reading and examining where it is "
             f"sent as a path, {duration(cluster['overhead_as_voxels'])} where its voxels are sent."
         )
+    measured = {f"- {measured_on(part['machine'])}": None for part in (cohort, cluster) if "machine" in part}
+    lines.append("Measured on:\n\n" + "\n".join(measured))
     return "\n\n".join(lines)

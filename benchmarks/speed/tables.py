@@ -32,3 +32,8 @@ def megabytes(result: Mapping[str, float] | None) -> str:
     if not result:
         return ""
     return f"{result['megabytes']:.0f} MB" if "megabytes" in result else "failed"
+
+
+def measured_on(machine: Mapping[str, object]) -> str:
+    """Where and when a part was measured that isn't of the report's own run."""
+    return f"{machine['processor']}, commit {machine['commit']}, {machine['date']}, load {machine['load_before']}"

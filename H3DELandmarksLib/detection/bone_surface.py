@@ -31,7 +31,7 @@ FREE_MM = 5.5
 # How far a point without a radius may be moved.
 FARTHEST_MM = 6.0
 # Bone must exceed soft tissue by so many standard deviations of the latter.
-LEAST_CONTRAST = 4.0
+LEAST_CONTRAST = 6.0
 MAD_TO_SD = 1.4826
 
 
@@ -173,7 +173,8 @@ def half_way(values: np.ndarray) -> float | None:
     capped = np.minimum(brighter, np.percentile(brighter, 99))  # metal
     otsu.Execute(sitk.GetImageFromArray(capped[None].astype(np.float32)))
     bone = float(np.percentile(capped[capped >= otsu.GetThreshold()], 80))
-    noise = MAD_TO_SD * float(np.median(np.abs(brighter - soft)[brighter <= otsu.GetThreshold()]))
+    away = np.abs(values - soft)
+    noise = MAD_TO_SD * float(np.median(away[away <= (bone - soft) / 2]))
     return (soft + bone) / 2 if bone - soft > LEAST_CONTRAST * noise else None
 
 

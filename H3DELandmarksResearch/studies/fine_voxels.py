@@ -4,7 +4,7 @@ One scan is seen on shifted and turned lattices, with noise, and in other voxels
 square distance of its positions from their mean. It is given for the networks' points and for those on the surface of
 bone, in scans that are finer than the model's voxels and in coarser ones. The scans are a real head (invesalius-
 examples of Debian, which ends at the upper teeth) and, with a mesh, patients with a mandible whose surface is known,
-where both kinds of points have an exact reference:
+where both kinds of points have an exact reference, and "farther" counts points that bone takes farther from it:
 
     python -m H3DELandmarksResearch.studies.fine_voxels --mesh FOLDER --heads ../shared/data/head-neck-ct
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +26,12 @@ from H3DELandmarksLib.core.text import markdown_table
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.bone_surface import extremum, on_bone
 from H3DELandmarksLib.formats.manifest import BoneSurface, SurfacePoint
+from H3DELandmarksLib.formats.reading import to_json
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksResearch.composites.mandible_mesh import mandible_case, read_mandible
 from H3DELandmarksResearch.composites.patient import read_patient
 from H3DELandmarksResearch.studies import RUNS, run_study
-from H3DELandmarksResearch.studies.foreign_volumes import _cranium
+from H3DELandmarksResearch.studies.foreign_volumes import cranium
 
 UNMEASURED = (1.0, 0.0)
 DEGREES = {"menton": -90.0, "gonion": -60.0, "condylion": 58.0, "coronoid": 90.0}
@@ -136,15 +137,31 @@ def rows_of(name: str, looks: Looks) -> Iterator[tuple[str, ...]]:
             network, surface = looks.network[seen, p], looks.surface[seen, p]
             placed = np.isfinite(surface[:, 0])
             cells += [f"{placed.sum()} of {seen.sum()}", *(f"{spread(points):.2f}" for points in (network, surface))]
-            away = [np.linalg.norm(points - looks.reference[p], axis=1)[placed] for points in (network, surface)]
-            cells += [f"{np.median(a):.1f}" if placed.any() else "-" for a in away]
+            errors = [np.linalg.norm(points - looks.reference[p], axis=1)[placed] for points in (network, surface)]
+            cells += [f"{np.median(a):.1f}" if placed.any() else "-" for a in errors]
+            cells.append(str((errors[1] > errors[0]).sum()) if np.isfinite(looks.reference[p]).all() else "-")
         if looks.network[np.isfinite(looks.network[:, p, 0]), p].size:
             yield name, point.landmark, *(cell.replace("nan", "-") for cell in cells)
 
 
+def learnt(seen: list[Looks]) -> BoneSurface:
+    """The candidates with their spreads over all scans (root mean square), without those that are never placed."""
+    points = []
+    for p, point in enumerate(CANDIDATES.points):
+        pairs = []
+        for looks in seen:
+            placed = looks.fine & np.isfinite(looks.surface[:, p, 0])
+            pairs.append([spread(points[placed, p]) for points in (looks.network, looks.surface)])
+        known = np.array(pairs)[np.isfinite(pairs).all(axis=1)]
+        if len(known):
+            network, surface = np.sqrt((known**2).mean(axis=0)).round(3).tolist()
+            points.append(SurfacePoint(point.landmark, point.degrees, (network, surface)))
+    return replace(CANDIDATES, points=tuple(points))
+
+
 def scans(options: argparse.Namespace) -> Iterator[tuple[str, Volume, Mapping[str, np.ndarray]]]:
     """Names, scans and references."""
-    yield "real head", canonical(_cranium(options.cache)), {}
+    yield "real head", canonical(cranium(options.cache)), {}
     if options.mesh is None:
         return
     mesh = read_mandible(options.mesh)
@@ -155,7 +172,7 @@ def scans(options: argparse.Namespace) -> Iterator[tuple[str, Volume, Mapping[st
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table and what a model package learns from it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="head-neck-ct", help="id or path of the model package")
     parser.add_argument("--cache", type=Path, default=RUNS / "recognition" / "packages", help="for Debian packages")
@@ -164,11 +181,14 @@ def main() -> None:
     parser.add_argument("--patients", nargs="+", default=PATIENTS, help="whose heads hold the mandible")
     options = parser.parse_args()
     detector = Detector(find_model(options.model))
-    kinds = ("placed", "network", "bone", "network's error", "bone's error")
+    kinds = ("placed", "network", "bone", "network's error", "bone's error", "farther")
     table = [("scan", "landmark", *kinds, *(f"coarse: {kind}" for kind in kinds))]
+    seen = []
     for name, volume, reference in scans(options):
-        table += rows_of(name, look(detector, volume, reference))
+        seen.append(look(detector, volume, reference))
+        table += rows_of(name, seen[-1])
         print(markdown_table(table), flush=True)
+    print(f"\nThe manifest's entry 'bone_surface':\n\n{to_json(learnt(seen)).decode()}")
 
 
 if __name__ == "__main__":

@@ -350,4 +350,4 @@ class LandmarkSet:
 
     def with_positions(self, positions: np.ndarray) -> LandmarkSet:
         """The same set with other (K, 3) LPS positions, of which no networks' points are known."""
-        return replace(self, positions=positions, networks=None)
+        return replace(self, positions=positions, networks=np.full((len(self), 3), np.nan))

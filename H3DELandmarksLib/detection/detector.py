@@ -108,10 +108,14 @@ class Detector:
         """
         found = self.findings(volume, progress, cancelled)
         detection, surface = self.conclude(found, volume, beyond), self.package.manifest.bone_surface
-        if surface is None:
+        if surface is None or not detection.landmarks.present.any():
             return detection
         expected = found.pose.to_lps(self.shape.mean)
-        return replace(detection, landmarks=placed_on_bone(detection.landmarks, expected, volume, surface, self.scheme))
+        landmarks, doubtful = (
+            placed_on_bone(said, expected, volume, surface, self.scheme)
+            for said in (detection.landmarks, detection.doubtful)
+        )
+        return replace(detection, landmarks=landmarks, doubtful=doubtful)
 
     def conclude(self, found: RawPredictions, volume: Volume, beyond: Cause = Cause.OUTSIDE_SCAN) -> Detection:
         """What is known of each landmark, and why not.

@@ -150,8 +150,8 @@ def bone_section(manifest: Manifest) -> str:
     return (
         f"\n\nIn scans with voxels of at most {surface.max_spacing_mm:g} mm these points are placed on the surface of "
         "bone near the network's point, within its radius, where the surface can be told; the network's point is kept "
-        "beside them. Their radius is that of the network's point. Spread when the same scan is seen on other lattices, "
-        "with noise and in other voxels, mm:\n\n" + markdown_table([("name", "network", "bone"), *rows])
+        "beside them. Their radius is that of the network's point. Spread when the same scan is seen on other "
+        "lattices, with noise and in other voxels, mm:\n\n" + markdown_table([("name", "network", "bone"), *rows])
     )
 
 

@@ -1,17 +1,26 @@
 """Landmarks on the surface of bone: geometry on made bones in any pose and lattice, refusals, and the choice."""
 
+import csv
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny_model
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from H3DELandmarksLib.cohort.origin import found_in_words, landmark_results
 from H3DELandmarksLib.core.geometry import Volume, crop_grid
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
+from H3DELandmarksLib.core.shape_model import Pose
+from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.bone_surface import Extremum, half_way, on_bone, placed_on_bone, sagittal_axes
+from H3DELandmarksLib.detection.predictions import RawPredictions
 from H3DELandmarksLib.formats.manifest import BoneSurface, SurfacePoint
+from H3DELandmarksLib.formats.provenance import proposed_points
+from H3DELandmarksLib.io.tables import write_table
 
 SOFT, BONE = 40.0, 1200.0
 # Half axes of a bony process in mm; the last one is along the direction of its tip.
@@ -180,3 +189,47 @@ def test_moved_points_forget_the_networks():
     result = placed()
     assert np.isnan(result.with_positions(result.positions + 1).networks).all()
     np.testing.assert_array_equal(result.ordered_as(NAMES[::-1]).networks[1], result.networks[3])
+
+
+def seen_near(tip):
+    """What networks say that miss the tip by 1.6 mm, the other points 40 mm about it."""
+    positions = np.array([tip + (40.0, 0, 0), tip + (20.0, -30, 0), tip + (0.5, 0, -1.5)])
+    return RawPredictions(positions, np.full(3, 5.0), np.ones(3), Pose(np.eye(3), np.zeros(3)))
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory):
+    content = deepcopy(tiny_model.MANIFEST) | {
+        "bone_surface": {
+            "front": "Middle",
+            "left": "Left",
+            "right": "Right",
+            "max_spacing_mm": 1.5,
+            "points": [{"landmark": "Right", "degrees": 90.0, "spread_mm": [0.4, 0.1]}],
+        }
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny_model, "MANIFEST", content)
+        return Detector(tiny_model.write_tiny_package(tmp_path_factory.mktemp("model") / "tiny"), device="cpu")
+
+
+@pytest.mark.parametrize(("spacing", "is_placed"), [(0.8, True), (1.6, False)])
+def test_results_say_where_the_networks_saw_a_placed_point(detector, monkeypatch, tmp_path, spacing, is_placed):
+    tip = np.array([-2.0, 1.0, 3.0])
+    found = seen_near(tip)
+    monkeypatch.setattr(detector, "findings", lambda *_: found)
+    landmarks = detector.detect(scan_of(process(np.eye(3), tip), spacing))
+    result, origin = landmark_results(landmarks)[2], proposed_points(landmarks)[2]
+    words = found_in_words(landmarks)
+    write_table(tmp_path / "points.csv", landmarks)
+    row = list(csv.DictReader((tmp_path / "points.csv").open(encoding="utf-8")))[2]
+    assert landmarks.radius.tolist() == [1.0, 2.0, 3.0]
+    if is_placed:
+        assert np.linalg.norm(landmarks.positions[2] - tip) < 0.5
+        assert result.networks_lps_mm == origin.networks_lps_mm == pytest.approx(found.positions[2])
+        assert float(row["placed_mm"]) == pytest.approx(landmarks.moved_mm[2], abs=1e-3)
+        assert "1 placed on the bone surface, up to 1." in words
+    else:
+        np.testing.assert_array_equal(landmarks.positions, found.positions)
+        assert result.networks_lps_mm is None and origin.networks_lps_mm is None
+        assert row["placed_mm"] == "" and "bone" not in words

@@ -88,6 +88,8 @@ def placed_on_bone(
 ) -> LandmarkSet:
     """The same set; landmarks that the surface tells better than the networks lie on it, if the scan is fine enough.
 
+    Where a landmark of the frame was not found, the others of the frame are not placed: broad angles depend on it most.
+
     Args:
         landmarks: what the networks have found, LPS mm.
         expected: (K, 3) LPS mm where the mean shape has all landmarks, to stand in for those of the frame.
@@ -97,10 +99,11 @@ def placed_on_bone(
     """
     if volume.spacing.max() > surface.max_spacing_mm:
         return landmarks
+    whole = landmarks.present[[landmarks.names.index(name) for name in surface.plane]].all()
     positions, networks = landmarks.positions.copy(), landmarks.positions.copy()
     for point in surface.points:
         row = landmarks.names.index(point.landmark)
-        if point.is_steadier and landmarks.present[row]:
+        if point.is_steadier and landmarks.present[row] and (whole or point.landmark not in surface.plane):
             wanted = extremum(landmarks, expected, surface, point, scheme)
             found = on_bone(volume, wanted)
             positions[row] = positions[row] if found is None else found

@@ -185,6 +185,15 @@ def test_points_without_a_frame_use_the_expected_one():
     assert np.linalg.norm(result.positions[3] - TIP) < 0.2
 
 
+def test_landmarks_of_a_frame_that_was_not_found_whole_stay():
+    whole = replace(FOUND, positions=np.where(np.arange(5)[:, None] == 2, TIP + (-1, 0, -2), FOUND.positions))
+    told = replace(surface(), points=(SurfacePoint("right", 90.0, (0.4, 0.1)),))
+    volume, expected = scan_of(process(np.eye(3), TIP)), np.nan_to_num(whole.positions)
+    without_front = replace(whole, presence=np.array([0.2, 1, 1, 1, 0]))
+    results = [placed_on_bone(found, expected, volume, told, SCHEME) for found in (whole, without_front)]
+    assert np.isfinite(results[0].moved_mm[2]) and np.isnan(results[1].moved_mm).all()
+
+
 def test_moved_points_forget_the_networks():
     result = placed()
     assert np.isnan(result.with_positions(result.positions + 1).networks).all()

@@ -1,6 +1,7 @@
 """The check before training: every planted error is told once at its place, and what is right is not told."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -213,8 +214,8 @@ def test_every_finding_has_its_picture(tmp_path):
 
 @pytest.mark.data
 @pytest.mark.slow
-def test_the_mouse_skulls_in_the_pose_of_their_points_are_told_exactly(tmp_path):
-    """16 of the published point lists lie in another pose than their scan; nothing else is off by the same measure."""
+def test_mouse_skulls_in_another_pose_than_their_points_are_told_exactly(tmp_path):
+    """16 of the 40 published point lists lie in another pose than their scan; 8 of them here, and 12 that fit."""
     import json
 
     from H3DELandmarksLib.cases.store import content_of
@@ -228,9 +229,15 @@ def test_the_mouse_skulls_in_the_pose_of_their_points_are_told_exactly(tmp_path)
         pytest.skip(f"the mouse skulls are not in '{folder}'")
     settings = root / "H3DELandmarksResearch" / "configurations"
     project = create_project(tmp_path / "mice", scheme_of_file(settings / "mouse-skull-45.json"))
-    import_cases(project, "folder", folder, quiet)
+    others = set(json.loads((settings / "mouse-skull-poses.json").read_text(encoding="utf-8")))
+    fitting = {path.name.split(".")[0] for path in folder.glob("*.mrk.json")} - others
+    moved = sorted(others)[::2]
+    (tmp_path / "scans").mkdir()
+    for name in (*moved, *sorted(fitting)[::2]):
+        for end in (".nii.gz", ".mrk.json"):
+            shutil.copy(folder / f"{name}{end}", tmp_path / "scans")
+    import_cases(project, "folder", tmp_path / "scans", quiet)
     off = {f.case for f in check_project(project, quiet) if f.kind is KINDS.OFF_ANATOMY}
-    moved = json.loads((settings / "mouse-skull-poses.json").read_text())
     assert off == {content_of(read_volume(folder / f"{name}.nii.gz")).case_id for name in moved}
 
 

@@ -165,13 +165,20 @@ def test_where_the_other_computer_does_not_answer_this_one_is_offered(panel, ser
 
 
 @needs_openssl
+def switch_off(server):
+    """At once: the worker does not wait for what it examines."""
+    for worker in server.workers.values():
+        server.sync(worker.close, executor_wait=False)
+    server.close()
+
+
 def test_a_computer_that_goes_away_meanwhile_is_told(panel, server, keys, monkeypatch):
     is_over = threading.Event()
     monkeypatch.setattr("H3DELandmarksLib.cohort.cluster.examine", lambda *_: is_over.wait(120))
     choose_clinic(panel, server.scheduler_address, keys)
     click(panel.ui.applyButton)
     wait_until(lambda: "Waiting for a worker (on 127.0.0.1)" in panel.ui.statusLabel.text)
-    threading.Thread(target=server.close, daemon=True).start()
+    threading.Thread(target=switch_off, args=(server,), daemon=True).start()
     wait_for_end(panel)
     is_over.set()
     said = panel.ui.statusLabel.text

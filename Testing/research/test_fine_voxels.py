@@ -1,5 +1,7 @@
 """The study of fine voxels: spreads, what a package learns from them, and the made scans."""
 
+from itertools import permutations, product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -56,13 +58,24 @@ def test_a_mesh_is_deformed_onto_points():
     np.testing.assert_allclose(_affine(source, source @ pose[:3, :3].T + pose[:3, 3]), pose, atol=1e-9)
 
 
+def write_cube(folder, edge_mm, count):
+    """A cube of so many small cubes a side, each of six tetrahedra, as tetgen writes it."""
+    nodes = np.indices((count + 1,) * 3).reshape(3, -1).T
+    number = {tuple(node): n for n, node in enumerate(nodes, 1)}
+    tetrahedra = []
+    for cell, order in product(np.indices((count,) * 3).reshape(3, -1).T, permutations(range(3))):
+        path = np.vstack([np.zeros(3, int), np.cumsum(np.eye(3, dtype=int)[list(order)], axis=0)])
+        tetrahedra.append([number[tuple(cell + step)] for step in path])
+    for kind, header, rows in (("node", "0 3 0 0", nodes * edge_mm / count), ("ele", "0 4 0", tetrahedra)):
+        lines = [f"{n} {' '.join(map(str, row))}" for n, row in enumerate(rows, 1)]
+        (folder / f"CorticalBone.1.{kind}").write_text("\n".join([header, *lines]))
+
+
 def test_a_mesh_becomes_depths(tmp_path):
-    corners = np.array([(0.0, 0, 0), (12, 0, 0), (0, 12, 0), (0, 0, 12)]) * 0.4
-    rows = [f"{n} {x} {y} {z}" for n, (x, y, z) in enumerate(corners, 1)]
-    (tmp_path / "CorticalBone.1.node").write_text("\n".join(["4 3 0 0", *rows]))
-    (tmp_path / "CorticalBone.1.ele").write_text("1 4 0\n1 1 2 3 4\n")
+    write_cube(tmp_path, 8.0, 4)
     depth = read_mandible(tmp_path)
     inside = depth.grid.lps_from_ijk(np.argwhere(depth.array > 0))
-    assert len(inside) and (inside > -0.6).all() and (inside.sum(axis=1) < 6.0).all()
+    np.testing.assert_allclose(inside.mean(axis=0), 4.0, atol=0.3)
+    np.testing.assert_allclose([inside.min(axis=0), inside.max(axis=0)], [[0.0] * 3, [8.0] * 3], atol=0.5)
     with pytest.raises(InputError, match="node"):
         read_mandible(tmp_path / "nowhere")

@@ -108,6 +108,7 @@ def landmark_results(landmarks: LandmarkSet, candidates: Candidates | None = Non
         candidates: all places of the same landmarks; those of landmarks of which nothing is known are left out.
     """
     places = candidates.only_of(~landmarks.unknown).listed() if candidates else [[] for _ in landmarks.names]
+    moved = landmarks.moved_mm
     return tuple(
         LandmarkResult(
             name=name,
@@ -117,6 +118,7 @@ def landmark_results(landmarks: LandmarkSet, candidates: Candidates | None = Non
             presence=plain(landmarks.presence[k]),
             confidence=plain(landmarks.confidence[k]),
             radius90_mm=plain(landmarks.radius[k]),
+            networks_lps_mm=None if np.isnan(moved[k]) else tuple(landmarks.networks[k].tolist()),
             places=tuple(PlaceResult((x, y, z), share, spread) for x, y, z, share, spread in places[k]),
         )
         for k, (name, statement, cause) in enumerate(zip(landmarks.names, landmarks.statements, landmarks.causes))
@@ -150,6 +152,8 @@ def found_in_words(landmarks: LandmarkSet) -> str:
     groups = {"absent": ~landmarks.present & ~landmarks.unknown}
     groups |= {cause.value: np.array([c is cause for c in landmarks.causes]) for cause in Cause}
     told = [f"{word}: {_named(landmarks.names, rows)}" for word, rows in groups.items() if rows.any()]
+    if (moved := landmarks.moved_mm[np.isfinite(landmarks.moved_mm)]).size:
+        told.append(f"{moved.size} placed on the bone surface, up to {moved.max():.1f} mm from the network's point")
     return f"{text} ({'; '.join(told)})" if told else text
 
 

@@ -231,6 +231,8 @@ class LandmarkSet:
         radius: (K,) mm around the stated position that hold the true one in 90 % of scans; NaN where nobody says.
         definitions: (K) texts, empty where unknown.
         causes: (K) why nothing is known of a landmark; None where it is known, or where nobody says why not.
+        networks: (K, 3) LPS mm where a model's networks have a landmark whose position was placed on the surface of
+            bone near by; NaN for all others.
     """
 
     names: tuple[str, ...]
@@ -241,6 +243,7 @@ class LandmarkSet:
     radius: np.ndarray = None  # type: ignore[assignment]
     definitions: tuple[str, ...] = None  # type: ignore[assignment]
     causes: tuple[Cause | None, ...] = None  # type: ignore[assignment]
+    networks: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         count = len(self.names)
@@ -262,8 +265,11 @@ class LandmarkSet:
         set_field(
             self, "causes", tuple(c if unknown else None for c, unknown in zip(causes, self.unknown, strict=True))
         )
-        positions[~self.present] = np.nan
+        networks = np.full((count, 3), np.nan) if self.networks is None else np.array(self.networks, np.float64)
+        networks = networks.reshape(count, 3)
+        positions[~self.present] = networks[~self.present] = np.nan
         set_field(self, "positions", positions)
+        set_field(self, "networks", networks)
         if not np.isfinite(positions[self.present]).all():
             raise InputError("A landmark is marked as present but has no finite position.")
 
@@ -287,6 +293,12 @@ class LandmarkSet:
         """(K,) probability that what is said of a landmark is wrong; NaN where nobody says anything, or how surely."""
         doubts: np.ndarray = np.clip(np.where(self.present, 1 - self.confidence, self.presence), 0, 1)
         return doubts
+
+    @property
+    def moved_mm(self) -> np.ndarray:
+        """(K,) mm from the networks' point to that on the surface of bone; NaN where a landmark was not placed."""
+        moved: np.ndarray = np.linalg.norm(self.positions - self.networks, axis=1)
+        return moved
 
     @property
     def statements(self) -> tuple[Statement, ...]:
@@ -333,9 +345,9 @@ class LandmarkSet:
 
         definitions = tuple((*self.definitions, "")[row] for row in rows)
         causes = tuple((*self.causes, None)[row] for row in rows)
-        arrays = {n: pick(getattr(self, n)) for n in ("positions", "presence", "confidence", "radius")}
+        arrays = {n: pick(getattr(self, n)) for n in ("positions", "presence", "confidence", "radius", "networks")}
         return LandmarkSet(tuple(names), definitions=definitions, causes=causes, **arrays)
 
     def with_positions(self, positions: np.ndarray) -> LandmarkSet:
-        """The same set with other (K, 3) LPS positions."""
-        return replace(self, positions=positions)
+        """The same set with other (K, 3) LPS positions, of which no networks' points are known."""
+        return replace(self, positions=positions, networks=np.full((len(self), 3), np.nan))

@@ -17,6 +17,7 @@ from H3DELandmarksLib.core.region import FEWEST
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
 from H3DELandmarksLib.core.statements import Cause, Recognition
 from H3DELandmarksLib.detection.absence import only_known_absences
+from H3DELandmarksLib.detection.bone_surface import placed_on_bone
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.engine import EngineSettings
 from H3DELandmarksLib.detection.point_evidence import point_features
@@ -99,7 +100,7 @@ class Detector:
         """Find the landmarks of a scan, and say what is known of each and why not.
 
         Radii were measured in scans with fine voxels, and in whole ones alone unless points have their own: in others
-        none is stated, and none that does not hold.
+        none is stated, and none that does not hold. Points placed on bone keep the radius of the network's own.
 
         Args:
             volume, progress, cancelled: as for `detect`.
@@ -107,7 +108,15 @@ class Detector:
         """
         found = self.findings(volume, progress, cancelled)
         self._warn_of_coarse_voxels(volume)
-        return self.conclude(found, volume, beyond)
+        detection, surface = self.conclude(found, volume, beyond), self.package.manifest.bone_surface
+        if surface is None or not detection.landmarks.present.any():
+            return detection
+        expected = found.pose.to_lps(self.shape.mean)
+        landmarks, doubtful = (
+            placed_on_bone(said, expected, volume, surface, self.scheme)
+            for said in (detection.landmarks, detection.doubtful)
+        )
+        return replace(detection, landmarks=landmarks, doubtful=doubtful)
 
     def conclude(self, found: RawPredictions, volume: Volume, beyond: Cause = Cause.OUTSIDE_SCAN) -> Detection:
         """What is known of each landmark, and why not.

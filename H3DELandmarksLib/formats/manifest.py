@@ -415,6 +415,62 @@ class CalibrationData:
 
 
 @dataclass(frozen=True)
+class SurfacePoint:
+    """A landmark that is the point of a bone which lies farthest in a direction.
+
+    Attributes:
+        landmark: name.
+        degrees: of the direction above "back" in the plane between left and right, see `BoneSurface`.
+        spread_mm: root mean square distance from their mean of the networks' points, and of those on the surface, when
+            the same scan was seen on other lattices, with noise and in other voxels.
+    """
+
+    landmark: Text
+    degrees: Annotated[float, Limits(ge=-180, le=180, allow_inf_nan=False)]
+    spread_mm: tuple[NotNegative, NotNegative]
+    __pydantic_config__ = STRICT
+
+    @property
+    def is_steadier(self) -> bool:
+        """Whether the surface repeats better than the networks: only then it is used."""
+        return self.spread_mm[1] < self.spread_mm[0]
+
+
+@dataclass(frozen=True)
+class BoneSurface:
+    """Landmarks that fine scans show on the surface of bone more exactly than the networks do.
+
+    Attributes:
+        front, left, right: names of the landmarks whose plane runs "back" from the first to between the others.
+        max_spacing_mm: scans with a longer edge of their voxels keep the networks' points.
+        points: which landmarks.
+    """
+
+    front: Text
+    left: Text
+    right: Text
+    max_spacing_mm: Positive
+    points: Annotated[tuple[SurfacePoint, ...], Limits(min_length=1, max_length=1000)]
+    __pydantic_config__ = STRICT
+
+    @property
+    def plane(self) -> tuple[str, str, str]:
+        """Names of the three landmarks of the frame."""
+        return self.front, self.left, self.right
+
+    def check(self, names: Sequence[str]) -> None:
+        """Refuse landmarks that the scheme does not have, or that stand twice; raises ValueError."""
+        places = [("front", self.front), ("left", self.left), ("right", self.right)]
+        places += [(f"points[{n}].landmark", point.landmark) for n, point in enumerate(self.points)]
+        for place, name in places:
+            if name not in names:
+                raise ValueError(f"bone_surface.{place}: '{name}' is not a landmark of the scheme")
+        for listed, which in ((self.plane, "front, left and right"), ([p.landmark for p in self.points], "points")):
+            if len(set(listed)) != len(listed):
+                raise ValueError(f"bone_surface: {which} name a landmark twice")
+
+
+@dataclass(frozen=True)
 class MeasuredAccuracy:
     """What a model was worth on cases that it had not seen.
 
@@ -491,6 +547,7 @@ class Manifest(ModelDescription):
         training: where the weights come from: data, split, settings, date, software, lineage.
         accuracy: measured on test cases; to be shown.
         pictures: that the model card shows.
+        bone_surface: landmarks that are placed on the surface of bone in scans with fine voxels; None for none.
     """
 
     schema_version: Literal[1] = 1
@@ -507,11 +564,16 @@ class Manifest(ModelDescription):
     training: dict[str, Any]
     accuracy: dict[str, Any]
     pictures: Annotated[tuple[PictureFile, ...], Limits(max_length=32)] = ()
+    bone_surface: BoneSurface | None = None
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         check_stages(self.stages, self.scheme)
         check_height(self.height_mm, self.is_2d)
+        if self.bone_surface is not None:
+            if self.is_2d:
+                raise ValueError("bone_surface: it belongs to models that read volumes; leave it out")
+            self.bone_surface.check(self.scheme.names)
         for text in (self.title, self.modality, self.anatomy, *self.scheme.names):
             if not text.isprintable():
                 raise ValueError(f"{text[:60]!r} holds characters that cannot be shown in a line")

@@ -142,6 +142,8 @@ class PointOrigin:
         presence: probability that it is in the scan, as the model said.
         confidence: probability that the proposed position is right within the model's tolerance.
         radius90_mm: around the proposed position, holds the right place in 90 % of scans.
+        networks_lps_mm: where the model's networks see a landmark whose proposed position is on the surface of bone
+            near by; None for all others.
         revised_by: what has changed the model's proposal: the correction of the landmark of this name, or the remedy
             of a systematic error.
     """
@@ -157,6 +159,7 @@ class PointOrigin:
     confidence: Share | None = None
     radius90_mm: NotNegative | None = None
     revised_by: Text | None = None
+    networks_lps_mm: Point | None = None
     __pydantic_config__ = STRICT
 
 
@@ -261,14 +264,20 @@ def _proposed(landmarks: LandmarkSet, k: int) -> PointOrigin:
         presence=stated(landmarks.presence),
         confidence=stated(landmarks.confidence),
         radius90_mm=stated(landmarks.radius),
+        networks_lps_mm=None if np.isnan(landmarks.moved_mm[k]) else tuple(landmarks.networks[k].tolist()),
     )
 
 
 def with_causes(landmarks: LandmarkSet, provenance: Provenance) -> LandmarkSet:
-    """Landmarks of a point list with what their file has no place for: why nothing is known of some."""
+    """Landmarks of a point list with what their file has no place for: why nothing is known of some, and placements."""
     points = provenance.by_name()
     causes = (points[name].cause if name in points else None for name in landmarks.names)
-    return replace(landmarks, causes=tuple(Cause(cause) if cause else None for cause in causes))
+    places = (points[name].networks_lps_mm if name in points else None for name in landmarks.names)
+    return replace(
+        landmarks,
+        causes=tuple(Cause(cause) if cause else None for cause in causes),
+        networks=np.array([place or (np.nan,) * 3 for place in places]),
+    )
 
 
 def write_provenance(path: Path, provenance: Provenance, durable: bool = True) -> None:

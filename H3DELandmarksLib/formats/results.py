@@ -54,6 +54,8 @@ class LandmarkResult:
             `DetectionResult`; None without a position.
         radius90_mm: around the position, holds the right place in 90 % of scans; None without a position, and where
             that was not measured: in voxels that are too coarse, and where landmarks lie beyond the scan.
+        networks_lps_mm: where the networks see it, if its position is on the surface of bone near by; None otherwise.
+            The radius is that of this point.
         places: at which the networks see it, the likeliest first, four at most; none where they do not tell.
     """
 
@@ -65,6 +67,7 @@ class LandmarkResult:
     confidence: Share | None
     radius90_mm: NotNegative | None
     places: tuple[PlaceResult, ...] = field(default=(), kw_only=True)
+    networks_lps_mm: Point | None = field(default=None, kw_only=True)
     __pydantic_config__ = STRICT
 
 

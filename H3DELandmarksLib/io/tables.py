@@ -2,6 +2,7 @@
 
 One row per landmark. Positions are millimeters in the patient's LPS frame, as in .mrk.json: ``left_mm`` grows toward
 the patient's left, ``posterior_mm`` toward the back, ``superior_mm`` toward the head. What nobody states is left empty.
+``placed_mm`` says how far a point that was placed on the surface of bone lies from the network's own.
 The last columns, where a table has them, say who stated it, with which model, of which scan and when. Columns of
 lengths in a picture that does not state how large its pixels are end in ``_px``: ``left_px``, ``radius90_px``.
 """
@@ -27,7 +28,7 @@ AXES = {"LPS": POSITION_COLUMNS, "RAS": ("right_mm", "anterior_mm", "superior_mm
 ORIGIN_COLUMNS = ("model", "model_sha256", "confidence_within_mm", "scan", "scan_sha256", "time", "software", "device")
 COLUMNS = (
     *("name", "state", *POSITION_COLUMNS, "presence", "confidence", "radius90_mm", "definition"),
-    *("cause", "review", "stated_by", *ORIGIN_COLUMNS),
+    *("cause", "placed_mm", "review", "stated_by", *ORIGIN_COLUMNS),
 )
 MEASUREMENT_COLUMNS = (
     *("case", "measurement", "value", "unit", "low90", "high90", "reason", "z", "within_norm", "category"),
@@ -54,7 +55,7 @@ def write_table(path: str | Path, landmarks: LandmarkSet, provenance: Provenance
         cause = landmarks.causes[k]
         stated = (points[name].state, points[name].by or "") if points else ("", "")
         row = [csv_text(name), landmarks.statements[k].value, *map(_cell, values), csv_text(landmarks.definitions[k])]
-        row += [cause.value if cause else "", *stated]
+        row += [cause.value if cause else "", _cell(landmarks.moved_mm[k]), *stated]
         rows.append([*row, *(csv_text(origin.get(column, "")) for column in origin_columns)])
     own = (in_unit(column, unit) for column in COLUMNS[: -len(ORIGIN_COLUMNS)])
     write_rows(path, (*own, *origin_columns), rows)

@@ -74,7 +74,7 @@ def model_card(
         _use(manifest),
         _data(manifest),
         _origin(manifest),
-        _landmarks(manifest) + shown("definitions"),
+        _landmarks(manifest) + bone_section(manifest) + shown("definitions"),
         _accuracy(manifest, accuracy, measured_on) + shown("accuracy"),
         f"## Compared with its base\n\n```text\n{comparison.rstrip()}\n```" if comparison else "",
         confidence_section(manifest, measured_on) + shown("reliability"),
@@ -138,6 +138,21 @@ def _landmarks(manifest: Manifest) -> str:
     ]
     head = ("name", "definition", f"radius that holds 90 % of errors, {manifest.length_unit}")
     return "\n\n".join(filter(None, ["## Landmarks", manifest.length_note, markdown_table([head, *rows])]))
+
+
+def bone_section(manifest: Manifest) -> str:
+    """Which points fine scans place on the surface of bone, as a paragraph; empty where there are none."""
+    surface = manifest.bone_surface
+    used = [point for point in surface.points if point.is_steadier] if surface else []
+    if surface is None or not used:
+        return ""
+    rows = [(point.landmark, *(f"{spread:.2f}" for spread in point.spread_mm)) for point in used]
+    return (
+        f"\n\nIn scans with voxels of at most {surface.max_spacing_mm:g} mm these points are placed on the surface of "
+        "bone near the network's point, within its radius, where the surface can be told; the network's point is kept "
+        "beside them. Their radius is that of the network's point. Spread when the same scan is seen on other "
+        "lattices, with noise and in other voxels, mm:\n\n" + markdown_table([("name", "network", "bone"), *rows])
+    )
 
 
 def _beside_readers(measured: Any, manifest: Manifest) -> str:

@@ -37,7 +37,16 @@ _MAX_WEIGHTS_BYTES = 2 * 2**30
 _GET_AGAIN = "get the model package again from its source"
 _TOLD = ("cases", "following")  # of the calibration; they change nothing of what a model finds
 # Entries of a manifest that determine what a model finds.
-_DETERMINES = ("intensity", "outside", "max_spacing_mm", "height_mm", "stages", "shape_model", "calibration")
+_DETERMINES = (
+    "intensity",
+    "outside",
+    "max_spacing_mm",
+    "height_mm",
+    "stages",
+    "shape_model",
+    "calibration",
+    "bone_surface",
+)
 
 
 @dataclass(frozen=True)

@@ -76,12 +76,12 @@ def composite_tissues(
     body = (resample(Volume(patient.body.astype(np.float32), patient.scan.affine), lattice.grid, 0.0).array - 0.5) * 8
     region = _Region.of(anatomy, plan, lattice, jaw, maxilla, body)
     step = float(lattice.x[1] - lattice.x[0])
-    hu = _cubic(patient.scan, lattice.grid)
-    bone, air = _bone_and_air(hu, step)
-    soft = _soft(hu, bone, air, plan, texture, step)
+    hu = cubic(patient.scan, lattice.grid)
+    bone, air = bone_and_air(hu, step)
+    soft = soft_tissue(hu, bone, air, plan, texture, step)
     bone = np.minimum(bone, -region.cleared)
     if plan.replaced:
-        bone = np.minimum(bone, -_mandible(patient, lattice.grid))
+        bone = np.minimum(bone, -mandible_depth(patient, lattice.grid))
     upper = np.minimum(maxilla.bone, region.upper)
     lower = jaw.outer if plan.replaced else meet(jaw.outer, region.behind, 3.0)
     made = np.maximum(lower, upper)
@@ -132,7 +132,7 @@ class _Region:
         return cls(*(np.asarray(d, dtype=np.float32) for d in (cleared, upper, gums, behind)))
 
 
-def _cubic(volume: Volume, grid: Grid) -> np.ndarray:
+def cubic(volume: Volume, grid: Grid) -> np.ndarray:
     """HU on a grid by cubic splines; metal is cut off first, since splines swing beside it."""
     part = covered_part(volume, grid)
     if part is None:
@@ -147,7 +147,7 @@ def _cubic(volume: Volume, grid: Grid) -> np.ndarray:
     return sitk.GetArrayFromImage(result).transpose(2, 1, 0)
 
 
-def _bone_and_air(hu: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
+def bone_and_air(hu: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
     """Signed depths in mm of the patient's bone and air."""
     smooth = gaussian_filter(hu, SMOOTH_MM / step, truncate=2.5)
     squares = sum(np.square(g) for g in np.gradient(smooth, step))
@@ -157,7 +157,9 @@ def _bone_and_air(hu: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
     return bone, air
 
 
-def _soft(hu: np.ndarray, bone: np.ndarray, air: np.ndarray, plan: Plan, texture: Texture, step: float) -> np.ndarray:
+def soft_tissue(
+    hu: np.ndarray, bone: np.ndarray, air: np.ndarray, plan: Plan, texture: Texture, step: float
+) -> np.ndarray:
     """HU of soft tissue; where the patient has bone, metal or air, what lies around goes on."""
     valid = ((bone < -0.8) & (air < -0.8)).astype(np.float32)
     values = np.clip(hu, SOFT_LOW, SOFT_HIGH)
@@ -168,7 +170,7 @@ def _soft(hu: np.ndarray, bone: np.ndarray, air: np.ndarray, plan: Plan, texture
     return soft + plan.contrast * (parted - soft) + 10 * texture.fine + 8 * texture.broad
 
 
-def _mandible(patient: Patient, grid: Grid) -> np.ndarray:
+def mandible_depth(patient: Patient, grid: Grid) -> np.ndarray:
     """About the depth in mm of the patient's mandible and 3 mm around it."""
     mask = gaussian_filter(patient.mandible.mask.astype(np.float32), 0.5)
     return (resample(Volume(mask, patient.mandible.affine), grid, 0.0).array - 0.12) * 10

@@ -1,10 +1,10 @@
 """The studies behind the published tables, each a program: ``python -m H3DELandmarksResearch.studies.NAME --help``.
 
 Accuracy: `accuracy` (a model on its test cases), `cross_validation` and `error_directions`, `head_neck_conditions`,
-`jaw_region`, `compare_radiographs`, `recognition`. Learning: `compare_networks` (same folds and time for each),
-`learning_curve` (error against the number of corrected cases). Review: `corrections` (how many a reader
-needs). Checks of cases: `check_planted_errors`. New landmarks: `few_examples` (without training).
-Measurements: `measurements` (Cobb angles, classes of readers, coverage of intervals).
+`jaw_region`, `fine_voxels`, `compare_radiographs`, `recognition`. Learning: `compare_networks` (same folds and time
+for each), `learning_curve` (error against the number of corrected cases). Review: `corrections` (how many a reader
+needs). Checks of cases: `check_planted_errors`. New landmarks: `few_examples` (without training). Measurements:
+`measurements` (Cobb angles, classes of readers, coverage of intervals).
 """
 
 import sys

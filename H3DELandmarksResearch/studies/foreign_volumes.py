@@ -57,7 +57,7 @@ def foreign_volumes(cache: Path) -> list[ForeignVolume]:
         ForeignVolume("MRI of a macaque's brain (mricron-data, inia19)", lambda: _mricron(cache, MACAQUE)),
         ForeignVolume(
             "CT of a human head (invesalius-examples)",
-            lambda: _cranium(cache),
+            lambda: cranium(cache),
             ("head-neck-ct", "mandibular-molar-phantom"),
         ),
     ]
@@ -81,7 +81,7 @@ def _mricron(cache: Path, name: str) -> Volume:
     return read_volume(_debian(cache, "mricron-data") / "usr/share/mricron/templates" / name)
 
 
-def _cranium(cache: Path) -> Volume:
+def cranium(cache: Path) -> Volume:
     """The example project of InVesalius: a tar file with a raw matrix, rows from back to front, and a property list."""
     path = _debian(cache, "invesalius-examples") / "usr/share/doc/invesalius-examples/examples/Cranium.inv3"
     with tarfile.open(path) as archive:

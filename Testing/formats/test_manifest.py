@@ -59,6 +59,20 @@ def test_entries_that_are_left_out_are_not_written(any_python):
     assert json.loads(to_json(build(Manifest, plain))) == json.loads(json.dumps(plain))
 
 
+def surface(landmark="Left", degrees=90.0, spread_mm=(0.4, 0.1), **changes):
+    """An entry ``bone_surface`` of the tiny model."""
+    point = {"landmark": landmark, "degrees": degrees, "spread_mm": list(spread_mm)}
+    return {"front": "Middle", "left": "Left", "right": "Right", "max_spacing_mm": 1.5, "points": [point], **changes}
+
+
+def test_bone_surfaces_are_read_and_used_where_they_are_steadier(any_python):
+    for spread, is_used in ((0.1, True), (0.4, False)):
+        record = build(Manifest, change(("bone_surface",), surface(spread_mm=(0.4, spread))))
+        assert [point.is_steadier for point in record.bone_surface.points] == [is_used]
+        assert build(Manifest, parse_json(to_json(record))) == record
+    assert build(Manifest, content()).bone_surface is None
+
+
 STRUCTURE = [
     (("title",), None, "title"),
     (("max_spacing",), 1.0, "max_spacing_mm"),
@@ -68,6 +82,12 @@ STRUCTURE = [
     (("stages", 0, "groups"), "all", "groups"),
     (("stages", 0, "groups", 0, "landmarks"), ["Left", "Middle", "Top"], "Top"),
     (("stages", 0, "groups", 0, "landmarks"), ["Left", "Middle"], "landmarks"),
+    (("bone_surface",), surface(front="Top"), "bone_surface.front"),
+    (("bone_surface",), surface(left="Middle"), "twice"),
+    (("bone_surface",), surface(landmark="Top"), "points"),
+    (("bone_surface",), surface(degrees=200.0), "degrees"),
+    (("bone_surface",), surface(spread_mm=[0.4]), "spread_mm"),
+    (("bone_surface",), surface(max_spacing_mm=0.0), "max_spacing_mm"),
     (("stages", 0, "groups", 0, "landmarks"), ["Left", "Left", "Right"], "once"),
     (("stages", 0, "shape"), [32, 32], "shape"),
     (("stages", 0, "shape"), [32, 32, 1], "slice"),

@@ -40,6 +40,7 @@ class Network:
         shape=(48, 48, 48),
         shows_all=False,
         sampling=None,
+        turned_degrees=0.0,
         spacing_in=lambda extent: 0.5,
         groups=[SimpleNamespace(mirrored=False)],
     )
@@ -84,6 +85,25 @@ def test_looks_go_on_until_the_pose_settles(scan):
     assert angle(settled.pose.rotation, TRUTH) < 5 and 1 < len(network.looks) < refiner.MAX_ROUNDS
     turns = [angle(axes, TRUTH) for axes in network.looks]
     assert turns == pytest.approx([32 / 2**k for k in range(len(turns))], abs=0.1)
+
+
+def test_a_stage_that_turns_its_crops_averages_what_it_sees_upright_and_to_either_side(scan):
+    """A network whose error turns with its crop: three looks leave less of it than one."""
+    error = np.array([0.6, 0, 0])
+
+    def find(image, grid, channels, pose, places=True):
+        axes = grid.affine[:3, :3] / grid.spacing
+        looks.append(axes)
+        return RawPredictions(truth.positions + axes @ error, np.full(5, 5.0), np.full(5, 0.9), pose)
+
+    looks, truth = [], starting(0, np.eye(3))
+    network = Network(lambda axes: (axes, 5.0))
+    network.find, network.stage = find, SimpleNamespace(**{**vars(Network.stage), "turned_degrees": 25.0})
+    found = refine(network, scan, SHAPE, truth, canonical_pose=False)
+    assert [angle(axes, np.eye(3)) for axes in looks] == pytest.approx([0, 25, 25])
+    assert all(axes[2] == pytest.approx([0, 0, 1]) for axes in looks) and not np.allclose(looks[1], looks[2])
+    left = 0.6 * (1 + 2 * np.cos(np.radians(25))) / 3
+    np.testing.assert_allclose(found.positions - truth.positions, np.tile([left, 0, 0], (5, 1)), atol=1e-9)
 
 
 def test_a_pose_that_is_right_is_looked_at_once(scan):

@@ -35,6 +35,10 @@ MODELS = {
         flat_stage("localizer"),
         flat_stage("refiner", spacing_mm=0.4, shape=[48, 40, 1], groups=REFINER_GROUPS, views=2),
     ),
+    "looked at turned": (
+        flat_stage("localizer"),
+        flat_stage("refiner", spacing_mm=0.4, shape=[48, 40, 1], groups=REFINER_GROUPS, views=2, turned_degrees=8),
+    ),
     "turned": (
         flat_stage("localizer", poses="cube-rotations"),
         flat_stage("refiner", poses="found", shape=[48, 48, 1]),
@@ -92,7 +96,7 @@ def test_one_picture_in_another_plane_gives_the_same_points_on_the_sheet(detecto
     _, axial_truth = radiograph(1)
     found = detector.detect(Volume(volume.array, volume.affine)).positions - truth.positions
     expected = detector.detect(radiograph(1)[0]).positions - axial_truth.positions
-    np.testing.assert_allclose(found @ PLANES[plane], expected, atol=1e-4)
+    np.testing.assert_allclose(found @ PLANES[plane], expected, atol=3e-4)
 
 
 def test_pixels_that_are_not_square_are_no_stretch(simple):
@@ -172,6 +176,8 @@ def test_a_radiograph_is_refused_by_a_model_for_volumes(tmp_path, shape):
         ({"shape": [64, 64, 32]}, "shape.*'hyatt' reads radiographs.*one slice"),
         ({"network": VOLUME_NETWORK}, "shape.*'h3denet' reads volumes.*more than one slice"),
         ({"network": {"architecture": "magic", "settings": {}}}, "network.*magic.*h3denet"),
+        ({"shape": [64, 64, 32], "network": VOLUME_NETWORK, "turned_degrees": 8}, "turned_degrees.*radiographs"),
+        ({"turned_degrees": -8}, "turned_degrees"),
     ],
 )
 def test_a_network_that_does_not_fit_its_crops_is_named(change, words):

@@ -93,6 +93,7 @@ def test_a_group_of_which_the_search_is_half_sure_is_looked_at_again():
     stage = SimpleNamespace(
         groups=[SimpleNamespace(mirrored=False)], spacing_in=lambda extent: 1.0, shape=(8, 8, 8), sampling=None
     )
+    stage.turned_degrees = 0.0
     network = SimpleNamespace(
         stage=stage, groups=[np.arange(2)], mirrored_views=(False,), mirror_order=np.arange(2), find=find
     )

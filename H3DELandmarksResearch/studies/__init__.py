@@ -12,10 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError
+from H3DELandmarksLib.models.package import ModelPackage, package_digest
 
 # Where runs are kept and tables are written, in the folder that a study is started in.
 RUNS = Path("runs")
 RESULTS = Path("benchmarks")
+
+
+def kept_by(package: ModelPackage) -> str:
+    """Name of a folder for what a model finds: another one as soon as it would find something else."""
+    return f"{package.id}-{package_digest(package)[:12]}"
 
 
 def run_study(main: Callable[[], int | None]) -> None:

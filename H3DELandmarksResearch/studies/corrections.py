@@ -45,7 +45,7 @@ from H3DELandmarksLib.models.anatomy import anatomy_of
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.conditions import CONDITIONS, WHOLE
 from H3DELandmarksResearch.cases.case_folder import points_of_case
-from H3DELandmarksResearch.studies import RUNS, run_study
+from H3DELandmarksResearch.studies import RUNS, kept_by, run_study
 from H3DELandmarksResearch.studies.correction_cases import SeenCase, look
 from H3DELandmarksResearch.training.configuration import (
     Configuration,
@@ -149,7 +149,7 @@ def _seen(configuration: Configuration, options: argparse.Namespace, subset: str
     cases = load_cases(configuration, subset, options.cache)
     if subset == options.subset:
         cases = cases[: options.cases]
-    folder = options.cache / "corrections" / (options.name or detector.package.id) / subset / condition
+    folder = options.cache / "corrections" / (options.name or kept_by(detector.package)) / subset / condition
     return [reviewed(seen, options.heights) for seen in look(detector, _disturbed(cases, condition), folder)]
 
 

@@ -32,7 +32,7 @@ from H3DELandmarksLib.detection.examples import combine, known_in_both
 from H3DELandmarksLib.detection.registration import Laid, Picture, lay_over
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksResearch.studies import RUNS, run_study
+from H3DELandmarksResearch.studies import RUNS, kept_by, run_study
 from H3DELandmarksResearch.studies.correction_cases import SeenCase, look
 from H3DELandmarksResearch.studies.folds import of_subset
 from H3DELandmarksResearch.training.configuration import (
@@ -72,7 +72,12 @@ class Cases:
         return next(iter(load_cases(of_subset(self.configuration, [name]), "train", self.cache)))
 
     def _seen(self, name: str) -> SeenCase:
-        return next(iter(look(self._detector, [self.case(name)], self.cache / "few-examples" / self.model / "found")))
+        return next(iter(look(self._detector, [self.case(name)], self.folder / "found")))
+
+    @property
+    def folder(self) -> Path:
+        """Where what is found with the model is kept."""
+        return self.cache / "few-examples" / kept_by(self._detector.package)
 
     @property
     def _detector(self) -> Detector:
@@ -155,7 +160,7 @@ def _target(cases: Cases, draws: Sequence[Sequence[str]], target: str, new: tupl
 
 def _laid(cases: Cases, example: str, target: str, new: tuple[str, ...], guided: bool) -> tuple[Laid, float]:
     how = f"guided-{len(new)}" if guided else "posed" if cases.pose else "alone"
-    path = cases.cache / "few-examples" / cases.model / how / f"{example}--{target}.npz"
+    path = cases.folder / how / f"{example}--{target}.npz"
     if not path.exists():
         known = known_in_both(*(_guide(cases, name, new) for name in (example, target))) if guided else None
         points = cases.points(example, cases.case(example).landmarks).ordered_as(new)

@@ -47,7 +47,7 @@ from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.conditions import WHOLE
 from H3DELandmarksLib.training.recognition import Sighting, fit_recognition
 from H3DELandmarksResearch.evaluation.reliability import compare_statements, reliability
-from H3DELandmarksResearch.studies import RUNS, run_study
+from H3DELandmarksResearch.studies import RUNS, kept_by, run_study
 from H3DELandmarksResearch.studies.foreign_volumes import NotHere
 from H3DELandmarksResearch.studies.recognition_scans import (
     CALIBRATION,
@@ -339,7 +339,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     detector = Detector(find_model(options.model))
-    cache = options.cache / options.model
+    cache = options.cache / kept_by(detector.package)
     calibration, test = (
         cases_of(options.configuration or options.model, part, options.real)[:most]
         for part, most in zip((CALIBRATION, TEST), options.cases)

@@ -1,5 +1,6 @@
 """Every study can be imported, and tells how it is run, from any folder."""
 
+import json
 import pkgutil
 import re
 import subprocess
@@ -8,13 +9,27 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from tiny_model import write_tiny_package
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.models import open_package
 from H3DELandmarksResearch import studies
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
 PROGRAMS = [name for name in NAMES if hasattr(import_module(f"H3DELandmarksResearch.studies.{name}"), "main")]
+
+
+def test_what_another_model_has_found_is_not_taken_for_a_new_one_s(tmp_path):
+    """A version that finds something else keeps it elsewhere; a title makes no difference."""
+    package = write_tiny_package(tmp_path / "tiny")
+    manifest = package.path / "manifest.json"
+    content = json.loads(manifest.read_text(encoding="utf-8"))
+    before, kept = studies.kept_by(package), {}
+    for name, value in (("title", "Another title"), ("max_spacing_mm", 0.123)):
+        manifest.write_text(json.dumps({**content, name: value}), encoding="utf-8")
+        kept[name] = studies.kept_by(open_package(package.path))
+    assert before.startswith("tiny-") and kept["title"] == before != kept["max_spacing_mm"]
 
 
 def test_all_studies_are_programs():

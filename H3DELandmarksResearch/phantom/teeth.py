@@ -14,6 +14,7 @@ from H3DELandmarksResearch.phantom.solids import join, meet
 
 # mm that stand for a half width of 0, where a trunk tapers to a point: sections are measured by dividing by it.
 THINNEST = np.float32(1e-6)
+BLEND = 0.5  # mm, of crown and root
 
 
 @dataclass(frozen=True)
@@ -151,15 +152,19 @@ class Crown:
         down = 1 - rise
         return tuple(c[i] * down * down + 2 * bulge[i] * rise * down + t[i] * rise * rise for i in (0, 1))
 
-    def depth(self, u: np.ndarray, v: np.ndarray, w: np.ndarray) -> np.ndarray:
-        """Signed depth of the crown (it reaches a little below the cervix, into the root)."""
+    def below(self, u: np.ndarray, v: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """Signed depth below the occlusal surface, before any wear."""
+        depth: np.ndarray = (self.relief(u, v) - w) * np.float32(0.85)
+        return depth
+
+    def depth(self, u: np.ndarray, v: np.ndarray, w: np.ndarray, top: np.ndarray) -> np.ndarray:
+        """Signed depth of the crown (it reaches a little below the cervix, into the root), given `below`."""
         a, b = self.half_axes(np.clip(w / np.float32(self.height + 1), -0.15, 1.1))
         x, y, p = np.abs(u) / a, np.abs(v) / b, np.float32(self.exponent)
         xp, yp = x**p, y**p
         radius = (xp + yp) ** (1 / p) + np.float32(1e-4)
         slope = np.sqrt((xp / np.maximum(np.abs(u), 1e-3)) ** 2 + (yp / np.maximum(np.abs(v), 1e-3)) ** 2)
         side = (1 - radius) / np.maximum(slope * radius ** (1 - p), 1 / max(self.contour))
-        top = (self.relief(u, v) - w) * np.float32(0.85)
         return np.minimum(meet(side, top, 0.8), w + 1.2).astype(np.float32)
 
     def worn(self, whole: np.ndarray, u: np.ndarray, v: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -225,12 +230,14 @@ class Tooth:
 
     def depths(self, u: np.ndarray, v: np.ndarray, w: np.ndarray) -> ToothDepths:
         """Signed depths of the tooth's parts at points in tooth coordinates (float32 arrays of one shape)."""
-        whole = self.crown.depth(u, v, w)
+        top = self.crown.below(u, v, w)
+        whole = self.crown.depth(u, v, w, top)
         crown = self.crown.worn(whole, u, v, w)
         root, pulp = self._root_depths(u, v, w)
+        buried = np.minimum(root, top - np.float32(BLEND))  # no root fills a deep fossa
         rise = np.clip((w - 0.6 * (u / self.crown.contour[0]) ** 2) / 4, 0, 1)
         enamel = np.minimum(crown, self.crown.enamel * np.sqrt(rise) - whole)
-        return ToothDepths(join(crown, root, 0.5), root, np.where(rise > 0, enamel, -1), pulp)
+        return ToothDepths(join(crown, buried, BLEND), root, np.where(rise > 0, enamel, -1), pulp)
 
     def _root_depths(self, u, v, w) -> tuple[np.ndarray, np.ndarray]:
         canal, top = 0.24 * self.pulp, 1.0 if self.trunk is None else -1.0

@@ -112,10 +112,10 @@ class Detector:
         if surface is None or not detection.landmarks.present.any():
             return detection
         expected = found.pose.to_lps(self.shape.mean)
-        landmarks, doubtful = (
-            placed_on_bone(said, expected, volume, surface, self.scheme)
-            for said in (detection.landmarks, detection.doubtful)
-        )
+        landmarks = placed_on_bone(detection.landmarks, expected, volume, surface, self.scheme)
+        is_placed = np.isfinite(landmarks.moved_mm)[:, None]
+        positions = np.where(is_placed, landmarks.positions, detection.doubtful.positions)
+        doubtful = replace(detection.doubtful, positions=positions, networks=landmarks.networks)
         return replace(detection, landmarks=landmarks, doubtful=doubtful)
 
     def conclude(self, found: RawPredictions, volume: Volume, beyond: Cause = Cause.OUTSIDE_SCAN) -> Detection:

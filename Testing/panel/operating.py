@@ -152,17 +152,22 @@ def wait_until(condition, seconds=300):
         The longest time in seconds of this thread's computing between two looks.
     """
     end, longest = time.monotonic() + seconds, 0.0
+    while not condition():
+        assert time.monotonic() < end, "waited for too long"
+        longest = max(longest, computing_time(slicer.app.processEvents))
+        time.sleep(0.01)
+    return longest
+
+
+def computing_time(step):
+    """Seconds that this thread computes in a step of the panel."""
     gc.freeze()  # else Python may look through what thousands of tests have left, which takes longer than the panel
     try:
-        while not condition():
-            assert time.monotonic() < end, "waited for too long"
-            start = time.thread_time()
-            slicer.app.processEvents()
-            longest = max(longest, time.thread_time() - start)
-            time.sleep(0.01)
+        begin = time.thread_time()
+        step()
+        return time.thread_time() - begin
     finally:
         gc.unfreeze()
-    return longest
 
 
 def add_volume(name="CBCT 7", transformed=False, shape=(20, 22, 24)):

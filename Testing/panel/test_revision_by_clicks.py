@@ -1,13 +1,12 @@
 """Errors of many points at once are told and mended, and undecided points follow corrections, by clicks."""
 
 import shutil
-import time
 
 import numpy as np
 import pytest
 import slicer
 from head_model import FOLLOWING, KEY, NAMES, PAIRS, SIDES_EXCHANGED, found_head, write_head_package
-from operating import add_volume, click, type_path, wait_until
+from operating import add_volume, click, computing_time, type_path, wait_until
 from PySide6.QtWidgets import QMessageBox
 from scipy.spatial.transform import Rotation
 
@@ -139,9 +138,7 @@ def test_a_wrong_point_follows_a_correction_at_once_and_one_undo_takes_both_back
     ui, k = panel.ui, NAMES.index("top")
     click(ui.followCheckBox)
     rows, before = order(panel), places(node)
-    start = time.perf_counter()
-    drag(node, "base", 0, 1, 0)
-    assert time.perf_counter() - start < 1  # a loaded computer; the goal of 0.1 s is measured apart
+    assert computing_time(lambda: drag(node, "base", 0, 1, 0)) < 0.3  # the goal of 0.1 s is measured apart
     assert places(node)[k, 1] < before[k, 1] - 4 and order(panel) == rows
     panel.review.choose("top")
     assert "revised: base" in ui.definitionLabel.text

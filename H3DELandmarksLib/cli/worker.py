@@ -42,6 +42,11 @@ class Worker:
         self._events = events
         self._commands: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._is_busy = False
+        self._importing = threading.Thread(target=_import_detection, daemon=True)
+
+    def prepare_detection(self) -> None:
+        """Import what takes seconds, while the first scan is still being written."""
+        self._importing.start()
 
     def run(self, seconds_idle: float = SECONDS_IDLE) -> int:
         """Run commands until stdin ends or none has come for so long; returns this program's exit code."""
@@ -66,8 +71,8 @@ class Worker:
             return error.code if isinstance(error.code, int) else FAILED
 
     def _tidy(self) -> None:
-        """Let other programs have the GPU's memory."""
-        torch = sys.modules.get("torch")
+        """Let other programs have the GPU's memory; a PyTorch that is half imported has none."""
+        torch = None if self._importing.is_alive() else sys.modules.get("torch")
         if torch is not None and torch.cuda.is_available():
             torch.cuda.empty_cache()
 
@@ -115,12 +120,12 @@ def serve(arguments: Sequence[str] | None = None) -> int:
     os.chdir(tempfile.gettempdir())  # Windows removes no folder that is somebody's current one
     keep_detectors()
     if options.detects:
-        threading.Thread(target=_import_detection, daemon=True).start()
+        worker.prepare_detection()
     return worker.run()
 
 
 def _import_detection() -> None:
-    """Import what takes seconds while the first scan is still being written; errors come again with the command."""
+    """What detection needs; errors come again with the command."""
     try:
         import H3DELandmarksLib.detection.detector  # noqa: F401
         import H3DELandmarksLib.io.images  # noqa: F401

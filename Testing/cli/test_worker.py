@@ -106,6 +106,25 @@ def test_commands_run_one_after_the_other_and_say_how_they_ended(program, tiny, 
     assert worker.close()[0] == 0 and not worker.folder.exists()
 
 
+def test_a_command_that_fails_before_pytorch_is_there_ends_no_program(program, tmp_path):
+    (tmp_path / "slow").mkdir()
+    code = "import sys, time; sys.is_slow = True; time.sleep(5); raise ImportError"
+    (tmp_path / "slow" / "torch.py").write_text(code, encoding="utf-8")
+    code = (
+        "import sys, time; from H3DELandmarksLib.cli import worker\n"
+        "class Slow(worker.Worker):\n"
+        "    def _run(self, command):\n"
+        "        while not hasattr(sys, 'is_slow'): time.sleep(0.01)\n"
+        "        return super()._run(command)\n"
+        f"worker.Worker = Slow; sys.path.insert(0, {str(tmp_path / 'slow')!r})\n"
+        "sys.exit(worker.serve([sys.argv[1], '--detects']))"
+    )
+    worker = program("-c", code)
+    for _ in range(2):
+        assert worker.ask(["models", "--nonsense"], tmp_path / "run")[-1] == {"event": "done", "code": 2}
+    assert worker.close()[0] == 0
+
+
 def test_what_others_print_is_no_event(program, tmp_path):
     worker = program()
     events = worker.ask(["--version"], tmp_path / "run")

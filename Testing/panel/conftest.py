@@ -3,6 +3,7 @@
 import inspect
 import logging
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ try:  # Qt needs system libraries that a computer without a desktop may lack
 except ImportError:
     collect_ignore_glob = ["test_*.py"]
 
+TEMPORARY = "temporary"
 # PythonSlicer starts Slicer's real Python as a child and waits for it, as this does.
 LAUNCHER = '#!/bin/sh\n"{python}" "$@"\nexit $?\n'
 
@@ -47,32 +49,67 @@ def tiny(tmp_path_factory):
     return write_tiny_package(tmp_path_factory.mktemp("packages") / "tiny")
 
 
+def shares_program(item):
+    """Whether a test may ask a program that the test before it has started: most are not about how one starts."""
+    return "shared_program" in item.fixturenames
+
+
+def pytest_pyfunc_call(pyfuncitem):
+    """A program is asked again only in the environment that it was started in, so that no test's name may be there."""
+    os.environ.pop("PYTEST_CURRENT_TEST", None)
+
+
 @pytest.fixture
-def models(tmp_path, monkeypatch):
+def shared_program():
+    """Starting Python and PyTorch anew takes seconds: the test goes on with the program of the test before it."""
+
+
+@pytest.fixture
+def places(request, module, tmp_path, shared_places):
+    """An empty folder for what the panel's programs know of; of tests that share a program it is always the same."""
+    from H3DELandmarksPanel.Worker import workers
+
+    if not shares_program(request.node):
+        return tmp_path
+    kept = workers._waiting and workers._waiting.folder
+    for place in [*shared_places.iterdir(), *(shared_places / TEMPORARY).glob("*")]:
+        if place.is_dir() and place not in (shared_places / TEMPORARY, kept):
+            shutil.rmtree(place)
+        elif place.is_file():
+            place.unlink()
+    return shared_places
+
+
+@pytest.fixture(scope="session")
+def shared_places(tmp_path_factory):
+    """The folder of tests that share a program."""
+    return tmp_path_factory.mktemp("places")
+
+
+@pytest.fixture
+def models(places, monkeypatch):
     """An empty folder that is the only one with models."""
     from H3DELandmarksLib.models import registry
 
-    folder = tmp_path / "models"
+    folder = places / "models"
     folder.mkdir()
     monkeypatch.setenv("H3DE_MODELS", str(folder))
-    monkeypatch.setattr(registry, "bundled_folder", lambda: tmp_path / "no models")
+    monkeypatch.setattr(registry, "bundled_folder", lambda: places / "no models")
     for variable in ("XDG_DATA_HOME", "APPDATA"):  # of child processes, too
-        monkeypatch.setenv(variable, str(tmp_path / "data"))
+        monkeypatch.setenv(variable, str(places / "data"))
     return folder
 
 
 @pytest.fixture
 def tiny_model(tiny, models):
     """The tiny model, installed."""
-    import shutil
-
     return shutil.copytree(tiny.path, models / "tiny")
 
 
 @pytest.fixture
-def python_slicer(tmp_path, monkeypatch):
+def python_slicer(places, monkeypatch):
     """Slicer's Python on the path, a launcher as in the application."""
-    launcher = tmp_path / "bin" / "PythonSlicer"
+    launcher = places / "bin" / "PythonSlicer"
     launcher.parent.mkdir()
     launcher.write_text(LAUNCHER.format(python=sys.executable), encoding="utf-8")
     launcher.chmod(0o755)
@@ -81,12 +118,12 @@ def python_slicer(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def scene(app, tmp_path, monkeypatch):
+def scene(app, places, monkeypatch):
     """The application's scene, empty, with settings that are empty, too."""
     import qt
 
-    monkeypatch.setattr(app, "temporaryPath", str(tmp_path / "temporary"))
-    Path(app.temporaryPath).mkdir()
+    monkeypatch.setattr(app, "temporaryPath", str(places / TEMPORARY))
+    Path(app.temporaryPath).mkdir(exist_ok=True)
     qt.QSettings().clear()
     app.mrmlScene().Clear(False)  # as Slicer closes a scene: views, selection and interaction stay
     return app.mrmlScene()
@@ -119,11 +156,18 @@ def unexpected():
 def open_panel(request, module, scene, models, python_slicer, unexpected):
     """Opens the panel; what fails in its slots fails the test."""
     import application
+    from H3DELandmarksPanel.Worker import workers
 
+    if not shares_program(request.node):
+        workers.close()
     with application.failing_on_errors():
         yield lambda: application.open_panel(module)
+        if shares_program(request.node):  # the panel would end it
+            waiting, workers._waiting = workers._waiting, None
         for host in list(application.hosts):
             application.close_panel(host.self())
+        if shares_program(request.node):
+            workers._waiting = waiting
         if unexpected and "unexpected" not in inspect.signature(request.function).parameters:
             raise AssertionError(f"an action of the panel failed: {unexpected[0]!r}") from unexpected[0]
 

@@ -16,6 +16,8 @@ from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.scene import Review, ReviewState, landmarks_from_point_list, volume_from_node, volume_of
 
+pytestmark = pytest.mark.usefixtures("shared_program")
+
 
 @pytest.fixture
 def panel(open_panel, tiny_model, scene):

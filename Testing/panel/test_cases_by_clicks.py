@@ -16,6 +16,8 @@ from H3DELandmarksLib.cases import ReviewState, create_project, open_project
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.scene import create_point_list, own_volume_from_node, show_detection
 
+pytestmark = pytest.mark.usefixtures("shared_program")
+
 NAMES = ("Left", "Middle", "Right")
 FOUND = LandmarkSet(
     NAMES, [[8, 1, 2], [0, 0, 3], [-8, 1, 2]], presence=[0.9, 0.8, 0.7], confidence=[0.9, 0.8, 0.7], radius=[1, 2, 3]

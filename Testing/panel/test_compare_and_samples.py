@@ -11,6 +11,8 @@ from PySide6.QtGui import QImage
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.scene import create_point_list, landmarks_from_point_list, show_detection, volume_from_node
 
+pytestmark = pytest.mark.usefixtures("shared_program")
+
 FOUND = LandmarkSet(("a", "b", "c"), [[0, 0, 0], [3, 4, 0], [np.nan] * 3])
 TRUTH = LandmarkSet(("a", "b", "c"), [[0, 0, 1], [0, 0, 0], [9, 9, 9]])
 

@@ -21,6 +21,8 @@ from H3DELandmarksLib.scene import (
     volume_from_node,
 )
 
+pytestmark = pytest.mark.usefixtures("shared_program")
+
 
 @pytest.fixture
 def panel(open_panel, tiny_model):

@@ -11,6 +11,8 @@ from operating import bring_tab, choose, click, create_node, type_path, wait_unt
 from H3DELandmarksLib.cases import ReviewState, open_project
 from H3DELandmarksLib.scene import landmarks_from_point_list, provenance_of_list
 
+pytestmark = pytest.mark.usefixtures("shared_program")
+
 MOVE = bent(2)
 
 

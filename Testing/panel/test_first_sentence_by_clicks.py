@@ -20,6 +20,8 @@ from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.scene import landmarks_from_point_list, volume_from_node
 
+pytestmark = pytest.mark.usefixtures("shared_program")
+
 ROOT = Path(__file__).resolve().parents[2]
 RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

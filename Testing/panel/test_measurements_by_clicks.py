@@ -8,6 +8,8 @@ from operating import add_volume, click, columns_of, wait_until
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.scene import create_point_list, drawn_measurements, show_detection
 
+pytestmark = pytest.mark.usefixtures("shared_program")
+
 NAMES = ("menton", "gonion-L", "gonion-R", "condylion-L", "condylion-R", "coronoid-L", "coronoid-R")
 JAW = LandmarkSet(
     NAMES,

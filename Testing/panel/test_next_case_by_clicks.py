@@ -12,6 +12,8 @@ from scene_voxels import NAMES, head, write_heads
 from H3DELandmarksLib.cases import CaseLandmark, ReviewState, create_project
 from H3DELandmarksLib.scene import volume_from_node
 
+pytestmark = pytest.mark.usefixtures("shared_program")
+
 
 @pytest.fixture
 def panel(open_panel, tiny_model, scene):

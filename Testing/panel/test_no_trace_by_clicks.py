@@ -15,6 +15,8 @@ from test_review_by_clicks import FOUND, click_row, rows
 
 from H3DELandmarksLib.scene import show_detection
 
+pytestmark = pytest.mark.usefixtures("shared_program")
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

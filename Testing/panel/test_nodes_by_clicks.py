@@ -9,6 +9,8 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.scene import Review, ReviewState, create_point_list, proposed_landmarks, show_detection
 from H3DELandmarksLib.scene.proposal import ATTRIBUTE
 
+pytestmark = pytest.mark.usefixtures("shared_program")
+
 FOUND = LandmarkSet(("a", "b"), [[-14, 6, 9], [-14, 0, 8]], confidence=[0.9, 0.4], radius=[1, 2])
 
 

@@ -32,6 +32,8 @@ from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.scene import landmarks_from_point_list, volume_from_node
 
+pytestmark = pytest.mark.usefixtures("shared_program")
+
 POINT_LIST = "vtkMRMLMarkupsFiducialNode"
 
 
@@ -279,8 +281,8 @@ def test_the_button_says_why_it_cannot_be_clicked(open_panel, scene, models, tin
     assert button.enabled
 
 
-def test_an_error_that_nobody_expects_is_told(panel, scene, caplog, unexpected):
-    os.rmdir(slicer.app.temporaryPath)
+def test_an_error_that_nobody_expects_is_told(panel, scene, caplog, unexpected, tmp_path, monkeypatch):
+    monkeypatch.setattr(slicer.app, "temporaryPath", str(tmp_path / "removed by somebody"))
     click(panel.ui.applyButton)
     assert "FileNotFoundError" in panel.ui.statusLabel.text and "application log" in panel.ui.statusLabel.text
     assert "Traceback" in caplog.text and panel.detection.run is None and panel.ui.applyButton.enabled

@@ -13,6 +13,8 @@ from scipy.spatial.transform import Rotation
 from H3DELandmarksLib.cases import ReviewState, open_project
 from H3DELandmarksLib.scene import Review, landmarks_from_point_list, show_detection
 
+pytestmark = pytest.mark.usefixtures("shared_program")
+
 
 @pytest.fixture(scope="session")
 def head(tmp_path_factory):

@@ -11,6 +11,8 @@ from test_review_by_clicks import BY_DOUBT, FOUND, center, chosen, click_row, ro
 
 from H3DELandmarksLib.scene import show_detection
 
+pytestmark = pytest.mark.usefixtures("shared_program")
+
 CONTROL = Qt.KeyboardModifier.ControlModifier
 
 

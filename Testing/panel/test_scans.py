@@ -14,6 +14,8 @@ from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.scene import landmarks_from_point_list, volume_from_node
 
+pytestmark = pytest.mark.usefixtures("shared_program")
+
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 

@@ -18,7 +18,9 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import matplotlib.backends.backend_agg  # noqa: F401 - what every run draws its curve with
 import torch
+import torch._dynamo  # noqa: F401 - what every optimizer imports
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "Testing" / "helpers"))
 
@@ -55,13 +57,10 @@ class Outcome:
     damaged: list[str] = field(default_factory=list)
 
 
-def work_on(folder: Path, project: CaseProject, base_path: Path) -> None:
+def work_on(folder: Path, project: CaseProject, decision: RunDecision) -> None:
     """Begin a run, or go on with it, as the command line does."""
     torch.set_num_threads(1)
-    if (folder / RUN).exists():
-        run = read_run(folder)
-    else:
-        run = start_run(folder, _with_many_checkpoints(plan_fine_tuning(project, open_package(base_path), STEPS)))
+    run = read_run(folder) if (folder / RUN).exists() else start_run(folder, decision)
     retrain(run, "cpu", project=project)
 
 
@@ -97,16 +96,18 @@ def newest(folder: Path) -> str:
 def run(folder: Path, rounds: int) -> Outcome:
     """Kill so many runs, each at another file operation, and finish every one.
 
-    This process must not compute with PyTorch itself, whose threads no child would have.
+    This process must not compute with PyTorch itself, whose threads no child would have; what it has imported and
+    planned, no child needs to do again.
     """
     project, base = toy_project(folder / "project"), folder / "base"
     before, outcome = fingerprint(project), Outcome()
     count_operations(base, lambda _: toy_base(base))
+    decision = _with_many_checkpoints(plan_fine_tuning(project, open_package(base), STEPS))
     whole = folder / "whole"
-    operations = count_operations(whole, lambda _: work_on(whole, project, base))
+    operations = count_operations(whole, lambda _: work_on(whole, project, decision))
     for number in range(rounds):
         target = folder / f"run-{number}"
-        work = lambda _, target=target: work_on(target, project, base)  # noqa: E731
+        work = lambda _, target=target: work_on(target, project, decision)  # noqa: E731
         operation = 1 + operations * number // rounds
         try:
             kill_at(operation, target, work)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ import torch
 from toy_projects import FIRST_DAY, SCHEME, SHAPE, corrected, localizer, scan_of, toy_base, toy_project
 from typed import crop_sampler, reading, stage_trainer
 
+from H3DELandmarksLib.cases import open_project
 from H3DELandmarksLib.core.errors import Cancelled, InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkSet
@@ -31,20 +33,20 @@ STEPS = 6
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
-    """A project, a base and an uninterrupted run."""
+    """A project, a base, what is decided for them, and an uninterrupted run."""
     folder = tmp_path_factory.mktemp("given")
     project, base = toy_project(folder / "project"), toy_base(folder / "base")
-    whole = begun(folder / "whole", project, base)
+    decision = decided(project, base)
+    whole = start_run(folder / "whole", decision)
     retrain(whole, "cpu")
-    return project, base, whole.folder
+    return project, base, decision, whole.folder
 
 
-def begun(folder, project, base, **training):
-    decided = plan_fine_tuning(project, base, STEPS)
-    (stage,) = decided.plan.stages
-    stage = replace(stage, training=replace(stage.training, validate_every=2, **training))
-    decided = replace(decided, plan=replace(decided.plan, stages=(stage,)))
-    return start_run(folder, decided)
+def decided(project, base):
+    decision = plan_fine_tuning(project, base, STEPS)
+    (stage,) = decision.plan.stages
+    stage = replace(stage, training=replace(stage.training, validate_every=2))
+    return replace(decision, plan=replace(decision.plan, stages=(stage,)))
 
 
 def assert_same_result(folder, whole):
@@ -62,8 +64,8 @@ def stopped_at(step):
 
 @pytest.mark.parametrize("step", [0, 5, 8, 11, 13])
 def test_a_cancelled_run_can_be_gone_on_with_to_the_same_result(given, tmp_path, step):
-    project, base, whole = given
-    record = begun(tmp_path, project, base)
+    _, _, decision, whole = given
+    record = start_run(tmp_path, decision)
     with pytest.raises(Cancelled):
         retrain(record, "cpu", cancelled=stopped_at(step))
     assert read_run(tmp_path).record.state == "cancelled"
@@ -73,9 +75,10 @@ def test_a_cancelled_run_can_be_gone_on_with_to_the_same_result(given, tmp_path,
 
 
 def test_cases_that_come_while_a_run_pauses_do_not_change_it(given, tmp_path):
-    _, base, whole = given
-    project = toy_project(tmp_path / "project")
-    record = begun(tmp_path / "run", project, base)
+    given_project, _, decision, whole = given
+    shutil.copytree(given_project.folder, tmp_path / "project")
+    project = open_project(tmp_path / "project")
+    record = start_run(tmp_path / "run", replace(decision, project=str(project.folder.resolve())))
     with pytest.raises(Cancelled):
         retrain(record, "cpu", cancelled=stopped_at(9))
     project.add(scan_of(7), corrected(7), time=FIRST_DAY + timedelta(days=7))
@@ -95,8 +98,8 @@ def test_killed_at_chosen_moments_a_run_ends_with_the_same_result(tmp_path):
 
 
 def test_lines_of_the_curve_beyond_the_checkpoint_are_not_there_twice(given, tmp_path):
-    project, base, whole = given
-    record = begun(tmp_path, project, base)
+    _, _, decision, whole = given
+    record = start_run(tmp_path, decision)
     with pytest.raises(Cancelled):
         retrain(record, "cpu", cancelled=stopped_at(8))
     with (tmp_path / "localizer" / "curve.csv").open("a") as stream:
@@ -107,7 +110,7 @@ def test_lines_of_the_curve_beyond_the_checkpoint_are_not_there_twice(given, tmp
 
 def test_progress_tells_stage_steps_and_in_time_the_seconds_left(given, tmp_path):
     told = []
-    retrain(begun(tmp_path, *given[:2]), "cpu", told.append)
+    retrain(start_run(tmp_path, given[2]), "cpu", told.append)
     steps = [status for status in told if status.stage == "localizer"]
     assert [status.step for status in steps] == list(range(1, STEPS + 1))
     assert steps[0].seconds_left is None and steps[-1].seconds_left == 0 and steps[-1].steps == STEPS
@@ -116,9 +119,8 @@ def test_progress_tells_stage_steps_and_in_time_the_seconds_left(given, tmp_path
 
 
 def test_a_base_that_was_changed_meanwhile_is_noticed(given, tmp_path):
-    project = given[0]
     base = toy_base(tmp_path / "base")
-    record = begun(tmp_path / "run", project, base)
+    record = start_run(tmp_path / "run", decided(given[0], base))
     manifest = json.loads((base.path / "manifest.json").read_text())
     (base.path / "manifest.json").write_text(json.dumps({**manifest, "outside": -7.0}))
     with pytest.raises(InputError, match="not the one that this run began with"):
@@ -219,7 +221,7 @@ def command(*words):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGTERM")
 def test_terminated_the_command_line_keeps_a_checkpoint_and_goes_on_from_it(given, tmp_path):
-    project, base, _ = given
+    project, base, *_ = given
     words = [
         "--from-cases",
         project.folder,

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NEVER = (0, -1)
 
 
-def train(folder, processes, steps=20, stop=NEVER):
+def train(folder, processes, steps=8, stop=NEVER):
     folder.mkdir(exist_ok=True)
     paths = (ROOT, ROOT / "Testing" / "helpers", SCRIPT.parent)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"}
@@ -60,19 +60,19 @@ def alone(tmp_path_factory):
 def test_two_processes_end_with_the_network_of_one(alone, tmp_path):
     train(tmp_path / "two", 2)
     assert largest_difference(alone, tmp_path / "two") < 1e-4
-    assert load_checkpoint(tmp_path / "two" / CHECKPOINT).progress.step == 20
+    assert load_checkpoint(tmp_path / "two" / CHECKPOINT).progress.step == 8
     rows = [list(csv.DictReader((folder / CURVE).open())) for folder in (alone, tmp_path / "two")]
-    assert [row["step"] for row in rows[1]] == ["10", "20"]  # one of the two wrote
+    assert [row["step"] for row in rows[1]] == ["4", "8"]  # one of the two wrote
     for one, two in zip(*rows):
         assert float(two["loss"]) == pytest.approx(float(one["loss"]), rel=1e-3)
 
 
 def test_a_run_that_one_process_stops_goes_on_with_another_number_of_them_to_the_same_network(alone, tmp_path):
     folder = tmp_path / "mixed"
-    train(folder, 2, stop=(7, 1))  # the word to stop comes to the process that does not write
-    assert {path.name for path in folder.glob("*stopped*")} == {"process-0-stopped-at-7", "process-1-stopped-at-7"}
+    train(folder, 2, stop=(3, 1))  # the word to stop comes to the process that does not write
+    assert {path.name for path in folder.glob("*stopped*")} == {"process-0-stopped-at-3", "process-1-stopped-at-3"}
     train(folder, 1)
-    assert (folder / "process-alone-began-at-7").exists()
+    assert (folder / "process-alone-began-at-3").exists()
     assert largest_difference(alone, folder) < 1e-4
 
 

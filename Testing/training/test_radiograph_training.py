@@ -212,7 +212,7 @@ def test_training_starts_with_maps_close_to_their_background(loss):
 def test_a_small_network_learns_with_it(tmp_path, data, loss):
     stage = {**STAGE, "decoding": DECODING[loss]}
     mild = {"shift_mm": 4, "noise": 0.02, "rotation_degrees": 20}
-    settings = {"steps": 160, "validate_every": 160, "warmup": 10, "loss": loss, **LOSS_SETTINGS.get(loss, {})}
+    settings = {"steps": 120, "validate_every": 120, "warmup": 10, "loss": loss, **LOSS_SETTINGS.get(loss, {})}
     pupil = trainer(tmp_path, data, stage, mild, **settings)
     before = pupil.validate(data[0][6:])["mean_mm"]
     pupil.run(data[0][:6], data[0][6:])
@@ -270,7 +270,7 @@ def test_a_run_of_two_stages_ends_with_a_package_that_detects_and_can_be_resumed
         each["decoding"], each["training"]["loss"] = {"method": "published-hyatt"}, "published-hyatt"
         each["training"].pop("sigma", None)
     write_project(tmp_path, [first, second], own_frame)
-    run_training(tmp_path / "spots.json", tmp_path / "run")
+    run_training(tmp_path / "spots.json", tmp_path / "run", package=False)
     run_training(tmp_path / "spots.json", tmp_path / "run", resume=True)
     package = open_package(tmp_path / "run" / "package")
     package.verify()

@@ -21,7 +21,7 @@ def main(folder: str, steps: str, stop_at: str, stops: str) -> None:
     cases, shape = blob_cases(4)
     peers = Peers.joined()
     sampler = crop_sampler(STAGE, SCHEME, shape, {"shift_mm": 4, "noise": 0.02, "truncate": 0.3})
-    settings = {**SETTINGS, "steps": int(steps), "batch": 4, "validate_every": 10}
+    settings = {**SETTINGS, "steps": int(steps), "batch": 4, "validate_every": 4}
     trainer = StageTrainer(typed_stage(STAGE, settings), sampler, Path(folder), torch.device("cpu"), peers)
     trainer.resume()
     Path(folder, f"process-{os.environ.get('RANK', 'alone')}-began-at-{trainer.step}").touch()

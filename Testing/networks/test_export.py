@@ -85,5 +85,6 @@ def test_traced_network_is_the_same_function(architecture: str, settings: dict, 
     with warnings.catch_warnings():
         # Sizes become constants of the traced network: it serves the size of its example.
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(network, example)
+        # Tracing again, which PyTorch does by itself, compares less than another image does.
+        traced = torch.jit.trace(network, example, check_trace=False)
     assert_same(traced(image), network(image))

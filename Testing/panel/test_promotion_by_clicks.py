@@ -20,13 +20,13 @@ from H3DELandmarksLib.models import find_model
 def trained(tiny, tmp_path_factory):
     """A folder with cases of heads, and two retrainings of the tiny model: a good one, a hasty one."""
     folder = tmp_path_factory.mktemp("trained")
-    write_heads(create_project(folder / "heads", tiny.scheme), 13)
+    write_heads(create_project(folder / "heads", tiny.scheme), 10)
     with pytest.MonkeyPatch.context() as patch:
         (folder / "models").mkdir()
         shutil.copytree(tiny.path, folder / "models" / "tiny")
         patch.setenv("H3DE_MODELS", str(folder / "models"))
         patch.setenv("XDG_DATA_HOME", str(folder / "data"))
-        for number, steps, share in ((1, 1, 0.2), (2, 80, 0.4)):
+        for number, steps, share in ((1, 1, 0.2), (2, 40, 0.5)):
             run = folder / "heads-runs" / f"run-{number:03d}"
             assert (
                 main(

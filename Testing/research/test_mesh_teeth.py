@@ -76,10 +76,10 @@ def _write(surface: vtk.vtkPolyData, move: tuple[float, float, float], path: Pat
 
 @pytest.fixture(scope="module")
 def person(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of meshes: molars and pegs along two arches, with the axes of the lower second molars."""
+    """A folder of meshes: the lower arch and four upper teeth, with the axes of the lower second molars."""
     folder, molar, peg = tmp_path_factory.mktemp("person"), _molar(), _peg()
     axes: dict[str, str] = {}
-    for number in range(1, 33):
+    for number in (3, 8, 9, 14, *range(17, 33)):
         name = universal_name(number)
         place = ("I1", "I2", "C", "P1", "P2", "M1", "M2", "M3").index(name.split("-")[1])
         side = 1.0 if name.split("-")[0][-1] == "L" else -1.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -23,6 +24,7 @@ LONGEST = {2: 128, 3: 48}  # of a fingerprint
 COARSE = {2: 64, 3: 24}
 WORD = {2: 12, 3: 8}  # edge of what is compared between all pairs
 PARTS = ((0.0, 1.0), (0.0, 0.93), (0.07, 1.0), (0.07, 0.93), (0.0, 0.85), (0.15, 1.0))  # of an edge, a crop may keep
+WHOLE = PARTS[:1]
 FLIPS: tuple[tuple[int, ...], ...] = ((), (0,), (0, 1))
 NEIGHBOURS = 4
 COMPARED = 2
@@ -148,12 +150,12 @@ def _candidates(pictures: Sequence[np.ndarray]) -> list[_Candidate]:
         return []
     dimension = pictures[0].ndim
     parts = list(product(PARTS, repeat=dimension))
-    words = np.stack([[_word(_cut(picture, part)) for part in parts] for picture in pictures])  # (N, P, W)
+    words = np.stack([coarse_looks(picture, PARTS) for picture in pictures])  # (N, P, W)
     coarse = [_coarse(picture) for picture in pictures]
     chosen: list[list[tuple[float, _Candidate]]] = [[] for _ in pictures]
     for flip in FLIPS:
         for n, picture in enumerate(pictures):
-            alike = np.abs(words @ _word(np.flip(picture, flip)))
+            alike = np.abs(words @ coarse_looks(np.flip(picture, flip), WHOLE)[0])
             alike[n] = -1.0
             detail = _detail(np.flip(coarse[n], flip))
             for m in np.argsort(-alike.max(axis=1))[: min(NEIGHBOURS, len(pictures) - 1)]:
@@ -167,11 +169,31 @@ def _cut(picture: np.ndarray, part: Sequence[tuple[float, float]]) -> np.ndarray
     return picture[tuple(slice(round(a * n), max(round(b * n), 1)) for (a, b), n in zip(part, picture.shape))]
 
 
-def _word(picture: np.ndarray) -> np.ndarray:
-    """(W,) the coarsest look of a picture, of mean 0 and length 1."""
-    word = resized(picture, [WORD[picture.ndim]] * picture.ndim).ravel()
-    word = word - word.mean()
-    return word / max(float(np.linalg.norm(word)), 1e-6)
+def coarse_looks(picture: np.ndarray, ends: Sequence[tuple[float, float]]) -> np.ndarray:
+    """The coarsest look of each part of a picture.
+
+    Args:
+        picture: (I, J) or (I, J, K).
+        ends: of parts along an axis, as shares of its length; a part has one of them along each axis.
+
+    Returns:
+        (P, W), each look of mean 0 and length 1; the part's ends along the last axis change first.
+    """
+    found = picture[None]
+    for axis, count in enumerate(picture.shape):
+        cuts = _cuts(count, WORD[picture.ndim], tuple(ends))
+        found = np.moveaxis(np.tensordot(found, cuts, (axis + 1, 2)), (-2, -1), (1, axis + 2))
+        found = found.reshape(-1, *found.shape[2:])
+    words = found.reshape(len(found), -1)
+    words = words - words.mean(axis=1, keepdims=True)
+    return words / np.maximum(np.linalg.norm(words, axis=1, keepdims=True), 1e-6)
+
+
+@cache
+def _cuts(count: int, edge: int, ends: tuple[tuple[float, float], ...]) -> np.ndarray:
+    """(E, edge, count) of each part of so many pixels in a row the weights by which `resized` gives so few."""
+    pixels = np.eye(count, dtype=np.float32)
+    return np.stack([resized(_cut(pixels, (part, (0.0, 1.0))), (edge, count)) for part in ends])
 
 
 def ranks_of(array: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from scipy import ndimage
 from H3DELandmarksLib.cases.exchanged_points import exchanged_points, small_picture
 from H3DELandmarksLib.cases.findings import IssueKind
 from H3DELandmarksLib.cases.point_check import CheckedPoints, check_shapes
-from H3DELandmarksLib.cases.same_picture import fingerprint, repeated_pictures
+from H3DELandmarksLib.cases.same_picture import PARTS, WORD, coarse_looks, fingerprint, repeated_pictures, resized
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
@@ -78,6 +79,17 @@ def test_a_cut_scan_in_another_axis_order_is_the_same():
     )
     found = repeated_pictures([fingerprint(volume_of(s)) for s in scans] + [fingerprint(turned)])
     assert [(r.first, r.second) for r in found] == [(1, 4)]
+
+
+@pytest.mark.parametrize("shape", [(60, 47), (33, 20, 28), (9, 30, 1)])
+def test_coarse_looks_of_parts_are_those_of_parts_that_were_cut_out(shape):
+    picture = np.random.default_rng(0).random(shape, np.float32)
+    edge = WORD[len(shape)]
+    for look, part in zip(coarse_looks(picture, PARTS), product(PARTS, repeat=len(shape)), strict=True):
+        cut = picture[tuple(slice(round(a * n), max(round(b * n), 1)) for (a, b), n in zip(part, shape))]
+        expected = resized(cut, [edge] * len(shape)).ravel()
+        expected -= expected.mean()
+        np.testing.assert_allclose(look, expected / np.linalg.norm(expected), atol=1e-6)
 
 
 def test_blank_pictures_and_mixtures_do_no_harm(prints):

@@ -22,9 +22,10 @@ help:
 demo: .venv/ready-for-demo
 	@$(PYTHON) -m H3DELandmarksLib demo --output demo-output
 
-# One thread each: the test processes share the cores.
+# One thread each: the test processes share the cores, and one waits for the programs that it has started.
+TEST_PROCESSES := $(shell expr $$(getconf _NPROCESSORS_ONLN || echo 2) + 1)
 test: .venv/ready-for-test
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --maxprocesses 4 --dist worksteal $(PYTEST_ARGUMENTS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_PROCESSES) --maxprocesses 4 --dist worksteal $(PYTEST_ARGUMENTS)
 
 # With the oldest PyTorch: beside what Slicer ships, then beside the lower bounds of pyproject.toml.
 OLDEST_ROOMS := Testing/models/test_same_points.py Testing/cli/test_worker.py Testing/io Testing/networks Testing/detection Testing/training Testing/panel

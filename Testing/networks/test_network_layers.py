@@ -57,7 +57,7 @@ def test_conv2d_is_a_padded_convolution_where_winograd_pays_and_elsewhere(
 ) -> None:
     layer = Conv2d(channels, outputs)
     x = torch.rand(batch, channels, *grid)  # positive, as features after ReLU are
-    assert winograd_pays(x, layer.weight) == (channels >= 32 and torch.backends.nnpack.is_available())
+    assert winograd_pays(x, layer.weight) == (channels >= 32 and torch._nnpack_available())
     assert_same_function(layer, lambda x: F.conv2d(x, layer.weight, layer.bias, padding=1), x)
 
 
@@ -69,7 +69,7 @@ def test_conv2d_leaves_other_precisions_and_autocast_to_pytorch() -> None:
     assert torch.equal(layer.double()(x.double()), expected)
 
 
-@pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason="PyTorch has no NNPACK here")
+@pytest.mark.skipif(not torch._nnpack_available(), reason="PyTorch has no NNPACK here")
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize(("batch", "grid"), [(1, (64, 64)), (2, (67, 90))])
 @torch.inference_mode()

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch_versions import needs_torch
 
 from H3DELandmarksLib.core.errors import InputError, MissingDependencyError
 from H3DELandmarksLib.core.files import atomic_write
@@ -23,6 +24,7 @@ from H3DELandmarksLib.training.checkpoints import (
     save_checkpoint,
 )
 
+reads_older = needs_torch("2.6", "cannot read a pickle safely")
 WEIGHT = torch.arange(6.0).reshape(2, 3)
 STATE = Checkpoint(
     TrainingProgress(7, (0.5, math.nan)),
@@ -107,6 +109,7 @@ def test_one_that_is_missing_is_named(tmp_path):
         load_checkpoint(tmp_path / CHECKPOINT)
 
 
+@reads_older
 def test_one_of_before_is_read_and_replaced_by_the_next(tmp_path):
     torch.save(OLDER, tmp_path / OLDER_NAME)
     path = tmp_path / CHECKPOINT
@@ -125,6 +128,7 @@ def test_one_of_before_is_not_read_by_a_pytorch_that_could_run_it(tmp_path, monk
         load_checkpoint(tmp_path / CHECKPOINT)
 
 
+@reads_older
 @pytest.mark.parametrize("place", ["step", "network", "schedule"])
 def test_one_of_before_runs_nothing(tmp_path, place):
     trace = tmp_path / "trace"
@@ -134,6 +138,7 @@ def test_one_of_before_runs_nothing(tmp_path, place):
     assert not trace.exists()
 
 
+@reads_older
 @pytest.mark.parametrize("content", [{}, {"step": 1}, {**OLDER, "step": "x"}, {**OLDER, "optimizer": 3}, 5])
 def test_one_of_before_of_another_kind_is_named(tmp_path, content):
     torch.save(content, tmp_path / OLDER_NAME)

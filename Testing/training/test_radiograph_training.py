@@ -212,7 +212,7 @@ def test_training_starts_with_maps_close_to_their_background(loss):
 def test_a_small_network_learns_with_it(tmp_path, data, loss):
     stage = {**STAGE, "decoding": DECODING[loss]}
     mild = {"shift_mm": 4, "noise": 0.02, "rotation_degrees": 20}
-    settings = {"steps": 120, "validate_every": 120, "warmup": 10, "loss": loss, **LOSS_SETTINGS.get(loss, {})}
+    settings = {"steps": 160, "validate_every": 160, "warmup": 10, "loss": loss, **LOSS_SETTINGS.get(loss, {})}
     pupil = trainer(tmp_path, data, stage, mild, **settings)
     before = pupil.validate(data[0][6:])["mean_mm"]
     pupil.run(data[0][:6], data[0][6:])

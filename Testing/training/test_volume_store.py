@@ -13,6 +13,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.core.shape_model import learn_shape_model
+from H3DELandmarksLib.networks.arrays import to_array
 from H3DELandmarksLib.training.cases import Case, VolumeStore, prepare_case, release
 from H3DELandmarksLib.training.sampling import draw_batch
 
@@ -46,8 +47,10 @@ def test_crops_of_a_scan_on_disk_are_those_of_the_scan_in_memory(tmp_path_factor
         case = Case("x", VolumeStore(folder, limit).kept(volume), LandmarkSet(NAMES, POINTS))
         prepared = prepare_case(case, reading(-1000, 2000), shape, canonical_pose=False)
         batches.append(draw_batch(sampler, [prepared], range(2), (seed, 1)))
-    for memory, disk in zip(*batches):
-        np.testing.assert_array_equal(np.asarray(memory), np.asarray(disk))
+    (from_memory, *memory), (from_disk, *disk) = batches
+    np.testing.assert_array_equal(to_array(from_memory), to_array(from_disk))
+    for one, other in zip(memory, disk, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_what_exceeds_the_limit_is_on_disk_and_leaves_no_file(tmp_path):

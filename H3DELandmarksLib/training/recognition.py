@@ -23,7 +23,7 @@ from H3DELandmarksLib.training.conditions import CONDITIONS, WHOLE, Condition, d
 ROUGHLY_RIGHT, MOST_IN_VIEW = 2.0, 0.4
 # A scan is refused up to the least of these p-values at which no more than this share of what is strange is taken for
 # the anatomy; where none is enough, up to the highest.
-FALSE_ALARM_RATES, MAX_MISSED = (0.03, 0.05, 0.08), 0.05
+FALSE_ALARM_RATES, MAX_MISSED = (0.01, 0.02, 0.03, 0.05, 0.08), 0.05
 FOLDS = 10
 PENALTY = 0.1
 # Modes of the shape; each needs so many subjects at least.
@@ -152,12 +152,15 @@ def fit_recognition(seen: Sequence[Sighting], calibration: Calibration) -> Recog
 
 
 def _false_alarm_rate(own: np.ndarray, strange: np.ndarray) -> float:
-    """The p-value up to which scans are refused, by ascending scores of both kinds."""
-    p_values = (1 + np.searchsorted(own, strange, side="right")) / (1 + len(own))
-    # Two scores at least lie below it, so that no stray one decides alone.
-    possible = [rate for rate in FALSE_ALARM_RATES if rate * (1 + len(own)) >= 2]
-    enough = [rate for rate in possible if (p_values > rate).sum() <= MAX_MISSED * len(strange)]
-    return min(enough, default=FALSE_ALARM_RATES[-1])
+    """The p-value up to which scans are refused, by ascending scores (log-odds) of both kinds."""
+
+    def is_enough(rate: float) -> bool:
+        count = int(rate * (1 + len(own)) + 1e-9)  # with a score below so many of the anatomy's, a scan is refused
+        if count == 0 or (count == 1 and own[0] < 0):  # no stray one decides alone
+            return False
+        return bool((strange >= own[count - 1]).sum() <= MAX_MISSED * len(strange))
+
+    return min(filter(is_enough, FALSE_ALARM_RATES), default=FALSE_ALARM_RATES[-1])
 
 
 def _score_weights(features: np.ndarray, is_own: np.ndarray) -> np.ndarray:

@@ -147,8 +147,13 @@ def sightings_of(detector: Detector, seen: Sequence[Seen]) -> list[Sighting]:
     ]
 
 
-def fit(detector: Detector, sightings: Sequence[Sighting]) -> Calibration:
+def fit(detector: Detector, sightings: Sequence[Sighting], is_alone: bool = False) -> Calibration:
     """The model's calibration with recognition, radii and confidences that calibration and disturbed scans teach.
+
+    Args:
+        detector: of the model.
+        sightings: what it finds in these scans.
+        is_alone: whether recognition alone is learnt; radii and confidences stay.
 
     Raises:
         InputError: they are too few.
@@ -156,6 +161,8 @@ def fit(detector: Detector, sightings: Sequence[Sighting]) -> Calibration:
     fitted = fit_recognition(sightings, detector.calibration)
     if fitted is None:
         raise InputError("There are too few calibration cases: two at least are needed.")
+    if is_alone:
+        return replace(detector.calibration, recognition=fitted)
     known = replace(detector.calibration, recognition=fitted, points=None)
     if detector.anatomy is not None:  # placed together
         return known
@@ -288,12 +295,13 @@ def rewritten(
     Args:
         package: what is calibrated anew.
         fitted: its recognition, confidences and points' radii count.
-        held: what `radius_by_condition` says of test scans.
+        held: what `radius_by_condition` says of test scans; empty where radii stay.
         folder: where to write.
     """
     old = package.manifest
     test = old.accuracy.get("test", {})
     whole = held.get(WHOLE, {}).get("coverage", test.get("coverage"))
+    by_condition = {"radius_by_condition": held} if held else {}
     manifest = replace(
         old,
         version=next_version(old.version),
@@ -305,7 +313,7 @@ def rewritten(
             familiarity=None,
         ),
         training={**old.training, "recalibrated": date.today().isoformat()},
-        accuracy={**old.accuracy, "test": {**test, "coverage": whole}, "radius_by_condition": held},
+        accuracy={**old.accuracy, "test": {**test, "coverage": whole}, **by_condition},
     )
     card = package.model_card()
     before, heading, after = card.partition("## Confidence")
@@ -335,6 +343,7 @@ def main() -> None:
     counts = "most calibration and test cases; without test cases, only what calibration cases say of each other"
     parser.add_argument("--cases", type=int, nargs=2, default=(28, 28), help=counts)
     parser.add_argument("--configuration", help="whose data and split serve (default: the model's own)")
+    parser.add_argument("--alone", action="store_true", help="learn recognition alone: radii and confidences stay")
     parser.add_argument("--write", type=Path, metavar="DIR", help="write the package with what was fitted there")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
@@ -347,7 +356,7 @@ def main() -> None:
     disturbed = disturbed_scans(calibration[:MAX_DISTURBED])
     seen = list(look(detector, [*own_scans(CALIBRATION, calibration), *disturbed], cache))
     sightings, before = sightings_of(detector, seen), detector.calibration
-    detector.calibration = fitted = fit(detector, sightings)
+    detector.calibration = fitted = fit(detector, sightings, options.alone)
     known = fitted.recognition
     print(f"## {options.model}\n\n{len(known.scores)} calibration scans, refused up to p = {known.false_alarm_rate}")
     if detector.anatomy is None:
@@ -361,7 +370,7 @@ def main() -> None:
     print("\n" + foreign_text(rows))
     (cache / "foreign.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     if options.write:
-        held = radius_by_condition(detector, tested)
+        held = {} if options.alone else radius_by_condition(detector, tested)
         print(f"Wrote {rewritten(detector.package, fitted, held, options.write).path}", file=sys.stderr)
 
 

@@ -81,6 +81,17 @@ def test_metal_and_noise_change_brightness_as_they_say():
     assert metal.dtype == np.int16 and metal.max() > case.volume.array[case.volume.array < 900].max() + 0.4 * span
 
 
+def test_metal_in_a_radiograph_hides_what_lies_behind_it_and_casts_no_streaks():
+    case = made_case(flat=True)
+    before = canonical(case.volume).array.astype(float)
+    low, high = np.percentile(before, (0.5, 99.9))
+    for seed in range(8):
+        changed = CONDITIONS["metal"](case, np.random.default_rng(seed)).volume.array
+        is_metal = changed != before
+        assert 0 < is_metal.mean() < 0.3
+        np.testing.assert_allclose(changed[is_metal], high + 0.5 * (high - low), atol=1)
+
+
 @pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("name", DISTURBANCES)
 def test_a_disturbed_scan_is_another_of_the_same_kind(name, flat):

@@ -227,8 +227,11 @@ def _keepingWhatIsInstalled(wanted):
         wanted: names of the packages that are to be installed.
     """
     free = {_canonical(name) for name in wanted} | REPLACEABLE
-    known = {item.metadata["Name"]: item.version for item in distributions() if item.metadata["Name"]}
-    lines = [f"{name}=={number}\n" for name, number in sorted(known.items()) if _canonical(name) not in free]
+    known = {}
+    for item in distributions():
+        if item.metadata["Name"]:
+            known.setdefault(_canonical(item.metadata["Name"]), item.version)  # the first is the one that is imported
+    lines = [f"{name}=={number}\n" for name, number in sorted(known.items()) if name not in free]
     before = os.environ.get("PIP_CONSTRAINT")
     with tempfile.TemporaryDirectory(prefix="H3DELandmarks-pip-", dir=slicer.app.temporaryPath) as folder:
         constraints = Path(folder) / "constraints.txt"

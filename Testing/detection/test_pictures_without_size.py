@@ -124,6 +124,7 @@ def test_the_command_needs_no_pixel_size_and_tells_pixels(tmp_path, capsys):
 
 
 def test_no_file_of_a_result_calls_pixels_mm(tmp_path, capsys):
+    pytest.importorskip("pyarrow", exc_type=ImportError)
     package, out = with_height(tmp_path / "tiny", 40.0), tmp_path / "out"
     printed = detect_films(tmp_path, capsys, package, "out", "--picture", "--parquet", count=3)
     origin = json.loads((out / "film0.provenance.json").read_text())

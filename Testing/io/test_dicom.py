@@ -14,6 +14,8 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.filebase import DicomFileLike
+from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence as Items
 
 from H3DELandmarksLib.core.errors import InputError
@@ -459,7 +461,10 @@ def test_slices_without_a_preamble_are_read(tmp_path):
         data = pydicom.dcmread(path)
         data.file_meta = FileMetaDataset()
         data.preamble = None
-        data.save_as(path, implicit_vr=True, little_endian=True, enforce_file_format=False)
+        with path.open("wb") as file:
+            stream = DicomFileLike(file)
+            stream.is_implicit_VR = stream.is_little_endian = True
+            write_dataset(stream, data)
         assert b"DICM" not in path.read_bytes()
     assert_is_plain(read_volume(tmp_path))
 

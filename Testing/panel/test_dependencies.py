@@ -165,7 +165,12 @@ def test_without_consent_nothing_is_installed(panel, installer, answer):
 # What is left as it is
 
 
-def test_packages_that_are_installed_are_never_replaced(panel, installer, agree, monkeypatch):
+def test_packages_that_are_installed_are_never_replaced(panel, installer, agree, monkeypatch, tmp_path):
+    """Nor by the version of another folder, which Python sees behind the one that it imports."""
+    hidden = tmp_path / "behind" / "NumPy-99.0.dist-info"
+    hidden.mkdir(parents=True)
+    (hidden / "METADATA").write_text("Metadata-Version: 2.1\nName: NumPy\nVersion: 99.0\n", encoding="utf-8")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(hidden.parent)])
     monkeypatch.setenv("PIP_CONSTRAINT", "")
     installer.absent |= {"torch", "safetensors"}
     agree()
@@ -175,6 +180,7 @@ def test_packages_that_are_installed_are_never_replaced(panel, installer, agree,
         kept = dict(line.lower().split("==") for line in text.splitlines())
         for name in ("numpy", "scipy", "simpleitk", "pydicom"):
             assert kept[name] == importlib.metadata.version(name)
+        assert len(kept) == len(text.splitlines())
         assert not {"torch", "safetensors", "pip"} & set(kept)
     assert os.environ["PIP_CONSTRAINT"] == "" and files_of_runs() == []
 

@@ -3,6 +3,7 @@
 import os
 import runpy
 import types
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def inside_event_loop(act):
 def test_the_report_says_what_ran_and_that_it_passed(run, tmp_path):
     code, report = run()
     assert code == 0 and report.rstrip().endswith("PASSED")
-    assert "Slicer 5.12" in report and "numpy 2" in report and "Landmarks were reviewed." in report
+    assert "Slicer 5.12" in report and f"numpy {version('numpy')}" in report and "Landmarks were reviewed." in report
     assert str(Path(slicer.modules.h3delandmarks.path)) in report
     assert "There is no model." in report
     pictures = sorted(tmp_path.glob("*.png"))

@@ -185,7 +185,7 @@ def ramp(affine: np.ndarray, shape: tuple[int, int, int]) -> tuple[Volume, np.nd
 @settings(max_examples=30)
 @given(affines, affines, st.floats(0.3, 3.5))
 def test_a_linear_ramp_is_sampled_exactly(affine, pose, spacing):
-    volume, slope = ramp(affine, (24, 24, 24))
+    volume, slope = ramp(affine, (36, 36, 36))
     axes = pose[:3, :3] / np.linalg.norm(pose[:3, :3], axis=0)
     sampled = resample(volume, crop_grid(volume.grid.center, axes, spacing, (5, 6, 7)), outside=-1e6)
     positions = sampled.grid.lps_from_ijk(np.moveaxis(np.indices((5, 6, 7)), 0, -1))

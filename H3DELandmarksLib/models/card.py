@@ -257,6 +257,12 @@ def _calibrated_on(cases: Mapping[str, Any]) -> str:
         )
     if cases["subset"] == "calibration":
         own = f"Calibrated on {cases['scans']} cases of its own, which neither training nor the choice of settings saw."
+    elif cases["subset"] == "cross-fitted":
+        own = (
+            f"Calibrated on {cases['scans']} cases that it learnt from, but by what models of its kind find there that "
+            "learnt from other cases alone (cross-fitting). These had fewer cases and steps than this model, which "
+            "makes the calibration rather too cautious than too hopeful."
+        )
     elif cases["subset"] == "train":
         own = f"Calibrated on {cases['scans']} cases that it learnt from, which makes it too hopeful."
     else:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from H3DELandmarksLib.core.geometry import Grid
+from H3DELandmarksLib.core.geometry import Grid, Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.calibration import Calibration
@@ -50,6 +51,16 @@ class Sighting:
     grid: Grid | None = None
 
 
+class Finder(Protocol):
+    """What looks at a scan: a detector, or another one in its place."""
+
+    def findings(self, volume: Volume) -> RawPredictions:
+        """As `Detector.findings`."""
+
+    def grid_of(self, volume: Volume) -> Grid:
+        """As `Detector.grid_of`."""
+
+
 def learn_recognition(
     detector: Detector, calibration: Calibration, cases: Sequence[Case], check: Callable[[], None] = lambda: None
 ) -> RecognitionCalibration | None:
@@ -69,7 +80,7 @@ def learn_recognition(
 
 
 def look_at_own(
-    detector: Detector,
+    detector: Finder,
     cases: Sequence[Case],
     check: Callable[[], None] = lambda: None,
     conditions: Mapping[str, Condition] = CONDITIONS,
@@ -85,7 +96,7 @@ def look_at_own(
 
 
 def look_at_disturbed(
-    detector: Detector, cases: Sequence[Case], check: Callable[[], None] = lambda: None
+    detector: Finder, cases: Sequence[Case], check: Callable[[], None] = lambda: None
 ) -> Iterator[Sighting]:
     """What a detector finds in cases disturbed in every way; parameters as for `learn_recognition`."""
     rng = np.random.default_rng(1)

@@ -3,7 +3,7 @@
     python -m H3DELandmarksResearch.studies.cross_validation mouse-skull --folds 5
     python -m H3DELandmarksResearch.studies.cross_validation mouse-skull --only 0 --steps-share 0.1 --work runs/short
 
-Each model learns from all folds but two; one of these validates, and in the other landmarks are found by the whole
+Each model learns from all folds but one, for steps that are fixed before; in that fold landmarks are found by the whole
 detection, which knows no pose: in the scan as it is, and stored in another pose (see `accuracy`). Positions
 alone are judged, so that no calibration is fitted: a point counts as missed where the network itself calls it absent.
 The offset-free error (see `offset_free_errors`) is that of the specimens in the pose of their scans.

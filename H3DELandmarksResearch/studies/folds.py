@@ -58,7 +58,7 @@ def _with_split(configuration: Configuration, split: dict[str, tuple[str, ...]])
 
 
 def write_fold(configuration: Configuration, folds: Sequence[Sequence[str]], number: int, path: Path) -> Path:
-    """Write the configuration that tests on one fold, validates on the next and learns from the others.
+    """Write the configuration that tests on one fold and learns from all others; nothing is left to validate.
 
     Args:
         configuration: as for training on all cases.
@@ -66,9 +66,8 @@ def write_fold(configuration: Configuration, folds: Sequence[Sequence[str]], num
         number: of the fold to test on.
         path: file to write.
     """
-    following = (number + 1) % len(folds)
-    learnt = tuple(name for k, fold in enumerate(folds) if k not in (number, following) for name in fold)
-    split = {"train": learnt, "validation": tuple(folds[following]), "test": tuple(folds[number])}
+    learnt = tuple(name for k, fold in enumerate(folds) if k != number for name in fold)
+    split = {"train": learnt, "validation": (), "test": tuple(folds[number])}
     record = _with_split(configuration, split).record
     beside = configuration.path.resolve().parent
     if record.data.poses is not None:

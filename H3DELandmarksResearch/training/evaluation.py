@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -35,8 +34,9 @@ from H3DELandmarksLib.training.calibration import (
 )
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.conditions import CONDITIONS, WHOLE
-from H3DELandmarksLib.training.recognition import Sighting, fit_recognition, look_at_disturbed, look_at_own
+from H3DELandmarksLib.training.recognition import Finder, Sighting, fit_recognition, look_at_disturbed, look_at_own
 from H3DELandmarksResearch.evaluation.reliability import compare_statements
+from H3DELandmarksResearch.training.cross_fitting import Part
 from H3DELandmarksResearch.training.point_calibration import (
     Placed,
     PointErrors,
@@ -97,7 +97,7 @@ class ModelEvaluation:
 def evaluate_model(
     detector: Detector,
     configuration: TrainingConfiguration,
-    calibration: Sequence[Case],
+    calibration: Sequence[Part],
     test: Sequence[Case],
     placed: Placed | None = None,
 ) -> ModelEvaluation:
@@ -106,22 +106,27 @@ def evaluate_model(
     Args:
         detector: loaded weights; gets the new calibration.
         configuration: its `tolerance_mm`, `thresholds_mm` and `cross_conformal` count.
-        calibration: cases for the calibration; each also serves with one end cut off, up to `MAX_CASES` under all
-            conditions and up to `MAX_DISTURBED` disturbed beyond recognition.
+        calibration: cases for the calibration; each also serves with one end cut off, about `MAX_CASES` under all
+            conditions and about `MAX_DISTURBED` disturbed beyond recognition.
         test: cases for the measurement.
         placed: what the model makes of findings in calibration cases; None for `Detector.placed`.
     """
     rng = np.random.default_rng(0)
     placed = placed or (lambda one: detector.placed(one.found))
-    logger.info("Looking at %d calibration cases, whole and cut off", len(calibration))
-    cut = (truncated_case(case, rng) for case in calibration)
-    looked_at = _looked_at(detector, chain(calibration, cut), placed)
+    count, most = (sum(len(part.cases) for part in calibration), -(-MAX_CASES // len(calibration)))
+    logger.info("Looking at %d calibration cases, whole and cut off", count)
+    looked_at = [one for part in calibration for one in _looked_at(part.finder, part.cases, placed)]
+    for part in calibration:
+        looked_at += _looked_at(part.finder, (truncated_case(case, rng) for case in part.cases), placed)
     seen = gather_evidence([found for found, _ in looked_at], [case for _, case in looked_at], detector.shape)
     fitted = fit_calibration(seen, configuration.tolerance_mm)
     logger.info("Learning to recognise the anatomy")
-    own = list(look_at_own(detector, calibration[:MAX_CASES]))
-    rest = list(look_at_own(detector, calibration[MAX_CASES:], conditions={WHOLE: CONDITIONS[WHOLE]}))
-    known = fit_recognition([*own, *look_at_disturbed(detector, calibration[:MAX_DISTURBED])], fitted)
+    own = [one for part in calibration for one in look_at_own(part.finder, part.cases[:most])]
+    whole_alone = {WHOLE: CONDITIONS[WHOLE]}
+    rest = [one for p in calibration for one in look_at_own(p.finder, p.cases[most:], conditions=whole_alone)]
+    few = -(-MAX_DISTURBED // len(calibration))
+    strange = [one for part in calibration for one in look_at_disturbed(part.finder, part.cases[:few])]
+    known = fit_recognition([*own, *strange], fitted)
     detector.calibration = fitted = replace(fitted, recognition=known)
     logger.info("Looking at %d test cases, whole and cut off", len(test))
     test = [*test, *(truncated_case(case, rng) for case in test)]
@@ -133,7 +138,7 @@ def evaluate_model(
         fitted, left_out, cross = _cross_conformal(fitted, seen, unseen)
     if configuration.joint:  # errors of rows that are one off would make all radii wide
         detector.calibration = fitted
-        fitted = replace(fitted, reaches=interval_reaches(detector, looked_at[: len(calibration)]))
+        fitted = replace(fitted, reaches=interval_reaches(detector, looked_at[:count]))
     else:
         fitted = replace(fitted, points=fit_points(own, detector.shape, fitted, placed))
     points = point_errors([*own, *rest], detector.shape, fitted, placed)
@@ -165,11 +170,11 @@ def _with_radii(found: Mapping[str, LandmarkSet], factors: np.ndarray) -> dict[s
     return {**found, **scaled}
 
 
-def _looked_at(detector: Detector, cases: Iterable[Case], placed: Placed) -> list[tuple[RawPredictions, Case]]:
-    """What the detector finds beside the truth; of cases, only landmarks stay in memory."""
+def _looked_at(finder: Finder, cases: Iterable[Case], placed: Placed) -> list[tuple[RawPredictions, Case]]:
+    """What is found beside the truth; of cases, only landmarks stay in memory."""
     return [
         (
-            placed(Sighting(case.name.removesuffix(TRUNCATED), WHOLE, detector.findings(case.volume), case.landmarks)),
+            placed(Sighting(case.name.removesuffix(TRUNCATED), WHOLE, finder.findings(case.volume), case.landmarks)),
             replace(case, volume=NOTHING),
         )
         for case in cases

@@ -41,6 +41,7 @@ from H3DELandmarksLib.training.loop import half_precision
 from H3DELandmarksLib.training.recognition import Sighting
 from H3DELandmarksResearch.training.card_pictures import card_pictures
 from H3DELandmarksResearch.training.configuration import Configuration
+from H3DELandmarksResearch.training.cross_fitting import CROSS_FITTED, Part
 from H3DELandmarksResearch.training.evaluation import evaluate_model
 from H3DELandmarksResearch.training.point_calibration import Placed
 from H3DELandmarksResearch.training.record import TrainingConfiguration
@@ -131,7 +132,11 @@ def _with_anatomy(
 
 
 def recalibrate_package(
-    folder: Path, package: ModelPackage, configuration: Configuration, cases: Mapping[str, Sequence[Case]]
+    folder: Path,
+    package: ModelPackage,
+    configuration: Configuration,
+    cases: Mapping[str, Sequence[Case]],
+    folds: Sequence[Part] = (),
 ) -> ModelPackage:
     """Write a package anew from its own weights, which stay as they are: calibration, accuracy, pictures and card.
 
@@ -139,22 +144,27 @@ def recalibrate_package(
         folder: where to write; an older package there is replaced.
         package: what was trained before.
         configuration: the one that it was trained by, perhaps with other calibration cases; its version counts.
-        cases: those of the calibration subset and of "test".
+        cases: those of "test", and of the calibration subset where there are no `folds`.
+        folds: cases for the calibration with models that never saw them.
 
     Raises:
-        InputError: the configuration describes another network, landmarks in another order or other stages.
+        InputError: the configuration describes another network, landmarks in another order or other stages, or asks
+            for points that are placed together, which folds cannot teach.
     """
     old, manifest = package.manifest, new_manifest(configuration)
     networks = [[stage.network for stage in each.stages] for each in (old, manifest)]
     if networks[0] != networks[1] or package.scheme != configuration.scheme:
         raise InputError(f"'{configuration.path}' is not the configuration by which '{package.path}' was trained.")
+    if folds and configuration.record.joint:
+        raise InputError(f"'{package.id}' places its points together: calibrate it on cases set apart, without folds.")
     kept = {key: old.training[key] for key in ("date", "software") if key in old.training}
     training = {**manifest.training, **kept, "recalibrated": date.today().isoformat()}
     manifest = replace(
         manifest, stages=old.stages, shape_model=old.shape_model, calibration=old.calibration, training=training
     )
     subset = configuration.calibration_subset
-    return evaluate_package(folder, package, manifest, configuration.record, cases[subset], cases["test"], subset)
+    own = () if folds else cases[subset]
+    return evaluate_package(folder, package, manifest, configuration.record, own, cases["test"], subset, folds=folds)
 
 
 def evaluate_package(
@@ -166,6 +176,7 @@ def evaluate_package(
     test: Sequence[Case],
     calibrated_on: str,
     placed: Placed | None = None,
+    folds: Sequence[Part] = (),
 ) -> ModelPackage:
     """Calibrate a package's weights, measure them on test cases and write both with pictures and card.
 
@@ -178,9 +189,13 @@ def evaluate_package(
         test: cases for the accuracy.
         calibrated_on: name of the calibration cases' subset.
         placed: as for `evaluate_model`.
+        folds: as for `recalibrate_package`; then `calibration` and `calibrated_on` do not count.
     """
-    measured = evaluate_model(Detector(package), configuration, calibration, test, placed)
-    fitted_to = {"subset": calibrated_on, "scans": len(calibration), "radii": measured.radii_from}
+    detector = Detector(package)
+    parts = folds or [Part(detector, calibration)]
+    measured = evaluate_model(detector, configuration, parts, test, placed)
+    count = sum(len(part.cases) for part in parts)
+    fitted_to = {"subset": CROSS_FITTED if folds else calibrated_on, "scans": count, "radii": measured.radii_from}
     manifest = replace(
         manifest, calibration=measured.calibration.to_manifest(fitted_to), accuracy=measured.accuracy(), pictures=()
     )
@@ -189,16 +204,16 @@ def evaluate_package(
     card = model_card(manifest, accuracy=measured.evaluation.text(), pictures=pictures)
     files = {picture.file: picture.data for picture in pictures}
     package = write_package(folder, manifest, weights, card, pictures=files, replace=True)
-    return _with_measured_following(package, calibration) if len(calibration) >= FEWEST_TO_MEASURE else package
+    return _with_measured_following(package, parts) if count >= FEWEST_TO_MEASURE else package
 
 
-def _with_measured_following(package: ModelPackage, calibration: Sequence[Case]) -> ModelPackage:
+def _with_measured_following(package: ModelPackage, calibration: Sequence[Part]) -> ModelPackage:
     """The package with what it is worth that undecided points follow corrections of calibration cases."""
     detector = Detector(package)
-    logger.info("Correcting what is found in %d calibration cases", len(calibration))
+    logger.info("Correcting what is found in calibration cases")
     seen = []
-    for case in calibration:
-        found = detector.findings(case.volume)
+    for finder, case in [(part.finder, case) for part in calibration for case in part.cases]:
+        found = finder.findings(case.volume)
         said = detector.conclude(found, case.volume)
         evidence = Evidence(said.doubtful, found.pose, said.candidates)
         seen.append(Reviewed(evidence, case.landmarks.ordered_as(said.doubtful.names)))

@@ -138,6 +138,6 @@ def test_a_fold_is_a_configuration_of_its_own(tmp_path):
     folds = make_folds(all_names(configuration), 5)
     fold = read_configuration(write_fold(configuration, folds, 4, tmp_path / "elsewhere" / "fold.json"))
     split = fold.split()
-    assert (list(split["test"]), list(split["validation"])) == (folds[4], folds[0])
-    assert sorted(split["train"]) == sorted(folds[1] + folds[2] + folds[3])
+    assert (list(split["test"]), list(split["validation"])) == (folds[4], [])
+    assert sorted(split["train"]) == sorted(folds[0] + folds[1] + folds[2] + folds[3])
     assert fold.scheme == configuration.scheme

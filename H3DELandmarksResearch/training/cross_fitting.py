@@ -1,0 +1,87 @@
+"""Calibration by cases that a model learnt from: each is looked at by a model of the same kind that never saw it.
+
+Where cases are few, none can be set apart. The models of a cross-validation then stand in for the one that learns from
+all cases (CV+, Barber et al., Annals of Statistics 49:486, 2021). They learnt from fewer cases, so that what their
+errors teach is rather too cautious than too hopeful.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.geometry import Grid, Volume
+from H3DELandmarksLib.core.shape_model import Pose, ShapeModel, rigid_fit
+from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.detection.predictions import RawPredictions
+from H3DELandmarksLib.formats.training import recorded_cases
+from H3DELandmarksLib.models import ModelPackage, open_package
+from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksLib.training.recognition import Finder
+
+CROSS_FITTED = "cross-fitted"
+FOLD, PACKAGE = "fold-*", "package"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Cases that teach a calibration, and what looks at them without having learnt from them."""
+
+    finder: Finder
+    cases: Sequence[Case]
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A model of a fold; its findings come in the frame of the model that it stands in for.
+
+    Attributes:
+        detector: of the fold's model.
+        shape: mean shape of the model that is calibrated.
+    """
+
+    detector: Detector
+    shape: ShapeModel
+
+    def findings(self, volume: Volume) -> RawPredictions:
+        """As `Detector.findings`."""
+        found = self.detector.findings(volume)
+        turn = rigid_fit(self.shape.mean, self.detector.shape.mean)
+        pose = Pose(found.pose.rotation @ turn.rotation, found.pose.to_lps(turn.translation))
+        return replace(found, pose=pose)
+
+    def grid_of(self, volume: Volume) -> Grid:
+        """As `Detector.grid_of`."""
+        return self.detector.grid_of(volume)
+
+
+def folds_of(folder: Path, package: ModelPackage, cases: Sequence[Case]) -> list[Part]:
+    """The cases, each with the model of that fold which was tested on it.
+
+    Args:
+        folder: of a cross-validation, as `studies.cross_validation` leaves it.
+        package: what is calibrated.
+        cases: of which some model there must not have learnt each.
+
+    Raises:
+        InputError: there are no models in the folder, one has other networks or landmarks than the package, or a case
+            was held out from none.
+    """
+    parts, waiting = [], {case.name: case for case in cases}
+    shape = Detector(package).shape
+    for path in sorted(folder.glob(f"{FOLD}/{PACKAGE}")):
+        fold = open_package(path)
+        same = [[stage.network for stage in each.manifest.stages] for each in (fold, package)]
+        if same[0] != same[1] or fold.scheme.names != package.scheme.names:
+            raise InputError(f"'{path}' is not of the kind of '{package.id}': give the folder of its cross-validation.")
+        held = [name for name in recorded_cases(fold.manifest, "test") if name in waiting]
+        parts.append(Part(StandIn(Detector(fold), shape), [waiting.pop(name) for name in held]))
+    if not parts:
+        raise InputError(f"'{folder}' holds no models of folds: run the study cross_validation first.")
+    if waiting:
+        raise InputError(
+            f"No model in '{folder}' was held out from {', '.join(waiting)}: finish the cross-validation first."
+        )
+    return parts

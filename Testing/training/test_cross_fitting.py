@@ -1,0 +1,119 @@
+"""A model that learnt from all cases is calibrated by models of its kind that did not."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from spots import CASES, write_configuration, write_spots
+from tiny_model import NETWORK
+
+from H3DELandmarksLib.cli.main import main
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.models import ModelPackage, open_package
+from H3DELandmarksLib.networks import build_network
+from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
+from H3DELandmarksResearch.training.cross_fitting import StandIn, folds_of
+from H3DELandmarksResearch.training.packaging import recalibrate_package, write_uncalibrated
+from H3DELandmarksResearch.training.run import shape_of
+
+LEARNT, TESTED = CASES[:6], CASES[6:]
+FOLDS = (CASES[0:3], CASES[3:6])
+WHOLE_SPLIT = {"train": LEARNT, "validation": [], "test": TESTED}
+
+
+def uncalibrated(project: Path, name: str, split: dict, seed: int, **changes) -> ModelPackage:
+    """A package with weights of its own that says to have learnt from a split's training cases."""
+    folder = project / name
+    folder.mkdir(parents=True, exist_ok=True)
+    write_configuration(folder / "configuration.json", project, split, **changes)
+    configuration = read_configuration(folder / "configuration.json")
+    torch.manual_seed(seed)
+    network = configuration.record.stages[0].network
+    weights = build_network(network.architecture, network.settings).state_dict()
+    shape = shape_of(load_cases(configuration, "train", project), configuration)
+    return write_uncalibrated(folder / "package", configuration, [weights], shape)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    folder = write_spots(tmp_path_factory.mktemp("folds"))
+    for number, held in enumerate(FOLDS):
+        split = {"train": [name for name in LEARNT if name not in held], "validation": [], "test": held}
+        uncalibrated(folder, f"cv/fold-{number}", split, seed=number)
+    uncalibrated(folder, "all", WHOLE_SPLIT, seed=7)
+    return folder
+
+
+def learnt_cases(project: Path) -> list:
+    return load_cases(read_configuration(project / "all" / "configuration.json"), "train", project)
+
+
+def test_each_case_comes_with_the_model_that_was_held_out_from_it(project):
+    parts = folds_of(project / "cv", open_package(project / "all" / "package"), learnt_cases(project))
+    assert [[case.name for case in part.cases] for part in parts] == [list(held) for held in FOLDS]
+    for number, part in enumerate(parts):
+        fold = Detector(open_package(project / "cv" / f"fold-{number}" / "package"))
+        scan = part.cases[0].volume
+        assert np.array_equal(part.finder.findings(scan).positions, fold.findings(scan).positions)
+
+
+def test_findings_of_a_stand_in_lie_in_the_frame_of_the_model_that_is_calibrated(project):
+    fold = Detector(open_package(project / "cv" / "fold-0" / "package"))
+    shape, scan = Detector(open_package(project / "all" / "package")).shape, learnt_cases(project)[0].volume
+    turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    turned = type(shape)(fold.shape.mean @ turn.T + 5.0, shape.tolerance)
+    stood_in, own = StandIn(fold, turned).findings(scan), fold.findings(scan)
+    assert np.allclose(stood_in.pose.to_lps(turned.mean), own.pose.to_lps(fold.shape.mean), atol=1e-6)
+    assert np.array_equal(stood_in.positions, own.positions)
+
+
+def test_the_command_calibrates_by_what_models_find_in_cases_that_they_never_saw(project, tmp_path, monkeypatch):
+    looked_at, findings = [], Detector.findings
+
+    def recorded(self: Detector, volume: Volume):
+        looked_at.append((self.package.path.parent.name, volume.array.tobytes()))
+        return findings(self, volume)
+
+    monkeypatch.setattr(Detector, "findings", recorded)
+    arguments = ["models", "recalibrate", str(project / "all" / "package"), "--folds", str(project / "cv")]
+    configuration = ["--configuration", str(project / "all" / "configuration.json")]
+    assert main([*arguments, *configuration, "--output", str(tmp_path / "made")]) == 0
+
+    whole = {case.name: case.volume.array.tobytes() for case in learnt_cases(project)}
+    who = {name: {by for by, scan in looked_at if scan == array} for name, array in whole.items()}
+    assert who == {name: {f"fold-{number}"} for number, held in enumerate(FOLDS) for name in held}
+    made = open_package(tmp_path / "made")
+    assert made.manifest.calibration.cases == {"subset": "cross-fitted", "scans": 6, "radii": "split conformal"}
+    assert "Calibrated on 6 cases that it learnt from" in made.model_card()
+
+
+def test_a_case_that_no_model_was_held_out_from_is_refused(project):
+    others = load_cases(read_configuration(project / "all" / "configuration.json"), "test", project)
+    with pytest.raises(InputError, match="held out from case6, case7"):
+        folds_of(project / "cv", open_package(project / "all" / "package"), [*learnt_cases(project), *others])
+
+
+def test_a_folder_without_models_of_folds_is_refused(project, tmp_path):
+    with pytest.raises(InputError, match="no models of folds"):
+        folds_of(tmp_path, open_package(project / "all" / "package"), [])
+
+
+def test_models_of_another_kind_are_refused(project, tmp_path):
+    network = {**NETWORK, "settings": {**NETWORK["settings"], "fine_dims": [8, 8]}}
+    stage = json.loads((project / "spots.json").read_text(encoding="utf-8"))["stages"][0]
+    uncalibrated(project, "others/fold-0", WHOLE_SPLIT, seed=0, stages=[{**stage, "network": network}])
+    with pytest.raises(InputError, match="not of the kind"):
+        folds_of(project / "others", open_package(project / "all" / "package"), [])
+
+
+def test_points_that_are_placed_together_cannot_be_taught_by_folds(project, tmp_path):
+    path = tmp_path / "joint.json"
+    write_configuration(path, project, WHOLE_SPLIT, joint=True)
+    package = open_package(project / "all" / "package")
+    folds = folds_of(project / "cv", package, learnt_cases(project))
+    with pytest.raises(InputError, match="without folds"):
+        recalibrate_package(tmp_path / "never", package, read_configuration(path), {"test": ()}, folds)

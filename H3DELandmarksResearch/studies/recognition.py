@@ -24,7 +24,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -63,6 +63,7 @@ from H3DELandmarksResearch.training.configuration import (
     load_cases,
     read_configuration,
 )
+from H3DELandmarksResearch.training.cross_fitting import Part, folds_of
 from H3DELandmarksResearch.training.point_calibration import (
     PointErrors,
     fit_confidence,
@@ -73,6 +74,7 @@ from H3DELandmarksResearch.training.point_calibration import (
 )
 
 MAX_DISTURBED = 8
+LEARNT = ("train", "validation")
 CHANCES = 200  # draws that tell by how much confidences seem wrong by chance
 
 
@@ -178,7 +180,23 @@ def conclusion(detector: Detector, one: Seen) -> Detection | None:
     return None if one.found is None else detector.conclude(one.found, one.volume)
 
 
-def left_out_table(points: PointErrors, before: Calibration, fitted: Calibration) -> str:
+def sightings_of_folds(parts: Sequence[Part], cache: Path) -> list[Sighting]:
+    """What the models of folds find in cases that they never saw, in the frame of the model that is calibrated.
+
+    Args:
+        parts: see `folds_of`; some cases of each are disturbed, too.
+        cache: folder for what was found.
+    """
+    sightings, few = [], -(-MAX_DISTURBED // len(parts))
+    for stand_in, cases in ((part.finder, part.cases) for part in parts):
+        scans = [*own_scans(CALIBRATION, cases), *disturbed_scans(cases[:few])]
+        seen = look(stand_in.detector, scans, cache / kept_by(stand_in.detector.package))
+        found = sightings_of(stand_in.detector, list(seen))
+        sightings += [replace(one, found=stand_in.in_frame(one.found)) for one in found]
+    return sightings
+
+
+def left_out_table(points: PointErrors, before: Calibration, fitted: Calibration, apart: Collection[str] = ()) -> str:
     """Markdown: confidences and radii of calibration scans by what other subjects teach, beside those of the package.
 
     Even confidences that hold exactly have an error by chance, the larger the fewer points there are. It stands beside,
@@ -188,6 +206,7 @@ def left_out_table(points: PointErrors, before: Calibration, fitted: Calibration
         points: of calibration scans under all conditions.
         before: the package's, which may know the subjects.
         fitted: of presence and of landmarks' radii.
+        apart: subjects whose whole scans, and all of whose scans, make two more rows.
     """
     (old, old_radius), (new, new_radius) = stated(points, before), left_out(points, fitted)
     right, rng = points.right(fitted.tolerance_mm).astype(float), np.random.default_rng(0)
@@ -196,8 +215,12 @@ def left_out_table(points: PointErrors, before: Calibration, fitted: Calibration
     luck = rng.random((CHANCES, same.max() + 1))[:, same]
     head = ("condition", "points", "right", "ECE before", "ECE", "by chance", "radius held before", "holds")
     rows: list[tuple[str, ...]] = [(*head, "large errors")]
-    for name in [*dict.fromkeys(points.condition.tolist()), "all"]:
-        some = np.ones(len(right), bool) if name == "all" else points.condition == name
+    groups = {name: points.condition == name for name in dict.fromkeys(points.condition.tolist())}
+    groups["all"] = np.ones(len(right), bool)
+    if apart:
+        told, names = np.isin(points.subject, list(apart)), ", ".join(apart)
+        groups |= {f"{names}: whole": told & groups[WHOLE], f"{names}: all": told}
+    for name, some in groups.items():
         known = some & np.isfinite(points.error)
         chance = [reliability(new[some], drawn[some] < new[some]).error for drawn in luck]
         errors = [reliability(said[some], right[some]).error for said in (old, new)]
@@ -343,24 +366,35 @@ def main() -> None:
     counts = "most calibration and test cases; without test cases, only what calibration cases say of each other"
     parser.add_argument("--cases", type=int, nargs=2, default=(28, 28), help=counts)
     parser.add_argument("--configuration", help="whose data and split serve (default: the model's own)")
+    parser.add_argument(
+        "--folds", type=Path, metavar="DIR", help="cross-validation: its models look at what the model has learnt"
+    )
+    parser.add_argument("--apart", nargs="+", default=(), metavar="CASE", help="cases whose figures stand apart, too")
     parser.add_argument("--alone", action="store_true", help="learn recognition alone: radii and confidences stay")
     parser.add_argument("--write", type=Path, metavar="DIR", help="write the package with what was fitted there")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     detector = Detector(find_model(options.model))
     cache = options.cache / kept_by(detector.package)
-    calibration, test = (
-        cases_of(options.configuration or options.model, part, options.real)[:most]
-        for part, most in zip((CALIBRATION, TEST), options.cases)
-    )
-    disturbed = disturbed_scans(calibration[:MAX_DISTURBED])
-    seen = list(look(detector, [*own_scans(CALIBRATION, calibration), *disturbed], cache))
-    sightings, before = sightings_of(detector, seen), detector.calibration
+    most, most_tested = options.cases
+    configuration = options.configuration or options.model
+    if options.folds:
+        learnt = [case for part in LEARNT for case in cases_of(configuration, part, options.real)]
+        sightings = sightings_of_folds(folds_of(options.folds, detector.package, learnt), options.cache)
+    else:
+        calibration = cases_of(configuration, CALIBRATION, options.real)[:most]
+        disturbed = disturbed_scans(calibration[:MAX_DISTURBED])
+        seen = list(look(detector, [*own_scans(CALIBRATION, calibration), *disturbed], cache))
+        sightings = sightings_of(detector, seen)
+    before, test = detector.calibration, cases_of(configuration, TEST, options.real)[:most_tested]
     detector.calibration = fitted = fit(detector, sightings, options.alone)
     known = fitted.recognition
     print(f"## {options.model}\n\n{len(known.scores)} calibration scans, refused up to p = {known.false_alarm_rate}")
     if detector.anatomy is None:
-        print("\n" + left_out_table(point_errors(sightings, detector.shape, fitted), before, fitted), flush=True)
+        print(
+            "\n" + left_out_table(point_errors(sightings, detector.shape, fitted), before, fitted, options.apart),
+            flush=True,
+        )
     if not test:
         return
     tested = list(look(detector, own_scans(TEST, test), cache))

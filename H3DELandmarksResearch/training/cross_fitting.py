@@ -47,7 +47,10 @@ class StandIn:
 
     def findings(self, volume: Volume) -> RawPredictions:
         """As `Detector.findings`."""
-        found = self.detector.findings(volume)
+        return self.in_frame(self.detector.findings(volume))
+
+    def in_frame(self, found: RawPredictions) -> RawPredictions:
+        """Findings of the detector in the frame of `shape`."""
         turn = rigid_fit(self.shape.mean, self.detector.shape.mean)
         pose = Pose(found.pose.rotation @ turn.rotation, found.pose.to_lps(turn.translation))
         return replace(found, pose=pose)

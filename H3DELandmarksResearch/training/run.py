@@ -128,9 +128,15 @@ def run_training(
 
 
 def package_run(configuration: Configuration, output: Path) -> ModelPackage:
-    """Write ``output/package`` from a run's latest checkpoints, calibrated on cases of its own and reported on test."""
+    """Write ``output/package`` from a run's latest checkpoints, calibrated on cases of its own and reported on test.
+
+    Without validation cases it is not calibrated yet: `recalibrate_package` does it by the folds of a cross-validation.
+    """
     configuration = configuration.with_steps()
     calibration = configuration.calibration_subset
+    if not (configuration.record.data.seeds or configuration.split())[calibration]:
+        logger.warning("There are no validation cases: calibrate the package with 'models recalibrate --folds'.")
+        return package_uncalibrated(configuration, output)
     subsets = {name: load_cases(configuration, name, output.parent) for name in ("train", calibration, "test")}
     return build_package(
         output / "package",

@@ -18,7 +18,7 @@ from H3DELandmarksLib.networks import build_network
 from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
 from H3DELandmarksResearch.training.cross_fitting import StandIn, folds_of
 from H3DELandmarksResearch.training.packaging import recalibrate_package, write_uncalibrated
-from H3DELandmarksResearch.training.run import shape_of
+from H3DELandmarksResearch.training.run import run_training, shape_of
 
 LEARNT, TESTED = CASES[:6], CASES[6:]
 FOLDS = (CASES[0:3], CASES[3:6])
@@ -117,3 +117,10 @@ def test_points_that_are_placed_together_cannot_be_taught_by_folds(project, tmp_
     folds = folds_of(project / "cv", package, learnt_cases(project))
     with pytest.raises(InputError, match="without folds"):
         recalibrate_package(tmp_path / "never", package, read_configuration(path), {"test": ()}, folds)
+
+
+def test_training_without_validation_cases_leaves_a_package_that_waits_for_its_calibration(project, tmp_path, caplog):
+    run_training(project / "all" / "configuration.json", tmp_path / "run")
+    package = open_package(tmp_path / "run" / "package")
+    assert set(package.manifest.calibration.radius90_mm) == {0.0} and "--folds" in caplog.text
+    assert "Not calibrated" in package.model_card()

@@ -181,6 +181,15 @@ def test_confidences_and_radii_of_left_out_subjects_hold():
     assert int(of) > 5 and int(below) >= 0.8 * int(of)
 
 
+def test_figures_of_some_subjects_stand_apart():
+    points = point_errors(sightings(25, 4), SHAPE, CALIBRATION)
+    table = left_out_table(points, CALIBRATION, CALIBRATION, ["subject 3", "subject 8"])
+    counts = {row.split("|")[1].strip(): int(row.split("|")[2]) for row in table.splitlines()[2:]}
+    both = np.isin(points.subject, ["subject 3", "subject 8"])
+    assert counts["subject 3, subject 8: all"] == both.sum() < counts["all"]
+    assert counts["subject 3, subject 8: whole"] == (both & (points.condition == "whole")).sum() > 0
+
+
 def test_what_is_stated_of_a_package_of_four_weights_is_read_as_before():
     points = point_errors(sightings(2, 5), SHAPE, CALIBRATION)
     old = replace(CALIBRATION, confidence_weights=np.array([0.1, 1.0, 0.5, -0.5]))

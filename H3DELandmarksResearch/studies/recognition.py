@@ -357,6 +357,26 @@ def cases_of(model: str, subset: str, real: Path) -> list[Case]:
     return load_cases(configuration, configuration.calibration_subset if subset == CALIBRATION else subset, RUNS)
 
 
+def _learnt(detector: Detector, configuration: str, most: int, options: argparse.Namespace) -> Calibration:
+    """Fit the detector's calibration to calibration cases, and print what these say of each other."""
+    if options.folds:
+        learnt = [case for part in LEARNT for case in cases_of(configuration, part, options.real)]
+        sightings = sightings_of_folds(folds_of(options.folds, detector.package, learnt), options.cache)
+    else:
+        calibration = cases_of(configuration, CALIBRATION, options.real)[:most]
+        disturbed = disturbed_scans(calibration[:MAX_DISTURBED])
+        scans = [*own_scans(CALIBRATION, calibration), *disturbed]
+        sightings = sightings_of(detector, list(look(detector, scans, options.cache / kept_by(detector.package))))
+    before = detector.calibration
+    detector.calibration = fitted = fit(detector, sightings, options.alone)
+    known = fitted.recognition
+    print(f"## {options.model}\n\n{len(known.scores)} calibration scans, refused up to p = {known.false_alarm_rate}")
+    if detector.anatomy is None:
+        points = point_errors(sightings, detector.shape, fitted)
+        print("\n" + left_out_table(points, before, fitted, options.apart), flush=True)
+    return fitted
+
+
 def main() -> None:
     """Look, fit, print the tables, and write the package on request."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -370,31 +390,21 @@ def main() -> None:
         "--folds", type=Path, metavar="DIR", help="cross-validation: its models look at what the model has learnt"
     )
     parser.add_argument("--apart", nargs="+", default=(), metavar="CASE", help="cases whose figures stand apart, too")
+    parser.add_argument("--as-it-is", action="store_true", help="learn nothing: measure what the package says")
     parser.add_argument("--alone", action="store_true", help="learn recognition alone: radii and confidences stay")
     parser.add_argument("--write", type=Path, metavar="DIR", help="write the package with what was fitted there")
     options = parser.parse_args()
+    if options.as_it_is and options.write:
+        parser.error("--write: there is nothing to write of a package that is measured as it is")
     logging.disable(logging.WARNING)
     detector = Detector(find_model(options.model))
     cache = options.cache / kept_by(detector.package)
     most, most_tested = options.cases
     configuration = options.configuration or options.model
-    if options.folds:
-        learnt = [case for part in LEARNT for case in cases_of(configuration, part, options.real)]
-        sightings = sightings_of_folds(folds_of(options.folds, detector.package, learnt), options.cache)
-    else:
-        calibration = cases_of(configuration, CALIBRATION, options.real)[:most]
-        disturbed = disturbed_scans(calibration[:MAX_DISTURBED])
-        seen = list(look(detector, [*own_scans(CALIBRATION, calibration), *disturbed], cache))
-        sightings = sightings_of(detector, seen)
-    before, test = detector.calibration, cases_of(configuration, TEST, options.real)[:most_tested]
-    detector.calibration = fitted = fit(detector, sightings, options.alone)
-    known = fitted.recognition
-    print(f"## {options.model}\n\n{len(known.scores)} calibration scans, refused up to p = {known.false_alarm_rate}")
-    if detector.anatomy is None:
-        print(
-            "\n" + left_out_table(point_errors(sightings, detector.shape, fitted), before, fitted, options.apart),
-            flush=True,
-        )
+    fitted = detector.calibration
+    if not options.as_it_is:
+        fitted = _learnt(detector, configuration, most, options)
+    test = cases_of(configuration, TEST, options.real)[:most_tested]
     if not test:
         return
     tested = list(look(detector, own_scans(TEST, test), cache))

@@ -54,11 +54,16 @@ def build_published(head: str, tiny: bool = False, **options: bool) -> Published
     return PublishedForm(settings_of(head, tiny), **options).take_weights(build_ours(head, tiny).state_dict()).eval()
 
 
-def build_literal(head: str, tiny: bool = False) -> nn.Module:
-    """The literal transcription that the tests use, with the same weights as ours."""
+def add_literal_forms() -> None:
+    """Let the literal forms of the tests be imported."""
     folder = str(ROOT / "Testing" / "helpers")
     if folder not in sys.path:
         sys.path.append(folder)
+
+
+def build_literal(head: str, tiny: bool = False) -> nn.Module:
+    """The literal transcription that the tests use, with the same weights as ours."""
+    add_literal_forms()
     from literal_h3denet import LiteralH3DENet
 
     literal = LiteralH3DENet(settings_of(head, tiny))

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.speed import published_training as published
-from benchmarks.speed.contestants import BUILDERS, CROP, LITERAL, OURS, PUBLISHED, crop, crop_shape, maps_of
-from benchmarks.speed.machine import ROOT
+from benchmarks.speed.contestants import (
+    BUILDERS,
+    CROP,
+    LITERAL,
+    OURS,
+    PUBLISHED,
+    add_literal_forms,
+    crop,
+    crop_shape,
+    maps_of,
+)
 from benchmarks.speed.measure import compare, interleaved, load_libraries, memory_beyond
 from H3DELandmarksLib.detection.decoding import decode_published_anchor, decode_published_heatmap
 from H3DELandmarksResearch.training.published_losses import published_anchor_loss, published_heatmap_loss
@@ -93,9 +101,7 @@ def _loss(name: str, head: str, batch: int, tiny: bool) -> Loss:
 
 
 def _literal_anchor_loss() -> Callable[..., Tensor]:
-    folder = str(ROOT / "Testing" / "library" / "training")
-    if folder not in sys.path:
-        sys.path.append(folder)
+    add_literal_forms()
     from literal_anchor_loss import literal_anchor_loss
 
     return literal_anchor_loss

@@ -100,7 +100,8 @@ class Detector:
         """Find the landmarks of a scan, and say what is known of each and why not.
 
         Radii were measured in scans with fine voxels, and in whole ones alone unless points have their own: in others
-        none is stated, and none that does not hold. Points placed on bone keep the radius of the network's own.
+        none is stated, nor where structures may be counted one off, and none that does not hold. Points placed on bone
+        keep the radius of the network's own.
 
         Args:
             volume, progress, cancelled: as for `detect`.
@@ -129,6 +130,7 @@ class Detector:
         volume, factor = self.in_own_lengths(volume)
         placed = self.placed(found)
         doubtful, recognition = self.landmark_set(placed, volume.grid), self.recognition(found)
+        miscounted = self.calibration.miscounted(placed.count)
         everything = np.ones(len(doubtful), dtype=bool)
         if self._exceeds(volume, HOPELESS):
             doubtful = landmarks = doubtful.unknown_where(everything, Cause.TOO_COARSE)
@@ -142,9 +144,9 @@ class Detector:
             landmarks = landmarks.unknown_where(self._expected_beyond(volume, landmarks, found.pose), beyond)
             landmarks = only_known_absences(landmarks, self.shape, found.pose, volume.grid)
             cut = beyond in landmarks.causes and self.calibration.points is None
-            if cut or self._exceeds(volume, 1.0) or not self._radii_hold:
+            in_doubt = miscounted is not None and miscounted.doubtful
+            if cut or in_doubt or self._exceeds(volume, 1.0) or not self._radii_hold:
                 landmarks = replace(landmarks, radius=np.full(len(landmarks), np.nan))
-        miscounted = self.calibration.miscounted(placed.count)
         return Detection(landmarks, recognition, doubtful, found.candidates, miscounted).scaled(1 / factor)
 
     def grid_of(self, volume: Volume) -> Grid:

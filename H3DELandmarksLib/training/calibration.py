@@ -173,33 +173,53 @@ def fit_calibration(evidence: Evidence, tolerance_mm: float) -> Calibration:
 
 
 def _fit_counting(evidence: Evidence) -> CountingCalibration | None:
-    """Logistic regression of "counted one off" on whole scans; None where nothing was counted in `FEWEST_COUNTED`."""
+    """By whole scans, see `fit_counting`; None where nothing was counted."""
     if evidence.margin is None or evidence.off is None:
         return None
     rows = np.isfinite(evidence.margin) & ~evidence.truncated
     margin, off = evidence.margin[rows], evidence.off[rows]
+    return fit_counting(margin, off, np.arange(len(off)), np.ones(len(off)))
+
+
+def fit_counting(
+    margin: np.ndarray, off: np.ndarray, subject: np.ndarray, importance: np.ndarray
+) -> CountingCalibration | None:
+    """Logistic regression of "counted one off", and the probability from which on hits exceed false alarms most.
+
+    Args:
+        margin: (N,) how sure the count of each scan is, see `core.rows.RowCount`.
+        off: (N,) bool, whether it is one off.
+        subject: (N,) whose scan it is: hits and false alarms are those by what scans of others teach.
+        importance: (N,) what each scan counts, 1 on average.
+
+    Returns:
+        None where fewer than `FEWEST_COUNTED` scans are known.
+    """
     if len(off) < FEWEST_COUNTED:
         return None
 
     def fit(chosen: np.ndarray) -> tuple[np.ndarray, float]:
-        """Weights, and the probability from which on hits exceed false alarms most."""
+        """Weights, and the probability from which on people are told."""
         roots = np.sqrt(np.maximum(margin[chosen], 0.0))
         # As if one more scan of middling doubt had been counted wrongly, and one rightly: there may be none.
         features = np.stack([np.ones(len(roots) + 2), [*roots, *[np.median(roots)] * 2]], axis=1)
-        weights = logistic_regression(features, np.append(off[chosen], [True, False]))
+        weight = np.append(importance[chosen], [1.0, 1.0])
+        weights = logistic_regression(features, np.append(off[chosen], [True, False]), importance=weight)
         if not off[chosen].any():
             return weights, USUAL_DOUBT
         odds = np.asarray(counting_odds(weights, margin[chosen]))
-        right, wrong = odds[~off[chosen]], odds[off[chosen]]
-        worth = [(wrong >= from_).mean() - (right >= from_).mean() for from_ in wrong]
-        return weights, float(1 / (1 + np.exp(1e-9 - wrong[int(np.argmax(worth))])))
+        wrong, right = importance[chosen] * off[chosen], importance[chosen] * ~off[chosen]
+        wrong, right = wrong / wrong.sum(), right / max(right.sum(), 1e-9)
+        limits = odds[off[chosen]]
+        worth = [(wrong - right) @ (odds >= limit) for limit in limits]
+        return weights, float(1 / (1 + np.exp(1e-9 - limits[int(np.argmax(worth))])))
 
-    everyone, told = np.arange(len(off)), np.zeros(len(off), bool)
-    for k in everyone:
-        weights, doubt_from = fit(everyone != k)
-        told[k] = 1 / (1 + np.exp(-counting_odds(weights, margin[k]))) >= doubt_from
-    hits, alarms = (float(told[group].mean()) if group.any() else None for group in (off, ~off))
-    weights, doubt_from = fit(everyone >= 0)
+    told = np.zeros(len(off), bool)
+    for one in np.unique(subject):
+        weights, doubt_from = fit(subject != one)
+        told[subject == one] = 1 / (1 + np.exp(-counting_odds(weights, margin[subject == one]))) >= doubt_from
+    hits, alarms = (float(np.average(told[g], weights=importance[g])) if g.any() else None for g in (off, ~off))
+    weights, doubt_from = fit(np.ones(len(off), bool))
     return CountingCalibration((float(weights[0]), float(weights[1])), doubt_from, hits, alarms, confidence=None)
 
 

@@ -1,30 +1,42 @@
 """A model for spine radiographs on pictures that it never saw: Cobb angles, counting of vertebrae, corners.
 
     H3DE_DATA=runs/data python -m H3DELandmarksResearch.studies.spines spine --subset test
+    H3DE_DATA=runs/data python -m H3DELandmarksResearch.studies.spines spine --subset test --conditions
+    H3DE_DATA=runs/data python -m H3DELandmarksResearch.studies.spines spine --recount runs/recounted
 
 Angles are measured as users get them, without vertebrae that have an absent corner. Lengths are shares of the height of
 a vertebra, since the set does not say how large its pixels are. A vertebra counts as one off where its center lies
-nearer to that of a neighbor than to its own; a picture, where more than half do.
+nearer to that of a neighbor than to its own; a picture, where more than half do. `--conditions` shows pictures as users
+have them, and whether radii are stated only where they hold. `--recount` learns from pictures of the subset, under all
+conditions, how likely they are counted one off, and writes the package with it.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 
+from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.rows import is_off
 from H3DELandmarksLib.core.text import markdown_table
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.evaluation.measure_geometry import cobb_angles
 from H3DELandmarksLib.evaluation.measures import measure
 from H3DELandmarksLib.formats.measurements import measurements_of
-from H3DELandmarksLib.models import find_model
+from H3DELandmarksLib.formats.versions import next_version
+from H3DELandmarksLib.models import ModelPackage, find_model, write_package
 from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksLib.training.recognition import look_at_own
 from H3DELandmarksResearch.studies import run_study
+from H3DELandmarksResearch.studies.recognition_scans import StudyScan, own_scans
 from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
+from H3DELandmarksResearch.training.point_calibration import fit_counting_by_conditions
 
 CORNERS = 4
 BOOTSTRAPS, SEED = 2000, 3
@@ -122,17 +134,81 @@ def _corner_errors(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return result
 
 
+def condition_table(detector: Detector, scans: Iterable[StudyScan]) -> str:
+    """What becomes of pictures under each condition: refused, counted one off, told of, radii stated and held."""
+    rows: dict[str, list[tuple[bool, bool, bool, np.ndarray, np.ndarray]]] = {}
+    for scan in scans:
+        volume, truth = scan.make()
+        if truth is None or not truth.present.any():
+            continue
+        found = detector.findings(volume)
+        said, count = detector.conclude(found, volume), detector.placed(found).count
+        right, landmarks = truth.ordered_as(said.doubtful.names), said.landmarks
+        is_wrong = count is not None and is_off(said.doubtful.positions, right.positions, count.step)
+        error = np.linalg.norm(landmarks.positions - right.positions, axis=1)
+        told = said.miscounted is not None and said.miscounted.doubtful
+        refused = said.recognition is not None and not said.recognition.recognised
+        rows.setdefault(scan.condition, []).append((refused, is_wrong, told, error, landmarks.radius))
+    head = ("condition", "pictures", "refused", "of the others one off", "told of", "told of right ones")
+    return markdown_table(
+        [(*head, "radii stated", "hold"), *(_condition_row(name, every) for name, every in rows.items())]
+    )
+
+
+def _condition_row(name: str, every: list[tuple[bool, bool, bool, np.ndarray, np.ndarray]]) -> tuple[str, ...]:
+    shown = [one for one in every if not one[0]]
+    wrong, told = (np.array([one[column] for one in shown], bool) for column in (1, 2))
+    error, radius = (np.concatenate([one[column] for one in shown] or [[]]) for column in (3, 4))
+    stated = np.isfinite(error) & np.isfinite(radius)
+    held = f"{100 * (error <= radius)[stated].mean():.1f} %" if stated.any() else "-"
+    counts = (len(every), len(every) - len(shown), wrong.sum())
+    flags = (f"{(told & wrong).sum()} of {wrong.sum()}", f"{(told & ~wrong).sum()} of {(~wrong).sum()}")
+    return (name, *map(str, counts), *flags, str(stated.sum()), held)
+
+
+def recounted(package: ModelPackage, cases: Sequence[Case], folder: Path) -> ModelPackage:
+    """The package with what cases, under all conditions, teach of miscounting, as its next version; all else stays.
+
+    Args:
+        package: that counts structures.
+        cases: that training never saw.
+        folder: where to write.
+
+    Raises:
+        InputError: it counts nothing in them.
+    """
+    detector, old = Detector(package), package.manifest
+    seen = list(look_at_own(detector, cases))
+    counting = fit_counting_by_conditions(seen, detector.calibration, lambda one: detector.placed(one.found))
+    if counting is None:
+        raise InputError(f"'{package.id}' counts no structures in these pictures: nothing can be learnt of it.")
+    calibration = replace(old.calibration, counting=counting)
+    training = {**old.training, "recalibrated": date.today().isoformat()}
+    manifest = replace(old, version=next_version(old.version), calibration=calibration, training=training)
+    weights, pictures = ({n: package.read(n) for n in names} for names in (package.weight_files, package.picture_files))
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_package(folder / package.id, manifest, weights, package.model_card(), pictures=pictures, replace=True)
+
+
 def main() -> None:
     """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="id, id@version or path of a model for the 68 corners")
     parser.add_argument("--configuration", type=Path, help="whose data and split serve (default: the model's own)")
     parser.add_argument("--subset", default="validation")
+    parser.add_argument("--conditions", action="store_true", help="pictures as users have them")
+    parser.add_argument("--recount", type=Path, metavar="DIR", help="learn anew what may be one off; write there")
     options = parser.parse_args()
     package = find_model(options.model)
     path = options.configuration or Path(__file__).parents[1] / "configurations" / f"{package.id}.json"
     cases = load_cases(read_configuration(path), options.subset, Path("runs"))
+    if options.recount:
+        print(f"Wrote {recounted(package, cases, options.recount).path}")
+        return
     detector = Detector(package)
+    if options.conditions:
+        print(condition_table(detector, own_scans(options.subset, cases)))
+        return
     placed = [detector.placed(detector.findings(case.volume)) for case in cases]
     doubts = [detector.calibration.miscounted(one.count) for one in placed]
     told = [doubt is not None and doubt.doubtful for doubt in doubts]

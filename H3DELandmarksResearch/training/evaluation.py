@@ -41,6 +41,7 @@ from H3DELandmarksResearch.training.point_calibration import (
     Placed,
     PointErrors,
     fit_confidence,
+    fit_counting_by_conditions,
     fit_points,
     point_errors,
 )
@@ -139,6 +140,7 @@ def evaluate_model(
     if configuration.joint:  # errors of rows that are one off would make all radii wide
         detector.calibration = fitted
         fitted = replace(fitted, reaches=interval_reaches(detector, looked_at[:count]))
+        fitted = replace(fitted, counting=fit_counting_by_conditions(own, fitted, placed))
     else:
         fitted = replace(fitted, points=fit_points(own, detector.shape, fitted, placed))
     points = point_errors([*own, *rest], detector.shape, fitted, placed)

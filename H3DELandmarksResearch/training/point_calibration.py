@@ -14,8 +14,8 @@ from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.point_evidence import point_features
 from H3DELandmarksLib.detection.predictions import RawPredictions
 from H3DELandmarksLib.detection.recognition import Recognizer
-from H3DELandmarksLib.formats.manifest import PointCalibration
-from H3DELandmarksLib.training.calibration import SHARE
+from H3DELandmarksLib.formats.manifest import CountingCalibration, PointCalibration
+from H3DELandmarksLib.training.calibration import SHARE, fit_counting
 from H3DELandmarksLib.training.recognition import Sighting
 
 # With 7 and 17 subjects radii of points held too much in scans of others, see docs/results.md; with 25 they did not.
@@ -103,6 +103,33 @@ def point_errors(
     if not parts:
         return PointErrors(np.zeros((0, len(RISES))), *np.zeros((5, 0)))
     return PointErrors(*map(np.concatenate, zip(*parts)))
+
+
+def fit_counting_by_conditions(
+    seen: Sequence[Sighting], calibration: Calibration, placed: Placed
+) -> CountingCalibration | None:
+    """How likely structures are counted one off, by scans as users have them: a cut row is miscounted more easily.
+
+    Args:
+        seen, placed: as for `point_errors`; what is placed says how sure its count is.
+        calibration: of recognition; scans that it refuses do not count.
+
+    Returns:
+        None where nothing is counted, or in too few scans.
+    """
+    recognizer = None if calibration.recognition is None else Recognizer(calibration.recognition, calibration)
+    rows = []
+    for one in seen:
+        if one.truth is None or (recognizer is not None and not recognizer.judge(one.found).recognised):
+            continue
+        found = placed(one)
+        if found.count is not None:
+            off = is_off(found.positions, one.truth.positions, found.count.step)
+            rows.append((found.count.margin, off, one.subject, one.condition))
+    if not rows:
+        return None
+    margin, off, subject, condition = map(np.array, zip(*rows))
+    return fit_counting(margin, off, subject, _importance(condition, {}))
 
 
 def fit_points(

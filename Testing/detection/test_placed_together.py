@@ -14,10 +14,12 @@ from H3DELandmarksLib.core.anatomy import ARRAYS, Anatomy, Factors
 from H3DELandmarksLib.core.candidates import Candidates
 from H3DELandmarksLib.core.errors import ModelPackageError
 from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.rows import RowCount
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.predictions import RawPredictions
 from H3DELandmarksLib.detection.together import placed_together
+from H3DELandmarksLib.formats.manifest import CountingCalibration
 from H3DELandmarksLib.models import anatomy as anatomy_module
 from H3DELandmarksLib.models import write_package
 from H3DELandmarksLib.networks import build_network
@@ -98,6 +100,19 @@ def test_a_model_with_an_anatomy_places_its_points_together_and_recognises_by_th
     expected = placed_together(found, np.ones(3), package.load_anatomy()).positions
     assert np.allclose(shown, expected) and not np.allclose(shown, found.positions)
     assert anatomy_module.anatomy_of(package).caution == anatomy_module.CAUTION
+
+
+@pytest.mark.parametrize(("margin", "is_stated"), [(16.0, True), (1.0, False)])
+def test_no_radius_is_stated_where_structures_may_be_counted_one_off(tmp_path, monkeypatch, margin, is_stated):
+    detector = Detector(package_of(tmp_path / "tiny"), "cpu")
+    counting = CountingCalibration((1.0, -1.0), 0.4, hit_rate=0.8, false_alarm_rate=0.1, confidence=None)
+    detector.calibration = replace(detector.calibration, radius90=np.ones(3), counting=counting)
+    found = seen(np.array([[5.0, 0, 0], [0, 3, 0], [-5, 0, 2]]))
+    monkeypatch.setattr(detector, "placed", lambda one: replace(one, count=RowCount(margin, 1, 1)))
+    said = detector.conclude(found, NOTHING)
+    assert said.landmarks.present.all() and said.miscounted.doubtful is not is_stated
+    assert np.isfinite(said.landmarks.radius).all() == is_stated
+    assert np.isfinite(said.doubtful.radius).all(), "what the networks say stays for the curious"
 
 
 @pytest.mark.parametrize(

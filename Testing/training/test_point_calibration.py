@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from H3DELandmarksLib.core.geometry import Grid
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.rows import RowCount
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
 from H3DELandmarksLib.detection.calibration import MOST_FACTOR, Calibration
 from H3DELandmarksLib.detection.point_evidence import point_features
@@ -22,7 +23,9 @@ from H3DELandmarksResearch.evaluation.reliability import reliability
 from H3DELandmarksResearch.studies.recognition import left_out_table
 from H3DELandmarksResearch.training.point_calibration import (
     PointErrors,
+    as_found,
     fit_confidence,
+    fit_counting_by_conditions,
     fit_points,
     point_errors,
     stated,
@@ -266,3 +269,55 @@ def test_factors_are_limited_and_survive_the_manifest():
     assert again.points == points
     assert np.allclose(again.radius_of(features(exact()), USUAL), MOST_FACTOR * USUAL)
     assert np.array_equal(CALIBRATION.radius_of(features(exact()), USUAL), USUAL)
+
+
+STRUCTURES = np.column_stack([np.zeros(K), np.repeat(np.arange(6.0), 2) * 20, np.tile([0.0, 5.0], 6)])
+
+
+def counted_sighting(subject: int, condition: str, margin: float, is_off: bool) -> Sighting:
+    """Six structures of two landmarks; where they are one off, each lies at the place of the next."""
+    found = STRUCTURES + (0, 20.0 * is_off, 0)
+    pose = Pose(np.eye(3), np.zeros(3))
+    raw = RawPredictions(found, np.full(K, 5.0), np.full(K, 0.8), pose, count=RowCount(margin, 1, 2))
+    return Sighting(f"subject {subject}", condition, raw, LandmarkSet(NAMES, STRUCTURES), GRID)
+
+
+def counted_sightings(subjects: int, seed: int) -> list[Sighting]:
+    """Whole scans are mostly sure and right; cut ones unsure, and one off more often at the same margin."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for subject in range(subjects):
+        for condition, usual, odds in (("whole", 14.0, -0.5), ("cut", 4.0, 1.5)):
+            margin = rng.gamma(3, usual / 3)
+            is_off = rng.random() < 1 / (1 + np.exp(np.sqrt(margin) - 1 - odds))
+            made.append(counted_sighting(subject, condition, margin, is_off))
+    return made
+
+
+def told_of(counting, seen: list[Sighting]) -> np.ndarray:
+    known = replace(CALIBRATION, counting=counting)
+    return np.array([known.miscounted(one.found.count).probability for one in seen])
+
+
+def test_cut_scans_teach_how_likely_structures_are_counted_one_off():
+    learnt, fresh = counted_sightings(150, 1), counted_sightings(600, 2)
+    by_all, by_whole = (
+        fit_counting_by_conditions(seen, CALIBRATION, as_found)
+        for seen in (learnt, [one for one in learnt if one.condition == "whole"])
+    )
+    cut = np.array([one.condition == "cut" for one in fresh])
+    off = np.array([one.found.positions[0, 1] > one.truth.positions[0, 1] for one in fresh])
+    assert abs(told_of(by_all, fresh)[cut].mean() - off[cut].mean()) < 0.15
+    assert told_of(by_whole, fresh)[cut].mean() < told_of(by_all, fresh)[cut].mean()
+    doubtful = told_of(by_all, fresh) >= by_all.doubt_from
+    assert doubtful[off].mean() > doubtful[~off].mean() + 0.3
+    assert by_all.hit_rate == pytest.approx(doubtful[off].mean(), abs=0.15)
+
+
+def test_scans_that_are_refused_teach_nothing_of_counting():
+    learnt = counted_sightings(40, 3)
+    nothing_known = replace(CALIBRATION, recognition=replace(ALL_KNOWN, scores=(9.0,) * 50))
+    assert fit_counting_by_conditions(learnt, nothing_known, as_found) is None
+    assert fit_counting_by_conditions(learnt[:6], CALIBRATION, as_found) is None, "too few"
+    uncounted = [replace(one, found=replace(one.found, count=None)) for one in learnt]
+    assert fit_counting_by_conditions(uncounted, CALIBRATION, as_found) is None

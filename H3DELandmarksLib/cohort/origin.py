@@ -13,7 +13,7 @@ from H3DELandmarksLib.core.candidates import Candidates
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.statements import Cause, Miscounted, Recognition
-from H3DELandmarksLib.core.text import plain
+from H3DELandmarksLib.core.text import first_of, plain
 from H3DELandmarksLib.formats.case_record import TIME_FORMAT
 from H3DELandmarksLib.formats.manifest import NOT_STATED, Manifest
 from H3DELandmarksLib.formats.provenance import ModelOrigin, Provenance, RunSettings, ScanOrigin, proposed_points
@@ -22,8 +22,6 @@ from H3DELandmarksLib.formats.results import LandmarkResult, MiscountedResult, P
 if TYPE_CHECKING:
     from H3DELandmarksLib.detection import Detector
     from H3DELandmarksLib.models import ModelPackage
-
-MOST_NAMED = 12
 
 
 def provenance_of(
@@ -175,6 +173,4 @@ def _what_it_knows(manifest: Manifest) -> str:
 
 
 def _named(names: Sequence[str], rows: np.ndarray) -> str:
-    chosen = [name for name, is_chosen in zip(names, rows) if is_chosen]
-    more = f" and {len(chosen) - MOST_NAMED} more" if len(chosen) > MOST_NAMED else ""
-    return ", ".join(chosen[:MOST_NAMED]) + more
+    return first_of([name for name, is_chosen in zip(names, rows) if is_chosen])

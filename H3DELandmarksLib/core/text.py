@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 
+# Names of landmarks that a sentence lists before it counts the rest.
+MOST_NAMED = 12
+
+
 def number(value: float, decimals: int = 2) -> str:
     """A number with so many decimals; a dash where there is none."""
     return f"{value:.{decimals}f}" if math.isfinite(value) else "-"
@@ -26,6 +30,12 @@ def percent(value: float, decimals: int = 1) -> str:
 def plural(count: int, noun: str) -> str:
     """``1 case`` or ``2 cases``."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def first_of(names: Sequence[str], most: int = MOST_NAMED) -> str:
+    """``a, b and 3 more``: the first names, and how many there are besides."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def nearest(name: str, known: Collection[str]) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 from H3DELandmarksLib.core.landmarks import SAME_PLACE_MM, LandmarkSet
 from H3DELandmarksLib.core.measurements import Measurement, Measurements
 from H3DELandmarksLib.core.statements import Statement
+from H3DELandmarksLib.core.text import first_of
 from H3DELandmarksLib.evaluation.measure_geometry import Geometry, end_vertebrae, neighbor_angles
 from H3DELandmarksLib.formats.results import MeasurementResult, Unit
 
@@ -200,7 +201,7 @@ def _why_not(landmarks: LandmarkSet, rows: Sequence[int]) -> str | None:
     for row in rows:
         told[landmarks.statements[row]].append(landmarks.names[row])
     del told[Statement.FOUND]
-    return "; ".join(f"{', '.join(names)}: {why.value}" for why, names in told.items() if names) or None
+    return "; ".join(f"{first_of(names)}: {why.value}" for why, names in told.items() if names) or None
 
 
 def _interval(
@@ -215,7 +216,7 @@ def _interval(
     """Lower and upper end, or why there are none."""
     without = [landmarks.names[row] for row in rows if not np.isfinite(landmarks.radius[row])]
     if without:
-        return None, None, f"no interval, as no radius is known of {', '.join(without)}"
+        return None, None, f"no interval, as no radius is known of {first_of(without)}"
     off = np.abs(drawn.value(part.name) - value)
     reach = times * float(np.quantile(off[np.isfinite(off)], SHARE)) if np.isfinite(off).any() else np.inf
     low, high = value - reach, value + reach

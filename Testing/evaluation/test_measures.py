@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.measurements import Construction, Measurement, Measurements, Norm, ValueClass
 from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.text import MOST_NAMED
 from H3DELandmarksLib.evaluation.measure_geometry import cobb_angles
 from H3DELandmarksLib.evaluation.measures import measure, shapes, without_moved_radii
 from H3DELandmarksLib.formats.measurements import bundled_definitions
@@ -281,6 +282,15 @@ def test_an_absent_corner_leaves_its_vertebra_out_and_widens_the_interval():
         "angle: upper end vertebra",
         "angle: lower end vertebra",
     }
+
+
+def test_of_many_points_without_a_radius_the_first_are_named_and_the_others_counted():
+    landmarks, definitions = spine_of(TILTS)
+    unknown = replace(landmarks, radius=np.full(len(landmarks), np.nan))
+    (found,) = measure(unknown, definitions)
+    assert found.value == pytest.approx(38) and found.low90 is None
+    assert landmarks.names[0] in found.reason and landmarks.names[-1] not in found.reason
+    assert f"{len(landmarks) - MOST_NAMED} more" in found.reason
 
 
 def test_without_many_vertebrae_there_is_no_angle():

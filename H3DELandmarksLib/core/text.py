@@ -12,7 +12,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-
 # Names of landmarks that a sentence lists before it counts the rest.
 MOST_NAMED = 12
 

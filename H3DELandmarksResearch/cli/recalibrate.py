@@ -25,7 +25,9 @@ def add_actions(actions: argparse._SubParsersAction) -> None:
         "each looked at by the model that was held out from it",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the new package; must not exist")
-    parser.add_argument("--cache", metavar="DIR", help="folder of generated cases; beside the output if not given")
+    parser.add_argument(
+        "--cache", metavar="DIR", help="folder of generated cases and of findings; beside the output if not given"
+    )
     parser.set_defaults(run=run)
     add_json(parser)
 
@@ -49,7 +51,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     cases = {name: load_cases(configuration, name, cache) for name in (*subsets, "test")}
     folds = []
     if options.folds:
-        folds = folds_of(Path(options.folds), package, [case for name in learnt for case in cases[name]])
+        folds = folds_of(Path(options.folds), package, [case for name in learnt for case in cases[name]], cache)
     made = recalibrate_package(output, package, configuration, cases, folds)
     console.say(f"Wrote {made.id} {made.version} to {made.path}")
     console.document({"ok": True, "path": made.path, "accuracy": made.manifest.accuracy})

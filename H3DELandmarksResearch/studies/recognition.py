@@ -45,7 +45,7 @@ from H3DELandmarksLib.models import ModelPackage, find_model, write_package
 from H3DELandmarksLib.models.card import confidence_section
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.conditions import WHOLE
-from H3DELandmarksLib.training.recognition import Sighting, fit_recognition
+from H3DELandmarksLib.training.recognition import Sighting, fit_recognition, look_at_disturbed, look_at_own
 from H3DELandmarksResearch.evaluation.reliability import compare_statements, reliability
 from H3DELandmarksResearch.studies import RUNS, kept_by, run_study
 from H3DELandmarksResearch.studies.foreign_volumes import NotHere
@@ -180,20 +180,15 @@ def conclusion(detector: Detector, one: Seen) -> Detection | None:
     return None if one.found is None else detector.conclude(one.found, one.volume)
 
 
-def sightings_of_folds(parts: Sequence[Part], cache: Path) -> list[Sighting]:
-    """What the models of folds find in cases that they never saw, in the frame of the model that is calibrated.
+def sightings_of_folds(parts: Sequence[Part]) -> list[Sighting]:
+    """What the models of folds find in cases that they never saw, as `models recalibrate --folds` looks at them.
 
     Args:
         parts: see `folds_of`; some cases of each are disturbed, too.
-        cache: folder for what was found.
     """
-    sightings, few = [], -(-MAX_DISTURBED // len(parts))
-    for stand_in, cases in ((part.finder, part.cases) for part in parts):
-        scans = [*own_scans(CALIBRATION, cases), *disturbed_scans(cases[:few])]
-        seen = look(stand_in.detector, scans, cache / kept_by(stand_in.detector.package))
-        found = sightings_of(stand_in.detector, list(seen))
-        sightings += [replace(one, found=stand_in.in_frame(one.found)) for one in found]
-    return sightings
+    few = -(-MAX_DISTURBED // len(parts))
+    own = [one for part in parts for one in look_at_own(part.finder, part.cases)]
+    return [*own, *(one for part in parts for one in look_at_disturbed(part.finder, part.cases[:few]))]
 
 
 def left_out_table(points: PointErrors, before: Calibration, fitted: Calibration, apart: Collection[str] = ()) -> str:
@@ -361,7 +356,7 @@ def _learnt(detector: Detector, configuration: str, most: int, options: argparse
     """Fit the detector's calibration to calibration cases, and print what these say of each other."""
     if options.folds:
         learnt = [case for part in LEARNT for case in cases_of(configuration, part, options.real)]
-        sightings = sightings_of_folds(folds_of(options.folds, detector.package, learnt), options.cache)
+        sightings = sightings_of_folds(folds_of(options.folds, detector.package, learnt, RUNS))
     else:
         calibration = cases_of(configuration, CALIBRATION, options.real)[:most]
         disturbed = disturbed_scans(calibration[:MAX_DISTURBED])

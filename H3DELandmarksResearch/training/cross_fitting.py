@@ -20,9 +20,10 @@ from H3DELandmarksLib.formats.training import recorded_cases
 from H3DELandmarksLib.models import ModelPackage, open_package
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.recognition import Finder
+from H3DELandmarksResearch.training.remembered import Remembered
 
 CROSS_FITTED = "cross-fitted"
-FOLD, PACKAGE = "fold-*", "package"
+FOLD, PACKAGE, LOOKS = "fold-*", "package", "looks"
 
 
 @dataclass(frozen=True)
@@ -38,35 +39,35 @@ class StandIn:
     """A model of a fold; its findings come in the frame of the model that it stands in for.
 
     Attributes:
-        detector: of the fold's model.
+        finder: the fold's model.
+        own: its mean shape.
         shape: mean shape of the model that is calibrated.
     """
 
-    detector: Detector
+    finder: Finder
+    own: ShapeModel
     shape: ShapeModel
 
     def findings(self, volume: Volume) -> RawPredictions:
         """As `Detector.findings`."""
-        return self.in_frame(self.detector.findings(volume))
-
-    def in_frame(self, found: RawPredictions) -> RawPredictions:
-        """Findings of the detector in the frame of `shape`."""
-        turn = rigid_fit(self.shape.mean, self.detector.shape.mean)
+        found = self.finder.findings(volume)
+        turn = rigid_fit(self.shape.mean, self.own.mean)
         pose = Pose(found.pose.rotation @ turn.rotation, found.pose.to_lps(turn.translation))
         return replace(found, pose=pose)
 
     def grid_of(self, volume: Volume) -> Grid:
         """As `Detector.grid_of`."""
-        return self.detector.grid_of(volume)
+        return self.finder.grid_of(volume)
 
 
-def folds_of(folder: Path, package: ModelPackage, cases: Sequence[Case]) -> list[Part]:
+def folds_of(folder: Path, package: ModelPackage, cases: Sequence[Case], cache: Path) -> list[Part]:
     """The cases, each with the model of that fold which was tested on it.
 
     Args:
         folder: of a cross-validation, as `studies.cross_validation` leaves it.
         package: what is calibrated.
         cases: of which some model there must not have learnt each.
+        cache: folder in which what these models find is kept between runs.
 
     Raises:
         InputError: there are no models in the folder, one has other networks or landmarks than the package, or a case
@@ -80,7 +81,9 @@ def folds_of(folder: Path, package: ModelPackage, cases: Sequence[Case]) -> list
         if same[0] != same[1] or fold.scheme.names != package.scheme.names:
             raise InputError(f"'{path}' is not of the kind of '{package.id}': give the folder of its cross-validation.")
         held = [name for name in recorded_cases(fold.manifest, "test") if name in waiting]
-        parts.append(Part(StandIn(Detector(fold), shape), [waiting.pop(name) for name in held]))
+        detector = Detector(fold)
+        stand_in = StandIn(Remembered(detector, cache / LOOKS), detector.shape, shape)
+        parts.append(Part(stand_in, [waiting.pop(name) for name in held]))
     if not parts:
         raise InputError(f"'{folder}' holds no models of folds: run the study cross_validation first.")
     if waiting:

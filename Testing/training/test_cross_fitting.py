@@ -1,6 +1,7 @@
 """A model that learnt from all cases is calibrated by models of its kind that did not."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from H3DELandmarksLib.networks import build_network
 from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
 from H3DELandmarksResearch.training.cross_fitting import StandIn, folds_of
 from H3DELandmarksResearch.training.packaging import recalibrate_package, write_uncalibrated
+from H3DELandmarksResearch.training.remembered import EVIDENCE, Remembered
 from H3DELandmarksResearch.training.run import run_training, shape_of
 
 LEARNT, TESTED = CASES[:6], CASES[6:]
@@ -48,12 +50,18 @@ def project(tmp_path_factory) -> Path:
     return folder
 
 
+def parts_of(project: Path, cases: list, folds: str = "cv") -> list:
+    return folds_of(project / folds, open_package(project / "all" / "package"), cases, project / "cache")
+
+
 def learnt_cases(project: Path) -> list:
     return load_cases(read_configuration(project / "all" / "configuration.json"), "train", project)
 
 
 def test_each_case_comes_with_the_model_that_was_held_out_from_it(project):
-    parts = folds_of(project / "cv", open_package(project / "all" / "package"), learnt_cases(project))
+    parts = folds_of(
+        project / "cv", open_package(project / "all" / "package"), learnt_cases(project), project / "cache"
+    )
     assert [[case.name for case in part.cases] for part in parts] == [list(held) for held in FOLDS]
     for number, part in enumerate(parts):
         fold = Detector(open_package(project / "cv" / f"fold-{number}" / "package"))
@@ -66,7 +74,7 @@ def test_findings_of_a_stand_in_lie_in_the_frame_of_the_model_that_is_calibrated
     shape, scan = Detector(open_package(project / "all" / "package")).shape, learnt_cases(project)[0].volume
     turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     turned = type(shape)(fold.shape.mean @ turn.T + 5.0, shape.tolerance)
-    stood_in, own = StandIn(fold, turned).findings(scan), fold.findings(scan)
+    stood_in, own = StandIn(fold, fold.shape, turned).findings(scan), fold.findings(scan)
     assert np.allclose(stood_in.pose.to_lps(turned.mean), own.pose.to_lps(fold.shape.mean), atol=1e-6)
     assert np.array_equal(stood_in.positions, own.positions)
 
@@ -91,30 +99,57 @@ def test_the_command_calibrates_by_what_models_find_in_cases_that_they_never_saw
     assert "Calibrated on 6 cases that it learnt from" in made.model_card()
 
 
+@pytest.mark.parametrize("has_places", [True, False])
+def test_what_a_model_finds_is_looked_for_once(project, tmp_path, monkeypatch, has_places):
+    detector = Detector(open_package(project / "all" / "package"))
+    scan, looks = learnt_cases(project)[0].volume, []
+    found = detector.findings(scan)
+    found = found if has_places else replace(found, candidates=None)
+    monkeypatch.setattr(detector, "findings", lambda volume: looks.append(volume) or found)
+    again = [Remembered(detector, tmp_path).findings(scan) for _ in range(2)]
+    assert len(looks) == 1
+    for one in again:
+        assert all(np.array_equal(getattr(one, name), getattr(found, name), equal_nan=True) for name in EVIDENCE)
+        assert np.array_equal(one.pose.rotation, found.pose.rotation) and one.count is None
+        assert (one.candidates is None) == (not has_places)
+    if has_places:
+        assert np.array_equal(again[1].candidates.share, found.candidates.share)
+    brighter = Volume(scan.array + 1, scan.affine)
+    shifted = Volume(scan.array, scan.affine + np.pad([[1.0]], ((0, 3), (3, 0))))
+    for other in (brighter, shifted):
+        Remembered(detector, tmp_path).findings(other)
+    assert len(looks) == 3, "another scan is another one, and so is one elsewhere"
+
+
 def test_a_case_that_no_model_was_held_out_from_is_refused(project):
     others = load_cases(read_configuration(project / "all" / "configuration.json"), "test", project)
     with pytest.raises(InputError, match="held out from case6, case7"):
-        folds_of(project / "cv", open_package(project / "all" / "package"), [*learnt_cases(project), *others])
+        folds_of(
+            project / "cv",
+            open_package(project / "all" / "package"),
+            [*learnt_cases(project), *others],
+            project / "cache",
+        )
 
 
-def test_a_folder_without_models_of_folds_is_refused(project, tmp_path):
+def test_a_folder_without_models_of_folds_is_refused(project):
     with pytest.raises(InputError, match="no models of folds"):
-        folds_of(tmp_path, open_package(project / "all" / "package"), [])
+        parts_of(project, [], "nowhere")
 
 
-def test_models_of_another_kind_are_refused(project, tmp_path):
+def test_models_of_another_kind_are_refused(project):
     network = {**NETWORK, "settings": {**NETWORK["settings"], "fine_dims": [8, 8]}}
     stage = json.loads((project / "spots.json").read_text(encoding="utf-8"))["stages"][0]
     uncalibrated(project, "others/fold-0", WHOLE_SPLIT, seed=0, stages=[{**stage, "network": network}])
     with pytest.raises(InputError, match="not of the kind"):
-        folds_of(project / "others", open_package(project / "all" / "package"), [])
+        parts_of(project, [], "others")
 
 
 def test_points_that_are_placed_together_cannot_be_taught_by_folds(project, tmp_path):
     path = tmp_path / "joint.json"
     write_configuration(path, project, WHOLE_SPLIT, joint=True)
     package = open_package(project / "all" / "package")
-    folds = folds_of(project / "cv", package, learnt_cases(project))
+    folds = parts_of(project, learnt_cases(project))
     with pytest.raises(InputError, match="without folds"):
         recalibrate_package(tmp_path / "never", package, read_configuration(path), {"test": ()}, folds)
 

@@ -209,6 +209,8 @@ def confidence_section(manifest: Manifest, measured_on: str) -> str:
         )
     if table := _reliability(accuracy.get("reliability", {})):
         text.append(table)
+    if judged := accuracy.get("left_out_by_condition"):
+        text.append(_by_condition(judged))
     return "\n\n".join(text)
 
 
@@ -290,6 +292,19 @@ def _reliability(reliability: Mapping[str, Any]) -> str:
     ]
     head = ("test scans", "probability", "statements", "calibration error (ECE)", "with bins of equal mass")
     return markdown_table([head, *rows]) if rows else ""
+
+
+def _by_condition(judged: Mapping[str, Mapping[str, float]]) -> str:
+    """What confidence and radius are worth in calibration scans as users have them."""
+    rows = [
+        (condition, f"{part['points']:g}", f"{part['ece']:.3f}", percent(part["coverage"]))
+        for condition, part in judged.items()
+    ]
+    head = ("scans", "points", "calibration error (ECE) of confidence", "errors within the radius")
+    return (
+        "Calibration scans as users may have them, of each case by what the others teach (recognised scans alone):\n\n"
+        + markdown_table([head, *rows])
+    )
 
 
 def _license(manifest: Manifest) -> str:

@@ -43,6 +43,7 @@ from H3DELandmarksResearch.training.point_calibration import (
     fit_confidence,
     fit_counting_by_conditions,
     fit_points,
+    left_out_by_condition,
     point_errors,
 )
 from H3DELandmarksResearch.training.record import TrainingConfiguration
@@ -70,6 +71,7 @@ class ModelEvaluation:
         cross_coverage: (cases, share) of errors within radii from all other unseen cases; None where radii come from
             calibration cases alone.
         shape: the model's mean shape.
+        left_out: of calibration scans by condition, see `left_out_by_condition`.
         floor: the model beside the readers of the test cases; None where they have one reader each.
     """
 
@@ -79,6 +81,7 @@ class ModelEvaluation:
     reliability: Mapping[str, Mapping[str, Any]]
     cross_coverage: tuple[int, float] | None
     shape: ShapeModel
+    left_out: Mapping[str, Mapping[str, float]]
     floor: HumanFloor | None = None
 
     @property
@@ -89,7 +92,9 @@ class ModelEvaluation:
     def accuracy(self) -> dict[str, Any]:
         """The manifest's ``accuracy``."""
         test = {**self.evaluation.to_dict(), **floor_entry(self.floor)}
-        result = {"test": test, "reliability": dict(self.reliability)}
+        result: dict[str, Any] = {"test": test, "reliability": dict(self.reliability)}
+        if self.left_out:
+            result["left_out_by_condition"] = dict(self.left_out)
         if self.cross_coverage is not None:
             result["cross_conformal"] = dict(zip(("cases", "coverage"), self.cross_coverage))
         return result
@@ -157,7 +162,8 @@ def evaluate_model(
         for name, part in ((WHOLE, whole), (CUT, found))
     }
     floor = human_floor(list(whole.values()), [case.readers for case in test[: len(whole)]])
-    return ModelEvaluation(fitted, evaluation, whole, reliable, cross, detector.shape, floor)
+    judged = {} if configuration.joint else left_out_by_condition(points, fitted)
+    return ModelEvaluation(fitted, evaluation, whole, reliable, cross, detector.shape, judged, floor)
 
 
 def _with_confidence(calibration: Calibration, points: PointErrors) -> Calibration:

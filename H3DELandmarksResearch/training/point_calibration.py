@@ -17,6 +17,7 @@ from H3DELandmarksLib.detection.recognition import Recognizer
 from H3DELandmarksLib.formats.manifest import CountingCalibration, PointCalibration
 from H3DELandmarksLib.training.calibration import SHARE, fit_counting
 from H3DELandmarksLib.training.recognition import Sighting
+from H3DELandmarksResearch.evaluation.reliability import reliability
 
 # With 7 and 17 subjects radii of points held too much in scans of others, see docs/results.md; with 25 they did not.
 FEWEST_SUBJECTS, FEWEST_ERRORS = 20, 100
@@ -205,6 +206,31 @@ def left_out(points: PointErrors, calibration: Calibration) -> tuple[np.ndarray,
             known = replace(known, confidence_weights=weights)
         confidence[out], radius[out] = stated(part, known)
     return confidence, radius
+
+
+def left_out_by_condition(points: PointErrors, calibration: Calibration) -> dict[str, dict[str, float]]:
+    """What confidence and radius are worth under each condition, each subject's by what the others teach.
+
+    Args:
+        points, calibration: as for `left_out`.
+
+    Returns:
+        By condition, the number of points, the calibration error of their confidences, and the share of errors within
+        the radius; nothing of fewer than `FEWEST_SUBJECTS` subjects.
+    """
+    if len(np.unique(points.subject)) < FEWEST_SUBJECTS:
+        return {}
+    confidence, radius = left_out(points, calibration)
+    right, table = points.right(calibration.tolerance_mm).astype(float), {}
+    for condition in dict.fromkeys(points.condition.tolist()):
+        some = points.condition == condition
+        known = some & np.isfinite(points.error)
+        table[condition] = {
+            "points": int(some.sum()),
+            "ece": round(reliability(confidence[some], right[some]).error, 4),
+            "coverage": round(float((points.error <= radius)[known].mean()), 4),
+        }
+    return table
 
 
 def stated(points: PointErrors, calibration: Calibration) -> tuple[np.ndarray, np.ndarray]:

@@ -51,7 +51,7 @@ def verdict(test) -> ModelEvaluation:
     truth = {case.name: case.landmarks for case in test}
     calibration = Calibration(1.0, 0.0, np.zeros(4), 2.0, np.array([1.5, 1.5, 2.0]))
     summary = dict.fromkeys((WHOLE, CUT), compare_statements(found, truth, 2.0).summary())
-    return ModelEvaluation(calibration, evaluate_sets(found, truth), found, summary, None, SHAPE)
+    return ModelEvaluation(calibration, evaluate_sets(found, truth), found, summary, None, SHAPE, {})
 
 
 @pytest.fixture(scope="module")

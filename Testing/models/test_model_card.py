@@ -48,6 +48,12 @@ def test_a_card_says_whether_radii_are_those_of_points_and_where_they_held():
     assert "whole scans" not in card
 
 
+def test_a_card_says_what_statements_are_worth_under_each_condition():
+    judged = {"cut": {"points": 120, "ece": 0.0456, "coverage": 0.9012}}
+    assert "| cut | 120 | 0.046 | 90.1 % |" in model_card(manifest(accuracy={"left_out_by_condition": judged}))
+    assert "by what the others teach" not in model_card(manifest())
+
+
 def test_the_data_of_a_trained_model_are_listed_where_they_are_few():
     split = {"train": [f"t{k}" for k in range(40)], "test": ["one", "two"]}
     card = model_card(manifest(training={"data": {"split": split}}))
@@ -80,6 +86,7 @@ def test_results_come_from_the_evaluation_or_from_the_manifest():
         ({"subset": "calibration", "scans": 40, "radii": "split conformal"}, "40 cases of its own", "hopeful"),
         ({"subset": "validation", "scans": 7, "radii": "cross-conformal"}, "cross-conformal", "of its own"),
         ({"subset": "train", "scans": 3}, "learnt from", "of its own"),
+        ({"subset": "cross-fitted", "scans": 35}, "cross-fitting", "of its own"),
         ({"kept_from": "toy 1.0.0", "radii_checked_on": "train", "scans": 3}, "toy 1.0.0", "of its own"),
     ],
 )

@@ -27,6 +27,8 @@ from H3DELandmarksResearch.training.point_calibration import (
     fit_confidence,
     fit_counting_by_conditions,
     fit_points,
+    left_out,
+    left_out_by_condition,
     point_errors,
     stated,
 )
@@ -191,6 +193,19 @@ def test_figures_of_some_subjects_stand_apart():
     both = np.isin(points.subject, ["subject 3", "subject 8"])
     assert counts["subject 3, subject 8: all"] == both.sum() < counts["all"]
     assert counts["subject 3, subject 8: whole"] == (both & (points.condition == "whole")).sum() > 0
+
+
+def test_left_out_subjects_tell_by_condition_what_statements_are_worth():
+    points = point_errors(sightings(25, 4), SHAPE, CALIBRATION)
+    table = left_out_by_condition(points, CALIBRATION)
+    assert list(table) == list(CONDITIONS)
+    confidence, radius = left_out(points, CALIBRATION)
+    metal = points.condition == "metal"
+    assert table["metal"]["points"] == metal.sum()
+    assert table["metal"]["coverage"] == pytest.approx((points.error <= radius)[metal].mean(), abs=1e-4)
+    right = points.right(CALIBRATION.tolerance_mm)[metal].astype(float)
+    assert table["metal"]["ece"] == pytest.approx(reliability(confidence[metal], right).error, abs=1e-4)
+    assert left_out_by_condition(points.only(points.subject < "subject 12"), CALIBRATION) == {}, "too few subjects"
 
 
 def test_what_is_stated_of_a_package_of_four_weights_is_read_as_before():

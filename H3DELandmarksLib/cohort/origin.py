@@ -160,8 +160,8 @@ def describe_count(miscounted: Miscounted | None) -> str:
     if miscounted is None or not miscounted.doubtful:
         return ""
     return (
-        f"; structures may be counted one off as a whole (probability {miscounted.probability:.0%}): check the first "
-        "and the last one"
+        f"; structures may be counted one off as a whole (probability {miscounted.probability:.0%}), so that no radius "
+        "is stated: check the first and the last one"
     )
 
 

@@ -1,11 +1,11 @@
-"""Results state at which places the networks saw each landmark, but for landmarks of which nothing is known."""
+"""What results say beside the points: at which places networks saw each landmark, and that a count is in doubt."""
 
 import numpy as np
 
-from H3DELandmarksLib.cohort.origin import landmark_results
+from H3DELandmarksLib.cohort.origin import describe_count, landmark_results
 from H3DELandmarksLib.core.candidates import Candidates
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.statements import Cause, Miscounted
 from H3DELandmarksLib.formats.reading import build, to_plain
 from H3DELandmarksLib.formats.results import LandmarkResult, PlaceResult
 
@@ -23,3 +23,10 @@ def test_places_come_with_their_landmark():
 
 def test_a_decoder_without_places_states_none():
     assert [result.places for result in landmark_results(FOUND)] == [(), ()]
+
+
+def test_a_doubtful_count_is_told_with_what_follows_from_it():
+    doubt = Miscounted(0.26, True, hit_rate=0.7, false_alarm_rate=0.3, step=4)
+    told = describe_count(doubt)
+    assert "26%" in told and "no radius" in told and "check the first" in told
+    assert describe_count(Miscounted(0.26, False, None, None, 4)) == describe_count(None) == ""

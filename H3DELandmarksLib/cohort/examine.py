@@ -298,6 +298,7 @@ def _draw(volume: Volume, landmarks: LandmarkSet, search: Search, origin: Proven
                 title=f"{title}: {model}" if title else model,
                 origin=origin.line(),
                 unit=origin.unit,
+                warning=describe_count(origin.miscounted) if shown.present.any() else "",
             )
             return path.read_bytes()
         except Exception as error:  # the points are written all the same
@@ -322,8 +323,8 @@ def _summary(landmarks: LandmarkSet, examined: Detection, detector: Detector, ot
     """What people should know first, without a full stop."""
     manifest, recognition = detector.package.manifest, examined.recognition
     text = describe(landmarks, manifest, others)
-    if landmarks.present.any():
-        text += describe_count(examined.miscounted)
+    if landmarks.present.any() and (doubt := describe_count(examined.miscounted)):
+        text += f"; {doubt}"
     if recognition is None or recognition.recognised or not landmarks.present.any():
         return text
     unlike = landmarks.unknown_where(landmarks.presence >= 0, Cause.UNLIKE)

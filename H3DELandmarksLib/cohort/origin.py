@@ -155,12 +155,12 @@ def found_in_words(landmarks: LandmarkSet) -> str:
     return f"{text} ({'; '.join(told)})" if told else text
 
 
-def describe_count(miscounted: Miscounted | None) -> str:
-    """What people should know of a doubtful count, as the end of a sentence; empty where it is not doubtful."""
+def describe_count(miscounted: Miscounted | MiscountedResult | None) -> str:
+    """What people should know of a doubtful count; empty where it is not doubtful."""
     if miscounted is None or not miscounted.doubtful:
         return ""
     return (
-        f"; structures may be counted one off as a whole (probability {miscounted.probability:.0%}), so that no radius "
+        f"structures may be counted one off as a whole (probability {miscounted.probability:.0%}), so that no radius "
         "is stated: check the first and the last one"
     )
 

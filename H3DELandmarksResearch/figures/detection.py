@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +33,9 @@ BACKGROUND, FOREGROUND, MUTED = "#0d1117", "#f0f3f6", "#9aa4b0"
 REFERENCE_COLOR, UNRATED_COLOR = "#ff5cf0", "#7ee787"
 # Orange to blue: told apart by people who confuse red and green.
 CONFIDENCE_COLORS = ("#ff4f30", "#ffb02e", "#fff27a", "#62d9ff", "#2f9bff")
+WARNING_COLOR = "#ffb02e"
 RING_AREA = 52.0
+HEADING_CHARACTER, LINE_HEIGHT = 0.064, 0.145  # inches
 LISTED_ABSENT = 24
 
 
@@ -44,6 +47,7 @@ def draw_detection(
     title: str = "",
     origin: str = "",
     unit: LengthUnit = "mm",
+    warning: str = "",
 ) -> None:
     """Draw maximum-intensity projections with all landmarks, and slices through the least certain ones.
 
@@ -55,12 +59,14 @@ def draw_detection(
         title: first line of the picture, for example the scan's name.
         origin: last line: model, scan, time and software.
         unit: of lengths.
+        warning: what must not be overlooked, in a color of its own.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
         InputError: the name has another ending.
     """
-    save_figure(detection_figure(volume, landmarks, reference, title, origin=origin, unit=unit), Path(path))
+    figure = detection_figure(volume, landmarks, reference, title, origin=origin, unit=unit, warning=warning)
+    save_figure(figure, Path(path))
 
 
 def detection_figure(
@@ -71,11 +77,12 @@ def detection_figure(
     remark: str | None = None,
     origin: str = "",
     unit: LengthUnit = "mm",
+    warning: str = "",
 ) -> Figure:
     """The picture of a detection as a figure.
 
     Args:
-        volume, landmarks, reference, title, origin, unit: as for `draw_detection`.
+        volume, landmarks, reference, title, origin, unit, warning: as for `draw_detection`.
         remark: second line; where given, the landmarks were not found but are shown as they are, without close-ups.
     """
     if reference is not None:
@@ -90,7 +97,8 @@ def detection_figure(
         _draw_labels(axes, panel, landmarks, colors, sheet.label_range)
         _draw_points(axes, panel, landmarks, colors, reference)
     _draw_close_ups(axes, sheet, landmarks, colors, reference, unit)
-    _draw_heading(axes, sheet, title, _summary(landmarks, reference, unit) if remark is None else remark)
+    summary = _summary(landmarks, reference, unit) if remark is None else remark
+    _draw_heading(axes, sheet, title, summary, warning)
     _draw_legend(axes, sheet, landmarks, reference)
     write(axes, sheet.width - MARGIN, 0.06, origin, 6.5, MUTED, ha="right", va="bottom")
     return figure
@@ -238,10 +246,18 @@ def _close_up_title(landmarks: LandmarkSet, row: int, unit: LengthUnit) -> str:
     return ", ".join(words)
 
 
-def _draw_heading(axes: Axes, sheet: Sheet, title: str, summary: str) -> None:
-    top = sheet.height - 0.14
+def _draw_heading(axes: Axes, sheet: Sheet, title: str, summary: str, warning: str) -> None:
+    """The title and up to three lines as wide as the sheet; what does not fit into them ends with dots."""
+    top, characters = sheet.height - 0.14, int((sheet.width - 2 * MARGIN) / HEADING_CHARACTER)
     write(axes, MARGIN, top, title, 12, weight="bold", va="top")
-    write(axes, MARGIN, top - 0.23, summary, 8.5, MUTED, va="top")
+    lines = [(line, WARNING_COLOR) for line in _lines(warning[:1].upper() + warning[1:], characters, 2)]
+    lines += [(line, MUTED) for line in _lines(summary, characters, 1 if lines else 2)]
+    for number, (line, color) in enumerate(lines):
+        write(axes, MARGIN, top - 0.23 - LINE_HEIGHT * number, line, 8.5, color, va="top")
+
+
+def _lines(text: str, characters: int, most: int) -> list[str]:
+    return wrap(text, characters, max_lines=most, placeholder=" ...")
 
 
 def _draw_legend(axes: Axes, sheet: Sheet, landmarks: LandmarkSet, reference: LandmarkSet | None) -> None:

@@ -24,6 +24,7 @@ from H3DELandmarksResearch.figures.detection import (
 from H3DELandmarksResearch.figures.layout import (
     AXIAL,
     CORONAL,
+    HEADING_HEIGHT,
     LABEL_STEP,
     SAGITTAL,
     plan_sheet,
@@ -109,6 +110,30 @@ def test_the_heading_says_what_was_not_examined_and_the_last_line_where_it_comes
         figure = detection_figure(scan, landmarks, None, "test", origin="model a@1.0.0")
         texts = [text.get_text() for text in figure.axes[0].texts]
         assert words in texts and texts[-1] == "model a@1.0.0"
+
+
+WARNING = "structures may be counted one off as a whole, so that no radius is stated: check the first and the last one"
+
+
+@pytest.mark.parametrize("warning", ["", WARNING])
+def test_a_long_heading_ends_within_the_picture_and_a_warning_comes_first(warning):
+    scan = volume()
+    names = tuple(f"a landmark with a long name, number {number}" for number in range(24))
+    landmarks = replace(points(scan, 24), names=names).unknown_where(np.arange(24) > 0, Cause.NO_PLACE)
+    figure = detection_figure(scan, landmarks, None, "test", warning=warning)
+    figure.canvas.draw()
+    heading = [text for text in figure.axes[0].texts if text.get_fontsize() == 8.5]
+    right, top = figure.bbox.x1, figure.axes[0].transData.transform((0, figure.get_figheight() - HEADING_HEIGHT))[1]
+    assert 1 < len(heading) <= 3
+    for text in heading:
+        box = text.get_window_extent()
+        assert box.x1 <= right and box.y0 >= top, text.get_text()
+    told = " ".join(text.get_text() for text in heading)
+    assert (
+        told.startswith(warning.capitalize() or "1 of 24")
+        and "1 of 24 landmarks found" in told
+        and told.endswith("...")
+    )
 
 
 def test_reference_is_a_ring_at_its_own_place(tmp_path):

@@ -12,6 +12,7 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.core.statements import Statement
+from H3DELandmarksLib.core.text import first_of
 from H3DELandmarksResearch.figures.canvas import new_figure, save_figure
 from H3DELandmarksResearch.figures.layout import (
     LABEL_STEP,
@@ -290,6 +291,5 @@ def _summary(landmarks: LandmarkSet, reference: LandmarkSet | None, unit: Length
         if statement is not Statement.FOUND:
             groups.setdefault(f"{statement.value} ({cause.value})" if cause else statement.value, []).append(name)
     for stated, names in groups.items():
-        more = f" and {len(names) - LISTED_ABSENT} more" if len(names) > LISTED_ABSENT else ""
-        words.append(f"{stated}: {', '.join(names[:LISTED_ABSENT])}{more}")
+        words.append(f"{stated}: {first_of(names, LISTED_ABSENT)}")
     return "; ".join(words)

@@ -34,14 +34,13 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.core.text import markdown_table, number
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.predictions import Detection, RawPredictions
 from H3DELandmarksLib.evaluation.metrics import radius_coverage
 from H3DELandmarksLib.formats.versions import next_version
-from H3DELandmarksLib.models import ModelPackage, find_model, write_package
+from H3DELandmarksLib.models import ModelPackage, find_model
 from H3DELandmarksLib.models.card import confidence_section
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.conditions import WHOLE
@@ -64,6 +63,7 @@ from H3DELandmarksResearch.training.configuration import (
     read_configuration,
 )
 from H3DELandmarksResearch.training.cross_fitting import Part, folds_of
+from H3DELandmarksResearch.training.packaging import with_manifest
 from H3DELandmarksResearch.training.point_calibration import (
     PointErrors,
     fit_confidence,
@@ -72,6 +72,7 @@ from H3DELandmarksResearch.training.point_calibration import (
     point_errors,
     stated,
 )
+from H3DELandmarksResearch.training.remembered import findings_from_arrays, findings_to_arrays
 
 MAX_DISTURBED = 8
 LEARNT = ("train", "validation")
@@ -122,11 +123,7 @@ def _found(detector: Detector, scan: StudyScan) -> dict[str, np.ndarray]:
         found = detector.findings(volume)
     except InputError:
         return kept
-    pose = {"rotation": found.pose.rotation, "translation": found.pose.translation}
-    return {**kept, **pose, **{name: getattr(found, name) for name in _ARRAYS}}
-
-
-_ARRAYS = ("positions", "presence_logit", "concentration")
+    return {**kept, **findings_to_arrays(found)}
 
 
 def _read(detector: Detector, scan: StudyScan, path: Path) -> Seen:
@@ -134,7 +131,7 @@ def _read(detector: Detector, scan: StudyScan, path: Path) -> Seen:
         volume = Volume(np.broadcast_to(np.uint8(0), tuple(kept["shape"])), kept["affine"])
         found = truth = None
         if "positions" in kept:
-            found = RawPredictions(*(kept[name] for name in _ARRAYS), Pose(kept["rotation"], kept["translation"]))
+            found = findings_from_arrays(kept)
         if "true_presence" in kept:
             truth = LandmarkSet(detector.scheme.names, kept["true_positions"], kept["true_presence"])
     return Seen(scan, found, truth, volume)
@@ -338,10 +335,8 @@ def rewritten(
     if heading:
         end = re.search(r"\n\n(!\[|## )", after)
         card = before + confidence_section(manifest, "test") + (after[end.start() :] if end else "\n")
-    weights = {name: package.read(name) for name in package.weight_files}
-    pictures = {name: package.read(name) for name in package.picture_files}
     folder.mkdir(parents=True, exist_ok=True)
-    return write_package(folder / package.id, manifest, weights, card, pictures=pictures, replace=True)
+    return with_manifest(folder / package.id, package, manifest, card)
 
 
 def cases_of(model: str, subset: str, real: Path) -> list[Case]:

@@ -30,12 +30,13 @@ from H3DELandmarksLib.evaluation.measure_geometry import cobb_angles
 from H3DELandmarksLib.evaluation.measures import measure
 from H3DELandmarksLib.formats.measurements import measurements_of
 from H3DELandmarksLib.formats.versions import next_version
-from H3DELandmarksLib.models import ModelPackage, find_model, write_package
+from H3DELandmarksLib.models import ModelPackage, find_model
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.recognition import look_at_own
 from H3DELandmarksResearch.studies import run_study
 from H3DELandmarksResearch.studies.recognition_scans import StudyScan, own_scans
 from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
+from H3DELandmarksResearch.training.packaging import with_manifest
 from H3DELandmarksResearch.training.point_calibration import fit_counting_by_conditions
 
 CORNERS = 4
@@ -185,9 +186,8 @@ def recounted(package: ModelPackage, cases: Sequence[Case], folder: Path) -> Mod
     calibration = replace(old.calibration, counting=counting)
     training = {**old.training, "recalibrated": date.today().isoformat()}
     manifest = replace(old, version=next_version(old.version), calibration=calibration, training=training)
-    weights, pictures = ({n: package.read(n) for n in names} for names in (package.weight_files, package.picture_files))
     folder.mkdir(parents=True, exist_ok=True)
-    return write_package(folder / package.id, manifest, weights, package.model_card(), pictures=pictures, replace=True)
+    return with_manifest(folder / package.id, package, manifest, package.model_card())
 
 
 def main() -> None:

@@ -119,7 +119,7 @@ def evaluate_model(
     """
     rng = np.random.default_rng(0)
     placed = placed or (lambda one: detector.placed(one.found))
-    count, most = (sum(len(part.cases) for part in calibration), -(-MAX_CASES // len(calibration)))
+    count = sum(len(part.cases) for part in calibration)
     logger.info("Looking at %d calibration cases, whole and cut off", count)
     looked_at = [one for part in calibration for one in _looked_at(part.finder, part.cases, placed)]
     for part in calibration:
@@ -127,11 +127,7 @@ def evaluate_model(
     seen = gather_evidence([found for found, _ in looked_at], [case for _, case in looked_at], detector.shape)
     fitted = fit_calibration(seen, configuration.tolerance_mm)
     logger.info("Learning to recognise the anatomy")
-    own = [one for part in calibration for one in look_at_own(part.finder, part.cases[:most])]
-    whole_alone = {WHOLE: CONDITIONS[WHOLE]}
-    rest = [one for p in calibration for one in look_at_own(p.finder, p.cases[most:], conditions=whole_alone)]
-    few = -(-MAX_DISTURBED // len(calibration))
-    strange = [one for part in calibration for one in look_at_disturbed(part.finder, part.cases[:few])]
+    own, rest, strange = _looks(calibration)
     known = fit_recognition([*own, *strange], fitted)
     detector.calibration = fitted = replace(fitted, recognition=known)
     logger.info("Looking at %d test cases, whole and cut off", len(test))
@@ -176,6 +172,15 @@ def _with_radii(found: Mapping[str, LandmarkSet], factors: np.ndarray) -> dict[s
     """Landmark sets by name with their radii times the (N, K) factors of the first N."""
     scaled = {name: replace(one, radius=one.radius * row) for (name, one), row in zip(found.items(), factors)}
     return {**found, **scaled}
+
+
+def _looks(calibration: Sequence[Part]) -> tuple[list[Sighting], list[Sighting], list[Sighting]]:
+    """About `MAX_CASES` under all conditions, all further ones whole, and about `MAX_DISTURBED` disturbed."""
+    most, few = (-(-limit // len(calibration)) for limit in (MAX_CASES, MAX_DISTURBED))
+    whole_alone = {WHOLE: CONDITIONS[WHOLE]}
+    own = [one for part in calibration for one in look_at_own(part.finder, part.cases[:most])]
+    rest = [one for p in calibration for one in look_at_own(p.finder, p.cases[most:], conditions=whole_alone)]
+    return own, rest, [one for part in calibration for one in look_at_disturbed(part.finder, part.cases[:few])]
 
 
 def _looked_at(finder: Finder, cases: Iterable[Case], placed: Placed) -> list[tuple[RawPredictions, Case]]:

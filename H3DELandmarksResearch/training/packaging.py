@@ -76,8 +76,10 @@ def build_package(
     package, placed = write_uncalibrated(folder, configuration, stages, shape), None
     if configuration.record.joint and subjects is not None:
         package, placed = _with_anatomy(package, subjects, calibration)
+    detector = Detector(package)
+    parts = [Part(detector, calibration)]
     return evaluate_package(
-        folder, package, package.manifest, configuration.record, calibration, test, calibrated_on, placed
+        folder, detector, package.manifest, configuration.record, parts, test, calibrated_on, placed
     )
 
 
@@ -162,40 +164,36 @@ def recalibrate_package(
     manifest = replace(
         manifest, stages=old.stages, shape_model=old.shape_model, calibration=old.calibration, training=training
     )
-    subset = configuration.calibration_subset
-    own = () if folds else cases[subset]
-    return evaluate_package(folder, package, manifest, configuration.record, own, cases["test"], subset, folds=folds)
+    detector, subset = Detector(package), CROSS_FITTED if folds else configuration.calibration_subset
+    parts = folds or [Part(detector, cases[subset])]
+    return evaluate_package(folder, detector, manifest, configuration.record, parts, cases["test"], subset)
 
 
 def evaluate_package(
     folder: Path,
-    package: ModelPackage,
+    detector: Detector,
     manifest: Manifest,
     configuration: TrainingConfiguration,
-    calibration: Sequence[Case],
+    calibration: Sequence[Part],
     test: Sequence[Case],
     calibrated_on: str,
     placed: Placed | None = None,
-    folds: Sequence[Part] = (),
 ) -> ModelPackage:
     """Calibrate a package's weights, measure them on test cases and write both with pictures and card.
 
     Args:
         folder: where to write; may be the package's own.
-        package: whose weights are measured.
+        detector: of the package whose weights are measured; gets the new calibration.
         manifest: what the new package says of itself, but for calibration, accuracy and pictures.
         configuration: says what counts as right, and whether pictures may show scans.
         calibration: cases for the calibration.
         test: cases for the accuracy.
-        calibrated_on: name of the calibration cases' subset.
+        calibrated_on: name of the calibration cases' subset, or `CROSS_FITTED`.
         placed: as for `evaluate_model`.
-        folds: as for `recalibrate_package`; then `calibration` and `calibrated_on` do not count.
     """
-    detector = Detector(package)
-    parts = folds or [Part(detector, calibration)]
-    measured = evaluate_model(detector, configuration, parts, test, placed)
-    count = sum(len(part.cases) for part in parts)
-    fitted_to = {"subset": CROSS_FITTED if folds else calibrated_on, "scans": count, "radii": measured.radii_from}
+    package, count = detector.package, sum(len(part.cases) for part in calibration)
+    measured = evaluate_model(detector, configuration, calibration, test, placed)
+    fitted_to = {"subset": calibrated_on, "scans": count, "radii": measured.radii_from}
     manifest = replace(
         manifest, calibration=measured.calibration.to_manifest(fitted_to), accuracy=measured.accuracy(), pictures=()
     )
@@ -204,7 +202,7 @@ def evaluate_package(
     card = model_card(manifest, accuracy=measured.evaluation.text(), pictures=pictures)
     files = {picture.file: picture.data for picture in pictures}
     package = write_package(folder, manifest, weights, card, pictures=files, replace=True)
-    return _with_measured_following(package, parts) if count >= FEWEST_TO_MEASURE else package
+    return _with_measured_following(package, calibration) if count >= FEWEST_TO_MEASURE else package
 
 
 def _with_measured_following(package: ModelPackage, calibration: Sequence[Part]) -> ModelPackage:
@@ -224,10 +222,21 @@ def _with_measured_following(package: ModelPackage, calibration: Sequence[Part])
 def with_following(package: ModelPackage, following: FollowingCalibration) -> ModelPackage:
     """Write a package anew with what following corrections was worth on calibration cases; all else stays."""
     manifest = package.manifest
-    manifest = replace(manifest, calibration=replace(manifest.calibration, following=following), pictures=())
-    weights = {name: package.read(name) for name in package.weight_files}
-    pictures = {name: package.read(name) for name in package.picture_files}
-    return write_package(package.path, manifest, weights, package.model_card(), pictures=pictures, replace=True)
+    manifest = replace(manifest, calibration=replace(manifest.calibration, following=following))
+    return with_manifest(package.path, package, manifest, package.model_card())
+
+
+def with_manifest(folder: Path, package: ModelPackage, manifest: Manifest, card: str) -> ModelPackage:
+    """Write a package's weights and pictures anew with what another manifest and card say of them.
+
+    Args:
+        folder: where to write; an older package there is replaced.
+        package: whose files stay.
+        manifest: of the same networks and landmarks.
+        card: the model card.
+    """
+    weights, pictures = ({n: package.read(n) for n in names} for names in (package.weight_files, package.picture_files))
+    return write_package(folder, replace(manifest, pictures=()), weights, card, pictures=pictures, replace=True)
 
 
 def new_manifest(configuration: Configuration) -> Manifest:

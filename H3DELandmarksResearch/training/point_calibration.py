@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from scipy.optimize import minimize
 
+from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.rows import is_off
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection.calibration import Calibration
@@ -78,6 +79,14 @@ def as_found(one: Sighting) -> RawPredictions:
     return one.found
 
 
+def _recognised(seen: Iterable[Sighting], calibration: Calibration) -> Iterator[tuple[Sighting, LandmarkSet]]:
+    """Scans of the anatomy that are not refused, each with its truth."""
+    recognizer = None if calibration.recognition is None else Recognizer(calibration.recognition, calibration)
+    for one in seen:
+        if one.truth is not None and (recognizer is None or recognizer.judge(one.found).recognised):
+            yield one, one.truth
+
+
 def point_errors(
     seen: Sequence[Sighting], shape: ShapeModel, calibration: Calibration, placed: Placed = as_found
 ) -> PointErrors:
@@ -89,13 +98,10 @@ def point_errors(
         calibration: of presence and recognition, with each landmark's radius.
         placed: what the model makes of findings, see `Detector.placed`; of calibration cases perhaps without them.
     """
-    recognizer = None if calibration.recognition is None else Recognizer(calibration.recognition, calibration)
     parts = []
-    for one in seen:
-        if one.truth is None or (recognizer is not None and not recognizer.judge(one.found).recognised):
-            continue
-        found, truth = placed(one), one.truth.positions
-        rows = (calibration.presence(found.presence_logit) >= 0.5) & ~one.truth.unknown
+    for one, known in _recognised(seen, calibration):
+        found, truth = placed(one), known.positions
+        rows = (calibration.presence(found.presence_logit) >= 0.5) & ~known.unknown
         distance = np.linalg.norm(found.positions - truth, axis=1)
         off = found.count is not None and is_off(found.positions, truth, found.count.step)
         features = point_features(found, shape, calibration, one.grid)
@@ -118,14 +124,11 @@ def fit_counting_by_conditions(
     Returns:
         None where nothing is counted, or in too few scans.
     """
-    recognizer = None if calibration.recognition is None else Recognizer(calibration.recognition, calibration)
     rows = []
-    for one in seen:
-        if one.truth is None or (recognizer is not None and not recognizer.judge(one.found).recognised):
-            continue
+    for one, known in _recognised(seen, calibration):
         found = placed(one)
         if found.count is not None:
-            off = is_off(found.positions, one.truth.positions, found.count.step)
+            off = is_off(found.positions, known.positions, found.count.step)
             rows.append((found.count.margin, off, one.subject, one.condition))
     if not rows:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,9 +40,9 @@ class Remembered:
             found = self.detector.findings(volume)
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as partial, partial.open("wb") as stream:
-                np.savez(stream, **_to_arrays(found))
+                np.savez(stream, **findings_to_arrays(found))
         with np.load(path) as kept:
-            return _from_arrays(dict(kept))
+            return findings_from_arrays(kept)
 
     def grid_of(self, volume: Volume) -> Grid:
         """As `Detector.grid_of`."""
@@ -55,13 +56,15 @@ class Remembered:
         return self.folder / f"{package.id}-{package_digest(package)[:12]}" / f"{content.hexdigest()[:24]}.npz"
 
 
-def _to_arrays(found: RawPredictions) -> dict[str, np.ndarray]:
+def findings_to_arrays(found: RawPredictions) -> dict[str, np.ndarray]:
+    """Findings before structures are counted, LPS mm, by name."""
     places = {} if found.candidates is None else {f"place_{name}": getattr(found.candidates, name) for name in PLACES}
     pose = {"rotation": found.pose.rotation, "translation": found.pose.translation}
     return {**{name: getattr(found, name) for name in EVIDENCE}, **pose, **places}
 
 
-def _from_arrays(kept: dict[str, np.ndarray]) -> RawPredictions:
+def findings_from_arrays(kept: Mapping[str, np.ndarray]) -> RawPredictions:
+    """What `findings_to_arrays` gave, among other arrays; older ones have no places of the networks."""
     places = [kept[f"place_{name}"] for name in PLACES] if "place_share" in kept else None
     pose = Pose(kept["rotation"], kept["translation"])
     return RawPredictions(*(kept[name] for name in EVIDENCE), pose, places and Candidates(*places))

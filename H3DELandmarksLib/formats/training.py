@@ -126,6 +126,8 @@ class Augmentation:
         distortion_share: share of images whose contrast, brightness or gamma changes, drawn for each by itself.
         truncate, truncate_near_mm: share of samples that end within the crop, and how near landmarks they may.
         elsewhere: share of crops centered anywhere in the scan; `nothing`: share that hold no anatomy at all.
+        cut: share of radiographs that are cut off above, below or at both ends, and then counted as high as whole ones;
+            for models with `height_mm`.
         blank, fill: share of samples that are blank outside a random box or ellipsoid, and of those whose blank parts
             are filled by another scan.
         steady_mm: a point whose reference is known to spread by so many mm (its radius) counts in half of the samples
@@ -149,6 +151,7 @@ class Augmentation:
     truncate_near_mm: NotNegative = 0.0
     elsewhere: Share | None = None
     nothing: Share | None = None
+    cut: Share | None = None
     blank: Share | None = None
     fill: Share | None = None
     steady_mm: Positive | None = None
@@ -180,7 +183,7 @@ class TrainingStage(StageDesign):
         self._check_augmentation()
 
     def _check_augmentation(self) -> None:
-        for name, unset in (("rotation_deviation_degrees", None), ("rotation_share", 1.0)):
+        for name, unset in (("rotation_deviation_degrees", None), ("rotation_share", 1.0), ("cut", None)):
             if not self.is_2d and getattr(self.augmentation, name) != unset:
                 raise ValueError(f"augmentation.{name}: it belongs to radiographs, and this stage reads volumes")
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.rows import is_off
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection.calibration import Calibration, confidence_features, counting_odds
@@ -93,18 +91,10 @@ def truncated_case(case: Case, rng: np.random.Generator) -> Case:
     border = int(round(np.quantile(places, kept if upper else 1 - kept)))
     least = min(16, size // 2)
     border = int(np.clip(border, least, size - least))
-    part = slice(0, border) if upper else slice(border, size)
-    chosen = [slice(None)] * 3
-    chosen[axis] = part
-    affine = case.volume.affine.copy()
-    start = np.zeros(3)
-    start[axis] = part.start
-    affine[:3, 3] = case.volume.grid.lps_from_ijk(start)
-    volume = Volume(case.volume.array[tuple(chosen)], affine)
-    presence = np.where(volume.grid.contains(case.landmarks.positions), case.landmarks.presence, 0.0)
-    presence = np.where(case.landmarks.unknown, np.nan, presence)
-    landmarks = LandmarkSet(case.landmarks.names, case.landmarks.positions, presence)
-    return Case(f"{case.name}{TRUNCATED}", volume, landmarks)
+    corner, sizes = np.zeros(3, dtype=int), np.array(case.volume.array.shape)
+    corner[axis] = 0 if upper else border
+    sizes[axis] = border if upper else size - border
+    return replace(case.part(corner, sizes), name=f"{case.name}{TRUNCATED}")
 
 
 @dataclass(frozen=True)

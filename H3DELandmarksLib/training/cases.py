@@ -9,9 +9,9 @@ from __future__ import annotations
 import mmap
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +78,12 @@ def release(array: np.ndarray) -> None:
         owner = owner.base
 
 
+def absent_unless(inside: np.ndarray, landmarks: LandmarkSet) -> LandmarkSet:
+    """The landmarks with those absent that are not inside, (K,) bool; unknown ones stay unknown."""
+    presence = np.where(landmarks.unknown, np.nan, np.where(inside, landmarks.presence, 0.0))
+    return replace(landmarks, presence=presence)
+
+
 @dataclass(frozen=True)
 class Case:
     """One scan with its landmarks.
@@ -105,6 +111,13 @@ class Case:
             return points.with_positions(points_on_sheet(lps_from_sheet, points.positions))
 
         return Case(self.name, volume, flat(self.landmarks), {word: flat(said) for word, said in self.readers.items()})
+
+    def part(self, corner: Sequence[int] | np.ndarray, sizes: Sequence[int] | np.ndarray) -> Case:
+        """So many voxels from a corner (voxel indices) on; every voxel keeps its place, landmarks beyond are absent."""
+        affine = self.volume.affine.copy()
+        affine[:3, 3] = self.volume.grid.lps_from_ijk(np.asarray(corner, dtype=float))
+        volume = Volume(self.volume.array[tuple(slice(a, a + n) for a, n in zip(corner, sizes))], affine)
+        return Case(self.name, volume, absent_unless(volume.grid.contains(self.landmarks.positions), self.landmarks))
 
     def counted_as_high(self, height: float | None) -> Case:
         """The same in the lengths of a model for which each radiograph is so many mm high; None for other models."""

@@ -13,7 +13,7 @@ import numpy as np
 from H3DELandmarksLib.core.geometry import Grid, Volume, canonical, resample
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.training.calibration import truncated_case
-from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksLib.training.cases import Case, absent_unless
 
 Condition = Callable[[Case, np.random.Generator], Case]
 Disturbance = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -48,21 +48,7 @@ def cropped_case(case: Case, rng: np.random.Generator) -> Case:
     wanted = np.ceil(np.clip(around * rng.uniform(0.35, 0.65, 3), np.minimum(MIN_VOXELS, sizes), sizes)).astype(int)
     corner = index[rng.integers(len(index))] - wanted * rng.uniform(0.25, 0.75, 3)
     corner = np.clip(np.round(corner).astype(int), 0, sizes - wanted)
-    return _part(case, corner, wanted)
-
-
-def _part(case: Case, corner: np.ndarray, sizes: np.ndarray) -> Case:
-    """So many voxels from a corner (voxel indices) on; landmarks beyond are absent."""
-    affine = case.volume.affine.copy()
-    affine[:3, 3] = case.volume.grid.lps_from_ijk(corner)
-    volume = Volume(case.volume.array[tuple(slice(a, a + n) for a, n in zip(corner, sizes))], affine)
-    return Case(case.name, volume, _seen(case.landmarks, volume.grid.contains(case.landmarks.positions)))
-
-
-def _seen(landmarks: LandmarkSet, inside: np.ndarray) -> LandmarkSet:
-    """The landmarks with those absent that are not inside; unknown ones stay unknown."""
-    presence = np.where(landmarks.unknown, np.nan, np.where(inside, landmarks.presence, 0.0))
-    return LandmarkSet(landmarks.names, landmarks.positions, presence)
+    return case.part(corner, wanted)
 
 
 def cone_beam_case(case: Case, rng: np.random.Generator) -> Case:
@@ -78,11 +64,8 @@ def cone_beam_case(case: Case, rng: np.random.Generator) -> Case:
     half = np.array([radius, radius, span[2] / 2 * rng.uniform(0.55, 1.1)]) / volume.spacing
     least = np.minimum(MIN_VOXELS, sizes)
     corner = np.clip(np.floor(middle - half).astype(int), 0, sizes - least)
-    part = _part(
-        Case(case.name, volume, case.landmarks),
-        corner,
-        np.clip(np.ceil(middle + half).astype(int) + 1, corner + least, sizes) - corner,
-    )
+    end = np.clip(np.ceil(middle + half).astype(int) + 1, corner + least, sizes)
+    part = Case(case.name, volume, case.landmarks).part(corner, end - corner)
 
     def beyond(places: np.ndarray) -> np.ndarray:
         away = (places - (middle - corner))[..., :2] * volume.spacing[:2] * (sizes[:2] > 1)
@@ -94,7 +77,7 @@ def cone_beam_case(case: Case, rng: np.random.Generator) -> Case:
     array = low + (part.volume.array - low) * rng.uniform(0.8, 1.1) + rng.uniform(-0.04, 0.04) * (high - low) + noise
     columns = np.stack(np.meshgrid(*map(np.arange, array.shape[:2]), [0], indexing="ij"), axis=-1)
     array[beyond(columns)[..., 0]] = low
-    seen = _seen(part.landmarks, ~beyond(part.volume.grid.ijk_from_lps(part.landmarks.positions)))
+    seen = absent_unless(~beyond(part.volume.grid.ijk_from_lps(part.landmarks.positions)), part.landmarks)
     return _with_array(Case(case.name, part.volume, seen), array)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from H3DELandmarksLib.core.geometry import Grid, Volume, block_size, covered_part, crop_grid, resample
 from H3DELandmarksLib.core.image_plane import crop_about_center
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
-from H3DELandmarksLib.core.shape_model import ShapeModel
+from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
 from H3DELandmarksLib.formats.manifest import StageDesign
 from H3DELandmarksLib.formats.training import Augmentation
 from H3DELandmarksLib.networks.arrays import to_tensor
@@ -24,6 +24,7 @@ from H3DELandmarksLib.training.cases import TrainingCase, release
 # Types that are sent as they are; others become float32 before.
 SENT = (np.uint8, np.int8, np.int16, np.int32, np.float32)
 REVERSED = [2, 1, 0]
+KEPT_HEIGHT = 0.4, 0.95  # what is left of the height of a radiograph that is cut off
 
 
 def resample_on(volume: Volume, grid: Grid, outside: float, device: torch.device, average: bool = True) -> Tensor:
@@ -122,8 +123,8 @@ class CropSampler:
     Geometric augmentation is the choice of a crop grid: rotation about the case's pose, anisotropic scale, shift,
     mirroring with left and right names exchanged. Landmarks follow by the same affine, so that image and points
     cannot disagree. Grids of radiographs stay in their plane. Where a stage shows the whole radiograph, crops lie about
-    its center and not about the landmarks; where the radiograph says how large pixels are, shifts grow with them. Of
-    all samples, a share ``elsewhere`` is centered anywhere in the scan, a share ``nothing`` holds no anatomy at all,
+    its center and not about the landmarks; where the radiograph says how large pixels are, shifts grow with them. A
+    share ``cut`` of radiographs is cut off before, and counted as high as whole ones. Of all samples, a share ``elsewhere`` is centered anywhere in the scan, a share ``nothing`` holds no anatomy at all,
     a share ``truncate`` ends within the crop, a share ``blank`` shows a box or an ellipsoid of it alone, and in a share
     ``fill`` blank parts of the scan show another one. Points whose references spread are unknown in some of them.
     What is drawn does not depend on the device that makes the images.
@@ -160,6 +161,8 @@ class CropSampler:
             image = to_tensor(synthetic_negative(self.stage.shape, rng)).to(device)
             image = IntensityAugmentation.draw(self.augmentation, rng).apply(image)
             return Sample(image, np.zeros((len(channels), 3)), np.zeros(len(channels)))
+        if _chosen(self.augmentation.cut, rng):
+            case = self._cut(case, rng)
         flip = rng.random() < self.augmentation.mirror
         order = self.mirror_order[channels] if flip else channels
         filled = bool(others) and _chosen(self.augmentation.fill, rng)
@@ -177,6 +180,23 @@ class CropSampler:
     def spacing(self, case: TrainingCase) -> float:
         """Edge in mm of a voxel of a case's crops without augmentation."""
         return self.stage.spacing_in(case.case.volume.grid.extent.tolist())
+
+    def _cut(self, case: TrainingCase, rng: np.random.Generator) -> TrainingCase:
+        """A radiograph cut off above, below or at both ends, counted as high as before, seen as a search sees it.
+
+        That is what a detector makes of a cut picture whose pixels have no known size: all of it is larger. The crop
+        lies where a search may put one that covers the picture, as a cut picture is often wider than a crop.
+        """
+        whole = case.case.volume
+        (width, rows, _), height = whole.array.shape, float(whole.grid.extent[1])
+        kept = max(1, round(rows * rng.uniform(*KEPT_HEIGHT)))
+        first = round((rows - kept) * (0.0, rng.random(), 1.0)[rng.integers(3)])
+        cut = case.case.part((0, first, 0), (width, kept, 1)).counted_as_high(height)
+        grid = cut.volume.grid
+        free = grid.extent - np.array(self.stage.shape) * self.stage.spacing_in(grid.extent.tolist())
+        center = grid.center + rng.uniform(-0.5, 0.5, 3) * np.maximum(free, 0) * (1, 1, 0)
+        pose = Pose(case.pose.rotation, center - case.pose.rotation @ self.shape.mean.mean(axis=0))
+        return replace(case, case=cut, pose=pose)
 
     def _centered(
         self, case: TrainingCase, channels: np.ndarray, axes: np.ndarray, spacing: float | np.ndarray

@@ -122,6 +122,8 @@ class TrainingConfiguration(ModelDescription):
                 f"({', '.join(stage.poses for stage in self.stages)}); leave it out"
             )
         check_height(self.height_mm, self.is_2d)
+        if self.height_mm is None and any(stage.augmentation.cut for stage in self.stages):
+            raise ValueError("augmentation.cut: it needs height_mm, since cut pictures are counted as high as whole ones")
         if self.data.reader == "case-folder" and self.scheme is None:
             raise ValueError("scheme: it is missing; name the file of the landmarks")
 

@@ -176,6 +176,7 @@ def changed(values: dict, path: str, value) -> dict:
         ("stages.0.network.settings.landmarks", 3, "stages[0].groups[0].landmarks'.*network.settings.landmarks"),
         ("stages.0.shape", [32, 32, 1], "stages[0].shape'"),
         ("stages.0.augmentation.rotation_share", 0.5, "stages[0].augmentation.rotation_share'"),
+        ("stages.0.augmentation.cut", 0.5, "stages[0].augmentation.cut'"),
         ("stages.0.training.steps", 0, "stages[0].training.steps"),
         ("stages.0.augmentation.mirror", 1.5, "stages[0].augmentation.mirror"),
         ("own_frame", True, "'own_frame'.*poses"),

@@ -25,7 +25,7 @@ from H3DELandmarksLib.training.cases import Case, prepare_case
 from H3DELandmarksLib.training.loop import StageTrainer
 from H3DELandmarksLib.training.losses import choose_objective, start_at_background
 from H3DELandmarksLib.training.sampling import draw_batch
-from H3DELandmarksResearch.training.configuration import read_configuration
+from H3DELandmarksResearch.training.configuration import find_configuration, read_configuration
 from H3DELandmarksResearch.training.run import run_training, train_stage
 
 DECODING = {
@@ -144,6 +144,38 @@ def test_a_cut_radiograph_is_cut_along_one_of_its_sides():
         cut = truncated_case(case, np.random.default_rng(seed))
         assert cut.volume.array.shape[2] == 1 and cut.volume.array.size < case.volume.array.size
         assert (cut.landmarks.present == cut.volume.grid.contains(cut.landmarks.positions)).all()
+
+
+def test_a_share_of_radiographs_is_cut_and_counted_as_high_as_whole_ones():
+    cases, shape = prepare([Case("a", *radiograph(1, plane="coronal", width=4.0))])
+    height = cases[0].case.volume.grid.extent[1]
+    sampler = crop_sampler(STAGE, SCHEME, shape, {"cut": 1.0})
+    seen, lost, factors = 0, 0, []
+    for seed in range(60):
+        cut = sampler._cut(cases[0], np.random.default_rng(seed)).case
+        factors.append(cut.volume.spacing[0] / cases[0].case.volume.spacing[0])
+        assert cut.volume.grid.extent[1] == pytest.approx(height)
+        sample = sampler.draw(cases[0], np.random.default_rng(seed))
+        there = np.flatnonzero(sample.presence == 1)
+        place = np.rint(sample.index[there]).astype(int)
+        values = np.array([float(sample.image[tuple(each)]) for each in place])
+        np.testing.assert_allclose(values, BRIGHTNESS[there], atol=0.12)
+        seen, lost = seen + len(there), lost + int((sample.presence == 0).sum())
+    assert 1 / 0.95 - 0.05 < min(factors) < 1.2 and 2.2 < max(factors) < 2.6
+    assert seen > 40 and lost > 40
+
+
+def test_only_models_that_count_pictures_as_high_learn_from_cut_ones(tmp_path):
+    entries = json.loads(find_configuration("spine").read_text(encoding="utf-8"))
+    entries["scheme"] = str(find_configuration("spine").with_name(entries["scheme"]))
+    entries["stages"][0]["augmentation"]["cut"] = 0.3
+    path = tmp_path / "spine.json"
+    path.write_text(json.dumps(entries), encoding="utf-8")
+    assert read_configuration(path).record.stages[0].augmentation.cut == 0.3
+    del entries["height_mm"]
+    path.write_text(json.dumps(entries), encoding="utf-8")
+    with pytest.raises(InputError, match="cut.*height_mm"):
+        read_configuration(path)
 
 
 # The loop

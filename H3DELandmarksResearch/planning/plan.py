@@ -6,7 +6,6 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from H3DELandmarksLib.cases.quality import CheckedCase
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.files import write_watched
+from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.image_plane import is_radiograph
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import learn_shape_model
@@ -23,7 +23,7 @@ from H3DELandmarksLib.formats.manifest import Intensity, License
 from H3DELandmarksLib.formats.reading import to_json
 from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.retraining.new_model import MODEL_ID, Anatomy, extent_of, lie_in_any_pose
-from H3DELandmarksLib.training.cases import Case, VolumeStore
+from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksResearch.cases.case_folder import points_of_case, read_case
 from H3DELandmarksResearch.converters.conversion import SourceCase, convert_cases
 from H3DELandmarksResearch.converters.flat_images import PixelSize, spacing_of
@@ -72,7 +72,7 @@ def plan_folder(
     model_id = path.stem
     content = look_through(folder)
     data, scheme, left_out = _as_cases(content.cases, folder, output, model_id, spacing, progress or (lambda *_: None))
-    cases, found = _load(data, [case.name for case in content.cases], scheme, output)
+    cases, found = _load(data, [case.name for case in content.cases], scheme)
     subjects, subsets = _chosen(found, {case.name: case.subject for case in content.cases})
     anatomy, is_2d = _survey([case for case in cases if case.name in subjects], set(subsets["train"]), scheme)
     planned = plan_stages(anatomy, scheme, is_2d, len(subsets["train"]), steps)
@@ -128,15 +128,15 @@ def _as_cases(
     return target.resolve(), scheme, left_out
 
 
-def _load(folder: Path, names: Sequence[str], scheme: LandmarkScheme, output: Path) -> tuple[list[Case], FolderCheck]:
-    """All cases, their voxels in memory or beside the run, and what is to be said of them."""
-    output.mkdir(parents=True, exist_ok=True)
-    store, cases, looked_at = VolumeStore(output), [], []
+def _load(folder: Path, names: Sequence[str], scheme: LandmarkScheme) -> tuple[list[Case], FolderCheck]:
+    """All cases, without their voxels, and what is to be said of them."""
+    cases, looked_at = [], []
     for name in names:
         volume, landmarks = read_case(folder, name, scheme.names)
         looked_at.append(CheckedCase.of(name, volume, landmarks.positions))
-        case = Case(name, volume, landmarks).laid_flat()
-        cases.append(replace(case, volume=store.kept(case.volume)))
+        # Voxels of value 0 that take no memory: a plan needs no more than where they lie.
+        lattice = Volume(np.broadcast_to(np.uint8(0), volume.array.shape), volume.affine)
+        cases.append(Case(name, lattice, landmarks).laid_flat())
     flat = {is_radiograph(case.volume) for case in cases}
     if len(flat) > 1:
         raise InputError(f"'{folder}' holds volumes and radiographs: put them into two folders.")

@@ -18,6 +18,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import write_markups
 from H3DELandmarksLib.models import open_package
+from H3DELandmarksLib.training.cases import VolumeStore
 from H3DELandmarksResearch.cases.case_folder import read_case, readers_of_case
 from H3DELandmarksResearch.planning.folder_cases import look_through
 from H3DELandmarksResearch.planning.plan import plan_folder
@@ -203,6 +204,12 @@ def test_a_folder_of_plain_cases_is_planned_where_it_lies(tmp_path):
     assert stage.spacing_mm >= 1.0 and np.array(stage.shape).min() >= 32
     assert "8 scans of 8 subjects" in path.with_suffix(".md").read_text()
     assert not (tmp_path / "run" / "cases").exists()
+
+
+def test_a_plan_keeps_no_scan_however_large_they_are(tmp_path, monkeypatch):
+    write_scans(tmp_path / "scans", 8)
+    monkeypatch.setattr(VolumeStore, "kept", lambda store, volume: pytest.fail("a scan was kept"))
+    assert plan_folder(tmp_path / "scans", tmp_path / "run").exists()
 
 
 def test_an_edited_plan_is_kept(tmp_path):

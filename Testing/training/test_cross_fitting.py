@@ -1,6 +1,7 @@
 """A model that learnt from all cases is calibrated by models of its kind that did not."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.models import ModelPackage, open_package
 from H3DELandmarksLib.networks import build_network
+from H3DELandmarksResearch.training import cross_fitting
 from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
 from H3DELandmarksResearch.training.cross_fitting import StandIn, folds_of
 from H3DELandmarksResearch.training.packaging import recalibrate_package, write_uncalibrated
@@ -121,15 +123,22 @@ def test_what_a_model_finds_is_looked_for_once(project, tmp_path, monkeypatch, h
     assert len(looks) == 3, "another scan is another one, and so is one elsewhere"
 
 
-def test_a_case_that_no_model_was_held_out_from_is_refused(project):
-    others = load_cases(read_configuration(project / "all" / "configuration.json"), "test", project)
-    with pytest.raises(InputError, match="held out from case6, case7"):
-        folds_of(
-            project / "cv",
-            open_package(project / "all" / "package"),
-            [*learnt_cases(project), *others],
-            project / "cache",
-        )
+@pytest.fixture(scope="module")
+def alone(project) -> str:
+    """A folder with the model of one fold, which has learnt from three of six cases."""
+    shutil.copytree(project / "cv" / "fold-0", project / "alone" / "fold-0")
+    return "alone"
+
+
+def test_cases_that_all_models_have_learnt_from_are_refused(project, alone):
+    with pytest.raises(InputError, match="held out from case3, case4, case5"):
+        parts_of(project, learnt_cases(project), alone)
+
+
+def test_where_enough_cases_were_held_out_the_others_do_not_calibrate(project, alone, monkeypatch, caplog):
+    monkeypatch.setattr(cross_fitting, "FEWEST_HELD", 3)
+    (part,) = parts_of(project, learnt_cases(project), alone)
+    assert [case.name for case in part.cases] == list(FOLDS[0]) and "3 cases" in caplog.text
 
 
 def test_a_folder_without_models_of_folds_is_refused(project):

@@ -123,7 +123,9 @@ class TrainingConfiguration(ModelDescription):
             )
         check_height(self.height_mm, self.is_2d)
         if self.height_mm is None and any(stage.augmentation.cut for stage in self.stages):
-            raise ValueError("augmentation.cut: it needs height_mm, since cut pictures are counted as high as whole ones")
+            raise ValueError(
+                "augmentation.cut: it needs height_mm, since cut pictures are counted as high as whole ones"
+            )
         if self.data.reader == "case-folder" and self.scheme is None:
             raise ValueError("scheme: it is missing; name the file of the landmarks")
 

@@ -71,12 +71,14 @@ class CasesSection:
 
     def onAdd(self):
         """Keep the case at hand."""
+        volume, points = self._context.volume, self._context.pointList
         self._context.ensureDependencies(self._ui.casesLabel)
         reason = self._whyNot()  # the scene may have changed meanwhile
+        if not reason and (self._context.volume is not volume or self._context.pointList is not points):
+            reason = _("Nothing was added, because other points came under review.")
         if reason:
             self._ui.casesLabel.text = reason
             return
-        volume, points = self._context.volume, self._context.pointList
         case = reviewed_case(volume, points)
         if not any(state.is_decided for state in case.states.values()):
             self._ui.casesLabel.text = _(

@@ -242,7 +242,8 @@ class DetectionSection:
         parameters, model = self._context.parameters, self.models.chosen()
         volumeNode = parameters.inputVolume
         where = clinic.destination(_("the scan '{name}'").format(name=volumeNode.GetName()))
-        if where is None:
+        isSame = parameters is self._context.parameters and parameters.inputVolume is volumeNode
+        if where is None or not isSame:  # what another run has chosen while the question was open was not asked about
             self.say(_("Nothing was sent."))
             return
         names = None if self.landmarks.isEverything() else self.landmarks.chosenNames()

@@ -523,7 +523,8 @@ class ReviewSection:
     def onAcceptAll(self):
         """Accept what the model was certain of: what was looked at, and the rest where the user confirms it."""
         self.placing.stop()
-        certain = self._review.certain_above(self.ui.thresholdSpinBox.value / 100)
+        review, limit = self._review, self.ui.thresholdSpinBox.value / 100
+        certain = review.certain_above(limit)
         seen = [name for name in certain if name in self._seen]
         if not certain:
             self.ui.reviewStatusLabel.text = _("No proposal is certain enough: lower the limit.")
@@ -533,7 +534,10 @@ class ReviewSection:
             "of them. Accept all {count}, also those that you have not looked at? They are kept as accepted in bulk."
         ).format(count=len(certain), seen=len(seen))
         names = certain if slicer.util.confirmYesNoDisplay(question) else seen
-        self._review.accept_in_bulk(*names)
+        if review is not self._review:  # a detection that ended while the question was open
+            self.ui.reviewStatusLabel.text = _("Nothing was accepted, because other points came under review.")
+            return
+        review.accept_in_bulk(*set(names).intersection(review.certain_above(limit)))
         self.refresh()
 
     def onSort(self):

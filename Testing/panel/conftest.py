@@ -174,7 +174,7 @@ def open_panel(request, module, scene, models, python_slicer, unexpected):
 
 @pytest.fixture
 def answer(app, monkeypatch):
-    """Answers the next question by a click, and notes it."""
+    """Answers the next question by a click, once something is so, and notes it."""
     import qt
     from operating import click
     from PySide6.QtCore import QTimer
@@ -183,10 +183,10 @@ def answer(app, monkeypatch):
     questions = []
     monkeypatch.setattr(app, "_testing", False)
 
-    def give(button):
+    def give(button, when=lambda: True):
         def click_it():
             box = QApplication.activeModalWidget()
-            if not isinstance(box, QMessageBox):
+            if not isinstance(box, QMessageBox) or not when():
                 QTimer.singleShot(20, click_it)
                 return
             questions.append(box.text())

@@ -14,7 +14,7 @@ from test_review_by_clicks import chosen, click_row, rows, state
 
 from H3DELandmarksLib.cases import ReviewState, create_project, open_project
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
-from H3DELandmarksLib.scene import create_point_list, own_volume_from_node, show_detection
+from H3DELandmarksLib.scene import Review, create_point_list, own_volume_from_node, show_detection
 
 pytestmark = pytest.mark.usefixtures("shared_program")
 
@@ -176,6 +176,17 @@ def test_a_scan_is_recognised_wherever_a_transform_has_moved_it(panel, folder, s
     (case,) = open_project(folder).cases()
     np.testing.assert_allclose(case.revision().landmarks[0].position, FOUND.positions[0], atol=1e-9)
     assert case.revision().landmarks[0].state is ReviewState.ACCEPTED
+
+
+def test_a_question_about_one_patient_adds_no_other_one(panel, folder, monkeypatch):
+    type_folder(panel, folder)
+    accept_all(panel)
+    case, others = panel.ui.reviewSelector.currentNode(), show_detection(FOUND, add_volume("other"), "tiny@1.0.0", "B")
+    Review(others).accept("Left")
+    answered = panel.ui.reviewSelector.setCurrentNode  # while somebody is asked whether packages may be installed
+    monkeypatch.setattr(panel.context, "ensureDependencies", lambda label: answered(others))
+    assert "Nothing was added" in add(panel) and not folder.exists()
+    assert panel.ui.reviewSelector.currentNode() is others and case is not others
 
 
 def test_points_that_nobody_has_looked_at_are_not_added_alone(panel, folder):

@@ -107,6 +107,21 @@ def test_without_consent_nothing_is_sent(panel, keys, answer, monkeypatch):
     assert panel.ui.statusLabel.text == "Nothing was sent." and files_of_runs() == []
 
 
+def test_a_consent_holds_for_the_scan_that_was_named(panel, keys, answer, monkeypatch):
+    monkeypatch.setattr(panel.detection.progress, "start", lambda run: pytest.fail("started"))
+    choose_clinic(panel, "tls://server.clinic.example:8786", keys)
+    other = add_volume("Smith")
+
+    def choose_other():
+        panel.parameterNode.inputVolume = other
+        return True
+
+    questions = answer(qt.QMessageBox.Yes, when=choose_other)
+    click(panel.ui.applyButton)
+    assert "'Miller'" in questions[0] and "'Smith'" not in questions[0]
+    assert panel.ui.statusLabel.text == "Nothing was sent." and files_of_runs() == []
+
+
 @needs_openssl
 def test_the_other_computer_finds_what_this_one_finds(panel, server, keys, tmp_path, monkeypatch, answer, open_panel):
     click(panel.ui.applyButton)

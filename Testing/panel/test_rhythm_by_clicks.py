@@ -7,9 +7,10 @@ import slicer
 import slicer.util
 from operating import activate_row, add_volume, bring_tab, click, press, press_key, type_path, wait_until
 from PySide6.QtCore import QPoint, Qt
+from PySide6.QtWidgets import QMessageBox
 from test_review_by_clicks import BY_DOUBT, FOUND, center, chosen, click_row, rows, state
 
-from H3DELandmarksLib.scene import show_detection
+from H3DELandmarksLib.scene import Review, show_detection
 
 pytestmark = pytest.mark.usefixtures("shared_program")
 
@@ -318,6 +319,28 @@ def test_two_detections_and_back(open_panel, tiny_model, scene, red):
     choose_list(panel, found[0].GetName())
     assert shown() is volumes[0] and panel.ui.volumeSelector.currentNode() is volumes[0]
     assert panel.ui.statusLabel.text == "" and [node.GetDisplayVisibility() for node in found] == [1, 0]
+
+
+@pytest.mark.slow
+def test_a_question_about_one_patient_decides_nothing_about_another(open_panel, tiny_model, scene, red, answer):
+    for name in ("A", "B"):
+        add_volume(name)
+    panel = open_panel()
+    panel.ui.thresholdSpinBox.minimum = panel.ui.thresholdSpinBox.value = 0
+    lists = []
+    for name in ("A", "B"):
+        activate_row(qt.unwrapped(panel.ui.volumeSelector)._combo, name)
+        click(panel.ui.applyButton)
+        if not lists:
+            wait_until(lambda: not panel.isDetecting())
+            lists.append(panel.ui.reviewSelector.currentNode())
+    choose_list(panel, lists[0].GetName())
+    questions = answer(QMessageBox.StandardButton.Yes, when=lambda: not panel.isDetecting())
+    click(panel.ui.acceptAllButton)
+    lists.append(panel.ui.reviewSelector.currentNode())
+    assert questions and lists[0] is not lists[1]
+    states = {landmark.state for points in lists for landmark in Review(points).landmarks()}
+    assert not any(state.in_bulk for state in states), states
 
 
 # Export

@@ -62,12 +62,23 @@ class H3DELandmarks(ScriptedLoadableModule):
         ).format(link_start=f'<a href="{DOCUMENTATION}">', link_end="</a>")
         parent.acknowledgementText = _("The networks follow H3DE-Net (arXiv:2502.14221).")
         slicer.app.connect("startupCompleted()", self.registerSampleData)
+        slicer.app.connect("startupCompleted()", self.watchScene)
 
     def registerSampleData(self):
         """Offer the sample scans in the module Sample Data."""
         from H3DELandmarksPanel.SampleScans import registerSamples
 
         registerSamples(Path(__file__).parent / "Resources" / "Icons")
+
+    def watchScene(self):
+        """Scenes may be saved in the middle of a review: show them as they were set up, also without the panel."""
+        slicer.mrmlScene.AddObserver(slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
+
+    def onSceneEndImport(self, caller, event):
+        """A scene was loaded."""
+        from H3DELandmarksLib.scene import forget_interrupted_review
+
+        forget_interrupted_review(caller)
 
 
 class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -125,8 +136,6 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             method.CallDataType = vtk.VTK_OBJECT
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
-        self.addObserver(scene, scene.StartSaveEvent, self.onSceneStartSave)
-        self.addObserver(scene, scene.EndSaveEvent, self.onSceneEndSave)
         self.initializeParameterNode()
 
     def cleanup(self):
@@ -165,17 +174,6 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.detectSection.collapsed = self.review.isWaiting
 
     @told
-    def onSceneStartSave(self, caller, event):
-        """Scenes are saved as the user has set up their views."""
-        self.review.pause()
-
-    @told
-    def onSceneEndSave(self, caller, event):
-        """Go on with the review."""
-        if self.parent.isEntered:
-            self.review.resume()
-
-    @told
     def onSceneStartClose(self, caller, event):
         """The volume goes away, and the detection with it."""
         self.detection.close()
@@ -198,6 +196,9 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     @told
     def onSceneEndImport(self, caller, event):
         """Take up the parameters again, or those that were loaded; loading does not tell that they have changed."""
+        from H3DELandmarksLib.scene import forget_interrupted_review
+
+        forget_interrupted_review(caller)
         if self._isImporting:
             self._isImporting = False
             self.initializeParameterNode()

@@ -21,6 +21,7 @@ from H3DELandmarksLib.scene import (
     expected_position,
     export_review,
     follow_point,
+    forget_placing,
     hide_radius,
     interaction_node,
     is_placing,
@@ -49,30 +50,25 @@ class PointPlacing:
     def __init__(self, onEnd):
         """Args: what to call when the point was placed, or placing has ended."""
         self._onEnd = onEnd
-        self._node = None
-        self._scene = None
+        self._node = self._placing = None
         self._pointID = None
-        self._wasUnknown = False
-        self._before = None  # what the mouse did
         self._tag = None
 
     def isActive(self):
         """Whether the next click places the point."""
         return self._node is not None
 
-    def start(self, node, index, wasUnknown):
+    def start(self, node, index):
         """Let the next click place a point.
 
         Args:
             node: vtkMRMLMarkupsFiducialNode.
             index: of a control point without a position.
-            wasUnknown: whether nobody has said so far that the landmark is absent.
         """
         self.stop()
-        self._node, self._pointID, self._wasUnknown = node, node.GetNthControlPointID(index), wasUnknown
-        self._scene = node.GetScene()  # the node may be taken out of it meanwhile
-        self._before = begin_placing(node, index)
-        interaction = interaction_node(self._scene)
+        self._node, self._pointID = node, node.GetNthControlPointID(index)
+        self._placing = begin_placing(node, node.GetNthControlPointLabel(index))
+        interaction = interaction_node(self._placing.scene)
         self._tag = interaction.AddObserver(interaction.InteractionModeChangedEvent, self._onModeChanged)
 
     def stop(self):
@@ -80,18 +76,20 @@ class PointPlacing:
         self._finish()
 
     def _onModeChanged(self, caller, event):
-        if self._node is not None and not is_placing(self._node):
+        if self._node is not None and not is_placing(self._placing):
             self._finish()
 
     def _finish(self):
         if self._node is None:
             return
         node, self._node = self._node, None
-        interaction_node(self._scene).RemoveObserver(self._tag)
-        end_placing(self._scene, self._before)
-        index = node.GetNthControlPointIndexByID(self._pointID)
-        if index >= 0 and node.GetNthControlPointPositionStatus(index) != node.PositionDefined and not self._wasUnknown:
-            node.SetNthControlPointPositionMissing(index)
+        placing, self._placing = self._placing, None
+        interaction_node(placing.scene).RemoveObserver(self._tag)
+        end_placing(placing)
+        index, position = node.GetNthControlPointIndexByID(self._pointID), placing.position
+        if index >= 0 and position is not None:
+            node.SetNthControlPointPositionWorld(index, position)
+        qt.QTimer.singleShot(0, lambda: forget_placing(placing))  # the view still handles the click
         self._onEnd()
 
 
@@ -212,7 +210,7 @@ class ReviewSection:
             self._context.show(volume, self._review.node)
 
     def pause(self):
-        """Give the views back while another module is open, or the scene is saved."""
+        """Give the views back while another module is open."""
         if not self._isPaused:
             self._isPaused = True
             self.placing.stop()
@@ -556,6 +554,7 @@ class ReviewSection:
         if not (folder.is_absolute() and folder.is_dir()):
             raise InputError(_("There is no folder '{folder}': choose another one.").format(folder=folder))
         qt.QSettings().setValue(EXPORT_SETTING, str(folder))
+        self.placing.stop()
         target = export_review(self._review.node, self._context.volume, folder)
         self._timer.stop()  # what it would refresh is the sentence that comes
         self.refresh()
@@ -584,9 +583,7 @@ class ReviewSection:
         if checked and not self._chosen:
             checked = False
         if checked:
-            landmark = self._review.landmark(self._chosen)
-            isUnknown = landmark.state is ReviewState.UNKNOWN or landmark.state.is_unexamined
-            self.placing.start(self._review.node, landmark.index, isUnknown)
+            self.placing.start(self._review.node, self._review.landmark(self._chosen).index)
         else:
             self.placing.stop()
         self.refresh()

@@ -35,7 +35,7 @@ from H3DELandmarksLib.scene.point_list import (
 )
 from H3DELandmarksLib.scene.proposal import HardeningWatch, proposed_landmarks
 from H3DELandmarksLib.scene.review import Review, ReviewedLandmark, ReviewState, expected_position
-from H3DELandmarksLib.scene.review_display import ReviewDisplay, review_field_of_view
+from H3DELandmarksLib.scene.review_display import ReviewDisplay, forget_interrupted_review, review_field_of_view
 from H3DELandmarksLib.scene.review_history import ReviewHistory
 from H3DELandmarksLib.scene.revision import (
     Follower,
@@ -51,6 +51,7 @@ from H3DELandmarksLib.scene.views import (
     center_views,
     end_placing,
     follow_point,
+    forget_placing,
     hide_radius,
     hide_trace,
     interaction_node,
@@ -109,6 +110,8 @@ __all__ = [
     "expected_position",
     "export_review",
     "follow_point",
+    "forget_interrupted_review",
+    "forget_placing",
     "fit_to_volume",
     "hide_radius",
     "hide_trace",

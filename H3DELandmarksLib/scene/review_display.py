@@ -1,21 +1,25 @@
 """What the eye needs while one point list is reviewed, and the way back to what the user had set up.
 
 Marks in a color and shape for each state, names for the chosen landmark and its neighbors, and a field of view that
-fits the anatomy. None of it is saved with the scene, and `ReviewDisplay.end` takes all of it back.
+fits the anatomy. `ReviewDisplay.end` takes all of it back. What changes nodes of the user is noted with them, since a
+scene may be saved at any moment: `forget_interrupted_review` takes it back where that scene is loaded.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import slicer
 
+from H3DELandmarksLib.formats.reading import STRICT, Finite, FormatError, build, parse_json, to_plain
 from H3DELandmarksLib.scene.looks import Looks, frame_points, give_back, looks_of, nodes_of, show_looks, zoom_slices
 from H3DELandmarksLib.scene.point_list import POINT_LIST_CLASS
 from H3DELandmarksLib.scene.review import ReviewedLandmark, ReviewState
-from H3DELandmarksLib.scene.views import keeping_active_list
+from H3DELandmarksLib.scene.views import end_placing_of_before, keeping_active_list
 
 MARKS_NAME = "H3DELandmarks review"
 NAMED_NEIGHBORS = 3
@@ -25,17 +29,33 @@ MARKS_IN_VIEW = 25.0  # widths of a mark that fit into a view
 TEXT_SCALE = 3.0
 CROSS_COLOR = (1.0, 1.0, 0.4)
 MARK_OPACITY = 0.5
-# What of the drawing of a point list a review changes.
-DRAWING = (
-    "GlyphType",
-    "UseGlyphScale",
-    "GlyphSize",
-    "GlyphScale",
-    "TextScale",
-    "PointLabelsVisibility",
-    "Color",
-    "SelectedColor",
-)
+DRAWN_ATTRIBUTE = "H3DELandmarks.Drawn"  # of the display node of the list under review: how it was drawn before
+HIDDEN_ATTRIBUTE = "H3DELandmarks.Hidden"  # of the display nodes of lists that are hidden meanwhile
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """What of the drawing of a point list a review changes, by the names of vtkMRMLMarkupsDisplayNode."""
+
+    GlyphType: int
+    UseGlyphScale: bool
+    GlyphSize: Finite
+    GlyphScale: Finite
+    TextScale: Finite
+    PointLabelsVisibility: bool
+    Color: tuple[Finite, Finite, Finite]
+    SelectedColor: tuple[Finite, Finite, Finite]
+    __pydantic_config__ = STRICT
+
+    @classmethod
+    def of(cls, display: Any) -> _Drawing:
+        """That of a display node."""
+        drawn = {name: getattr(display, f"Get{name}")() for name in DRAWING}
+        switches = {name: bool(drawn[name]) for name in ("UseGlyphScale", "PointLabelsVisibility")}
+        return cls(**{**drawn, **switches})
+
+
+DRAWING = tuple(field.name for field in fields(_Drawing))
 
 
 @dataclass(frozen=True)
@@ -123,10 +143,10 @@ class ReviewDisplay:
         self._during: Looks = {}
         self._hidden = [other for other in self._lists() if other.GetDisplayVisibility()]
         for other in self._hidden:
-            other.SetDisplayVisibility(False)
+            hide_list(other)
         node.CreateDefaultDisplayNodes()
         node.SetDisplayVisibility(True)
-        self._drawn_before = {name: getattr(node.GetDisplayNode(), f"Get{name}")() for name in DRAWING}
+        _keep_drawing(node.GetDisplayNode())
         self._draw_thinly(node.GetDisplayNode())
 
     def show(
@@ -181,12 +201,9 @@ class ReviewDisplay:
         for marks in (*self._marks.values(), self._chosen):
             self._scene.RemoveNode(marks.GetDisplayNode())
             self._scene.RemoveNode(marks)
-        display = self.node.GetDisplayNode()
-        if display is not None:
-            for name, value in self._drawn_before.items():
-                getattr(display, f"Set{name}")(value)
+        _give_back_drawing(self.node.GetDisplayNode())
         for other in self._hidden:
-            other.SetDisplayVisibility(True)
+            show_hidden_list(other)
         give_back(self._scene, self._before, self._during, slices)
 
     def _lists(self) -> list:
@@ -223,6 +240,58 @@ class ReviewDisplay:
         display.SetOccludedVisibility(True)  # by the surface of the bone
         _set_color(node, color)
         return node
+
+
+def hide_list(node) -> None:
+    """Hide a point list for the time of a review, in a way that `forget_interrupted_review` takes back, too."""
+    for display in _displays(node):
+        if display.GetVisibility():
+            display.SetAttribute(HIDDEN_ATTRIBUTE, "yes")
+            display.SetVisibility(False)
+
+
+def show_hidden_list(node) -> None:
+    """Show a list again that `hide_list` has hidden."""
+    for display in _displays(node):
+        if display.GetAttribute(HIDDEN_ATTRIBUTE):
+            display.RemoveAttribute(HIDDEN_ATTRIBUTE)
+            display.SetVisibility(True)
+
+
+def _displays(node) -> list:
+    found = (node.GetNthDisplayNode(k) for k in range(node.GetNumberOfDisplayNodes()))
+    return [display for display in found if display is not None]
+
+
+def _keep_drawing(display) -> None:
+    """Keep how a list is drawn with it: scenes are saved, by whatever means, without asking a review to end."""
+    display.SetAttribute(DRAWN_ATTRIBUTE, json.dumps(to_plain(_Drawing.of(display))))
+
+
+def _give_back_drawing(display) -> None:
+    text = display.GetAttribute(DRAWN_ATTRIBUTE) if display is not None else None
+    if not text:
+        return
+    display.RemoveAttribute(DRAWN_ATTRIBUTE)
+    try:
+        before = build(_Drawing, parse_json(text.encode("utf-8", "replace")))
+    except FormatError:
+        return
+    for name in DRAWING:
+        getattr(display, f"Set{name}")(getattr(before, name))
+
+
+def forget_interrupted_review(scene) -> None:
+    """Let point lists and mouse be as the user had set them up, where a scene was saved in the middle of a review.
+
+    Args:
+        scene: vtkMRMLScene that was just loaded, while nothing is under review.
+    """
+    for node in nodes_of(scene, POINT_LIST_CLASS):
+        show_hidden_list(node)
+        for display in _displays(node):
+            _give_back_drawing(display)
+    end_placing_of_before(scene)
 
 
 def _set_color(node, color: tuple[float, float, float]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import slicer
@@ -13,6 +15,8 @@ from H3DELandmarksLib.scene.looks import CAMERA_CLASS, bring_into_sight, nodes_o
 
 SELECTION = "vtkMRMLSelectionNodeSingleton"
 INTERACTION = "vtkMRMLInteractionNodeSingleton"
+PLACED_NAME = "H3DELandmarks point to place"
+PLACING_ATTRIBUTE = "H3DELandmarks.Placing"  # of a scene that was saved before the click
 
 
 def interaction_node(scene):
@@ -30,57 +34,111 @@ def keeping_active_list(scene) -> Iterator[None]:
         selection.SetActivePlaceNodeID(before)
 
 
-def begin_placing(node, index: int) -> tuple:
-    """Let the next click in a view give a control point its position.
+def begin_placing(node, name: str) -> Placing:
+    """Let the next click in a view say where a point of a list lies.
+
+    The click places the point of a list of its own: until then nothing of the user's list is changed, so that a scene
+    or a list that is saved meanwhile has what was decided.
 
     Args:
         node: vtkMRMLMarkupsFiducialNode.
-        index: of a point without a position.
+        name: of its point, which the mouse carries.
 
     Returns:
-        What the mouse did before, for `end_placing`.
+        What `is_placing` and `end_placing` need.
     """
     scene = node.GetScene()
     chosen, interaction = scene.GetNodeByID(SELECTION), interaction_node(scene)
-    before = (
-        node.GetID(),
-        interaction.GetCurrentInteractionMode(),
-        chosen.GetActivePlaceNodeClassName(),
-        chosen.GetActivePlaceNodeID(),
-    )
-    node.UnsetNthControlPointPosition(index)
-    node.SetControlPointPlacementStartIndex(index)
-    chosen.SetReferenceActivePlaceNodeClassName(node.GetClassName())
-    chosen.SetActivePlaceNodeID(node.GetID())
+    mode, kind = interaction.GetCurrentInteractionMode(), chosen.GetActivePlaceNodeClassName()
+    identity = chosen.GetActivePlaceNodeID()
+    placed = _add_placed(node, name)
+    chosen.SetReferenceActivePlaceNodeClassName(placed.GetClassName())
+    chosen.SetActivePlaceNodeID(placed.GetID())
+    interaction.SetAttribute(PLACING_ATTRIBUTE, "yes")
     interaction.SwitchToSinglePlaceMode()
-    return before
+    return Placing(scene, placed, mode, kind, identity)
 
 
-def is_placing(node) -> bool:
-    """Whether the mouse places points of this list."""
-    scene = node.GetScene()
-    interaction = interaction_node(scene) if scene is not None else None
+@dataclass(frozen=True)
+class Placing:
+    """A point that the next click places.
+
+    Attributes:
+        scene: vtkMRMLScene.
+        placed: vtkMRMLMarkupsFiducialNode of one point, which no selector shows and no file keeps.
+        mode, kind, identity: what the mouse did before, and the class and the id of the list that it placed points of.
+    """
+
+    scene: Any
+    placed: Any
+    mode: int
+    kind: str | None
+    identity: str | None
+
+    @property
+    def position(self) -> np.ndarray | None:
+        """(3,) RAS world mm where the user has clicked, None where nobody has."""
+        if self.placed.GetNthControlPointPositionStatus(0) != self.placed.PositionDefined:
+            return None
+        return np.array(self.placed.GetNthControlPointPositionWorld(0))
+
+
+def _add_placed(node, name: str):
+    placed = slicer.vtkMRMLMarkupsFiducialNode()
+    placed.SetName(PLACED_NAME)
+    placed.SetHideFromEditors(True)
+    placed.SetSaveWithScene(False)
+    placed = node.GetScene().AddNode(placed)
+    placed.CreateDefaultDisplayNodes()
+    placed.GetDisplayNode().SetGlyphTypeFromString("Cross2D")
+    placed.GetDisplayNode().SetSaveWithScene(False)
+    placed.UnsetNthControlPointPosition(placed.AddControlPoint(0, 0, 0, name))
+    placed.SetFixedNumberOfControlPoints(True)
+    placed.SetControlPointPlacementStartIndex(0)
+    return placed
+
+
+def is_placing(placing: Placing) -> bool:
+    """Whether the next click still places the point."""
+    interaction = interaction_node(placing.scene)
     if interaction is None or interaction.GetCurrentInteractionMode() != interaction.Place:
         return False
-    return scene.GetNodeByID(SELECTION).GetActivePlaceNodeID() == node.GetID()
+    return placing.scene.GetNodeByID(SELECTION).GetActivePlaceNodeID() == placing.placed.GetID()
 
 
-def end_placing(scene, before: tuple) -> None:
+def end_placing(placing: Placing) -> None:
     """Let the mouse do again what it did before, see `begin_placing`, unless the user has chosen something else since.
 
     Where it was placing other points, it looks around now.
     """
-    own, mode, kind, identity = before
-    chosen, interaction = scene.GetNodeByID(SELECTION), interaction_node(scene)
+    chosen, interaction = placing.scene.GetNodeByID(SELECTION), interaction_node(placing.scene)
+    interaction.RemoveAttribute(PLACING_ATTRIBUTE)
     now = interaction.GetCurrentInteractionMode()
-    if chosen.GetActivePlaceNodeID() not in (own, None) or now not in (interaction.Place, interaction.ViewTransform):
+    own = (placing.placed.GetID(), None)
+    if chosen.GetActivePlaceNodeID() not in own or now not in (interaction.Place, interaction.ViewTransform):
         return
-    chosen.SetReferenceActivePlaceNodeClassName(kind)
-    chosen.SetActivePlaceNodeID(identity)
-    if mode == interaction.Place:
+    chosen.SetReferenceActivePlaceNodeClassName(placing.kind)
+    chosen.SetActivePlaceNodeID(placing.identity)
+    if placing.mode == interaction.Place:
         interaction.SwitchToViewTransformMode()
     else:
-        interaction.SetCurrentInteractionMode(mode)
+        interaction.SetCurrentInteractionMode(placing.mode)
+
+
+def forget_placing(placing: Placing) -> None:
+    """Remove the list of a point that was placed; not while a view still handles the click that has placed it."""
+    if placing.scene.IsNodePresent(placing.placed):
+        placing.scene.RemoveNode(placing.placed.GetDisplayNode())
+        placing.scene.RemoveNode(placing.placed)
+
+
+def end_placing_of_before(scene) -> None:
+    """Let the mouse look around where a scene was loaded that was saved before the click."""
+    chosen, interaction = scene.GetNodeByID(SELECTION), interaction_node(scene)
+    if interaction is not None and interaction.GetAttribute(PLACING_ATTRIBUTE):
+        interaction.RemoveAttribute(PLACING_ATTRIBUTE)
+        chosen.SetActivePlaceNodeID(None)
+        interaction.SwitchToViewTransformMode()
 
 
 SPHERE_NAME = "H3DELandmarks 90 % radius"

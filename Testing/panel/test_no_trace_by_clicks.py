@@ -59,7 +59,8 @@ def user_made(scene):
         for part in parts
         if part[0] not in ("ScriptedModule", "SubjectHierarchy", "MarkupsFiducial", "Interaction")
     ]
-    return [f"{kind} {re.sub(r' id=.[^ ]*', '', words)}" for kind, words in kept]
+    computed = r" (id|scalarRange)=\"[^\"]*\""  # the range of a list's points, as Slicer makes it up
+    return [f"{kind} {re.sub(computed, '', words)}" for kind, words in kept]
 
 
 def looks(scene, red):
@@ -125,13 +126,12 @@ def test_everything_is_as_it_was(open_panel, tiny_model, scene, red, set_up, end
         np.testing.assert_allclose(looks(scene, red), during, atol=1e-6)
 
 
-def test_saving_the_scene_does_not_disturb_the_look(open_panel, tiny_model, scene, red, set_up):
+def test_saving_the_scene_does_not_disturb_the_look(open_panel, tiny_model, scene, red, set_up, tmp_path):
     panel = open_panel()
     panel.ui.reviewSelector.setCurrentNode(set_up[0])
     click_row(panel, "middle")
     looked = looks(scene, red)
-    scene.InvokeEvent(scene.StartSaveEvent)
-    scene.InvokeEvent(scene.EndSaveEvent)
+    assert scene.WriteToMRB(str(tmp_path / "scene.mrb"))
     np.testing.assert_allclose(looks(scene, red), looked, atol=1e-6)
 
 

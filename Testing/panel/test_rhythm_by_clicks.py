@@ -1,5 +1,8 @@
 """The rhythm of a review: one click, a key for each landmark; one patient at a time; views as the user had them."""
 
+import json
+
+import application
 import numpy as np
 import pytest
 import qt
@@ -10,6 +13,7 @@ from PySide6.QtCore import QPoint, Qt
 from PySide6.QtWidgets import QMessageBox
 from test_review_by_clicks import BY_DOUBT, FOUND, center, chosen, click_row, rows, state
 
+from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.scene import Review, show_detection
 
 pytestmark = pytest.mark.usefixtures("shared_program")
@@ -207,16 +211,79 @@ def test_windows_come_back_when_the_review_ends(panel, patients):
     assert (display.GetWindow(), display.GetLevel(), display.GetAutoWindowLevel()) == before
 
 
-def test_a_scene_is_saved_as_the_user_had_set_it_up(panel, patients, scene):
+# Saving: Slicer tells nobody that it is about to write a scene, or a list
+
+
+def drawn(node):
+    display = node.GetDisplayNode()
+    look = (display.GetGlyphTypeAsString(), display.GetPointLabelsVisibility(), display.GetColor())
+    return (*look, display.GetGlyphScale(), bool(display.GetVisibility()))
+
+
+@pytest.fixture
+def saved_while_placing(panel, patients, scene, red, tmp_path):
+    """How the lists were drawn before the review, and the scene as it was saved while a point was to be placed."""
+    panel.ui.reviewSelector.setCurrentNode(None)
+    patients["A"][1].GetDisplayNode().SetGlyphScale(1.7)
+    before = {name: drawn(node) for name, (volume, node) in patients.items()}
+    choose_list(panel, "A points")
+    click_row(panel, "middle")
+    click(panel.ui.absentButton)
+    click_row(panel, "middle")
+    click(panel.ui.placeButton)
+    red.render()
+    red.mouse(("EnterEvent", (100, 100)), ("MouseMoveEvent", (150, 160)))  # the point is at the mouse
+    assert panel.ui.placeButton.checked and {name: drawn(node) for name, (_, node) in patients.items()} != before
+    assert scene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    assert panel.ui.placeButton.checked, "saving disturbs nothing"
+    panel.review.placing.stop()
+    return before, tmp_path / "scene.mrb"
+
+
+def test_a_scene_that_is_saved_while_a_point_is_to_be_placed_keeps_decisions(panel, scene, saved_while_placing):
+    scene.Clear(False)
+    assert scene.ReadFromMRB(str(saved_while_placing[1]), True)
+    settle(panel)
+    assert panel.ui.reviewSelector.currentNode().GetName() == "A points"
+    assert state(panel, "middle") == "absent" and len(rows(panel)) == len(FOUND)
+    interaction = scene.GetNodeByID("vtkMRMLInteractionNodeSingleton")
+    assert interaction.GetCurrentInteractionMode() == interaction.ViewTransform and not panel.ui.placeButton.checked
+
+
+@pytest.mark.parametrize("opened", [True, False], ids=["panel", "no panel"])
+def test_a_scene_is_saved_as_the_user_had_set_it_up(panel, app, scene, saved_while_placing, opened):
+    before, path = saved_while_placing
+    if not opened:
+        application.close_panel(panel)
+        app.complete_startup()
+    scene.Clear(False)
+    assert scene.ReadFromMRB(str(path), True)
+    if opened:
+        settle(panel)
+        panel.ui.reviewSelector.setCurrentNode(None)
+    assert {name: drawn(scene.GetFirstNodeByName(f"{name} points")) for name in before} == before
+
+
+def test_a_list_that_is_saved_while_its_point_is_to_be_placed_keeps_it_absent(panel, patients, tmp_path):
+    click_row(panel, "gone")
+    click(panel.ui.placeButton)
     node = patients["A"][1]
-    click_row(panel, "L")
-    drawn = node.GetDisplayNode().GetGlyphType()
-    seen = []
-    tag = scene.AddObserver(scene.StartSaveEvent, lambda *_: seen.append(node.GetDisplayNode().GetGlyphType()))
-    scene.InvokeEvent(scene.StartSaveEvent)
-    scene.InvokeEvent(scene.EndSaveEvent)
-    scene.RemoveObserver(tag)
-    assert seen != [drawn] and node.GetDisplayNode().GetGlyphType() == drawn
+    node.AddDefaultStorageNode()
+    node.GetStorageNode().SetFileName(str(tmp_path / "points.mrk.json"))
+    assert node.GetStorageNode().WriteData(node)
+    assert read_markups(tmp_path / "points.mrk.json").presence[3] == 0.3
+
+
+def test_another_scene_that_is_added_leaves_lists_alone(panel, patients, scene, tmp_path):
+    other = slicer.vtkMRMLScene()
+    other.AddNewNodeByClass("vtkMRMLModelNode")
+    other.SetURL(str(tmp_path / "other.mrml"))
+    assert other.Commit()
+    during = [drawn(node) for _, node in patients.values()]
+    scene.SetURL(str(tmp_path / "other.mrml"))
+    assert scene.Import()
+    settle(panel)
+    assert [drawn(node) for _, node in patients.values()] == during
 
 
 # One patient at a time
@@ -365,6 +432,18 @@ def test_one_click_exports_what_was_corrected(panel, patients, tmp_path, open_pa
         "table",
     ]
     assert open_panel().ui.exportPath.currentPath == str(tmp_path), "the folder is remembered"
+
+
+def test_what_is_exported_while_a_point_is_to_be_placed_was_decided(panel, tmp_path):
+    click_row(panel, "middle")
+    click(panel.ui.absentButton)
+    click_row(panel, "middle")
+    click(panel.ui.placeButton)
+    type_path(panel.ui.exportPath, tmp_path)
+    click(panel.ui.exportButton)
+    points = json.loads((tmp_path / "A landmarks" / "A.provenance.json").read_text(encoding="utf-8"))["points"]
+    assert [point["state"] for point in points if point["name"] == "middle"] == ["absent"]
+    assert not panel.ui.placeButton.checked
 
 
 def test_at_first_exports_go_where_slicer_saves(panel):

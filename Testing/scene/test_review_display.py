@@ -9,8 +9,14 @@ from hypothesis import strategies as st
 from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_volume
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.scene import Review, ReviewDisplay, create_point_list, review_field_of_view
-from H3DELandmarksLib.scene.review_display import ABSENT, DRAWING, MARKS, names_in_view
+from H3DELandmarksLib.scene import (
+    Review,
+    ReviewDisplay,
+    create_point_list,
+    forget_interrupted_review,
+    review_field_of_view,
+)
+from H3DELandmarksLib.scene.review_display import ABSENT, DRAWING, DRAWN_ATTRIBUTE, MARKS, names_in_view
 from H3DELandmarksLib.scene.windows import hide_surface, show_surface, show_window, surface_level, window_for
 
 NAMES = ("A", "B", "C", "D", "E", "F")
@@ -109,6 +115,37 @@ def test_the_end_takes_everything_back(scene):
     assert drawing(node) == before and scene.GetNumberOfNodes() == count and other.GetDisplayVisibility()
     assert slices[0].GetFieldOfView() == pytest.approx((300, 200, 1))
     assert slices[1].GetFieldOfView() == pytest.approx((50, 40, 1))
+
+
+def test_a_scene_that_was_saved_in_the_middle_of_a_review_is_as_the_user_had_set_it_up(scene, make_scene, tmp_path):
+    node, other, hidden = (point_list(scene, name) for name in ("points", "of another scan", "hidden"))
+    node.GetDisplayNode().SetGlyphScale(7)
+    node.GetDisplayNode().SetPointLabelsVisibility(False)
+    hidden.SetDisplayVisibility(False)
+    before = drawing(node)
+    ReviewDisplay(node, 30.0).show(Review(node).landmarks(), "A")
+    loaded = make_scene()
+    assert scene.WriteToMRB(str(tmp_path / "scene.mrb")) and loaded.ReadFromMRB(str(tmp_path / "scene.mrb"), True)
+    forget_interrupted_review(loaded)
+    found = [loaded.GetFirstNodeByName(name) for name in ("points", "of another scan", "hidden")]
+    assert drawing(found[0]) == before
+    assert [bool(node.GetDisplayVisibility()) for node in found] == [True, True, False]
+    assert "H3DELandmarks." not in content(loaded), "nothing is left to be given back later"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"GlyphType": "x"}', '{"GlyphType": 1}'])
+def test_a_drawing_that_cannot_be_read_is_left_as_it_is(scene, text):
+    node = point_list(scene)
+    before = drawing(node)
+    node.GetDisplayNode().SetAttribute(DRAWN_ATTRIBUTE, text)
+    forget_interrupted_review(scene)
+    assert drawing(node) == before
+
+
+def content(scene):
+    scene.SetSaveToXMLString(1)
+    scene.Commit()
+    return scene.GetSceneXMLString()
 
 
 def camera_of(scene):

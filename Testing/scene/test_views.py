@@ -7,9 +7,14 @@ from scene_cases import GEOMETRIES, add_volume
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.scene import (
+    begin_placing,
     center_views,
+    create_point_list,
     current_frame,
+    end_placing,
+    forget_placing,
     hide_radius,
+    is_placing,
     latest_detection,
     may_be_replaced,
     show_detection,
@@ -34,6 +39,22 @@ def test_slices_are_centered_and_cameras_that_see_nothing_follow_in_their_direct
     center_views(scene, np.array([11, -22, 233]))
     np.testing.assert_allclose(camera.GetFocalPoint(), (11, -22, 233))
     np.testing.assert_allclose(camera.GetPosition(), (11, 478, 233))
+
+
+@pytest.mark.parametrize("clicked", [True, False])
+def test_a_list_stays_as_it_is_until_its_point_is_placed(scene, clicked):
+    node = create_point_list(scene, LandmarkSet(("a", "b"), [[1, 2, 3], [np.nan] * 3], presence=[1, 0]), "points")
+    before, count = [node.GetNthControlPointPositionStatus(k) for k in range(2)], scene.GetNumberOfNodes()
+    placing = begin_placing(node, "b")
+    assert is_placing(placing) and placing.position is None and not placing.placed.GetSaveWithScene()
+    if clicked:
+        placing.placed.SetNthControlPointPositionWorld(0, 4, 5, 6)
+    assert [node.GetNthControlPointPositionStatus(k) for k in range(2)] == before
+    end_placing(placing)
+    assert not is_placing(placing) and (placing.position is None) != clicked
+    forget_placing(placing)
+    forget_placing(placing)
+    assert scene.GetNumberOfNodes() == count
 
 
 def sphere(scene):

@@ -22,12 +22,14 @@ from H3DELandmarksLib.scene import (
     export_review,
     follow_point,
     forget_placing,
+    hide_list,
     hide_radius,
     interaction_node,
     is_placing,
     list_unit,
     provenance_of_list,
     select_frame,
+    show_hidden_list,
     show_radius,
     volume_of,
 )
@@ -115,6 +117,7 @@ class ReviewSection:
         self._places = {}  # {name: RAS mm} when they were shown last
         self._tags = []
         self._isDragging = self._isPaused = False
+        self._isNew = self._beginsLater = False  # what was chosen, and is to be looked at, while the review pauses
         self._timer = qt.QTimer()  # dragging sends more events than a table needs
         self._timer.setSingleShot(True)
         self._timer.interval = MILLISECONDS_TO_REFRESH
@@ -199,9 +202,18 @@ class ReviewSection:
             self._seen = set(seen)
             self.following.begin(self._review)
             self._observe(node)
-            self._showScan()
-            self.views.begin(node)
+            self._isNew = True
+            self._takeViews()
         self.refresh()
+
+    def _takeViews(self):
+        """Let the views show a list that was chosen, once they are the panel's to change."""
+        if self._isPaused:
+            return
+        self._isNew = False
+        show_hidden_list(self._review.node)
+        self._showScan()
+        self.views.begin(self._review.node)
 
     def _showScan(self):
         """Bring the scan of the points into the views, and into the choice of the volume."""
@@ -221,9 +233,13 @@ class ReviewSection:
         """Go on after `pause`."""
         if self._isPaused:
             self._isPaused = False
-            if self._review:
+            if self._review and self._isNew:
+                self._takeViews()
+            elif self._review:
                 self.views.resume(self._review.node)
             self.refresh()
+            if self._beginsLater:
+                self.begin()
 
     @property
     def isWaiting(self):
@@ -231,7 +247,12 @@ class ReviewSection:
         return self._review is not None and any(landmark.state.is_waiting for landmark in self._review.landmarks())
 
     def begin(self):
-        """Choose the most doubtful landmark that waits for a decision and look at it."""
+        """Choose the most doubtful landmark that waits for a decision and look at it, once the panel is on show."""
+        self._beginsLater = self._isPaused
+        if self._isPaused:
+            if self._review and self.views.shown() is not volume_of(self._review.node):
+                hide_list(self._review.node)  # which nobody has seen yet, from the pictures of another patient
+            return
         self.step(backward=False)
         self.views.lookClosely()
 
@@ -257,6 +278,7 @@ class ReviewSection:
         self.secondLook.close()
         self._tags, self._review, self._history, self._chosen, self._isDragging = [], None, None, None, False
         self._order, self._seen, self._places, self._package = [], set(), {}, None
+        self._isNew = self._beginsLater = False
         self.views.end()
 
     def _keep(self):
@@ -303,7 +325,7 @@ class ReviewSection:
         """The mouse button was released: what was dragged is what the user looks at."""
         self._isDragging = False
         dragged = self._moved()
-        if dragged:  # a short drag is over before the views have followed
+        if dragged and not self._isPaused:  # a short drag is over before the views have followed
             follow_point(slicer.mrmlScene, self._review.landmark(dragged).position)
             self._chosen = dragged
         self._seen.add(self._chosen)
@@ -332,6 +354,8 @@ class ReviewSection:
             if self._history.has_changed:
                 self._review.keep()
                 self.following.follow(self._review)
+            if self._isPaused:
+                self.following.hideTrace()
             self._history.note()
         landmarks = self._inOrder()
         if self._chosen not in self._order:
@@ -461,7 +485,7 @@ class ReviewSection:
         landmark = self._review.landmark(name) if self._review and name else None
         here = self._expected = None if landmark is None else self._placeOf(landmark)
         self.refresh()
-        if landmark is None or self.views.disagreement():
+        if landmark is None or self._isPaused or self.views.disagreement():
             hide_radius(slicer.mrmlScene)
             return
         if isFirst:

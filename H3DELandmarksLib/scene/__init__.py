@@ -35,7 +35,13 @@ from H3DELandmarksLib.scene.point_list import (
 )
 from H3DELandmarksLib.scene.proposal import HardeningWatch, proposed_landmarks
 from H3DELandmarksLib.scene.review import Review, ReviewedLandmark, ReviewState, expected_position
-from H3DELandmarksLib.scene.review_display import ReviewDisplay, forget_interrupted_review, review_field_of_view
+from H3DELandmarksLib.scene.review_display import (
+    ReviewDisplay,
+    forget_interrupted_review,
+    hide_list,
+    review_field_of_view,
+    show_hidden_list,
+)
 from H3DELandmarksLib.scene.review_history import ReviewHistory
 from H3DELandmarksLib.scene.revision import (
     Follower,
@@ -113,6 +119,7 @@ __all__ = [
     "forget_interrupted_review",
     "forget_placing",
     "fit_to_volume",
+    "hide_list",
     "hide_radius",
     "hide_trace",
     "hide_surface",
@@ -141,6 +148,7 @@ __all__ = [
     "show_case",
     "show_curves",
     "show_detection",
+    "show_hidden_list",
     "show_radius",
     "show_trace",
     "show_surface",

@@ -202,6 +202,15 @@ def test_a_line_shows_from_where_a_point_came_until_the_next_action(review):
     assert trace() == []
 
 
+def test_no_line_is_drawn_while_another_module_is_open(review):
+    panel, node = review(wrong_front())
+    click(panel.ui.followCheckBox)
+    panel.exit()
+    before = places(node)
+    drag(node, "base", 0, 1, 0)
+    assert (places(node) != before).any(axis=1).sum() > 1 and trace() == []
+
+
 @pytest.mark.parametrize("saved", [(0.2, 0.6), (-0.1, 0.3)])
 def test_points_follow_from_the_beginning_where_that_has_saved_corrections(review, saved, tmp_path):
     package = write_head_package(tmp_path / "other", {**FOLLOWING, "saved": list(saved)})

@@ -410,6 +410,46 @@ def test_a_question_about_one_patient_decides_nothing_about_another(open_panel, 
     assert not any(state.in_bulk for state in states), states
 
 
+@pytest.mark.slow
+def test_a_detection_that_ends_while_another_module_is_open_waits_for_the_panel(
+    open_panel, tiny_model, scene, red, patients
+):
+    """Views and lists of the other module stay as they are; the review begins when the panel is opened again."""
+    volume = add_volume("C")
+    panel = open_panel()
+    activate_row(qt.unwrapped(panel.ui.volumeSelector)._combo, "C")
+    click(panel.ui.applyButton)
+    panel.exit()
+    show(patients["B"][0])
+    red.node.SetFieldOfView(170, 170, 1)
+    looked = (red.node.GetFieldOfView(), center(red))
+    seen = [node.GetDisplayVisibility() for _, node in patients.values()]
+    wait_until(lambda: not panel.isDetecting())
+    found = panel.ui.reviewSelector.currentNode()
+    assert found.GetName().startswith("C ") and shown() is patients["B"][0]
+    assert (red.node.GetFieldOfView(), center(red)) == looked and chosen(panel) is None
+    assert [node.GetDisplayVisibility() for _, node in patients.values()] == seen and not found.GetDisplayVisibility()
+    assert not scene.GetSingletonNode("H3DELandmarksRadius", "vtkMRMLModelNode")
+    panel.enter()
+    assert shown() is volume and chosen(panel) and found.GetDisplayVisibility()
+    assert not panel.ui.disagreementBar.visible
+    panel.exit()
+    assert found.GetDisplayVisibility(), "as every other result"
+
+
+def test_a_drag_while_another_module_is_open_moves_no_views(panel, patients, red):
+    node = patients["A"][1]
+    panel.exit()
+    before = center(red)
+    node.InvokeEvent(node.PointStartInteractionEvent)
+    node.SetNthControlPointPositionWorld(0, 20, 3, 12)
+    node.InvokeEvent(node.PointEndInteractionEvent)
+    settle(panel)
+    assert center(red) == before and chosen(panel) is None
+    panel.enter()
+    assert state(panel, "L") == "moved"
+
+
 # Export
 
 

@@ -123,7 +123,8 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.measurements = MeasurementsSection(self.ui, self.context)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         ui = self.ui
-        self.keys = ReviewKeys(ui.landmarksTab, ui.keysCheckBox, self.review.keys(), ui.reviewStatusLabel)
+        keys, label = self.review.keys(), ui.reviewStatusLabel
+        self.keys = ReviewKeys(ui.reviewSection, ui.reviewTable, ui.keysCheckBox, keys, label)
         self.learning = LearningSections(self, self.ui.teachTab.layout(), 0)
         layout = ui.landmarksTab.layout()
         self.batch = BatchSection(self, layout, layout.indexOf(ui.statusLabel) + 1, self.onDetected)

@@ -255,6 +255,9 @@ class ReviewSection:
             return
         self.step(backward=False)
         self.views.lookClosely()
+        focused = self.ui.landmarksTab.focusWidget()
+        if focused is not None and focused.focus and focused.inherits("QAbstractButton"):
+            self.ui.reviewTable.setFocus()  # for the keys, unless the user types or chooses something meanwhile
 
     def restart(self):
         """Begin anew with the same point list, whose points a detection has replaced."""

@@ -10,7 +10,9 @@ import slicer
 import slicer.util
 from operating import activate_row, add_volume, bring_tab, click, press, press_key, type_path, wait_until
 from PySide6.QtCore import QPoint, Qt
-from PySide6.QtWidgets import QMessageBox
+from PySide6.QtGui import QShortcut
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QMessageBox
 from test_review_by_clicks import BY_DOUBT, FOUND, center, chosen, click_row, rows, state
 
 from H3DELandmarksLib.io.markups import read_markups
@@ -128,6 +130,44 @@ def test_letters_in_a_text_field_are_text(panel):
     field = qt.unwrapped(panel.learning.ui.overrideReasonEdit)
     press_key(qt.Wrapper(field), "N")
     assert chosen(panel) is None
+
+
+def test_a_key_that_is_held_down_decides_once(panel):
+    owners = (qt.unwrapped(panel.ui.reviewSection), qt.unwrapped(slicer.app.layoutManager().viewport()))
+    keys = [key for owner in owners for key in owner.findChildren(QShortcut) if key.isEnabled()]
+    assert len(keys) >= 2 * len(panel.review.keys()) and not any(key.autoRepeat() for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("widget", "key"),
+    [("modelSelector", "S"), ("volumeSelector", "X"), ("landmarksList", "Space"), ("reviewSelector", "X")],
+)
+def test_keys_of_lists_and_choices_decide_nothing(panel, widget, key):
+    click_row(panel, "L")
+    panel.ui.detectSection.collapsed = False
+    bring_tab(qt.unwrapped(panel.ui.landmarksButton))
+    click(panel.ui.landmarksButton)
+    target = qt.unwrapped(getattr(panel.ui, widget))
+    press_key(qt.wrapped(getattr(target, "_combo", target)), key)
+    assert state(panel, "L") == "to check"
+    press_key(panel.ui.reviewTable, "Space")
+    assert state(panel, "L") == "accepted"
+
+
+def test_after_a_detection_the_keys_work_at_once_unless_the_user_does_something_else(panel):
+    window = qt.unwrapped(panel.parent).window()
+    for widget, decides in ((panel.ui.applyButton, True), (panel.ui.clinicAddress, False)):
+        panel.ui.detectSection.collapsed = False
+        bring_tab(qt.unwrapped(widget))
+        window.show()
+        window.activateWindow()
+        qt.unwrapped(widget).setFocus()
+        slicer.app.processEvents()
+        panel.review.begin()  # as after a detection
+        name = chosen(panel)
+        QTest.keyClick(QApplication.focusWidget(), Qt.Key.Key_Space)
+        slicer.app.processEvents()
+        assert (state(panel, name) in ("accepted", "absent")) is decides
 
 
 # Looking

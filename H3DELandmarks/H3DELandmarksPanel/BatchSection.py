@@ -65,10 +65,11 @@ class BatchSection:
         reason = self._whyNot()
         ui.batchButton.enabled = not reason
         showReason(ui.batchWhy, "" if self.progress.isRunning else reason)
-        ui.batchButton.toolTip = plainTip(reason) or _(
+        about = reason or _(
             "Find all landmarks of '{title}' in each scan of the folder; Slicer stays usable, and finished scans of an "
             "earlier run are left as they are"
         ).format(title=self._context.package.manifest.title)
+        ui.batchButton.toolTip = plainTip(about)
         reason = self._whyNotOpen()
         ui.openScanButton.enabled = not reason
         ui.openScanButton.toolTip = plainTip(reason) or _("Load the scan and review what was found in it")

@@ -53,9 +53,10 @@ class CasesSection:
         reason = self._whyNot()
         self._ui.addCaseButton.enabled = not reason
         showReason(self._ui.addCaseWhy, reason)
-        self._ui.addCaseButton.toolTip = plainTip(reason) or _(
+        about = reason or _(
             "Keep '{volume}' with the points '{points}' for training, without names, dates or DICOM tags"
         ).format(volume=self._context.volume.GetName(), points=self._context.pointList.GetName())
+        self._ui.addCaseButton.toolTip = plainTip(about)
         self._ui.casesPath.enabled = not self.progress.isRunning
 
     def _whyNot(self):

@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.cohort.address import Address
 from H3DELandmarksPanel.PanelContext import onSignal
+from H3DELandmarksPanel.SafeText import plainTip
 
 SETTING = "H3DELandmarks/ClinicComputer/"
 
@@ -105,4 +106,4 @@ def _agreed(host, scans):
         "without names, dates or other data of the patient. A face in a scan of a head, or text that is part of a "
         "picture, can be recognised.\n\nSend this to '{host}'?"
     )
-    return slicer.util.confirmYesNoDisplay(question.format(scans=scans, host=host))
+    return slicer.util.confirmYesNoDisplay(plainTip(question.format(scans=scans, host=host)))

@@ -47,9 +47,10 @@ class NextCaseSection:
         reason = self._whyNot()
         ui.rankButton.enabled = not reason
         showReason(ui.rankWhy, reason)
-        ui.rankButton.toolTip = plainTip(reason) or _(
+        about = reason or _(
             "Put the scans in random order, those last whose points, as '{title}' finds them, nearly repeat others"
         ).format(title=self._context.package.manifest.title)
+        ui.rankButton.toolTip = plainTip(about)
         chosen = self._table.chosenRow() is not None
         ui.loadScanButton.enabled = chosen
         ui.loadScanButton.toolTip = (

@@ -11,8 +11,8 @@ _PICTURE = re.compile(r"!+(?=\[)(?P<link>(?P<words>\[[^\]\n]*\])\((?P<name>[\w.-
 
 
 def plainTip(text):
-    """A tool tip that shows a text as it is; None and empty texts stay."""
-    return f"<p>{html.escape(text)}</p>" if text and "<" in text else text
+    """A tool tip, or a question, that shows a text as it is; None and empty texts stay."""
+    return f"<p>{html.escape(text)}</p>".replace("\n", "<br>") if text and "<" in text else text
 
 
 def safeCard(package):

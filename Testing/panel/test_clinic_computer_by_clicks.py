@@ -11,6 +11,8 @@ import qt
 import slicer
 from certificates import make_certificates, security_of
 from operating import add_volume, click, files_of_runs, tick, type_path, wait_until, worker_processes
+from PySide6.QtGui import Qt as GuiQt
+from PySide6.QtGui import QTextDocument
 
 distributed = pytest.importorskip("distributed")
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates with openssl")
@@ -105,6 +107,17 @@ def test_without_consent_nothing_is_sent(panel, keys, answer, monkeypatch):
     click(panel.ui.applyButton)
     assert "'server.clinic.example'" in questions[0] and "voxels and geometry" in questions[0]
     assert panel.ui.statusLabel.text == "Nothing was sent." and files_of_runs() == []
+
+
+def test_the_question_is_whole_whatever_the_scan_is_called(panel, keys, answer):
+    panel.parameterNode.inputVolume.SetName("CT <br><!-- ")
+    choose_clinic(panel, "tls://server.clinic.example:8786", keys)
+    questions = answer(qt.QMessageBox.No)
+    click(panel.ui.applyButton)
+    document = QTextDocument()
+    shows = document.setHtml if GuiQt.mightBeRichText(questions[0]) else document.setPlainText  # as QMessageBox does
+    shows(questions[0])
+    assert "CT <br><!-- " in document.toPlainText() and "can be recognised" in document.toPlainText()
 
 
 def test_a_consent_holds_for_the_scan_that_was_named(panel, keys, answer, monkeypatch):

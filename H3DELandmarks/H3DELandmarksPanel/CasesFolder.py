@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from copy import copy
 from pathlib import Path
 
 import qt
@@ -188,6 +189,7 @@ class AddingRun:
         stage: what is being done, or, after a failure, one sentence about it.
         added: what the project says, after success.
         leftOut: names of points that the folder's cases have no landmark for.
+        folder: the CasesFolder as it was at the beginning; another one may be chosen meanwhile.
     """
 
     fraction, remaining, warnings = None, None, ()
@@ -202,7 +204,7 @@ class AddingRun:
         """
         self.state, self.stage = RunState.RUNNING, _("Adding the case")
         self.case, self.added, self.leftOut = case, None, []
-        self._folder, self._package, self._error = casesFolder, package, None
+        self.folder, self._package, self._error = copy(casesFolder), package, None
         self._thread = threading.Thread(target=self._add, daemon=True)
         self._thread.start()
 
@@ -230,9 +232,9 @@ class AddingRun:
     def _add(self):
         try:
             case = self.case
-            exists = self._folder.exists()
+            exists = self.folder.exists()
             project = (
-                self._folder.project() if exists else create_project(self._folder.path, schemeFor(case, self._package))
+                self.folder.project() if exists else create_project(self.folder.path, schemeFor(case, self._package))
             )
             landmarks, self.leftOut = caseLandmarks(project, case)
             if not landmarks:

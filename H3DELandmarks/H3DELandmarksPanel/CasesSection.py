@@ -91,7 +91,7 @@ class CasesSection:
 
     def _onAdded(self, run):
         remember_case(*self._nodes, run.added.case)
-        return f"{_whatHappened(run)} {self.folder.summary()}"
+        return f"{_whatHappened(run)} {run.folder.summary()}"
 
     def _onRunChanged(self):
         if not self.progress.isRunning:
@@ -226,7 +226,8 @@ class CheckSection:
         self._ui.findingPicture.visible = shown
 
     def _clear(self):
-        """Forget the last check."""
+        """Forget the last check, and end one that is running."""
+        self.progress.stop()
         if self._pictures is not None:
             removeRunFolder(self._pictures)
         self._pictures = self._project = None
@@ -237,7 +238,6 @@ class CheckSection:
 
     def close(self):
         """End a check that is running."""
-        self.progress.stop()
         self._clear()
 
 

@@ -26,10 +26,15 @@ class PromotionSection:
         """Args: the widgets by name, PanelContext, CasesFolder, what to call when another model is in use."""
         self._ui, self._context, self._folder, self._onPromoted = ui, context, folder, onPromoted
         self._runs, self._comparison = [], None
+        self._listed = None  # Path of the cases that the retrainings are of
         self._current = None  # the ModelPackage in use of the model that the chosen retraining has made a version of
         self._table = TextTable(ui.promotionTable, _headers("mm"), rightAligned=(1, 2, 3))
         self.progress = RunProgress(
-            ui.compareModelsProgressBar, ui.promotionLabel, ui.cancelCompareModelsButton, self._onCompared, self.refresh
+            ui.compareModelsProgressBar,
+            ui.promotionLabel,
+            ui.cancelCompareModelsButton,
+            self._onCompared,
+            self._onRunChanged,
         )
         onSignal(ui.runSelector, "currentIndexChanged(int)", self.onRunChosen, ui.promotionLabel)
         onClick(ui.compareModelsButton, self.onCompare, ui.promotionLabel)
@@ -45,6 +50,7 @@ class PromotionSection:
         if self.progress.isRunning or self._context.whyBusy():
             return
         chosen = self._run.folder if self._run else None
+        self._listed = self._folder.path
         self._runs = [run for run in self._folder.runs() if run.record.is_done]
         selector = self._ui.runSelector
         wasBlocked = selector.blockSignals(True)
@@ -56,6 +62,11 @@ class PromotionSection:
             selector.setCurrentIndex(folders.index(chosen))
         selector.blockSignals(wasBlocked)
         self.onRunChosen(0)
+
+    def _onRunChanged(self):
+        if not self.progress.isRunning and self._listed != self._folder.path:
+            self.onCasesChanged()  # another folder was chosen during the comparison
+        self.refresh()
 
     def onRunChosen(self, index):
         """Show what is known about another retraining."""

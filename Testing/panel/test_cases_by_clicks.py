@@ -382,6 +382,29 @@ def test_a_check_is_cancelled(panel, folder, heads):
     assert not ui.checkProgressBar.visible and not ui.findingsTable.visible
 
 
+def test_findings_are_of_the_folder_that_is_chosen(panel, folder, heads, tmp_path):
+    type_folder(panel, folder)
+    ui = panel.learning.ui
+    click(ui.checkButton)
+    type_folder(panel, tmp_path / "other")
+    assert not panel.learning.check.progress.isRunning and not ui.cancelCheckButton.enabled
+    wait_until(lambda: not panel.learning.check.progress.isRunning)
+    assert finding_rows(panel) == [] and ui.checkLabel.text == ""
+
+
+def test_a_case_goes_into_the_folder_that_was_chosen_when_it_was_added(panel, folder, tmp_path):
+    type_folder(panel, folder)
+    accept_all(panel)
+    ui, cases = panel.learning.ui, panel.learning.cases
+    click(ui.addCaseButton)
+    run = cases.progress.run
+    cases.folder.setFolder(str(tmp_path / "other"))
+    assert run.folder.path == folder
+    wait_until(lambda: not cases.progress.isRunning)
+    assert len(open_project(folder).cases()) == 1 and not (tmp_path / "other").exists()
+    assert "1 case" in ui.casesLabel.text
+
+
 def test_a_damaged_case_is_told(panel, folder, heads):
     type_folder(panel, folder)
     (heads[1].folder / "image.nrrd").write_bytes(b"NRRD0004\nnonsense")

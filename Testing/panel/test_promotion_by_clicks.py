@@ -124,6 +124,18 @@ def test_a_better_model_is_compared_promoted_and_taken_back(panel, folder, tiny_
 
 
 @pytest.mark.slow
+def test_after_a_comparison_the_retrainings_are_those_of_the_folder_that_is_chosen(panel, folder, tmp_path):
+    ui = panel.learning.ui
+    click(ui.compareModelsButton)
+    type_path(ui.casesPath, tmp_path / "other")
+    assert not ui.promoteButton.enabled
+    click(ui.cancelCompareModelsButton)
+    assert ui.runSelector.count == 0 and not ui.promoteButton.enabled and not ui.overrideButton.enabled
+    type_path(ui.casesPath, folder)
+    assert ui.runSelector.count == 2
+
+
+@pytest.mark.slow
 def test_a_model_that_is_not_shown_to_be_better_needs_a_reason(panel, folder):
     ui = panel.learning.ui
     choose_run(panel, 1)

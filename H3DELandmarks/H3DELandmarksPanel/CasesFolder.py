@@ -17,7 +17,7 @@ from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.formats.run import list_runs
 from H3DELandmarksLib.models import available_models, find_model
-from H3DELandmarksLib.scene import find_case, show_case, world_position_of
+from H3DELandmarksLib.scene import find_case, has_lost_scan, rejoin_scan, show_case, world_position_of
 from H3DELandmarksPanel.CommandRun import RunState
 
 SETTING = "H3DELandmarks/TrainingSetFolder"  # the name that earlier versions wrote
@@ -271,6 +271,8 @@ def bringCase(context, project, caseId, landmark=None, position=None):
         volumeNode = _load(files)
     if pointList is None:
         pointList = _points(project, files, volumeNode)
+    elif has_lost_scan(pointList):
+        rejoin_scan(pointList, volumeNode)
     place = None if position is None else world_position_of(volumeNode, position)
     context.show(volumeNode, pointList, landmark, place)
 

@@ -10,7 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.scene import remember_case, reviewed_case
+from H3DELandmarksLib.scene import has_lost_scan, remember_case, reviewed_case, why_apart
 from H3DELandmarksPanel.CasesFolder import AddingRun, CasesFolder, bringCase, shortCaseName
 from H3DELandmarksPanel.PanelContext import onClick, onSignal, sentenceAbout, showReason
 from H3DELandmarksPanel.RunProgress import RunProgress
@@ -68,6 +68,8 @@ class CasesSection:
             return self.folder.whyUnusable()
         if self._context.pointList is None:
             return _("Choose a point list to review first.")
+        if has_lost_scan(self._context.pointList):
+            return why_apart(self._context.pointList)
         return "" if self._context.volume is not None else _("Load and choose the volume of the points first.")
 
     def onAdd(self):

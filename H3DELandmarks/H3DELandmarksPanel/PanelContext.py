@@ -9,7 +9,17 @@ import slicer.util
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
-from H3DELandmarksLib.scene import center_views, detections, volume_of
+from H3DELandmarksLib.scene import (
+    center_views,
+    current_frame,
+    detections,
+    has_lost_scan,
+    hide_other_points,
+    is_of,
+    show_own_points,
+    volume_of,
+)
+from H3DELandmarksLib.scene.proposal import read_proposal
 from H3DELandmarksPanel.CommandRun import CommandRun
 from H3DELandmarksPanel.Dependencies import ensureDependencies
 from H3DELandmarksPanel.Parameters import Device
@@ -89,9 +99,14 @@ class PanelContext:
 
     @property
     def volume(self):
-        """The vtkMRMLScalarVolumeNode of the points under review; the chosen one where nothing names it."""
+        """The vtkMRMLScalarVolumeNode of the points under review, None where it is gone.
+
+        The chosen one where no points are under review, or points that nobody has decided about in any volume.
+        """
         ofPoints = volume_of(self.pointList) if self.pointList else None
-        return ofPoints or (self.parameters.inputVolume if self.parameters else None)
+        if ofPoints is not None or self.pointList and has_lost_scan(self.pointList):
+            return ofPoints
+        return self.parameters.inputVolume if self.parameters else None
 
     @property
     def package(self):
@@ -132,6 +147,7 @@ class PanelContext:
         parameters = self.parameters
         if parameters.inputVolume is not volumeNode:
             parameters.inputVolume = volumeNode
+        show_own_points(volumeNode, current_frame(volumeNode))
         if pointList is not None and parameters.reviewList is not pointList:
             parameters.reviewList = pointList
         if not _isShown(volumeNode):
@@ -144,12 +160,16 @@ class PanelContext:
     def follow(self, volumeNode):
         """Bring a volume that was chosen into the views, and its newest points under review, none where it has none.
 
+        Points that nobody has decided about in any volume stay.
+
         Args:
-            volumeNode: vtkMRMLScalarVolumeNode.
+            volumeNode: vtkMRMLScalarVolumeNode, whose frame counts where it is one of a sequence.
         """
-        if self.pointList is None or volume_of(self.pointList) not in (None, volumeNode):
-            self.parameters.reviewList = detections.newest_list(volumeNode)
+        if self.pointList is None or not _goesWith(self.pointList, volumeNode):
+            self.parameters.reviewList = detections.newest_list(volumeNode, current_frame(volumeNode))
         self.show(volumeNode)
+        if self.pointList is None:
+            hide_other_points(volumeNode, current_frame(volumeNode))
 
     def goOnWith(self, volumeNode):
         """Choose a volume for detection, with its newest points for review.
@@ -245,6 +265,13 @@ class PanelContext:
     def releaseWorker(self):
         """End the program that waits for another detection."""
         workers.close()
+
+
+def _goesWith(pointList, volumeNode):
+    """Whether points may be reviewed in a volume: they are of what it shows, or nobody has decided about them."""
+    if volume_of(pointList) is not None or has_lost_scan(pointList):
+        return is_of(pointList, volumeNode, current_frame(volumeNode))
+    return read_proposal(pointList) is None
 
 
 def _isShown(volumeNode):

@@ -16,13 +16,14 @@ from H3DELandmarksLib.scene import (
     ReviewHistory,
     ReviewState,
     begin_placing,
-    detections,
+    bind_decided_points,
     end_placing,
     expected_position,
     export_review,
     follow_point,
     forget_placing,
     hide_list,
+    frame_of,
     hide_radius,
     interaction_node,
     is_placing,
@@ -356,6 +357,7 @@ class ReviewSection:
                 self._review, self._history = Review(self._review.node), ReviewHistory(self._review.node)
             if self._history.has_changed:
                 self._review.keep()
+                self._bind()
                 self.following.follow(self._review)
             if self._isPaused:
                 self.following.hideTrace()
@@ -370,6 +372,12 @@ class ReviewSection:
         if not self._isDragging:
             self.findings.show(self._review)
             self.secondLook.consider(self._review)
+
+    def _bind(self):
+        """What was decided about is of the scan that the views show."""
+        volume = self.views.scanForPoints() or self._context.volume
+        if volume is not None:
+            bind_decided_points(self._review.node, volume)
 
     def _inOrder(self):
         """All landmarks as the table lists them; new ones come last."""
@@ -597,7 +605,7 @@ class ReviewSection:
 
     def _showFrame(self):
         """Go back to the frame of a sequence that the points were found in."""
-        volume, frame = self.views.volume, self._review.node.GetAttribute(detections.FRAME_ATTRIBUTE)
+        volume, frame = self.views.volume, frame_of(self._review.node)
         if volume is not None and frame:
             select_frame(volume, frame)
 

@@ -9,18 +9,27 @@ from H3DELandmarksLib.scene import (
     ReviewDisplay,
     center_views,
     current_frame,
-    detections,
+    frame_of,
+    has_lost_scan,
     hide_radius,
     hide_surface,
     looks_of,
     review_field_of_view,
     show_surface,
     show_window,
+    shows_frame,
     volume_of,
+    why_apart,
 )
 from H3DELandmarksPanel.PanelContext import guarded
 
 COMPOSITE_CLASS = "vtkMRMLSliceCompositeNode"
+VOLUME_CLASS = "vtkMRMLScalarVolumeNode"
+VOLUME_EVENTS = (
+    slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent,  # another frame of a sequence
+    slicer.vtkMRMLVolumeNode.TransformModifiedEvent,
+    "ModifiedEvent",  # origin and directions
+)
 
 
 class ReviewViews:
@@ -40,10 +49,17 @@ class ReviewViews:
         """Draw the review of a vtkMRMLMarkupsFiducialNode from now on."""
         self._node = node
         self._wasVisible = node.GetDisplayNode() is None or bool(node.GetDisplayVisibility())
-        for composite in slicer.util.getNodesByClass(COMPOSITE_CLASS):
-            self._observe(composite, "ModifiedEvent")
-        if self.volume is not None:
-            self._observe(self.volume, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent)  # another frame of a sequence
+        self._observeAll()
+
+    def _observeAll(self):
+        """Notice what slice views show, and where the scan lies; also views and a scan that have come since."""
+        kinds = (COMPOSITE_CLASS, "vtkMRMLLayoutNode")
+        wanted = [(node, ("ModifiedEvent",)) for kind in kinds for node in slicer.util.getNodesByClass(kind)]
+        wanted += [(self.volume, VOLUME_EVENTS)] if self.volume is not None else []
+        for node, events in wanted:
+            if not any(reference.Get() is node for reference, tag in self._tags):
+                for event in events:
+                    self._observe(node, event)
 
     def _observe(self, node, event):
         reference = vtk.vtkWeakReference()
@@ -80,21 +96,35 @@ class ReviewViews:
         ids = (node.GetBackgroundVolumeID() for node in slicer.util.getNodesByClass(COMPOSITE_CLASS))
         return next((slicer.mrmlScene.GetNodeByID(identity) for identity in ids if identity), None)
 
+    def scanForPoints(self):
+        """The vtkMRMLScalarVolumeNode in which a person looks at points that are of no volume so far, None for none."""
+        shown = self.shown()
+        return shown if shown is not None and shown.GetClassName() == VOLUME_CLASS else None
+
     def disagreement(self):
         """One sentence about why the views do not show the scan of the points, empty where they do."""
-        volume, shown = self.volume, self.shown()
+        node, volume, shown = self._node, self.volume, self.shown()
+        if node is not None and has_lost_scan(node):
+            return why_apart(node)
         if volume is None or shown is None:
             return ""
         if volume is not shown:
             return _("The views show '{shown}', the points are of '{volume}'.").format(
                 shown=shown.GetName(), volume=volume.GetName()
             )
-        frame, now = self._node.GetAttribute(detections.FRAME_ATTRIBUTE) or "", current_frame(volume)
+        frame, now = frame_of(self._node), current_frame(volume)
         if frame != now:
             return _("The views show {now}, the points are of {frame}.").format(
                 now=now or _("no frame"), frame=frame or _("another recording")
             )
         return ""
+
+    def _offerRemedies(self):
+        """Show the buttons that bring the points and their scan together, or leave the points."""
+        ui, shown = self._ui, self.shown()
+        isElsewhere = self.volume is not None and (shown is not self.volume or not shows_frame(self._node))
+        ui.showScanButton.visible = isElsewhere and shown is not None
+        ui.goOnButton.visible = shown is not None and (isElsewhere or self.volume is None)
 
     def show(self, landmarks, chosen, expected=None):
         """Draw the landmarks, or hide them where they would lie on the pictures of another scan.
@@ -106,7 +136,9 @@ class ReviewViews:
         """
         if self._node is None:
             return
+        self._observeAll()
         if self.disagreement():
+            self._offerRemedies()
             self._stopDrawing(slices=False)
             self._node.SetDisplayVisibility(False)
             return

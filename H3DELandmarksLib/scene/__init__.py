@@ -39,8 +39,10 @@ from H3DELandmarksLib.scene.review_display import (
     ReviewDisplay,
     forget_interrupted_review,
     hide_list,
+    hide_other_points,
     review_field_of_view,
     show_hidden_list,
+    show_own_points,
 )
 from H3DELandmarksLib.scene.review_history import ReviewHistory
 from H3DELandmarksLib.scene.revision import (
@@ -51,6 +53,15 @@ from H3DELandmarksLib.scene.revision import (
     revealed_error,
     systematic_error,
     take_second_look,
+)
+from H3DELandmarksLib.scene.scan_of_points import (
+    bind_decided_points,
+    frame_of,
+    has_lost_scan,
+    is_of,
+    rejoin_scan,
+    shows_frame,
+    why_apart,
 )
 from H3DELandmarksLib.scene.views import (
     begin_placing,
@@ -84,7 +95,16 @@ from H3DELandmarksLib.scene.volumes import (
 from H3DELandmarksLib.scene.windows import hide_surface, show_surface, show_window
 
 __all__ = [
+    "bind_decided_points",
     "bind_region",
+    "frame_of",
+    "hide_other_points",
+    "show_own_points",
+    "has_lost_scan",
+    "is_of",
+    "rejoin_scan",
+    "shows_frame",
+    "why_apart",
     "is_region_of_other",
     "why_region_misses",
     "PointComparison",

@@ -16,7 +16,6 @@ import vtk
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet, ReviewState
-from H3DELandmarksLib.scene.detections import FRAME_ATTRIBUTE, MODEL_ATTRIBUTE, VOLUME_REFERENCE
 from H3DELandmarksLib.scene.point_list import (
     LPS_FROM_RAS,
     POINT_LIST_CLASS,
@@ -27,7 +26,8 @@ from H3DELandmarksLib.scene.point_list import (
 )
 from H3DELandmarksLib.scene.proposal import keep_proposal, write_proposal
 from H3DELandmarksLib.scene.review import Review
-from H3DELandmarksLib.scene.volumes import current_frame, own_volume_from_node, why_unusable, world_from_own
+from H3DELandmarksLib.scene.scan_of_points import MODEL_ATTRIBUTE, bind_decided_points, bind_points, why_apart
+from H3DELandmarksLib.scene.volumes import own_volume_from_node, why_unusable, world_from_own
 
 CASE_ATTRIBUTE = "H3DELandmarks.Case"
 VOLUME_CLASS = "vtkMRMLScalarVolumeNode"
@@ -64,16 +64,12 @@ def reviewed_case(volume_node, point_list) -> ReviewedCase:
         point_list: vtkMRMLMarkupsFiducialNode.
 
     Raises:
-        InputError: the volume or the points cannot be used, or the volume shows another frame of its sequence.
+        InputError: the volume or the points cannot be used, the points are of another volume, or one that is gone, the
+            volume shows another frame of its sequence, or both were moved apart.
     """
-    reason = why_unusable(volume_node)
+    reason = why_unusable(volume_node) or _why_of_other(volume_node, point_list) or why_apart(point_list)
     if reason:
         raise InputError(reason)
-    frame = point_list.GetAttribute(FRAME_ATTRIBUTE) or ""
-    if volume_of(point_list) is volume_node and current_frame(volume_node) != frame:
-        raise InputError(
-            f"The volume '{volume_node.GetName()}' shows another frame than that of the points: go back to '{frame}'."
-        )
     corrected = landmarks_from_point_list(point_list)
     review = Review(point_list)
     landmarks = review.landmarks()
@@ -87,6 +83,13 @@ def reviewed_case(volume_node, point_list) -> ReviewedCase:
         point_list.GetAttribute(MODEL_ATTRIBUTE) or "",
         {landmark.name: landmark.revised_by for landmark in landmarks if landmark.revised_by},
     )
+
+
+def _why_of_other(volume_node, point_list) -> str:
+    own = volume_of(point_list)
+    if own in (None, volume_node):
+        return ""
+    return f"The points '{point_list.GetName()}' are of the volume '{own.GetName()}': choose that one."
 
 
 def show_case(
@@ -121,14 +124,15 @@ def show_case(
     place_beside(node, volume_node)
     keep_proposal(node, pairs, dict(zip(proposed.names, proposed.causes)))
     node.SetFixedNumberOfControlPoints(True)
-    node.SetNodeReferenceID(VOLUME_REFERENCE, volume_node.GetID())
+    bind_points(node, volume_node)
     remember_case(volume_node, node, case_id)
     _decide(node, _moved(corrected, world), states, revised_by or {})
     return node
 
 
 def remember_case(volume_node, point_list, case_id: str) -> None:
-    """Note with both nodes which case they are."""
+    """Note with both nodes which case they are; points that nothing binds to a volume belong to this one now."""
+    bind_decided_points(point_list, volume_node)
     volume_node.SetAttribute(CASE_ATTRIBUTE, case_id)
     point_list.SetAttribute(CASE_ATTRIBUTE, case_id)
 

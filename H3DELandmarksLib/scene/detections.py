@@ -21,7 +21,6 @@ from H3DELandmarksLib.formats.reading import build, to_plain
 from H3DELandmarksLib.scene.evidence import keep_evidence
 from H3DELandmarksLib.scene.point_list import (
     POINT_LIST_CLASS,
-    VOLUME_REFERENCE,
     create_point_list,
     landmarks_from_point_list,
     place_beside,
@@ -29,9 +28,8 @@ from H3DELandmarksLib.scene.point_list import (
     update_point_list,
 )
 from H3DELandmarksLib.scene.proposal import keep_proposal, read_proposal
+from H3DELandmarksLib.scene.scan_of_points import MODEL_ATTRIBUTE, bind_points, is_of
 
-MODEL_ATTRIBUTE = "H3DELandmarks.Model"
-FRAME_ATTRIBUTE = "H3DELandmarks.Frame"
 PROVENANCE_ATTRIBUTE = "H3DELandmarks.Provenance"
 _FINGERPRINT_ATTRIBUTE = "H3DELandmarks.Fingerprint"
 
@@ -71,8 +69,7 @@ def show_detection(
     keep_proposal(point_list, pairs, dict(zip(landmarks.names, landmarks.causes)))
     point_list.SetFixedNumberOfControlPoints(True)
     point_list.SetAttribute(MODEL_ATTRIBUTE, model)
-    point_list.SetAttribute(FRAME_ATTRIBUTE, frame or None)
-    point_list.SetNodeReferenceID(VOLUME_REFERENCE, volume_node.GetID())
+    bind_points(point_list, volume_node, frame)
     state_measurements(point_list, landmarks)  # whose unit is that of the volume
     point_list.SetAttribute(_FINGERPRINT_ATTRIBUTE, _fingerprint(landmarks))
     _keep_provenance(point_list, provenance)
@@ -102,7 +99,7 @@ def provenance_of_list(point_list) -> Provenance | None:
 
 def may_be_replaced(point_list, volume_node, frame: str = "") -> bool:
     """Whether a point list was detected in this volume, or frame of it, and nobody has edited or reviewed it since."""
-    if not _is_of(point_list, volume_node, frame):
+    if not is_of(point_list, volume_node, frame):
         return False
     proposal = read_proposal(point_list)
     if proposal is not None and proposal.accepted:
@@ -117,25 +114,20 @@ def may_be_replaced(point_list, volume_node, frame: str = "") -> bool:
 def latest_detection(volume_node, model: str, frame: str = ""):
     """The newest point list that a model, given as id and version, has found in a volume; None if there is none."""
     nodes = reversed(_point_lists(volume_node.GetScene()))
-    found = (n for n in nodes if n.GetAttribute(MODEL_ATTRIBUTE) == model and _is_of(n, volume_node, frame))
+    found = (n for n in nodes if n.GetAttribute(MODEL_ATTRIBUTE) == model and is_of(n, volume_node, frame))
     return next(found, None)
 
 
-def newest_list(volume_node):
-    """The newest point list of a volume, detected or loaded as its case; None if there is none."""
+def newest_list(volume_node, frame: str = ""):
+    """The newest point list of a volume, or frame of it, detected or loaded as its case; None if there is none."""
     nodes = _point_lists(volume_node.GetScene())
-    return next((n for n in reversed(nodes) if n.GetNodeReference(VOLUME_REFERENCE) is volume_node), None)
+    return next((node for node in reversed(nodes) if is_of(node, volume_node, frame)), None)
 
 
 def _point_lists(scene) -> list:
     return [
         scene.GetNthNodeByClass(k, POINT_LIST_CLASS) for k in range(scene.GetNumberOfNodesByClass(POINT_LIST_CLASS))
     ]
-
-
-def _is_of(point_list, volume_node, frame: str) -> bool:
-    same_volume = point_list.GetNodeReference(VOLUME_REFERENCE) is volume_node
-    return same_volume and (point_list.GetAttribute(FRAME_ATTRIBUTE) or "") == frame
 
 
 def _fingerprint(landmarks: LandmarkSet) -> str:

@@ -17,8 +17,10 @@ import slicer
 
 from H3DELandmarksLib.formats.reading import STRICT, Finite, FormatError, build, parse_json, to_plain
 from H3DELandmarksLib.scene.looks import Looks, frame_points, give_back, looks_of, nodes_of, show_looks, zoom_slices
-from H3DELandmarksLib.scene.point_list import POINT_LIST_CLASS
+from H3DELandmarksLib.scene.measures import drawn_measurements
+from H3DELandmarksLib.scene.point_list import POINT_LIST_CLASS, volume_of
 from H3DELandmarksLib.scene.review import ReviewedLandmark, ReviewState
+from H3DELandmarksLib.scene.scan_of_points import has_lost_scan, is_of
 from H3DELandmarksLib.scene.views import end_placing_of_before, keeping_active_list
 
 MARKS_NAME = "H3DELandmarks review"
@@ -56,6 +58,30 @@ class _Drawing:
 
 
 DRAWING = tuple(field.name for field in fields(_Drawing))
+
+
+AWAY_ATTRIBUTE = "H3DELandmarks.Away"  # of what comes back with its scan
+
+
+def hide_other_points(volume_node, frame: str) -> None:
+    """Hide the points of other volumes and frames, with their measurements; `show_own_points` brings them back."""
+    for point_list in nodes_of(volume_node.GetScene(), POINT_LIST_CLASS):
+        is_bound = volume_of(point_list) is not None or has_lost_scan(point_list)
+        if is_bound and not is_of(point_list, volume_node, frame):
+            for node in (point_list, *drawn_measurements(point_list)):
+                if node.GetDisplayVisibility():
+                    node.SetDisplayVisibility(False)
+                    node.SetAttribute(AWAY_ATTRIBUTE, "1")
+
+
+def show_own_points(volume_node, frame: str) -> None:
+    """Show the points of a volume, or frame of it, again that `hide_other_points` has hidden."""
+    for point_list in nodes_of(volume_node.GetScene(), POINT_LIST_CLASS):
+        if is_of(point_list, volume_node, frame):
+            for node in (point_list, *drawn_measurements(point_list)):
+                if node.GetAttribute(AWAY_ATTRIBUTE):
+                    node.RemoveAttribute(AWAY_ATTRIBUTE)
+                    node.SetDisplayVisibility(True)
 
 
 @dataclass(frozen=True)

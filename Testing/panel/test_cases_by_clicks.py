@@ -14,7 +14,7 @@ from test_review_by_clicks import chosen, click_row, rows, state
 
 from H3DELandmarksLib.cases import ReviewState, create_project, open_project
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
-from H3DELandmarksLib.scene import Review, create_point_list, own_volume_from_node, show_detection
+from H3DELandmarksLib.scene import Review, create_point_list, own_volume_from_node, show_detection, volume_of
 
 pytestmark = pytest.mark.usefixtures("shared_program")
 
@@ -230,7 +230,7 @@ def test_a_volume_that_cannot_be_used_and_a_list_without_one_are_told(panel, fol
     accept_all(panel)
     scene.RemoveNode(volume)
     assert not panel.learning.ui.addCaseButton.enabled
-    assert panel.learning.ui.addCaseButton.toolTip == "Load and choose the volume of the points first."
+    assert "gone" in panel.learning.ui.addCaseButton.toolTip
     scene.RemoveNode(points)
     assert panel.learning.ui.addCaseButton.toolTip == "Choose a point list to review first."
 
@@ -347,6 +347,18 @@ def test_back_to_the_review_after_a_finding(panel, folder, heads, scene, red):
     scene.RemoveNode(patient)
     click(ui.findingBackButton)
     assert "no longer there" in ui.findingLabel.text
+
+
+def test_the_scan_of_a_case_that_was_removed_is_loaded_again_for_its_points(panel, folder, heads, scene, red):
+    type_folder(panel, folder)
+    check(panel)
+    choose_finding(panel, 0)
+    points = panel.ui.reviewSelector.currentNode()
+    scene.RemoveNode(panel.ui.volumeSelector.currentNode())
+    assert panel.ui.reviewSelector.currentNode() is not points
+    choose_finding(panel, 0)
+    assert panel.ui.reviewSelector.currentNode() is points and not panel.ui.disagreementBar.visible
+    assert volume_of(points) is panel.ui.volumeSelector.currentNode() and points.GetDisplayVisibility()
 
 
 def test_a_finding_is_looked_at_by_the_keyboard(panel, folder, heads, red):

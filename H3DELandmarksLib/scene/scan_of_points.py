@@ -1,0 +1,123 @@
+"""Which scan the points of a list belong to, and whether they lie in it as they did when they were found or placed.
+
+A node reference names the volume, an attribute its frame, and another one where the volume lay, seen from the points.
+That one stays when the volume is removed, so that a list without its scan is known for one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import slicer.util
+import vtk
+
+from H3DELandmarksLib.formats.reading import STRICT, Finite, to_plain
+from H3DELandmarksLib.scene.evidence import matrix_to_world
+from H3DELandmarksLib.scene.point_list import VOLUME_REFERENCE, volume_of
+from H3DELandmarksLib.scene.volumes import current_frame
+
+MODEL_ATTRIBUTE = "H3DELandmarks.Model"
+FRAME_ATTRIBUTE = "H3DELandmarks.Frame"
+PLACE_ATTRIBUTE = "H3DELandmarks.ScanPlace"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The attribute: voxels of the volume, and the rows of the matrix from voxel indices to RAS mm of the points' node.
+
+    There is no matrix where a warp lies between both.
+    """
+
+    version: Literal[1]
+    size: tuple[int, int, int]
+    matrix: tuple[Finite, ...] | None
+    __pydantic_config__ = STRICT
+
+
+def bind_points(point_list, volume_node, frame: str = "") -> None:
+    """Let points belong to a volume, or a frame of its sequence, as both lie now.
+
+    Args:
+        point_list: vtkMRMLMarkupsFiducialNode.
+        volume_node: vtkMRMLScalarVolumeNode.
+        frame: as of `current_frame`.
+    """
+    point_list.SetNodeReferenceID(VOLUME_REFERENCE, volume_node.GetID())
+    point_list.SetAttribute(FRAME_ATTRIBUTE, frame or None)
+    _write(point_list, _size_of(volume_node), _node_from_voxels(point_list, volume_node))
+
+
+def bind_decided_points(point_list, volume_node) -> None:
+    """As `bind_points` where a person decides about points that nothing binds yet, to what the volume shows now."""
+    if volume_of(point_list) is None and not has_lost_scan(point_list):
+        bind_points(point_list, volume_node, current_frame(volume_node))
+
+
+def rejoin_scan(point_list, volume_node) -> None:
+    """Let points that have lost their scan belong to the same one again, which was loaded as another node."""
+    point_list.SetNodeReferenceID(VOLUME_REFERENCE, volume_node.GetID())
+
+
+def has_lost_scan(point_list) -> bool:
+    """Whether points belong to a volume that the scene does not have any more."""
+    bonds = (PLACE_ATTRIBUTE, MODEL_ATTRIBUTE)  # earlier versions kept no place
+    return volume_of(point_list) is None and any(point_list.GetAttribute(name) for name in bonds)
+
+
+def frame_of(point_list) -> str:
+    """Which frame of a sequence points belong to, as of `current_frame`."""
+    return point_list.GetAttribute(FRAME_ATTRIBUTE) or ""
+
+
+def is_of(point_list, volume_node, frame: str) -> bool:
+    """Whether points belong to this volume, and to this frame of it."""
+    return volume_of(point_list) is volume_node and frame_of(point_list) == frame
+
+
+def shows_frame(point_list) -> bool:
+    """Whether the volume of points shows their frame; a volume outside sequences shows the only one that it has."""
+    volume = volume_of(point_list)
+    return volume is None or is_of(point_list, volume, current_frame(volume))
+
+
+def why_apart(point_list) -> str:
+    """One sentence about why points and their scan cannot be used together now, empty where they can."""
+    name = point_list.GetName()
+    if has_lost_scan(point_list):
+        return f"The scan of the points '{name}' is gone: open the scene that has both, or detect again."
+    volume = volume_of(point_list)
+    if not shows_frame(point_list):
+        frame = frame_of(point_list)
+        return f"The volume '{volume.GetName()}' shows another frame than that of the points: go back to '{frame}'."
+    return ""
+
+
+def _write(point_list, size: tuple[int, int, int], matrix: np.ndarray | None) -> None:
+    rows = None if matrix is None else tuple(matrix[:3].ravel().tolist())
+    content = to_plain(_Place(1, size, rows))
+    point_list.SetAttribute(PLACE_ATTRIBUTE, json.dumps(content, separators=(",", ":")))
+
+
+def _size_of(volume_node) -> tuple[int, int, int]:
+    image = volume_node.GetImageData()
+    x, y, z = image.GetDimensions() if image is not None else (0, 0, 0)
+    return x, y, z
+
+
+def _own_from_voxels(volume_node) -> np.ndarray:
+    """(4, 4) from voxel indices to RAS mm of the volume node."""
+    matrix = vtk.vtkMatrix4x4()
+    volume_node.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def _node_from_voxels(point_list, volume_node) -> np.ndarray | None:
+    """(4, 4) from voxel indices of a volume to RAS mm of the node of points; None where a warp lies between both."""
+    own = _own_from_voxels(volume_node)
+    if point_list.GetParentTransformNode() is volume_node.GetParentTransformNode():
+        return own
+    node, volume = matrix_to_world(point_list), matrix_to_world(volume_node)
+    return None if node is None or volume is None else np.linalg.inv(node) @ volume @ own

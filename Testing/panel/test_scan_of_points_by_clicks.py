@@ -1,0 +1,167 @@
+"""Points stay with their scan: one that is gone, of another frame, or moved apart from them, by clicks."""
+
+import numpy as np
+import pytest
+import qt
+import slicer
+import slicer.util
+from operating import OBLIQUE, activate_row, add_volume, bring_tab, click, type_path, wait_until
+from test_review_by_clicks import FOUND, click_row, state
+from test_rhythm_by_clicks import add_sequence, choose_list, settle, show, shown
+
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.scene import create_point_list, show_detection, volume_of
+
+pytestmark = pytest.mark.usefixtures("shared_program")
+OWN = LandmarkSet(("p1", "p2", "p3"), [[-14, 6, 9], [-14, 0, 8], [-18, -5, 7]])
+
+
+@pytest.fixture
+def patients(scene, red):
+    """Two volumes with a point list each; the views show the second."""
+    volumes = {name: add_volume(name) for name in ("A", "B")}
+    show(volumes["B"])
+    return {
+        name: (node, show_detection(FOUND, node, "tiny@1.0.0", f"{name} points", pairs=[("L", "R")]))
+        for name, node in volumes.items()
+    }
+
+
+@pytest.fixture
+def panel(open_panel, tiny_model, patients):
+    """The panel with the points of A under review."""
+    panel = open_panel()
+    choose_list(panel, "A points")
+    return panel
+
+
+def decisions(panel):
+    """The buttons that decide something."""
+    ui = panel.ui
+    return ui.acceptButton, ui.absentButton, ui.placeButton, ui.swapButton, ui.acceptAllButton
+
+
+# A scan that is gone
+
+
+def test_points_of_a_removed_scan_are_not_those_of_the_next_one(panel, patients, scene, tmp_path):
+    click_row(panel, "L")
+    click(panel.ui.acceptButton)
+    scene.RemoveNode(patients["A"][0])
+    settle(panel)
+    assert shown() is patients["B"][0] and panel.ui.reviewSelector.currentNode() is patients["B"][1]
+    choose_list(panel, "A points")
+    ui = panel.ui
+    assert ui.disagreementBar.visible and "gone" in ui.disagreementLabel.text and not ui.showScanButton.visible
+    assert not patients["A"][1].GetDisplayVisibility() and not any(button.enabled for button in decisions(panel))
+    assert not ui.exportButton.enabled and panel.context.volume is None
+    bring_tab(qt.unwrapped(panel.learning.ui.casesPath))
+    type_path(panel.learning.ui.casesPath, tmp_path / "cases")
+    assert not panel.learning.ui.addCaseButton.enabled and "gone" in panel.learning.ui.addCaseWhy.text
+    click(ui.goOnButton)
+    assert ui.reviewSelector.currentNode() is patients["B"][1] and not ui.disagreementBar.visible
+
+
+def test_points_whose_scan_was_the_only_one_are_told(open_panel, tiny_model, scene, red):
+    volume = add_volume("A")
+    node = show_detection(FOUND, volume, "tiny@1.0.0", "A points")
+    show(volume)
+    panel = open_panel()
+    choose_list(panel, "A points")
+    scene.RemoveNode(volume)
+    settle(panel)
+    assert panel.ui.disagreementBar.visible and not panel.ui.goOnButton.visible and not node.GetDisplayVisibility()
+
+
+def test_own_points_stay_with_the_scan_that_they_were_decided_in(panel, patients, scene, tmp_path):
+    own = create_point_list(scene, OWN, "my points of A")
+    panel.ui.volumeSelector.setCurrentNode(patients["A"][0])
+    panel.ui.reviewSelector.setCurrentNode(own)
+    assert volume_of(own) is None, "nobody has decided anything"
+    for name in OWN.names:
+        panel.review.choose(name)
+        click(panel.ui.acceptButton)
+    assert volume_of(own) is patients["A"][0]
+    ui = panel.learning.ui
+    bring_tab(qt.unwrapped(ui.casesPath))
+    type_path(ui.casesPath, tmp_path / "cases")
+    click(ui.addCaseButton)
+    wait_until(lambda: not panel.learning.cases.progress.isRunning)
+    voxels = np.random.default_rng(5).normal(0, 300, (20, 22, 24)).astype(np.int16)
+    other = slicer.util.addVolumeFromArray(voxels, ijkToRAS=OBLIQUE, name="next")
+    bring_tab(qt.unwrapped(panel.ui.volumeSelector))
+    activate_row(qt.unwrapped(panel.ui.volumeSelector)._combo, "next")
+    settle(panel)
+    assert shown() is other and not own.GetDisplayVisibility() and not patients["B"][1].GetDisplayVisibility()
+    assert panel.parameterNode.reviewList is None and not ui.addCaseButton.enabled
+    activate_row(qt.unwrapped(panel.ui.volumeSelector)._combo, "A")
+    choose_list(panel, "my points of A")
+    assert shown() is patients["A"][0] and own.GetDisplayVisibility()
+    panel.ui.reviewSelector.setCurrentNode(None)
+    assert own.GetDisplayVisibility() and patients["A"][1].GetDisplayVisibility()
+
+
+def test_own_points_that_nobody_has_decided_about_go_with_the_chosen_scan(panel, patients, scene):
+    own = create_point_list(scene, OWN, "from a file")
+    panel.ui.reviewSelector.setCurrentNode(own)
+    for name in ("B", "A"):
+        activate_row(qt.unwrapped(panel.ui.volumeSelector)._combo, name)
+        assert panel.ui.reviewSelector.currentNode() is own and not panel.ui.disagreementBar.visible
+        assert panel.context.volume is patients[name][0]
+
+
+def test_own_points_belong_to_the_scan_that_was_looked_at(panel, patients, scene):
+    own = create_point_list(scene, OWN, "own")
+    panel.ui.reviewSelector.setCurrentNode(own)
+    panel.ui.volumeSelector.setCurrentNode(patients["A"][0])
+    show(patients["B"][0])
+    panel.review.choose("p1")
+    click(panel.ui.acceptButton)
+    assert volume_of(own) is patients["B"][0] and panel.context.volume is patients["B"][0]
+
+
+def test_own_points_of_a_frame_can_be_decided_and_stay_with_it(open_panel, tiny_model, scene, red):
+    volume, browser = add_sequence(scene)
+    own = create_point_list(scene, OWN, "own")
+    panel = open_panel()
+    panel.ui.volumeSelector.setCurrentNode(volume)
+    show(volume)
+    panel.ui.reviewSelector.setCurrentNode(own)
+    panel.review.choose("p1")
+    click(panel.ui.acceptButton)
+    settle(panel)
+    assert not panel.ui.disagreementBar.visible and state(panel, "p1") == "accepted"
+    browser.SetSelectedItemNumber(1)
+    settle(panel)
+    assert panel.ui.disagreementBar.visible
+
+
+# Another frame
+
+
+def test_going_on_with_another_frame_brings_its_points(open_panel, tiny_model, scene, red):
+    volume, browser = add_sequence(scene)
+    for k in (0, 1):
+        show_detection(FOUND, volume, "tiny@1.0.0", f"frame {k}", frame=f"time {k} s")
+    panel = open_panel()
+    show(volume)
+    choose_list(panel, "frame 0")
+    browser.SetSelectedItemNumber(1)
+    settle(panel)
+    click(panel.ui.goOnButton)
+    settle(panel)
+    assert not panel.ui.disagreementBar.visible and panel.ui.reviewSelector.currentNode().GetName() == "frame 1"
+
+
+def test_going_on_with_a_frame_without_points_leaves_those_of_the_other(open_panel, tiny_model, scene, red):
+    volume, browser = add_sequence(scene)
+    node = show_detection(FOUND, volume, "tiny@1.0.0", "frame 0", frame="time 0 s")
+    panel = open_panel()
+    show(volume)
+    choose_list(panel, "frame 0")
+    browser.SetSelectedItemNumber(1)
+    settle(panel)
+    click(panel.ui.goOnButton)
+    settle(panel)
+    assert panel.ui.reviewSelector.currentNode() is None and not node.GetDisplayVisibility()
+    assert browser.GetSelectedItemNumber() == 1

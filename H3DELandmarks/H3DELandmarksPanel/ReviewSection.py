@@ -393,8 +393,11 @@ class ReviewSection:
         ui, disagreement = self.ui, self.views.disagreement()
         ui.disagreementBar.visible = bool(disagreement)
         ui.disagreementLabel.text = disagreement
+        self.secondLook.allow(not disagreement)
+        ui.mendButton.enabled = ui.dismissButton.enabled = not disagreement
         if disagreement:
-            for button in (ui.acceptButton, ui.absentButton, ui.placeButton, ui.swapButton, ui.acceptAllButton):
+            decisions = (ui.acceptButton, ui.absentButton, ui.placeButton, ui.swapButton, ui.acceptAllButton)
+            for button in (*decisions, ui.backButton, ui.undoButton, ui.redoButton):
                 button.enabled = False
         dragged = self._moved() if self._isDragging else None
         if dragged:

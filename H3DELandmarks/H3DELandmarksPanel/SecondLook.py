@@ -3,7 +3,14 @@
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
-from H3DELandmarksLib.scene import corrections_of, points_for_second_look, take_second_look, volume_from_node, volume_of
+from H3DELandmarksLib.scene import (
+    corrections_of,
+    points_for_second_look,
+    take_second_look,
+    volume_from_node,
+    volume_of,
+    why_apart,
+)
 from H3DELandmarksPanel.CommandRun import DetectionRun
 from H3DELandmarksPanel.PanelContext import onClick
 from H3DELandmarksPanel.RunProgress import RunProgress
@@ -22,6 +29,7 @@ class SecondLook:
         """
         self._ui, self._context, self._onFound = ui, context, onFound
         self._review = self._lookedAt = self._points = None
+        self._isAllowed = True  # whether the views show the scan of the points
         self._asked = None  # the point list that was looked at again without being asked
         self.progress = RunProgress(ui.lookAgainProgress, ui.lookAgainLabel, None, self._takeResult, self._show)
         onClick(ui.lookAgainButton, self._onLookAgain, ui.lookAgainLabel)
@@ -41,13 +49,23 @@ class SecondLook:
         self._points = self._wanted(review) if corrections else None
         self._ui.lookAgainLabel.text = _("Most points lie where your corrections let nobody expect them.")
         self._show()
-        if self._points is not None and self._ui.followCheckBox.checked and self._asked is not review.node:
-            self._asked = review.node
-            self._start()
+        self._startUnasked()
+
+    def allow(self, isAllowed):
+        """Offer it only while the views show the scan of the points."""
+        if isAllowed != self._isAllowed:
+            self._isAllowed = isAllowed
+            self._show()
 
     def close(self):
         """The review ends."""
         self.consider(None)
+
+    def _startUnasked(self):
+        isWanted = self._points is not None and self._ui.followCheckBox.checked and self._isAllowed
+        if isWanted and self._asked is not self._review.node:
+            self._asked = self._review.node
+            self._start()
 
     def _wanted(self, review):
         package = self._context.packageOf(review.node)
@@ -66,6 +84,8 @@ class SecondLook:
         if self.progress.isRunning or self._points is None:
             return
         node = self._review.node
+        if why_apart(node):
+            raise InputError(why_apart(node))
         volumeNode, package = volume_of(node), self._context.packageOf(node)
         device = self._context.device
         volume = volume_from_node(volumeNode)
@@ -79,6 +99,8 @@ class SecondLook:
         self._show()
 
     def _takeResult(self, run):
+        if why_apart(self._review.node):
+            raise InputError(why_apart(self._review.node))
         volumeNode = volume_of(self._review.node)
         now = volume_from_node(volumeNode) if volumeNode is not None else None
         if now is None or now.array.shape != run.volume.array.shape or abs(now.affine - run.volume.affine).max() > 1e-6:
@@ -91,4 +113,4 @@ class SecondLook:
     def _show(self):
         isRunning = self.progress.isRunning
         self._ui.lookAgainBar.visible = isRunning or self._points is not None
-        self._ui.lookAgainButton.enabled = not isRunning
+        self._ui.lookAgainButton.enabled = self._isAllowed and not isRunning

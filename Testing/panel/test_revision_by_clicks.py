@@ -9,6 +9,7 @@ from head_model import FOLLOWING, KEY, NAMES, PAIRS, SIDES_EXCHANGED, found_head
 from operating import add_volume, click, computing_time, type_path, wait_until
 from PySide6.QtWidgets import QMessageBox
 from scipy.spatial.transform import Rotation
+from test_rhythm_by_clicks import add_sequence, choose_list, settle, show
 
 from H3DELandmarksLib.cases import ReviewState, open_project
 from H3DELandmarksLib.scene import Review, landmarks_from_point_list, show_detection
@@ -310,3 +311,30 @@ def test_a_model_that_looks_once_has_no_second_look(review):
     panel, node = review(turned_head())
     correct_three(node)
     assert not panel.ui.lookAgainBar.visible
+
+
+def test_a_second_look_searches_the_frame_of_the_points(open_panel, closer, models, scene, red, python_slicer):
+    shutil.copytree(closer.path, models / "head")
+    volume, browser = add_sequence(scene)
+    node = show_detection(turned_head(), volume, KEY, "frame 0", pairs=PAIRS, frame="time 0 s")
+    panel = open_panel()
+    show(volume)
+    choose_list(panel, "frame 0")
+    correct_three(node)
+    settle(panel)
+    assert panel.ui.lookAgainBar.visible and panel.ui.lookAgainButton.enabled
+    browser.SetSelectedItemNumber(1)
+    settle(panel)
+    ui = panel.ui
+    assert ui.disagreementBar.visible and ui.lookAgainBar.visible
+    for button in (ui.lookAgainButton, ui.mendButton, ui.dismissButton, ui.backButton, ui.undoButton, ui.redoButton):
+        assert not button.enabled
+    browser.SetSelectedItemNumber(0)
+    settle(panel)
+    assert panel.ui.lookAgainButton.enabled and panel.ui.mendButton.enabled and panel.ui.undoButton.enabled
+    click(panel.ui.lookAgainButton)
+    assert panel.review.secondLook.progress.isRunning
+    before = places(node)
+    browser.SetSelectedItemNumber(1)
+    wait_until(lambda: not panel.review.secondLook.progress.isRunning, 200)
+    np.testing.assert_array_equal(places(node), before)

@@ -36,9 +36,12 @@ def panel(open_panel, tiny_model, patients):
 
 
 def decisions(panel):
-    """The buttons that decide something."""
+    """The buttons that decide something or take a decision back."""
     ui = panel.ui
-    return ui.acceptButton, ui.absentButton, ui.placeButton, ui.swapButton, ui.acceptAllButton
+    return (
+        *(ui.acceptButton, ui.absentButton, ui.placeButton, ui.swapButton, ui.acceptAllButton, ui.backButton),
+        *(ui.undoButton, ui.redoButton, ui.mendButton, ui.dismissButton, ui.lookAgainButton),
+    )
 
 
 # A scan that is gone

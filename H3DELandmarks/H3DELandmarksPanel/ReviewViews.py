@@ -7,9 +7,12 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.scene import (
     ReviewDisplay,
+    can_follow_scan,
     center_views,
     current_frame,
+    follow_scan,
     frame_of,
+    has_left_scan,
     has_lost_scan,
     hide_radius,
     hide_surface,
@@ -21,7 +24,7 @@ from H3DELandmarksLib.scene import (
     volume_of,
     why_apart,
 )
-from H3DELandmarksPanel.PanelContext import guarded
+from H3DELandmarksPanel.PanelContext import guarded, onClick
 
 COMPOSITE_CLASS = "vtkMRMLSliceCompositeNode"
 VOLUME_CLASS = "vtkMRMLScalarVolumeNode"
@@ -44,6 +47,7 @@ class ReviewViews:
         self._looks = None  # how the views looked when the review paused
         self._tags = []  # [(vtkWeakReference of a node, tag)]: a volume that is removed leaves memory
         self._window = None  # (volume node, (automatic, width, level) before, (width, level) that was set)
+        onClick(ui.moveAlongButton, self.onMoveAlong, ui.reviewStatusLabel)
 
     def begin(self, node):
         """Draw the review of a vtkMRMLMarkupsFiducialNode from now on."""
@@ -107,7 +111,7 @@ class ReviewViews:
         if node is not None and has_lost_scan(node):
             return why_apart(node)
         if volume is None or shown is None:
-            return ""
+            return self._whyApart()
         if volume is not shown:
             return _("The views show '{shown}', the points are of '{volume}'.").format(
                 shown=shown.GetName(), volume=volume.GetName()
@@ -117,7 +121,14 @@ class ReviewViews:
             return _("The views show {now}, the points are of {frame}.").format(
                 now=now or _("no frame"), frame=frame or _("another recording")
             )
-        return ""
+        return self._whyApart()
+
+    def _whyApart(self):
+        return why_apart(self._node) if self._node is not None and has_left_scan(self._node) else ""
+
+    def onMoveAlong(self):
+        """Put the points under the transform of their volume."""
+        follow_scan(self._node)
 
     def _offerRemedies(self):
         """Show the buttons that bring the points and their scan together, or leave the points."""
@@ -125,6 +136,7 @@ class ReviewViews:
         isElsewhere = self.volume is not None and (shown is not self.volume or not shows_frame(self._node))
         ui.showScanButton.visible = isElsewhere and shown is not None
         ui.goOnButton.visible = shown is not None and (isElsewhere or self.volume is None)
+        ui.moveAlongButton.visible = not isElsewhere and can_follow_scan(self._node)
 
     def show(self, landmarks, chosen, expected=None):
         """Draw the landmarks, or hide them where they would lie on the pictures of another scan.

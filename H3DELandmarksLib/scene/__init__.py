@@ -56,7 +56,10 @@ from H3DELandmarksLib.scene.revision import (
 )
 from H3DELandmarksLib.scene.scan_of_points import (
     bind_decided_points,
+    can_follow_scan,
+    follow_scan,
     frame_of,
+    has_left_scan,
     has_lost_scan,
     is_of,
     rejoin_scan,
@@ -97,7 +100,10 @@ from H3DELandmarksLib.scene.windows import hide_surface, show_surface, show_wind
 __all__ = [
     "bind_decided_points",
     "bind_region",
+    "can_follow_scan",
+    "follow_scan",
     "frame_of",
+    "has_left_scan",
     "hide_other_points",
     "show_own_points",
     "has_lost_scan",

@@ -16,6 +16,7 @@ from H3DELandmarksLib.formats.case_record import CauseName, Coordinate
 from H3DELandmarksLib.formats.reading import STRICT, Finite, FormatError, build, parse_json, to_plain
 from H3DELandmarksLib.scene.evidence import matrix_to_world, move_evidence
 from H3DELandmarksLib.scene.point_list import landmarks_from_point_list, lps_from_ras
+from H3DELandmarksLib.scene.scan_of_points import move_place
 
 ATTRIBUTE = "H3DELandmarks.Review"
 KEPT = 4  # proposals, as read
@@ -294,6 +295,7 @@ class HardeningWatch:
             return False
         self._move_proposal(before)
         move_evidence(self._node, before.to_world)
+        move_place(self._node, before.to_world)
         self._places = _places(self._node)
         return True
 

@@ -390,22 +390,24 @@ def test_a_list_with_equal_names_from_elsewhere_is_refused_in_one_sentence(panel
     assert panel.ui.reviewStatusLabel.text.startswith("Landmark names of a set must be unique")
 
 
-def test_points_under_a_transform_are_looked_at_in_the_world(panel, scene, points, red):
+def test_points_under_a_transform_are_looked_at_in_the_world(panel, scene, volume, points, red):
     transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(PARENT))
-    points.SetAndObserveTransformNodeID(transform.GetID())
+    for node in (volume, points):
+        node.SetAndObserveTransformNodeID(transform.GetID())
     slicer.app.processEvents()
     assert rows(panel) == TABLE
     click_row(panel, "R")
     np.testing.assert_allclose(center(red), (PARENT @ (18, 5, 7, 1))[:3])
 
 
-def test_hardening_a_transform_moves_no_landmark(panel, scene, points):
+def test_hardening_a_transform_moves_no_landmark(panel, scene, volume, points):
     click_row(panel, "L")
     click(panel.ui.acceptButton)
     transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(PARENT))
-    points.SetAndObserveTransformNodeID(transform.GetID())
+    for node in (volume, points):
+        node.SetAndObserveTransformNodeID(transform.GetID())
     wait_until(lambda: not panel.review._timer.active, 5)
     before = rows(panel)
     points.HardenTransform()

@@ -44,6 +44,14 @@ def decisions(panel):
     )
 
 
+def transform(scene, shift):
+    node = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = np.eye(4)
+    matrix[:3, 3] = shift
+    node.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    return node
+
+
 # A scan that is gone
 
 
@@ -168,3 +176,61 @@ def test_going_on_with_a_frame_without_points_leaves_those_of_the_other(open_pan
     settle(panel)
     assert panel.ui.reviewSelector.currentNode() is None and not node.GetDisplayVisibility()
     assert browser.GetSelectedItemNumber() == 1
+
+
+# Moved apart
+
+
+def test_a_scan_that_was_moved_without_its_points_is_told_and_one_click_moves_them_along(
+    panel, patients, scene, tmp_path
+):
+    ui, (volume, node) = panel.ui, patients["A"]
+    click_row(panel, "L")
+    click(ui.acceptButton)
+    type_path(ui.exportPath, tmp_path)
+    click(ui.exportButton)
+    volume.SetAndObserveTransformNodeID(transform(scene, (0, 0, 30)).GetID())
+    settle(panel)
+    assert ui.disagreementBar.visible and "moved" in ui.disagreementLabel.text
+    assert not any(button.enabled for button in decisions(panel)) and not node.GetDisplayVisibility()
+    click(ui.exportButton)
+    assert "moved" in ui.reviewStatusLabel.text and not (tmp_path / "A landmarks 2").exists()
+    assert not ui.showScanButton.visible and not ui.goOnButton.visible
+    click(ui.moveAlongButton)
+    settle(panel)
+    assert not ui.disagreementBar.visible and node.GetParentTransformNode() is volume.GetParentTransformNode()
+    assert state(panel, "L") == "accepted" and ui.undoButton.enabled
+    click(ui.exportButton)
+    first, second = (tmp_path / f"A landmarks{n}" / "table" / "landmarks.csv" for n in ("", " 2"))
+    assert first.read_text() == second.read_text()
+    volume.SetAndObserveTransformNodeID(None)
+    settle(panel)
+    assert ui.disagreementBar.visible
+    click(ui.moveAlongButton)
+    settle(panel)
+    assert not ui.disagreementBar.visible and node.GetParentTransformNode() is None
+
+
+def test_a_transform_that_moves_scan_and_points_alike_is_fine(panel, patients, scene):
+    both = transform(scene, (5, 0, 30)).GetID()
+    for node in patients["A"]:
+        node.SetAndObserveTransformNodeID(both)
+    settle(panel)
+    assert not panel.ui.disagreementBar.visible
+    for node in patients["A"]:
+        node.HardenTransform()
+    settle(panel)
+    assert not panel.ui.disagreementBar.visible
+
+
+def test_moved_scans_are_not_kept_as_cases(panel, patients, scene, tmp_path):
+    click_row(panel, "L")
+    click(panel.ui.acceptButton)
+    patients["A"][0].SetOrigin(1, 2, 3)
+    settle(panel)
+    assert panel.ui.disagreementBar.visible and not panel.ui.moveAlongButton.visible
+    ui = panel.learning.ui
+    bring_tab(qt.unwrapped(ui.casesPath))
+    type_path(ui.casesPath, tmp_path / "cases")
+    click(ui.addCaseButton)
+    assert "moved" in ui.casesLabel.text and not (tmp_path / "cases").exists()

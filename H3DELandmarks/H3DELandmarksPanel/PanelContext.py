@@ -17,6 +17,8 @@ from H3DELandmarksLib.scene import (
     hide_other_points,
     is_of,
     show_own_points,
+    shown_volumes,
+    uncover_background,
     volume_of,
 )
 from H3DELandmarksLib.scene.proposal import read_proposal
@@ -152,6 +154,7 @@ class PanelContext:
             parameters.reviewList = pointList
         if not _isShown(volumeNode):
             slicer.util.setSliceViewerLayers(background=volumeNode, fit=True)
+            uncover_background(slicer.mrmlScene)
         if position is not None:
             center_views(slicer.mrmlScene, position)
         if landmark is not None:
@@ -275,7 +278,8 @@ def _goesWith(pointList, volumeNode):
 
 
 def _isShown(volumeNode):
-    """Whether every slice view has the volume in its background."""
+    """Whether every slice view has the volume in its background, and shows it."""
     kind, scene = "vtkMRMLSliceCompositeNode", slicer.mrmlScene
     views = [scene.GetNthNodeByClass(k, kind) for k in range(scene.GetNumberOfNodesByClass(kind))]
-    return all(view.GetBackgroundVolumeID() == volumeNode.GetID() for view in views)
+    isBehind = all(view.GetBackgroundVolumeID() == volumeNode.GetID() for view in views)
+    return isBehind and all(shown is volumeNode for shown in shown_volumes(scene))

@@ -10,16 +10,19 @@ from H3DELandmarksLib.scene import (
     can_follow_scan,
     center_views,
     current_frame,
+    drawn_measurements,
     follow_scan,
     frame_of,
     has_left_scan,
     has_lost_scan,
     hide_radius,
     hide_surface,
+    hide_trace,
     looks_of,
     review_field_of_view,
     show_surface,
     show_window,
+    shown_volumes,
     shows_frame,
     volume_of,
     why_apart,
@@ -44,6 +47,7 @@ class ReviewViews:
         self._onViewsChanged = guarded(onViewsChanged, ui.reviewStatusLabel)
         self._node = self._display = None
         self._wasVisible = True  # the point list, before the review
+        self._hiddenLines = []  # what was drawn of measurements, while the views show another scan
         self._looks = None  # how the views looked when the review paused
         self._tags = []  # [(vtkWeakReference of a node, tag)]: a volume that is removed leaves memory
         self._window = None  # (volume node, (automatic, width, level) before, (width, level) that was set)
@@ -77,6 +81,7 @@ class ReviewViews:
                 reference.Get().RemoveObserver(tag)
         node, self._node, self._tags, self._looks = self._node, None, [], None
         self._stopDrawing()
+        self._showLines()
         if node is not None and slicer.mrmlScene.IsNodePresent(node):
             node.SetDisplayVisibility(self._wasVisible)
 
@@ -96,9 +101,9 @@ class ReviewViews:
         return volume_of(self._node) if self._node else None
 
     def shown(self):
-        """The volume node in the background of the slice views: the first of several; None where they are empty."""
-        ids = (node.GetBackgroundVolumeID() for node in slicer.util.getNodesByClass(COMPOSITE_CLASS))
-        return next((slicer.mrmlScene.GetNodeByID(identity) for identity in ids if identity), None)
+        """The volume node that the slice views show: of several the first that is not that of the points; or None."""
+        volume, shown = self.volume, shown_volumes(slicer.mrmlScene)
+        return next((node for node in shown if node is not volume), shown[0] if shown else None)
 
     def scanForPoints(self):
         """The vtkMRMLScalarVolumeNode in which a person looks at points that are of no volume so far, None for none."""
@@ -153,7 +158,9 @@ class ReviewViews:
             self._offerRemedies()
             self._stopDrawing(slices=False)
             self._node.SetDisplayVisibility(False)
+            self._hideLines()
             return
+        self._showLines()
         if self._display is None:
             self._display = ReviewDisplay(self._node, self._width(landmarks))
             self._showSurface()
@@ -161,6 +168,18 @@ class ReviewViews:
         if self._looks:
             self._display.look_again(self._looks)
             self._looks = None
+
+    def _hideLines(self):
+        """Hide what was drawn of measurements on the points."""
+        lines = [line for line in drawn_measurements(self._node) if line.GetDisplayVisibility()]
+        self._hiddenLines += lines
+        for line in lines:
+            line.SetDisplayVisibility(False)
+
+    def _showLines(self):
+        lines, self._hiddenLines = self._hiddenLines, []
+        for line in lines:
+            line.SetDisplayVisibility(True)
 
     def lookClosely(self):
         """Zoom to the anatomy."""
@@ -212,6 +231,7 @@ class ReviewViews:
 
     def _stopDrawing(self, slices=True):
         hide_radius(slicer.mrmlScene)
+        hide_trace(slicer.mrmlScene)
         display, self._display = self._display, None
         if display:
             display.end(slices)

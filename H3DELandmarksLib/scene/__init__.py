@@ -78,6 +78,8 @@ from H3DELandmarksLib.scene.views import (
     is_placing,
     show_radius,
     show_trace,
+    shown_volumes,
+    uncover_background,
 )
 from H3DELandmarksLib.scene.volumes import (
     bind_region,
@@ -178,6 +180,8 @@ __all__ = [
     "show_radius",
     "show_trace",
     "show_surface",
+    "shown_volumes",
+    "uncover_background",
     "show_window",
     "systematic_error",
     "update_point_list",

@@ -83,12 +83,12 @@ def draw_measurements(point_list, definitions: Measurements) -> list:
 
 
 def update_measurements(point_list, definitions: Measurements) -> None:
-    """Let what was drawn follow the points; what has lost a point is hidden until it is there again."""
+    """Let what was drawn follow the points; what has lost a point, or its list, is hidden until it is there again."""
     found = {shape.name: shape for shape in shapes(_landmarks(point_list), definitions)}
     for node in drawn_measurements(point_list):
         shape = found.get(node.GetAttribute(SHAPE_ATTRIBUTE))
         if node.GetDisplayNode():
-            node.GetDisplayNode().SetVisibility(shape is not None)
+            node.GetDisplayNode().SetVisibility(shape is not None and bool(point_list.GetDisplayVisibility()))
         if shape is not None:
             _set_points(node, shape)
 
@@ -109,6 +109,12 @@ def remove_orphaned_measurements(scene) -> None:
 def drawn_measurements(point_list) -> list:
     """The vtkMRMLMarkupsNode objects that show measurements of a list."""
     return [node for node in _all_drawn(point_list.GetScene()) if node.GetNodeReference(LIST_REFERENCE) is point_list]
+
+
+def drawn_for_others(point_list) -> list:
+    """The vtkMRMLMarkupsNode objects that show measurements of the other lists of a scene."""
+    mine = drawn_measurements(point_list)
+    return [node for node in _all_drawn(point_list.GetScene()) if not any(node is own for own in mine)]
 
 
 def _all_drawn(scene) -> list:

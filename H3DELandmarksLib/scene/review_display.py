@@ -17,7 +17,7 @@ import slicer
 
 from H3DELandmarksLib.formats.reading import STRICT, Finite, FormatError, build, parse_json, to_plain
 from H3DELandmarksLib.scene.looks import Looks, frame_points, give_back, looks_of, nodes_of, show_looks, zoom_slices
-from H3DELandmarksLib.scene.measures import drawn_measurements
+from H3DELandmarksLib.scene.measures import drawn_for_others, drawn_measurements
 from H3DELandmarksLib.scene.point_list import POINT_LIST_CLASS, volume_of
 from H3DELandmarksLib.scene.review import ReviewedLandmark, ReviewState
 from H3DELandmarksLib.scene.scan_of_points import has_lost_scan, is_of
@@ -233,9 +233,10 @@ class ReviewDisplay:
         give_back(self._scene, self._before, self._during, slices)
 
     def _lists(self) -> list:
-        """All other point lists of the scene."""
+        """All other point lists of the scene, and what was drawn of measurements on them."""
         own = (self.node, self._chosen, *self._marks.values())
-        return [node for node in nodes_of(self._scene, POINT_LIST_CLASS) if not any(node is mine for mine in own)]
+        others = [node for node in nodes_of(self._scene, POINT_LIST_CLASS) if not any(node is mine for mine in own)]
+        return [*others, *drawn_for_others(self.node)]
 
     def _draw_thinly(self, display) -> None:
         """The cross lies within a mark, and hides nothing where there is none."""

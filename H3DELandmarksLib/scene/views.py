@@ -11,7 +11,7 @@ import numpy as np
 import slicer
 import vtk
 
-from H3DELandmarksLib.scene.looks import CAMERA_CLASS, bring_into_sight, nodes_of
+from H3DELandmarksLib.scene.looks import CAMERA_CLASS, SLICE_CLASS, bring_into_sight, nodes_of
 
 SELECTION = "vtkMRMLSelectionNodeSingleton"
 INTERACTION = "vtkMRMLInteractionNodeSingleton"
@@ -139,6 +139,36 @@ def end_placing_of_before(scene) -> None:
         interaction.RemoveAttribute(PLACING_ATTRIBUTE)
         chosen.SetActivePlaceNodeID(None)
         interaction.SwitchToViewTransformMode()
+
+
+COMPOSITE_CLASS = "vtkMRMLSliceCompositeNode"
+OPAQUE = 0.95  # a foreground that nothing below is seen through
+
+
+def shown_volumes(scene) -> list:
+    """The volume node that each slice view of the layout shows; views that show none are left out.
+
+    Those of all slice views where the layout has none, such as one of 3D views.
+    """
+    views = {view.GetLayoutName(): view for view in nodes_of(scene, SLICE_CLASS)}
+    composites = nodes_of(scene, COMPOSITE_CLASS)
+    mapped = [c for c in composites if c.GetLayoutName() not in views or views[c.GetLayoutName()].IsMappedInLayout()]
+    shown = [scene.GetNodeByID(_shown_in(composite) or "") for composite in mapped or composites]
+    return [volume for volume in shown if volume is not None]
+
+
+def _shown_in(composite) -> str | None:
+    """The id of the volume that is seen in a slice view: an opaque foreground hides what is behind it."""
+    below, above = composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()
+    covers = composite.GetCompositing() == composite.Alpha and composite.GetForegroundOpacity() >= OPAQUE
+    return above if above and (covers or not below) else below
+
+
+def uncover_background(scene) -> None:
+    """Let all slice views show the volume behind an opaque foreground."""
+    for composite in nodes_of(scene, COMPOSITE_CLASS):
+        if composite.GetForegroundVolumeID() and composite.GetForegroundOpacity() >= OPAQUE:
+            composite.SetForegroundOpacity(0.0)
 
 
 SPHERE_NAME = "H3DELandmarks 90 % radius"

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import qt
 import slicer
-from operating import add_volume, click, columns_of, wait_until
+from operating import activate_row, add_volume, click, columns_of, wait_until
+from test_rhythm_by_clicks import choose_list, settle, show, shown
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.scene import create_point_list, drawn_measurements, show_detection
@@ -117,3 +119,58 @@ def test_two_points_of_one_name_are_told(panel, scene):
     assert rows(panel)
     other.SetNthControlPointLabel(7, "menton")
     wait_until(lambda: "unique" in panel.ui.measureLabel.text, 10)
+
+
+# One patient at a time
+
+
+@pytest.fixture
+def jaws(open_panel, tiny_model, scene, red):
+    """Two scans with points that are measured, and the panel with the lines of the first."""
+    found = {}
+    for name in ("A", "B"):
+        volume = add_volume(name)
+        found[name] = volume, show_detection(JAW, volume, "jaws@1.0.0", f"{name} points")
+    show(found["A"][0])
+    panel = open_panel()
+    choose_list(panel, "A points")
+    click(panel.ui.measureSection)
+    click(panel.ui.measureDrawButton)
+    return panel, found
+
+
+def visible(point_list):
+    return {bool(node.GetDisplayVisibility()) for node in drawn_measurements(point_list)}
+
+
+def test_lines_of_one_patient_are_not_drawn_on_another(jaws):
+    panel, found = jaws
+    lines = found["A"][1]
+    assert visible(lines) == {True}
+    show(found["B"][0])
+    settle(panel)
+    panel.measurements.refresh()
+    assert panel.ui.disagreementBar.visible and visible(lines) == {False}
+    click(panel.ui.goOnButton)
+    settle(panel)
+    assert shown() is found["B"][0] and visible(lines) == {False} and not panel.ui.measureDrawButton.checked
+    show(add_volume("C"))
+    settle(panel)
+    click(panel.ui.goOnButton)
+    assert visible(lines) == {False}
+    activate_row(qt.unwrapped(panel.ui.volumeSelector)._combo, "A")
+    settle(panel)
+    assert visible(lines) == {True} and panel.ui.measureDrawButton.checked
+
+
+def test_lines_come_back_with_the_scan(jaws):
+    panel, found = jaws
+    show(found["B"][0])
+    settle(panel)
+    click(panel.ui.showScanButton)
+    settle(panel)
+    assert visible(found["A"][1]) == {True}
+    show(found["B"][0])
+    settle(panel)
+    panel.ui.reviewSelector.setCurrentNode(None)
+    assert visible(found["A"][1]) == {True}, "the views are as the user had set them up"

@@ -212,6 +212,16 @@ def test_no_line_is_drawn_while_another_module_is_open(review):
     assert (places(node) != before).any(axis=1).sum() > 1 and trace() == []
 
 
+def test_the_trace_of_points_that_followed_is_not_drawn_on_another_scan(review):
+    panel, node = review(wrong_front())
+    click(panel.ui.followCheckBox)
+    drag(node, "base", 0, 1, 0)
+    assert trace()
+    show(add_volume("B"))
+    settle(panel)
+    assert panel.ui.disagreementBar.visible and not trace()
+
+
 @pytest.mark.parametrize("saved", [(0.2, 0.6), (-0.1, 0.3)])
 def test_points_follow_from_the_beginning_where_that_has_saved_corrections(review, saved, tmp_path):
     package = write_head_package(tmp_path / "other", {**FOLLOWING, "saved": list(saved)})

@@ -234,3 +234,51 @@ def test_moved_scans_are_not_kept_as_cases(panel, patients, scene, tmp_path):
     type_path(ui.casesPath, tmp_path / "cases")
     click(ui.addCaseButton)
     assert "moved" in ui.casesLabel.text and not (tmp_path / "cases").exists()
+
+
+# What the views show
+
+
+@pytest.fixture
+def yellow(panel, scene):
+    """A second slice view, which another layout has added."""
+    import views
+
+    view = views.SliceView("Yellow")
+    yield view
+    scene.RemoveNode(view.logic.GetSliceCompositeNode())
+    scene.RemoveNode(view.node)
+
+
+def test_another_scan_in_one_of_several_views_is_told(panel, patients, yellow):
+    yellow.show(patients["B"][0])
+    panel.review.refresh()
+    ui = panel.ui
+    assert ui.disagreementBar.visible and "'B'" in ui.disagreementLabel.text and not ui.acceptButton.enabled
+    click(ui.showScanButton)
+    settle(panel)
+    assert not ui.disagreementBar.visible
+    yellow.show(patients["B"][0])
+    settle(panel)
+    assert ui.disagreementBar.visible, "the view that was added is observed"
+    click(ui.goOnButton)
+    assert ui.reviewSelector.currentNode() is patients["B"][1] and not ui.disagreementBar.visible
+
+
+def test_a_view_that_the_layout_does_not_show_does_not_count(panel, patients, yellow):
+    yellow.node.SetMappedInLayout(0)
+    yellow.show(patients["B"][0])
+    panel.review.refresh()
+    assert not panel.ui.disagreementBar.visible
+
+
+def test_another_scan_in_front_of_that_of_the_points_is_told_where_it_hides_it(panel, patients):
+    slicer.util.setSliceViewerLayers(foreground=patients["B"][0], foregroundOpacity=0.5)
+    settle(panel)
+    assert not panel.ui.disagreementBar.visible
+    slicer.util.setSliceViewerLayers(foregroundOpacity=1.0)
+    settle(panel)
+    assert panel.ui.disagreementBar.visible and "'B'" in panel.ui.disagreementLabel.text
+    click(panel.ui.showScanButton)
+    settle(panel)
+    assert not panel.ui.disagreementBar.visible

@@ -33,7 +33,7 @@ from H3DELandmarksLib.scene.point_list import (
     update_point_list,
     volume_of,
 )
-from H3DELandmarksLib.scene.proposal import HardeningWatch, proposed_landmarks
+from H3DELandmarksLib.scene.proposal import HardeningWatch, landmarks_of_list, proposed_landmarks
 from H3DELandmarksLib.scene.review import Review, ReviewedLandmark, ReviewState, expected_position
 from H3DELandmarksLib.scene.review_display import (
     ReviewDisplay,
@@ -154,6 +154,7 @@ __all__ = [
     "interaction_node",
     "is_placing",
     "landmarks_from_point_list",
+    "landmarks_of_list",
     "list_unit",
     "latest_detection",
     "looks_of",

@@ -16,15 +16,8 @@ import vtk
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet, ReviewState
-from H3DELandmarksLib.scene.point_list import (
-    LPS_FROM_RAS,
-    POINT_LIST_CLASS,
-    create_point_list,
-    landmarks_from_point_list,
-    place_beside,
-    volume_of,
-)
-from H3DELandmarksLib.scene.proposal import keep_proposal, write_proposal
+from H3DELandmarksLib.scene.point_list import LPS_FROM_RAS, POINT_LIST_CLASS, create_point_list, place_beside, volume_of
+from H3DELandmarksLib.scene.proposal import keep_proposal, landmarks_of_list, write_proposal
 from H3DELandmarksLib.scene.review import Review
 from H3DELandmarksLib.scene.scan_of_points import MODEL_ATTRIBUTE, bind_decided_points, bind_points, why_apart
 from H3DELandmarksLib.scene.volumes import own_volume_from_node, why_unusable, world_from_own
@@ -70,7 +63,7 @@ def reviewed_case(volume_node, point_list) -> ReviewedCase:
     reason = why_unusable(volume_node) or _why_of_other(volume_node, point_list) or why_apart(point_list)
     if reason:
         raise InputError(reason)
-    corrected = landmarks_from_point_list(point_list)
+    corrected = landmarks_of_list(point_list)
     review = Review(point_list)
     landmarks = review.landmarks()
     states = {landmark.name: landmark.state for landmark in landmarks}

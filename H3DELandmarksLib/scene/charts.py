@@ -14,7 +14,8 @@ from H3DELandmarksLib.core.execution import THRESHOLDS_MM
 from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
 from H3DELandmarksLib.evaluation.metrics import mean_radial_error, success_rates
-from H3DELandmarksLib.scene.point_list import landmarks_from_point_list, list_unit, place_beside
+from H3DELandmarksLib.scene.point_list import list_unit, place_beside
+from H3DELandmarksLib.scene.proposal import landmarks_of_list
 
 LANDMARK_COLUMN = "Landmark"
 RESULT_COLUMN = "Result"
@@ -75,10 +76,7 @@ def compare_point_lists(node, reference, thresholds: Sequence[float] = THRESHOLD
         InputError: the lists share no name, or a label is empty or used twice.
     """
     evaluation = evaluate_sets(
-        {"": landmarks_from_point_list(node)},
-        {"": landmarks_from_point_list(reference)},
-        thresholds,
-        _unit(node, reference),
+        {"": landmarks_of_list(node)}, {"": landmarks_of_list(reference)}, thresholds, _unit(node, reference)
     )
     if not evaluation.landmarks:
         raise InputError(

@@ -18,14 +18,8 @@ from H3DELandmarksLib.evaluation.measures import Shape, measure, shapes, without
 from H3DELandmarksLib.formats.measurements import measurements_of, measurements_of_names
 from H3DELandmarksLib.formats.results import MeasurementResult
 from H3DELandmarksLib.models import ModelPackage
-from H3DELandmarksLib.scene.point_list import (
-    landmarks_from_point_list,
-    list_unit,
-    lps_from_ras,
-    place_beside,
-    volume_of,
-)
-from H3DELandmarksLib.scene.proposal import proposed_landmarks
+from H3DELandmarksLib.scene.point_list import list_unit, lps_from_ras, place_beside, volume_of
+from H3DELandmarksLib.scene.proposal import landmarks_of_list, proposed_landmarks
 from H3DELandmarksLib.scene.views import SELECTION
 
 SHAPE_ATTRIBUTE, LIST_REFERENCE = "H3DELandmarks.Measurement", "H3DELandmarks.Measured"
@@ -128,7 +122,7 @@ def _all_drawn(scene) -> list:
 
 def _landmarks(point_list) -> LandmarkSet:
     """The points as they are now, LPS world mm."""
-    landmarks, proposed = landmarks_from_point_list(point_list), proposed_landmarks(point_list)
+    landmarks, proposed = landmarks_of_list(point_list), proposed_landmarks(point_list)
     if proposed is None:
         return landmarks
     causes = tuple(cause if unknown else None for cause, unknown in zip(proposed.causes, landmarks.unknown))

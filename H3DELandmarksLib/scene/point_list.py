@@ -106,7 +106,8 @@ def landmarks_from_point_list(node) -> LandmarkSet:
     """The landmark set of a point list.
 
     The status of a control point decides whether its landmark is present; the stored presence only refines it, because
-    Slicer does not update measurements when a point is placed or deleted.
+    Slicer does not update measurements when a point is placed or deleted. Nor does it when points are reordered: of a
+    list that may be under review, `landmarks_of_list` gives each point its own values.
 
     Args:
         node: vtkMRMLMarkupsFiducialNode, under any parent transform.
@@ -151,11 +152,20 @@ def state_measurements(node, landmarks: LandmarkSet) -> None:
     """Keep presence, confidence and radius as values per control point; one that states nothing is left out."""
     for name, units in MEASUREMENT_UNITS.items():
         _remove_measurement(node, name)
-        values = getattr(landmarks, _FIELDS[name])
-        if np.isfinite(values).any():
-            node.AddMeasurement(
-                _measurement(name, units and list_unit(node), np.where(np.isfinite(values), values, NOT_STATED))
-            )
+        values = _values_to_state(landmarks, name)
+        if len(values):
+            node.AddMeasurement(_measurement(name, units and list_unit(node), values))
+
+
+def has_measurements_of(node, landmarks: LandmarkSet) -> bool:
+    """Whether the values of the control points are those that `state_measurements` would keep."""
+    return all(np.array_equal(_kept_values(node, name), _values_to_state(landmarks, name)) for name in _FIELDS)
+
+
+def _values_to_state(landmarks: LandmarkSet, name: str) -> np.ndarray:
+    """(K,) values of a measurement, none where nothing is stated of any landmark."""
+    values = getattr(landmarks, _FIELDS[name])
+    return np.where(np.isfinite(values), values, NOT_STATED) if np.isfinite(values).any() else np.empty(0)
 
 
 def _measurement(name: str, units: str, values: np.ndarray):
@@ -180,13 +190,19 @@ def _remove_measurement(node, name: str) -> None:
 
 def _stored_values(node, name: str) -> np.ndarray:
     """(K,) values of a measurement, NaN where none is stated or the measurement does not fit the points any more."""
-    count = node.GetNumberOfControlPoints()
-    measurement = node.GetMeasurement(name)
-    stored = measurement.GetControlPointValues() if measurement else None
-    if stored is None or stored.GetNumberOfTuples() != count:
-        return np.full(count, np.nan)
-    values = np.array([stored.GetValue(k) for k in range(count)])
+    values = _kept_values(node, name)
+    if len(values) != node.GetNumberOfControlPoints():
+        return np.full(node.GetNumberOfControlPoints(), np.nan)
     return np.where((values >= 0) & (values <= MEASUREMENT_LIMIT[name]), values, np.nan)
+
+
+def _kept_values(node, name: str) -> np.ndarray:
+    """The values of a measurement as Slicer keeps them, none where there is no such measurement."""
+    measurement = node.GetMeasurement(name)
+    kept = measurement.GetControlPointValues() if measurement else None
+    if kept is None:
+        return np.empty(0)
+    return np.array([kept.GetValue(k) for k in range(kept.GetNumberOfTuples())], dtype=float)
 
 
 def _presence(node, status: np.ndarray, stored: np.ndarray) -> np.ndarray:

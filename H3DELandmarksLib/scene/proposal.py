@@ -10,12 +10,17 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.landmarks import LandmarkSet, agreeing_presence
 from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.formats.case_record import CauseName, Coordinate
 from H3DELandmarksLib.formats.reading import STRICT, Finite, FormatError, build, parse_json, to_plain
 from H3DELandmarksLib.scene.evidence import matrix_to_world, move_evidence
-from H3DELandmarksLib.scene.point_list import landmarks_from_point_list, lps_from_ras
+from H3DELandmarksLib.scene.point_list import (
+    has_measurements_of,
+    landmarks_from_point_list,
+    lps_from_ras,
+    state_measurements,
+)
 from H3DELandmarksLib.scene.scan_of_points import move_place
 
 ATTRIBUTE = "H3DELandmarks.Review"
@@ -226,6 +231,30 @@ def proposed_landmarks(node, proposal: Proposal | None = None) -> LandmarkSet | 
         tuple(node.GetNthControlPointDescription(k) for k in range(count)),
         tuple(e.cause for e in entries),
     )
+
+
+def landmarks_of_list(node) -> LandmarkSet:
+    """The landmark set of a point list, as `landmarks_from_point_list`, with the values that were stated of each name.
+
+    Slicer keeps values by the places of points in the list, and leaves them there when points are reordered.
+    """
+    landmarks, proposed = landmarks_from_point_list(node), proposed_landmarks(node)
+    if proposed is None:
+        return landmarks
+    by_status = np.where(landmarks.unknown, np.nan, landmarks.present)
+    presence = agreeing_presence(by_status, proposed.presence)
+    return replace(landmarks, presence=presence, confidence=proposed.confidence, radius=proposed.radius)
+
+
+def restate_values(node) -> None:
+    """Give the points of a list their own values again after they were reordered, so that files have them right.
+
+    Without a kept proposal, or where two points have one name, nothing is known of the values, and they stay.
+    """
+    labels = [node.GetNthControlPointLabel(k) for k in range(node.GetNumberOfControlPoints())]
+    proposed = proposed_landmarks(node) if len(set(labels)) == len(labels) else None
+    if proposed is not None and not has_measurements_of(node, proposed):
+        state_measurements(node, proposed)
 
 
 def world_position(node, position: Sequence[float]) -> np.ndarray:

@@ -22,6 +22,7 @@ from H3DELandmarksLib.scene.proposal import (
     proposal_of,
     proposed_landmarks,
     read_proposal,
+    restate_values,
     world_position,
     write_proposal,
 )
@@ -95,9 +96,13 @@ class Review:
         self._implied = proposal_of(node) if read_proposal(node) is None else Proposal({})
 
     def keep(self) -> None:
-        """Keep the proposal with the list, so that a point that is moved is known to have been moved from there."""
+        """Keep the proposal with the list, so that a point that is moved is known to have been moved from there.
+
+        Points that were reordered take their values along.
+        """
         if read_proposal(self.node) is None:
             self._write(self._implied)
+        restate_values(self.node)
 
     def proposed(self) -> LandmarkSet:
         """What was proposed, in LPS world mm and in the order of the points."""

@@ -8,8 +8,8 @@ import numpy as np
 import slicer.util
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.scene.point_list import state_measurements, update_point_list
-from H3DELandmarksLib.scene.proposal import ATTRIBUTE, proposed_landmarks
+from H3DELandmarksLib.scene.point_list import update_point_list
+from H3DELandmarksLib.scene.proposal import ATTRIBUTE, proposed_landmarks, restate_values
 
 MOST_STEPS = 200
 
@@ -111,7 +111,6 @@ def _point(node, k: int) -> _Point:
 
 
 def _restore(node, snapshot: _Snapshot) -> None:
-    is_revised = any('"revised_by"' in (text or "") for text in (node.GetAttribute(ATTRIBUTE), snapshot.proposal))
     with slicer.util.NodeModify(node):
         node.SetAttribute(ATTRIBUTE, snapshot.proposal)
         if node.GetNumberOfControlPoints() != len(snapshot.points):
@@ -120,9 +119,7 @@ def _restore(node, snapshot: _Snapshot) -> None:
             if _point(node, k) != point:
                 _restore_point(node, k, point)
         node.SetLocked(snapshot.locked)
-        proposed = proposed_landmarks(node) if is_revised else None
-        if proposed is not None:
-            state_measurements(node, proposed)
+        restate_values(node)
 
 
 def _rebuild(node, snapshot: _Snapshot) -> None:

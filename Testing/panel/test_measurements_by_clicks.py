@@ -8,7 +8,7 @@ from operating import activate_row, add_volume, click, columns_of, wait_until
 from test_rhythm_by_clicks import choose_list, settle, show, shown
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.scene import create_point_list, drawn_measurements, show_detection
+from H3DELandmarksLib.scene import create_point_list, drawn_measurements, landmarks_from_point_list, show_detection
 
 pytestmark = pytest.mark.usefixtures("shared_program")
 
@@ -44,6 +44,11 @@ def rows(panel):
     }
 
 
+def lows(panel):
+    """Where the intervals begin."""
+    return [float(interval.split()[0]) for _value, interval, *_more in rows(panel).values()]
+
+
 def test_the_table_has_values_and_intervals(panel):
     assert columns_of(panel.ui.measureTable) == ["Measurement", "Value", "90 % interval", "Norm", "Note"]
     value, interval, norm, note = rows(panel)["bigonial width"]
@@ -62,6 +67,25 @@ def test_the_table_follows_the_points(panel, points):
     panel.review.choose("menton")
     click(panel.ui.absentButton)
     wait_until(lambda: rows(panel)["left body length"] == ("", "", "", "menton: absent"), 10)
+
+
+def test_points_that_are_moved_up_in_the_list_take_their_radii_along(panel, scene):
+    sharp = LandmarkSet(JAW.names, JAW.positions, radius=[2, 1, 1, 9, 9, 2, 2])
+    node = show_detection(sharp, add_volume(), "jaws@1.0.0", "sharp")
+    panel.ui.reviewSelector.setCurrentNode(node)
+    before, known = lows(panel), dict(zip(NAMES, sharp.radius))
+    for pair in ((1, 3), (2, 4)):  # as the buttons of Markups do
+        node.SwapControlPoints(*pair)
+
+    def radii():
+        landmarks = landmarks_from_point_list(node)
+        return dict(zip(landmarks.names, landmarks.radius))
+
+    panel.measurements.refresh()
+    assert lows(panel) == pytest.approx(before, abs=1)
+    wait_until(lambda: radii() == known, 10)  # which Slicer saves
+    click(panel.ui.undoButton)
+    assert node.GetNthControlPointLabel(1) == NAMES[1] and radii() == known
 
 
 def test_a_click_draws_and_another_removes(panel, points, scene):

@@ -80,3 +80,13 @@ def test_positions_are_those_of_the_scan_as_it_was_loaded(scene, volume, points,
     moved = read_markups(next((export_review(points, volume, tmp_path) / "Slicer").glob("*.mrk.json")))
     np.testing.assert_allclose(moved.positions, plain.positions, atol=1e-3)
     assert isinstance(transform, slicer.vtkMRMLLinearTransformNode)
+
+
+def test_points_in_another_order_are_exported_with_what_was_said_of_each(volume, tmp_path):
+    radius = [1.0, 2.0, 3.0, 4.0, np.nan]
+    found = LandmarkSet(NAMES, FOUND.positions, FOUND.presence, FOUND.confidence, radius)
+    points = show_detection(found, volume, "tiny@1.0.0", "points")
+    points.SwapControlPoints(0, 3)
+    points.SwapControlPoints(1, 2)
+    exported = read_markups(next((export_review(points, volume, tmp_path) / "Slicer").glob("*.mrk.json")))
+    assert dict(zip(exported.names[:4], exported.radius)) == dict(zip(NAMES[:4], radius))

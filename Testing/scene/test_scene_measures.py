@@ -73,6 +73,16 @@ def test_a_point_that_was_moved_has_no_radius_any_more(scene):
     assert found["length"].value is None and found["length"].reason == "c: absent"
 
 
+def test_a_point_keeps_its_radius_in_another_place_of_the_list(scene):
+    volume = add_volume(scene, np.zeros((8, 8, 8)), GEOMETRIES["axial"])
+    sharp = LandmarkSet(NAMES, FOUND.positions, radius=[0.1, 9, 0.1, 5])
+    points = show_detection(sharp, volume, "m@1.0.0", "points")
+    before = [result.low90 for result in measure_list(points, DEFINITIONS)]
+    points.SwapControlPoints(0, 1)
+    after = [result.low90 for result in measure_list(points, DEFINITIONS)]
+    assert after == pytest.approx(before, rel=0.02)
+
+
 def test_a_radiograph_gives_the_middle_of_its_picture(scene):
     from H3DELandmarksLib.formats.measurements import bundled_definitions, bundled_measurements
 

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.cohort.log import CohortLog
 from H3DELandmarksLib.core.errors import H3DELandmarksError
+from H3DELandmarksLib.scene import volume_of
 from H3DELandmarksPanel.CommandRun import CommandRun
 from H3DELandmarksPanel.PanelContext import onClick, onSignal, showReason
 from H3DELandmarksPanel.RunProgress import RunProgress
@@ -39,7 +40,8 @@ class BatchSection:
         self.ui = ui = slicer.util.childWidgetVariables(widget)
         self._context, self._onOpened = panel.context, onOpened
         self._log = None  # CohortLog of the folder of results, None where there is none
-        self._nodes = {}  # vtkWeakReferences of volume and point list by (folder of results, key of the scan)
+        self._volumes = {}  # vtkWeakReferences of volumes by (folder of results, key of the image)
+        self._lists = {}  # vtkWeakReferences of point lists by (folder of results, key of the result)
         self._queue = ScanQueue(ui.batchTable)
         self.progress = RunProgress(
             ui.batchProgressBar, ui.batchLabel, ui.cancelBatchButton, self._onDone, self.refresh, self._onPoll
@@ -160,13 +162,14 @@ class BatchSection:
         if scan is None or scan.outputs is None:
             return
         folder = self._log.folder
-        nodes = self._nodes.setdefault((folder, scan.key), (vtk.vtkWeakReference(), vtk.vtkWeakReference()))
-        volumeNode, pointList = (_present(reference) for reference in nodes)
+        image = self._volumes.setdefault((folder, scan.image_key), vtk.vtkWeakReference())
+        points = self._lists.setdefault((folder, scan.result_key), vtk.vtkWeakReference())
+        volumeNode, pointList = _present(image), _present(points)
         if volumeNode is None:
             volumeNode, pointList = loadResult(folder, scan)
-        elif pointList is None:
+        elif pointList is None or volume_of(pointList) is not volumeNode:
             pointList = showPoints(folder, scan, volumeNode)
-        for reference, node in zip(nodes, (volumeNode, pointList)):
+        for reference, node in ((image, volumeNode), (points, pointList)):
             reference.Set(node)  # the next scene gives its nodes the same ids
         self._queue.markOpened(scan)
         self._context.show(volumeNode, pointList)

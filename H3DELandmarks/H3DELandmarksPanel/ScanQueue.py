@@ -19,7 +19,7 @@ class ScanQueue(TextTable):
         super().__init__(tableWidget, [_("Scan"), _("State"), _("Doubt"), _("What was found")], (DOUBT,))
         tip = _("How likely the least certain of its landmarks is wrong; 100 % for a scan that is not recognised")
         tableWidget.horizontalHeaderItem(DOUBT).setToolTip(tip)
-        self._opened = set()  # keys of scans that were opened for review
+        self._opened = set()  # keys of results that were opened for review
         self.clear()
 
     def clear(self):
@@ -65,7 +65,7 @@ class ScanQueue(TextTable):
 
     def markOpened(self, scan):
         """Say of a scan that it was opened."""
-        self._opened.add(scan.key)
+        self._opened.add(scan.result_key)
         row = next(row for row, (_place, key) in enumerate(self._order) if key == scan.key)
         self._table.item(row, STATE).setText(self._state(scan))
 
@@ -92,7 +92,7 @@ class ScanQueue(TextTable):
     def _state(self, scan):
         if scan.outputs is None:
             return _("failed")
-        if scan.key in self._opened:
+        if scan.result_key in self._opened:
             return _("opened")
         if scan.recognised is False:
             return _("not recognised")

@@ -79,6 +79,16 @@ class CohortScan:
         """What tells it from others."""
         return self.scan, self.series, self.model.id if self.model else None, self.region
 
+    @property
+    def image_key(self) -> tuple[str | None, ...]:
+        """What tells the image that was looked at from others, also from one that had its path before."""
+        return self.scan, self.series, self.content
+
+    @property
+    def result_key(self) -> tuple[object, ...]:
+        """What tells what was found from what another version of the model, or other settings, have found."""
+        return self.key, self.content, self.model, self.settings
+
 
 @dataclass(frozen=True, kw_only=True)
 class CohortSummary:

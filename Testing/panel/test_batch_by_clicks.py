@@ -156,6 +156,36 @@ def test_a_folder_is_examined_and_its_scans_are_reviewed(panel, scans, tmp_path,
 
 
 @pytest.mark.slow
+def test_another_result_of_a_scan_is_opened_in_its_own_right(panel, tiny_model, tmp_path):
+    scan = tmp_path / "scans" / "head.nrrd"
+    scan.parent.mkdir()
+    write_volume(scan, head(0)[0])
+    examine(panel, scan.parent, tmp_path / "results")
+    first, old = open_scan(panel, "head")
+    assert old.GetAttribute("H3DELandmarks.Model") == "tiny@1.0.0"
+
+    manifest = tiny_model / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"version": "1.1.0"}))
+    panel.context.modelsChanged("tiny@1.1.0")
+    panel.refresh()
+    click(panel.batch.ui.batchButton)
+    wait_until(lambda: not panel.batch.progress.isRunning)
+    assert rows(panel)[0][1] != "opened"
+    again, new = open_scan(panel, "head")
+    assert again is first and new.GetAttribute("H3DELandmarks.Model") == "tiny@1.1.0"
+
+    for path in [scan, *(tmp_path / "results").glob("head.*")]:  # results of another scan are never written over
+        path.unlink()
+    write_volume(scan, head(1)[0])
+    click(panel.batch.ui.batchButton)
+    wait_until(lambda: not panel.batch.progress.isRunning)
+    second, newest = open_scan(panel, "head")
+    assert second is not first and newest is not new and volume_of(newest) is second
+    np.testing.assert_allclose(volume_from_node(second).affine, head(1)[0].affine, atol=1e-9)
+    assert open_scan(panel, "head") == (second, newest)
+
+
+@pytest.mark.slow
 def test_scans_are_opened_while_others_are_examined(panel, scans, tmp_path):
     for seed in range(3, 16):
         write_volume(scans / f"head {seed}.nrrd", head(seed)[0])

@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
 from H3DELandmarksLib.scene import (
-    HardeningWatch,
+    HardeningWatches,
     Review,
     ReviewHistory,
     ReviewState,
@@ -108,13 +108,14 @@ class ReviewSection:
         self.views = ReviewViews(ui, self.onViewsChanged)
         self.findings, self.following = ReviewFindings(ui, context), Following(ui.followCheckBox, context)
         self.secondLook = SecondLook(ui, context, self.refresh)
-        self._review = self._history = self._hardening = None
+        self._review = self._history = None
+        self._hardenings = HardeningWatches()  # also of lists that are not under review
         self._chosen = None
         self._expected = None  # RAS mm where the chosen landmark would lie if it has no position
         self._package = None  # the model of the points, where its card has a picture of them
         self._order = []  # names as the table lists them, until somebody asks for another order
         self._seen = set()  # names of landmarks that were looked at
-        self._kept = {}  # {node id: (history, hardening, order, seen)} of lists that were left
+        self._kept = {}  # {node id: (history, order, seen)} of lists that were left
         self._places = {}  # {name: RAS mm} when they were shown last
         self._tags = []
         self._isDragging = self._isPaused = False
@@ -182,6 +183,7 @@ class ReviewSection:
 
     def setPointList(self, node):
         """Review this vtkMRMLMarkupsFiducialNode; None for none. Who comes back to a list can undo its steps again."""
+        self._hardenings.look(slicer.mrmlScene)
         if node is (self._review.node if self._review else None):
             return
         self._forget()
@@ -193,10 +195,7 @@ class ReviewSection:
                 self.refresh()
                 self.ui.reviewStatusLabel.text = str(error)
                 return
-            kept = self._kept.pop(node.GetID(), None)
-            if kept is None or kept[0].node is not node:
-                kept = (ReviewHistory(node), HardeningWatch(node), [], ())
-            self._history, self._hardening, order, seen = kept
+            self._history, order, seen = self._takeKept(node)
             package = self._context.packageOf(node)
             self._package = package if package and hasLandmarkPicture(package) else None
             self._order = order or [landmark.name for landmark in self._review.by_doubt()]
@@ -215,6 +214,18 @@ class ReviewSection:
         show_hidden_list(self._review.node)
         self._showScan()
         self.views.begin(self._review.node)
+
+    def _takeKept(self, node):
+        """History, order and seen names of a list, as far as they are known and still hold of its points."""
+        history, order, seen = self._kept.pop(node.GetID(), (None, [], ()))
+        isHardened = self._hardenings.of(node).follow()
+        if history is None or history.node is not node:
+            return ReviewHistory(node), [], ()
+        if isHardened:  # steps of before are positions in a frame that is gone
+            return ReviewHistory(node), order, seen
+        if history.is_outdated:  # a detection has replaced the points
+            return ReviewHistory(node), [], ()
+        return history, order, seen
 
     def _showScan(self):
         """Bring the scan of the points into the views, and into the choice of the volume."""
@@ -261,16 +272,16 @@ class ReviewSection:
             self.ui.reviewTable.setFocus()  # for the keys, unless the user types or chooses something meanwhile
 
     def restart(self):
-        """Begin anew with the same point list, whose points a detection has replaced."""
+        """Look anew at the same point list, whose points a detection may have replaced."""
         node = self._review.node if self._review else None
         self.setPointList(None)
-        self._kept.clear()
         self.setPointList(node)
 
     def close(self):
         """Let go of the point list, and of what the views show for it."""
         self.setPointList(None)
         self._kept.clear()
+        self._hardenings.close()
 
     def _forget(self):
         self.placing.stop()
@@ -290,7 +301,7 @@ class ReviewSection:
         isThere = slicer.mrmlScene.IsNodePresent
         self._kept = {key: kept for key, kept in self._kept.items() if isThere(kept[0].node)}
         if self._history is not None and isThere(self._review.node):
-            self._kept[self._review.node.GetID()] = (self._history, self._hardening, self._order, self._seen)
+            self._kept[self._review.node.GetID()] = (self._history, self._order, self._seen)
 
     @property
     def chosen(self):
@@ -353,7 +364,7 @@ class ReviewSection:
     def refresh(self):
         """Remember what has changed as a step, and show the points as they are now."""
         if self._review and not self._isDragging and not self.placing.isActive():
-            if self._hardening.follow():  # steps of before are positions in a frame that is gone
+            if self._hardenings.of(self._review.node).follow():  # steps of before are positions in a frame that is gone
                 self._review, self._history = Review(self._review.node), ReviewHistory(self._review.node)
             if self._history.has_changed:
                 self._review.keep()

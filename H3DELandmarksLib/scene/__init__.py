@@ -33,7 +33,7 @@ from H3DELandmarksLib.scene.point_list import (
     update_point_list,
     volume_of,
 )
-from H3DELandmarksLib.scene.proposal import HardeningWatch, landmarks_of_list, proposed_landmarks
+from H3DELandmarksLib.scene.proposal import HardeningWatch, HardeningWatches, landmarks_of_list, proposed_landmarks
 from H3DELandmarksLib.scene.review import Review, ReviewedLandmark, ReviewState, expected_position
 from H3DELandmarksLib.scene.review_display import (
     ReviewDisplay,
@@ -118,6 +118,7 @@ __all__ = [
     "PointComparison",
     "Follower",
     "HardeningWatch",
+    "HardeningWatches",
     "Review",
     "ReviewDisplay",
     "ReviewHistory",

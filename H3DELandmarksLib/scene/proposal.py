@@ -16,6 +16,7 @@ from H3DELandmarksLib.formats.case_record import CauseName, Coordinate
 from H3DELandmarksLib.formats.reading import STRICT, Finite, FormatError, build, parse_json, to_plain
 from H3DELandmarksLib.scene.evidence import matrix_to_world, move_evidence
 from H3DELandmarksLib.scene.point_list import (
+    POINT_LIST_CLASS,
     has_measurements_of,
     landmarks_from_point_list,
     lps_from_ras,
@@ -303,33 +304,46 @@ class _Places:
 
 
 class HardeningWatch:
-    """Notices that a transform was hardened, as long as it is asked after every change of a point list."""
+    """Notices that a transform is hardened on a point list, and leaves the proposal at its place in the world then."""
 
     def __init__(self, node) -> None:
         """Args: the vtkMRMLMarkupsFiducialNode."""
-        self._node = node
+        self.node = node
         self._places = _places(node)
+        self._has_moved = False
+        # No event of single points: Slicer sends them in the midst of hardening, when points are moved twice.
+        events = (node.TransformModifiedEvent, node.PointEndInteractionEvent)
+        self._tags = [node.AddObserver(event, self._look) for event in events]
 
     def follow(self) -> bool:
-        """Leave the proposal at its place in the world if a transform was hardened; returns whether one was.
+        """Whether a transform was hardened since the last call."""
+        self._look()
+        has_moved, self._has_moved = self._has_moved, False
+        return has_moved
 
-        Hardening changes all positions in the frame of the node and none in the world.
-        """
-        before, self._places = self._places, _places(self._node)
+    def close(self) -> None:
+        """Let go of the list."""
+        for tag in self._tags:
+            self.node.RemoveObserver(tag)
+        self._tags = []
+
+    def _look(self, caller=None, event=None) -> None:
+        """Hardening changes all positions in the frame of the node and none in the world."""
+        before, self._places = self._places, _places(self.node)
         now = self._places
         if not len(now.local) or now.local.shape != before.local.shape:
-            return False
+            return
         stayed = np.abs(now.world - before.world).max() < SAME_PLACE_MM * max(1.0, np.abs(now.world).max())
         if not stayed or np.array_equal(now.local, before.local):
-            return False
+            return
         self._move_proposal(before)
-        move_evidence(self._node, before.to_world)
-        move_place(self._node, before.to_world)
-        self._places = _places(self._node)
-        return True
+        move_evidence(self.node, before.to_world)
+        move_place(self.node, before.to_world)
+        self._places = _places(self.node)
+        self._has_moved = True
 
     def _move_proposal(self, places: _Places) -> None:
-        proposal = read_proposal(self._node)
+        proposal = read_proposal(self.node)
         if proposal is None:
             return
         landmarks = {
@@ -339,10 +353,41 @@ class HardeningWatch:
             )
             for name, entry in proposal.landmarks.items()
         }
-        write_proposal(self._node, replace(proposal, landmarks=landmarks))
+        write_proposal(self.node, replace(proposal, landmarks=landmarks))
 
     def _at(self, said: ProposedLandmark, world: np.ndarray | None) -> ProposedLandmark:
-        return said if world is None else replace(said, position=node_position(self._node, world))
+        return said if world is None else replace(said, position=node_position(self.node, world))
+
+
+class HardeningWatches:
+    """A watch for every point list of a scene that keeps a proposal, whether or not it is under review."""
+
+    def __init__(self) -> None:
+        """Watch nothing yet."""
+        self._watches: dict[str, HardeningWatch] = {}
+
+    def look(self, scene) -> None:
+        """Watch lists of a vtkMRMLScene that are new, and let go of those that it does not have any more."""
+        for key, watch in list(self._watches.items()):
+            if not scene.IsNodePresent(watch.node):
+                self._watches.pop(key).close()
+        for k in range(scene.GetNumberOfNodesByClass(POINT_LIST_CLASS)):
+            node = scene.GetNthNodeByClass(k, POINT_LIST_CLASS)
+            if node.GetAttribute(ATTRIBUTE):
+                self.of(node)
+
+    def of(self, node) -> HardeningWatch:
+        """The watch of a vtkMRMLMarkupsFiducialNode, which begins now where it was not watched."""
+        watch = self._watches.get(node.GetID())
+        if watch is None or watch.node is not node:
+            watch = self._watches[node.GetID()] = HardeningWatch(node)
+        return watch
+
+    def close(self) -> None:
+        """Let go of all lists."""
+        for watch in self._watches.values():
+            watch.close()
+        self._watches.clear()
 
 
 def _places(node) -> _Places:

@@ -58,6 +58,11 @@ class ReviewHistory:
         return bool(self._future)
 
     @property
+    def is_outdated(self) -> bool:
+        """Whether another proposal has taken the place of the one that was there at the last `note`."""
+        return self._node.GetAttribute(ATTRIBUTE) != self._now.proposal
+
+    @property
     def has_changed(self) -> bool:
         """Whether something has changed since `note`."""
         return _snapshot(self._node) != self._now

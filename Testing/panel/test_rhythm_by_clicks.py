@@ -8,7 +8,7 @@ import pytest
 import qt
 import slicer
 import slicer.util
-from operating import activate_row, add_volume, bring_tab, click, press, press_key, type_path, wait_until
+from operating import PARENT, activate_row, add_volume, bring_tab, click, press, press_key, type_path, wait_until
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QShortcut
 from PySide6.QtTest import QTest
@@ -488,6 +488,65 @@ def test_a_drag_while_another_module_is_open_moves_no_views(panel, patients, red
     assert center(red) == before and chosen(panel) is None
     panel.enter()
     assert state(panel, "L") == "moved"
+
+
+def bold(panel):
+    """Names that nobody has looked at."""
+    table = panel.ui.reviewTable
+    return {table.item(r, 0).text() for r in range(table.rowCount) if table.item(r, 0).font().bold()}
+
+
+def test_a_list_is_as_it_was_left_when_another_was_detected_meanwhile(panel, patients):
+    click_row(panel, "L")
+    click(panel.ui.acceptButton)
+    unseen = bold(panel)
+    choose_list(panel, "B points")
+    panel.onDetected()  # a detection in B has ended
+    choose_list(panel, "A points")
+    panel.onDetected()  # the same result is opened again
+    assert "L" not in unseen and bold(panel) <= unseen
+    click(panel.ui.undoButton)
+    assert state(panel, "L") == "to check" and not panel.ui.undoButton.enabled
+
+
+def test_steps_of_points_that_were_replaced_are_gone(panel, patients):
+    volume, node = patients["A"]
+    click_row(panel, "L")
+    click(panel.ui.lockPointButton)
+    click(panel.ui.lockPointButton)
+    assert panel.ui.undoButton.enabled
+    choose_list(panel, "B points")
+    moved = FOUND.with_positions(FOUND.positions + 1.0)
+    assert show_detection(moved, volume, "tiny@1.0.0", "again", node, [("L", "R")]) is node
+    choose_list(panel, "A points")
+    assert not panel.ui.undoButton.enabled and bold(panel) == set(BY_DOUBT)
+
+
+@pytest.mark.parametrize("reviewed", [False, True], ids=["never reviewed", "reviewed before"])
+@pytest.mark.parametrize("place", ["panel", "other module"])
+def test_a_transform_hardened_on_a_list_that_is_not_under_review_moves_no_point(
+    open_panel, tiny_model, patients, scene, reviewed, place
+):
+    panel = open_panel()
+    if reviewed:
+        choose_list(panel, "A points")
+        click_row(panel, "L")
+        click(panel.ui.acceptButton)
+    choose_list(panel, "B points")
+    panel.onDetected()
+    if place == "other module":
+        panel.exit()
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(PARENT))
+    for node in patients["A"]:
+        node.SetAndObserveTransformNodeID(transform.GetID())
+        node.HardenTransform()
+    if place == "other module":
+        panel.enter()
+    choose_list(panel, "A points")
+    said = dict(row[:2] for row in rows(panel))
+    assert said["L"] == ("accepted" if reviewed else "to check") and "moved" not in said.values()
+    assert not panel.ui.undoButton.enabled, "former steps would bring the former frame back"
 
 
 # Export

@@ -11,6 +11,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.scene import (
     HardeningWatch,
+    HardeningWatches,
     Review,
     ReviewHistory,
     ReviewState,
@@ -256,6 +257,35 @@ def test_a_hardened_transform_moves_nothing(scene, node, review, transform):
     assert moved.moved == pytest.approx(np.linalg.norm(moved.position - moved.proposed))
     drag(node, 0, 1, 0, 0)
     assert not watch.follow(), "a person moved one point"
+
+
+@pytest.mark.parametrize("transform", [*LINEAR, "nonlinear"])
+def test_a_transform_that_is_hardened_at_once_moves_nothing(scene, node, review, transform):
+    drag(node, 1, 0, 2, 0)
+    review.accept("L")
+    expected = states(review)
+    linear = transform in LINEAR
+    parent = add_linear_transform(scene, LINEAR[transform]) if linear else add_nonlinear_transform(scene)
+    watches = HardeningWatches()
+    watches.look(scene)
+    node.SetAndObserveTransformNodeID(parent.GetID())
+    node.HardenTransform()
+    assert states(review) == expected
+    assert watches.of(node).follow() and not watches.of(node).follow()
+    watches.close()
+    node.SetAndObserveTransformNodeID(parent.GetID())
+    node.HardenTransform()
+    assert "accepted" not in states(review), "nobody watches it any more"
+
+
+def test_lists_that_are_gone_are_watched_no_longer(scene, node, review):
+    watches = HardeningWatches()
+    watches.look(scene)
+    first = watches.of(node)
+    assert watches.of(node) is first
+    scene.RemoveNode(node)
+    watches.look(scene)
+    assert watches.of(node) is not first
 
 
 def test_the_proposal_stays_what_it_was(node, review):

@@ -171,7 +171,9 @@ class Review:
 
     @property
     def free(self) -> set[str]:
-        """Names of landmarks that nobody has decided about or protected."""
+        """Names of landmarks that nobody has decided about or protected, by itself or with the whole list."""
+        if self.node.GetLocked():
+            return set()
         return {p.name for p in self.landmarks() if not (p.state.is_decided or p.locked or p.state.is_unexamined)}
 
     def revise(self, revised: Mapping[str, ProposedLandmark]) -> None:

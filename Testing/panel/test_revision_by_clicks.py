@@ -128,6 +128,22 @@ def order(panel):
     return [table.item(r, 0).text() for r in range(table.rowCount)]
 
 
+def test_no_point_of_a_locked_list_follows_or_is_mended(review):
+    panel, node = review(wrong_front())
+    ui = panel.ui
+    click(ui.followCheckBox)
+    click(ui.lockAllButton)
+    before = places(node)
+    panel.review.choose("left 0")
+    click(ui.swapButton)
+    moved = np.flatnonzero((places(node) != before).any(axis=1))
+    assert {NAMES[k] for k in moved} == {"left 0", "right 0"}
+    assert Review(node).free == set() and not ui.findingBar.visible
+    click(ui.lockAllButton)
+    drag(node, "base", 0, 1, 0)
+    assert "top" in {NAMES[k] for k in np.flatnonzero((places(node) != before).any(axis=1))}
+
+
 def test_points_follow_only_where_it_was_asked_for(review):
     panel, node = review(wrong_front())
     before = places(node)

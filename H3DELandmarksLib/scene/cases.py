@@ -16,7 +16,15 @@ import vtk
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet, ReviewState
-from H3DELandmarksLib.scene.point_list import LPS_FROM_RAS, POINT_LIST_CLASS, create_point_list, place_beside, volume_of
+from H3DELandmarksLib.scene.point_list import (
+    LPS_FROM_RAS,
+    POINT_LIST_CLASS,
+    create_point_list,
+    place_beside,
+    set_volume,
+    state_measurements,
+    volume_of,
+)
 from H3DELandmarksLib.scene.proposal import keep_proposal, landmarks_of_list, write_proposal
 from H3DELandmarksLib.scene.review import Review
 from H3DELandmarksLib.scene.scan_of_points import MODEL_ATTRIBUTE, bind_decided_points, bind_points, why_apart
@@ -114,6 +122,8 @@ def show_case(
     attributes = {CASE_ATTRIBUTE: case_id, **({MODEL_ATTRIBUTE: model} if model else {})}
     name = f"{volume_node.GetName()} points"
     node = create_point_list(volume_node.GetScene(), _moved(proposed, world), name, attributes)
+    set_volume(node, volume_node)
+    state_measurements(node, proposed)  # whose unit is that of the volume
     place_beside(node, volume_node)
     keep_proposal(node, pairs, dict(zip(proposed.names, proposed.causes)))
     node.SetFixedNumberOfControlPoints(True)

@@ -55,9 +55,10 @@ def measure_list(
     landmarks, volume = _landmarks(point_list), volume_of(point_list)
     reaches = None if package is None else package.manifest.calibration.reaches
     image = volume.GetImageData() if volume is not None else None
+    pixels = list_unit(point_list) == "px"
     if image is None:
-        return measure(landmarks, definitions, reaches=reaches)
-    flat, pixels = 1 in image.GetDimensions(), list_unit(point_list) == "px"
+        return measure(landmarks, definitions, pixels=pixels, reaches=reaches)
+    flat = 1 in image.GetDimensions()
     middle = _middle(volume) if flat else None
     return measure(landmarks, definitions, flat=flat, middle=middle, pixels=pixels, reaches=reaches)
 

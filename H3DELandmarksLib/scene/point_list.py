@@ -41,6 +41,7 @@ def _item(hierarchy, node) -> int:
 
 
 VOLUME_REFERENCE = "H3DELandmarks.Volume"
+UNIT_ATTRIBUTE = "H3DELandmarks.Unit"
 POINT_LIST_CLASS = "vtkMRMLMarkupsFiducialNode"
 _FIELDS = {"presence": "presence", "confidence": "confidence", "radius90": "radius"}
 _PRINT_FORMAT = "%5.3f %s"
@@ -75,11 +76,24 @@ def volume_of(point_list):
     return point_list.GetNodeReference(VOLUME_REFERENCE)
 
 
+def set_volume(point_list, volume_node) -> None:
+    """Let a point list name the volume in which its points were found, and know its unit when that is gone."""
+    point_list.SetNodeReferenceID(VOLUME_REFERENCE, volume_node.GetID())
+    point_list.SetAttribute(UNIT_ATTRIBUTE, "px" if list_unit(point_list) == "px" else None)
+
+
 def list_unit(point_list) -> LengthUnit:
-    """The unit of lengths in a point list: pixels where its volume is a picture that does not state their size."""
+    """The unit of lengths in a point list: pixels where its volume is a picture that does not state their size.
+
+    Where the volume is gone, what was kept of it counts; lists of earlier versions have it with their radii only.
+    """
     volume = volume_of(point_list)
     image = volume.GetImageData() if volume is not None else None
-    return length_unit(image.GetDimensions(), volume.GetSpacing()) if image is not None else "mm"
+    if image is not None:
+        return length_unit(image.GetDimensions(), volume.GetSpacing())
+    radius = point_list.GetMeasurement("radius90")
+    kept = (point_list.GetAttribute(UNIT_ATTRIBUTE), radius.GetUnits() if radius else None)
+    return "px" if "px" in kept else "mm"
 
 
 def update_point_list(node, landmarks: LandmarkSet) -> None:
@@ -150,11 +164,12 @@ def _add_point(node, landmarks: LandmarkSet, k: int) -> None:
 
 def state_measurements(node, landmarks: LandmarkSet) -> None:
     """Keep presence, confidence and radius as values per control point; one that states nothing is left out."""
+    unit = list_unit(node)
     for name, units in MEASUREMENT_UNITS.items():
         _remove_measurement(node, name)
         values = _values_to_state(landmarks, name)
         if len(values):
-            node.AddMeasurement(_measurement(name, units and list_unit(node), values))
+            node.AddMeasurement(_measurement(name, units and unit, values))
 
 
 def has_measurements_of(node, landmarks: LandmarkSet) -> bool:

@@ -18,7 +18,7 @@ import vtk
 
 from H3DELandmarksLib.formats.reading import STRICT, Finite, FormatError, build, parse_json, to_plain
 from H3DELandmarksLib.scene.evidence import matrix_to_world
-from H3DELandmarksLib.scene.point_list import VOLUME_REFERENCE, volume_of
+from H3DELandmarksLib.scene.point_list import set_volume, volume_of
 from H3DELandmarksLib.scene.volumes import current_frame
 
 MODEL_ATTRIBUTE = "H3DELandmarks.Model"
@@ -48,7 +48,7 @@ def bind_points(point_list, volume_node, frame: str = "") -> None:
         volume_node: vtkMRMLScalarVolumeNode.
         frame: as of `current_frame`.
     """
-    point_list.SetNodeReferenceID(VOLUME_REFERENCE, volume_node.GetID())
+    set_volume(point_list, volume_node)
     point_list.SetAttribute(FRAME_ATTRIBUTE, frame or None)
     _write(point_list, _size_of(volume_node), _node_from_voxels(point_list, volume_node))
 
@@ -61,7 +61,7 @@ def bind_decided_points(point_list, volume_node) -> None:
 
 def rejoin_scan(point_list, volume_node) -> None:
     """Let points that have lost their scan belong to the same one again, which was loaded as another node."""
-    point_list.SetNodeReferenceID(VOLUME_REFERENCE, volume_node.GetID())
+    set_volume(point_list, volume_node)
 
 
 def has_lost_scan(point_list) -> bool:

@@ -9,6 +9,8 @@ from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.measurements import Construction, Measurement, Measurements
 from H3DELandmarksLib.scene import (
+    Review,
+    ReviewState,
     compare_point_lists,
     create_point_list,
     definitions_of_list,
@@ -18,9 +20,11 @@ from H3DELandmarksLib.scene import (
     measure_list,
     remove_measurements,
     remove_orphaned_measurements,
+    show_case,
     show_detection,
     update_measurements,
 )
+from H3DELandmarksLib.scene.point_list import UNIT_ATTRIBUTE
 
 NAMES = ("a", "b", "c", "d")
 FOUND = LandmarkSet(NAMES, [[0, 0, 0], [30, 0, 0], [0, 40, 0], [0, 0, 12]], radius=[1, 1, 2, 2])
@@ -109,6 +113,29 @@ def test_a_picture_that_does_not_know_its_pixels_has_no_millimeters(scene, edge,
     assert list_unit(points) == unit and units["radius90"] == unit
     compared = compare_point_lists(points, show_detection(flat, volume, "m@1.0.0", "others"))
     assert compared.evaluation.unit == unit and compared.chart.GetYAxisTitle() == f"Error ({unit})"
+
+
+@pytest.mark.parametrize("version", ["this", "earlier"])
+@pytest.mark.parametrize("source", ["detection", "case"])
+@pytest.mark.parametrize(("edge", "unit"), [(1.0, "px"), (0.5, "mm")])
+def test_lengths_keep_their_unit_when_the_picture_is_removed(scene, edge, unit, source, version):
+    volume = add_volume(scene, np.zeros((200, 400, 1)), np.diag([-edge, -edge, 1.0, 1.0]))
+    flat = LandmarkSet(("a", "b"), [[1, 2, 0], [4, 6, 0]], radius=[1, 1])
+    states = dict.fromkeys(flat.names, ReviewState.ACCEPTED)
+    points = (
+        show_detection(flat, volume, "m@1.0.0", "points")
+        if source == "detection"
+        else show_case(volume, "case-0", flat, flat, states)
+    )
+    assert points.GetMeasurement("radius90").GetUnits() == unit
+    if version == "earlier":
+        points.RemoveAttribute(UNIT_ATTRIBUTE)
+    scene.RemoveNode(volume)
+    assert list_unit(points) == unit
+    points.SwapControlPoints(0, 1)
+    Review(points).keep()
+    (result,) = measure_list(points, Measurements((Measurement("gap", "distance", ("a", "b")),)))
+    assert (result.value, result.unit) == (5, unit) and points.GetMeasurement("radius90").GetUnits() == unit
 
 
 def test_lines_angles_and_planes_are_drawn_where_the_points_lie(scene, points):

@@ -13,6 +13,8 @@ from H3DELandmarksLib.scene import (
     exceeds_spacing,
     fit_to_points,
     fit_to_volume,
+    give_region,
+    has_volume,
     is_region_of_other,
     landmarks_from_point_list,
     scan_facts,
@@ -84,6 +86,7 @@ class DetectionSection:
             self.showLandmarks()
         self._offerModels(parameters.inputVolume)
         choice = self._currentChoice()
+        self._followRegion(choice[0])
         self._observe(choice[0], parameters.region)
         if choice != self._choiceOfResult:
             isOtherVolume = choice[0] is not self._choiceOfResult[0]
@@ -92,7 +95,6 @@ class DetectionSection:
             if isOtherVolume and not self.progress.isRunning:
                 self.say("")  # what was said is of another scan
             if isOtherVolume and choice[0]:
-                self._leaveRegion(choice[0])
                 self._context.follow(choice[0])
 
     def _offerModels(self, volumeNode):
@@ -162,11 +164,20 @@ class DetectionSection:
             bind_region(parameters.region, self._context.volume)
         self.say("")
 
-    def _leaveRegion(self, volumeNode):
-        """The box in one patient means nothing in another: hide it and search the whole of the other volume."""
+    def _followRegion(self, volumeNode):
+        """A box that is chosen belongs to the volume, wherever it comes from.
+
+        In another patient it means nothing: hide it and search the whole of the other volume.
+        """
         parameters = self._context.parameters
-        if parameters.region and is_region_of_other(parameters.region, volumeNode):
-            parameters.region.SetDisplayVisibility(False)
+        region = parameters.region
+        if not region:
+            return
+        isNew = region is not self._observed[1] or not has_volume(region)
+        if volumeNode and isNew:
+            give_region(region, volumeNode)
+        elif is_region_of_other(region, volumeNode):
+            region.SetDisplayVisibility(False)
             parameters.region = None
 
     # What can be done

@@ -203,7 +203,7 @@ def fit_to_points(node, point_list, margin_mm: float) -> bool:
 
 def bind_region(node, volume_node) -> None:
     """Let a vtkMRMLMarkupsROINode belong to a volume, drawn as an outline that hides nothing of it."""
-    node.SetNodeReferenceID(REGION_VOLUME, volume_node.GetID())
+    give_region(node, volume_node)
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     display.SetFillVisibility(False)
@@ -211,10 +211,27 @@ def bind_region(node, volume_node) -> None:
     display.SetVisibility(True)
 
 
+def give_region(node, volume_node) -> None:
+    """Let a vtkMRMLMarkupsROINode belong to a volume, drawn as it is."""
+    if node.GetNodeReferenceID(REGION_VOLUME) != volume_node.GetID():
+        node.SetNodeReferenceID(REGION_VOLUME, volume_node.GetID())
+
+
+def has_volume(node) -> bool:
+    """Whether a vtkMRMLMarkupsROINode belongs to a volume, which may be gone."""
+    return bool(node.GetNodeReferenceID(REGION_VOLUME))
+
+
 def is_region_of_other(node, volume_node) -> bool:
-    """Whether a vtkMRMLMarkupsROINode was laid in another volume than this one."""
-    bound = node.GetNodeReference(REGION_VOLUME)
-    return bound is not None and bound is not volume_node
+    """Whether a vtkMRMLMarkupsROINode belongs to another volume than this one, or to one that is gone.
+
+    Args:
+        node: the region.
+        volume_node: None where no volume is chosen.
+    """
+    if volume_node is None:
+        return has_volume(node) and node.GetNodeReference(REGION_VOLUME) is None
+    return has_volume(node) and node.GetNodeReferenceID(REGION_VOLUME) != volume_node.GetID()
 
 
 def why_region_misses(node, volume_node) -> str:

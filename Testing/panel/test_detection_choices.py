@@ -194,6 +194,43 @@ def test_a_region_is_an_outline_that_belongs_to_its_volume(panel, scene):
     assert panel.parameterNode.region is region
 
 
+@pytest.mark.parametrize("source", ["panel", "markups"])
+def test_a_region_belongs_to_the_volume_that_it_was_chosen_for(panel, scene, source):
+    ui, other = panel.ui, add_volume("other")
+    first = ui.volumeSelector.currentNode()
+    if source == "panel":
+        region = create_node(ui.regionSelector)
+    else:
+        region = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "mine")
+        region.SetSize(20, 20, 20)
+        ui.regionSelector.setCurrentNode(region)
+    for volume in (other, first):
+        ui.volumeSelector.setCurrentNode(volume)
+        assert panel.parameterNode.region is None
+        ui.regionSelector.setCurrentNode(region)  # on purpose
+        assert panel.parameterNode.region is region
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_region_goes_with_its_volume(panel, scene, others):
+    for _ in range(others):
+        add_volume("other")
+    region = create_node(panel.ui.regionSelector)
+    scene.RemoveNode(panel.ui.volumeSelector.currentNode())
+    slicer.app.processEvents()
+    assert panel.parameterNode.region is None and not region.GetDisplayVisibility()
+
+
+def test_a_region_that_was_chosen_first_belongs_to_the_volume_that_is_chosen_next(open_panel, tiny_model, scene):
+    panel = open_panel()
+    region = create_node(panel.ui.regionSelector)
+    first = add_volume("first")
+    panel.ui.volumeSelector.setCurrentNode(first)
+    assert panel.parameterNode.region is region
+    panel.ui.volumeSelector.setCurrentNode(add_volume("second"))
+    assert panel.parameterNode.region is None
+
+
 def test_a_region_that_misses_the_volume_is_warned_of_until_it_lies_well(panel, scene):
     region = add_region(panel, (900, 900, 900), (10, 10, 10))
     assert "outside the scan" in panel.ui.applyWhy.text and panel.ui.applyButton.enabled

@@ -96,6 +96,16 @@ def list_unit(point_list) -> LengthUnit:
     return "px" if "px" in kept else "mm"
 
 
+def point_indices(node) -> list[int]:
+    """Indices of all control points but the one that Slicer shows at the mouse while it places points."""
+    return [k for k in range(node.GetNumberOfControlPoints()) if not _is_at_mouse(node, k)]
+
+
+def _is_at_mouse(node, k: int) -> bool:
+    is_preview = node.GetNthControlPointPositionStatus(k) == node.PositionPreview
+    return is_preview and bool(node.GetNthControlPointAutoCreated(k))
+
+
 def update_point_list(node, landmarks: LandmarkSet) -> None:
     """Replace the points of a point list by a landmark set.
 
@@ -132,14 +142,14 @@ def landmarks_from_point_list(node) -> LandmarkSet:
     Raises:
         InputError: a label is empty or used twice.
     """
-    indices = range(node.GetNumberOfControlPoints())
+    indices = point_indices(node)
     names = tuple(node.GetNthControlPointLabel(k) for k in indices)
     if "" in names:
         raise InputError(f"The point list '{node.GetName()}' has a point without a label: name every landmark.")
     status = np.array([node.GetNthControlPointPositionStatus(k) for k in indices], dtype=int)
     positions = np.array([node.GetNthControlPointPositionWorld(k) for k in indices]).reshape(-1, 3)
     positions[status != node.PositionDefined] = np.nan
-    values = {name: _stored_values(node, name) for name in MEASUREMENT_UNITS}
+    values = {name: _stored_values(node, name)[indices] for name in MEASUREMENT_UNITS}
     return LandmarkSet(
         names,
         lps_from_ras(positions),

@@ -20,6 +20,7 @@ from H3DELandmarksLib.scene.point_list import (
     has_measurements_of,
     landmarks_from_point_list,
     lps_from_ras,
+    point_indices,
     state_measurements,
 )
 from H3DELandmarksLib.scene.scan_of_points import move_place
@@ -214,8 +215,8 @@ def proposed_landmarks(node, proposal: Proposal | None = None) -> LandmarkSet | 
     proposal = proposal or read_proposal(node)
     if proposal is None:
         return None
-    count = node.GetNumberOfControlPoints()
-    names = tuple(node.GetNthControlPointLabel(k) for k in range(count))
+    indices = point_indices(node)
+    names = tuple(node.GetNthControlPointLabel(k) for k in indices)
     entries = [proposal.landmarks.get(name, ProposedLandmark()) for name in names]
     nowhere = (np.nan,) * 3
     world = [nowhere if e.position is None else world_position(node, e.position) for e in entries]
@@ -229,7 +230,7 @@ def proposed_landmarks(node, proposal: Proposal | None = None) -> LandmarkSet | 
         values("presence"),
         values("confidence"),
         values("radius"),
-        tuple(node.GetNthControlPointDescription(k) for k in range(count)),
+        tuple(node.GetNthControlPointDescription(k) for k in indices),
         tuple(e.cause for e in entries),
     )
 
@@ -252,7 +253,7 @@ def restate_values(node) -> None:
 
     Without a kept proposal, or where two points have one name, nothing is known of the values, and they stay.
     """
-    labels = [node.GetNthControlPointLabel(k) for k in range(node.GetNumberOfControlPoints())]
+    labels = [node.GetNthControlPointLabel(k) for k in point_indices(node)]
     proposed = proposed_landmarks(node) if len(set(labels)) == len(labels) else None
     if proposed is not None and not has_measurements_of(node, proposed):
         state_measurements(node, proposed)

@@ -15,7 +15,7 @@ import slicer.util
 from H3DELandmarksLib.core.landmarks import LandmarkSet, ReviewState, review_state
 from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.models import ModelPackage
-from H3DELandmarksLib.scene.point_list import lps_from_ras, state_measurements
+from H3DELandmarksLib.scene.point_list import lps_from_ras, point_indices, state_measurements
 from H3DELandmarksLib.scene.proposal import (
     Proposal,
     ProposedLandmark,
@@ -113,7 +113,7 @@ class Review:
     def landmarks(self) -> list[ReviewedLandmark]:
         """All landmarks in the order of the points."""
         proposal = self.proposal
-        return [self._landmark(proposal, k) for k in range(self.node.GetNumberOfControlPoints())]
+        return [self._landmark(proposal, k) for k in point_indices(self.node)]
 
     def by_doubt(self) -> list[ReviewedLandmark]:
         """All landmarks: those that wait for a decision first, the most doubtful at the top."""

@@ -8,7 +8,7 @@ import numpy as np
 import slicer.util
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.scene.point_list import update_point_list
+from H3DELandmarksLib.scene.point_list import point_indices, update_point_list
 from H3DELandmarksLib.scene.proposal import ATTRIBUTE, proposed_landmarks, restate_values
 
 MOST_STEPS = 200
@@ -97,7 +97,7 @@ class ReviewHistory:
 
 
 def _snapshot(node) -> _Snapshot:
-    points = tuple(_point(node, k) for k in range(node.GetNumberOfControlPoints()))
+    points = tuple(_point(node, k) for k in point_indices(node))
     return _Snapshot(points, node.GetAttribute(ATTRIBUTE), bool(node.GetLocked()))
 
 
@@ -118,9 +118,9 @@ def _point(node, k: int) -> _Point:
 def _restore(node, snapshot: _Snapshot) -> None:
     with slicer.util.NodeModify(node):
         node.SetAttribute(ATTRIBUTE, snapshot.proposal)
-        if node.GetNumberOfControlPoints() != len(snapshot.points):
+        if len(point_indices(node)) != len(snapshot.points):
             _rebuild(node, snapshot)
-        for k, point in enumerate(snapshot.points):
+        for k, point in zip(point_indices(node), snapshot.points):
             if _point(node, k) != point:
                 _restore_point(node, k, point)
         node.SetLocked(snapshot.locked)

@@ -16,7 +16,7 @@ from PySide6.QtWidgets import QApplication, QMessageBox
 from test_review_by_clicks import BY_DOUBT, FOUND, center, chosen, click_row, rows, state
 
 from H3DELandmarksLib.io.markups import read_markups
-from H3DELandmarksLib.scene import Review, show_detection
+from H3DELandmarksLib.scene import Review, landmarks_from_point_list, show_detection
 
 pytestmark = pytest.mark.usefixtures("shared_program")
 
@@ -488,6 +488,46 @@ def test_a_drag_while_another_module_is_open_moves_no_views(panel, patients, red
     assert center(red) == before and chosen(panel) is None
     panel.enter()
     assert state(panel, "L") == "moved"
+
+
+def place_in_slicer(panel, node, red, count):
+    """Place points by Slicer's own button, with the mouse in the view after each."""
+    scene = slicer.mrmlScene
+    selection, interaction = (scene.GetNodeByID(f"vtkMRML{kind}NodeSingleton") for kind in ("Selection", "Interaction"))
+    selection.SetReferenceActivePlaceNodeClassName(node.GetClassName())
+    selection.SetActivePlaceNodeID(node.GetID())
+    interaction.SwitchToPersistentPlaceMode()
+    red.render()
+    for k in range(count):
+        red.click((150 + 20 * k, 150))
+        settle(panel)
+        red.mouse(("MouseMoveEvent", (180, 180)))
+        settle(panel)
+
+
+def test_points_that_slicer_places_are_one_step_each(panel, scene, red):
+    own = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "own")
+    own.CreateDefaultDisplayNodes()
+    panel.ui.reviewSelector.setCurrentNode(own)
+    place_in_slicer(panel, own, red, 3)
+    assert own.GetNumberOfControlPoints() == 4, "and the one at the mouse"
+    assert len(rows(panel)) == len(landmarks_from_point_list(own)) == 3
+    click(panel.ui.undoButton)  # in the midst of placing
+    red.mouse(("MouseMoveEvent", (120, 180)))
+    settle(panel)
+    assert [row[0] for row in rows(panel)] == ["own-1", "own-2"]
+    click(panel.ui.redoButton)
+    scene.GetNodeByID("vtkMRMLInteractionNodeSingleton").SwitchToViewTransformMode()
+    settle(panel)
+    assert own.GetNumberOfControlPoints() == len(rows(panel)) == 3
+    for count in (2, 1, 0):
+        click(panel.ui.undoButton)
+        settle(panel)
+        assert own.GetNumberOfControlPoints() == len(rows(panel)) == count
+    assert not panel.ui.undoButton.enabled
+    for count in (1, 2, 3):
+        click(panel.ui.redoButton)
+        assert own.GetNumberOfControlPoints() == len(rows(panel)) == count
 
 
 def bold(panel):

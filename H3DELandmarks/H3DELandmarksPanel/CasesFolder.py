@@ -265,7 +265,7 @@ def bringCase(context, project, caseId, landmark=None, position=None):
     Raises:
         InputError: the case is damaged, or its scan cannot be loaded.
     """
-    volumeNode, pointList = find_case(slicer.mrmlScene, caseId)
+    volumeNode, pointList = find_case(slicer.mrmlScene, caseId, project.folder)
     files = project.case(caseId)
     if volumeNode is None:
         volumeNode = _load(files)
@@ -315,4 +315,4 @@ def _points(project, files, volumeNode):
     model = "" if revision.model is None else f"{revision.model.id}@{revision.model.version}"
     states = {name: landmark.state for name, landmark in by_name.items()}
     revised = {name: landmark.revised_by for name, landmark in by_name.items() if landmark.revised_by}
-    return show_case(volumeNode, files.id, corrected, proposed, states, model, scheme.pairs, revised)
+    return show_case(volumeNode, files.id, corrected, proposed, states, model, scheme.pairs, revised, project.folder)

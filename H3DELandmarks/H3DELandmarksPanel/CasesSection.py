@@ -92,7 +92,7 @@ class CasesSection:
         self.progress.start(AddingRun(self.folder, case, self._context.package))
 
     def _onAdded(self, run):
-        remember_case(*self._nodes, run.added.case)
+        remember_case(*self._nodes, run.added.case, run.folder.path)
         return f"{_whatHappened(run)} {run.folder.summary()}"
 
     def _onRunChanged(self):

@@ -6,8 +6,10 @@ parent transform of the volume is taken back from its points.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import slicer.util
@@ -31,6 +33,7 @@ from H3DELandmarksLib.scene.scan_of_points import MODEL_ATTRIBUTE, bind_decided_
 from H3DELandmarksLib.scene.volumes import own_volume_from_node, why_unusable, world_from_own
 
 CASE_ATTRIBUTE = "H3DELandmarks.Case"
+FOLDERS_ATTRIBUTE = "H3DELandmarks.CaseFolders"
 VOLUME_CLASS = "vtkMRMLScalarVolumeNode"
 ABSENCES = (ReviewState.ABSENT, ReviewState.ABSENT_IN_BULK)
 AGREEMENTS = (ReviewState.ACCEPTED, ReviewState.ACCEPTED_IN_BULK, *ABSENCES)
@@ -102,6 +105,7 @@ def show_case(
     model: str = "",
     pairs: Sequence[tuple[str, str]] = (),
     revised_by: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ):
     """Put the points of a kept case into the scene of its volume, for the review to go on.
 
@@ -114,6 +118,7 @@ def show_case(
         model: ID@VERSION.
         pairs: (left name, right name).
         revised_by: what has changed what the model said, by name of the landmark.
+        folder: of the cases, see `remember_case`.
 
     Returns:
         vtkMRMLMarkupsFiducialNode whose review says the same as the case.
@@ -128,21 +133,50 @@ def show_case(
     keep_proposal(node, pairs, dict(zip(proposed.names, proposed.causes)))
     node.SetFixedNumberOfControlPoints(True)
     bind_points(node, volume_node)
-    remember_case(volume_node, node, case_id)
+    remember_case(volume_node, node, case_id, folder)
     _decide(node, _moved(corrected, world), states, revised_by or {})
     return node
 
 
-def remember_case(volume_node, point_list, case_id: str) -> None:
-    """Note with both nodes which case they are; points that nothing binds to a volume belong to this one now."""
+def remember_case(volume_node, point_list, case_id: str, folder: Path | None = None) -> None:
+    """Note with both nodes which case they are, and with the points in which folder of cases they are kept.
+
+    Points that nothing binds to a volume belong to this one now. The same scan is one case in every folder, with other
+    points in each.
+    """
     bind_decided_points(point_list, volume_node)
+    is_known = point_list.GetAttribute(CASE_ATTRIBUTE) == case_id
     volume_node.SetAttribute(CASE_ATTRIBUTE, case_id)
     point_list.SetAttribute(CASE_ATTRIBUTE, case_id)
+    folders = _folders(point_list) if is_known else []
+    if folder is not None:
+        folders.append(_folder_key(folder))
+    point_list.SetAttribute(FOLDERS_ATTRIBUTE, " ".join(dict.fromkeys(folders)) or None)
 
 
-def find_case(scene, case_id: str) -> tuple[object, object]:
-    """The newest volume node and point list of a case, None for each that the scene does not have."""
-    return tuple(_newest(scene, kind, case_id) for kind in (VOLUME_CLASS, POINT_LIST_CLASS))
+def find_case(scene, case_id: str, folder: Path | None = None) -> tuple[object, object]:
+    """The newest volume node and point list of a case, None for each that the scene does not have.
+
+    Args:
+        scene: vtkMRMLScene.
+        case_id: of the case.
+        folder: of the cases; points that are kept in other folders only are not meant. Of those of earlier versions
+            nobody knows the folder; they come last.
+    """
+    volumes, lists = (_of_case(scene, kind, case_id) for kind in (VOLUME_CLASS, POINT_LIST_CLASS))
+    if folder is not None:
+        key = _folder_key(folder)
+        lists = [n for n in lists if key in _folders(n)] or [n for n in lists if not _folders(n)]
+    return next(iter(volumes), None), next(iter(lists), None)
+
+
+def _folders(point_list) -> list[str]:
+    return (point_list.GetAttribute(FOLDERS_ATTRIBUTE) or "").split()
+
+
+def _folder_key(folder: Path) -> str:
+    """What tells a folder from others in a scene file, which may be given away, without its path."""
+    return hashlib.sha256(str(Path(folder).resolve()).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def world_position_of(volume_node, position: Sequence[float]) -> np.ndarray:
@@ -150,10 +184,11 @@ def world_position_of(volume_node, position: Sequence[float]) -> np.ndarray:
     return (LPS_FROM_RAS @ world_from_own(volume_node) @ np.append(position, 1.0))[:3]
 
 
-def _newest(scene, kind: str, case_id: str):
+def _of_case(scene, kind: str, case_id: str) -> list:
+    """Nodes of a class that are a case, the newest first."""
     nodes = [scene.GetNthNodeByClass(k, kind) for k in range(_count(scene, kind))]
     exact = [node for node in nodes if node.GetClassName() == kind]  # a label map made from the scan is another thing
-    return next((node for node in reversed(exact) if node.GetAttribute(CASE_ATTRIBUTE) == case_id), None)
+    return [node for node in reversed(exact) if node.GetAttribute(CASE_ATTRIBUTE) == case_id]
 
 
 def _count(scene, kind: str) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import qt
 import slicer
-from operating import PARENT, add_volume, click, columns_of, press, type_path, wait_until
+from operating import PARENT, add_volume, bring_tab, click, columns_of, press, type_path, wait_until
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QMessageBox
 from scene_voxels import add_head, write_heads
@@ -425,3 +425,23 @@ def test_a_damaged_case_is_told(panel, folder, heads):
     row = next(k for k, r in enumerate(rows) if r[2] == "cannot be read")
     choose_finding(panel, row)
     assert "image.nrrd" in panel.learning.ui.findingLabel.text
+
+
+def test_a_finding_shows_the_points_of_its_folder(panel, volume, tmp_path):
+    """Two observers keep points of the same scan in two folders."""
+    lists = {}
+    for name, far in (("two", 500), ("one", 700)):
+        lists[name] = show_detection(FOUND, volume, "tiny@1.0.0", name)
+        panel.ui.reviewSelector.setCurrentNode(lists[name])
+        click_row(panel, "Left")
+        click(panel.ui.acceptButton)
+        lists[name].SetNthControlPointPositionWorld(1, far, 500, 500)
+        bring_tab(qt.unwrapped(panel.learning.ui.casesPath))
+        type_folder(panel, tmp_path / name)
+        add(panel)
+    for name in ("two", "one"):
+        type_folder(panel, tmp_path / name)
+        check(panel)
+        qt.unwrapped(panel.learning.ui.findingsTable).selectRow(0)
+        slicer.app.processEvents()
+        assert panel.parameterNode.reviewList is lists[name]

@@ -120,6 +120,24 @@ def test_points_that_no_model_has_proposed(scene):
     assert dict(reviewed_case(volume, again).states) == dict(case.states)
 
 
+def test_points_of_a_case_are_those_of_its_folder(scene, tmp_path):
+    """The same scan in two folders is one case, with other points in each."""
+    volume = add_volume(scene, np.zeros((2, 2, 2), np.uint8), np.eye(4))
+    landmarks = LandmarkSet(("a",), [[0, 0, 0]])
+    earlier = create_point_list(scene, landmarks, "of an earlier version")
+    earlier.SetAttribute("H3DELandmarks.Case", "case-0")
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    of_two = create_point_list(scene, landmarks, "of two")
+    remember_case(volume, of_two, "case-0", two)
+    of_one = show_case(volume, "case-0", landmarks, landmarks, {}, folder=one)
+    assert find_case(scene, "case-0", two) == (volume, of_two)
+    assert find_case(scene, "case-0", one) == (volume, of_one)
+    assert find_case(scene, "case-0", three) == (volume, earlier), "whose folder nobody knows"
+    remember_case(volume, of_one, "case-0", three)
+    assert find_case(scene, "case-0", one) == find_case(scene, "case-0", three) == (volume, of_one)
+    assert str(tmp_path) not in " ".join(of_one.GetAttribute(name) for name in of_one.GetAttributeNames())
+
+
 def test_the_newest_nodes_of_a_case_are_found(scene):
     first, second = (add_volume(scene, np.zeros((2, 2, 2), np.uint8), np.eye(4)) for _ in range(2))
     assert find_case(scene, "case-2") == (None, None)

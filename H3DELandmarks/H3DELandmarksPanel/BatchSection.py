@@ -103,6 +103,8 @@ class BatchSection:
         scan = self._queue.chosen()
         if scan is None:
             return _("Choose a scan in the list first.")
+        if self._log.is_replaced(scan):
+            return _("Another detection has replaced this scan's results: detect again in it.")
         return "" if scan.outputs else scan.reason or _("Nothing was found in this scan.")
 
     @staticmethod

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from H3DELandmarksLib.cohort.here import Job, Place
     from H3DELandmarksLib.cohort.inputs import Given
     from H3DELandmarksLib.cohort.log import CohortLog
-    from H3DELandmarksLib.formats.cohort import CohortSummary
+    from H3DELandmarksLib.formats.cohort import CohortScan, CohortSummary
     from H3DELandmarksLib.models import ModelPackage
 
 
@@ -354,7 +354,7 @@ def _run(
         seconds = time.monotonic() - start
         summary = None
         if log is not None:
-            summary = _summary(log, place, outcomes, len(failed), seconds, options, folder)
+            summary = _summary(log, place, outcomes, len(failed), seconds, options, folder, console)
             if again := sum(outcome.is_resumed and not outcome.result.ok for outcome in outcomes):
                 console.warn(f"{plural(again, 'scan')} failed before, see {log.path}: --retry-failed tries again.")
             _tell(summary, console)
@@ -399,12 +399,13 @@ def _summary(
     seconds: float,
     options: argparse.Namespace,
     folder: Path,
+    console: Console,
 ) -> CohortSummary:
     """Write the table of all scans, and say what became of them."""
     from H3DELandmarksLib.cohort.table import NAME, PARQUET, write_tables
     from H3DELandmarksLib.formats.cohort import CohortSummary
 
-    write_tables(folder, log.entries, options.parquet)
+    write_tables(folder, _standing(log, console), options.parquet)
     found = sum(outcome.result.ok for outcome in outcomes)
     return CohortSummary(
         log=str(log.path),
@@ -417,6 +418,18 @@ def _summary(
         seconds=round(seconds, 2),
         computing=min(1.0, place.computing_s / (place.at_once * seconds)) if place.computing_s else None,
     )
+
+
+def _standing(log: CohortLog, console: Console) -> list[CohortScan]:
+    """What is known of each scan but those whose results another detection has replaced, which are told."""
+    standing = []
+    for entry in log.entries:
+        if entry.outputs is None or not log.is_replaced(entry):
+            standing.append(entry)
+            continue
+        place = log.folder / entry.outputs.markups
+        console.warn(f"'{place}' is no more the result of '{entry.scan}', which is left out: detect again in it.")
+    return standing
 
 
 def _tell(summary: CohortSummary, console: Console) -> None:

@@ -6,6 +6,7 @@ and write meanwhile; as many scans are in memory as there are threads, however m
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import time
@@ -28,6 +29,7 @@ from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.files import shown
 from H3DELandmarksLib.formats.case_record import TIME_FORMAT
 from H3DELandmarksLib.formats.cohort import CohortModel, CohortOutputs, CohortScan
+from H3DELandmarksLib.formats.reading import to_json
 from H3DELandmarksLib.formats.results import ModelName, ScanResult
 from H3DELandmarksLib.io import isolated
 
@@ -286,6 +288,7 @@ def _outputs(files: ResultFiles, found: Finding) -> CohortOutputs:
         markups=place(files.markups),
         table=place(files.table),
         provenance=place(files.provenance),
+        provenance_sha256=hashlib.sha256(to_json(found.origin)).hexdigest(),
         picture=place(files.picture) if found.picture is not None else None,
         measurement_table=place(files.measurements) if found.measurements else None,
     )

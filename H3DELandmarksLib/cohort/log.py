@@ -18,11 +18,13 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import TEMPORARY_PREFIX, atomic_write, cannot_write
 from H3DELandmarksLib.core.locks import held
 from H3DELandmarksLib.formats.cohort import CohortScan
+from H3DELandmarksLib.formats.export import sha256_of
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, to_plain
 
 NAME = "cohort.jsonl"
 LOCK = f"{TEMPORARY_PREFIX}cohort.lock"
 _DETACHED = {".nhdr": rb"(?im)^data ?file *: *(.+?)\r?$", ".mhd": rb"(?im)^ElementDataFile *= *(.+?)\r?$"}
+_INSIDE = "LOCAL"
 _HEADER_BYTES = 2**16
 
 
@@ -131,12 +133,22 @@ class CohortLog:
             return None
         return entry if entry.settings == wanted.settings and entry.model == wanted.model else None
 
+    def is_replaced(self, entry: CohortScan) -> bool:
+        """Whether files of the names of a result are of another detection; lines of earlier versions cannot tell."""
+        outputs = entry.outputs
+        if outputs is None or outputs.provenance_sha256 is None:
+            return False
+        try:
+            return sha256_of(self.folder / outputs.provenance) != outputs.provenance_sha256
+        except OSError:  # it is not there
+            return False
+
     def _is_same(self, entry: CohortScan, wanted: CohortScan, picture: bool) -> bool:
         what = entry.content, entry.series, entry.model, entry.settings
         if wanted.content is None or what != (wanted.content, wanted.series, wanted.model, wanted.settings):
             return False
         outputs = entry.outputs
-        if outputs is None or (picture and outputs.picture is None):
+        if outputs is None or (picture and outputs.picture is None) or self.is_replaced(entry):
             return False
         files = (outputs.markups, outputs.table, outputs.provenance, outputs.picture)
         return all((self.folder / file).is_file() for file in files if file)
@@ -165,7 +177,7 @@ def content_digest(scan: Path) -> str | None:
     """SHA-256 of the bytes of all files of a scan, without regard to their names; None where they cannot be read.
 
     Args:
-        scan: file, or folder with DICOM files.
+        scan: file, or folder with DICOM files, links included.
     """
     try:
         digests = sorted(_digest(path) for path in _files(scan))
@@ -186,10 +198,9 @@ def _digest(path: Path) -> bytes:
 
 
 def _files(scan: Path) -> Iterator[Path]:
-    """Raises OSError where there is no plain file."""
+    """Raises OSError where there is no plain file, or none with voxels."""
     if scan.is_dir():
-        for folder, _, names in os.walk(scan, followlinks=False):
-            yield from (path for name in names if (path := Path(folder, name)).is_file())
+        yield from _files_in(scan)
         return
     if not scan.is_file():
         raise FileNotFoundError(scan)
@@ -199,6 +210,29 @@ def _files(scan: Path) -> Iterator[Path]:
         return
     with scan.open("rb") as file:
         named = re.search(pattern, file.read(_HEADER_BYTES))
-    beside = scan.with_name(Path(os.fsdecode(named[1].strip())).name) if named else scan
-    if beside != scan and beside.is_file():
-        yield beside
+    name = os.fsdecode(named[1].strip()) if named else _INSIDE
+    if name.upper() != _INSIDE:
+        yield scan.with_name(Path(name).name)
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """All files, also behind links, as reading follows them; each place is visited once.
+
+    Raises:
+        OSError: none of them is an image, so that they say nothing of the scan.
+    """
+    from H3DELandmarksLib.io.dicom import is_dicom
+
+    visited: set[str] = set()
+    has_image = False
+    for place, names, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in visited:
+            names.clear()
+            continue
+        visited.add(real)
+        for path in (path for name in files if (path := Path(place, name)).is_file()):
+            has_image = has_image or is_dicom(path)
+            yield path
+    if not has_image:
+        raise FileNotFoundError(folder)

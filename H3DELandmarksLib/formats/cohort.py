@@ -21,11 +21,17 @@ class CohortModel:
 
 @dataclass(frozen=True, kw_only=True)
 class CohortOutputs:
-    """The files of a result, relative to the folder of the log."""
+    """The files of a result, relative to the folder of the log.
+
+    Attributes:
+        markups, table, provenance, picture, measurement_table: paths.
+        provenance_sha256: what tells whether a later run has replaced them; None in logs of earlier versions.
+    """
 
     markups: Text
     table: Text
     provenance: Text
+    provenance_sha256: Sha256 | None = None
     picture: str | None = None
     measurement_table: str | None = None
     __pydantic_config__ = STRICT

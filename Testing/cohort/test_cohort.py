@@ -1,7 +1,9 @@
 """Cohorts on this computer: what may be given, one table and log of all, resuming, and scans at the same time."""
 
 import csv
+import hashlib
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -308,6 +310,39 @@ def test_results_that_somebody_has_edited_count_as_finished(tiny, tmp_path, caps
     assert [line.status for line in log_of(out)] == ["found", "found"]
 
 
+def test_results_that_a_later_run_has_replaced_are_not_taken_for_those_of_the_log(tiny, tmp_path, capsys, examined):
+    a, b, c = make_cohort(tmp_path / "scans", 3)
+    out, words = tmp_path / "out", ("--model", tiny)
+    detect(capsys, out, a, *words, "--resume")
+    own = log_of(out)[0].outputs.provenance_sha256
+    assert own == hashlib.sha256((out / "ct.provenance.json").read_bytes()).hexdigest()
+    detect(capsys, out, b, *words, "--overwrite")  # of another patient; a scan alone is not logged
+    c.rename(c.with_name("c.nrrd"))
+    code, _, err = detect(capsys, out, c.with_name("c.nrrd"), *words, "--resume")
+    assert code == 0 and "ct.mrk.json" in err
+    assert {row["scan"] for row in table_of(out)} == {str(c.with_name("c.nrrd"))}
+    count = len(examined)
+    code, result, _ = detect(capsys, out, a, *words, "--resume")
+    assert code == 2 and result.cohort.resumed == 0 and len(examined) == count  # refused: another scan's results
+    code, result, _ = detect(capsys, out, a, *words, "--retry-failed", "--overwrite")
+    assert code == 0 and len(examined) == count + 1 and len(table_of(out)) == 2 * len(NAMES)
+    detect(capsys, out, a, *words, "--landmarks", NAMES[0])  # with other options
+    code, result, _ = detect(capsys, out, a, *words, "--resume")
+    assert code == 0 and result.cohort.resumed == 0 and read_markups(out / "ct.mrk.json").names == NAMES
+
+
+def test_a_log_of_an_earlier_version_is_resumed(tiny, tmp_path, capsys, examined):
+    make_cohort(tmp_path / "scans", 2)
+    out, words = tmp_path / "out", (tmp_path / "scans", "--model", tiny, "--resume")
+    detect(capsys, out, *words)
+    lines = [json.loads(line) for line in (out / "cohort.jsonl").read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        del line["outputs"]["provenance_sha256"]
+    (out / "cohort.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    code, result, _ = detect(capsys, out, *words)
+    assert code == 0 and result.cohort.resumed == 2 == len(examined) and len(table_of(out)) == 2 * len(NAMES)
+
+
 def test_a_line_that_a_killed_program_has_begun_does_not_count(tiny, tmp_path, capsys, examined):
     make_cohort(tmp_path / "scans", 3)
     out, words = tmp_path / "out", (tmp_path / "scans", "--model", tiny, "--resume")
@@ -333,6 +368,30 @@ def test_the_content_of_a_scan_is_that_of_all_its_files(tmp_path):
     assert content_digest(one) == digest
     (one / "zzz.dcm").unlink()
     assert content_digest(one) != digest
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links")
+def test_the_content_of_a_scan_is_that_of_linked_folders_too(tmp_path):
+    for study, name in enumerate(("anna", "bert"), 1):
+        write_study(tmp_path / "store" / name, study)
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "README.txt").write_text("Exported")
+        (tmp_path / name / "dicom").symlink_to(tmp_path / "store" / name)
+        (tmp_path / name / "dicom" / "up").symlink_to(tmp_path / "store" / name)  # a circle
+    digests = [content_digest(tmp_path / name) for name in ("anna", "bert")]
+    assert None not in digests and len(set(digests)) == 2
+    (tmp_path / "anna" / "dicom").unlink()
+    assert content_digest(tmp_path / "anna") is None  # no image
+    (tmp_path / "anna" / "dicom").symlink_to(tmp_path / "store" / "bert")
+    assert content_digest(tmp_path / "anna") == digests[1]
+
+
+def test_a_header_without_its_voxels_has_no_content(tmp_path):
+    (tmp_path / "a.mhd").write_text("ObjectType = Image\nElementDataFile = a.raw\n")
+    (tmp_path / "a.nhdr").write_text("NRRD0004\ndata file: a.raw\n")
+    assert content_digest(tmp_path / "a.mhd") is None and content_digest(tmp_path / "a.nhdr") is None
+    (tmp_path / "a.raw").write_bytes(b"voxels")
+    assert content_digest(tmp_path / "a.mhd") != content_digest(tmp_path / "a.nhdr") is not None
 
 
 # Scans at the same time

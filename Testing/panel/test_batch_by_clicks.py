@@ -231,6 +231,17 @@ def test_a_scan_that_has_changed_is_not_shown_with_points_of_another(panel, scan
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
 
 
+def test_results_that_another_detection_has_replaced_are_not_shown(panel, tmp_path):
+    write_log(folder := tmp_path / "results", {"a": 0.9})
+    content = json.loads((folder / "cohort.jsonl").read_text(encoding="utf-8"))
+    content["outputs"]["provenance_sha256"] = "0" * 64
+    (folder / "cohort.jsonl").write_text(json.dumps(content) + "\n", encoding="utf-8")
+    (folder / "a.provenance.json").write_text("of another", encoding="utf-8")
+    type_path(panel.batch.ui.batchResultsPath, folder)
+    choose_row(panel, "a")
+    assert "detect again" in panel.batch.ui.openScanButton.toolTip and not panel.batch.ui.openScanButton.enabled
+
+
 @pytest.mark.slow
 def test_of_two_series_the_one_that_was_read_is_shown(panel, tmp_path):
     from dicom_studies import VALUES, write_study

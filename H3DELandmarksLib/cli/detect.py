@@ -312,7 +312,7 @@ def _jobs(given: Given, search: Search, folder: Path) -> list[Job]:
     from H3DELandmarksLib.cohort.here import Job
     from H3DELandmarksLib.cohort.inputs import plan
 
-    for root in {scan.data_set for scan in given.scans if scan.data_set}:
+    for root in dict.fromkeys(scan.data_set for scan in given.scans if scan.data_set):
         bids.write_description(folder, root)
     return [
         Job(scan, files, replace(search, model=scan.model) if scan.model else search)

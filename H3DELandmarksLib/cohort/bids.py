@@ -1,7 +1,8 @@
 """Data sets in the Brain Imaging Data Structure: which files are scans, and results as a derivative of them.
 
 Results of ``sub-01/ses-1/anat/sub-01_ses-1_acq-thin_ct.nii.gz`` are
-``sub-01/ses-1/anat/sub-01_ses-1_acq-thin_desc-landmarks_ct.*``, with a ``.json`` that names the source.
+``sub-01/ses-1/anat/sub-01_ses-1_acq-thin_desc-landmarks_ct.*``, with a ``.json`` that names the source. Several data
+sets may have results in one folder, which names all of them.
 """
 
 from __future__ import annotations
@@ -55,12 +56,18 @@ def subject_of(path: Path) -> str | None:
     return next((part.split("_")[0] for part in path.parts if part.startswith("sub-")), None)
 
 
-def result_place(root: Path, scan: Path) -> tuple[Path, str]:
-    """Folder, within that of the results, and name of the results of a scan; its entities are kept."""
+def result_place(root: Path, scan: Path, mark: str = "") -> tuple[Path, str]:
+    """Folder, within that of the results, and name of the results of a scan; its entities are kept.
+
+    Args:
+        root: of the data set.
+        scan: its path.
+        mark: added to the description, letters and digits.
+    """
     entities, suffix = _split(scan.name)
     description = next((e[5:] for e in entities if e.startswith("desc-")), "")
     kept = [e for e in entities if not e.startswith("desc-")]
-    return scan.parent.relative_to(root), "_".join([*kept, f"desc-{description}{LABEL}", suffix])
+    return scan.parent.relative_to(root), "_".join([*kept, f"desc-{description}{mark}{LABEL}", suffix])
 
 
 def _split(name: str) -> tuple[list[str], str]:
@@ -70,7 +77,7 @@ def _split(name: str) -> tuple[list[str], str]:
 
 
 def write_description(folder: Path, root: Path) -> None:
-    """Declare a folder to be a derivative of a data set.
+    """Declare a folder to be a derivative of a data set, beside those of which it holds results already.
 
     Raises:
         InputError: the folder is the data set itself, or holds another one.
@@ -81,7 +88,7 @@ def write_description(folder: Path, root: Path) -> None:
     path = folder / DESCRIPTION
     if path.exists() and made_by["Name"] not in path.read_text(encoding="utf-8", errors="replace"):
         raise InputError(f"'{folder}' holds another data set: choose another folder for the results.")
-    source = root.resolve().as_uri()
+    links = _with_link(_links(folder), root)
     _write(
         path,
         {
@@ -89,8 +96,8 @@ def write_description(folder: Path, root: Path) -> None:
             "BIDSVersion": VERSION,
             "DatasetType": "derivative",
             "GeneratedBy": [made_by],
-            "SourceDatasets": [{"URL": source}],
-            "DatasetLinks": {"raw": source},
+            "SourceDatasets": [{"URL": source} for source in links.values()],
+            "DatasetLinks": links,
         },
     )
     if not (folder / IGNORED).exists():
@@ -98,17 +105,37 @@ def write_description(folder: Path, root: Path) -> None:
             temporary.write_text("\n".join(_OWN_FILES) + "\n", encoding="utf-8")
 
 
-def write_sidecar(folder: Path, name: str, source: Path, model: str) -> None:
-    """Say of results which file of the data set they are of.
+def _links(folder: Path) -> dict[str, str]:
+    """The data sets that the description of results names."""
+    try:
+        links = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8-sig"))["DatasetLinks"]
+        return {str(name): str(source) for name, source in links.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
+
+
+def _with_link(links: dict[str, str], root: Path) -> dict[str, str]:
+    """The same, with a data set under a name of its own."""
+    source = root.resolve().as_uri()
+    names = ["raw", *(f"raw{number}" for number in range(2, len(links) + 2))]
+    return links if source in links.values() else {**links, next(n for n in names if n not in links): source}
+
+
+def write_sidecar(results: Path, folder: Path, name: str, root: Path, scan: Path, model: str) -> None:
+    """Say of results which file of which data set they are of.
 
     Args:
-        folder, name: of the results.
-        source: path of the scan within the data set.
+        results: folder of all results, with the description.
+        folder, name: of these.
+        root: of the data set.
+        scan: its path.
         model: ``id@version``.
     """
+    uri = root.resolve().as_uri()
+    link = next(name for name, source in _with_link(_links(results), root).items() if source == uri)
     content = {
         "Description": f"Anatomical landmarks found by the model {model}, in millimeters",
-        "Sources": [f"bids:raw:{source.as_posix()}"],
+        "Sources": [f"bids:{link}:{scan.relative_to(root).as_posix()}"],
         "SpatialReference": "orig",
     }
     _write(folder / f"{name}.json", content)

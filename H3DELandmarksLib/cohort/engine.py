@@ -171,8 +171,8 @@ class Engine:
         draw = None if found.picture is None else partial(_draw, found.picture)
         files.write(asked_for, stamp, draw, self.wishes.overwrite, found.origin, found.measurements)
         if job.given.data_set is not None:
-            source = job.given.path.relative_to(job.given.data_set)
-            bids.write_sidecar(files.folder, files.name, source, model)
+            root, scan = job.given.data_set, job.given.path
+            bids.write_sidecar(files.folder_of_all, files.folder, files.name, root, scan, model)
 
     def _record(
         self, job: Job, entry: CohortScan | None, start: float, found: Finding | None = None, reason: str | None = None

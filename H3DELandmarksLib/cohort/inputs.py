@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import glob
+import itertools
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from H3DELandmarksLib.cohort import bids
-from H3DELandmarksLib.cohort.result_files import ResultFiles, numbered, plan_results
+from H3DELandmarksLib.cohort.result_files import ResultFiles, name_key, numbered, plan_results
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import shown
 from H3DELandmarksLib.io import isolated
@@ -225,19 +226,53 @@ def plan(scans: Sequence[GivenScan], folder: Path, is_cohort: bool) -> list[tupl
 
     What several scans of one path differ in is added to their names; results of BIDS data sets lie as their scans do.
     """
+    in_data_sets = iter(_bids_files([scan for scan in scans if scan.data_set is not None], folder))
     others = [scan for scan in scans if scan.data_set is None]
     by_place = {os.path.abspath(files.scan): files.name for files in plan_results([s.path for s in others], folder)}
     shared = Counter(os.path.abspath(scan.path) for scan in others)
     names = [f"{by_place[p]}{_mark(s) if shared[p] > 1 else ''}" for s in others for p in [os.path.abspath(s.path)]]
-    unique: Iterator[str] = iter(numbered([RESERVED, *names])[1:] if is_cohort else names)
-    return [(scan, _bids_files(scan, folder) or ResultFiles(scan.path, folder, next(unique))) for scan in scans]
+    unique: Iterator[str] = iter(numbered([RESERVED, *names])[1:] if is_cohort else numbered(names))
+    return [
+        (scan, next(in_data_sets) if scan.data_set is not None else ResultFiles(scan.path, folder, next(unique)))
+        for scan in scans
+    ]
 
 
-def _bids_files(scan: GivenScan, folder: Path) -> ResultFiles | None:
-    if scan.data_set is None:
-        return None
-    place, name = bids.result_place(scan.data_set, scan.path)
-    return ResultFiles(scan.path, folder / place, name, root=folder)
+def _bids_files(scans: Sequence[GivenScan], folder: Path) -> list[ResultFiles]:
+    """Results of equal names are told apart in their description: by data set, then by extension, then by number."""
+    marks = [""] * len(scans)
+    for tells in (_data_set_name, lambda scan: _label(scan.path.name.partition(".")[2])):
+        keys = [_bids_key(scan, mark) for scan, mark in zip(scans, marks)]
+        words = [tells(scan) for scan in scans]
+        of_key: dict[str, set[str]] = defaultdict(set)
+        for key, word in zip(keys, words):
+            of_key[key].add(word)
+        marks = [mark + word if len(of_key[key]) > 1 else mark for mark, word, key in zip(marks, words, keys)]
+    files, used = [], set()
+    for scan, mark in zip(scans, marks):
+        assert scan.data_set is not None
+        numbers = itertools.chain([""], map(str, itertools.count(2)))
+        mark = next(m for number in numbers if _bids_key(scan, m := mark + number) not in used)
+        used.add(_bids_key(scan, mark))
+        place, name = bids.result_place(scan.data_set, scan.path, mark)
+        files.append(ResultFiles(scan.path, folder / place, name, root=folder))
+    return files
+
+
+def _bids_key(scan: GivenScan, mark: str) -> str:
+    """The same for results that some file systems take for one."""
+    assert scan.data_set is not None
+    place, name = bids.result_place(scan.data_set, scan.path, mark)
+    return name_key((place / name).as_posix())
+
+
+def _data_set_name(scan: GivenScan) -> str:
+    return _label(os.path.basename(os.path.abspath(scan.data_set or "")))
+
+
+def _label(text: str) -> str:
+    """What of a text may stand in the name of a file of a BIDS data set."""
+    return "".join(character for character in text if character.isascii() and character.isalnum())
 
 
 def _mark(scan: GivenScan) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,7 @@ from H3DELandmarksLib.io.markups import EXTENSION, read_stamp, write_markups
 MEASUREMENTS_EXTENSION = ".measured.csv"
 SCAN, MODEL = "scan", "model"  # entries of the stamp, beside the digests
 HASHED_VOXELS = 2**19  # a moment
+_taking_places = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -161,19 +163,24 @@ class ResultFiles:
             landmarks: what was found, LPS mm.
             origin: what the point list shall say beside: fingerprint of the scan (`SCAN`), and the model (`MODEL`).
             draw: writes the picture to a path.
-            overwrite: as for `check_replaceable`, which is asked again: somebody may have changed a file meanwhile.
+            overwrite: as for `check_replaceable`, which is asked again, as is `check_same_scan`: somebody may have
+                changed a file meanwhile, or written the results of another scan.
             provenance: where the landmarks come from.
             measurements: on the landmarks; without any there is no table of them.
 
         Raises:
             OutputError: they cannot be written.
-            InputError: as for `check_replaceable`.
+            InputError: as for `check_replaceable` and `check_same_scan`.
         """
+        told = origin or {}
         with Preparation(self) as prepared:
-            not_drawn = prepared.fill(landmarks, origin or {}, draw, provenance, measurements)
+            not_drawn = prepared.fill(landmarks, told, draw, provenance, measurements)
             is_drawn = draw is not None and not_drawn is None
-            self._check_replaceable(overwrite, is_drawn)
-            prepared.take_place(self._own(overwrite, is_drawn))
+            with _taking_places:
+                self._check_replaceable(overwrite, is_drawn)
+                if SCAN in told:
+                    self.check_same_scan(told[SCAN], overwrite)
+                prepared.take_place(self._own(overwrite, is_drawn))
         if isinstance(not_drawn, OSError):
             reason = reason_of(not_drawn)
             raise OutputError(
@@ -264,7 +271,7 @@ def _place(scan: Path) -> Path:
     return Path(os.path.abspath(scan))
 
 
-def _key(name: str) -> str:
+def name_key(name: str) -> str:
     """The same for names that some file systems take for one: they ignore case, or the form of accents."""
     return unicodedata.normalize("NFC", name).casefold()
 
@@ -272,17 +279,19 @@ def _key(name: str) -> str:
 def _unique_names(scans: Sequence[Path]) -> list[str]:
     """Names that differ even where a file system ignores case."""
     scans = [_place(scan) for scan in scans]
-    places = Counter((scan.parent, _key(scan_name(scan))) for scan in scans)
+    places = Counter((scan.parent, name_key(scan_name(scan))) for scan in scans)
     bases = [
-        scan_name(scan) if places[scan.parent, _key(scan_name(scan))] == 1 else scan.name.replace(".", "_")
+        scan_name(scan) if places[scan.parent, name_key(scan_name(scan))] == 1 else scan.name.replace(".", "_")
         for scan in scans
     ]
     parents = [[part for part in scan.parent.parts if part != scan.anchor] for scan in scans]
     depths = [0] * len(scans)
     while True:
         names = ["_".join([*p[len(p) - d :], base]) for base, p, d in zip(bases, parents, depths)]
-        counts = Counter(map(_key, names))
-        deeper = [d + 1 if counts[_key(name)] > 1 and d < len(p) else d for name, p, d in zip(names, parents, depths)]
+        counts = Counter(map(name_key, names))
+        deeper = [
+            d + 1 if counts[name_key(name)] > 1 and d < len(p) else d for name, p, d in zip(names, parents, depths)
+        ]
         if deeper == depths:
             return numbered(names)
         depths = deeper
@@ -294,10 +303,10 @@ def numbered(names: Sequence[str]) -> list[str]:
     result = []
     for name in names:
         number, candidate = 1, name
-        while _key(candidate) in used:
+        while name_key(candidate) in used:
             number += 1
             candidate = f"{name}_{number}"
-        used.add(_key(candidate))
+        used.add(name_key(candidate))
         result.append(candidate)
     return result
 

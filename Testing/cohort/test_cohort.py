@@ -22,7 +22,7 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.locks import held
 from H3DELandmarksLib.detection.detector import Detector
 from H3DELandmarksLib.io import isolated
-from H3DELandmarksLib.io.markups import read_markups
+from H3DELandmarksLib.io.markups import read_markups, read_stamp
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +216,51 @@ def test_results_of_a_bids_data_set_are_a_derivative_of_it(tiny, tmp_path, capsy
     assert len(table_of(out)) == 2 * len(NAMES)
     code, result, _ = detect(capsys, out, root, "--model", tiny, "--resume")
     assert code == 0 and result.cohort.resumed == 2
+
+
+def make_sites(folder, *names):
+    """Data sets with one scan each, which are called the same; their paths."""
+    for seed, name in enumerate(names):
+        make_scan(folder / name / "sub-01" / "anat" / "sub-01_ct.nii.gz", seed)
+        (folder / name / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.8.0"}')
+    return [folder / name for name in names]
+
+
+def test_scans_of_one_name_in_several_data_sets_stay_apart(tiny, tmp_path, capsys):
+    roots, out = make_sites(tmp_path, "site-A", "site-B", "\u00e9/site-B"), tmp_path / "out"
+    make_scan(roots[0] / "sub-01" / "anat" / "sub-01_CT.nii", 7)
+    make_scan(roots[0] / "sub-02" / "anat" / "sub-02_ct.nrrd", 8)
+    code, result, _ = detect(capsys, out, *roots, "--model", tiny, "--jobs", "2")
+    assert code == 0 and [Path(scan.markups).name for scan in result.scans] == [
+        "sub-01_desc-siteAniilandmarks_CT.mrk.json",
+        "sub-01_desc-siteAniigzlandmarks_ct.mrk.json",
+        "sub-02_desc-landmarks_ct.mrk.json",
+        "sub-01_desc-siteBlandmarks_ct.mrk.json",
+        "sub-01_desc-siteB2landmarks_ct.mrk.json",
+    ]
+    stamps = {read_stamp(Path(scan.markups))["scan"] for scan in result.scans}
+    assert len(stamps) == 5 and len(table_of(out)) == 5 * len(NAMES)
+    description = json.loads((out / "dataset_description.json").read_text(encoding="utf-8"))
+    assert description["SourceDatasets"] == [{"URL": root.as_uri()} for root in roots]
+    assert description["DatasetLinks"] == dict(zip(("raw", "raw2", "raw3"), (root.as_uri() for root in roots)))
+    for scan, link in zip(result.scans, ("raw", "raw", "raw", "raw2", "raw3")):
+        (source,) = json.loads(Path(scan.markups.replace(".mrk.json", ".json")).read_text())["Sources"]
+        root = roots[int(link[3:] or 1) - 1]
+        assert source == f"bids:{link}:{Path(scan.scan).relative_to(root).as_posix()}"
+    code, result, _ = detect(capsys, out, *roots, "--model", tiny, "--resume")
+    assert code == 0 and result.cohort.resumed == 5
+
+
+def test_data_sets_that_come_one_after_another_are_all_named_as_sources(tiny, tmp_path, capsys):
+    first, second = make_sites(tmp_path, "first", "second")
+    (second / "sub-01").rename(second / "sub-02")
+    out = tmp_path / "out"
+    for root in (first, second, first):
+        assert detect(capsys, out, root, "--model", tiny, "--resume")[0] == 0
+    description = json.loads((out / "dataset_description.json").read_text(encoding="utf-8"))
+    assert description["SourceDatasets"] == [{"URL": root.as_uri()} for root in (first, second)]
+    (sidecar,) = (out / "sub-02").rglob("*_ct.json")
+    assert json.loads(sidecar.read_text())["Sources"] == ["bids:raw2:sub-02/anat/sub-01_ct.nii.gz"]
 
 
 def test_a_bids_data_set_is_not_written_into(tiny, tmp_path, capsys):

@@ -4,6 +4,8 @@ import errno
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -165,8 +167,28 @@ def test_the_results_of_another_scan_of_the_same_name_are_kept(files):
     with pytest.raises(InputError, match=r"another scan.*--overwrite"):
         files.check_same_scan(second)
     files.check_same_scan(second, overwrite=True)
-    files.write(SECOND, {SCAN: second})
+    files.write(SECOND, {SCAN: second}, overwrite=True)
     assert read_stamp(files.markups)[SCAN] == second
+
+
+def test_the_results_of_another_scan_that_came_meanwhile_are_kept(files):
+    first, second = fingerprint(volume(0)), fingerprint(volume(1))
+    together = threading.Barrier(2, timeout=60)
+
+    def write_one(points, scan):
+        files.check_same_scan(scan)
+        try:
+            files.write(points, {SCAN: scan}, draw=lambda path: (path.write_text("x"), together.wait()))
+        except InputError as error:
+            return error
+        return scan
+
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(write_one, (FIRST, SECOND), (first, second)))
+    (error,) = [entry for entry in done if isinstance(entry, InputError)]
+    (written,) = [entry for entry in done if entry is not error]
+    assert "another scan" in str(error) and read_stamp(files.markups)[SCAN] == written
+    assert_written(files, FIRST if written == first else SECOND)
 
 
 def test_a_picture_that_cannot_be_drawn_costs_no_points(files):

@@ -154,10 +154,12 @@ class Engine:
         if found is None:
             return None if self.wishes.retry else self.log.failed_before(entry)
         if found.key != entry.key or found.name != entry.name:
+            known = found
             found = replace(
-                found, scan=entry.scan, name=entry.name, subject=entry.subject, series=entry.series, region=entry.region
+                known, scan=entry.scan, name=entry.name, subject=entry.subject, series=entry.series, region=entry.region
             )
-            self.log.add(found)
+            is_renamed = known.key != entry.key and not os.path.lexists(known.scan)
+            self.log.add(found, instead_of=known if is_renamed else None)
         return found
 
     def _write(self, job: Job, found: Finding) -> None:

@@ -26,6 +26,8 @@ LOCK = f"{TEMPORARY_PREFIX}cohort.lock"
 _DETACHED = {".nhdr": rb"(?im)^data ?file *: *(.+?)\r?$", ".mhd": rb"(?im)^ElementDataFile *= *(.+?)\r?$"}
 _INSIDE = "LOCAL"
 _HEADER_BYTES = 2**16
+_MARKUPS = ".mrk.json"
+_Key = tuple[str | None, ...]  # of a line, see CohortScan
 
 
 class CohortLog:
@@ -40,8 +42,8 @@ class CohortLog:
         self.folder = folder
         self.path = folder / NAME
         self._lock = threading.Lock()
-        self._entries: dict[tuple[str | None, ...], CohortScan] = {}
-        self._keys: dict[str, tuple[str | None, ...]] = {}  # by names of results
+        self._entries: dict[_Key, CohortScan] = {}
+        self._keys: dict[tuple[str, str], set[_Key]] = {}  # by what only one line may tell of, see `_places`
         self._read = (0, 0)  # which file was read, and how many bytes of it
         self.follow()
 
@@ -92,14 +94,20 @@ class CohortLog:
         """What is known of each scan, in the order of their paths."""
         return sorted(self._entries.values(), key=lambda entry: tuple(part or "" for part in entry.key))
 
-    def add(self, entry: CohortScan) -> None:
-        """Add a line, which takes the place of older ones about the scan or about results of the same name.
+    def add(self, entry: CohortScan, instead_of: CohortScan | None = None) -> None:
+        """Add a line, which takes the place of older ones about the scan and of those whose results it has replaced.
+
+        Args:
+            entry: what became of the scan.
+            instead_of: an older line that holds no more.
 
         Raises:
             OutputError: it cannot be written.
         """
         line = json.dumps(to_plain(entry), ensure_ascii=False, allow_nan=False).encode() + b"\n"
         with self._lock:
+            if instead_of is not None:
+                self._entries.pop(instead_of.key, None)
             self._keep(entry)
             try:
                 with self.path.open("ab") as file:
@@ -112,7 +120,8 @@ class CohortLog:
     def known(self, wanted: CohortScan, picture: bool) -> CohortScan | None:
         """What an earlier run has finished of the same content, with the same model and settings; else None.
 
-        A result of another name is taken where nothing of this name is there, which would be of another scan.
+        Where the scan has no line of its own, a result of another name is taken if nothing of this name is there, which
+        would be of another scan.
 
         Args:
             wanted: what is known of the scan before the work.
@@ -120,8 +129,10 @@ class CohortLog:
         """
         with self._lock:
             same = [e for e in self._entries.values() if e.status == "found" and self._is_same(e, wanted, picture)]
-        own = [entry for entry in same if entry.name == wanted.name]
-        if own or (self.folder / f"{wanted.name}.mrk.json").exists():
+        same.sort(key=lambda entry: entry.key != wanted.key)  # its own line first
+        markups = f"{wanted.name}{_MARKUPS}"
+        own = [e for e in same if e.key == wanted.key or (e.outputs and e.outputs.markups == markups)]
+        if own or (self.folder / markups).exists():
             return own[0] if own else None
         return same[0] if same else None
 
@@ -154,10 +165,13 @@ class CohortLog:
         return all((self.folder / file).is_file() for file in files if file)
 
     def _keep(self, entry: CohortScan) -> None:
-        old = self._keys.get(entry.name)
-        if old is not None and old != entry.key and self._entries.get(old, entry).name == entry.name:
-            self._entries.pop(old, None)
-        self._keys[entry.name] = entry.key
+        for place in _places(entry):
+            keys = self._keys.setdefault(place, set())
+            for key in [key for key in keys if key != entry.key]:
+                if key in self._entries and _gives_way(self._entries[key], entry):
+                    del self._entries[key]
+                    keys.discard(key)
+            keys.add(entry.key)
         self._entries[entry.key] = entry
 
     def _rewrite(self) -> None:
@@ -166,6 +180,23 @@ class CohortLog:
         with atomic_write(self.path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
             for entry in self.entries:
                 file.write(json.dumps(to_plain(entry), ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _places(entry: CohortScan) -> list[tuple[str, str]]:
+    """What older lines may tell of that a line tells of: results for the scan, and the files of its results."""
+    return [(entry.scan, entry.name), *([("", entry.outputs.markups)] if entry.outputs else [])]
+
+
+def _gives_way(old: CohortScan, new: CohortScan) -> bool:
+    """Whether a line of another scan, series, model or region holds no more.
+
+    A failure has replaced nothing. Copies of a scan share the files of one result.
+    """
+    if old.outputs is None:
+        return (old.scan, old.name) == (new.scan, new.name)
+    if new.outputs is None or new.outputs.markups != old.outputs.markups:
+        return False
+    return (old.outputs, old.content, old.model, old.settings) != (new.outputs, new.content, new.model, new.settings)
 
 
 def settings_digest(**settings: object) -> str:

@@ -388,6 +388,64 @@ def test_a_log_of_an_earlier_version_is_resumed(tiny, tmp_path, capsys, examined
     assert code == 0 and result.cohort.resumed == 2 == len(examined) and len(table_of(out)) == 2 * len(NAMES)
 
 
+def scans_in(output):
+    """Those of the table."""
+    return sorted({row["scan"] for row in table_of(output)})
+
+
+def test_finished_scans_stay_in_the_log_whatever_others_are_called(tiny, tmp_path, capsys, examined):
+    a, b, c = map(str, make_cohort(tmp_path / "scans", 3))
+    out, words = tmp_path / "out", ("--model", tiny, "--resume")
+    detect(capsys, out, a, b, *words)
+    detect(capsys, out, b, *words)  # alone, its results would be called "ct"
+    code, result, _ = detect(capsys, out, c, *words)  # these are
+    assert code == 0 and Path(result.scans[0].markups).name == "ct.mrk.json" and len(examined) == 3
+    assert scans_in(out) == [a, b, c] and [line.scan for line in log_of(out)] == [a, b, c]
+    edited = out / "sub-01_ct.mrk.json"
+    edited.write_text(edited.read_text().replace("Left", "left"))
+    code, result, _ = detect(capsys, out, a, b, *words)
+    assert code == 0 and result.cohort.resumed == 2 and len(examined) == 3
+    code, result, _ = detect(capsys, out, b, *words)  # although "ct" is another scan's by now
+    assert code == 0 and result.cohort.resumed == 1 and result.scans[0].markups == str(edited)
+    assert CohortLog(out).entries == log_of(out) and len(log_of(out)) == 3
+
+
+def test_a_scan_that_fails_displaces_none_of_the_same_name(tiny, tmp_path, capsys):
+    a, b = map(str, make_cohort(tmp_path / "scans", 2))
+    out, words = tmp_path / "out", ("--model", tiny, "--resume")
+    detect(capsys, out, a, *words)
+    code, _, err = detect(capsys, out, b, *words)
+    assert code == 2 and "another scan" in err and scans_in(out) == [a]
+    assert [(line.scan, line.status) for line in log_of(out)] == [(a, "found"), (b, "failed")]
+    code, result, _ = detect(capsys, out, b, *words, "--overwrite", "--retry-failed")  # takes their place
+    assert code == 0 and scans_in(out) == [b] and [line.scan for line in log_of(out)] == [b]
+
+
+def test_copies_of_a_scan_are_listed_each_and_a_renamed_one_once(tiny, tmp_path, capsys, examined):
+    scans, out = make_cohort(tmp_path / "scans", 2), tmp_path / "out"
+    words = (tmp_path / "scans", "--model", tiny, "--resume")
+    detect(capsys, out, *words)
+    copy = tmp_path / "scans" / "sub-02" / "ct.nrrd"
+    copy.parent.mkdir()
+    copy.write_bytes(scans[0].read_bytes())
+    for _ in range(2):
+        _, result, _ = detect(capsys, out, *words)
+        assert result.cohort.resumed == 3 and scans_in(out) == sorted(map(str, [*scans, copy]))
+    scans[1].parent.rename(renamed := tmp_path / "scans" / "sub-03")
+    detect(capsys, out, *words)
+    there = sorted(map(str, [scans[0], copy, renamed / "ct.nrrd"]))
+    assert scans_in(out) == there == [line.scan for line in log_of(out)] and len(examined) == 2
+
+
+def test_a_failure_with_another_model_is_forgotten_once_the_scan_is_finished(tiny, tmp_path, capsys):
+    (a,) = make_cohort(tmp_path / "scans", 1)
+    out = tmp_path / "out"
+    assert detect(capsys, out, a, "--model", "mandibular-molar-phantom", "--resume", "--spacing", "0.1")[0] == 2
+    assert [line.status for line in log_of(out)] == ["failed"]
+    assert detect(capsys, out, a, "--model", tiny, "--resume")[0] == 0
+    assert [(line.status, line.model.id) for line in log_of(out)] == [("found", "tiny")]
+
+
 def test_a_line_that_a_killed_program_has_begun_does_not_count(tiny, tmp_path, capsys, examined):
     make_cohort(tmp_path / "scans", 3)
     out, words = tmp_path / "out", (tmp_path / "scans", "--model", tiny, "--resume")

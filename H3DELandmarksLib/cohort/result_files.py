@@ -11,7 +11,7 @@ import math
 import os
 import threading
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -252,7 +252,8 @@ def plan_results(scans: Sequence[str | Path], folder: Path) -> list[ResultFiles]
 
     They are named after what the user gave, and not after what a link leads to. Scans of the same name are told apart
     by the folders they lie in (``a/ct.nrrd`` and ``b/ct.nrrd`` give ``a_ct`` and ``b_ct``), in one folder by their
-    extensions (``ct.nii`` and ``ct.nrrd`` give ``ct_nii`` and ``ct_nrrd``).
+    extensions (``ct.nii`` and ``ct.nrrd`` give ``ct_nii`` and ``ct_nrrd``), and by number where neither differs but in
+    case or the form of accents.
     """
     unique = list({_place(Path(scan)): Path(scan) for scan in scans}.values())
     return [ResultFiles(scan, folder, name) for scan, name in zip(unique, _unique_names(unique))]
@@ -277,7 +278,7 @@ def name_key(name: str) -> str:
 
 
 def _unique_names(scans: Sequence[Path]) -> list[str]:
-    """Names that differ even where a file system ignores case."""
+    """Names that differ even where a file system ignores case; folders stand in them where these tell scans apart."""
     scans = [_place(scan) for scan in scans]
     places = Counter((scan.parent, name_key(scan_name(scan))) for scan in scans)
     bases = [
@@ -288,9 +289,11 @@ def _unique_names(scans: Sequence[Path]) -> list[str]:
     depths = [0] * len(scans)
     while True:
         names = ["_".join([*p[len(p) - d :], base]) for base, p, d in zip(bases, parents, depths)]
-        counts = Counter(map(name_key, names))
+        above: dict[str, set[tuple[str, ...]]] = defaultdict(set)  # folders that could tell scans of a name apart
+        for name, p, d in zip(names, parents, depths):
+            above[name_key(name)].add(tuple(p[: len(p) - d]))
         deeper = [
-            d + 1 if counts[name_key(name)] > 1 and d < len(p) else d for name, p, d in zip(names, parents, depths)
+            d + 1 if len(above[name_key(name)]) > 1 and d < len(p) else d for name, p, d in zip(names, parents, depths)
         ]
         if deeper == depths:
             return numbered(names)

@@ -276,6 +276,23 @@ def test_names_that_differ_in_the_form_of_accents_alone_stay_apart(tmp_path):
     assert names == ["a_\u00e9", "b_e\u0301"]
 
 
+@pytest.mark.parametrize(
+    ("scans", "names"),
+    [
+        (["Case.nrrd", "case.nrrd"], ["Case_nrrd", "case_nrrd_2"]),
+        (["a/Case.nrrd", "a/case.nrrd", "b/Case.nrrd"], ["Case_nrrd", "case_nrrd_2", "Case"]),
+        (["a/ct.nii", "A/ct.nii"], ["a_ct", "A_ct_2"]),
+        (["p/a/ct.nii", "q/a/ct.nii", "q/A/ct.nii"], ["p_a_ct", "q_a_ct", "q_A_ct_2"]),
+        (["a/X.nii", "a/x.nii", "b/X.nii", "b/x.nii"], ["a_X_nii", "a_x_nii_2", "b_X_nii", "b_x_nii_2"]),
+        (["ct.nii", "a/ct.nii"], ["private_ct", "a_ct"]),
+        (["a_ct.nii", "a/ct.nii", "b/ct.nii"], ["a_ct", "a_ct_2", "b_ct"]),
+    ],
+)
+def test_no_more_folders_are_named_than_tell_scans_apart(tmp_path, scans, names):
+    planned = plan_results([tmp_path / "private" / scan for scan in scans], tmp_path)
+    assert [files.name for files in planned] == names
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0 or sys.platform != "linux", reason="mounts a disk")
 def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path):
     """A real disk of 64 kB."""

@@ -72,6 +72,7 @@ def rank(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.cohort.detectors import load_detector
     from H3DELandmarksLib.cohort.inputs import scans_of_folder
     from H3DELandmarksLib.io.isolated import start_reader
+    from H3DELandmarksLib.io.scan_folders import EVERY
 
     output = Path(options.output)
     _check_replaceable(output, options.overwrite)
@@ -80,8 +81,9 @@ def rank(options: argparse.Namespace, console: Console) -> bool:
     detector = load_detector(options.model, options.device, options.backend, options.precision)
     folder = Path(options.folder)
     found = scans_of_folder(folder, detector.is_2d, options.series, console.warn)
+    series = None if options.series == EVERY else options.series
     with console.task("rank") as progress:
-        ranking = rank_scans(found.scans, detector, project, progress, None, options.spacing, options.series)
+        ranking = rank_scans(found.scans, detector, project, progress, None, options.spacing, series)
     _write_ranking(output, ranking)
     unreadable = [*found.unreadable, *ranking.unreadable]
     for scan, sentence in unreadable:

@@ -75,8 +75,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
-def add_reading(parser: argparse.ArgumentParser) -> None:
-    """``--spacing`` and ``--series``: what reading scans needs to be told."""
+def add_reading(parser: argparse.ArgumentParser, of_one: bool = False) -> None:
+    """``--spacing`` and ``--series``: what reading scans, or one scan, needs to be told."""
     parser.add_argument(
         "--spacing",
         type=spacing_mm,
@@ -87,7 +87,8 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--series",
         metavar="UID",
-        help="UID, number or description of the series to read, where a folder holds several; all: each of them",
+        help="UID, number or description of the series to read, where a folder holds several"
+        + ("" if of_one else "; all: each of them"),
     )
 
 

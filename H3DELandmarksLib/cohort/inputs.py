@@ -8,7 +8,7 @@ import itertools
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from H3DELandmarksLib.cohort import bids
@@ -91,9 +91,10 @@ class Given:
 
     def _add(self, path: Path) -> None:
         if path.name.lower().endswith(LIST_EXTENSIONS) and not _is_folder(path):
-            self.scans += _read_list(path, self.series)
+            for scan in _read_list(path, self.series):
+                self._add_listed(scan)
         elif not _is_folder(path):
-            self.scans.append(GivenScan(path, self.series, bids.subject_of(path)))
+            self.scans.append(GivenScan(path, _of_file(self.series), bids.subject_of(path)))
             return
         elif bids.is_data_set(path):
             self._add_data_set(path)
@@ -106,22 +107,43 @@ class Given:
         if not scans:
             raise InputError(f"The data set '{shown(root)}' holds no scans: check that its subjects were downloaded.")
         self._pass_over(passed_over)
-        self.scans += [GivenScan(path, self.series, bids.subject_of(path), data_set=root) for path in scans]
+        series = _of_file(self.series)
+        self.scans += [GivenScan(path, series, bids.subject_of(path), data_set=root) for path in scans]
 
     def _add_folder(self, folder: Path) -> None:
-        found = scans_of_folder(folder, self.radiographs, self.series, self.warn)
+        for path, series in self._scans_of(folder, self.series):
+            self.scans.append(GivenScan(path, series, bids.subject_of(path.relative_to(folder))))
+
+    def _add_listed(self, listed: GivenScan) -> None:
+        """A line of a list; of a folder of which every series is wanted, each of them."""
+        if listed.series != EVERY or not _is_folder(listed.path):
+            self.scans.append(replace(listed, series=_of_file(listed.series)))
+            return
+        try:
+            found = self._scans_of(listed.path, EVERY)
+        except Exception as error:
+            self.failed.append((listed.path, error))
+            return
+        self.scans += [replace(listed, path=path, series=series) for path, series in found]
+
+    def _scans_of(self, folder: Path, wanted: str | None) -> list[tuple[Path, str | None]]:
+        """The scans of a folder, and the series of each that is to be read; what else it holds is kept."""
+        found = scans_of_folder(folder, self.radiographs, wanted, self.warn)
         self.passed_over += found.passed_over
-        for scan in found.scans:
-            series = scan.series or (None if self.series == EVERY else self.series)
-            self.scans.append(GivenScan(scan.path, series, bids.subject_of(scan.path.relative_to(folder))))
         for place, reason in found.unreadable:
             locked = InputError(f"'{shown(place)}' {reason}: check the permission to read it.")
             self.failed.append((place, locked))
+        return [(scan.path, scan.series or _of_file(wanted)) for scan in found.scans]
 
     def _pass_over(self, entries: Sequence[tuple[Path, str]]) -> None:
         self.passed_over += entries
         for path, reason in entries:
             self.warn(f"'{shown(path)}' was passed over: {reason}.")
+
+
+def _of_file(series: str | None) -> str | None:
+    """The series to read in one place; that every one is wanted concerns finding alone."""
+    return None if series == EVERY else series
 
 
 def scans_of_folder(folder: Path, radiographs: bool, series: str | None, warn: Tell):

@@ -12,6 +12,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from H3DELandmarksLib.core.errors import InputError
@@ -20,6 +21,7 @@ from H3DELandmarksLib.core.locks import held
 from H3DELandmarksLib.formats.cohort import CohortScan
 from H3DELandmarksLib.formats.export import sha256_of
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, to_plain
+from H3DELandmarksLib.io.scan_folders import EVERY
 
 NAME = "cohort.jsonl"
 LOCK = f"{TEMPORARY_PREFIX}cohort.lock"
@@ -67,7 +69,8 @@ class CohortLog:
         self._read = (status.st_ino, (self._read[1] if is_same else 0) + finished)
         for line in filter(None, text.split(b"\n")):
             with contextlib.suppress(FormatError):
-                self._keep(build(CohortScan, parse_json(line)))
+                entry = build(CohortScan, parse_json(line))
+                self._keep(replace(entry, series=None) if entry.series == EVERY else entry)  # as once said of files
         return bool(text)
 
     @contextlib.contextmanager

@@ -157,7 +157,7 @@ def add_actions(actions: argparse._SubParsersAction) -> None:
         help="points that lie as proposed were looked at and accepted; else they count as not reviewed",
     )
     add.add_argument("--subject", metavar="CASE", help="id of another case of the same subject")
-    add_reading(add)
+    add_reading(add, of_one=True)
     _add_origin(add)
 
     listing = add_action(actions, "list", "cases with their states", list_cases)

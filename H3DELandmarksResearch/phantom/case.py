@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume, transform_points
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksResearch.phantom.anatomy import Anatomy, draw_anatomy, random_streams
@@ -14,6 +15,8 @@ from H3DELandmarksResearch.phantom.framing import Framing, draw_framing
 from H3DELandmarksResearch.phantom.imaging import acquire, draw_scanner
 from H3DELandmarksResearch.phantom.scene import render
 from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
+
+VOXELS_MM = (0.1, 10.0)
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,13 @@ def generate_phantom(
         wide: let the lower molars vary as widely as in patients.
 
     Raises:
-        InputError: `missing` names something else than a lower second or third molar.
+        InputError: `missing` names something else than a lower second or third molar, the seed is negative, or the
+            voxel size is none that scans of jaws have.
     """
+    if seed < 0:
+        raise InputError("The seed must not be negative: choose 0 or more.")
+    if spacing is not None and not VOXELS_MM[0] <= spacing <= VOXELS_MM[1]:
+        raise InputError(f"Voxels cannot be {spacing:g} mm large: choose {VOXELS_MM[0]:g} to {VOXELS_MM[1]:g} mm.")
     streams = random_streams(seed)
     anatomy = draw_anatomy(seed, missing, wide)
     framing = draw_framing(streams["framing"], spacing)

@@ -189,6 +189,17 @@ def test_ranking_goes_on_after_bad_scans(tiny, hostile, tmp_path, capsys):
         assert len(list(csv.DictReader(file))) == 3
 
 
+def test_every_series_of_a_folder_is_ranked_on_request(tiny, tmp_path, capsys):
+    for series in ("1", "2"):
+        write_study(tmp_path / "scans" / "anna", 1, series, name=f"{series}-{{k:03}}.dcm")
+    write_study(tmp_path / "scans" / "bert", 2)
+    make_scan(tmp_path / "scans" / "a.nrrd")
+    words = ["cases", "rank", str(tmp_path / "scans"), "--model", str(tiny), "--output", str(tmp_path / "order.csv")]
+    assert main([*words, "--series", "all", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["unreadable"] == [] and len(document["scans"]) == 4
+
+
 def test_import_goes_on_after_bad_scans(tiny, hostile, tmp_path, capsys):
     scheme = find_model(str(tiny)).scheme
     project = create_project(tmp_path / "project", scheme)

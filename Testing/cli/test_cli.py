@@ -528,6 +528,16 @@ def test_phantom_keeps_what_is_there(tmp_path, capfd):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("phantom_7.mrk.json", "mine")]
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [(["--seed", "-1"], "seed"), *((["--seed", "7", "--spacing", mm], "voxel") for mm in ("-1", "0", "nan", "500"))],
+)
+def test_phantom_refuses_numbers_that_make_none(tmp_path, capfd, words, named):
+    assert main(["phantom", *words, "--output", str(tmp_path)]) == 2
+    sentence = single_sentence(capfd)
+    assert named in sentence.lower() and "unexpected" not in sentence and not list(tmp_path.iterdir())
+
+
 def test_phantom_refuses_teeth_that_it_does_not_know(tmp_path, capfd):
     assert main(["phantom", "--seed", "7", "--output", str(tmp_path), "--missing", "wisdom"]) == 2
     assert "wisdom" in single_sentence(capfd)

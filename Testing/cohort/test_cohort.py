@@ -287,6 +287,42 @@ def test_every_series_of_a_tree_on_request(tiny, tmp_path, capsys):
     assert code == 0 and len(result.scans) == 2
 
 
+def test_every_series_of_listed_folders_on_request(tiny, tmp_path, capsys):
+    for study, name in enumerate(("anna", "bert"), 1):
+        for series in ("1", "2"):
+            write_study(tmp_path / name, study, series, name=f"{series}-{{k:03}}.dcm")
+    (tmp_path / "none").mkdir()
+    make_scan(tmp_path / "a.nrrd")
+    rows = ["path,subject,series", "anna,P1,", "bert,P2,2", "none,P3,", "a.nrrd,P4,"]
+    (tmp_path / "list.csv").write_text("\n".join(rows), encoding="utf-8")
+    (root,) = make_sites(tmp_path, "site")
+    given = (tmp_path / "list.csv", root)
+    code, result, err = detect(capsys, tmp_path / "out", *given, "--model", tiny, "--series", "all")
+    assert code == 2 and "holds no scans" in err and [scan.ok for scan in result.scans] == [True] * 5 + [False]
+    assert sorted((line.subject, line.series or "") for line in log_of(tmp_path / "out")) == [
+        ("P1", "1.2.1.1"),
+        ("P1", "1.2.1.2"),
+        ("P2", "2"),
+        ("P4", ""),
+        ("sub-01", ""),
+    ]
+    (tmp_path / "list.csv").write_text("path,series\nbert,all\n", encoding="utf-8")
+    code, result, _ = detect(capsys, tmp_path / "all", tmp_path / "list.csv", "--model", tiny)
+    assert code == 0 and len(result.scans) == 2
+
+
+def test_one_file_of_every_series_is_resumed_also_from_older_logs(tiny, tmp_path, capsys):
+    scan, out = make_scan(tmp_path / "a.nrrd"), tmp_path / "out"
+    words = (scan, "--model", tiny, "--series", "all", "--resume")
+    detect(capsys, out, *words)
+    (line,) = log_of(out)
+    assert line.series is None
+    log = out / "cohort.jsonl"
+    log.write_text(log.read_text(encoding="utf-8").replace('"name"', '"series": "all", "name"'), encoding="utf-8")
+    code, result, _ = detect(capsys, out, *words)
+    assert code == 0 and result.cohort.resumed == 1 and log_of(out) == [line]
+
+
 # Resuming
 
 

@@ -208,7 +208,7 @@ def _landmarks(
         progress = part_of(progress, SEARCH_SHARE, 1 - SEARCH_SHARE)
     beyond = Cause.OUTSIDE_SCAN if part is volume else Cause.OUTSIDE_REGION
     examined = detectors.main.examine(part, progress=progress, cancelled=cancelled, beyond=beyond)
-    landmarks = examined.doubtful if search.show_doubtful else examined.landmarks
+    landmarks = examined.on_request if search.show_doubtful else examined.landmarks
     if search.region:
         landmarks = search.region.limit(landmarks)
     asked_for = _asked_for(landmarks.names, search.landmarks)

@@ -59,7 +59,8 @@ class Detection:
     Attributes:
         landmarks: what it stands for, LPS mm; where the scan is not recognised, nothing is known of any landmark.
         recognition: whether the scan looks like those that the model knows; None where the model cannot tell.
-        doubtful: what its networks say all the same; `landmarks` itself where the scan is recognised.
+        doubtful: what its networks say all the same, before anything is withheld; see `on_request` for what people
+            see of it.
         candidates: all places where the landmarks may lie, in the scheme's order, for `core.revision`; None where
             the model's decoder gives none.
         miscounted: how likely structures are counted one off; None where the model counts none, or cannot tell.
@@ -70,6 +71,19 @@ class Detection:
     doubtful: LandmarkSet
     candidates: Candidates | None = None
     miscounted: Miscounted | None = None
+
+    @property
+    def on_request(self) -> LandmarkSet:
+        """What is shown to those who want points of scans that are not recognised, too.
+
+        Where the scan is recognised, or the model cannot tell, that is what it stands for. No radius holds where
+        structures may be counted one off.
+        """
+        if self.recognition is None or self.recognition.recognised:
+            return self.landmarks
+        if self.miscounted is None or not self.miscounted.doubtful:
+            return self.doubtful
+        return replace(self.doubtful, radius=np.full(len(self.doubtful), np.nan))
 
     def scaled(self, factor: float) -> Detection:
         """The same with all lengths multiplied, about the origin."""

@@ -24,8 +24,9 @@ from H3DELandmarksLib.cli.main import main, make_parser
 from H3DELandmarksLib.cohort.result_files import plan_results
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.statements import Recognition
+from H3DELandmarksLib.core.statements import Miscounted, Recognition
 from H3DELandmarksLib.detection import Detector
+from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.predictions import Detection
 from H3DELandmarksLib.formats.case_record import TIME_FORMAT
 from H3DELandmarksLib.formats.provenance import read_provenance
@@ -140,6 +141,37 @@ def test_of_a_scan_that_is_not_recognised_the_first_sentence_says_so(tiny, scan,
     assert entry["recognition"] == {"recognised": False, "p_value": 0.01, "false_alarm_rate": 0.05}
     assert read_provenance(Path(entry["provenance"])).settings.show_doubtful
     assert read_markups(tmp_path / "out" / "good.mrk.json").present.all()
+
+
+@pytest.mark.parametrize("p_value", [0.5, None])
+def test_where_a_scan_is_recognised_nothing_changes_for_those_who_want_doubtful_points(
+    tiny, scan, tmp_path, capsys, monkeypatch, p_value
+):
+    recognition = None if p_value is None else Recognition(p_value, 0.05)
+    monkeypatch.setattr(Detector, "recognition", lambda self, found: recognition)
+    monkeypatch.setattr(Calibration, "presence", lambda self, logit: np.array([0.9, 0.3, 0.9]))
+    one_off = Miscounted(0.8, True, None, None, 1)
+    monkeypatch.setattr(Calibration, "miscounted", lambda self, count: one_off)
+    said = []
+    for words in ([], ["--show-doubtful"]):
+        assert detect(tiny, tmp_path / "out", scan, "--json", "--overwrite", *words) == 0
+        (entry,) = json.loads(capsys.readouterr().out)["scans"]
+        said.append((entry["summary"], entry["landmarks"]))
+        assert [landmark["state"] == "absent" for landmark in entry["landmarks"]] == [False] * 3
+        assert [landmark["radius90_mm"] for landmark in entry["landmarks"]] == [None] * 3
+    assert said[0] == said[1]
+
+
+def test_of_a_scan_that_is_not_recognised_no_radius_is_shown_where_its_summary_says_that_none_is_stated(
+    tiny, scan, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(Detector, "recognition", lambda self, found: Recognition(0.01, 0.05))
+    for count, is_stated in ((None, True), (Miscounted(0.8, True, None, None, 1), False)):
+        monkeypatch.setattr(Calibration, "miscounted", lambda self, _, count=count: count)
+        assert detect(tiny, tmp_path / "out", scan, "--json", "--overwrite", "--show-doubtful") == 0
+        landmarks = json.loads(capsys.readouterr().out)["scans"][0]["landmarks"]
+        assert [one["state"] for one in landmarks] == ["found"] * 3
+        assert [one["radius90_mm"] is not None for one in landmarks] == [is_stated] * 3
 
 
 def test_the_document_of_detect_is_of_its_format(tiny, scan, tmp_path, capsys):

@@ -39,14 +39,16 @@ def read_picture(path: Path, spacing: Spacing | None) -> Volume:
         InputError: the file is damaged or holds several pages.
         UnknownPixelSize: it does not state the size of its pixels.
     """
-    check_picture(path)
+    declared = check_picture(path)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise damaged(path) from error
     while image.GetDimension() > 2:  # a TIFF of one page
         image = image[..., 0]
-    gray = _gray(path, sitk.GetArrayFromImage(image))
+    array = sitk.GetArrayFromImage(image)
+    # Of fewer than eight bits a pixel, the decoder makes colors, and turns negatives itself.
+    gray = _turned(array) if declared.is_negative and array.ndim == 2 else _gray(path, array)
     width, height = _believed(path, image.GetSpacing()) if spacing is None else spacing[:2]
     return Volume(gray.T[:, :, np.newaxis], np.diag([width, height, 1.0, 1.0]))
 
@@ -59,6 +61,14 @@ def _gray(path: Path, array: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(array[..., 0])
     warn(path, "is a color picture: its brightness is used.")
     return np.rint(array[..., :3] @ np.array(LUMINANCE)).astype(array.dtype)
+
+
+def _turned(array: np.ndarray) -> np.ndarray:
+    """The positive of a negative: the ends of what its pixels can hold change places, of fractions those they hold."""
+    if array.dtype.kind in "iu":
+        return ~array
+    turned: np.ndarray = array.min() + array.max() - array
+    return turned
 
 
 def _believed(path: Path, stated: Sequence[float]) -> Spacing:
@@ -84,16 +94,17 @@ _MARKERS_ALONE = {0x01, *range(0xD0, 0xD9)}
 
 @dataclass(frozen=True)
 class PictureSize:
-    """Pixels as declared; `bits` of one pixel with all its channels."""
+    """Pixels as declared; `bits` of one pixel with all its channels, `is_negative` where 0 means white."""
 
     width: int
     height: int
     bits: int
     pages: int = 1
+    is_negative: bool = False
 
 
-def check_picture(path: Path) -> None:
-    """Refuse a picture that is cut, has several pages, or declares more pixels than it can hold.
+def check_picture(path: Path) -> PictureSize:
+    """What a picture declares; one that is cut, has several pages, or declares more pixels than it can hold is refused.
 
     Raises:
         InputError: with the reason.
@@ -113,6 +124,7 @@ def check_picture(path: Path) -> None:
     if pixels > MAX_PIXELS:
         raise InputError(f"'{path}' has {size.width} x {size.height} pixels, more than any radiograph: scale it down.")
     check_unpacked_size(path, packed, pixels * size.bits // 8)
+    return size
 
 
 def _png(data: Mapped) -> PictureSize:
@@ -150,7 +162,9 @@ def _bmp(data: Mapped) -> PictureSize | None:
     return PictureSize(width, abs(height), bits)
 
 
-_WIDTH, _HEIGHT, _BITS, _CHANNELS, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 258, 277, 322, 323  # tags of TIFF
+# Tags of TIFF.
+_WIDTH, _HEIGHT, _BITS, _MEANING, _CHANNELS, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 258, 262, 277, 322, 323
+_WHITE_IS_ZERO = 0
 
 
 def _tiff(data: Mapped) -> PictureSize | None:
@@ -175,5 +189,6 @@ def _tiff(data: Mapped) -> PictureSize | None:
         if not (width and height) or max(values.get(_TILE_WIDTH, 0), values.get(_TILE_HEIGHT, 0)) > largest_tile:
             return None
         channels = values.get(_CHANNELS, 1)
-        sizes.append(PictureSize(width, height, channels * (values.get(_BITS, 1) if channels == 1 else 16)))
+        bits = channels * (values.get(_BITS, 1) if channels == 1 else 16)
+        sizes.append(PictureSize(width, height, bits, is_negative=values.get(_MEANING) == _WHITE_IS_ZERO))
     return replace(sizes[0], pages=len(sizes)) if sizes else None

@@ -192,7 +192,7 @@ def write_tiff(path: Path, tags: dict[int, int] | None = None, following: int = 
     )
     entries = [struct.pack("<HHQQ" if is_big else "<HHII", tag, 4, 1, value) for tag, value in sorted(values.items())]
     data = head + b"".join(entries) + struct.pack("<Q" if is_big else "<I", following)
-    path.write_bytes(data.ljust(512, b"\0") + bytes(range(256)) * 16)
+    path.write_bytes(data.ljust(512, b"\0") + bytes(range(256)) * (values[279] // 256))
     return path
 
 
@@ -213,3 +213,31 @@ def test_pages_that_lead_nowhere_or_in_circles_are_refused(tmp_path, following, 
 def test_a_tiff_file_that_claims_more_than_it_holds_is_refused(tmp_path, tags):
     with pytest.raises(InputError):
         read_volume(write_tiff(tmp_path / "a.tif", tags), (0.1, 0.1))
+
+
+@pytest.mark.parametrize("is_big", [True, False])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tiff_file_in_which_zero_is_white_is_read_as_a_positive(tmp_path, bits, is_big, caplog):
+    size = {258: bits, 279: 4096 * bits // 8}
+    positive, negative = (
+        read_volume(write_tiff(tmp_path / f"{meaning}.tif", {**size, 262: meaning}, 0, is_big), (0.1, 0.1)).array
+        for meaning in (1, 0)
+    )
+    assert negative.dtype == positive.dtype == np.dtype(f"u{bits // 8}")
+    np.testing.assert_array_equal(negative, 2**bits - 1 - positive)
+    assert not caplog.records
+
+
+def test_negatives_of_one_bit_and_with_signs_and_fractions_are_turned_once(tmp_path):
+    def read(tags):
+        return read_volume(write_tiff(tmp_path / "film.tif", tags), (0.1, 0.1), as_stored=True).array
+
+    for bits, form, turned in ((1, 1, lambda a: 255 - a), (8, 2, lambda a: -1 - a), (16, 2, lambda a: -1 - a)):
+        tags = {258: bits, 339: form, 279: 64 * 64 * bits // 8}
+        np.testing.assert_array_equal(read({**tags, 262: 0}), turned(read(tags)))
+    path = tmp_path / "film.tif"
+    for meaning in (1, 0):
+        write_tiff(path, {258: 32, 339: 3, 279: 4 * 4096, 262: meaning})
+        path.write_bytes(path.read_bytes()[:512] + np.linspace(0, 1, 4096, dtype="<f4").tobytes())
+        shown = read_volume(path, (0.1, 0.1)).array.ravel("F")
+        assert np.allclose(shown, np.linspace(0, 1, 4096) if meaning else np.linspace(1, 0, 4096), atol=1e-6)

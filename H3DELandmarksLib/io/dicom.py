@@ -3,7 +3,7 @@
 One series is gathered by its UID, wherever its files lie. Slices are sorted by position. Even distances, also with a
 tilted gantry, give the volume as stored; uneven ones are interpolated onto even distances, with a warning; where more
 than three slices are missing, or geometry is not stated, the scan is refused unless the user states it.
-Each slice gets its own rescale; PixelPaddingValue gets the value of air.
+Each slice gets its own rescale, or the values of its own table; PixelPaddingValue gets the value of air.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ _MOST_FILES = 200_000
 _MOST_FRAMES = 8192  # of a file
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _JPEG = "1.2.840.10008.1.2.4."
-_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", _DEFLATED)
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", _BIG_ENDIAN, _DEFLATED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +65,7 @@ class Frame:
         pixel: width and height in mm, None where they are not stated.
         thickness: mm, None where it is not stated.
         rescale: slope and intercept of value = slope * stored + intercept, None where they are not stated.
+        has_table: whether a table gives the value of each stored one (Modality LUT), where no rescale is stated.
         is_scout: whether the file calls itself one.
     """
 
@@ -80,6 +82,7 @@ class Frame:
     pixel: tuple[float, float] | None
     thickness: float | None
     rescale: tuple[float, float] | None
+    has_table: bool
     is_scout: bool
 
     def fits(self, other: Frame) -> bool:
@@ -93,7 +96,7 @@ class Frame:
         return (
             self.shape == other.shape
             and (self.position is None) == (other.position is None)
-            and (self.rescale is None) == (other.rescale is None)
+            and (self.rescale is None, self.has_table) == (other.rescale is None, other.has_table)
             and same(self.axes, other.axes, _SAME_AXIS)
             and same(self.pixel, other.pixel, _SAME_SIZE * (self.pixel or (0.0,))[0])
         )
@@ -328,6 +331,7 @@ def _frame(path: Path, data: Any, shared: list[Any], index: int, count: int) -> 
         pixel=None if pixel is None else (pixel[1], pixel[0]),
         thickness=thickness if 0 < thickness < math.inf else None,
         rescale=rescale,
+        has_table=rescale is None and bool(data.get("ModalityLUTSequence")),
         is_scout=bool(kinds & {"LOCALIZER", "SCOUT"}),
     )
 
@@ -500,7 +504,7 @@ def _interpolated(values: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def _values(source: Path, frames: Sequence[Frame]) -> np.ndarray:
-    """(columns, rows, slices) with each slice's rescale applied, negatives turned and padding set to air."""
+    """(columns, rows, slices) with each slice's rescale or table applied, negatives turned and padding set to air."""
     planes, paddings, tops = [], [], []
     read: Path | None = None
     for frame in frames:
@@ -510,9 +514,12 @@ def _values(source: Path, frames: Sequence[Frame]) -> np.ndarray:
         plane = stored[frame.index]
         if plane.shape != frame.shape:
             raise damaged(frame.path)
-        planes.append(plane)
         paddings.append(_padding(data, plane))
-        tops.append(_top_of_negative(data, plane))
+        top = _top_of_negative(data, plane)
+        if frame.has_table:
+            plane, top = _looked_up(frame.path, data, plane, top)
+        planes.append(plane)
+        tops.append(top)
     is_padding = None
     if any(padding is not None for padding in paddings):
         is_padding = np.stack([np.zeros(p.shape, bool) if m is None else m for p, m in zip(planes, paddings)])
@@ -539,6 +546,26 @@ def _rescaled(planes: Sequence[np.ndarray], frames: Sequence[Frame]) -> np.ndarr
     for k, (plane, (slope, intercept)) in enumerate(zip(planes, rescales)):
         result[k] = plane.astype(wide) * slope + intercept
     return result
+
+
+def _looked_up(path: Path, data: Any, plane: np.ndarray, top: int | None) -> tuple[np.ndarray, int | None]:
+    """Values of stored ones by the file's table, and the sum of its ends in place of `top` where that is one."""
+    try:
+        table = data.ModalityLUTSequence[0]
+        count, first, bits = (int(number) for number in table.LUTDescriptor)
+        count = count % 2**16 or 2**16
+        first -= 2**16 * (plane.dtype.kind == "i" and first >= 2**15)
+        values = table.LUTData
+        if isinstance(values, bytes):
+            is_big = data.file_meta.TransferSyntaxUID == _BIG_ENDIAN
+            values = np.frombuffer(values, "u1" if bits <= 8 and len(values) < 2 * count else f"{'<>'[is_big]}u2")
+        values = np.asarray(values).astype(np.uint16)[:count]
+        if len(values) < count or plane.dtype.kind not in "iu":
+            raise ValueError("a table that is cut, or of fractions")
+        ends = int(values.min()) + int(values.max())
+        return values[np.clip(plane.astype(np.int64) - first, 0, count - 1)], None if top is None else ends
+    except Exception as error:  # of any kind, since files are hostile
+        raise damaged(path) from error
 
 
 def _padding(data: Any, plane: np.ndarray) -> np.ndarray | None:
@@ -638,7 +665,7 @@ def _decoded(data: Any) -> np.ndarray | None:
         _check_codestreams(data, stream)
     copy = pydicom.dataset.FileDataset("", {}, b"\0" * 128, data.file_meta, is_implicit_VR=False)
     copy.update(data.group_dataset(0x0028))
-    for name in ("RescaleSlope", "RescaleIntercept"):
+    for name in ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"):
         copy.pop(name, None)
     copy.SOPClassUID, copy.SOPInstanceUID, copy["PixelData"] = data.SOPClassUID, data.SOPInstanceUID, data["PixelData"]
     copy.PhotometricInterpretation = "MONOCHROME2"

@@ -132,6 +132,68 @@ def test_each_slice_has_its_own_rescale(tmp_path, seed):
     assert_is_plain(read_volume(write_series(tmp_path, edit=edit)))
 
 
+def with_table(data, values, first=0, bits=16, kind="US"):
+    """State what each stored value means."""
+    table = Dataset()
+    table.add_new("LUTDescriptor", "US", [len(values) % 2**16, first % 2**16, bits])
+    table.ModalityLUTType = "US"
+    stored = values if kind == "US" else np.asarray(values, "<u1" if bits <= 8 else "<u2").tobytes()
+    table.add_new("LUTData", kind, stored)
+    data.ModalityLUTSequence = Items([table])
+
+
+@pytest.mark.parametrize("kind", ["US", "OW"])
+def test_a_table_of_values_is_applied_and_its_ends_stand_for_what_lies_beyond(tmp_path, kind):
+    table = [500, 400, 300, 200, 100, 90, 80, 70]
+
+    def edit(data, k):
+        with_table(data, table, first=2, kind=kind)
+
+    stored = np.tile(np.arange(12, dtype=np.uint16), (len(VALUES), 5, 1))[..., :6] + np.uint16(3)
+    stored[0] -= 3
+    values = read_volume(write_series(tmp_path, stored, edit=edit)).array.transpose(2, 1, 0)
+    np.testing.assert_array_equal(values, np.array(table)[np.clip(stored.astype(int) - 2, 0, 7)])
+
+
+def test_a_table_for_values_with_signs_begins_below_zero(tmp_path):
+    stored = np.arange(-15, 15, dtype=np.int16).reshape(5, 6)
+    data = image(stored, "1.2.840.10008.5.1.4.1.1.1")
+    data.PixelSpacing = list(PIXEL)
+    with_table(data, list(range(1000, 1030)), first=-15)
+    data.save_as(tmp_path / "x.dcm")
+    np.testing.assert_array_equal(read_volume(tmp_path / "x.dcm").array[..., 0].T, np.arange(1000, 1030).reshape(5, 6))
+
+
+def test_a_negative_with_a_table_is_turned_and_a_rescale_comes_before_a_table(tmp_path):
+    data = image(np.arange(30, dtype=np.uint16).reshape(5, 6), "1.2.840.10008.5.1.4.1.1.1")
+    data.PixelSpacing, data.PhotometricInterpretation = list(PIXEL), "MONOCHROME1"
+    with_table(data, [3 * k for k in range(30)])
+    data.save_as(tmp_path / "x.dcm")
+    turned = 87 - 3 * np.arange(30).reshape(5, 6)
+    np.testing.assert_array_equal(read_volume(tmp_path / "x.dcm").array[..., 0].T, turned)
+    data.PhotometricInterpretation, data.RescaleSlope, data.RescaleIntercept = "MONOCHROME2", 2, -10
+    data.save_as(tmp_path / "y.dcm")
+    stated = 2 * np.arange(30).reshape(5, 6) - 10
+    np.testing.assert_array_equal(read_volume(tmp_path / "y.dcm").array[..., 0].T, stated)
+
+
+def test_a_table_that_only_some_slices_have_is_never_assumed_for_the_others_and_a_cut_one_is_refused(tmp_path, caplog):
+    def edit(data, k):
+        if k:
+            with_table(data, list(range(1, 4001)), first=-2000)
+
+    values = read_volume(write_series(tmp_path / "a", edit=edit)).array
+    np.testing.assert_array_equal(values, VALUES[1:].transpose(2, 1, 0) + 2001)
+    assert "000.dcm" in caplog.text
+
+    def cut(data, k):
+        with_table(data, list(range(100)))
+        data.ModalityLUTSequence[0].LUTDescriptor = [200, 0, 16]
+
+    with pytest.raises(InputError, match="damaged"):
+        read_volume(write_series(tmp_path / "b", edit=cut))
+
+
 def test_a_negative_radiograph_is_turned(tmp_path):
     data = image((4095 - np.arange(30).reshape(5, 6)).astype(np.uint16), "1.2.840.10008.5.1.4.1.1.1")
     data.BitsStored, data.HighBit, data.PhotometricInterpretation = 12, 11, "MONOCHROME1"

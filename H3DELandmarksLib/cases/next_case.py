@@ -128,12 +128,13 @@ def rank_scans(
         InputError: the project cannot be read.
     """
     report = progress or (lambda fraction, message: None)
+    needs_size = detector.package.manifest.height_mm is None
     found: list[FoundShape] = []
     known, unreadable = [], []
     for number, (scan, own_series) in enumerate((entry.path, entry.series) for entry in scans):
         report(number / len(scans), scan.name)
         try:
-            volume = read_volume(scan, spacing, own_series or series)
+            volume = read_volume(scan, spacing, own_series or series, needs_size=needs_size)
             case = None if project is None else project.find(volume)
             if case is None:
                 within = _progress_within(report, number, len(scans), scan.name)

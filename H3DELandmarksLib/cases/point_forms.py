@@ -82,7 +82,7 @@ class MarkupsWriter(_PointWriter):
     def add(self, case: OutgoingCase) -> None:
         """Write a case."""
         landmarks = case.corrected.ordered_as(self.names)
-        write_markups(self.target / f"{case.id}{MARKUPS}", landmarks, is_ras=self.is_ras)
+        write_markups(self.target / f"{case.id}{MARKUPS}", landmarks, is_ras=self.is_ras, unit=case.record.unit)
 
     def close(self) -> None:
         """Nothing belongs to all cases."""

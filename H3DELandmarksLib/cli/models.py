@@ -116,11 +116,21 @@ def list_models(options: argparse.Namespace, console: Console) -> bool:
 
 def _for_scan(packages: Sequence[ModelPackage], path: Path) -> list[tuple[ModelPackage, str]]:
     """Models and why each does not fit a scan (empty where it may); those that fit come first."""
+    from H3DELandmarksLib.core.errors import UnknownPixelSize
     from H3DELandmarksLib.io.dicom import modality
     from H3DELandmarksLib.io.isolated import read_volume
     from H3DELandmarksLib.models.fit import ScanFacts, fitting_first
 
-    return fitting_first(packages, ScanFacts.of(read_volume(path).grid, modality(path)))
+    needing = ""
+    try:
+        volume = read_volume(path)
+    except UnknownPixelSize as error:
+        volume, needing = read_volume(path, needs_size=False), str(error)
+    facts = ScanFacts.of(volume.grid, modality(path))
+    # Models that read lengths as shares of the picture's height need no size.
+    sized = [p for p in packages if needing and p.manifest.is_2d and p.manifest.height_mm is None]
+    others = fitting_first([package for package in packages if package not in sized], facts)
+    return others + [(package, needing) for package in sized]
 
 
 def summary(package: ModelPackage) -> dict[str, Any]:

@@ -86,6 +86,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.cohort.inputs import Given, plan
     from H3DELandmarksLib.cohort.proposer import Proposer
     from H3DELandmarksLib.cohort.result_files import make_folder
+    from H3DELandmarksLib.core.image_plane import has_unknown_pixels
     from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
     from H3DELandmarksLib.formats.reading import to_plain
     from H3DELandmarksLib.formats.results import ProposalResult, ScanResult
@@ -97,10 +98,13 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     if len(cases) >= MOST and not options.hand_over:
         console.warn(f"{len(cases)} cases are enough to teach a model, which finds more: see 'h3delandmarks train'.")
     proposer = Proposer(cases, options.guide, options.device)
-    given = Given(1 in cases[0].volume().array.shape, options.series, console.warn)
+    first = cases[0].volume().grid
+    given = Given(1 in first.shape, options.series, console.warn)
+    needs_size = not has_unknown_pixels(first.shape, first.spacing)
     for path in map(Path, options.scans):
         given.add(path)
-    results = [_one(scan, files, proposer, options, console) for scan, files in plan(given.scans, folder, False)]
+    planned = plan(given.scans, folder, False)
+    results = [_one(scan, files, proposer, options, console, needs_size) for scan, files in planned]
     results += [
         ScanResult(scan=str(path), ok=False, error=console.failure(error, str(path))) for path, error in given.failed
     ]
@@ -112,7 +116,12 @@ def run(options: argparse.Namespace, console: Console) -> bool:
 
 
 def _one(
-    given: GivenScan, files: ResultFiles, proposer: Proposer, options: argparse.Namespace, console: Console
+    given: GivenScan,
+    files: ResultFiles,
+    proposer: Proposer,
+    options: argparse.Namespace,
+    console: Console,
+    needs_size: bool,
 ) -> ScanResult:
     """What became of a scan; its error is told."""
     from H3DELandmarksLib.core.files import shown
@@ -122,7 +131,7 @@ def _one(
     try:
         with console.task(files.name) as progress:
             files.check_replaceable(options.overwrite)
-            result = _proposed(given, files, proposer, options, progress)
+            result = _proposed(given, files, proposer, options, progress, needs_size)
     except (BrokenPipeError, Cancelled):
         raise
     except Exception as error:
@@ -137,22 +146,29 @@ def _one(
         table=None if options.hand_over else str(files.table),
         provenance=str(files.provenance),
         summary=f"{result['summary']}.",
+        unit=result["unit"],
         landmarks=result["landmarks"],
     )
 
 
 def _proposed(
-    given: GivenScan, files: ResultFiles, proposer: Proposer, options: argparse.Namespace, progress: Progress
+    given: GivenScan,
+    files: ResultFiles,
+    proposer: Proposer,
+    options: argparse.Namespace,
+    progress: Progress,
+    needs_size: bool,
 ) -> dict:
-    """Propose in a scan and write the files; the summary, and all landmarks as programs read them."""
+    """Propose in a scan and write the files; the summary, all landmarks as programs read them, and their unit."""
     from dataclasses import replace
 
+    from H3DELandmarksLib.cohort.examine import PIXELS
     from H3DELandmarksLib.cohort.origin import landmark_results
     from H3DELandmarksLib.cohort.proposer import summary_of
     from H3DELandmarksLib.cohort.result_files import MODEL, SCAN, fingerprint
     from H3DELandmarksLib.io import isolated
 
-    volume = isolated.read_volume(given.path, options.spacing, given.series)
+    volume = isolated.read_volume(given.path, options.spacing, given.series, needs_size=needs_size)
     print_of_scan = fingerprint(volume)
     files.check_same_scan(print_of_scan, options.overwrite)
     said, origin = proposer.propose(volume, progress, options.show_doubtful, options.landmarks)
@@ -165,7 +181,8 @@ def _proposed(
     else:
         stamp = {SCAN: print_of_scan, MODEL: origin.cells()["model"]}
         files.write(asked_for, stamp, None, options.overwrite, origin)
-    return {"summary": summary_of(said, origin), "landmarks": landmark_results(said.landmarks)}
+    summary = summary_of(said, origin) + PIXELS * (origin.unit == "px" and said.is_alike)
+    return {"summary": summary, "landmarks": landmark_results(said.landmarks), "unit": origin.unit}
 
 
 def _asked_for(names: Sequence[str], chosen: Sequence[str] | None) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from H3DELandmarksLib.formats.cohort import CohortModel, CohortOutputs, CohortSc
 from H3DELandmarksLib.formats.reading import to_json
 from H3DELandmarksLib.formats.results import ModelName, ScanResult
 from H3DELandmarksLib.io import isolated
+from H3DELandmarksLib.io.markups import unit_of_points
 
 JOBS_PER_READER = 4
 
@@ -266,6 +267,7 @@ def _resumed(number: int, scan: str, known: CohortScan, folder: Path) -> Outcome
         ok=True,
         summary=f"{known.summary}." if known.summary else None,
         seconds=known.seconds,
+        unit=unit_of_points(folder / files.markups),
         markups=str(folder / files.markups),
         table=str(folder / files.table),
         provenance=str(folder / files.provenance),

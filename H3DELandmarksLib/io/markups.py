@@ -41,8 +41,9 @@ SCHEMA = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
     "markups-schema-v1.0.3.json#"
 )
-MEASUREMENT_UNITS = {"presence": "", "confidence": "", "radius90": "mm"}
-MEASUREMENT_LIMIT = {"presence": 1.0, "confidence": 1.0, "radius90": math.inf}
+RADIUS = "radius90"
+MEASUREMENT_UNITS = {"presence": "", "confidence": "", RADIUS: "mm"}
+MEASUREMENT_LIMIT = {"presence": 1.0, "confidence": 1.0, RADIUS: math.inf}
 
 MAX_COORDINATE_MM = 1e6
 _FLIP_RAS = np.array([-1.0, -1.0, 1.0])
@@ -157,7 +158,7 @@ def read_markups(path: str | Path, names: Collection[str] = ()) -> LandmarkSet:
         positions,
         presence=_presence(points.status, points.values.get("presence")),
         confidence=points.values.get("confidence", nobody_says),
-        radius=points.values.get("radius90", nobody_says),
+        radius=points.values.get(RADIUS, nobody_says),
         definitions=points.definitions,
     )
     return named_as_expected(landmarks, names, shown(path))
@@ -206,8 +207,24 @@ def origin_beside(path: Path) -> Provenance | None:
 
 def unit_of_points(path: Path) -> LengthUnit:
     """The unit of the points of a file: pixels where they were found in a picture that did not state their size."""
-    origin = origin_beside(path)
-    return origin.unit if origin else "mm"
+    return stated_unit(path) or "mm"
+
+
+def stated_unit(path: Path) -> LengthUnit | None:
+    """The unit of the points of a file, as the file beside it says, or as their radii have it; None where neither does.
+
+    Radii in mm say nothing: every program writes them so.
+    """
+    if (origin := origin_beside(path)) is not None and origin.scan is not None:
+        return origin.unit
+    if path.suffix.lower() == fcsv.EXTENSION:
+        return None
+    try:
+        measurements = _only_markup(path, "Fiducial", "point list").get("measurements") or []
+        radii = [measurement for measurement in measurements if measurement.get("name") == RADIUS]
+    except (InputError, *_MALFORMED):
+        return None
+    return "px" if any(measurement.get("units") == "px" for measurement in radii) else None
 
 
 def read_region(path: str | Path) -> Region:
@@ -333,12 +350,15 @@ def _control_point(landmarks: LandmarkSet, k: int) -> dict:
 
 
 def _measurements(landmarks: LandmarkSet, unit: LengthUnit) -> list[dict]:
-    """Values per control point as Slicer saves static measurements; one that states nothing is left out."""
+    """Values per control point as Slicer saves static measurements; one that states nothing is left out.
+
+    Radii in pixels stay, even where none is known: nothing else in the file tells pixels from mm.
+    """
     result = []
     for (name, units), values in zip(
         MEASUREMENT_UNITS.items(), (landmarks.presence, landmarks.confidence, landmarks.radius)
     ):
-        if np.isfinite(values).any():
+        if np.isfinite(values).any() or (name == RADIUS and unit == "px"):
             stated = np.where(np.isfinite(values), values, NOT_STATED).tolist()
             measurement = {"name": name, "enabled": True, **({"units": unit} if units else {})}
             result.append({**measurement, "printFormat": "%5.3f %s", "controlPointValues": stated})

@@ -285,10 +285,10 @@ class Writer:
     def add(self, case: OutgoingCase) -> None:
         """Write scan and points."""
         write_volume(self.target / f"{case.id}.nrrd", case.read())
-        write_markups(self.target / f"{case.id}{POINTS_SUFFIX}", case.corrected)
+        write_markups(self.target / f"{case.id}{POINTS_SUFFIX}", case.corrected, unit=case.record.unit)
         if not case.proposed.unknown.all():
             (self.target / PROPOSED).mkdir(exist_ok=True)
-            write_markups(self.target / PROPOSED / f"{case.id}{POINTS_SUFFIX}", case.proposed)
+            write_markups(self.target / PROPOSED / f"{case.id}{POINTS_SUFFIX}", case.proposed, unit=case.record.unit)
         write_readers(self.target, case.id, case.readers)
 
     def close(self) -> None:

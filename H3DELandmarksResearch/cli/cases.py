@@ -207,7 +207,7 @@ def add_case(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.cases import open_project
     from H3DELandmarksLib.cases.store import read_index
     from H3DELandmarksLib.io.isolated import read_volume
-    from H3DELandmarksLib.io.markups import read_markups
+    from H3DELandmarksLib.io.markups import read_markups, stated_unit
     from H3DELandmarksResearch.cases.exchange import landmarks_from_sets, names_beyond
 
     if options.accept and (options.proposed is None or options.unreviewed):
@@ -223,7 +223,14 @@ def add_case(options: argparse.Namespace, console: Console) -> bool:
     if left_out:
         others = names_beyond(corrected, project.scheme)
         console.warn(f"{left_out} points were left out, because the scheme has no landmarks of their names: {others}.")
-    volume = read_volume(options.scan, options.spacing, options.series)
+    units = {stated_unit(Path(path)) for path in (options.points, options.proposed) if path}
+    if "px" in units and options.spacing:
+        raise InputError(
+            f"The points in '{options.points}' are pixels of a picture that does not state how large these are: leave "
+            "out --spacing, or detect with it first."
+        )
+    # Programs that show such a picture count its pixels as 1 mm, as points do that were placed in it.
+    volume = read_volume(options.scan, options.spacing, options.series, needs_size="mm" in units)
     added = project.add(volume, landmarks, _model(options), options.subject)
     read_index(project)
     what = "new" if added.is_new_case else "reviewed again" if added.is_new_revision else "known already"

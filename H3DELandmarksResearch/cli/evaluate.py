@@ -92,7 +92,8 @@ def run(options: argparse.Namespace, console: Console) -> bool:
             f"No point list in '{options.predictions}' has the name of one in '{options.reference}': "
             "name predictions and references alike."
         )
-    unit = "px" if options.pixels else _unit(Path(options.predictions), predictions.keys() & references.keys())
+    others = _read_folder(Path(options.compare_with), console, errors) if options.compare_with else {}
+    unit = _unit(options, predictions.keys() & references.keys())
     evaluation = evaluate_sets(predictions, references, options.thresholds, unit)
     for name in evaluation.without_prediction:
         errors.append(f"There is no prediction for the reference '{name}': detect landmarks in that scan, too.")
@@ -102,23 +103,32 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     head = {"format": FORMAT, "format_version": FORMAT_VERSION, "ok": not errors, "errors": errors, "unit": unit}
     document = {**head, **evaluation.to_dict(), **readers}
     if options.report:
-        _write_report(options, document, evaluation, predictions, references, console)
+        _write_report(options, document, evaluation, predictions, references, others, console)
     console.document(document)
     return not errors
 
 
-def _unit(folder: Path, cases: Iterable[str]) -> LengthUnit:
-    """The unit of the predictions; raises InputError where it is pixels in some cases and mm in others."""
-    from H3DELandmarksLib.io.markups import unit_of_points
-    from H3DELandmarksResearch.cases.case_folder import points_of_case
+def _unit(options: argparse.Namespace, cases: Iterable[str]) -> LengthUnit:
+    """The unit of all distances.
 
-    units = {unit_of_points(points_of_case(folder, name)): name for name in sorted(cases)}
-    if len(units) > 1:
+    What states none, as points that somebody has placed, is taken for that of the others.
+
+    Raises:
+        InputError: it is pixels in some lists and mm in others.
+    """
+    from H3DELandmarksLib.io.markups import point_lists_in, stated_unit
+
+    units: dict[LengthUnit | None, str] = {"px": "--pixels"} if options.pixels else {}
+    for folder in filter(None, (options.predictions, options.reference, options.compare_with)):
+        lists = point_lists_in(folder)
+        for path in [path for name in sorted(cases) for path in lists.get(name, ())]:
+            units.setdefault(stated_unit(path), f"'{path}'")
+    if {"px", "mm"} <= units.keys():
         raise InputError(
-            f"The picture of '{units['px']}' does not say how large its pixels are, that of '{units['mm']}' does: "
-            "compare such cases apart, since a mean of pixels and millimeters means nothing."
+            f"Lengths are pixels of unknown size in {units['px']}, and millimeters in {units['mm']}: compare such "
+            "cases apart, and detect with and without --spacing alike."
         )
-    return next(iter(units))
+    return "px" if "px" in units else "mm"
 
 
 def _readers(
@@ -189,9 +199,10 @@ def _write_report(
     evaluation: Evaluation,
     predictions: Mapping[str, LandmarkSet],
     references: Mapping[str, LandmarkSet],
+    others: Mapping[str, LandmarkSet],
     console: Console,
 ) -> None:
-    """Write the page; what cannot be read of the other predictions is told."""
+    """Write the page; `others` are the predictions to compare with."""
     from H3DELandmarksLib.evaluation import evaluate_sets
     from H3DELandmarksLib.io.markups import named_as_expected
     from H3DELandmarksResearch.report.evaluation_figures import Evaluated
@@ -212,7 +223,7 @@ def _write_report(
     if options.compare_with:
         others = {
             name: named_as_expected(found, references[name].names, name) if name in references else found
-            for name, found in _read_folder(Path(options.compare_with), console, []).items()
+            for name, found in others.items()
         }
         name = names[1] if names[1] != names[0] else f"{names[1]} ({options.compare_with})"
         compared = evaluate_sets(others, references, options.thresholds, evaluation.unit)

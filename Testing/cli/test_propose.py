@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from example_projects import project_of_blobs
 from example_scans import bent, marked, picture_of, still
 
@@ -14,7 +15,7 @@ from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.cohort import proposer
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.formats.provenance import read_provenance
-from H3DELandmarksLib.io.images import write_volume
+from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_markups
 from H3DELandmarksLib.models import registry
 
@@ -49,7 +50,7 @@ def test_a_project_of_cases_proposes_its_landmarks_in_the_next_scan(scan, tmp_pa
     assert result["format"] == "h3delandmarks-proposal" and result["ok"] and len(result["examples"]) == 3
     (said,) = result["scans"]
     assert "6 of 6 landmarks found" in said["summary"] and "3 examples" in said["summary"]
-    assert all(p["radius90_mm"] > 0 and p["confidence"] is None for p in said["landmarks"])
+    assert all(p["radius90_px"] > 0 and p["confidence"] is None for p in said["landmarks"])
     found = read_markups(tmp_path / "out" / "new.mrk.json")
     assert found.names == project.scheme.names and worst(found) < 1.5
     origin = read_provenance(tmp_path / "out" / "new.provenance.json")
@@ -142,3 +143,24 @@ def test_the_points_of_a_model_lead_and_are_searched_once_in_an_example(scan, tm
     assert read_provenance(tmp_path / "out" / "new.provenance.json").examples.guide == "toy@1"
     (project.folder / "guides").joinpath(f"{project.cases()[0].id}.json").write_text("{", encoding="utf-8")
     assert propose(scan, project.folder, tmp_path / "third") == 0 and len(looked) == 6
+
+
+def test_proposals_in_a_picture_of_unknown_size_are_pixels(tmp_path, capsys):
+    examples = tmp_path / "examples"
+    examples.mkdir()
+    rows, columns = np.mgrid[:160, :120]
+    spots = np.array([[40.0, 50], [70, 60], [60, 110]])  # x, y
+    for name, move in (("examples/a", 0), ("new", 3)):
+        shades = sum(np.exp(-((columns - x - move) ** 2 + (rows - y - move) ** 2) / 90) for x, y in spots)
+        sitk.WriteImage(sitk.GetImageFromArray((shades * 200).astype(np.uint8)), str(tmp_path / f"{name}.png"))
+    picture = read_volume(examples / "a.png", needs_size=False)
+    (examples / "a.png").unlink()
+    write_volume(examples / "a.nrrd", picture)
+    points = np.column_stack([spots, np.zeros(3)])
+    write_markups(examples / "a.mrk.json", LandmarkSet(("p", "q", "r"), points))
+    assert propose(tmp_path / "new.png", examples, tmp_path / "out", "--guide", "none", "--json") == 0
+    (said,) = json.loads(capsys.readouterr().out)["scans"]
+    assert said["unit"] == "px" and "pixels" in said["summary"]
+    for landmark, (x, y) in zip(said["landmarks"], spots + 3):
+        assert landmark["position_lps_px"] == pytest.approx([x, y, 0], abs=1.5)
+    assert "left_px" in (tmp_path / "out" / "new.csv").read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_model import write_tiny_radiograph_package
 
+from H3DELandmarksLib.cases import open_project
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import ModelPackageError
 from H3DELandmarksLib.core.geometry import Volume
@@ -20,9 +22,9 @@ from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.formats.provenance import read_provenance
 from H3DELandmarksLib.formats.reading import build
 from H3DELandmarksLib.formats.results import DetectionResult
-from H3DELandmarksLib.io.markups import read_markups, unit_of_points, write_markups
+from H3DELandmarksLib.io.markups import read_markups, stated_unit, unit_of_points, write_markups
 from H3DELandmarksLib.io.tables import read_table_positions
-from H3DELandmarksLib.models import open_package
+from H3DELandmarksLib.models import open_package, registry
 from H3DELandmarksLib.models.fit import ScanFacts
 from H3DELandmarksLib.training.cases import Case
 
@@ -204,7 +206,9 @@ def test_what_is_made_of_results_tells_pixels_too(tmp_path, capsys):
 def test_cases_with_and_without_a_size_are_not_averaged(tmp_path, capsys):
     package, out = with_height(tmp_path / "tiny", 40.0), tmp_path / "out"
     detect_films(tmp_path, capsys, package, "out", count=2)
-    (out / "film1.provenance.json").unlink()
+    detect_films(tmp_path, capsys, package, "sized", "--spacing", "0.5", count=2)
+    for path in (tmp_path / "sized").glob("film1.*"):
+        shutil.copy(path, out)
     assert main(["evaluate", "--predictions", str(out), "--reference", str(out)]) != 0
     assert "film0" in capsys.readouterr().err
 
@@ -215,3 +219,118 @@ def test_other_models_still_need_the_size(tmp_path, capsys):
     sitk.WriteImage(sitk.GetImageFromArray(np.arange(4000, dtype=np.uint8).reshape(80, 50)), str(film))
     assert main(["detect", str(film), "--model", str(package.path), "--output", str(tmp_path / "out")]) != 0
     assert "--spacing" in capsys.readouterr().err
+
+
+def test_a_scan_that_was_finished_before_tells_its_unit_again(tmp_path, capsys):
+    package = with_height(tmp_path / "tiny", 40.0)
+    for spacing, unit in (((), "px"), (("--spacing", "0.5"), "mm")):
+        for _ in range(2):
+            (said,) = detect_films(tmp_path, capsys, package, f"out {unit}", "--resume", *spacing)["scans"]
+            assert said["unit"] == unit and said["ok"]
+    assert "landmarks" not in said or said["landmarks"] is None, "it was not looked at again"
+
+
+@pytest.mark.parametrize("has_radii", [True, False])
+def test_a_point_list_alone_tells_pixels(tmp_path, has_radii):
+    points = LandmarkSet(("a", "b"), np.eye(3)[:2], radius=np.ones(2) if has_radii else None)
+    for unit, stated in (("px", "px"), ("mm", None)):
+        write_markups(tmp_path / "film.mrk.json", points, unit=unit)
+        assert stated_unit(tmp_path / "film.mrk.json") == stated
+        assert unit_of_points(tmp_path / "film.mrk.json") == unit
+        read = read_markups(tmp_path / "film.mrk.json")
+        assert np.isfinite(read.radius).all() == has_radii and read.present.all()
+    for content in ('{"markups": [{"type": "Fiducial", "measurements": [1]}]}', "no point list"):
+        (tmp_path / "film.mrk.json").write_text(content, encoding="utf-8")
+        assert stated_unit(tmp_path / "film.mrk.json") is None
+
+
+def test_copies_and_exports_of_a_result_tell_pixels(tmp_path, capsys):
+    package, alone = with_height(tmp_path / "tiny", 40.0), tmp_path / "alone"
+    detect_films(tmp_path, capsys, package, "out")
+    alone.mkdir()
+    shutil.copy(tmp_path / "out" / "film0.mrk.json", alone)
+    assert main(["export", str(alone), "--form", "mrk.json", "--output", str(tmp_path / "x")]) == 0
+    assert main(["export", str(tmp_path / "x"), "--form", "table-long", "--output", str(tmp_path / "y")]) == 0
+    assert "left_px" in columns_of(tmp_path / "y" / "landmarks.csv")
+    capsys.readouterr()
+
+
+def test_pixels_are_not_compared_with_millimeters(tmp_path, capsys):
+    package = with_height(tmp_path / "tiny", 40.0)
+    for name, more in (("px", ()), ("mm", ("--spacing", "0.5"))):
+        detect_films(tmp_path, capsys, package, name, *more)
+        (tmp_path / f"placed in {name}").mkdir()
+        placed = LandmarkSet((found := read_markups(tmp_path / name / "film0.mrk.json")).names, found.positions)
+        write_markups(tmp_path / f"placed in {name}" / "film0.mrk.json", placed)
+
+    def evaluate(predictions, reference, *more):
+        folders = ["--predictions", str(tmp_path / predictions), "--reference", str(tmp_path / reference)]
+        code = main(["evaluate", *folders, *more, "--json"])
+        said = capsys.readouterr()
+        return json.loads(said.out).get("unit") if code == 0 else said.err
+
+    assert evaluate("px", "placed in px") == "px" and evaluate("placed in px", "px") == "px"
+    assert evaluate("mm", "placed in mm") == "mm" and evaluate("placed in mm", "mm") == "mm"
+    assert evaluate("placed in px", "placed in px", "--pixels") == "px"
+    for words in (("px", "mm"), ("mm", "px"), ("placed in mm", "mm", "--pixels")):
+        assert "millimeters" in evaluate(*words)
+    report = ("--report", str(tmp_path / "e.html"), "--compare-with")
+    assert "millimeters" in evaluate("px", "placed in px", *report, str(tmp_path / "mm"))
+    assert not (tmp_path / "e.html").exists()
+
+
+def test_what_cannot_be_read_of_the_predictions_to_compare_with_is_told_in_the_document(tmp_path, capsys):
+    folders = [tmp_path / name for name in ("found", "other", "truth")]
+    for folder in folders:
+        folder.mkdir()
+        for name in "ab":
+            write_markups(folder / f"{name}.mrk.json", LandmarkSet(("p",), np.ones((1, 3))))
+    (tmp_path / "other" / "b.mrk.json").write_text("cut", encoding="utf-8")
+    words = [
+        *("--predictions", str(folders[0])),
+        *("--compare-with", str(folders[1])),
+        *("--reference", str(folders[2])),
+    ]
+    assert main(["evaluate", *words, "--report", str(tmp_path / "e.html"), "--json"]) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert not document["ok"] and [error for error in document["errors"] if "b.mrk.json" in error]
+
+
+def test_a_case_of_such_a_picture_is_added_in_its_pixels_and_its_points_are_not_taken_for_mm(tmp_path, capsys):
+    package = with_height(tmp_path / "tiny", 40.0)
+    for name, more in (("px", ()), ("mm", ("--spacing", "0.5"))):
+        detect_films(tmp_path, capsys, package, name, *more)
+    project, film = str(tmp_path / "project"), str(tmp_path / "film0.png")
+    assert main(["cases", "new", project, "--scheme", str(package.path)]) == 0
+
+    def add(unit, *more):
+        return main(["cases", "add", project, film, str(tmp_path / unit / "film0.mrk.json"), *more])
+
+    assert add("px", "--spacing", "0.5") == 2 and "pixels" in capsys.readouterr().err
+    assert add("mm") == 2 and "--spacing" in capsys.readouterr().err
+    assert add("px") == 0 and add("mm", "--spacing", "0.5") == 0
+    pixels = read_markups(tmp_path / "px" / "film0.mrk.json").positions
+    cases = open_project(project).cases()
+    for case in cases:
+        points = case.revision().corrected(package.scheme).positions
+        np.testing.assert_allclose(case.volume().grid.ijk_from_lps(points), pixels, atol=1e-3)
+    assert sorted(case.volume().spacing[0] for case in cases) == [0.5, 1.0]
+
+
+def test_such_pictures_are_ranked_and_models_named_that_read_them(tmp_path, capsys, monkeypatch):
+    (tmp_path / "models").mkdir()
+    package = with_height(tmp_path / "models" / "tiny", 40.0)
+    manifest = write_tiny_radiograph_package(tmp_path / "models" / "sized").path / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "id": "sized"}))
+    detect_films(tmp_path, capsys, package, "out", count=2)
+    (tmp_path / "films").mkdir()
+    for number in range(2):
+        (tmp_path / f"film{number}.png").rename(tmp_path / "films" / f"film{number}.png")
+    ranking = ["--model", str(package.path), "--output", str(tmp_path / "rank.csv"), "--json"]
+    assert main(["cases", "rank", str(tmp_path / "films"), *ranking]) == 0
+    assert len(json.loads(capsys.readouterr().out)["scans"]) == 2
+    monkeypatch.setattr(registry, "bundled_folder", lambda: tmp_path / "models")
+    monkeypatch.setattr(registry, "user_folder", lambda: tmp_path / "none")
+    assert main(["models", "list", "--scan", str(tmp_path / "films" / "film0.png"), "--json"]) == 0
+    unfit = {model["id"]: model["unfit"] for model in json.loads(capsys.readouterr().out)["models"]}
+    assert unfit[package.id] == "" and "pixels" in unfit["sized"]

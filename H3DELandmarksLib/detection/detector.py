@@ -16,7 +16,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.region import FEWEST
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
 from H3DELandmarksLib.core.statements import Cause, Recognition
-from H3DELandmarksLib.detection.absence import only_known_absences
+from H3DELandmarksLib.detection.absence import on_one_side, only_known_absences
 from H3DELandmarksLib.detection.bone_surface import placed_on_bone
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.engine import EngineSettings
@@ -140,7 +140,7 @@ class Detector:
             unseen = np.isneginf(found.presence_logit)
             if recognition is None and not doubtful.present.any():
                 unseen = everything  # that all of it is absent is less likely than that it is something else
-            landmarks = doubtful.unknown_where(unseen, Cause.UNLIKE)
+            landmarks = on_one_side(doubtful.unknown_where(unseen, Cause.UNLIKE), self.shape, self.scheme.pairs)
             landmarks = landmarks.unknown_where(self._expected_beyond(volume, landmarks, found.pose), beyond)
             landmarks = only_known_absences(landmarks, self.shape, found.pose, volume.grid)
             cut = beyond in landmarks.causes and self.calibration.points is None

@@ -12,7 +12,7 @@ from H3DELandmarksLib.core.geometry import Grid
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
 from H3DELandmarksLib.core.statements import Cause, Statement
-from H3DELandmarksLib.detection.absence import SURELY_ABSENT, only_known_absences
+from H3DELandmarksLib.detection.absence import SURELY_ABSENT, on_one_side, only_known_absences
 
 SIDE = np.array([[25.0, -6, 9], [27, -5, 2], [29, -6, -7], [31, 0, -6], [28, 4, 9], [33, 6, -4], [33, 10, -2]])
 MOLARS = ShapeModel(np.concatenate([SIDE, SIDE * [-1, 1, 1]]), np.tile([3.3] * 4 + [5.2] * 3, 2))
@@ -114,3 +114,63 @@ def test_what_is_unknown_already_keeps_its_cause(seed):
     before, _ = said([])
     after = only_known_absences(before.unknown_where(outside, Cause.OUTSIDE_SCAN), MOLARS, HERE, LARGE)
     assert [c is Cause.OUTSIDE_SCAN for c in after.causes] == outside.tolist()
+
+
+def mirrored(shape, wrong, left=0.6, right=0.3, shift=1.0):
+    """What `on_one_side` leaves where the right points of some pairs were found beside the left ones."""
+    count = len(shape.mean) // 2
+    names = (*(f"L{k}" for k in range(count)), *(f"R{k}" for k in range(count)))
+    positions = shape.mean.copy()
+    positions[np.array(wrong, int) + count] = shape.mean[wrong] + [0, shift, 0]
+    confidence = np.repeat([left, right], count)
+    seen = LandmarkSet(names, positions, np.full(2 * count, 0.97), confidence, np.ones(2 * count))
+    return seen, on_one_side(seen, shape, list(zip(names[:count], names[count:])))
+
+
+@pytest.mark.parametrize("wrong", [[0], [0, 1, 2], list(range(7))])
+@pytest.mark.parametrize(("left", "right", "weaker"), [(0.6, 0.3, 7), (0.3, 0.6, 0)])
+def test_points_that_lie_on_those_of_the_other_side_have_no_place(wrong, left, right, weaker):
+    before, after = mirrored(MOLARS, wrong, left, right)
+    gone = [k + weaker for k in wrong]
+    assert [k for k, cause in enumerate(after.causes) if cause] == gone
+    assert {after.causes[k] for k in gone} == {Cause.NO_PLACE} and np.isnan(after.positions[gone]).all()
+    kept = [k for k in range(14) if k not in gone]
+    assert np.array_equal(after.positions[kept], before.positions[kept])
+
+
+def test_a_single_point_that_is_surer_on_the_weaker_side_goes_with_its_side():
+    before, _ = mirrored(MOLARS, [0, 1, 2])
+    confidence = before.confidence.copy()
+    confidence[[0, 7]] = 0.2, 0.5
+    pairs = list(zip(before.names[:7], before.names[7:]))
+    after = on_one_side(replace(before, confidence=confidence), MOLARS, pairs)
+    assert [k for k, cause in enumerate(after.causes) if cause] == [7, 8, 9]
+
+
+@pytest.mark.parametrize("shift", [22.0, 30.0])
+def test_points_that_lie_apart_stay(shift):
+    before, after = mirrored(MOLARS, [0, 1], shift=shift)
+    assert after.causes == before.causes and np.array_equal(after.positions, before.positions)
+
+
+def test_pairs_that_differ_as_much_as_they_lie_apart_and_absent_points_stay():
+    loose = ShapeModel(MOLARS.mean, np.full(14, 40.0))  # as the corners of vertebrae do
+    before, after = mirrored(loose, list(range(7)))
+    assert after.causes == before.causes
+    names = ("a", "b")
+    one = LandmarkSet(names, np.array([[0.0, 0, 0], [np.nan] * 3]), np.array([0.9, 0.1]))
+    shape = ShapeModel(np.array([[25.0, 0, 0], [-25, 0, 0]]), np.ones(2))
+    assert on_one_side(one, shape, [names]).causes == one.causes
+    assert on_one_side(one, shape, []).causes == one.causes
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.8, 1.25))
+def test_no_whole_anatomy_loses_a_point(seed, size):
+    rng = np.random.default_rng(seed)
+    spread = MOLARS.tolerance[:, None] / np.sqrt(3)
+    shape = ShapeModel(
+        MOLARS.mean * size + spread * rng.normal(size=MOLARS.mean.shape).clip(-2.5, 2.5), MOLARS.tolerance
+    )
+    seen, _ = mirrored(shape, [])
+    assert on_one_side(seen, MOLARS, list(zip(seen.names[:7], seen.names[7:]))).causes == seen.causes

@@ -151,7 +151,7 @@ def test_what_is_expected_beyond_the_scan_was_not_examined_and_leaves_no_radius(
         ([-9.0, -9, -9], (900.0, 0, 0), ["not recognised"] * 3),
     ):
         pose = Pose(np.eye(3), center + shift)
-        found = RawPredictions(np.tile(center, (count, 1)), np.array(logits), np.full(count, 0.9), pose)
+        found = RawPredictions(center + detector.shape.mean, np.array(logits), np.full(count, 0.9), pose)
         monkeypatch.setattr(detector, "findings", lambda *_, found=found: found)
         landmarks = detector.detect(scan)
         assert [s.value for s in landmarks.statements] == expected

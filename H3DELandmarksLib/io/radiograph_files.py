@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 import mmap
 import struct
+import tempfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,17 +42,53 @@ def read_picture(path: Path, spacing: Spacing | None) -> Volume:
         UnknownPixelSize: it does not state the size of its pixels.
     """
     declared = check_picture(path)
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise damaged(path) from error
+    image = _decoded_with_transparency(path) if declared.is_transparent else _decoded(path)
     while image.GetDimension() > 2:  # a TIFF of one page
         image = image[..., 0]
     array = sitk.GetArrayFromImage(image)
     # Of fewer than eight bits a pixel, the decoder makes colors, and turns negatives itself.
     gray = _turned(array) if declared.is_negative and array.ndim == 2 else _gray(path, array)
-    width, height = _believed(path, image.GetSpacing()) if spacing is None else spacing[:2]
+    width, height = _believed(path, declared.pixel or image.GetSpacing()) if spacing is None else spacing[:2]
     return Volume(gray.T[:, :, np.newaxis], np.diag([width, height, 1.0, 1.0]))
+
+
+def _decoded(path: Path) -> sitk.Image:
+    try:
+        return sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise damaged(path) from error
+
+
+def _decoded_with_transparency(path: Path) -> sitk.Image:
+    """The gray values of a PNG that has transparency beside them, which SimpleITK cannot hold.
+
+    A copy says that a pixel's bytes are those of another kind: 8 + 8 bits one number of 16, 16 + 16 bits four of 8.
+    Where one gray value counts as transparent, the part that says so becomes one that nobody knows.
+    """
+    data = bytearray(path.read_bytes())
+    if not data.startswith(_PNG):
+        raise InputError(f"'{path}' holds two values for each pixel, as gray and transparency: save it as gray alone.")
+    bits, is_beside = data[24], data[25] == _GRAY_ALPHA
+    if is_beside:
+        data[24:26] = (16, 0) if bits == 8 else (8, 6)  # bits, and gray or red, green, blue and transparency
+        struct.pack_into(">I", data, 29, zlib.crc32(data[12:29]))
+    else:
+        place, length = _png_parts(data)[b"tRNS"]
+        data[place : place + 4] = b"trNS"
+        struct.pack_into(">I", data, place + 4 + length, zlib.crc32(data[place : place + 4 + length]))
+    with tempfile.TemporaryDirectory(prefix="h3de-") as folder:
+        copy = Path(folder, "gray.png")
+        copy.write_bytes(data)
+        try:
+            image = sitk.ReadImage(str(copy))
+        except RuntimeError as error:
+            raise damaged(path) from error
+    if not is_beside:
+        return image
+    array = sitk.GetArrayFromImage(image)
+    if bits == 8:
+        return sitk.GetImageFromArray((array >> 8).astype(np.uint8))
+    return sitk.GetImageFromArray(array[..., 0].astype(np.uint16) << 8 | array[..., 1])
 
 
 def _gray(path: Path, array: np.ndarray) -> np.ndarray:
@@ -89,18 +127,30 @@ MAX_PIXELS = 2**27
 _MAX_PAGES = 1000
 _LARGEST_TILE = 4096
 _FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # F7 is that of JPEG-LS
+_PNG, _GRAY_ALPHA = b"\x89PNG\r\n\x1a\n", 4
 _MARKERS_ALONE = {0x01, *range(0xD0, 0xD9)}
 
 
 @dataclass(frozen=True)
 class PictureSize:
-    """Pixels as declared; `bits` of one pixel with all its channels, `is_negative` where 0 means white."""
+    """Pixels as declared.
+
+    Attributes:
+        width, height: how many.
+        bits: of one pixel with all its channels.
+        pages: how many.
+        is_negative: whether 0 means white.
+        is_transparent: whether transparency stands beside gray values.
+        pixel: width and height of one in mm, where the decoder does not tell what the file states.
+    """
 
     width: int
     height: int
     bits: int
     pages: int = 1
     is_negative: bool = False
+    is_transparent: bool = False
+    pixel: tuple[float, float] | None = None
 
 
 def check_picture(path: Path) -> PictureSize:
@@ -128,8 +178,31 @@ def check_picture(path: Path) -> PictureSize:
 
 
 def _png(data: Mapped) -> PictureSize:
-    width, height, bits, color = struct.unpack_from(">IIBB", data, 16)
-    return PictureSize(width, height, bits * {2: 3, 4: 2, 6: 4}.get(color, 1))
+    width, height, bits, color, *_ = struct.unpack_from(">IIBBBBBI", data, 16)  # as far as the checksum
+    parts = _png_parts(data)
+    is_transparent = (color == _GRAY_ALPHA and bits in (8, 16)) or (color == 0 and b"tRNS" in parts)
+    bits *= {2: 3, _GRAY_ALPHA: 2, 6: 4}.get(color, 1)
+    across, down, unit = struct.unpack_from(">IIB", data, parts[b"pHYs"][0] + 4) if b"pHYs" in parts else (0, 0, 0)
+    pixel = _of_a_meter(across, down) if unit == 1 else None
+    return PictureSize(width, height, bits, is_transparent=is_transparent, pixel=pixel)
+
+
+def _png_parts(data: Mapped | bytearray) -> dict[bytes, tuple[int, int]]:
+    """Place of the name and length of the content of all whole parts before the pixels."""
+    parts: dict[bytes, tuple[int, int]] = {}
+    place = len(_PNG)
+    while place + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        if kind == b"IDAT" or place + 12 + length > len(data):
+            break
+        parts.setdefault(kind, (place + 4, length))
+        place += 12 + length
+    return parts
+
+
+def _of_a_meter(across: int, down: int) -> tuple[float, float] | None:
+    """Width and height of pixels in mm, of which so many make a meter."""
+    return (1000 / across, 1000 / down) if min(across, down) > 0 else None
 
 
 def jpeg_size(data: Mapped) -> PictureSize | None:
@@ -159,7 +232,8 @@ def _bmp(data: Mapped) -> PictureSize | None:
     row = (width * bits + 31) // 32 * 4
     if compression in (0, 3) and len(data) < offset + row * abs(height):
         return None
-    return PictureSize(width, abs(height), bits)
+    pixel = _of_a_meter(*struct.unpack_from("<ii", data, 38)) if header >= 40 else None
+    return PictureSize(width, abs(height), bits, pixel=pixel)
 
 
 # Tags of TIFF.
@@ -190,5 +264,6 @@ def _tiff(data: Mapped) -> PictureSize | None:
             return None
         channels = values.get(_CHANNELS, 1)
         bits = channels * (values.get(_BITS, 1) if channels == 1 else 16)
-        sizes.append(PictureSize(width, height, bits, is_negative=values.get(_MEANING) == _WHITE_IS_ZERO))
+        is_negative = values.get(_MEANING) == _WHITE_IS_ZERO
+        sizes.append(PictureSize(width, height, bits, is_negative=is_negative, is_transparent=channels == 2))
     return replace(sizes[0], pages=len(sizes)) if sizes else None

@@ -1,6 +1,7 @@
 """Radiographs in files for pictures and in DICOM: gray values, pixel size, and what is not believed."""
 
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -89,19 +90,87 @@ def test_where_no_size_is_needed_pixels_of_unknown_size_count_as_one_millimeter(
 
 
 @pytest.mark.parametrize("dots", [72, 96])
-@pytest.mark.parametrize("extension", [".png", ".jpg", ".tif"])
+@pytest.mark.parametrize("extension", [".png", ".jpg", ".tif", ".bmp"])
 def test_the_resolution_of_a_screen_is_not_believed(tmp_path, extension, dots):
     path = write_picture(tmp_path / f"film{extension}", dpi=(dots, dots))
     with pytest.raises(InputError, match="does not state how large its pixels are"):
         read_volume(path)
 
 
-@pytest.mark.parametrize("extension", [".jpg", ".tif"])
+@pytest.mark.parametrize("extension", [".jpg", ".tif", ".png", ".bmp"])
 def test_the_resolution_of_a_scanner_is_believed_with_a_warning_and_can_be_overruled(tmp_path, extension, caplog):
     path = write_picture(tmp_path / f"film{extension}", dpi=(300, 300))
     np.testing.assert_allclose(read_volume(path).spacing[:2], 25.4 / 300, rtol=1e-3)
     assert "states pixels of 0.08467 x 0.08467 mm" in caplog.text
     np.testing.assert_allclose(read_volume(path, (0.2, 0.3)).spacing[:2], (0.2, 0.3))
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".tif", ".png", ".bmp"])
+def test_width_and_height_of_a_pixel_are_not_exchanged(tmp_path, extension):
+    path = write_picture(tmp_path / f"film{extension}", dpi=(300, 600))
+    np.testing.assert_allclose(read_volume(path).spacing[:2], (25.4 / 300, 25.4 / 600), rtol=1e-3)
+
+
+def test_a_png_file_that_states_proportions_alone_states_no_size(tmp_path):
+    path = write_picture(tmp_path / "film.png", dpi=(300, 300))
+    data = bytearray(path.read_bytes())
+    place = data.index(b"pHYs")
+    data[place + 12] = 0  # of no unit
+    struct.pack_into(">I", data, place + 13, zlib.crc32(data[place : place + 13]))
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="does not state how large its pixels are"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_transparency_beside_gray_values_is_ignored(tmp_path, bits, is_cut, caplog):
+    gray = GRAY.astype(f">u{bits // 8}") * (1 if bits == 8 else 257)
+    rows = np.stack([gray, np.arange(1200).reshape(40, 30) % 251], axis=-1).astype(gray.dtype)
+    # Each row is written as its difference from the pixel before, as encoders do.
+    raw = rows.view(np.uint8).reshape(40, -1)
+    step = bits // 4
+    packed = b"".join(b"\1" + (row - np.r_[np.zeros(step, np.uint8), row[:-step]]).tobytes() for row in raw)
+    path = write_png(tmp_path / "film.png", struct.pack(">IIBBBBB", 30, 40, bits, 4, 0, 0, 0), zlib.compress(packed))
+    if is_cut:
+        path.write_bytes(path.read_bytes()[:-200])
+        with pytest.raises(InputError, match="damaged"):
+            read_volume(path, (0.1, 0.1))
+        return
+    array = read_volume(path, (0.1, 0.1)).array
+    assert array.dtype == np.dtype(f"u{bits // 8}") and not caplog.records
+    np.testing.assert_array_equal(array[..., 0].T, gray)
+
+
+@pytest.mark.parametrize("kind", ["L", "1"])
+def test_a_gray_value_that_counts_as_transparent_is_a_value(tmp_path, kind):
+    for name, more in (("plain", {}), ("transparent", {"transparency": 0})):
+        Image.fromarray(GRAY).convert(kind).save(tmp_path / f"{name}.png", **more)
+    plain, transparent = (read_volume(tmp_path / f"{n}.png", (0.1, 0.1)).array for n in ("plain", "transparent"))
+    np.testing.assert_array_equal(transparent, plain)
+    assert plain.max() > plain.min()
+    whole = (tmp_path / "transparent.png").read_bytes()
+    for count in range(1, 60):
+        (tmp_path / "cut.png").write_bytes(whole[:count])
+        with pytest.raises(InputError):
+            read_volume(tmp_path / "cut.png", (0.1, 0.1))
+
+
+def test_transparency_in_a_tiff_file_is_refused_and_not_taken_for_gray(tmp_path):
+    alpha = np.stack([GRAY, np.full_like(GRAY, 128)], axis=-1)
+    Image.fromarray(alpha, "LA").save(tmp_path / "film.tif")
+    with pytest.raises(InputError, match="transparency"):
+        read_volume(tmp_path / "film.tif", (0.1, 0.1))
+
+
+def write_png(path: Path, head: bytes, pixels: bytes) -> Path:
+    """A PNG file of its three necessary parts."""
+
+    def part(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + part(b"IHDR", head) + part(b"IDAT", pixels) + part(b"IEND", b""))
+    return path
 
 
 def test_several_pages_are_refused(tmp_path):

@@ -14,12 +14,22 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.formats.case_record import TOKEN
+from H3DELandmarksLib.io.images import READABLE_EXTENSIONS
 from H3DELandmarksLib.io.isolated import read_volume
 from H3DELandmarksLib.io.markups import EXTENSION as POINTS_SUFFIX
 from H3DELandmarksLib.io.markups import point_lists_in, read_markups, write_markups
+from H3DELandmarksLib.io.radiograph_files import PICTURE_EXTENSIONS
 
 READERS = "readers"
 SCAN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+
+
+def case_name(scan: Path) -> str:
+    """The name of a scan's case: that of its file, or of its folder, without the ending of an image."""
+    lower = scan.name.lower()
+    endings = sorted((*SCAN_SUFFIXES, *READABLE_EXTENSIONS, *PICTURE_EXTENSIONS), key=len, reverse=True)
+    ending = next((e for e in endings if lower.endswith(e) and len(lower) > len(e)), "")
+    return scan.name[: len(scan.name) - len(ending)]
 
 
 def case_names(folder: Path) -> list[str]:

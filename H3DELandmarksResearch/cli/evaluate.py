@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,6 +77,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     """Compare; returns whether every file could be read and every reference has a prediction."""
     from H3DELandmarksLib.evaluation import evaluate_sets
     from H3DELandmarksLib.io.markups import named_as_expected
+    from H3DELandmarksResearch.cases.subjects import read_subjects
 
     _check_report(options)
     errors: list[str] = []
@@ -95,6 +95,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     others = _read_folder(Path(options.compare_with), console, errors) if options.compare_with else {}
     unit = _unit(options, predictions.keys() & references.keys())
     evaluation = evaluate_sets(predictions, references, options.thresholds, unit)
+    subjects = read_subjects([Path(options.subjects)], evaluation.cases) if options.subjects else None
     for name in evaluation.without_prediction:
         errors.append(f"There is no prediction for the reference '{name}': detect landmarks in that scan, too.")
         console.warn(errors[-1])
@@ -103,7 +104,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     head = {"format": FORMAT, "format_version": FORMAT_VERSION, "ok": not errors, "errors": errors, "unit": unit}
     document = {**head, **evaluation.to_dict(), **readers}
     if options.report:
-        _write_report(options, document, evaluation, predictions, references, others, console)
+        _write_report(options, document, evaluation, predictions, references, others, subjects, console)
     console.document(document)
     return not errors
 
@@ -200,6 +201,7 @@ def _write_report(
     predictions: Mapping[str, LandmarkSet],
     references: Mapping[str, LandmarkSet],
     others: Mapping[str, LandmarkSet],
+    subjects: Mapping[str, str] | None,
     console: Console,
 ) -> None:
     """Write the page; `others` are the predictions to compare with."""
@@ -228,21 +230,8 @@ def _write_report(
         name = names[1] if names[1] != names[0] else f"{names[1]} ({options.compare_with})"
         compared = evaluate_sets(others, references, options.thresholds, evaluation.unit)
         other = Evaluated(name=name, evaluation=compared, predictions=others, references=references)
-    subjects = _read_subjects(Path(options.subjects)) if options.subjects else None
     write_page(evaluation_page("Evaluation of landmarks", base, document, other, subjects), Path(options.report))
     console.say(f"Report: {options.report}")
-
-
-def _read_subjects(path: Path) -> dict[str, str]:
-    """The subject of each case of a table."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file)
-            if {"case", "subject"} <= set(table.fieldnames or ()):
-                return {row["case"]: row["subject"] for row in table}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"'{path}' cannot be read: check the path.") from error
-    raise InputError(f"'{path}' is no CSV file with the columns 'case' and 'subject': correct it.")
 
 
 def _stated_tolerance(folder: Path) -> float | None:

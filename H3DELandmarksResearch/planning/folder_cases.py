@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +14,10 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.io.images import READABLE_EXTENSIONS
 from H3DELandmarksLib.io.isolated import find_scans, read_volume
 from H3DELandmarksLib.io.markups import POINT_EXTENSIONS, point_list_name, read_markups
-from H3DELandmarksLib.io.radiograph_files import PICTURE_EXTENSIONS
-from H3DELandmarksResearch.cases.case_folder import READERS, SCAN_SUFFIXES, readers_in
+from H3DELandmarksResearch.cases.case_folder import READERS, SCAN_SUFFIXES, case_name, readers_in
+from H3DELandmarksResearch.cases.subjects import read_subjects
 from H3DELandmarksResearch.converters.flat_images import PixelSize, points_on_image
 from H3DELandmarksResearch.planning.point_tables import TablePoints, read_tables
 
@@ -90,7 +88,7 @@ def look_through(folder: Path) -> FolderContent:
     Points lie beside their scan, or anywhere under the folder, as NAME.mrk.json, NAME.fcsv or NAME.csv where the scan
     is NAME with any ending, or in one table with a column that names the scan, see `point_tables.read_tables`. What
     several people marked lies in the same forms under ``readers/READER``; the other points are the reference.
-    ``subjects.csv`` (columns case, subject) says which scans are of one subject; else the BIDS name of the subject
+    ``subjects.csv`` (see `read_subjects`) says which scans are of one subject; else the BIDS name of the subject
     does, and without one every scan is a subject of its own.
 
     Raises:
@@ -98,10 +96,11 @@ def look_through(folder: Path) -> FolderContent:
     """
     points, plain = _all_points(folder)
     readers = {reader: _all_points(folder / READERS / reader) for reader in readers_in(folder)}
-    subjects = _subjects(folder)
     cases, without = [], []
-    for path, series in _scans(folder):
-        name = _name(path)
+    scans = [(case_name(path), path, series) for path, series in _scans(folder)]
+    names = {name for name, _, _ in scans}
+    subjects = read_subjects(_tables_of_subjects(folder), names & points.keys(), names | points.keys())
+    for name, path, series in scans:
         if name not in points:
             without.append(name)
             continue
@@ -129,18 +128,11 @@ def _scans(folder: Path) -> list[tuple[Path, str | None]]:
     raise InputError(f"'{folder}' holds no scans: give the folder that holds scans and their points.")
 
 
-def _name(path: Path) -> str:
-    lower = path.name.lower()
-    endings = sorted((*SCAN_SUFFIXES, *READABLE_EXTENSIONS, *PICTURE_EXTENSIONS), key=len, reverse=True)
-    ending = next((e for e in endings if lower.endswith(e) and len(lower) > len(e)), "")
-    return path.name[: len(path.name) - len(ending)]
-
-
 def _all_points(folder: Path) -> tuple[dict[str, Points], set[str]]:
     """Points by case but for those of readers, and the cases whose list lies in the folder as training reads it."""
     found: dict[str, list[Points]] = {}
     plain: set[str] = set()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
+    for path in _files(folder):
         if folder / READERS in path.parents:
             continue
         name = point_list_name(path)
@@ -150,7 +142,7 @@ def _all_points(folder: Path) -> tuple[dict[str, Points], set[str]]:
                 plain.add(name)
         elif path.suffix.lower() == ".csv" and path.name.lower() != SUBJECTS:
             for scan, table in read_tables(path).items():
-                found.setdefault(_name(Path(scan)), []).append(partial(_from_table, table))
+                found.setdefault(case_name(Path(scan)), []).append(partial(_from_table, table))
     twice = sorted(name for name, lists in found.items() if len(lists) > 1)
     if twice:
         forms = ", ".join(POINT_EXTENSIONS)
@@ -158,6 +150,10 @@ def _all_points(folder: Path) -> tuple[dict[str, Points], set[str]]:
             f"Under '{folder}' the points of {', '.join(twice[:5])} stand in several files ({forms}, .csv): keep one."
         )
     return {name: lists[0] for name, lists in found.items()}, plain
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
 
 
 def _from_list(path: Path, scan: Path, volume: Volume) -> LandmarkSet:
@@ -172,15 +168,8 @@ def _from_table(table: TablePoints, scan: Path, volume: Volume) -> LandmarkSet:
     return LandmarkSet(names, places, np.where(np.isnan(places).any(axis=1), 0.0, 1.0))
 
 
-def _subjects(folder: Path) -> dict[str, str]:
-    path = folder / SUBJECTS
-    if not path.is_file():
-        return {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return {_name(Path(row["case"])): row["subject"].strip() for row in csv.DictReader(file)}
-    except (OSError, UnicodeDecodeError, KeyError, AttributeError, csv.Error) as error:
-        raise InputError(f"'{path}' needs the columns case and subject: correct it, or remove it.") from error
+def _tables_of_subjects(folder: Path) -> list[Path]:
+    return [path for path in _files(folder) if path.name.lower() == SUBJECTS]
 
 
 def _bids_subject(path: Path, folder: Path) -> str | None:

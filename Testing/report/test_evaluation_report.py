@@ -187,6 +187,23 @@ def test_the_command_writes_the_page_and_refuses_what_it_cannot_mean(tmp_path, c
     assert main([*common, *page]) == 2 and "--overwrite" in capsys.readouterr().err
 
 
+def test_subjects_of_other_cases_are_refused_before_anything_is_written(tmp_path, capsys):
+    found, truth = sets(4)
+    for folder, lists in (("truth", truth), ("new", found)):
+        (tmp_path / folder).mkdir()
+        for case in lists:
+            write_markups(tmp_path / folder / f"{case}.mrk.json", lists[case])
+    subjects, page = tmp_path / "subjects.csv", tmp_path / "page.html"
+    command = ["evaluate", "--predictions", str(tmp_path / "new"), "--reference", str(tmp_path / "truth")]
+    command += ["--report", str(page), "--subjects", str(subjects)]
+    subjects.write_text("case,subject\nCASE_00,a\ncase_01,a\ncase_02,b\ncase_03,b\n", encoding="utf-8")
+    assert main(command) == 2 and not page.exists()
+    assert "'CASE_00'" in capsys.readouterr().err
+    subjects.write_text("case;subject\ncase_00.nrrd;a\ncase_01;a\ncase_02;b\ncase_03;b\n", encoding="utf-8")
+    assert main(command) == 0
+    assert "over 2 subjects" in page.read_text(encoding="utf-8")
+
+
 def test_a_page_has_figures_as_elements_only():
     page = sections.evaluation_page("t", evaluated(), {})
     figures = [block for section in page.sections for block in section.blocks if isinstance(block, Figure)]

@@ -114,6 +114,28 @@ def test_a_table_says_whose_scans_are_one_subject_s(tmp_path):
     assert [case.subject for case in look_through(tmp_path).cases] == ["p1", "p1", "scan2"]
 
 
+def test_a_table_of_subjects_that_names_other_cases_is_refused(tmp_path):
+    for name in ("s0", "s1", "s2"):
+        write_case(tmp_path, name, 1)
+    write_table(tmp_path / "subjects.csv", ("case", "subject"), [("S0", "p1"), ("S1", "p1"), ("s2", "p2")])
+    with pytest.raises(InputError, match=r"subjects\.csv.*'S0'.*'s0'"):
+        look_through(tmp_path)
+    rows = [("s0", "p1"), ("s1.mrk.json", "p1"), ("s2", ""), ("s3", "p2")]  # of s3 there is no scan any more
+    write_table(tmp_path / "subjects.csv", ("case", "subject"), rows)
+    assert [case.subject for case in look_through(tmp_path).cases] == ["p1", "p1", "s2"]
+    write_table(tmp_path / "subjects.csv", ("case", "subject"), [("s0", "p1"), ("s0", "p2")])
+    with pytest.raises(InputError, match="two subjects"):
+        look_through(tmp_path)
+
+
+def test_a_table_of_subjects_counts_however_it_is_called_and_wherever_it_lies(tmp_path):
+    for name in ("s0", "s1"):
+        write_case(tmp_path, name, 1)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "Subjects.csv").write_text("Case;Subject\ns0;p1\ns1;p1\n", encoding="utf-8")
+    assert [case.subject for case in look_through(tmp_path).cases] == ["p1", "p1"]
+
+
 def test_a_folder_without_points_or_with_two_lists_for_a_scan_is_refused(tmp_path):
     write_volume(tmp_path / "a.nrrd", blobs(1)[0])
     with pytest.raises(InputError, match="point"):

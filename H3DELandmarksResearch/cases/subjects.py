@@ -1,0 +1,68 @@
+"""Tables that say whose scans are one subject's: CSV files with the columns ``case`` and ``subject``."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.text import from_csv
+from H3DELandmarksLib.io.markups import point_list_name
+from H3DELandmarksResearch.cases.case_folder import case_name
+
+MOST_NAMED = 5
+
+
+def read_subjects(paths: Iterable[Path], cases: Collection[str], others: Collection[str] = ()) -> dict[str, str]:
+    """Whose each case is.
+
+    A table may hold more cases than are used. But where it names what is not there while a case has no row, one of
+    both is misspelt, and scans of one patient would count as those of several.
+
+    Args:
+        paths: the tables; cases are named with or without folder and ending.
+        cases: the names that are used.
+        others: further names that may stand there.
+
+    Returns:
+        The subject by case, for those that have one.
+
+    Raises:
+        InputError: a table cannot be read, gives a case two subjects, or does not fit the cases.
+    """
+    subjects: dict[str, str] = {}
+    path = None
+    for path in paths:
+        for case, subject in _rows(path):
+            if subjects.setdefault(case, subject) != subject:
+                raise InputError(f"'{path}' gives the case '{case}' two subjects: keep one.")
+    strange, without = sorted(subjects.keys() - {*cases, *others}), sorted(set(cases) - subjects.keys())
+    if strange and without:
+        raise InputError(
+            f"'{path}' names {_listed(strange)}, of which there is no case, and lacks {_listed(without)}: name cases "
+            "as their files are called."
+        )
+    return {case: subject for case, subject in subjects.items() if subject}
+
+
+def _rows(path: Path) -> list[tuple[str, str]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        delimiter = max(",;\t", key=text.partition("\n")[0].count)
+        header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        case, subject = ([name.strip().lower() for name in header].index(name) for name in ("case", "subject"))
+        return [(_case(row[case]), from_csv(row[subject]).strip()) for row in rows if row]
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        raise InputError(f"'{path}' needs the columns case and subject: correct it, or do without it.") from error
+
+
+def _case(cell: str) -> str:
+    path = Path(from_csv(cell).strip())
+    return point_list_name(path) or case_name(path)
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:MOST_NAMED])
+    return f"{shown} and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.image_plane import is_radiograph
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.io.isolated import find_scans, read_volume
 from H3DELandmarksLib.io.markups import POINT_EXTENSIONS, point_list_name, read_markups
@@ -161,11 +162,13 @@ def _from_list(path: Path, scan: Path, volume: Volume) -> LandmarkSet:
 
 
 def _from_table(table: TablePoints, scan: Path, volume: Volume) -> LandmarkSet:
+    if table.is_flat and not is_radiograph(volume):
+        raise InputError(f"'{table.path}' has no column z, and '{scan}' is no radiograph: give x, y and z (LPS mm).")
     names = tuple(table.positions)
     places = np.array([table.positions[name] for name in names])
-    if table.in_pixels:
-        return points_on_image(scan, volume, names, places[:, :2])
-    return LandmarkSet(names, places, np.where(np.isnan(places).any(axis=1), 0.0, 1.0))
+    landmarks = points_on_image(scan, volume, names, places[:, :2]) if table.in_pixels else LandmarkSet(names, places)
+    unknown = [name in table.unknown for name in names]
+    return replace(landmarks, presence=np.where(unknown, np.nan, landmarks.presence))
 
 
 def _tables_of_subjects(folder: Path) -> list[Path]:

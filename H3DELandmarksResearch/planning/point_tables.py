@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.landmarks import ReviewState
 from H3DELandmarksLib.core.text import from_csv
 
 CASE_COLUMNS = ("case", "scan", "image", "file", "filename", "subject")
 NAME_COLUMNS = ("name", "landmark", "label", "point")
+STATE_COLUMN, ABSENT = "state", (ReviewState.ABSENT.value, ReviewState.ABSENT_IN_BULK.value)
+NOTHING = ("", "na", "nan")  # cells without a coordinate
 # Columns of x, y, z, and what makes LPS of them; radiographs may give pixels.
 LPS, RAS, PIXELS = (1.0, 1.0, 1.0), (-1.0, -1.0, 1.0), "pixels"
 AXES: dict[tuple[str, ...], tuple[float, float, float] | str] = {
@@ -32,20 +36,26 @@ class TablePoints:
     """The points of one scan.
 
     Attributes:
-        positions: (3,) by name; LPS mm, or pixels from 0 with z 0; NaN where the landmark is missing.
-        in_pixels: whether they are pixels.
+        path: of the table.
+        positions: (3,) by name; LPS mm, or pixels from 0 with z 0; NaN where there is none.
+        unknown: names without a position that the table does not call absent.
+        in_pixels: whether positions are pixels.
+        is_flat: whether the table has no third coordinate, as for radiographs.
     """
 
+    path: Path
     positions: Mapping[str, np.ndarray]
+    unknown: frozenset[str]
     in_pixels: bool
+    is_flat: bool
 
 
 def read_tables(path: Path) -> dict[str, TablePoints]:
     """All scans' points in a table.
 
     Columns (in any order, names in any case): one of `CASE_COLUMNS` where the table serves several scans, one of
-    `NAME_COLUMNS`, and one of the sets of `AXES`; x, y, z without more are LPS mm. An empty coordinate is a landmark
-    that is missing in the patient.
+    `NAME_COLUMNS`, and one of the sets of `AXES`; x, y, z without more are LPS mm. An empty coordinate (or NA) is a
+    landmark that is missing in the patient; where there is a column `STATE_COLUMN`, only if that says absent.
 
     Args:
         path: .csv file with a header, separated by commas, semicolons or tabs.
@@ -54,7 +64,7 @@ def read_tables(path: Path) -> dict[str, TablePoints]:
         By scan, as the table names it without folder; of a table for one scan, by the file's own name.
 
     Raises:
-        InputError: the table has other columns, no rows, or cells that are no numbers.
+        InputError: the table has other columns, no rows, cells that are no numbers, or a place of what is absent.
     """
     rows = _rows(path)
     columns = {name.strip().lower(): name for name in rows[0]}
@@ -66,20 +76,35 @@ def read_tables(path: Path) -> dict[str, TablePoints]:
             "x_px, y_px for pictures, and a column scan where it serves several."
         )
     points: dict[str, dict[str, np.ndarray]] = {}
+    unknown: dict[str, set[str]] = {}
     for number, row in enumerate(rows, start=2):
-        found = points.setdefault(path.stem if case is None else from_csv(row[case] or "").strip(), {})
+        scan = path.stem if case is None else from_csv(row[case] or "").strip()
+        found = points.setdefault(scan, {})
         label = from_csv(row[name] or "").strip()
         if label in found:
             raise InputError(f"'{path}', line {number}: the landmark '{label}' stands twice for one scan: remove one.")
         found[label] = _position(path, number, [row[columns[axis]] for axis in axes], AXES[axes])
-    return {scan: TablePoints(found, AXES[axes] == PIXELS) for scan, found in points.items()}
+        if STATE_COLUMN in columns and _is_unknown(path, number, label, found[label], row[columns[STATE_COLUMN]]):
+            unknown.setdefault(scan, set()).add(label)
+    return {
+        scan: TablePoints(path, found, frozenset(unknown.get(scan, ())), AXES[axes] == PIXELS, len(axes) == 2)
+        for scan, found in points.items()
+    }
+
+
+def _is_unknown(path: Path, line: int, label: str, place: np.ndarray, state: str | None) -> bool:
+    """Whether nobody knows of a landmark, which has no place and is not called absent."""
+    is_absent, is_placed = (state or "").strip().lower() in ABSENT, bool(np.isfinite(place).all())
+    if is_absent and is_placed:
+        raise InputError(f"'{path}', line {line}: '{label}' is absent, but has a place: correct one of both.")
+    return not is_absent and not is_placed
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         dialect = csv.Sniffer().sniff(text.partition("\n")[0], ",;\t")
-        rows = list(csv.DictReader(text.splitlines(), dialect=dialect))
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), dialect=dialect))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"'{path}' is no table of points: save it as CSV with a header.") from error
     if not rows or any(None in row for row in rows):
@@ -95,9 +120,11 @@ def _position(
     path: Path, line: int, cells: Sequence[str | None], signs: tuple[float, float, float] | str
 ) -> np.ndarray:
     try:
-        numbers = [float(cell) if (cell or "").strip() else np.nan for cell in cells]
-    except ValueError as error:
-        raise InputError(f"'{path}', line {line}: {', '.join(map(repr, cells))} are no coordinates.") from error
+        numbers = [np.nan if (cell or "").strip().lower() in NOTHING else float(cell or "") for cell in cells]
+    except ValueError:
+        numbers = [np.inf]
+    if np.isinf(numbers).any():
+        raise InputError(f"'{path}', line {line}: {', '.join(map(repr, cells))} are no coordinates.")
     if np.isnan(numbers).any():
         return np.full(3, np.nan)
     place = np.array([*numbers, 0.0][:3])

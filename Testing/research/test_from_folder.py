@@ -83,8 +83,75 @@ def test_one_table_serves_all_scans_and_an_empty_cell_is_a_missing_landmark(tmp_
     assert set(tables) == {"a.png", "b.png"} and np.isnan(tables["a.png"].positions["end"]).all()
 
 
+def test_only_what_a_table_calls_absent_is_absent(tmp_path):
+    columns = ("name", "state", "left_mm", "posterior_mm", "superior_mm")
+    states = ("found", "absent", "absent, accepted in bulk", "not examined", "not recognised", "unknown", "")
+    rows = [(f"p{k}", state, *((1, 2, 3) if state == "found" else ("", "", ""))) for k, state in enumerate(states)]
+    rows.append(("late", "not examined", 4, 5, 6))
+    write_volume(tmp_path / "a.nrrd", blobs(1)[0])
+    write_table(tmp_path / "a.csv", columns, rows)
+    (case,) = look_through(tmp_path).cases
+    points = case.read_points(None)
+    np.testing.assert_array_equal(points.presence, [1, 0, 0, np.nan, np.nan, np.nan, np.nan, 1])
+
+
+def test_what_nobody_has_looked_for_stays_unknown_in_the_cases_of_a_run(tmp_path):
+    for number in range(8):
+        points = write_case(tmp_path / "scans", f"s{number}", number)
+        (tmp_path / "scans" / f"s{number}.mrk.json").unlink()
+        known = number > 2
+        rows = [(name, "found", *p) for name, p in zip(NAMES[: 2 + known], points)]
+        rows += [] if known else [(NAMES[2], "not examined", "", "", "")]
+        write_table(tmp_path / "scans" / f"s{number}.csv", ("landmark", "state", "x", "y", "z"), rows)
+    configuration = read_configuration(plan_folder(tmp_path / "scans", tmp_path / "run"))
+    _, landmarks = read_case(configuration.data_folder(), "s1", configuration.scheme.names)
+    np.testing.assert_array_equal(landmarks.presence, [1, 1, np.nan])
+
+
+def test_unknown_points_of_pictures_stay_unknown(tmp_path):
+    write_pictures(tmp_path / "pictures", 1)
+    rows = [
+        ("p0.png", "tip", "found", 3, 4),
+        ("p0.png", "end", "not examined", "", ""),
+        ("p0.png", "x", "absent", "NA", "NA"),
+    ]
+    write_table(tmp_path / "pictures" / "points.csv", ("scan", "landmark", "state", "x_px", "y_px"), rows)
+    (case,) = look_through(tmp_path / "pictures").cases
+    np.testing.assert_array_equal(case.read_points((1.0, 1.0)).presence, [1, np.nan, 0])
+
+
+def test_a_table_that_gives_a_place_to_what_it_calls_absent_is_refused(tmp_path):
+    write_table(tmp_path / "a.csv", ("name", "state", "x", "y", "z"), [("tip", "absent", 1, 2, 3)])
+    with pytest.raises(InputError, match="tip"):
+        read_tables(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("columns", [("x", "y"), ("x", "y", "zz"), ("x", "y", "z_mm"), ("x_px", "y_px")])
+def test_points_of_a_volume_need_a_third_coordinate(tmp_path, columns):
+    write_volume(tmp_path / "a.nrrd", blobs(1)[0])
+    write_table(tmp_path / "a.csv", ("landmark", *columns), [("tip", *range(10, 10 + len(columns)))])
+    (case,) = look_through(tmp_path).cases
+    with pytest.raises(InputError, match=r"a\.csv.* z"):
+        case.read_points(None)
+
+
+def test_points_of_a_radiograph_need_no_third_coordinate(tmp_path):
+    write_pictures(tmp_path / "pictures", 1)
+    write_table(tmp_path / "pictures" / "points.csv", ("scan", "landmark", "x", "y"), [("p0.png", "tip", 3, 4)])
+    (case,) = look_through(tmp_path / "pictures").cases
+    np.testing.assert_allclose(case.read_points((0.5, 0.5)).positions, [[3, 4, 0]])
+
+
 @pytest.mark.parametrize(
-    "text", ["", "a,b\n", "name,x,y,z\ntip,1,2,three\n", "name,x,y,z\ntip,1,2,3\ntip,1,2,3\n", "name,u,v\ntip,1,2\n"]
+    "text",
+    [
+        "",
+        "a,b\n",
+        "name,x,y,z\ntip,1,2,three\n",
+        "name,x,y,z\ntip,1,2,inf\n",
+        "name,x,y,z\ntip,1,2,3\ntip,1,2,3\n",
+        "name,u,v\ntip,1,2\n",
+    ],
 )
 def test_a_table_that_is_none_is_refused(tmp_path, text):
     (tmp_path / "points.csv").write_text(text)

@@ -275,6 +275,32 @@ def add_command(
     return commands.add_parser(name, help=help, description=text, epilog=f"Example: %(prog)s {example}")
 
 
+def count(text: str) -> int:
+    """A whole number of at least 1.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of at least 1")
+    return int(text)
+
+
+def distance(text: str) -> float:
+    """A distance in mm above 0.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is no distance in mm: write a number above 0")
+    return number
+
+
 def add_model(parser: argparse.ArgumentParser, *names: str, **changes: Any) -> None:
     """An argument that names a model; without names it is ``model``."""
     settings = {"metavar": "ID", "help": "id, id@version or path of a model package", **changes}

@@ -11,12 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from H3DELandmarksLib import __version__
-from H3DELandmarksLib.cli.console import Console, add_command, add_engine, add_json, add_model, add_progress, duration
+from H3DELandmarksLib.cli.console import (
+    Console,
+    add_command,
+    add_engine,
+    add_json,
+    add_model,
+    add_progress,
+    count,
+    distance,
+    duration,
+)
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import shown
 from H3DELandmarksLib.core.text import plural
 
 MOST_DETAILED = 500  # scans whose landmarks the document holds; those of more are in the table of all alone
+USUAL_MARGIN_MM = 20.0
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.cohort.engine import Engine, Outcome
@@ -151,21 +162,10 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--roi-margin",
-        type=_margin,
-        default=20.0,
+        type=distance,
         metavar="MM",
-        help="with --roi-from: how far around the points (default: %(default)g)",
+        help=f"with --roi-from: how far around the points (default: {USUAL_MARGIN_MM:g})",
     )
-
-
-def _margin(text: str) -> float:
-    try:
-        margin = float(text)
-    except ValueError:
-        margin = -1.0
-    if not 0 < margin < math.inf:
-        raise argparse.ArgumentTypeError(f"'{text}' is no distance in mm: write a number above 0")
-    return margin
 
 
 def _add_cohort(parser: argparse.ArgumentParser) -> None:
@@ -180,7 +180,7 @@ def _add_cohort(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--retry-failed", action="store_true", help="with --resume, which it implies: try these again")
     group.add_argument(
         "--jobs",
-        type=_count,
+        type=count,
         metavar="N",
         help="scans to examine at the same time (default: one a core for many scans on a CPU, as far as memory allows)",
     )
@@ -191,7 +191,7 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
     """What concerns Dask."""
     group = parser.add_argument_group("many computers (Dask)")
     where = group.add_mutually_exclusive_group()
-    where.add_argument("--local-cluster", type=_count, metavar="N", help="examine on N processes of this computer")
+    where.add_argument("--local-cluster", type=count, metavar="N", help="examine on N processes of this computer")
     where.add_argument(
         "--scheduler",
         metavar="ADDRESS",
@@ -206,12 +206,6 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--tls-key", metavar="FILE", help="key of this side")
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of at least 1")
-    return int(text)
-
-
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Detect; returns whether every scan succeeded."""
     from H3DELandmarksLib.cohort.here import Here, jobs_that_fit, shared_cores
@@ -219,6 +213,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.cohort.table import require_parquet
     from H3DELandmarksLib.io.isolated import start_reader
 
+    _refuse_alone(options)
     console.log_folder = folder = make_folder(Path(options.output))
     if options.parquet:
         require_parquet()
@@ -235,6 +230,8 @@ def run(options: argparse.Namespace, console: Console) -> bool:
         if package.manifest.measured and package.manifest.measured.caution():
             console.warn(package.manifest.measured.caution())
         given = _given(options, package.manifest.is_2d, console)
+        if search.around and any(scan.region for scan in given.scans):
+            raise InputError("--roi-from would replace the regions that the list names: leave out one of both.")
         jobs = _jobs(given, search, folder)
         if isinstance(place, Here):
             wanted = options.jobs or (jobs_that_fit() if given.is_cohort else 1)
@@ -243,12 +240,30 @@ def run(options: argparse.Namespace, console: Console) -> bool:
         return _run(jobs, place, given, package, folder, options, console)
 
 
+def _refuse_alone(options: argparse.Namespace) -> None:
+    """Refuse options that would do nothing, as what they belong to is not given."""
+    for name in ("roi_points", "roi_margin"):
+        if getattr(options, name) and not options.roi_from:
+            raise InputError(f"{_word(name)} belongs to --roi-from: say which model finds the points.")
+    for name in ("shared_paths", "consent", "tls_ca", "tls_cert", "tls_key"):
+        if getattr(options, name) and not options.scheduler:
+            raise InputError(f"{_word(name)} belongs to --scheduler: give the address of the cluster.")
+    if options.jobs and (options.scheduler or options.local_cluster):
+        raise InputError(
+            "--jobs does nothing on a cluster, whose workers tell how many scans it examines: leave it out."
+        )
+
+
+def _word(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _search(options: argparse.Namespace) -> tuple[Search, ModelPackage]:
     """What is wanted of every scan, and the model that is to find it.
 
     Raises:
         ModelPackageError: there is no such model.
-        InputError: the region cannot be read, a model has no landmark of a name, or options do not go together.
+        InputError: the region cannot be read, or a model has no landmark of a name.
     """
     from H3DELandmarksLib.cohort.detectors import check_names
     from H3DELandmarksLib.cohort.examine import Search
@@ -257,8 +272,6 @@ def _search(options: argparse.Namespace) -> tuple[Search, ModelPackage]:
 
     package = find_model(options.model)
     check_names(options.landmarks, package.scheme)
-    if options.roi_points and not options.roi_from:
-        raise InputError("--roi-points belongs to --roi-from: say which model finds them.")
     if options.roi_from:
         check_names(options.roi_points, find_model(options.roi_from).scheme)
     search = Search(
@@ -267,7 +280,7 @@ def _search(options: argparse.Namespace) -> tuple[Search, ModelPackage]:
         region=read_region(options.roi) if options.roi else None,
         around=options.roi_from,
         around_points=tuple(options.roi_points) if options.roi_points else None,
-        margin_mm=options.roi_margin,
+        margin_mm=options.roi_margin or USUAL_MARGIN_MM,
         spacing=tuple(options.spacing) if options.spacing else None,
         show_doubtful=options.show_doubtful,
         picture=options.picture and not options.hand_over,

@@ -15,6 +15,7 @@ from H3DELandmarksLib.cli.console import (
     add_model,
     add_overwrite,
     add_progress,
+    distance,
 )
 from H3DELandmarksLib.cli.research import add_research_actions
 from H3DELandmarksLib.core.errors import MissingDependencyError
@@ -63,7 +64,7 @@ def _add_compare(actions: argparse._SubParsersAction) -> None:
     )
     add_overwrite(compare)
     compare.add_argument(
-        "--tolerance", type=float, metavar="MM", help="distance that counts as right (default: the base's own)"
+        "--tolerance", type=distance, metavar="MM", help="distance that counts as right (default: the base's own)"
     )
     rule = compare.add_argument_group("when the candidate may be promoted")
     rule.add_argument(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cli.console import Console, add_command, add_device, add_json, add_progress
 from H3DELandmarksLib.cli.detect import add_reading, scan_name
-from H3DELandmarksLib.core.errors import Cancelled
+from H3DELandmarksLib.core.errors import Cancelled, InputError
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.cohort.inputs import GivenScan
@@ -37,7 +37,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="SCAN",
         type=scan_name,
         nargs="+",
-        help="scan, radiograph, folder of such or list (.csv), as for 'detect'",
+        help="scan, radiograph, folder of such or list (.csv) with the column path and, if wanted, subject and series",
     )
     parser.add_argument(
         "--examples",
@@ -103,6 +103,9 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     needs_size = not has_unknown_pixels(first.shape, first.spacing)
     for path in map(Path, options.scans):
         given.add(path)
+    for column in ("model", "region"):
+        if any(getattr(scan, column) for scan in given.scans):
+            raise InputError(f"The list's column '{column}' is for 'detect' and does nothing here: remove it.")
     planned = plan(given.scans, folder, False)
     results = [_one(scan, files, proposer, options, console, needs_size) for scan, files in planned]
     results += [

@@ -11,15 +11,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from H3DELandmarksLib.cli.console import Console, add_device, add_json, add_progress
+from H3DELandmarksLib.cli.console import Console, add_device, add_json, add_progress, count
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.research import research_module
+from H3DELandmarksLib.core.text import plural
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.cases import CaseProject
     from H3DELandmarksLib.formats.run import RunFolder
     from H3DELandmarksLib.retraining.run import RunStatus
     from H3DELandmarksLib.training.peers import Peers
+
+
+FOLDER_OPTIONS = ("model_id", "spacing", "plan_only")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--base-model", metavar="ID", help="retrain this model: id, id@version or path")
     start.add_argument("--new-model", metavar="ID", help="train a new model of this id for the project's scheme")
     group.add_argument("--encoder-from", metavar="ID", help="with --new-model: start from this model's encoder")
-    group.add_argument("--steps", type=int, metavar="N", help="steps of each stage (default: by the number of cases)")
+    group.add_argument("--steps", type=count, metavar="N", help="steps of each stage (default: by the number of cases)")
     group.add_argument(
         "--held-out",
         type=float,
@@ -50,7 +54,7 @@ def run_retraining(options: argparse.Namespace, console: Console) -> bool:
     project, output, peers = open_project(options.from_cases), Path(options.output), Peers.joined()
     if not peers.leads:
         return _help(options, project, peers)
-    run = _run(options, project, output)
+    run = _run(options, project, output, console)
     peers.wait()  # the others read the run
     console.log_folder = output
     record = run.record
@@ -107,6 +111,11 @@ def _check(options: argparse.Namespace) -> None:
     """Refuse arguments that don't go together."""
     if options.configuration is not None or options.from_folder is not None:
         raise InputError("A configuration or a folder has its own cases: leave it out, or leave out --from-cases.")
+    for name in FOLDER_OPTIONS:
+        if getattr(options, name):
+            raise InputError(
+                f"--{name.replace('_', '-')} belongs to --from-folder: leave it out, or leave --from-cases."
+            )
     if options.stage or options.package:
         raise InputError("--stage and --package belong to configurations: a retraining always does all stages.")
     if options.encoder_from is not None and options.new_model is None:
@@ -115,7 +124,7 @@ def _check(options: argparse.Namespace) -> None:
         raise InputError("Name the model to retrain with --base-model, or a new one with --new-model.")
 
 
-def _run(options: argparse.Namespace, project: CaseProject, output: Path) -> RunFolder:
+def _run(options: argparse.Namespace, project: CaseProject, output: Path, console: Console) -> RunFolder:
     """The run to go on with, or a new one."""
     from H3DELandmarksLib.cohort.result_files import make_folder
     from H3DELandmarksLib.formats.run import RUN, read_run
@@ -131,11 +140,7 @@ def _run(options: argparse.Namespace, project: CaseProject, output: Path) -> Run
                 f"'{output}' holds an earlier run: add --resume to go on with it, or choose another folder."
             )
         run = read_run(output)
-        wanted = options.new_model or (options.base_model and find_model(options.base_model).id)
-        if wanted and wanted != run.record.model.id:
-            raise InputError(
-                f"The run in '{output}' trains the model '{run.record.model.id}', not '{wanted}': choose another."
-            )
+        _check_same(options, run, console)
         return run
     share = USUAL_SHARE if options.held_out is None else options.held_out
     if options.base_model is not None:
@@ -146,6 +151,25 @@ def _run(options: argparse.Namespace, project: CaseProject, output: Path) -> Run
     else:
         raise InputError(f"There is no run in '{output}' to go on with: check the folder.")
     return start_run(make_folder(output), decision)
+
+
+def _check_same(options: argparse.Namespace, run: RunFolder, console: Console) -> None:
+    """Refuse, or tell of, what a run that goes on does not do, as it was decided when it began."""
+    from H3DELandmarksLib.models import find_model
+
+    record, where = run.record, f"The run in '{run.folder}'"
+    wanted = options.new_model or (options.base_model and find_model(options.base_model).id)
+    if wanted and wanted != record.model.id:
+        raise InputError(f"{where} trains the model '{record.model.id}', not '{wanted}': choose another.")
+    donor = record.encoder_from.id if record.encoder_from else None
+    if options.encoder_from is not None and find_model(options.encoder_from).id != donor:
+        raise InputError(f"{where} does not begin with the encoder of --encoder-from: leave it out, or start anew.")
+    steps = record.plan.stages[-1].training.steps
+    if options.steps is not None and options.steps != steps:
+        raise InputError(f"{where} has {steps} steps a stage: leave out --steps, or start anew in another folder.")
+    if options.held_out is not None:
+        kept = plural(record.counts["held-out"], "held-out case")
+        console.warn(f"{where} goes on with the {kept} that it began with: --held-out changes nothing any more.")
 
 
 @contextmanager

@@ -59,6 +59,8 @@ class Address:
             raise InputError(f"'{self.address}' is no address: write tls://HOST:PORT.")
         if self.address.startswith("tls://") and not self.is_encrypted:
             raise InputError("tls:// needs the certificates of both sides: give --tls-ca, --tls-cert and --tls-key.")
+        if self.is_here and not self.is_encrypted and any((self.authority, self.certificate, self.key)):
+            raise InputError("Certificates are used over TLS only: give the address as tls://HOST:PORT.")
         if self.is_here:
             return
         if not self.is_encrypted:

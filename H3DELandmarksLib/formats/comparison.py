@@ -56,8 +56,11 @@ class Rule:
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
-        if min(self.landmark_margin_mm, self.presence_margin) < 0 or self.least_subjects < 2:
-            raise InputError("Margins must not be negative, and at least two subjects are needed: correct the rule.")
+        stated = self.landmark_margin_mm >= 0 and self.presence_margin >= 0 and not math.isnan(self.margin_mm)
+        if not stated or self.least_subjects < 2:
+            raise InputError(
+                "Margins must be numbers, no negative ones, and at least two subjects are needed: correct the rule."
+            )
 
 
 @dataclass(frozen=True)

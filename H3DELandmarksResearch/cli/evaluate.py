@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from H3DELandmarksLib.cli.console import Console, add_command, add_json, add_overwrite
+from H3DELandmarksLib.cli.console import Console, add_command, add_json, add_overwrite, distance
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import THRESHOLDS_MM
 
@@ -35,7 +35,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     usual = " ".join(f"{threshold:g}" for threshold in THRESHOLDS_MM)
     parser.add_argument(
         "--thresholds",
-        type=float,
+        type=distance,
         nargs="+",
         metavar="MM",
         default=THRESHOLDS_MM,
@@ -80,6 +80,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksResearch.cases.subjects import read_subjects
 
     _check_report(options)
+    options.thresholds = tuple(dict.fromkeys(options.thresholds))
     errors: list[str] = []
     predictions = _read_folder(Path(options.predictions), console, errors)
     references = _read_folder(Path(options.reference), console, errors)

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from H3DELandmarksLib.cli.console import Console
+from H3DELandmarksLib.cli.train import FOLDER_OPTIONS
 from H3DELandmarksLib.core.errors import InputError
 
 
@@ -52,9 +53,12 @@ def train_from_scratch(options: argparse.Namespace, console: Console) -> bool:
 
 def _refuse_alone(options: argparse.Namespace) -> None:
     """Refuse what belongs to ``--from-cases`` or ``--from-folder`` without them."""
-    for name in ("model_id", "spacing", "plan_only"):
+    for name in FOLDER_OPTIONS:
         if getattr(options, name) and options.from_folder is None:
             raise InputError(f"--{name.replace('_', '-')} belongs to --from-folder: name the folder of scans.")
+    if options.plan_only and (options.stage or options.package):
+        word = "--package" if options.package else "--stage"
+        raise InputError(f"--plan-only trains and packs nothing: leave it out, or leave out {word}.")
     given = {
         "--base-model": options.base_model,
         "--new-model": options.new_model,

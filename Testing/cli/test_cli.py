@@ -519,6 +519,20 @@ def test_evaluate_pairs_by_name(tmp_path, capsys):
     assert "'two'" in err and json.loads(out)["cases"] == 1
 
 
+@pytest.mark.parametrize("threshold", ["nan", "-1", "0", "inf", "two"])
+def test_thresholds_are_distances(tmp_path, capsys, threshold):
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", "--predictions", str(tmp_path), "--reference", str(tmp_path), "--thresholds", "2", threshold])
+    assert end.value.code == 2 and "--thresholds" in capsys.readouterr().err
+
+
+def test_a_threshold_that_is_given_twice_counts_once(tmp_path, capsys):
+    write_markups(tmp_path / "case.mrk.json", LandmarkSet(("a",), [[0.0, 0, 0]]))
+    words = ["--predictions", str(tmp_path), "--reference", str(tmp_path), "--thresholds", "2", "2.0", "1"]
+    assert main(["evaluate", *words]) == 0
+    assert capsys.readouterr().out.count("within 2 mm") == 1
+
+
 def test_evaluate_reads_older_lists_and_labels_in_other_letters(tmp_path, capsys):
     points = LandmarkSet(NAMES, np.arange(9.0).reshape(3, 3))
     for folder in ("reference", "found"):

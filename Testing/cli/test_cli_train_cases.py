@@ -71,6 +71,12 @@ def test_nothing_is_held_out_on_request(given, tmp_path, capfd):
         (["--from-cases", "PROJECT", "--base-model", "BASE", "--encoder-from", "BASE"], "belongs to --new-model"),
         (["--from-cases", "PROJECT", "--base-model", "none-such"], "no model 'none-such'"),
         (["--from-cases", "BASE", "--base-model", "BASE"], "no project of cases"),
+        (
+            ["--from-cases", "PROJECT", "--new-model", "new", "--model-id", "other"],
+            "--model-id belongs to --from-folder",
+        ),
+        (["--from-cases", "PROJECT", "--new-model", "new", "--spacing", "0.3"], "--spacing belongs to --from-folder"),
+        (["--from-cases", "PROJECT", "--new-model", "new", "--plan-only"], "--plan-only belongs to --from-folder"),
         (["--from-cases", "PROJECT", "--resume"], "no run"),
     ],
 )
@@ -88,3 +94,25 @@ def test_another_model_than_that_of_the_run_is_refused(given, tmp_path, capfd):
     capfd.readouterr()
     assert train(*words, "--new-model", "another", "--resume") == 2
     assert "trains the model 'tiny'" in sentence(capfd)
+
+
+@pytest.mark.parametrize("steps", ["0", "-1", "many"])
+@pytest.mark.parametrize("source", ["--from-cases", "--from-folder"])
+def test_a_number_of_steps_is_one_at_least(given, tmp_path, source, steps, capfd):
+    with pytest.raises(SystemExit) as end:
+        train(source, given[0], "--output", tmp_path / "run", "--steps", steps)
+    assert end.value.code == 2 and "--steps" in capfd.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_what_was_decided_when_a_run_began_is_not_changed_in_silence(given, tmp_path, capfd):
+    project, base, _ = given
+    words = ["--from-cases", project, "--base-model", base, "--output", tmp_path / "run", "--device", "cpu"]
+    assert train(*words, "--steps", 2) == 0
+    capfd.readouterr()
+    assert train(*words, "--steps", 500, "--resume") == 2
+    assert "--steps" in sentence(capfd)
+    assert train(*words, "--encoder-from", base, "--resume") == 2
+    capfd.readouterr()
+    assert train(*words, "--steps", 2, "--held-out", 0.5, "--resume", "--json") == 0
+    (warning,) = json.loads(capfd.readouterr().out)["warnings"]
+    assert "--held-out" in warning["message"]

@@ -164,3 +164,13 @@ def test_proposals_in_a_picture_of_unknown_size_are_pixels(tmp_path, capsys):
     for landmark, (x, y) in zip(said["landmarks"], spots + 3):
         assert landmark["position_lps_px"] == pytest.approx([x, y, 0], abs=1.5)
     assert "left_px" in (tmp_path / "out" / "new.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("column", "cell"), [("model", "mouse-skull"), ("region", "box.mrk.json")])
+def test_a_list_s_models_and_regions_are_refused_as_they_would_do_nothing(scan, tmp_path, capsys, column, cell):
+    project, out = project_of_blobs(tmp_path / "cases", 1), tmp_path / "out"
+    (tmp_path / "list.csv").write_text(f"path,{column}\n{scan.name},{cell}\n", encoding="utf-8")
+    assert propose(tmp_path / "list.csv", project.folder, out, "--guide", "none") == 2
+    assert column in capsys.readouterr().err and not (out / "new.mrk.json").exists()
+    (tmp_path / "list.csv").write_text(f"path,{column},subject\n{scan.name},,one\n", encoding="utf-8")
+    assert propose(tmp_path / "list.csv", project.folder, out, "--guide", "none") == 0

@@ -142,3 +142,39 @@ def test_what_names_no_region_is_refused_before_anything_is_searched(folder, tmp
 def test_wrong_usage_of_regions_ends_with_help(folder, tmp_path, words):
     with pytest.raises(SystemExit, match="2"):
         detect(folder, tmp_path, *(word.format(tiny=folder / "tiny") for word in words))
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--roi-margin", "3"], "--roi-from"),
+        (["--consent", "gpu.clinic.example"], "--scheduler"),
+        (["--shared-paths"], "--scheduler"),
+        (["--tls-ca", "none.pem"], "--scheduler"),
+        (["--tls-cert", "none.pem", "--local-cluster", "1"], "--scheduler"),
+        (["--local-cluster", "1", "--jobs", "2"], "--jobs"),
+        (["--scheduler", "tcp://127.0.0.1:1", "--jobs", "2"], "--jobs"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(folder, tmp_path, capsys, words, named):
+    assert detect(folder, tmp_path, *words) == 2
+    assert named in capsys.readouterr().err and not (tmp_path / "scan.mrk.json").exists()
+
+
+def test_a_list_s_boxes_and_another_model_s_region_are_not_both_searched(folder, tmp_path, capsys):
+    write_region(tmp_path / "box.mrk.json", Region(np.diag([900.0, 900, 900, 1])))
+    scan, out = folder / "scan.nrrd", tmp_path / "out"
+    (tmp_path / "list.csv").write_text(f"path,region\n{scan},box.mrk.json\n", encoding="utf-8")
+    words = [
+        "detect",
+        tmp_path / "list.csv",
+        "--model",
+        folder / "tiny",
+        "--output",
+        out,
+        "--roi-from",
+        folder / "tiny",
+    ]
+    assert main([*map(str, words)]) == 2
+    assert "region" in capsys.readouterr().err and not (out / "scan.mrk.json").exists()
+    assert main([*map(str, words[:-2])]) == 0

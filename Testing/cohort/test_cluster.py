@@ -189,6 +189,7 @@ TLS = {"authority": "ca.pem", "certificate": "c.pem", "key": "k.pem"}
         ("tcp://10.0.0.7:8786", {"consent": "10.0.0.7", **TLS}, "TLS"),
         ("tls://10.0.0.7:8786", {"consent": "10.0.0.7"}, "certificates"),
         ("tls://127.0.0.1:8786", {}, "certificates"),
+        ("tcp://127.0.0.1:8786", TLS, "tls://"),
         ("tls://gpu.clinic.example:8786", TLS, "--consent gpu.clinic.example"),
         ("tls://gpu.clinic.example:8786", {"consent": "other.example", **TLS}, "agree"),
         ("tcp://localhost.evil.example:8786", {}, "TLS"),

@@ -397,6 +397,14 @@ def test_options_that_belong_to_a_folder_are_refused_without_it(tmp_path, capsys
     assert main(["train", "isbi2015", "--from-folder", str(tmp_path), "--output", str(tmp_path)]) == 2
 
 
+@pytest.mark.parametrize("words", [["--package"], ["--stage", "search"]])
+def test_a_plan_alone_has_no_stages_to_train_or_pack(tmp_path, capsys, words):
+    write_scans(tmp_path / "scans", 6)
+    command = ["train", "--from-folder", str(tmp_path / "scans"), "--output", str(tmp_path / "run"), "--plan-only"]
+    assert main([*command, *words]) == 2
+    assert words[0] in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_one_command_leads_from_a_folder_to_a_package_that_detects(tmp_path, capsys):
     write_pictures(tmp_path / "dots", 8)

@@ -74,7 +74,7 @@ def _unit(folder: Path, entry: CohortScan) -> LengthUnit | None:
     """The unit of a scan's own table; None where it cannot be read."""
     assert entry.outputs is not None
     try:
-        with (folder / entry.outputs.table).open(encoding="utf-8", newline="") as file:
+        with (folder / entry.outputs.table).open(encoding="utf-8-sig", newline="") as file:
             return unit_of_columns(next(csv.reader(file), ()))
     except (OSError, ValueError):
         return None
@@ -86,15 +86,31 @@ def _rows(folder: Path, entry: CohortScan) -> Iterator[dict[str, str]]:
     model = f"{entry.model.id}@{entry.model.version}" if entry.model else ""
     own = {"scan": csv_text(entry.scan), "subject": csv_text(entry.subject or ""), "model": model}
     try:
-        with (folder / entry.outputs.table).open(encoding="utf-8", newline="") as file:
+        with (folder / entry.outputs.table).open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file)
             unit = unit_of_columns(table.fieldnames or ())
             source = {in_unit(c, unit): in_unit(_SOURCE.get(c, c), unit) for c in COLUMNS if c not in own}
-            rows = [own | {column: row[name] for column, name in source.items()} for row in table]
+            rows = [own | {column: row[name] or "" for column, name in source.items()} for row in table]
     except (OSError, KeyError, ValueError) as error:
         logger.warning("The table '%s' cannot be read (%s): detect again in this scan.", entry.outputs.table, error)
         return
-    yield from rows
+    yield from (_with_numbers(row, entry.outputs.table) for row in rows)
+
+
+def _with_numbers(row: dict[str, str], table: str) -> dict[str, str]:
+    """The row without what stands where a number belongs and is none, which is told."""
+    wrong = {column: cell for column, cell in row.items() if _is_number(column) and not _is_readable(cell)}
+    for cell in wrong.values():
+        logger.warning("The table '%s' holds '%s' where a number belongs: correct that cell.", table, cell)
+    return row | dict.fromkeys(wrong, "")
+
+
+def _is_readable(cell: str) -> bool:
+    try:
+        float(cell or 0)
+    except ValueError:
+        return False
+    return True
 
 
 class _Parquet:

@@ -5,7 +5,11 @@ The points are those that the lists hold now: what a person has moved or placed 
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
+import logging
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +28,7 @@ from H3DELandmarksLib.formats.reading import FormatError, parse_json
 from H3DELandmarksLib.io.markups import EXTENSION as MARKUPS
 from H3DELandmarksLib.io.markups import point_lists_in, read_markups
 
+logger = logging.getLogger(__name__)
 LOG, MEASURED, DOCUMENT = "cohort.jsonl", ".measured.csv", "h3delandmarks-detection"
 OUTPUTS = ("markups", "table", "provenance", "picture")
 FOUND, DOUBTFUL, NOT_RECOGNISED, NOTHING, FAILED = CASE_STATES = (
@@ -126,9 +131,11 @@ def read_cohort(folder: Path) -> list[CohortCase]:
     """
     if not folder.is_dir():
         raise InputError(f"The folder '{folder}' does not exist: give the output folder of 'detect'.")
-    entries = list(_logged(folder)) or [*_documented(folder)]
-    known = {str(entry["outputs"].get("markups")) for entry in entries if entry["outputs"]}
-    entries += [entry for entry in _plain(folder) if str(entry["outputs"]["markups"]) not in known]
+    entries = list(_logged(folder))
+    known = {entry["outputs"].get("markups") for entry in entries}
+    if not entries:
+        entries, known = _documented(folder)
+    entries += [entry for entry in _plain(folder) if entry["outputs"]["markups"] not in known]
     if not entries:
         raise InputError(f"The folder '{folder}' holds no results of 'detect': choose another folder.")
     return [_case(entry) for entry in entries]
@@ -139,9 +146,9 @@ def _logged(folder: Path) -> Iterator[dict[str, Any]]:
     path, last = folder / LOG, {}
     if not path.is_file():
         return
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_bytes().split(b"\n"):
         try:
-            entry = parse_json(line.encode())
+            entry = parse_json(line.decode("utf-8", errors="replace").encode())
             model = entry.get("model") or {}
             key = tuple(map(str, (entry["scan"], entry.get("series"), model.get("id"), entry.get("region"))))
         except (FormatError, AttributeError, KeyError):
@@ -153,19 +160,50 @@ def _logged(folder: Path) -> Iterator[dict[str, Any]]:
         yield {**entry, "outputs": {kind: path for kind, path in paths.items() if path is not None}}
 
 
-def _documented(folder: Path) -> Iterator[dict[str, Any]]:
-    """What a kept document of ``detect --json`` says, which alone names the scans that failed."""
-    for path in sorted(folder.glob("*.json")):
-        if path.name.endswith((MARKUPS, PROVENANCE)):
-            continue
-        try:
-            content = parse_json(path.read_bytes())
-        except (FormatError, OSError):
-            continue
-        if isinstance(content, dict) and content.get("format") == DOCUMENT:
-            for scan in content.get("scans", ()):
-                outputs = {kind: folder / Path(scan[kind]).name for kind in OUTPUTS if scan.get(kind)}
-                yield {**scan, "reason": scan.get("error"), "outputs": outputs, "model": content.get("model")}
+def _documented(folder: Path) -> tuple[list[dict[str, Any]], set[Path | None]]:
+    """What kept documents of ``detect --json`` say, which alone name the scans that failed, and all lists they name.
+
+    Of several that tell of a scan and model, or of a point list, the newest holds.
+    """
+    latest: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    known: set[Path | None] = set()
+    paths = [path for path in folder.glob("*.json") if not path.name.endswith((MARKUPS, PROVENANCE))]
+    for path in sorted(paths, key=lambda path: (_changed(path), path)):
+        said: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for entry in _entries(folder, _document(path)):
+            key = os.path.normpath(str(entry.get("scan"))), str(entry["model"].get("id"))
+            said.setdefault(key, []).append(entry)
+        lists = {entry["outputs"].get("markups") for entries in said.values() for entry in entries} - {None}
+        older = {key: [e for e in old if e["outputs"].get("markups") not in lists] for key, old in latest.items()}
+        latest, known = older | said, known | lists
+    return [entry for entries in latest.values() for entry in entries], known
+
+
+def _entries(folder: Path, content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """What a document says of each scan."""
+    for scan in content.get("scans") or ():
+        outputs = {kind: folder / Path(scan[kind]).name for kind in OUTPUTS if scan.get(kind)}
+        model = scan.get("model") or content.get("model") or {}
+        yield {**scan, "reason": scan.get("error"), "outputs": outputs, "model": model}
+
+
+def _document(path: Path) -> dict[str, Any]:
+    """A document of ``detect``; empty where the file is something else. PowerShell redirects text as UTF-16."""
+    try:
+        data = path.read_bytes()
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            data = data.decode("utf-16").encode()
+        content = parse_json(data)
+    except (FormatError, OSError, UnicodeDecodeError):
+        return {}
+    return content if isinstance(content, dict) and content.get("format") == DOCUMENT else {}
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _plain(folder: Path) -> Iterator[dict[str, Any]]:
@@ -275,18 +313,24 @@ def _measurements(files: Mapping[str, Path]) -> Iterator[Measurement]:
     )
     if not path.is_file():
         return
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            mean, sd = _number(row.get("norm_mean")), _number(row.get("norm_sd"))
-            yield Measurement(
-                name=from_csv(row.get("title") or row.get("measurement") or ""),
-                value=_number(row.get("value")),
-                unit=row.get("unit") or "",
-                low=_number(row.get("low90")),
-                high=_number(row.get("high90")),
-                usual="" if mean is None else f"{mean:g}" + (f" \N{PLUS-MINUS SIGN} {sd:g}" if sd is not None else ""),
-                is_usual={"true": True, "false": False}.get(row.get("within_norm") or ""),
-            )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        delimiter = max(",;\t", key=text.partition("\n")[0].count)
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        logger.warning("'%s' is no table in UTF-8: save it so again, or detect again in this scan.", path)
+        return
+    for row in rows:
+        mean, sd = _number(row.get("norm_mean")), _number(row.get("norm_sd"))
+        yield Measurement(
+            name=from_csv(row.get("title") or row.get("measurement") or ""),
+            value=_number(row.get("value")),
+            unit=row.get("unit") or "",
+            low=_number(row.get("low90")),
+            high=_number(row.get("high90")),
+            usual="" if mean is None else f"{mean:g}" + (f" \N{PLUS-MINUS SIGN} {sd:g}" if sd is not None else ""),
+            is_usual={"true": True, "false": False}.get(row.get("within_norm") or ""),
+        )
 
 
 def _number(value: object) -> float | None:

@@ -90,6 +90,27 @@ def test_one_table_and_one_log_tell_of_all_scans(tiny, tmp_path, capsys):
     assert not list(out.glob(".h3de*"))
 
 
+def test_a_cell_that_is_no_number_spoils_no_table_of_all(tiny, tmp_path, capsys):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    make_cohort(tmp_path / "scans", 2)
+    out, words = tmp_path / "out", (tmp_path / "scans", "--model", tiny, "--resume", "--parquet")
+    detect(capsys, out, *words)
+    table = out / log_of(out)[0].outputs.table
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    rows[1][rows[0].index("left_mm")] = "?"
+    rows[2] = rows[2][:6]
+    with table.open("w", encoding="utf-8-sig", newline="") as file:
+        csv.writer(file).writerows(rows)
+    make_scan(tmp_path / "scans" / "sub-07" / "ct.nrrd", 7)
+    code, _, err = detect(capsys, out, *words)
+    assert code == 0 and table.name in err
+    cells = [row["x_mm"] for row in table_of(out)]
+    assert len(cells) == 3 * len(NAMES) and cells[0] == "" and all(map(float, cells[1:]))
+    written = parquet.read_table(out / "cohort.parquet").to_pylist()
+    assert [row["x_mm"] for row in written] == [float(cell) if cell else None for cell in cells]
+
+
 def test_the_log_tells_the_largest_doubt_of_a_scan(tiny, tmp_path, capsys):
     make_cohort(tmp_path / "scans", 3)
     detect(capsys, tmp_path / "out", tmp_path / "scans", "--model", tiny)

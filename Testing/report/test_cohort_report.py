@@ -1,6 +1,7 @@
 """What a page says of a cohort, without a browser."""
 
 import json
+import os
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -164,6 +165,72 @@ def test_results_without_a_log_are_reported_and_a_kept_document_tells_the_failur
     (tmp_path / "run.json").write_text(json.dumps(document))
     cases = read_cohort(tmp_path)
     assert [(case.state, case.reason) for case in cases] == [("found", ""), ("failed", "It is damaged.")]
+
+
+def document_of(*scans, **more):
+    """A document of ``detect --json``; each scan is a path and the name of its results, or None where it failed."""
+    entries = [
+        {"scan": path, "ok": True, "markups": f"out/{name}.mrk.json", "provenance": f"out/{name}.provenance.json"}
+        if name
+        else {"scan": path, "ok": False, "error": "It is damaged."}
+        for path, name in scans
+    ]
+    model = {"id": "head", "version": "1.0.0"}
+    return {"format": "h3delandmarks-detection", "model": model, "scans": entries, **more}
+
+
+def test_of_several_documents_the_newest_tells_of_each_scan(tmp_path):
+    for name in ("a", "x"):
+        write_result(tmp_path, name, LandmarkSet(NAMES, points_of(0)), None, f"{name}.nrrd")
+    first, second = document_of(("a.nrrd", "a"), ("x.nrrd", None)), document_of(("a.nrrd", "a"), ("x.nrrd", "x"))
+    for number, (name, document) in enumerate((("z_first.json", first), ("b_second.json", second))):
+        (tmp_path / name).write_text(json.dumps(document), encoding="utf-8")
+        os.utime(tmp_path / name, (1e9 + number, 1e9 + number))
+    assert [(case.name, case.state) for case in read_cohort(tmp_path)] == [("a.nrrd", "found"), ("x.nrrd", "found")]
+    os.utime(tmp_path / "z_first.json", (2e9, 2e9))  # x failed after it had been found, as after other results
+    assert [(case.name, case.state) for case in read_cohort(tmp_path)] == [("a.nrrd", "found"), ("x.nrrd", "failed")]
+
+
+def test_of_several_documents_two_models_of_one_scan_count_twice(tmp_path):
+    for name in ("a", "a_again"):
+        write_result(tmp_path, name, LandmarkSet(NAMES, points_of(0)), None, "a.nrrd")
+    other = {"id": "other", "version": "1.0.0"}
+    for name, document in (("1", document_of(("a.nrrd", "a"))), ("2", document_of(("a.nrrd", "a_again"), model=other))):
+        (tmp_path / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
+    assert [case.model for case in read_cohort(tmp_path)] == ["head@1.0.0", "other@1.0.0"]
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_a_kept_document_is_read_in_the_coding_of_the_shell_that_kept_it(tmp_path, coding):
+    write_result(tmp_path, "a", LandmarkSet(NAMES, points_of(0)), None, "a.nrrd")
+    mark = "\ufeff" if coding == "utf-16-be" else ""
+    text = mark + json.dumps(document_of(("a.nrrd", "a"), ("b.nrrd", None)))
+    (tmp_path / "run.json").write_bytes(text.encode(coding))
+    assert [case.state for case in read_cohort(tmp_path)] == ["found", "failed"]
+
+
+@pytest.mark.parametrize("strange", ["\u2028", "\u0085", "\x0c", "\x1c"])
+def test_a_line_of_the_log_ends_at_its_line_feed_alone(tmp_path, strange):
+    folder = write_cohort(tmp_path / "results", 2, failed=1, strange=0)
+    entry = {"scan": f"/of{strange}two.nrrd", "name": "two", "status": "failed", "reason": "Damaged.", "seconds": 1}
+    with (folder / "cohort.jsonl").open("ab") as log:
+        log.write(json.dumps(entry, ensure_ascii=False).encode() + b"\r\n")
+    assert "two" in [case.name for case in read_cohort(folder)]
+
+
+def test_a_table_of_measurements_that_cannot_be_read_is_told(tmp_path, capsys):
+    folder = write_cohort(tmp_path / "results", 3, failed=0, strange=0)
+    head = "case,measurement,value,unit,title"
+    (folder / "head_0000.measured.csv").write_bytes(f"{head}\na,m,80,\xb0,Gr\xf6\xdfe\n".encode("cp1252"))
+    (folder / "head_0001.measured.csv").write_bytes(f"{head}\na,m,80,degrees,Size\n".encode("utf-8-sig"))
+    text = f"{head}\na,m,80,degrees,Size\n".replace(",", ";")
+    (folder / "head_0002.measured.csv").write_text(text, encoding="utf-8")
+    target = tmp_path / "page.html"
+    assert main(["report", str(folder), "--output", str(target), "--points-only"]) == 0
+    assert "head_0000.measured.csv" in capsys.readouterr().err
+    first, *others = read_cohort(folder)
+    assert first.landmarks is not None and first.measurements == ()
+    assert [[(m.name, m.value) for m in case.measurements] for case in others] == [[("Size", 80.0)]] * 2
 
 
 def test_point_lists_alone_are_reported(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +16,14 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.image_plane import is_radiograph
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.formats.export import EXPORT
 from H3DELandmarksLib.io.isolated import find_scans, read_volume
 from H3DELandmarksLib.io.markups import POINT_EXTENSIONS, point_list_name, read_markups
 from H3DELandmarksResearch.cases.case_folder import READERS, SCAN_SUFFIXES, case_name, readers_in
+from H3DELandmarksResearch.cases.exchange import PROPOSED
 from H3DELandmarksResearch.cases.subjects import read_subjects
 from H3DELandmarksResearch.converters.flat_images import PixelSize, points_on_image
-from H3DELandmarksResearch.planning.point_tables import TablePoints, read_tables
+from H3DELandmarksResearch.planning.point_tables import TablePoints, holds_measurements, read_tables
 
 SUBJECTS = "subjects.csv"
 # BIDS names the subject first: sub-07_ses-2_ct.nii.gz.
@@ -88,7 +91,8 @@ def look_through(folder: Path) -> FolderContent:
 
     Points lie beside their scan, or anywhere under the folder, as NAME.mrk.json, NAME.fcsv or NAME.csv where the scan
     is NAME with any ending, or in one table with a column that names the scan, see `point_tables.read_tables`. What
-    several people marked lies in the same forms under ``readers/READER``; the other points are the reference.
+    several people marked lies in the same forms under ``readers/READER``; the other points are the reference. Tables
+    of measurements, and what a model had proposed for cases that were exported, are passed over.
     ``subjects.csv`` (see `read_subjects`) says which scans are of one subject; else the BIDS name of the subject
     does, and without one every scan is a subject of its own.
 
@@ -141,7 +145,7 @@ def _all_points(folder: Path) -> tuple[dict[str, Points], set[str]]:
             found.setdefault(name, []).append(partial(_from_list, path))
             if path.parent == folder:
                 plain.add(name)
-        elif path.suffix.lower() == ".csv" and path.name.lower() != SUBJECTS:
+        elif path.suffix.lower() == ".csv" and path.name.lower() != SUBJECTS and not holds_measurements(path):
             for scan, table in read_tables(path).items():
                 found.setdefault(case_name(Path(scan)), []).append(partial(_from_table, table))
     twice = sorted(name for name, lists in found.items() if len(lists) > 1)
@@ -154,7 +158,18 @@ def _all_points(folder: Path) -> tuple[dict[str, Points], set[str]]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    """All files but hidden ones and what a model had proposed for the cases of an export; links are followed."""
+    found, visited = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        left_out = PROPOSED if EXPORT in names else ""
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != left_out)
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.is_file())
 
 
 def _from_list(path: Path, scan: Path, volume: Volume) -> LandmarkSet:

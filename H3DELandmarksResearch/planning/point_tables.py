@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from H3DELandmarksLib.core.text import from_csv
 CASE_COLUMNS = ("case", "scan", "image", "file", "filename", "subject")
 NAME_COLUMNS = ("name", "landmark", "label", "point")
 STATE_COLUMN, ABSENT = "state", (ReviewState.ABSENT.value, ReviewState.ABSENT_IN_BULK.value)
+MEASUREMENTS, MOST_OF_HEADER = {"measurement", "value", "unit"}, 10_000
 NOTHING = ("", "na", "nan")  # cells without a coordinate
 # Columns of x, y, z, and what makes LPS of them; radiographs may give pixels.
 LPS, RAS, PIXELS = (1.0, 1.0, 1.0), (-1.0, -1.0, 1.0), "pixels"
@@ -98,6 +100,17 @@ def _is_unknown(path: Path, line: int, label: str, place: np.ndarray, state: str
     if is_absent and is_placed:
         raise InputError(f"'{path}', line {line}: '{label}' is absent, but has a place: correct one of both.")
     return not is_absent and not is_placed
+
+
+def holds_measurements(path: Path) -> bool:
+    """Whether a table is one of measurements, as `detect` and `export` write them beside points."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            header = file.readline(MOST_OF_HEADER)
+    except OSError:
+        return False
+    names = {name.strip().strip('"').lower() for name in re.split(r"[,;\t]", header)}
+    return names >= MEASUREMENTS and not names & set(NAME_COLUMNS)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -83,6 +83,35 @@ def test_one_table_serves_all_scans_and_an_empty_cell_is_a_missing_landmark(tmp_
     assert set(tables) == {"a.png", "b.png"} and np.isnan(tables["a.png"].positions["end"]).all()
 
 
+def test_an_export_of_cases_is_read_as_it_lies(tmp_path):
+    write_case(tmp_path, "case-1", 1)
+    write_case(tmp_path / "proposed", "case-1", 2)
+    (tmp_path / "proposed" / "case-1.nrrd").unlink()
+    columns = ("case", "measurement", "value", "unit", "low90", "high90", "reason", "title")
+    write_table(tmp_path / "measurements.csv", columns, [("case-1", "width", 5, "mm", 4, 6, "", "Width")])
+    write_table(tmp_path / "case-1.measured.csv", columns, [("case-1", "width", 5, "mm", 4, 6, "", "Width")])
+    (tmp_path / "export.json").write_text('{"format": "h3delandmarks-export"}', encoding="utf-8")
+    (case,) = look_through(tmp_path).cases
+    assert case.plain
+    np.testing.assert_allclose(case.read_points(None).positions, blobs(1)[1], atol=1e-4)
+
+
+def test_a_folder_called_proposed_is_one_like_others_where_nothing_was_exported(tmp_path):
+    write_case(tmp_path / "proposed", "a", 1)
+    assert [case.name for case in look_through(tmp_path).cases] == ["a"]
+
+
+def test_points_in_linked_and_not_in_hidden_folders_are_found(tmp_path):
+    write_case(tmp_path / "archive", "a", 1)
+    write_case(tmp_path / "scans" / ".old", "b", 2)
+    try:
+        (tmp_path / "scans" / "linked").symlink_to(tmp_path / "archive", target_is_directory=True)
+        (tmp_path / "archive" / "back").symlink_to(tmp_path / "scans", target_is_directory=True)
+    except OSError:
+        pytest.skip("this system makes no links")
+    assert [case.name for case in look_through(tmp_path / "scans").cases] == ["a"]
+
+
 def test_only_what_a_table_calls_absent_is_absent(tmp_path):
     columns = ("name", "state", "left_mm", "posterior_mm", "superior_mm")
     states = ("found", "absent", "absent, accepted in bulk", "not examined", "not recognised", "unknown", "")

@@ -122,10 +122,11 @@ class CropSampler:
 
     Geometric augmentation is the choice of a crop grid: rotation about the case's pose, anisotropic scale, shift,
     mirroring with left and right names exchanged. Landmarks follow by the same affine, so that image and points
-    cannot disagree. Grids of radiographs stay in their plane. Where a stage shows the whole radiograph, crops lie about
-    its center and not about the landmarks; where the radiograph says how large pixels are, shifts grow with them. A
-    share ``cut`` of radiographs is cut off before, and counted as high as whole ones. Of all samples, a share ``elsewhere`` is centered anywhere in the scan, a share ``nothing`` holds no anatomy at all,
-    a share ``truncate`` ends within the crop, a share ``blank`` shows a box or an ellipsoid of it alone, and in a share
+    cannot disagree. Grids of radiographs stay in their plane. Where a stage shows the whole radiograph, crops lie
+    about its center and not about the landmarks; where the radiograph says how large pixels are, shifts grow with
+    them. A share ``cut`` of radiographs is cut off before, and counted as high as whole ones. Of all samples, a
+    share ``elsewhere`` is centered anywhere in the scan, a share ``nothing`` holds no anatomy at all, a share
+    ``truncate`` ends within the crop, a share ``blank`` shows a box or an ellipsoid of it alone, and in a share
     ``fill`` blank parts of the scan show another one. Points whose references spread are unknown in some of them.
     What is drawn does not depend on the device that makes the images.
     """

@@ -121,13 +121,14 @@ class BatchSection:
         self._context.ensureDependencies(ui.batchLabel, clinic.isChosen)
         reason = self._whyNot()  # what is chosen may have changed meanwhile
         scans, results = self._folder(ui.batchScansPath), self._folder(ui.batchResultsPath)
+        package = self._context.package  # another may be chosen while the question is open
         where = None if reason else clinic.destination(_("all scans in '{folder}'").format(folder=scans))
         if where is None:
             ui.batchLabel.text = reason or _("Nothing was sent.")
             return
         qt.QSettings().setValue(SCANS_SETTING, str(scans))
         qt.QSettings().setValue(RESULTS_SETTING, str(results))
-        model = ["--model", self._context.package.path, "--device", where.device or self._context.device]
+        model = ["--model", package.path, "--device", where.device or self._context.device]
         self.progress.start(CohortRun([scans, "--output", results, *model, *where.arguments], where.host))
 
     def _onPoll(self, run):

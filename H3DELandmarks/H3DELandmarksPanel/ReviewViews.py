@@ -15,11 +15,13 @@ from H3DELandmarksLib.scene import (
     frame_of,
     has_left_scan,
     has_lost_scan,
+    hide_list,
     hide_radius,
     hide_surface,
     hide_trace,
     looks_of,
     review_field_of_view,
+    show_hidden_list,
     show_surface,
     show_window,
     shown_volumes,
@@ -83,6 +85,7 @@ class ReviewViews:
         self._stopDrawing()
         self._showLines()
         if node is not None and slicer.mrmlScene.IsNodePresent(node):
+            show_hidden_list(node)
             node.SetDisplayVisibility(self._wasVisible)
 
     def pause(self):
@@ -157,7 +160,7 @@ class ReviewViews:
         if self.disagreement():
             self._offerRemedies()
             self._stopDrawing(slices=False)
-            self._node.SetDisplayVisibility(False)
+            hide_list(self._node)
             self._hideLines()
             return
         self._showLines()

@@ -22,6 +22,7 @@ from H3DELandmarksLib.core.landmarks import SAME_PLACE_MM, LandmarkSet, ReviewSt
 from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.core.statements import Statement
 from H3DELandmarksLib.core.text import from_csv
+from H3DELandmarksLib.formats.export import sha256_of
 from H3DELandmarksLib.formats.provenance import EXTENSION as PROVENANCE
 from H3DELandmarksLib.formats.provenance import PointOrigin, Provenance, read_provenance, with_causes
 from H3DELandmarksLib.formats.reading import FormatError, parse_json
@@ -156,8 +157,20 @@ def _logged(folder: Path) -> Iterator[dict[str, Any]]:
         last.pop(key, None)
         last[key] = entry
     for entry in last.values():
-        paths = {kind: _inside(folder, at) for kind, at in (entry.get("outputs") or {}).items() if at}
+        outputs = dict(entry.get("outputs") or {})
+        digest = outputs.pop("provenance_sha256", None)
+        paths = {kind: _inside(folder, at) for kind, at in outputs.items() if at}
+        if digest and _is_other(paths.get("provenance"), digest):
+            continue  # another detection has written files of these names since, which are taken for themselves
         yield {**entry, "outputs": {kind: path for kind, path in paths.items() if path is not None}}
+
+
+def _is_other(path: Path | None, digest: str) -> bool:
+    """Whether a file is not the one that had this SHA-256; of one that is not there nobody knows."""
+    try:
+        return path is not None and sha256_of(path) != digest
+    except OSError:
+        return False
 
 
 def _documented(folder: Path) -> tuple[list[dict[str, Any]], set[Path | None]]:

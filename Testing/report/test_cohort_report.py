@@ -5,6 +5,7 @@ import os
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ pytest.importorskip("jinja2", reason="reports need Jinja2")
 from H3DELandmarksLib.cli.main import main  # noqa: E402
 from H3DELandmarksLib.core.geometry import Volume  # noqa: E402
 from H3DELandmarksLib.core.landmarks import LandmarkSet  # noqa: E402
+from H3DELandmarksLib.formats.export import sha256_of  # noqa: E402
 from H3DELandmarksLib.io.images import write_volume  # noqa: E402
 from H3DELandmarksLib.io.markups import read_markups, write_markups  # noqa: E402
 from H3DELandmarksResearch.report.cohort import read_cohort  # noqa: E402
@@ -265,6 +267,18 @@ def test_the_last_line_of_a_scan_holds_and_cut_lines_and_ways_out_are_ignored(tm
     cases = read_cohort(folder)
     assert [case.name for case in cases] == ["head_0000", "head_0001", "head_0002", "bad_0", "x"]
     assert cases[3].reason == "Still damaged." and "missing" in cases[4].reason
+
+
+def test_what_another_detection_has_replaced_is_not_told_of_the_scan_before(tmp_path):
+    folder = write_cohort(tmp_path / "results", 3, failed=0, strange=0)
+    log = folder / "cohort.jsonl"
+    entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    for entry, digest in zip(entries, ("0" * 64, sha256_of(folder / entries[1]["outputs"]["provenance"]))):
+        entry["scan"], entry["outputs"]["provenance_sha256"] = "/moved/" + entry["name"], digest
+    log.write_text("\n".join(map(json.dumps, entries)) + "\n", encoding="utf-8")
+    cases = {case.name: str(case.scan) for case in read_cohort(folder)}
+    assert len(cases) == 3 and cases["head_0001"] == str(Path("/moved/head_0001"))
+    assert cases["head_0000"] != str(Path("/moved/head_0000"))
 
 
 def test_a_damaged_result_is_a_failure_with_its_reason(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_package import toy_package
 from toy_projects import FIRST_DAY, corrected, scan_of, toy_base, toy_project
@@ -45,6 +45,7 @@ def test_a_fifth_is_held_out_and_from_ten_cases_some_are_for_validation(count, v
 
 
 @given(st.integers(5, 40), st.integers(0, 40), st.sampled_from([0.1, 0.2, 0.25, 0.5]))
+@settings(deadline=None)
 def test_what_is_held_out_stays_so_when_cases_are_added(count, more, share):
     cases = [a_case(n) for n in range(count + more)]
     before, after = choose_subsets(cases[:count], share), choose_subsets(cases, share)

@@ -404,14 +404,20 @@ def test_findings_are_of_the_folder_that_is_chosen(panel, folder, heads, tmp_pat
     assert finding_rows(panel) == [] and ui.checkLabel.text == ""
 
 
-def test_a_case_goes_into_the_folder_that_was_chosen_when_it_was_added(panel, folder, tmp_path):
+def test_a_case_goes_into_the_folder_that_was_chosen_when_it_was_added(panel, folder, tmp_path, monkeypatch):
+    from H3DELandmarksPanel.CasesFolder import AddingRun
+
+    begin = AddingRun.__init__
+
+    def begin_and_choose_another(run, casesFolder, *rest):
+        begin(run, casesFolder, *rest)
+        casesFolder.setFolder(str(tmp_path / "other"))
+
+    monkeypatch.setattr(AddingRun, "__init__", begin_and_choose_another)
     type_folder(panel, folder)
     accept_all(panel)
     ui, cases = panel.learning.ui, panel.learning.cases
     click(ui.addCaseButton)
-    run = cases.progress.run
-    cases.folder.setFolder(str(tmp_path / "other"))
-    assert run.folder.path == folder
     wait_until(lambda: not cases.progress.isRunning)
     assert len(open_project(folder).cases()) == 1 and not (tmp_path / "other").exists()
     assert "1 case" in ui.casesLabel.text

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import TEMPORARY_PREFIX, atomic_write, cannot_write
+from H3DELandmarksLib.core.files import TEMPORARY_PREFIX, atomic_write, cannot_write, walked
 from H3DELandmarksLib.core.locks import held
 from H3DELandmarksLib.formats.cohort import CohortScan
 from H3DELandmarksLib.formats.export import sha256_of
@@ -257,15 +257,9 @@ def _files_in(folder: Path) -> Iterator[Path]:
     """
     from H3DELandmarksLib.io.dicom import is_dicom
 
-    visited: set[str] = set()
     has_image = False
-    for place, names, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in visited:
-            names.clear()
-            continue
-        visited.add(real)
-        for path in (path for name in files if (path := Path(place, name)).is_file()):
+    for place, _, files in walked(folder):
+        for path in (path for name in files if (path := place / name).is_file()):
             has_image = has_image or is_dicom(path)
             yield path
     if not has_image:

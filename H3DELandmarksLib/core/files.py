@@ -309,3 +309,22 @@ def write_watched(path: Path, text: str) -> None:
             if attempt == ATTEMPTS or not isinstance(reason, PermissionError):
                 raise
             time.sleep(PAUSE_S)
+
+
+def walked(folder: str | Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """As `os.walk` from the top, also behind links; each place is visited once, whatever links lead there.
+
+    Args:
+        folder: where to begin.
+
+    Returns:
+        A place, names of its folders (those that are taken out of the list are not visited) and of its files.
+    """
+    visited: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        yield Path(place), folders, files

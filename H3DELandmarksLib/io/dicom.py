@@ -23,6 +23,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError, MissingDependencyError, UnknownPixelSize
+from H3DELandmarksLib.core.files import walked
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.io.checks import (
     Spacing,
@@ -170,19 +171,13 @@ def modality(path: Path) -> str:
 
 def _files(folder: Path) -> Iterator[Path]:
     """DICOM files; links are followed, each place is visited once."""
-    visited: set[str] = set()
     count = 0
-    for place, names, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in visited:
-            names.clear()
-            continue
-        visited.add(real)
+    for place, names, files in walked(folder):
         names.sort()
         count += len(files)
         if count > _MOST_FILES:
             raise InputError(f"The folder '{folder}' holds more than {_MOST_FILES} files: choose that of one series.")
-        for path in (Path(place, name) for name in sorted(files)):
+        for path in (place / name for name in sorted(files)):
             if path.is_file() and is_dicom(path):
                 yield path
 

@@ -33,6 +33,7 @@ from typing import IO, Any
 import numpy as np
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
+from H3DELandmarksLib.core.files import walked
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.io.checks import Spacing
 from H3DELandmarksLib.io.scan_folders import FoundScans
@@ -426,12 +427,7 @@ def _sizes(path: Path) -> Iterator[int]:
     if not path.is_dir():
         yield path.stat().st_size if path.is_file() else 0
         return
-    visited: set[str] = set()
-    for place, folders, files in os.walk(path, followlinks=True):
-        if (real := os.path.realpath(place)) in visited:
-            folders.clear()
-            continue
-        visited.add(real)
+    for place, _, files in walked(path):
         for file in files:
             with contextlib.suppress(OSError):
                 yield os.stat(os.path.join(place, file)).st_size

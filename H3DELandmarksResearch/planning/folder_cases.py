@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.files import walked
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.image_plane import is_radiograph
 from H3DELandmarksLib.core.landmarks import LandmarkSet
@@ -159,16 +159,11 @@ def _all_points(folder: Path) -> tuple[dict[str, Points], set[str]]:
 
 def _files(folder: Path) -> list[Path]:
     """All files but hidden ones and what a model had proposed for the cases of an export; links are followed."""
-    found, visited = [], set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in visited:
-            folders.clear()
-            continue
-        visited.add(real)
+    found: list[Path] = []
+    for place, folders, names in walked(folder):
         left_out = PROPOSED if EXPORT in names else ""
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != left_out)
-        found += [Path(place, name) for name in names if not name.startswith(".")]
+        found += [place / name for name in names if not name.startswith(".")]
     return sorted(path for path in found if path.is_file())
 
 

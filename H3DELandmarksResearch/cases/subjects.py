@@ -8,11 +8,9 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.text import from_csv
+from H3DELandmarksLib.core.text import first_of, from_csv
 from H3DELandmarksLib.io.markups import point_list_name
 from H3DELandmarksResearch.cases.case_folder import case_name
-
-MOST_NAMED = 5
 
 
 def read_subjects(paths: Iterable[Path], cases: Collection[str], others: Collection[str] = ()) -> dict[str, str]:
@@ -40,9 +38,10 @@ def read_subjects(paths: Iterable[Path], cases: Collection[str], others: Collect
                 raise InputError(f"'{path}' gives the case '{case}' two subjects: keep one.")
     strange, without = sorted(subjects.keys() - {*cases, *others}), sorted(set(cases) - subjects.keys())
     if strange and without:
+        named, lacking = (first_of([f"'{name}'" for name in names]) for names in (strange, without))
         raise InputError(
-            f"'{path}' names {_listed(strange)}, of which there is no case, and lacks {_listed(without)}: name cases "
-            "as their files are called."
+            f"'{path}' names {named}, of which there is no case, and lacks {lacking}: name cases as their files are "
+            "called."
         )
     return {case: subject for case, subject in subjects.items() if subject}
 
@@ -61,8 +60,3 @@ def _rows(path: Path) -> list[tuple[str, str]]:
 def _case(cell: str) -> str:
     path = Path(from_csv(cell).strip())
     return point_list_name(path) or case_name(path)
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:MOST_NAMED])
-    return f"{shown} and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else shown

@@ -19,6 +19,7 @@ from H3DELandmarksLib.core.statements import Cause, Recognition
 from H3DELandmarksLib.detection.absence import on_one_side, only_known_absences
 from H3DELandmarksLib.detection.bone_surface import placed_on_bone
 from H3DELandmarksLib.detection.calibration import Calibration
+from H3DELandmarksLib.detection.closer import look_closer
 from H3DELandmarksLib.detection.engine import EngineSettings
 from H3DELandmarksLib.detection.point_evidence import point_features
 from H3DELandmarksLib.detection.predictions import Detection, RawPredictions
@@ -237,7 +238,9 @@ class Detector:
         for number, network in enumerate(self.networks[1:], start=1):
             report = step(number, "Refining positions")
             report(0.0)
-            if network.stage.poses == "found":
+            if network.stage.is_closer:
+                found = self.looked_closer(scan, found)
+            elif network.stage.poses == "found":
                 found = refine_until_settled(network, scan, self.shape, found)
             else:
                 found = refine(network, scan, self.shape, found, canonical_pose=False)
@@ -277,6 +280,14 @@ class Detector:
         if self.anatomy is None:
             return found
         return placed_together(found, self.calibration.presence(found.presence_logit), self.anatomy)
+
+    def looked_closer(self, scan: Scan, found: RawPredictions) -> RawPredictions:
+        """The findings with a closer look at what is placed together; as they are where the model has none."""
+        network = self.networks[-1]
+        if self.anatomy is None or not network.stage.is_closer:
+            return found
+        placed = self.placed(replace(found, closer=None))
+        return replace(found, closer=look_closer(network, scan, self.shape, placed))
 
     def scan_of(self, volume: Volume) -> Scan:
         """A canonical volume, or a radiograph on its sheet, as networks see it."""

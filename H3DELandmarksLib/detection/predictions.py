@@ -25,6 +25,7 @@ class RawPredictions:
         pose: placement of the model frame.
         candidates: all places where the landmarks may lie; None where the decoder gives none.
         count: how sure it is which structure is which; None where none was counted.
+        closer: (K, 3) LPS mm that a closer look at placed points gives, NaN of others; None without such a look.
     """
 
     positions: np.ndarray
@@ -33,6 +34,7 @@ class RawPredictions:
     pose: Pose
     candidates: Candidates | None = None
     count: RowCount | None = None
+    closer: np.ndarray | None = None
 
     @classmethod
     def nothing(cls, count: int, pose: Pose) -> RawPredictions:
@@ -43,7 +45,8 @@ class RawPredictions:
         """The same findings after a rigid motion of everything."""
         pose = Pose(motion.rotation @ self.pose.rotation, motion.to_lps(self.pose.translation))
         candidates = self.candidates and self.candidates.moved(motion)
-        return replace(self, positions=motion.to_lps(self.positions), pose=pose, candidates=candidates)
+        closer = None if self.closer is None else motion.to_lps(self.closer)
+        return replace(self, positions=motion.to_lps(self.positions), pose=pose, candidates=candidates, closer=closer)
 
     @property
     def weights(self) -> np.ndarray:

@@ -54,7 +54,7 @@ def refine(
         center = _center(found, shape, channels, canonical_pose)
         axes = found.pose.rotation if canonical_pose else np.eye(3)
         looks = []
-        for flip, turn in product(network.mirrored_views, _turns(stage.turned_degrees)):
+        for flip, turn in product(network.mirrored_views, turns(stage.turned_degrees)):
             turned = axes @ turn @ REFLECTION if group.mirrored != flip else axes @ turn
             order = network.mirror_order[channels] if flip else channels
             grid = crop_grid(center, turned, spacing, stage.shape)
@@ -66,7 +66,7 @@ def refine(
     return result
 
 
-def _turns(degrees: float) -> list[np.ndarray]:
+def turns(degrees: float) -> list[np.ndarray]:
     """(3, 3) rotations in the plane of a crop's first two axes: none, and by so much to either side."""
     sides = (0.0, degrees, -degrees) if degrees else (0.0,)
     return [Rotation.from_euler("z", angle, degrees=True).as_matrix() for angle in sides]

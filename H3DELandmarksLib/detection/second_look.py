@@ -60,11 +60,13 @@ def look_again(
     back = Pose(to_lps.rotation.T, -to_lps.translation @ to_lps.rotation)
     start = _in_pose_of(detector, found.moved(back), positions)
     scan = detector.scan_of(volume)
-    result, networks = start, detector.networks[1:] or detector.networks
+    searching = [network for network in detector.networks if not network.stage.is_closer]
+    result, networks = start, searching[1:] or searching
     for network in networks:
         if cancelled is not None and cancelled():
             raise Cancelled("The second look was cancelled.")
         result = refine(network, scan, detector.shape, result, network.stage.poses == "found")
+    result = detector.looked_closer(scan, result)
     seen = np.isin(np.arange(len(positions)), np.concatenate([group for n in networks for group in n.groups]))
     result = result.moved(to_lps)
     kept = {

@@ -20,7 +20,7 @@ def placed_together(found: RawPredictions, presence: np.ndarray, anatomy: Anatom
 
     Networks see each landmark for itself. Where structures repeat, as vertebrae do, several places look alike: they
     are counted first (`core.rows`), if the anatomy says how they follow each other. How the landmarks lie to each other
-    and how errors go together (`core.revision`) tells then where each is.
+    and how errors go together (`core.revision`) tells then where each is, unless a closer look there has told.
 
     Args:
         found: of all K landmarks, LPS mm.
@@ -38,7 +38,9 @@ def placed_together(found: RawPredictions, presence: np.ndarray, anatomy: Anatom
     points = LandmarkSet(names, np.where(seen[:, None], counted.positions, np.nan), np.where(seen, presence, 0.0))
     placed = posterior(Evidence(points, found.pose, counted.candidates), anatomy, Decisions.none(len(names)))
     nowhere = np.isneginf(found.presence_logit)[:, None]
-    return replace(found, positions=np.where(nowhere, np.nan, placed.lps), count=counted.count)
+    seen_closer = found.closer if found.closer is not None else np.full_like(placed.lps, np.nan)
+    positions = np.where(np.isfinite(seen_closer), seen_closer, placed.lps)
+    return replace(found, positions=np.where(nowhere, np.nan, positions), count=counted.count)
 
 
 def counted_row(found: RawPredictions, seen: np.ndarray, row: Row) -> RawPredictions:

@@ -32,7 +32,7 @@ Value = Annotated[float, Limits(ge=-1e9, le=1e9, allow_inf_nan=False)]
 Fit = Annotated[float, Limits(gt=0, le=4, allow_inf_nan=False)]
 HalfWidth = Annotated[int, Limits(ge=1, le=64)]
 Point = tuple[Value, Value, Value]
-Poses = Literal["scan", "cube-rotations", "found"]
+Poses = Literal["scan", "cube-rotations", "found", "structures"]
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,9 @@ class StageDesign:
         sampling: "linear": pixels are interpolated alone, and finer ones are not averaged before.
         shape: voxels of a crop along I, J, K; one along K for radiographs, I to the right and J down.
         poses: "scan": crops lie along the patient's axes; "cube-rotations": it is searched in all 24 turns of a
-            cube; "found": crops lie in the frame of the anatomy that an earlier stage has found.
+            cube; "found": crops lie in the frame of the anatomy that an earlier stage has found; "structures": the last
+            stage of a model for radiographs whose points are placed together looks once more at each structure of a
+            row, a group, where these lie, in crops that show all structures equally wide and as far from each other.
         groups: landmarks of each pass of the network.
         views: 2: the mirrored crop is looked at, too.
         turned_degrees: radiographs are looked at again, the crop turned by so much to either side; 0 for not at all.
@@ -180,6 +182,8 @@ class StageDesign:
                 f"shape: the network '{self.network.architecture}' reads {reads}, so that crops need {needed}, "
                 f"not {' x '.join(map(str, self.shape))}"
             )
+        if self.is_closer and (not self.is_2d or len(self.groups) < 2):
+            raise ValueError("poses: 'structures' belong to radiographs, and need two groups at least")
         if self.fit is not None and not (self.is_2d and self.poses == "scan"):
             raise ValueError("fit: it belongs to stages that read radiographs in the poses 'scan'")
         head, heads = getattr(self.network.config, "head", "heatmap"), DECODING_SETTINGS[self.decoding.method][1]
@@ -231,7 +235,12 @@ class StageDesign:
     @property
     def sees_canonical_pose(self) -> bool:
         """Whether crops lie in the anatomy's own frame and not along the patient's axes."""
-        return self.poses != "scan"
+        return self.poses in ("cube-rotations", "found")
+
+    @property
+    def is_closer(self) -> bool:
+        """Whether the stage looks once more at structures whose points are placed together."""
+        return self.poses == "structures"
 
     @property
     def channels(self) -> int:
@@ -654,11 +663,23 @@ def check_stages(stages: Sequence[StageDesign], scheme: LandmarkScheme) -> None:
     for s, stage in enumerate(stages):
         if s > 0 and stage.shows_all:
             raise ValueError(f"stages[{s}].fit: only the first stage may see the whole radiograph; choose less than 1")
+        if stage.is_closer and not 0 < s == len(stages) - 1:
+            raise ValueError(f"stages[{s}].poses: 'structures' belong to the last of several stages")
         for g, group in enumerate(stage.groups):
             for name in group.landmarks:
                 if name not in scheme.names:
                     place = f"stages[{s}].groups[{g}].landmarks"
                     raise ValueError(f"{place}: '{name}' is not a landmark of the scheme '{scheme.id}'")
+            if stage.is_closer and not _has_sides(group, scheme):
+                place = f"stages[{s}].groups[{g}].landmarks"
+                raise ValueError(f"{place}: a structure needs landmarks of both sides, each with its partner")
+
+
+def _has_sides(group: Group, scheme: LandmarkScheme) -> bool:
+    """Whether a group has landmarks of two sides, and the partners of all that it has."""
+    names, order = list(scheme.names), scheme.mirror_order()
+    partners = {name: names[order[names.index(name)]] for name in group.landmarks}
+    return set(partners.values()) <= set(partners) and any(name != other for name, other in partners.items())
 
 
 def upgraded(content: Any) -> Any:

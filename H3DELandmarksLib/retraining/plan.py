@@ -28,7 +28,7 @@ from H3DELandmarksLib.retraining.cases import CorrectedCase
 
 # For models whose manifest does not say how they were trained.
 USUAL_TRAINING = Training(steps=1, learning_rate=1e-3)
-USUAL_TURN = {"scan": 15, "cube-rotations": 60, "found": 12}
+USUAL_TURN = {"scan": 15, "cube-rotations": 60, "found": 12, "structures": 8}
 # Half widths that augmentation has at least.
 STRONG = {"contrast": 0.25, "brightness": 0.06, "gamma": 0.3, "noise": 0.03, "blur": 0.8, "scale": 0.1, "stretch": 0.05}
 RATE, EARLY_RATE = 0.5, 0.1

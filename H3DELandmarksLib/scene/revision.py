@@ -89,7 +89,7 @@ def points_for_second_look(review: Review, package: ModelPackage) -> LandmarkSet
     Raises:
         H3DELandmarksError: the model cannot be read.
     """
-    if len(package.manifest.stages) < 2 or len(corrections_of(review)) == 0:
+    if sum(not stage.is_closer for stage in package.manifest.stages) < 2 or len(corrections_of(review)) == 0:
         return None
     names, anatomy = package.scheme.names, anatomy_of(package)
     evidence, decided = evidence_of(review, names), _decisions(review, names)

@@ -15,6 +15,8 @@ from H3DELandmarksLib.core.geometry import Grid, Volume, block_size, covered_par
 from H3DELandmarksLib.core.image_plane import crop_about_center
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
+from H3DELandmarksLib.core.structures import Structures
+from H3DELandmarksLib.detection.closer import structure_grid
 from H3DELandmarksLib.formats.manifest import StageDesign
 from H3DELandmarksLib.formats.training import Augmentation
 from H3DELandmarksLib.networks.arrays import to_tensor
@@ -157,8 +159,9 @@ class CropSampler:
             device: where the image is made.
             others: whose scans may fill blank parts.
         """
-        channels, mirrored = self.groups[rng.integers(len(self.groups))]
-        if _chosen(self.augmentation.nothing, rng):
+        number = self._seen_of(case, int(rng.integers(len(self.groups))))
+        channels, mirrored = self.groups[number or 0]
+        if number is None or _chosen(self.augmentation.nothing, rng):
             image = to_tensor(synthetic_negative(self.stage.shape, rng)).to(device)
             image = IntensityAugmentation.draw(self.augmentation, rng).apply(image)
             return Sample(image, np.zeros((len(channels), 3)), np.zeros(len(channels)))
@@ -168,12 +171,14 @@ class CropSampler:
         order = self.mirror_order[channels] if flip else channels
         filled = bool(others) and _chosen(self.augmentation.fill, rng)
         donor = others[int(rng.integers(len(others)))] if filled else None
-        grid = self._grid(case, order, mirrored != flip, rng)
+        grid = self._grid(case, number, order, mirrored != flip, rng)
         return self._sample(case, grid, order, rng, device, donor)
 
     def plain(self, case: TrainingCase, group: int = 0, device: torch.device = CPU) -> Sample:
         """The sample without any augmentation, centered as at inference with a perfect previous stage."""
         channels, mirrored = self.groups[group]
+        if self.stage.is_closer:
+            return self._plain_structure(case, group, device)
         axes = case.pose.rotation @ np.diag([-1.0 if mirrored else 1.0, 1.0, 1.0])
         grid = self._centered(case, channels, axes, self.spacing(case))
         return self._sample(case, grid, channels, None, device)
@@ -181,6 +186,31 @@ class CropSampler:
     def spacing(self, case: TrainingCase) -> float:
         """Edge in mm of a voxel of a case's crops without augmentation."""
         return self.stage.spacing_in(case.case.volume.grid.extent.tolist())
+
+    def _plain_structure(self, case: TrainingCase, number: int, device: torch.device) -> Sample:
+        """A structure as a closer look sees it; where it lies nowhere, nothing is known."""
+        channels = self.groups[number][0]
+        if self._seen_of(case, number) != number:
+            image = torch.zeros(self.stage.shape, device=device)
+            return Sample(image, np.zeros((len(channels), 3)), np.full(len(channels), np.nan))
+        return self._sample(case, self._structure(case, number), channels, None, device)
+
+    def _seen_of(self, case: TrainingCase, number: int) -> int | None:
+        """The group that is asked for; of structures one whose place in a case is known, None where none is."""
+        if not self.stage.is_closer:
+            return number
+        known = np.flatnonzero(self._structures(case.case.landmarks.positions).known)
+        if len(known) == 0:
+            return None
+        return number if number in known else int(known[number % len(known)])
+
+    def _structures(self, points: np.ndarray) -> Structures:
+        return Structures.of(points, [channels for channels, _ in self.groups], self.mirror_order)
+
+    def _structure(self, case: TrainingCase, number: int) -> Grid:
+        """The crop of a structure at its true place."""
+        here, usual = (self._structures(points) for points in (case.case.landmarks.positions, self.shape.mean))
+        return structure_grid(self.stage, here, usual, number)
 
     def _cut(self, case: TrainingCase, rng: np.random.Generator) -> TrainingCase:
         """A radiograph cut off above, below or at both ends, counted as high as before, seen as a search sees it.
@@ -208,12 +238,18 @@ class CropSampler:
         center = case.pose.to_lps(self.shape.mean[channels].mean(axis=0))
         return crop_grid(center, axes, spacing, self.stage.shape)
 
-    def _grid(self, case: TrainingCase, order: np.ndarray, mirrored: bool, rng: np.random.Generator) -> Grid:
+    def _grid(
+        self, case: TrainingCase, number: int, order: np.ndarray, mirrored: bool, rng: np.random.Generator
+    ) -> Grid:
         settings = self.augmentation
+        upright, voxel = case.pose.rotation, np.full(3, self.spacing(case))
+        if self.stage.is_closer:
+            structure = self._structure(case, number)
+            upright, voxel = structure.affine[:3, :3] / structure.spacing, structure.spacing
         turn = Rotation.from_rotvec(_random_turn(settings, rng, self.stage.is_2d)).as_matrix()
-        axes = case.pose.rotation @ turn @ np.diag([-1.0 if mirrored else 1.0, 1.0, 1.0])
+        axes = upright @ turn @ np.diag([-1.0 if mirrored else 1.0, 1.0, 1.0])
         spread, stretch = settings.scale, settings.stretch
-        spacing = self.spacing(case) * np.exp(rng.uniform(-spread, spread) + rng.uniform(-stretch, stretch, 3))
+        spacing = voxel * np.exp(rng.uniform(-spread, spread) + rng.uniform(-stretch, stretch, 3))
         jitter = np.asarray(settings.shift_mm) * rng.uniform(-1, 1, 3)
         if self.stage.is_2d:
             jitter = jitter * (1, 1, 0)
@@ -221,8 +257,8 @@ class CropSampler:
             scan = case.case.volume.grid
             center = scan.lps_from_ijk(rng.uniform(0, np.array(scan.shape) - 1))
             return crop_grid(center, axes, spacing, self.stage.shape)
-        grid = self._centered(case, order[order >= 0], axes, spacing)
-        shift = case.pose.rotation @ jitter * (self.spacing(case) / self.stage.spacing_mm)
+        grid = structure if self.stage.is_closer else self._centered(case, order[order >= 0], axes, spacing)
+        shift = upright @ (jitter * (voxel / self.stage.spacing_mm))
         return crop_grid(grid.center + shift, axes, spacing, self.stage.shape)
 
     def _sample(

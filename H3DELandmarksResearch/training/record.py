@@ -126,6 +126,10 @@ class TrainingConfiguration(ModelDescription):
             raise ValueError(
                 "augmentation.cut: it needs height_mm, since cut pictures are counted as high as whole ones"
             )
+        if any(stage.is_closer and stage.augmentation.cut for stage in self.stages):
+            raise ValueError("augmentation.cut: it belongs to stages that search whole pictures; leave it out")
+        if any(stage.is_closer for stage in self.stages) and not self.joint:
+            raise ValueError("joint: the poses 'structures' need points that are placed together, true")
         if self.data.reader == "case-folder" and self.scheme is None:
             raise ValueError("scheme: it is missing; name the file of the landmarks")
 

@@ -60,11 +60,13 @@ def findings_to_arrays(found: RawPredictions) -> dict[str, np.ndarray]:
     """Findings before structures are counted, LPS mm, by name."""
     places = {} if found.candidates is None else {f"place_{name}": getattr(found.candidates, name) for name in PLACES}
     pose = {"rotation": found.pose.rotation, "translation": found.pose.translation}
-    return {**{name: getattr(found, name) for name in EVIDENCE}, **pose, **places}
+    closer = {} if found.closer is None else {"closer": found.closer}
+    return {**{name: getattr(found, name) for name in EVIDENCE}, **pose, **places, **closer}
 
 
 def findings_from_arrays(kept: Mapping[str, np.ndarray]) -> RawPredictions:
     """What `findings_to_arrays` gave, among other arrays; older ones have no places of the networks."""
     places = [kept[f"place_{name}"] for name in PLACES] if "place_share" in kept else None
     pose = Pose(kept["rotation"], kept["translation"])
-    return RawPredictions(*(kept[name] for name in EVIDENCE), pose, places and Candidates(*places))
+    closer = kept.get("closer")
+    return RawPredictions(*(kept[name] for name in EVIDENCE), pose, places and Candidates(*places), closer=closer)

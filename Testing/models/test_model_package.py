@@ -205,6 +205,7 @@ def set_radii(manifest):
         (lambda m: m.update(version="1"), "version"),
         (lambda m: m["stages"][1].update(spacing_mm=0), r"stages\[1\].spacing_mm"),
         (lambda m: m["stages"][0].update(poses="any"), r"stages\[0\].poses"),
+        (lambda m: m["stages"][1].update(poses="structures"), r"stages\[1\].poses.*radiographs"),
         (lambda m: m["stages"][1].update(shape=[8, 8]), r"stages\[1\].shape"),
         (lambda m: m["stages"][0]["weights"].update(file="../x.safetensors"), r"stages\[0\].weights.file"),
         (lambda m: m["stages"][0]["weights"].update(sha256="0"), r"stages\[0\].weights.sha256"),

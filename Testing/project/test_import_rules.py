@@ -18,6 +18,7 @@ TORCH_PLACES = (
     "H3DELandmarksLib.networks",
     "H3DELandmarksLib.training",
     "H3DELandmarksLib.retraining",
+    "H3DELandmarksLib.detection.closer",
     "H3DELandmarksLib.detection.decoding",
     "H3DELandmarksLib.detection.second_look",
     "H3DELandmarksLib.detection.detector",

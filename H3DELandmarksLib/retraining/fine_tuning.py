@@ -57,7 +57,8 @@ def adapted_stages(
 
     The first stage knows every landmark. A new one joins, too, the later stage whose group is nearest, if its crop
     reaches that far. Where a stage looks at both sides with one network, both landmarks of a pair join it together on
-    the same channel, a midline landmark joins both groups, and one without its counterpart joins neither.
+    the same channel, a midline landmark joins both groups, and one without its counterpart joins neither. A closer look
+    at structures stays only where all landmarks do, as their placing together does.
 
     Args:
         stages: of the base.
@@ -66,7 +67,10 @@ def adapted_stages(
         shape: their mean shape.
     """
     now = {old: new for new, old in base_names.items()}
-    drafts = [draft for draft in (_Draft.of(stage, now) for stage in stages) if draft.columns]
+    is_same = all(base_names.get(name) == name for name in scheme.names) and len(now) == len(scheme)
+    closer = [stage for stage in stages if stage.is_closer and is_same and set(stage.landmarks) <= set(now)]
+    searching = [stage for stage in stages if not stage.is_closer]
+    drafts = [draft for draft in (_Draft.of(stage, now) for stage in searching) if draft.columns]
     if not drafts:
         drafts = [_Draft(stages[0], [], 1)]
     for name in scheme.names:
@@ -77,7 +81,7 @@ def adapted_stages(
     for name in scheme.names:
         if not any(name in column for draft in drafts[1:] for column in draft.columns):
             _join_nearest(drafts[1:], name, partner.get(name), name in lateral, place)
-    return [draft.stage_now() for draft in drafts]
+    return [*(draft.stage_now() for draft in drafts), *(_Draft.of(stage, now).stage_now() for stage in closer)]
 
 
 class _Draft:

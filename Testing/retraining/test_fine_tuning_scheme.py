@@ -3,6 +3,7 @@
 from copy import deepcopy
 from typing import NamedTuple
 
+import ladder
 import numpy as np
 import pytest
 import torch
@@ -249,3 +250,19 @@ def test_a_model_without_any_landmark_in_common_is_refused(tmp_path):
     project = toy_project(tmp_path / "project", 5, scheme)
     with pytest.raises(InputError, match="start a new model"):
         plan_fine_tuning(project, toy_base(tmp_path / "base"))
+
+
+def test_a_closer_look_at_structures_stays_while_all_landmarks_do():
+    network = {**FLAT_NETWORK, "settings": {**FLAT_NETWORK["settings"], "landmarks": len(ladder.NAMES)}}
+    everything = [{"landmarks": list(ladder.NAMES), "mirrored": False}]
+    search = build(StageDesign, ladder.stage(name="search", poses="scan", network=network, groups=everything))
+    stages = [search, build(StageDesign, ladder.stage())]
+    shape = ShapeModel(ladder.corners(), np.ones(len(ladder.NAMES)))
+    known = {name: name for name in ladder.NAMES}
+    assert adapted_stages(stages, known, ladder.SCHEME, shape) == stages
+    renamed = {f"{name} now": name for name in ladder.NAMES}
+    fewer = {name: name for name in ladder.NAMES[4:]}
+    for names, more in ((renamed, ()), (fewer, ()), (known, ("new",))):
+        scheme = scheme_of(*names, *more)
+        places = ShapeModel(np.zeros((len(scheme), 3)), np.ones(len(scheme)))
+        assert [stage.name for stage in adapted_stages(stages, names, scheme, places)] == ["search"]

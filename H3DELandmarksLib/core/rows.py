@@ -30,6 +30,7 @@ ASIDE, SIZE_SD = 1.1, 0.2
 FREEDOM = 4.0  # of Student's t distribution, of changes of the distance
 BLUR = 0.075  # standard deviation of places along the line
 NEAR = 0.2  # standard deviation of a landmark about where its structure expects it
+LONGEST = 5.0  # of usual rows, that a line through all points may be: in other pictures it leads anywhere
 NEIGHBORS = 3  # so many structures away, places are looked for that belong to another
 
 
@@ -166,7 +167,7 @@ def structure_size(mean: np.ndarray) -> int:
 
 
 def count(row: Row, points: np.ndarray, seen: np.ndarray, candidates: Candidates) -> Counted | None:
-    """Which structures are which; None where nothing of a row is seen.
+    """Which structures are which; None where nothing of a row is seen, or no row lies along the points.
 
     Args:
         row: what it looks like.
@@ -178,6 +179,8 @@ def count(row: Row, points: np.ndarray, seen: np.ndarray, candidates: Candidates
     if seen.reshape(number, step).any(axis=1).sum() < FEWEST:
         return None
     line = _Line(points[seen], row, np.flatnonzero(seen) // step, np.flatnonzero(seen) % step)
+    if not line.length[-1] <= LONGEST * row.spacing.sum():
+        return None
     search = _Search(row, line, candidates, seen)
     best, score = search.best()
     middle = number // 2

@@ -1,5 +1,7 @@
 """Rows of structures: counted by how they follow each other, whichever a network takes each for."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -68,6 +70,21 @@ def test_what_is_no_row_in_a_picture_is_not_counted(shape):
 def test_too_few_structures_say_nothing():
     row, shape = Row.of(subjects()), subjects(1, 5)[0]
     assert count(row, shape[:, :2], np.arange(len(shape)) < 2 * CORNERS, seen_in(shape, range(NUMBER))) is None
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), spread=st.floats(0.01, 300))
+def test_points_of_another_picture_are_counted_within_little_memory_or_not_at_all(seed, spread):
+    row, shape, rng = Row.of(subjects()), subjects(1, 5)[0], np.random.default_rng(seed)
+    clusters = rng.uniform(0, 1000, (3, 2))
+    points = rng.choice(clusters, len(shape)) + rng.normal(0, spread, (len(shape), 2))
+    seen = rng.random(len(shape)) < 0.4
+    tracemalloc.start()
+    counted = count(row, points, seen, seen_in(shape, range(NUMBER)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6
+    assert counted is None or np.isfinite(counted.places).all()
 
 
 def test_a_row_survives_its_file_and_one_of_other_landmarks_is_refused():

@@ -172,6 +172,8 @@ def _result(
 ) -> MeasurementResult:
     plain = definitions.unit(part)
     unit: Unit = "px" if pixels and plain == "mm" else plain
+    if unit == "px":  # norms and limits of classes are mm
+        part = replace(part, norm=None, classes=())
     rows = [landmarks.names.index(name) for name in definitions.landmarks_of(part.name)]
     reason = _why_not(landmarks, rows)
     value = np.nan if reason else float(exact.value(part.name)[0])

@@ -174,6 +174,15 @@ def test_norm_and_class_are_told():
     assert result.z == pytest.approx(2.0711, abs=1e-4) and result.within_norm is False and result.category == "wide"
 
 
+def test_pixels_are_not_judged_by_millimeters():
+    classes = (ValueClass("wide", 14), ValueClass("usual"))
+    width = Measurement("width", "distance", ("a", "c"), norm=Norm(10, 2, "nobody"), classes=classes)
+    angle = Measurement("angle", "angle", ("b", "a", "c"), norm=Norm(40, 5, "nobody"), classes=classes)
+    found = results(definitions=Measurements((width, angle)), pixels=True)
+    assert (found["width"].unit, found["width"].norm, found["width"].z, found["width"].category) == ("px", *[None] * 3)
+    assert found["width"].within_norm is None and found["angle"].z == 1.0 and found["angle"].category == "wide"
+
+
 def test_the_end_of_a_norm_belongs_to_it():
     points = LandmarkSet(("a", "c"), np.array([[0.0, 0, 0], [12, 0, 0]]))
     for most, within in ((1.0, True), (0.999, False)):

@@ -80,6 +80,7 @@ class CohortCase:
         voxels_sha256: of the scan.
         files: of the result, by kind.
         measurements: on its landmarks.
+        is_measured_before: whether what was measured holds no more and is left out, since points were moved.
     """
 
     name: str
@@ -100,6 +101,7 @@ class CohortCase:
     voxels_sha256: str | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
     measurements: tuple[Measurement, ...] = ()
+    is_measured_before: bool = False
 
     @property
     def doubt(self) -> float | None:
@@ -269,13 +271,15 @@ def _with_points(case: CohortCase) -> CohortCase:
     if origin is not None:
         landmarks = with_causes(landmarks, origin)
         case = _of_origin(case, origin)
-    states = _states(landmarks, origin)
+    states, measured = _states(landmarks, origin), tuple(_measurements(case.files))
+    is_changed = origin is not None and _is_changed(landmarks, origin)
     return replace(
         case,
         landmarks=landmarks,
         states=states,
         doubts=_doubts(landmarks, states),
-        measurements=tuple(_measurements(case.files)),
+        measurements=() if is_changed else measured,
+        is_measured_before=is_changed and bool(measured),
     )
 
 
@@ -304,14 +308,25 @@ def _states(landmarks: LandmarkSet, origin: Provenance | None) -> tuple[str, ...
 
 
 def _state(point: PointOrigin, statement: Statement, place: np.ndarray) -> str:
-    before, is_found = point.position_lps_mm, statement is Statement.FOUND
-    if is_found and before is None:
-        return ReviewState.PLACED.value
-    if is_found and np.linalg.norm(place - np.array(before)) > SAME_PLACE_MM:
-        return ReviewState.MOVED.value
-    if statement is Statement.ABSENT and before is not None:
-        return ABSENT_BY_PERSON
-    return IN_WORDS.get(point.state, point.state)
+    before, said = point.position_lps_mm, IN_WORDS.get(point.state, point.state)
+    if statement is Statement.FOUND:
+        if before is None:
+            return ReviewState.PLACED.value
+        return ReviewState.MOVED.value if np.linalg.norm(place - np.array(before)) > SAME_PLACE_MM else said
+    is_absent = said.startswith(Statement.ABSENT.value)
+    if statement is Statement.ABSENT:
+        return said if is_absent else ABSENT_BY_PERSON
+    return statement.value if is_absent or before is not None else said
+
+
+def _is_changed(landmarks: LandmarkSet, origin: Provenance) -> bool:
+    """Whether a point lies elsewhere than it was written."""
+    written = {point.name: point.position_lps_mm or (np.nan,) * 3 for point in origin.points}
+    return any(
+        not np.allclose(place, written[name], rtol=0, atol=SAME_PLACE_MM, equal_nan=True)
+        for name, place in zip(landmarks.names, landmarks.positions)
+        if name in written
+    )
 
 
 def _doubts(landmarks: LandmarkSet, states: tuple[str, ...]) -> np.ndarray:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from H3DELandmarksLib.core.text import plural
+from H3DELandmarksLib.core.text import first_of, plural
 from H3DELandmarksResearch.report import plots
 from H3DELandmarksResearch.report.cohort import (
     BY_PERSON,
@@ -175,8 +175,10 @@ def _measurement_sections(cases: Sequence[CohortCase]) -> list[Section]:
     for case in cases:
         for measured in case.measurements:
             by_name.setdefault(measured.name, []).append((case, measured))
+    before = [case.name for case in cases if case.is_measured_before]
+    told = [f"Left out, as points were moved after they were measured: {first_of(before)}."] if before else []
     if not by_name:
-        return []
+        return [Section("measurements", "Measurements", told)] if told else []
     rows, single = [], []
     for name, entries in by_name.items():
         values = np.array([m.value for _, m in entries if m.value is not None])
@@ -202,7 +204,7 @@ def _measurement_sections(cases: Sequence[CohortCase]) -> list[Section]:
     )
     columns = ("scan", "measurement", "value", "unit", "90 % interval", "usual")
     each = [Table("Every measurement of every scan", columns, single)] if len(single) <= 3000 else []
-    return [Section("measurements", "Measurements", [summary, *each])]
+    return [Section("measurements", "Measurements", [*told, summary, *each])]
 
 
 def _measured_row(case: CohortCase, measured: Measurement) -> list[Cell]:

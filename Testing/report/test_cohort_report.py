@@ -252,10 +252,26 @@ def test_what_a_person_has_changed_is_no_longer_in_doubt(tmp_path):
     write_result(tmp_path, "a", found, scan_of(0))
     changed = points_of(0)
     changed[0] += 3
-    write_markups(tmp_path / "a.mrk.json", LandmarkSet(NAMES, changed, [1, 0, *[1] * 8], np.full(10, 0.2)))
+    presence = [1, 0, 1, np.nan, *[1] * 6]
+    write_markups(tmp_path / "a.mrk.json", LandmarkSet(NAMES, changed, presence, np.full(10, 0.2)))
     (case,) = read_cohort(tmp_path)
-    assert case.states[:3] == ("moved", "absent, by a person", "found") and case.states[9] == "placed"
+    assert case.states[:4] == ("moved", "absent, by a person", "found", "not examined") and case.states[9] == "placed"
     np.testing.assert_allclose(case.doubts[[0, 1, 2, 9]], [0, 0, 0.8, 0])
+
+
+def test_what_was_measured_before_points_were_moved_is_left_out_and_told(tmp_path):
+    folder = write_cohort(tmp_path / "results", 4, failed=0, strange=0)
+    for k in range(3):
+        (folder / f"head_000{k}.measured.csv").write_text(f"case,measurement,value,unit\na,SNA,{80 + k},degrees\n")
+    for k, step in ((0, 3.0), (1, 1e-5)):
+        points = read_markups(folder / f"head_000{k}.mrk.json")
+        write_markups(folder / f"head_000{k}.mrk.json", points.with_positions(points.positions + step))
+    cases = read_cohort(folder)
+    assert [[m.value for m in case.measurements] for case in cases] == [[], [81], [82], []]
+    assert [case.is_measured_before for case in cases] == [True, False, False, False]
+    target = tmp_path / "page.html"
+    assert main(["report", str(folder), "--output", str(target), "--points-only"]) == 0
+    assert "Left out, as points were moved after they were measured: head_0000." in target.read_text(encoding="utf-8")
 
 
 def test_the_last_line_of_a_scan_holds_and_cut_lines_and_ways_out_are_ignored(tmp_path):

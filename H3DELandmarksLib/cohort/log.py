@@ -135,7 +135,7 @@ class CohortLog:
         same.sort(key=lambda entry: entry.key != wanted.key)  # its own line first
         markups = f"{wanted.name}{_MARKUPS}"
         own = [e for e in same if e.key == wanted.key or (e.outputs and e.outputs.markups == markups)]
-        if own or (self.folder / markups).exists():
+        if own or os.path.exists(self.folder / markups):  # also of a name that is too long for a file
             return own[0] if own else None
         return same[0] if same else None
 

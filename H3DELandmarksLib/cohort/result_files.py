@@ -264,7 +264,7 @@ def scan_name(scan: Path) -> str:
     name = _place(scan).name
     lower = name.lower()
     suffix = max((e for e in READABLE_EXTENSIONS if lower.endswith(e)), key=len, default="")
-    return name if scan.is_dir() or lower == suffix else name[: len(name) - len(suffix)]
+    return name if os.path.isdir(scan) or lower == suffix else name[: len(name) - len(suffix)]
 
 
 def _place(scan: Path) -> Path:

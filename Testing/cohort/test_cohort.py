@@ -18,6 +18,7 @@ from H3DELandmarksLib.cohort.engine import Engine, Wishes
 from H3DELandmarksLib.cohort.here import AHEAD, Here, Job
 from H3DELandmarksLib.cohort.inputs import Given, plan
 from H3DELandmarksLib.cohort.log import CohortLog, content_digest
+from H3DELandmarksLib.core.files import LONGEST_NAME
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.locks import held
 from H3DELandmarksLib.detection.detector import Detector
@@ -188,6 +189,17 @@ def test_a_list_names_scans_subjects_models_and_regions(tiny, tmp_path, capsys):
     lines = {(line.scan, line.subject, line.name) for line in log_of(out)}
     none = str(tmp_path / "lists" / "data" / "none.nrrd")
     assert lines == {(str(a), "P1", "a"), (str(a), "P1", "a_other"), (str(b), "P2", "b"), (none, "P3", "none")}
+
+
+@pytest.mark.parametrize("length", [LONGEST_NAME - 6, LONGEST_NAME + 45])
+def test_a_name_that_is_too_long_fails_alone(tiny, tmp_path, capsys, length):
+    make_scan(tmp_path / "a.nrrd", 1)
+    long = f"{'x' * length}.nrrd"
+    if length < LONGEST_NAME:
+        make_scan(tmp_path / "b.nrrd", 2).rename(tmp_path / long)
+    (tmp_path / "list.csv").write_text(f"path\n{long}\na.nrrd\n", encoding="utf-8")
+    code, result, err = detect(capsys, tmp_path / "out", tmp_path / "list.csv", "--model", tiny)
+    assert code == 2 and [scan.ok for scan in result.scans] == [False, True] and "too long" in err
 
 
 @pytest.mark.parametrize("text", ["name,age\nx,3\n", "", "path,subject\n,P1\n"])

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from H3DELandmarksLib import __version__
+from H3DELandmarksLib.cohort.result_files import scan_name
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import atomic_write
+from H3DELandmarksLib.core.files import atomic_write, walked
 from H3DELandmarksLib.io.images import READABLE_EXTENSIONS
 
 DESCRIPTION, IGNORED = "dataset_description.json", ".bidsignore"
@@ -35,11 +36,15 @@ def is_data_set(folder: Path) -> bool:
 
 
 def find_files(root: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """The scans of a data set in the order of their paths, and which images were passed over and why."""
+    """The scans of a data set in the order of their paths, and which images were passed over and why.
+
+    Folders are followed behind links. A link that leads nowhere, as of data that were not downloaded, counts as a scan:
+    reading tells.
+    """
     scans, passed_over = [], []
-    for path in sorted(root.glob("sub-*/**/sub-*")):
-        name = path.name.lower()
-        if not path.is_file() or not name.endswith(READABLE_EXTENSIONS):
+    folders = (walk for subject in root.glob("sub-*") for walk in walked(subject))
+    for path in sorted(place / name for place, _, files in folders for name in files):
+        if not path.name.startswith("sub-") or not path.name.lower().endswith(READABLE_EXTENSIONS):
             continue
         kind, suffix = path.parent.name, _split(path.name)[1]
         if kind in NO_IMAGES:
@@ -52,8 +57,9 @@ def find_files(root: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
 
 
 def subject_of(path: Path) -> str | None:
-    """The subject that a path names, as ``sub-01``."""
-    return next((part.split("_")[0] for part in path.parts if part.startswith("sub-")), None)
+    """The subject that the path of a scan names, as ``sub-01``."""
+    parts = (*path.parent.parts, scan_name(path))
+    return next((part.split("_")[0] for part in parts if part.startswith("sub-")), None)
 
 
 def result_place(root: Path, scan: Path, mark: str = "") -> tuple[Path, str]:

@@ -104,7 +104,7 @@ class Given:
 
     def _add_data_set(self, root: Path) -> None:
         scans, passed_over = bids.find_files(root)
-        if not scans:
+        if not any(path.exists() for path in scans):
             raise InputError(f"The data set '{shown(root)}' holds no scans: check that its subjects were downloaded.")
         self._pass_over(passed_over)
         series = _of_file(self.series)

@@ -191,6 +191,13 @@ def test_a_list_names_scans_subjects_models_and_regions(tiny, tmp_path, capsys):
     assert lines == {(str(a), "P1", "a"), (str(a), "P1", "a_other"), (str(b), "P2", "b"), (none, "P3", "none")}
 
 
+def test_a_file_names_its_subject_without_its_extension(tiny, tmp_path, capsys):
+    for seed, name in enumerate(("sub-01.nii.gz", "sub-02_ct.nrrd", "other.nrrd")):
+        make_scan(tmp_path / "scans" / name, seed)
+    code, _, _ = detect(capsys, tmp_path / "out", tmp_path / "scans", "--model", tiny)
+    assert code == 0 and [line.subject for line in log_of(tmp_path / "out")] == [None, "sub-01", "sub-02"]
+
+
 @pytest.mark.parametrize("length", [LONGEST_NAME - 6, LONGEST_NAME + 45])
 def test_a_name_that_is_too_long_fails_alone(tiny, tmp_path, capsys, length):
     make_scan(tmp_path / "a.nrrd", 1)
@@ -249,6 +256,25 @@ def test_results_of_a_bids_data_set_are_a_derivative_of_it(tiny, tmp_path, capsy
     assert len(table_of(out)) == 2 * len(NAMES)
     code, result, _ = detect(capsys, out, root, "--model", tiny, "--resume")
     assert code == 0 and result.cohort.resumed == 2
+
+
+def test_scans_of_a_data_set_may_lie_behind_links_and_those_that_are_not_there_fail(tiny, tmp_path, capsys):
+    root = tmp_path / "data"
+    make_bids(root)
+    try:
+        (root / "sub-02" / "anat").rename(tmp_path / "store")
+        (root / "sub-02" / "anat").symlink_to(tmp_path / "store", target_is_directory=True)
+        (root / "sub-03" / "anat").mkdir(parents=True)
+        (root / "sub-03" / "anat" / "sub-03_T1w.nii.gz").symlink_to(root / ".git" / "annex" / "MD5E-s1--0.nii.gz")
+    except OSError:
+        pytest.skip("no links here")
+    code, result, err = detect(capsys, tmp_path / "out", root, "--model", tiny)
+    assert code == 2 and "sub-03_T1w.nii.gz' does not exist" in err
+    assert [(line.subject, line.status) for line in log_of(tmp_path / "out")] == [
+        ("sub-01", "found"),
+        ("sub-02", "found"),
+        ("sub-03", "failed"),
+    ]
 
 
 def make_sites(folder, *names):

@@ -191,6 +191,19 @@ def test_a_list_names_scans_subjects_models_and_regions(tiny, tmp_path, capsys):
     assert lines == {(str(a), "P1", "a"), (str(a), "P1", "a_other"), (str(b), "P2", "b"), (none, "P3", "none")}
 
 
+def test_what_a_list_says_of_a_scan_holds_beside_its_folder_and_not_against_itself(tiny, tmp_path, capsys):
+    scans = make_cohort(tmp_path / "scans", 3)
+    rows = [f"{scans[0]},P1", f"{scans[1]},P2", f"{scans[1]},P3", f"{scans[0]},P1"]
+    (tmp_path / "list.csv").write_text("\n".join(["path,subject", *rows]), encoding="utf-8")
+    given = [tmp_path / "list.csv", tmp_path / "scans"]
+    for out in (tmp_path / "out", tmp_path / "other"):
+        code, _, err = detect(capsys, out, *given, "--model", tiny)
+        assert code == 2 and "as of 'P2' and of 'P3'" in err
+        given.reverse()
+        known = {line.scan: line.subject for line in log_of(out)}
+        assert known[str(scans[0])] == "P1" and known[str(scans[2])] == "sub-02"
+
+
 def test_a_file_names_its_subject_without_its_extension(tiny, tmp_path, capsys):
     for seed, name in enumerate(("sub-01.nii.gz", "sub-02_ct.nrrd", "other.nrrd")):
         make_scan(tmp_path / "scans" / name, seed)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from H3DELandmarksLib.formats.agreement import Measured
 from H3DELandmarksLib.formats.reading import STRICT, Count, Text
 
+DIRECTIONS = "L to the patient's left, P back, S to the head; in a picture without orientation L right, P down"
+
 
 @dataclass(frozen=True)
 class Interval:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from H3DELandmarksLib.core.lengths import named_in_mm
+from H3DELandmarksResearch.agreement.record import DIRECTIONS
 from H3DELandmarksResearch.report.page import Cell, Fact, Table, number_cell, text_cell
 
 FIGURES = ("mean distance", "SD", "Dahlberg's error")
@@ -53,7 +54,7 @@ def _total_table(pairs: list[tuple[str, Plain]], unit: str) -> Table:
         )
     columns = ["", "first", "second", "cases", "patients", *(f"{figure}, {unit}" for figure in FIGURES)]
     columns += [f"bias {axis}, {unit}" for axis in axes] + [f"ICC(2,1) {axis}" for axis in axes]
-    note = "95 % intervals over patients. Bias: the first less the second, toward the patient's left, back and head."
+    note = f"95 % intervals over patients. Bias: the first less the second; {DIRECTIONS}."
     return Table("Agreement over all landmarks", columns, rows, note)
 
 

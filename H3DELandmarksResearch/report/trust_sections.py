@@ -8,12 +8,13 @@ import numpy as np
 
 from H3DELandmarksLib.core.text import percent
 from H3DELandmarksLib.evaluation import Evaluation, metrics
+from H3DELandmarksResearch.agreement.record import DIRECTIONS
+from H3DELandmarksResearch.agreement.statistics import AXES
 from H3DELandmarksResearch.evaluation.reliability import compare_statements
 from H3DELandmarksResearch.report import plots
 from H3DELandmarksResearch.report.evaluation_figures import Evaluated
 from H3DELandmarksResearch.report.page import Cell, Fact, Section, Table, interval_cell, number_cell, text_cell
 
-AXES = ("left", "back", "head")
 LEVEL = 0.95
 
 
@@ -31,9 +32,8 @@ def agreement_section(base: Evaluated) -> Section:
         return Section(
             "agreement", "Agreement", ["Fewer than two landmarks are in both, so there is nothing to compare."]
         )
-    middle = (
-        np.nanmean(np.where(known[..., None], truth, np.nan), axis=1, keepdims=True) if known.any(axis=1).all() else 0.0
-    )
+    count = np.maximum(known.sum(axis=1), 1)[:, None, None]
+    middle = np.where(known[..., None], truth, 0.0).sum(axis=1, keepdims=True) / count
     panels, rows = [], []
     for axis, name in enumerate(AXES):
         difference = (found - truth)[known][:, axis]
@@ -43,8 +43,8 @@ def agreement_section(base: Evaluated) -> Section:
         panels.append((name, mean, difference))
         rows.append(_agreement_row(name, difference))
     caption = (
-        "Bland-Altman plots along the patient's axes (positive: toward the patient's left, back, head), from the "
-        "middle of the case's landmarks: bias (line) and 95 % limits of agreement (dashes)."
+        f"Bland-Altman plots along the axes ({DIRECTIONS}), from the middle of the case's landmarks: bias (line) and "
+        "95 % limits of agreement (dashes)."
     )
     table = Table(
         "Bias and limits of agreement, with 95 % intervals",

@@ -10,10 +10,12 @@ pytest.importorskip("jinja2", reason="reports need Jinja2")
 
 from H3DELandmarksLib.cli.main import main  # noqa: E402
 from H3DELandmarksLib.core.landmarks import LandmarkSet  # noqa: E402
+from H3DELandmarksLib.core.statements import Cause  # noqa: E402
 from H3DELandmarksLib.evaluation import evaluate_sets  # noqa: E402
 from H3DELandmarksLib.io.markups import write_markups  # noqa: E402
 from H3DELandmarksResearch.report import evaluation_figures as figured  # noqa: E402
 from H3DELandmarksResearch.report import evaluation_sections as sections
+from H3DELandmarksResearch.report import trust_sections
 from H3DELandmarksResearch.report.page import Figure, Page, Table, render  # noqa: E402
 
 
@@ -68,7 +70,7 @@ def test_bias_and_limits_are_those_of_bland_and_altman():
         for k in range(10)
         if found[c].present[k] and truth[c].present[k]
     ]
-    assert left[0].text == "left" and left[1].value == len(both)
+    assert left[0].text == "L" and left[1].value == len(both)
     assert left[2].value == pytest.approx(np.mean(both)) and left[2].value == pytest.approx(0.7, abs=0.2)
     assert left[4].value - left[3].value == pytest.approx(2 * 1.96 * np.std(both, ddof=1))
 
@@ -158,7 +160,24 @@ def test_radiographs_have_no_third_axis():
     figures = evaluate_sets(*flat, (2.0,))
     base = figured.Evaluated(name="a", evaluation=figures, predictions=flat[0], references=flat[1])
     (table,) = tables(sections.evaluation_page("t", base, {}), "agreement")
-    assert [row[0].text for row in table.rows] == ["left", "back"]
+    assert [row[0].text for row in table.rows] == ["L", "P"]
+
+
+def test_means_are_from_the_middle_of_each_case_also_where_one_has_no_point_in_common(monkeypatch):
+    found, truth = sets(6)
+    found["case_03"] = found["case_03"].unknown_where(np.ones(10, bool), Cause.UNLIKE)
+    figures = evaluate_sets(found, truth, (2.0,))
+    drawn = []
+    monkeypatch.setattr(trust_sections.plots, "bland_altman", lambda unique, panels, *rest: drawn.append(panels))
+    trust_sections.agreement_section(
+        figured.Evaluated(name="a", evaluation=figures, predictions=found, references=truth)
+    )
+    middles = []
+    for case in sorted(set(found) - {"case_03"}):
+        both = found[case].present & truth[case].present
+        there = (found[case].positions + truth[case].positions)[both, 2] / 2
+        middles.append(there - truth[case].positions[both, 2].mean())
+    np.testing.assert_allclose(drawn[0][2][1], np.concatenate(middles))
 
 
 def test_the_command_writes_the_page_and_refuses_what_it_cannot_mean(tmp_path, capsys):

@@ -236,7 +236,10 @@ def _write_report(
 
 
 def _stated_tolerance(folder: Path) -> float | None:
-    """The distance that confidences mean, where every result of a folder means the same."""
+    """The distance that confidences mean, where every result of a folder means the same in mm.
+
+    Of models that read lengths as shares of a picture's height it is none of the distances that are compared.
+    """
     from H3DELandmarksLib.formats.provenance import EXTENSION, read_provenance
 
     stated = set()
@@ -245,7 +248,7 @@ def _stated_tolerance(folder: Path) -> float | None:
             model = read_provenance(path).model
         except InputError:
             continue
-        stated |= {model.confidence_within_mm} if model else set()
+        stated |= {model.confidence_within_mm if model.unit == "mm" else None} if model else set()
     return stated.pop() if len(stated) == 1 else None
 
 

@@ -24,7 +24,7 @@ from H3DELandmarksLib.core.statements import Statement
 from H3DELandmarksLib.core.text import from_csv
 from H3DELandmarksLib.formats.export import sha256_of
 from H3DELandmarksLib.formats.provenance import EXTENSION as PROVENANCE
-from H3DELandmarksLib.formats.provenance import PointOrigin, Provenance, read_provenance, with_causes
+from H3DELandmarksLib.formats.provenance import ModelOrigin, PointOrigin, Provenance, read_provenance, with_causes
 from H3DELandmarksLib.formats.reading import FormatError, parse_json
 from H3DELandmarksLib.io.markups import EXTENSION as MARKUPS
 from H3DELandmarksLib.io.markups import point_lists_in, read_markups
@@ -289,12 +289,17 @@ def _of_origin(case: CohortCase, origin: Provenance) -> CohortCase:
         case,
         model=case.model or (f"{model.id}@{model.version}" if model else ""),
         unit=origin.unit,
-        within=f"{model.confidence_within_mm:g} {model.unit}" if model else "",
+        within=_within(model) if model else "",
         recognised=case.recognised if seen is None else seen.recognised,
         voxels_sha256=scan.voxels_sha256 if scan else None,
         scan=case.scan or (Path(scan.file) if scan and scan.file else None),
         spacing=settings.spacing_mm if settings else None,
     )
+
+
+def _within(model: ModelOrigin) -> str:
+    counted = " in a picture of the model's height," if model.unit == "px" else ""
+    return f"{model.confidence_within_mm:g} {model.unit}{counted}"
 
 
 def _states(landmarks: LandmarkSet, origin: Provenance | None) -> tuple[str, ...]:

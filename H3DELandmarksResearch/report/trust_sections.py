@@ -141,6 +141,6 @@ def calibration_section(base: Evaluated) -> Section:
     if base.tolerance_mm is None:
         section.blocks.append(
             "Whether confidences came true is not shown: no file NAME.provenance.json beside the predictions says "
-            "which distance they mean."
+            "which distance they mean, or it is a share of the picture's height."
         )
     return section

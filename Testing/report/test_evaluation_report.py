@@ -1,5 +1,7 @@
 """What a page says of an evaluation, without a browser."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cohorts import landmarks_of, write_result
@@ -12,6 +14,7 @@ from H3DELandmarksLib.cli.main import main  # noqa: E402
 from H3DELandmarksLib.core.landmarks import LandmarkSet  # noqa: E402
 from H3DELandmarksLib.core.statements import Cause  # noqa: E402
 from H3DELandmarksLib.evaluation import evaluate_sets  # noqa: E402
+from H3DELandmarksLib.formats.provenance import read_provenance, write_provenance  # noqa: E402
 from H3DELandmarksLib.io.markups import write_markups  # noqa: E402
 from H3DELandmarksResearch.report import evaluation_figures as figured  # noqa: E402
 from H3DELandmarksResearch.report import evaluation_sections as sections
@@ -204,6 +207,25 @@ def test_the_command_writes_the_page_and_refuses_what_it_cannot_mean(tmp_path, c
     assert main([*common, *page, *more]) == 2 and "subject" in capsys.readouterr().err
     assert "&lt;new&gt;" in text and "<new>" not in text and "confidence, within 2 mm" in text
     assert main([*common, *page]) == 2 and "--overwrite" in capsys.readouterr().err
+
+
+def test_a_confidence_within_a_share_of_the_height_is_not_compared_with_distances(tmp_path):
+    found, truth = sets(4)
+    for folder in ("truth", "new"):
+        (tmp_path / folder).mkdir()
+    for case in found:
+        write_markups(tmp_path / "truth" / f"{case}.mrk.json", truth[case])
+        write_result(tmp_path / "new", case, found[case])
+        place = tmp_path / "new" / f"{case}.provenance.json"
+        origin = read_provenance(place)
+        write_provenance(place, replace(origin, model=replace(origin.model, length_unit="px")))
+    target = tmp_path / "page.html"
+    words = ["--predictions", str(tmp_path / "new"), "--reference", str(tmp_path / "truth"), "--report", str(target)]
+    assert main(["evaluate", *words]) == 0
+    text = target.read_text(encoding="utf-8")
+    assert "confidence, within" not in text and "a share of the picture&#39;s height" in text
+    assert main(["report", str(tmp_path / "new"), "--output", str(target), "--points-only", "--overwrite"]) == 0
+    assert "2 px in a picture of the model&#39;s height, of the right place" in target.read_text(encoding="utf-8")
 
 
 def test_subjects_of_other_cases_are_refused_before_anything_is_written(tmp_path, capsys):

@@ -35,7 +35,7 @@ class Alignment:
         shares: (C,) of the variance that each principal component explains, largest first.
         scores: (N, C) of the subjects; a gap counts as the mean's place.
         components: (C, K, D) the shape's change for a score of 1.
-        few_points: subjects left out, since they have too few of the landmarks.
+        few_points: subjects left out, since they have too few of the landmarks, or all at one place.
         often_missing: landmarks left out, since fewer than half of the subjects have them.
     """
 
@@ -83,6 +83,7 @@ def align(subjects: Sequence[str], landmarks: Sequence[str], points: np.ndarray)
         InputError: fewer than three subjects have enough landmarks in common.
     """
     points = np.where(np.isfinite(points).all(axis=2, keepdims=True), points, np.nan)
+    points = np.where(_extents(points)[:, None, None] > 0, points, np.nan)  # one place is no shape
     points = _in_plane(points)
     least = points.shape[2] + 1
     enough = np.isfinite(points[..., 0]).sum(axis=1) >= least
@@ -136,11 +137,16 @@ def lay_on(points: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, float]:
 
 def _in_plane(points: np.ndarray) -> np.ndarray:
     """(N, K, 2) of points that all lie at one height each, as on radiographs; others as they are."""
-    heights = points[..., 2]
-    known = np.isfinite(heights)
-    low, high = np.where(known, heights, np.inf).min(axis=1), np.where(known, heights, -np.inf).max(axis=1)
     extent = np.nanmax(np.abs(points), initial=1.0)
-    return points[..., :2] if (high - low <= FLAT * extent).all() else points
+    return points[..., :2] if (_extents(points[..., 2:]) <= FLAT * extent).all() else points
+
+
+def _extents(points: np.ndarray) -> np.ndarray:
+    """(N,) the largest extent of each subject along an axis; -inf without points."""
+    known = np.isfinite(points)
+    low, high = np.where(known, points, np.inf).min(axis=1), np.where(known, points, -np.inf).max(axis=1)
+    widest: np.ndarray = (high - low).max(axis=1)
+    return widest
 
 
 def _on_their_mean(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -67,7 +67,7 @@ def _about(alignment: Alignment) -> str:
             "components a gap counts as the mean's place."
         )
     for words, left_out in (
-        ("Left out, since they have too few landmarks: ", alignment.few_points),
+        ("Left out, since they have too few landmarks, or all at one place: ", alignment.few_points),
         ("Left out, since fewer than half of the subjects have them: ", alignment.often_missing),
     ):
         if left_out:

@@ -130,6 +130,15 @@ def test_what_is_left_out_is_named():
     assert len(found.subjects) == 7 and found.mean.shape == (8, 3)
 
 
+def test_points_at_one_place_are_no_shape_and_hide_no_outlier():
+    points, scale = cohort(8, count=20, noise=0.01)
+    points[13, 4] += 0.6 * scale[13]
+    points[2] = 5.0
+    found = align(names("s", 20), names("l", 9), points)
+    assert found.few_points == ("s2",)
+    assert [name for name, is_far in zip(found.subjects, found.outliers) if is_far] == ["s13"]
+
+
 def test_an_odd_shape_is_an_outlier():
     points, scale = cohort(8, count=20, noise=0.01)
     points[13, 4] += 0.6 * scale[13]

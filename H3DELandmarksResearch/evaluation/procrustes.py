@@ -136,9 +136,12 @@ def lay_on(points: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _in_plane(points: np.ndarray) -> np.ndarray:
-    """(N, K, 2) of points that all lie at one height each, as on radiographs; others as they are."""
+    """(N, K, 2) to the right and down of points in one plane along two axes, as on radiographs; others as they are."""
     extent = np.nanmax(np.abs(points), initial=1.0)
-    return points[..., :2] if (_extents(points[..., 2:]) <= FLAT * extent).all() else points
+    for axis in (2, 1, 0):
+        if (_extents(points[..., [axis]]) <= FLAT * extent).all():
+            return np.delete(points, axis, axis=2) * (1, 1 if axis == 2 else -1)  # S is up
+    return points
 
 
 def _extents(points: np.ndarray) -> np.ndarray:

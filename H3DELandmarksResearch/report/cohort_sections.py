@@ -60,7 +60,7 @@ def cohort_page(
 
 
 def units_of(cases: Sequence[CohortCase]) -> str:
-    """The unit of what is told of all cases: ``mm``, ``px``, or both where they differ."""
+    """The unit of what is told of all cases: ``mm``, ``px``, or both where they differ and share no figures."""
     return " or ".join(sorted({case.unit for case in cases})) or "mm"
 
 
@@ -119,7 +119,7 @@ def _distributions(cases: Sequence[CohortCase], names: Sequence[str]) -> Section
         blocks.append(
             plots.percentile_rows("confidence", shown, confidence, "confidence", f"Confidence {about}", (0, 1))
         )
-    if any(np.isfinite(r).any() for r in radius):
+    if len({case.unit for case in cases}) == 1 and any(np.isfinite(r).any() for r in radius):
         blocks.append(
             plots.percentile_rows("radius", shown, radius, f"90 % radius, {units_of(cases)}", f"Radius {about}")
         )
@@ -137,7 +137,8 @@ def _landmark_table(cases: Sequence[CohortCase], names: Sequence[str]) -> Table:
         states = Counter(case.states[k] for _, k, case in picked)
         found = [(s, k) for s, k, _ in picked if s.present[k]]
         confidence = np.array([s.confidence[k] for s, k in found])
-        radius = np.array([s.radius[k] for s, k in found])
+        is_one_unit = len({case.unit for _, _, case in picked}) == 1
+        radius = np.array([s.radius[k] for s, k in found if is_one_unit])
         doubtful = sum(case.doubts[k] > 0.5 for _, k, case in picked)
         by_person = sum(n for state, n in states.items() if state in BY_PERSON)
         others = ", ".join(f"{state} {n}" for state, n in states.most_common() if state != "found")
@@ -171,22 +172,22 @@ def _landmark_table(cases: Sequence[CohortCase], names: Sequence[str]) -> Table:
 
 def _measurement_sections(cases: Sequence[CohortCase]) -> list[Section]:
     """The measurements of all cases, where results hold any."""
-    by_name: dict[str, list[tuple[CohortCase, Measurement]]] = {}
+    by_name: dict[tuple[str, str], list[tuple[CohortCase, Measurement]]] = {}  # and unit
     for case in cases:
         for measured in case.measurements:
-            by_name.setdefault(measured.name, []).append((case, measured))
+            by_name.setdefault((measured.name, measured.unit), []).append((case, measured))
     before = [case.name for case in cases if case.is_measured_before]
     told = [f"Left out, as points were moved after they were measured: {first_of(before)}."] if before else []
     if not by_name:
         return [Section("measurements", "Measurements", told)] if told else []
     rows, single = [], []
-    for name, entries in by_name.items():
+    for (name, unit), entries in by_name.items():
         values = np.array([m.value for _, m in entries if m.value is not None])
         judged = [m.is_usual for _, m in entries if m.is_usual is not None]
         rows.append(
             [
                 text_cell(name),
-                text_cell(entries[0][1].unit),
+                text_cell(unit),
                 number_cell(len(values), 0),
                 number_cell(float(values.mean()) if values.size else None),
                 number_cell(float(values.std(ddof=1)) if values.size > 1 else None),

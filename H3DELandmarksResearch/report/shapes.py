@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.core.text import plural
 from H3DELandmarksResearch.evaluation.procrustes import Alignment, align
 from H3DELandmarksResearch.report import plots
@@ -23,7 +24,7 @@ def shape_section(sets: Sequence[tuple[str, LandmarkSet]], names: Sequence[str],
     Args:
         sets: name and points (LPS mm) of each subject.
         names: of all landmarks.
-        unit: of their lengths.
+        unit: of their lengths; where it differs, no size is the mean one.
     """
     section = Section("shapes", "Shapes")
     points = np.full((len(sets), len(names), 3), np.nan)
@@ -98,7 +99,7 @@ def _subject_table(alignment: Alignment, unit: str) -> Table:
 
 
 def _landmark_table(alignment: Alignment, unit: str) -> Table:
-    size = float(np.mean(alignment.size))
+    size = float(np.mean(alignment.size)) if unit in get_args(LengthUnit) else np.nan
     there = np.isfinite(alignment.aligned).all(axis=2).mean(axis=0)
     total = float((alignment.spread**2).sum()) or 1.0
     rows = [

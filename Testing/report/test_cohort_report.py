@@ -23,6 +23,8 @@ from H3DELandmarksLib.formats.export import sha256_of  # noqa: E402
 from H3DELandmarksLib.io.images import write_volume  # noqa: E402
 from H3DELandmarksLib.io.markups import read_markups, write_markups  # noqa: E402
 from H3DELandmarksResearch.report.cohort import read_cohort  # noqa: E402
+from H3DELandmarksResearch.report.cohort_sections import cohort_page  # noqa: E402
+from H3DELandmarksResearch.report.page import Table  # noqa: E402
 from H3DELandmarksResearch.report.thumbnails import points_alone, thumbnail, thumbnail_of_case  # noqa: E402
 
 
@@ -321,6 +323,24 @@ def test_measurements_are_shown_where_results_hold_any(tmp_path):
         ["<SNA>", "83.00 degrees", "78.00 to 86.00", "82 \N{PLUS-MINUS SIGN} 2", "outside the usual"]
     ]
     assert ("section", {"id": "measurements"}) in page.elements
+
+
+def test_pixels_and_millimeters_are_never_averaged(tmp_path):
+    points = [LandmarkSet(NAMES, points_of(k), radius=np.full(10, 2.0)) for k in range(4)]
+    for k, found in enumerate(points):
+        scan = Volume(np.zeros((40, 50, 1), np.uint8), np.diag([*([1.0 + k // 2] * 2), 1, 1]))
+        write_result(tmp_path, f"s{k}", found, scan)
+        unit = ("px", "mm")[k // 2]
+        (tmp_path / f"s{k}.measured.csv").write_text(f"case,measurement,value,unit\na,width,{10 + k},{unit}\n")
+    target = tmp_path / "page.html"
+    cases = read_cohort(tmp_path)
+    assert [case.unit for case in cases] == ["px", "px", "mm", "mm"]
+    page = cohort_page("t", "f", cases, [None] * 4, target)
+    tables = {block.caption: block for part in page.sections for block in part.blocks if isinstance(block, Table)}
+    measured = [[cell.text for cell in row[:4]] for row in tables["Every measurement over all scans"].rows]
+    assert measured == [["width", "px", "2", "10.50"], ["width", "mm", "2", "12.50"]]
+    assert {row[6].text for row in tables["Every landmark over all scans"].rows} == {"\N{EN DASH}"}
+    assert {row[5].text for row in tables["Mean shape: centroid size 1"].rows} == {"\N{EN DASH}"}
 
 
 def test_points_alone_need_points():

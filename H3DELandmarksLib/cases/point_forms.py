@@ -29,7 +29,7 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.lengths import LengthUnit, in_unit
-from H3DELandmarksLib.core.text import csv_text
+from H3DELandmarksLib.core.text import csv_text, numbered
 from H3DELandmarksLib.formats.export import Coordinates
 from H3DELandmarksLib.io.fcsv import EXTENSION as FCSV
 from H3DELandmarksLib.io.fcsv import fcsv_text
@@ -67,6 +67,10 @@ class _PointWriter(ABC):
         """(K, 3) mm in the coordinates that were asked for; NaN where there is none."""
         positions = case.corrected.ordered_as(self.names).positions
         return positions * (-1.0, -1.0, 1.0) if self.is_ras else positions
+
+    def words(self) -> list[str]:
+        """What cases are called in forms whose names have no blanks; each differs from all others."""
+        return numbered([_word(case.id) for case in self.cases])
 
     def write_lines(self, name: str, lines: Iterator[str]) -> None:
         """Write a text file."""
@@ -143,10 +147,10 @@ class TpsWriter(_PointWriter):
         self.write_lines("landmarks.tps", self._lines())
 
     def _lines(self) -> Iterator[str]:
-        for case in self.cases:
+        for word, case in zip(self.words(), self.cases):
             yield f"LM3={len(self.names)}"
             yield from _rows(self.places(case))
-            yield f"ID={_word(case.id)}"
+            yield f"ID={word}"
 
 
 class NtsWriter(_PointWriter):
@@ -162,7 +166,7 @@ class NtsWriter(_PointWriter):
         places = [self.places(case).ravel() for case in self.cases]
         missing = f"1 {NTS_MISSING}" if any(np.isnan(row).any() for row in places) else "0"
         yield f"1 {len(places)}L {3 * len(self.names)} {missing} DIM=3"
-        yield " ".join(_word(case.id) for case in self.cases)
+        yield " ".join(self.words())
         for row in places:
             yield " ".join(_number(value, NTS_MISSING) for value in row)
 
@@ -177,7 +181,7 @@ class MorphologikaWriter(_PointWriter):
         self.write_lines("landmarks.txt", self._lines())
 
     def _lines(self) -> Iterator[str]:
-        names = [_word(case.id) for case in self.cases]
+        names = self.words()
         yield from ("[individuals]", str(len(names)), "[landmarks]", str(len(self.names)), "[dimensions]", "3")
         yield from ("[names]", *names, "[rawpoints]")
         for name, case in zip(names, self.cases):
@@ -206,8 +210,8 @@ class MorphojWriter(_PointWriter):
 
     def _lines(self) -> Iterator[str]:
         yield "\t".join(["ID", *(f"{_column(name)}.{axis}" for name in self.names for axis in "xyz")])
-        for case in self.cases:
-            yield "\t".join([_column(case.id), *map(_number, self.places(case).ravel())])
+        for column, case in zip(numbered([_column(case.id) for case in self.cases]), self.cases):
+            yield "\t".join([column, *map(_number, self.places(case).ravel())])
 
 
 POINT_FORMS: dict[str, type[_PointWriter]] = {

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from H3DELandmarksLib.cohort import bids
-from H3DELandmarksLib.cohort.result_files import ResultFiles, name_key, numbered, plan_results
+from H3DELandmarksLib.cohort.result_files import ResultFiles, plan_results
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import shown
+from H3DELandmarksLib.core.text import name_key, numbered
 from H3DELandmarksLib.io import isolated
 from H3DELandmarksLib.io.scan_folders import EVERY, NO_SCAN
 

@@ -10,7 +10,6 @@ import hashlib
 import math
 import os
 import threading
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from H3DELandmarksLib.core.files import LONGEST_NAME, reason_of, shown, temporar
 from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.research import research_module
+from H3DELandmarksLib.core.text import name_key, numbered
 from H3DELandmarksLib.formats.export import sha256_of
 from H3DELandmarksLib.formats.provenance import EXTENSION as PROVENANCE_EXTENSION
 from H3DELandmarksLib.formats.provenance import Provenance, write_provenance
@@ -272,11 +272,6 @@ def _place(scan: Path) -> Path:
     return Path(os.path.abspath(scan))
 
 
-def name_key(name: str) -> str:
-    """The same for names that some file systems take for one: they ignore case, or the form of accents."""
-    return unicodedata.normalize("NFC", name).casefold()
-
-
 def _unique_names(scans: Sequence[Path]) -> list[str]:
     """Names that differ even where a file system ignores case; folders stand in them where these tell scans apart."""
     scans = [_place(scan) for scan in scans]
@@ -298,20 +293,6 @@ def _unique_names(scans: Sequence[Path]) -> list[str]:
         if deeper == depths:
             return numbered(names)
         depths = deeper
-
-
-def numbered(names: Sequence[str]) -> list[str]:
-    """The same names, with a number added from the second use on."""
-    used: set[str] = set()
-    result = []
-    for name in names:
-        number, candidate = 1, name
-        while name_key(candidate) in used:
-            number += 1
-            candidate = f"{name}_{number}"
-        used.add(name_key(candidate))
-        result.append(candidate)
-    return result
 
 
 def drawing() -> ModuleType:

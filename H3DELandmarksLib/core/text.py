@@ -110,3 +110,22 @@ def same_names(found: Collection[str], known: Collection[str]) -> dict[str, str]
 
 def _key(name: str) -> str:
     return "".join(unicodedata.normalize("NFC", name).split()).casefold()
+
+
+def name_key(name: str) -> str:
+    """The same for names that some file systems take for one: they ignore case, or the form of accents."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """The same names, with a number added from the second use on."""
+    used: set[str] = set()
+    result = []
+    for name in names:
+        number, candidate = 1, name
+        while name_key(candidate) in used:
+            number += 1
+            candidate = f"{name}_{number}"
+        used.add(name_key(candidate))
+        result.append(candidate)
+    return result

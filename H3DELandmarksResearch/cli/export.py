@@ -68,6 +68,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
 def named_point_lists(points: Sequence[str]) -> dict[str, Path]:
     """The point lists by names that differ; a file that is given twice is taken once."""
     from H3DELandmarksLib.cohort.result_files import plan_results
+    from H3DELandmarksLib.core.text import numbered
     from H3DELandmarksLib.io.markups import point_list_name, point_lists_in
 
     paths: list[Path] = []
@@ -82,10 +83,8 @@ def named_point_lists(points: Sequence[str]) -> dict[str, Path]:
     planned = plan_results(paths, Path())
     short = [point_list_name(Path(files.name)) or files.name for files in planned]
     count = Counter(name.casefold() for name in short)
-    return {
-        name if count[name.casefold()] == 1 else files.name.replace(".", "_"): files.scan
-        for name, files in zip(short, planned)
-    }
+    names = [n if count[n.casefold()] == 1 else files.name.replace(".", "_") for n, files in zip(short, planned)]
+    return dict(zip(numbered(names), (files.scan for files in planned)))
 
 
 def _case(name: str, path: Path) -> OutgoingCase:

@@ -385,6 +385,24 @@ def test_lists_of_the_same_name_are_told_apart(lists, tmp_path):
     assert names == ["one_fcsv.mrk.json", "one_mrk_json.mrk.json", "two é.mrk.json"]
 
 
+@pytest.mark.parametrize("form", ["tps", "nts", "morphologika", "morphoj"])
+def test_names_that_a_form_makes_equal_stay_apart(tmp_path, form):
+    (tmp_path / "lists").mkdir()
+    for number, name in enumerate(("a b", "a_b", "c;b", "c_b")):
+        write_markups(tmp_path / "lists" / f"{name}.mrk.json", LandmarkSet(("A", "B", "C"), np.eye(3) + number))
+    assert main(["export", str(tmp_path / "lists"), "--form", form, "--output", str(tmp_path / "out")]) == 0
+    name, read = ARRAYS.get(form, ("landmarks.txt", read_morphoj))
+    ids, positions = read(tmp_path / "out" / name)
+    assert len(set(ids)) == 4 and sorted(positions.reshape(4, -1)[:, 1]) == [0, 1, 2, 3]
+
+
+def test_no_list_is_lost_whose_name_another_one_is_given(lists, tmp_path):
+    write_markups(lists / "one_fcsv.mrk.json", LandmarkSet(("A",), [[0, 0, 0]]))
+    (lists / "one.fcsv").write_text("A,1,2,3\n")
+    assert main(["export", str(lists), "--form", "mrk.json", "--output", str(tmp_path / "out")]) == 0
+    assert len(list((tmp_path / "out").glob("*.mrk.json"))) == 4
+
+
 def test_a_list_that_cannot_be_read_does_not_stop_the_others(lists, tmp_path, capsys):
     (lists / "bad.mrk.json").write_text("{")
     assert main(["export", str(lists), "--form", "tps", "--output", str(tmp_path / "out")]) == 2

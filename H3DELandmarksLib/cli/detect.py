@@ -227,12 +227,11 @@ def run(options: argparse.Namespace, console: Console) -> bool:
             here = Here(1)
             detectors = here.load(search)
             place = here
-        if package.manifest.measured and package.manifest.measured.caution():
-            console.warn(package.manifest.measured.caution())
         given = _given(options, package.manifest.is_2d, console)
         if search.around and any(scan.region for scan in given.scans):
             raise InputError("--roi-from would replace the regions that the list names: leave out one of both.")
         jobs = _jobs(given, search, folder)
+        _warn_of_models(jobs, package, console)
         if isinstance(place, Here):
             wanted = options.jobs or (jobs_that_fit() if given.is_cohort else 1)
             place.set_jobs(max(1, min(wanted, len(jobs), detectors.scans_at_once or wanted)))
@@ -332,6 +331,20 @@ def _jobs(given: Given, search: Search, folder: Path) -> list[Job]:
         Job(scan, files, replace(search, model=scan.model) if scan.model else search)
         for scan, files in plan(given.scans, folder, given.is_cohort)
     ]
+
+
+def _warn_of_models(jobs: Sequence[Job], package: ModelPackage, console: Console) -> None:
+    """Tell which of the models that are used, also by a list, are not accurate; one that is not there fails later."""
+    from H3DELandmarksLib.core.errors import ModelPackageError
+    from H3DELandmarksLib.models import find_model
+
+    for name in dict.fromkeys(job.given.model for job in jobs):
+        try:
+            used = find_model(name) if name else package
+        except ModelPackageError:
+            continue
+        if used.manifest.measured and (caution := used.manifest.measured.caution()):
+            console.warn(caution if used is package else f"The model '{used.id}': {caution}")
 
 
 def _run(

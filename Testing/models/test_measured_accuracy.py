@@ -61,6 +61,16 @@ def test_radii_that_do_not_hold_are_not_shown_and_the_command_says_so(package_wi
     assert found.present.all() and np.isfinite(found.radius).all() == shown == np.isfinite(found.radius).any()
 
 
+def test_a_model_that_a_list_names_says_so_too(package_with, tmp_path, capsys):
+    package = package_with(**{"held-out": {**GOOD, "coverage": 0.5}})
+    voxels = np.random.default_rng(0).normal(0, 300, (24, 22, 20)).astype(np.int16)
+    write_volume(tmp_path / "scan.nrrd", Volume(voxels, np.diag([2.0, 2, 2, 1])))
+    (tmp_path / "list.csv").write_text("path,model\nscan.nrrd,tiny\nscan.nrrd,nowhere\n", encoding="utf-8")
+    words = ["detect", str(tmp_path / "list.csv"), "--model", "mandibular-molar-phantom"]
+    assert main([*words, "--output", str(tmp_path / "out")]) == 2
+    assert f"The model '{package.id}': This model is not accurate" in capsys.readouterr().err
+
+
 def test_the_card_begins_with_it(package_with):
     manifest = package_with(**{"held-out": {**GOOD, "median_mm": 11.0}}).manifest
     assert "**This model is not accurate" in model_card(manifest).split("## ")[0]

@@ -29,11 +29,11 @@ class Address:
 
     @property
     def host(self) -> str:
-        """The host alone, empty where the address names none."""
-        text = self.address if "://" in self.address else f"tcp://{self.address}"
+        """The host alone, empty where the address does not name a host and a port over TCP or TLS."""
         try:
-            return urlsplit(text).hostname or ""
-        except ValueError:  # brackets that do not close
+            parts = urlsplit(self.address if "://" in self.address else f"tcp://{self.address}")
+            return (parts.hostname or "") if parts.port and parts.scheme in ("tcp", "tls") else ""
+        except ValueError:  # brackets that do not close, or a port that is no number
             return ""
 
     @property

@@ -195,6 +195,10 @@ TLS = {"authority": "ca.pem", "certificate": "c.pem", "key": "k.pem"}
         ("tcp://localhost.evil.example:8786", {}, "TLS"),
         ("tcp://127.0.0.1.evil.example:8786", {}, "TLS"),
         ("tcp://", {}, "no address"),
+        ("localhost", {}, "no address"),
+        ("tls://gpu.clinic.example", {"consent": "gpu.clinic.example"}, "no address"),
+        ("127.0.0.1:port", {}, "no address"),
+        ("http://127.0.0.1:8786", {}, "no address"),
     ],
 )
 def test_scans_leave_this_computer_over_tls_and_with_consent_only(address, given, word):

@@ -147,7 +147,8 @@ def _in_plane(points: np.ndarray) -> np.ndarray:
 def _extents(points: np.ndarray) -> np.ndarray:
     """(N,) the largest extent of each subject along an axis; -inf without points."""
     known = np.isfinite(points)
-    low, high = np.where(known, points, np.inf).min(axis=1), np.where(known, points, -np.inf).max(axis=1)
+    low = np.where(known, points, np.inf).min(axis=1, initial=np.inf)
+    high = np.where(known, points, -np.inf).max(axis=1, initial=-np.inf)
     widest: np.ndarray = (high - low).max(axis=1)
     return widest
 

@@ -349,6 +349,13 @@ def test_points_alone_need_points():
     assert np.isfinite(one.marks[0]).all() and np.isnan(one.marks[1]).all()
 
 
+def test_lists_without_points_give_a_page(tmp_path):
+    write_markups(tmp_path / "a.mrk.json", LandmarkSet((), np.empty((0, 3))))
+    target = tmp_path / "page.html"
+    assert main(["report", str(tmp_path), "--output", str(target)]) == 0
+    assert "No shapes are compared." in target.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("made", [False, True])
 def test_a_folder_without_results_is_refused(made, tmp_path, capsys):
     if made:

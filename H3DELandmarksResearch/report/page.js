@@ -191,7 +191,7 @@ function showCases(data) {
     for (const [text, address] of one.links) { const link = make('a', '', text); link.href = address; links.append(link, ' '); }
     body.append(links);
     if (one.measurements.length) body.append(make('h3', '', 'Measurements'), table(['measurement', 'value', '90 % interval', 'usual', ''], one.measurements));
-    if (one.points.length) body.append(make('h3', '', 'Landmarks'), table(['landmark', 'state', 'confidence', '90 % radius, ' + one.unit, 'left, back, head, ' + one.unit],
+    if (one.points.length) body.append(make('h3', '', 'Landmarks'), table(['landmark', 'state', 'confidence', '90 % radius, ' + one.unit, 'L, P, S, ' + one.unit],
       [...one.points].sort((a, b) => (b[DOUBT] ?? -1) - (a[DOUBT] ?? -1)).map(p => [names[p[NAME]], states[p[STATE]], number(p[CONFIDENCE]), number(p[RADIUS]), p[PLACE] ? p[PLACE].map(v => v.toFixed(2)).join(', ') : '\u2013'])));
     if (!dialog.open) dialog.showModal();
     dialog.scrollTop = 0;

@@ -256,7 +256,7 @@ def card_data(
                 "doubt": _rounded(case.doubt),
                 "seconds": _rounded(case.seconds, 1),
                 "unit": case.unit,
-                "search": " ".join((case.name, case.subject, case.summary, case.reason)).casefold(),
+                "search": " ".join((case.name, case.subject, case.summary, case.reason)).lower(),  # as the page lowers
                 "picture": None if picture is None else _picture(picture),
                 "points": _points(case, picture, index, states),
                 "links": _links(case, target),
@@ -295,11 +295,15 @@ def _points(
 def _links(case: CohortCase, target: Path) -> list[tuple[str, str]]:
     """Files of the result, as seen from the page."""
     words = {"picture": "Picture", "markups": "Point list", "table": "Table", "provenance": "Origin"}
-    return [
-        (text, quote(os.path.relpath(case.files[kind].resolve(), target.resolve().parent).replace(os.sep, "/")))
-        for kind, text in words.items()
-        if kind in case.files
-    ]
+    folder = target.resolve().parent
+    return [(text, _link(case.files[kind].resolve(), folder)) for kind, text in words.items() if kind in case.files]
+
+
+def _link(path: Path, folder: Path) -> str:
+    try:
+        return quote(os.path.relpath(path, folder).replace(os.sep, "/"))
+    except ValueError:  # on another drive of Windows
+        return path.as_uri()
 
 
 def _measurement_texts(measured: Measurement) -> list[str]:

@@ -349,6 +349,27 @@ def test_points_alone_need_points():
     assert np.isfinite(one.marks[0]).all() and np.isnan(one.marks[1]).all()
 
 
+def test_a_page_on_another_drive_links_the_whole_path(tmp_path, monkeypatch):
+    folder = write_cohort(tmp_path / "results", 3, failed=0, strange=0)
+
+    def other_drive(path, start):
+        raise ValueError(f"path is on mount 'C:', start on mount 'D:': {path}, {start}")
+
+    monkeypatch.setattr(os.path, "relpath", other_drive)
+    cases = read_cohort(folder)
+    (links, *_) = [
+        card["links"] for card in cohort_page("t", "f", cases, [None] * 3, tmp_path / "p.html").cards["cases"]
+    ]
+    assert dict(links)["Point list"] == (folder / "head_0000.mrk.json").resolve().as_uri()
+
+
+def test_names_are_found_as_they_are_written(tmp_path):
+    (tmp_path / "results").mkdir()
+    write_result(tmp_path / "results", "Gro\u00dfe", LandmarkSet(NAMES, points_of(0)))
+    (case,) = cohort_page("t", "f", read_cohort(tmp_path / "results"), [None], tmp_path / "p.html").cards["cases"]
+    assert "gro\u00dfe" in case["search"]
+
+
 def test_lists_without_points_give_a_page(tmp_path):
     write_markups(tmp_path / "a.mrk.json", LandmarkSet((), np.empty((0, 3))))
     target = tmp_path / "page.html"

@@ -6,6 +6,7 @@ import csv
 import glob
 import itertools
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -316,9 +317,11 @@ def _label(text: str) -> str:
 
 
 def _mark(scan: GivenScan) -> str:
+    """What a scan differs in from others of its path, as a part of the name of a file."""
+    series = scan.series or ""
     parts = [
-        scan.series.rpartition(".")[2] if scan.series else None,
+        series.rpartition(".")[2] if series.replace(".", "").isdigit() else series,
         Path(scan.model).name if scan.model else None,
         scan.region.name.partition(".")[0] if scan.region else None,
     ]
-    return "".join(f"_{part}" for part in parts if part).replace("@", "_")
+    return re.sub(r'[@/\\:*?"<>|\x00-\x1f]', "_", "".join(f"_{part}" for part in parts if part))

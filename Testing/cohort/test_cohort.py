@@ -204,6 +204,21 @@ def test_what_a_list_says_of_a_scan_holds_beside_its_folder_and_not_against_itse
         assert known[str(scans[0])] == "P1" and known[str(scans[2])] == "sub-02"
 
 
+def test_series_of_a_list_may_be_called_what_no_file_can(tiny, tmp_path, capsys):
+    kinds = ("CT/THORAX", "CT/../ABD", "Head 1.5 H30s")
+    for series, kind in enumerate(kinds, start=1):
+        write_study(tmp_path / "study", series=str(series), name=f"{series}_{{k}}.dcm", kind=kind)
+    (tmp_path / "list.csv").write_text(
+        "\n".join(["path,series", *(f"study,{kind}" for kind in kinds)]), encoding="utf-8"
+    )
+    code, result, _ = detect(capsys, tmp_path / "out", tmp_path / "list.csv", "--model", tiny)
+    assert code == 0 and [Path(scan.markups).relative_to(tmp_path / "out").as_posix() for scan in result.scans] == [
+        "study_CT_THORAX.mrk.json",
+        "study_CT_.._ABD.mrk.json",
+        "study_Head 1.5 H30s.mrk.json",
+    ]
+
+
 def test_a_file_names_its_subject_without_its_extension(tiny, tmp_path, capsys):
     for seed, name in enumerate(("sub-01.nii.gz", "sub-02_ct.nrrd", "other.nrrd")):
         make_scan(tmp_path / "scans" / name, seed)

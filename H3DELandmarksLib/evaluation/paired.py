@@ -14,6 +14,7 @@ import numpy as np
 from H3DELandmarksLib.formats.comparison import Improvement
 
 DRAWS, SEED, LEVEL = 10_000, 20_26, 0.95
+FEWEST = 5  # values of which resamples reach far enough
 
 
 def counted_errors(
@@ -80,7 +81,8 @@ def bootstrap_interval(
     """Bootstrap interval of a mean, of percentiles that are expanded for few values (Hesterberg 2015).
 
     With five values, plain percentiles of a 95 % interval hold the mean in about 83 % of cases; expanded by
-    sqrt(n / (n - 1)) and Student's t they come near to what they promise.
+    sqrt(n / (n - 1)) and Student's t they come near to what they promise. No resample of two to four values reaches
+    farther than these do, which holds the mean in 51 to 86 %: their interval is Student's.
 
     Args:
         values: (n,) finite.
@@ -96,6 +98,9 @@ def bootstrap_interval(
     n = len(values)
     if n < 2:
         return -np.inf, np.inf
+    if n < FEWEST:
+        reach = t.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n)
+        return float(np.mean(values) - reach), float(np.mean(values) + reach)
     tail = float(norm.cdf(-np.sqrt(n / (n - 1)) * t.ppf((1 + level) / 2, n - 1)))
     picks = np.random.default_rng(seed).integers(n, size=(draws, n))
     low, high = np.quantile(values[picks].mean(axis=1), (tail, 1 - tail))

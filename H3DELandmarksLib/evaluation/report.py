@@ -80,7 +80,10 @@ class Evaluation:
         """95 % interval (mm) of the mean radial error over cases; None for fewer than two."""
         means = metrics.case_means(self.errors)
         means = means[np.isfinite(means)]
-        return bootstrap_interval(means) if len(means) > 1 else None
+        if len(means) < 2:
+            return None
+        low, high = bootstrap_interval(means)
+        return max(low, 0.0), high
 
     @cached_property
     def table(self) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from H3DELandmarksLib.evaluation import Evaluation, paired
 from H3DELandmarksResearch.report import plots
-from H3DELandmarksResearch.report.evaluation_figures import Evaluated, range_text, rate_interval
+from H3DELandmarksResearch.report.evaluation_figures import Evaluated, range_text, rate_interval, share_range
 from H3DELandmarksResearch.report.page import (
     Fact,
     Section,
@@ -127,8 +127,7 @@ def _comparison_facts(
     for threshold in base.evaluation.thresholds:
         within = (mine <= threshold).astype(float) - (theirs <= threshold)
         rate = float(within[present].sum() / max(present.sum(), 1))
-        low, high = rate_interval(within, present, subjects)
-        note = f"percentage points; {100 * low:+.1f} to {100 * high:+.1f}"
+        note = f"percentage points; {share_range(*rate_interval(within, present, subjects), signed=True)}"
         facts.append(Fact(f"more within {threshold:g} {unit}", f"{100 * rate:+.1f}", note))
     return facts
 

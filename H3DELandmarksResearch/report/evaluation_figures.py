@@ -42,10 +42,10 @@ def rate_interval(
         draws: of the bootstrap.
 
     Returns:
-        Lower and upper end; NaN with fewer than two subjects.
+        Lower and upper end; NaN with fewer than five subjects, whose resamples do not reach far enough.
     """
     order = list(dict.fromkeys(subjects))
-    if len(order) < 2:
+    if len(order) < paired.FEWEST:
         return np.nan, np.nan
     member = np.array([[subject == one for subject in subjects] for one in order], dtype=float)
     hits = member @ np.where(counted, success, 0.0).sum(axis=1)
@@ -61,7 +61,18 @@ def mean_interval(values: np.ndarray, subjects: Sequence[str]) -> tuple[float, f
         return np.nan, np.nan
     means = paired.subject_means(values, subjects)
     means = means[np.isfinite(means)]
-    return paired.bootstrap_interval(means) if means.size > 1 else (np.nan, np.nan)
+    if means.size < 2:
+        return np.nan, np.nan
+    low, high = paired.bootstrap_interval(means)
+    return max(low, 0.0), high
+
+
+def share_range(low: float, high: float, signed: bool = False) -> str:
+    """The ends of `rate_interval` in percent."""
+    if not np.isfinite([low, high]).all():
+        return f"no interval of fewer than {paired.FEWEST} subjects"
+    sign = "+" if signed else ""
+    return f"{100 * low:{sign}.1f} to {100 * high:{sign}.1f}" + (" %" if not signed else "")
 
 
 def range_text(low: float, high: float, unit: str = "") -> str:

@@ -9,10 +9,16 @@ import numpy as np
 
 from H3DELandmarksLib.core.lengths import named_in_mm
 from H3DELandmarksLib.core.text import number, percent, plural
-from H3DELandmarksLib.evaluation import Evaluation, metrics
+from H3DELandmarksLib.evaluation import Evaluation, metrics, paired
 from H3DELandmarksResearch.report import plots
 from H3DELandmarksResearch.report.comparison_section import comparison_section
-from H3DELandmarksResearch.report.evaluation_figures import Evaluated, mean_interval, range_text, rate_interval
+from H3DELandmarksResearch.report.evaluation_figures import (
+    Evaluated,
+    mean_interval,
+    range_text,
+    rate_interval,
+    share_range,
+)
 from H3DELandmarksResearch.report.page import Cell, Fact, Page, Section, Table, number_cell, share_cell, text_cell
 from H3DELandmarksResearch.report.reader_blocks import reader_blocks
 from H3DELandmarksResearch.report.trust_sections import agreement_section, calibration_section, presence_section
@@ -39,7 +45,7 @@ def evaluation_page(
     lines = [
         f"{plural(len(figures.cases), 'case')}, {plural(len(figures.landmarks), 'landmark')}, "
         f"{int(figures.present.sum())} present in the references; predictions: {base.name}",
-        f"95 % intervals by bootstrap over {plural(len(set(whose)), 'subject')}.",
+        f"95 % intervals by {_method(len(set(whose)))} over {plural(len(set(whose)), 'subject')}.",
     ]
     if other is not None:
         lines.insert(1, f"compared with {other.name} on the same cases")
@@ -58,6 +64,10 @@ def evaluation_page(
     return Page(title, lines, sections)
 
 
+def _method(subjects: int) -> str:
+    return "bootstrap" if subjects >= paired.FEWEST else "Student's t"
+
+
 def _overview(figures: Evaluation, subjects: Sequence[str], document: Mapping[str, Any]) -> Section:
     mre, sd = metrics.mean_radial_error(figures.errors)
     unit = figures.unit
@@ -71,9 +81,8 @@ def _overview(figures: Evaluation, subjects: Sequence[str], document: Mapping[st
     ]
     rates = metrics.success_rates(figures.errors, figures.present, figures.thresholds)
     for threshold, rate in zip(figures.thresholds, rates):
-        interval = rate_interval(figures.errors <= threshold, figures.present, subjects)
-        ends = " to ".join(number(100 * end, 1) for end in interval)
-        facts.append(Fact(f"within {threshold:g} {unit}", percent(float(rate)), f"{ends} %"))
+        ends = share_range(*rate_interval(figures.errors <= threshold, figures.present, subjects))
+        facts.append(Fact(f"within {threshold:g} {unit}", percent(float(rate)), ends))
     summary = metrics.error_summary(figures.errors)
     facts += [
         Fact("median, 90th percentile", f"{number(summary['median'])}, {number(summary['p90'])} {unit}"),

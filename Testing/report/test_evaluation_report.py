@@ -92,7 +92,9 @@ def test_cases_of_one_subject_count_as_one():
     base, other = evaluated(), evaluated("old", noise=3.0, seed=5)
     whose = {case: case[:6] for case in base.evaluation.cases}
     page = sections.evaluation_page("t", base, {}, other, whose)
-    assert "2 subjects" in " ".join(page.lines)
+    assert "Student's t over 2 subjects" in " ".join(page.lines)
+    facts = [fact for part in page.sections[:1] for block in part.blocks if isinstance(block, list) for fact in block]
+    assert "no interval of fewer than 5 subjects" in {fact.note for fact in facts}
     assert "over 2 subjects" in next(s for s in page.sections if s.id == "comparison").blocks[0]
 
 

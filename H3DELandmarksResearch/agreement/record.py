@@ -16,7 +16,7 @@ DIRECTIONS = "L to the patient's left, P back, S to the head; in a picture witho
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95 % bootstrap interval over patients; ends are NaN with fewer than two patients."""
+    """A figure with its 95 % bootstrap interval over patients; ends are NaN with fewer than five patients."""
 
     value: Measured
     low: Measured

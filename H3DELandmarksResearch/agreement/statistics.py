@@ -10,6 +10,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+from H3DELandmarksLib.evaluation.paired import FEWEST
 from H3DELandmarksResearch.agreement.record import Agreement, AxisAgreement, Interval, LandmarkAgreement
 
 AXES = ("L", "P", "S")
@@ -54,13 +55,13 @@ def resamples(patients: Sequence[Hashable], draws: int = DRAWS, seed: int = SEED
 
     Args:
         patients: (N) whose case it is.
-        draws: resamples; none with fewer than two patients.
+        draws: resamples; none with fewer than five patients, which do not reach far enough.
         seed: the same gives the same.
     """
     order = {patient: number for number, patient in enumerate(dict.fromkeys(patients))}
     whose = np.array([order[patient] for patient in patients], dtype=int)
     count = len(order)
-    if count < 2:
+    if count < FEWEST:
         return np.ones((1, len(whose)))
     times = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws)
     return np.concatenate([np.ones((1, len(whose))), times[:, whose].astype(float)])

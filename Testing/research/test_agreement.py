@@ -110,14 +110,21 @@ def test_exchanged_readers_have_the_opposite_bias_and_the_place_of_the_frame_cou
 
 
 def test_patients_are_drawn_with_all_their_cases():
-    weights = resamples(["p", "q", "p", "r"], draws=50)
-    assert (weights[0] == 1).all() and (weights[:, 0] == weights[:, 2]).all()
-    assert (weights[:, [0, 1, 3]].sum(axis=1) == 3).all()
+    weights = resamples(["p", "q", "p", "r", "s", "t"], draws=50)
+    assert len(weights) == 51 and (weights[0] == 1).all() and (weights[:, 0] == weights[:, 2]).all()
+    assert (weights[:, [0, 1, 3, 4, 5]].sum(axis=1) == 5).all()
 
 
 def test_without_a_second_patient_there_is_no_interval():
     found = compared(np.zeros((2, 2, 3)), np.ones((2, 2, 3)), patients=["p", "p"]).total.mre_mm
     assert found.value == pytest.approx(np.sqrt(3)) and np.isnan(found.low) and np.isnan(found.high)
+
+
+@pytest.mark.parametrize("patients", [2, 4, 5])
+def test_few_patients_have_no_interval(patients):
+    rng = np.random.default_rng(patients)
+    found = compared(*rng.normal(size=(2, patients, 2, 3))).total.mre_mm
+    assert np.isfinite(found.value) and np.isfinite([found.low, found.high]).all() == (patients >= 5)
 
 
 def test_what_only_one_has_is_counted_and_never_measured():

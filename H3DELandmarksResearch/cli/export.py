@@ -66,8 +66,13 @@ def run(options: argparse.Namespace, console: Console) -> bool:
 
 
 def named_point_lists(points: Sequence[str]) -> dict[str, Path]:
-    """The point lists by names that differ; a file that is given twice is taken once."""
+    """The point lists by names that differ; a file that is given twice is taken once.
+
+    Of a BIDS data set, as results of one are, those of its subjects count too.
+    """
+    from H3DELandmarksLib.cohort import bids
     from H3DELandmarksLib.cohort.result_files import plan_results
+    from H3DELandmarksLib.core.files import walked
     from H3DELandmarksLib.core.text import numbered
     from H3DELandmarksLib.io.markups import point_list_name, point_lists_in
 
@@ -76,7 +81,9 @@ def named_point_lists(points: Sequence[str]) -> dict[str, Path]:
         if not given.is_dir():
             paths.append(given)
             continue
-        found = [path for lists in point_lists_in(given).values() for path in lists]
+        subjects = sorted(given.glob("sub-*")) if bids.is_data_set(given) else []
+        folders = (place for subject in subjects for place, *_ in walked(subject))
+        found = [path for folder in (given, *folders) for lists in point_lists_in(folder).values() for path in lists]
         if not found:
             raise InputError(f"The folder '{given}' holds no point list (.mrk.json, .fcsv): choose another folder.")
         paths += found

@@ -396,6 +396,18 @@ def test_names_that_a_form_makes_equal_stay_apart(tmp_path, form):
     assert len(set(ids)) == 4 and sorted(positions.reshape(4, -1)[:, 1]) == [0, 1, 2, 3]
 
 
+def test_results_of_a_bids_data_set_are_a_folder_of_lists(lists, tmp_path, capsys):
+    (tmp_path / "bids").mkdir()
+    place = tmp_path / "bids" / "sub-01" / "anat" / "sub-01_desc-landmarks_ct.mrk.json"
+    place.parent.mkdir(parents=True)
+    write_markups(place, read_markups(lists / "one.mrk.json"))
+    words = ["export", str(tmp_path / "bids"), "--form", "tps", "--output", str(tmp_path / "out")]
+    assert main(words) == 2 and "holds no point list" in capsys.readouterr().err
+    (tmp_path / "bids" / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
+    assert main(words) == 0
+    assert read_tps(tmp_path / "out" / "landmarks.tps")[0] == ["sub-01_desc-landmarks_ct"]
+
+
 def test_no_list_is_lost_whose_name_another_one_is_given(lists, tmp_path):
     write_markups(lists / "one_fcsv.mrk.json", LandmarkSet(("A",), [[0, 0, 0]]))
     (lists / "one.fcsv").write_text("A,1,2,3\n")

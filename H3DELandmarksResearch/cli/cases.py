@@ -285,6 +285,8 @@ def hand_out(options: argparse.Namespace, console: Console) -> bool:
 
     project, target = open_project(options.project), Path(options.target)
     form = _form(options.form, target)
+    if options.ras and form not in POINT_FORMS:
+        raise InputError(f"--ras does nothing in the form '{form}', which says itself how points lie: leave it out.")
     with console.task("export") as progress:
         if form == "zip":
             summary = write_archive(project, target, progress, options.overwrite)

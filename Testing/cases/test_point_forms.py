@@ -244,6 +244,12 @@ def test_the_command_line_offers_every_form():
     assert set(cases_command.POINT_FORMS) == set(POINT_FORMS)
 
 
+@pytest.mark.parametrize("form", ["folder", "nnlandmark", "mml", "zip"])
+def test_ras_is_refused_where_it_does_nothing(project, tmp_path, form, capsys):
+    words = ["cases", "export", str(project.folder), str(tmp_path / "out"), "--form", form, "--ras"]
+    assert main(words) == 2 and "--ras" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 # Bad cases, repeating
 
 

@@ -77,9 +77,12 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     """Compare; returns whether every file could be read and every reference has a prediction."""
     from H3DELandmarksLib.evaluation import evaluate_sets
     from H3DELandmarksLib.io.markups import named_as_expected
+    from H3DELandmarksResearch.cases.case_folder import readers_in
     from H3DELandmarksResearch.cases.subjects import read_subjects
 
     _check_report(options)
+    if options.same_pictures not in (None, "none") and not readers_in(Path(options.reference)):
+        raise InputError(f"--same-pictures is for several readers, and '{options.reference}' has none: leave it out.")
     options.thresholds = tuple(dict.fromkeys(options.thresholds))
     errors: list[str] = []
     predictions = _read_folder(Path(options.predictions), console, errors)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from H3DELandmarksLib.cli.console import Console, add_command, add_json, add_overwrite, add_progress
+from H3DELandmarksLib.core.errors import InputError
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -46,6 +47,8 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksResearch.report.page import write_page
     from H3DELandmarksResearch.report.thumbnails import points_alone, thumbnail_of_case
 
+    if options.points_only and options.scans:
+        raise InputError("--points-only reads no scans: leave out one of --points-only and --scans.")
     target = Path(options.output)
     refuse_existing(target, overwrite=options.overwrite)
     cases, pictures = read_cohort(Path(options.folder)), []

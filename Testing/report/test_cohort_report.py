@@ -385,6 +385,12 @@ def test_a_folder_without_results_is_refused(made, tmp_path, capsys):
     assert "folder" in capsys.readouterr().err and not (tmp_path / "page.html").exists()
 
 
+def test_where_the_scans_are_is_not_asked_of_points_alone(tmp_path, capsys):
+    folder = write_cohort(tmp_path / "results", 3, failed=0)
+    words = ["report", str(folder), "--output", str(tmp_path / "page.html"), "--points-only", "--scans", str(tmp_path)]
+    assert main(words) == 2 and "--scans" in capsys.readouterr().err and not (tmp_path / "page.html").exists()
+
+
 def test_a_page_that_is_there_is_kept_without_overwrite(tmp_path, capsys):
     folder = write_cohort(tmp_path / "results", 3, failed=0)
     (tmp_path / "page.html").write_text("mine")

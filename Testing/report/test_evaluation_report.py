@@ -230,6 +230,13 @@ def test_a_confidence_within_a_share_of_the_height_is_not_compared_with_distance
     assert "2 px in a picture of the model&#39;s height, of the right place" in target.read_text(encoding="utf-8")
 
 
+def test_pairs_of_pictures_are_refused_without_readers(tmp_path, capsys):
+    write_markups(tmp_path / "a.mrk.json", sets(1)[1]["case_00"])
+    words = ["evaluate", "--predictions", str(tmp_path), "--reference", str(tmp_path), "--same-pictures"]
+    assert main([*words, "pairs.json"]) == 2 and "--same-pictures" in capsys.readouterr().err
+    assert main([*words, "none"]) == 0
+
+
 def test_subjects_of_other_cases_are_refused_before_anything_is_written(tmp_path, capsys):
     found, truth = sets(4)
     for folder, lists in (("truth", truth), ("new", found)):

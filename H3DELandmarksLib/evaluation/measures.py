@@ -26,6 +26,7 @@ DRAWS, SEED, SHARE = 1000, 0, 0.9
 # Radius that holds 90 % of a normal error with standard deviation 1 in each direction of a plane, and of space.
 RADIUS_PER_SD = {2: 2.1460, 3: 2.5003}
 FLAT = 1e-3  # mm that points of a picture may lie off its plane
+ALWAYS_FLAT = 3  # points, which lie in a plane wherever they are
 DECIMALS = 4
 CORNERS = 4  # of a vertebra
 ENOUGH = 0.75  # share of the vertebrae of a spine without which none of its angles is told
@@ -63,13 +64,16 @@ def measure(
     Args:
         landmarks: positions and radii, LPS mm; or pixels.
         definitions: of measurements on landmarks of these names; others are not there.
-        flat: whether the points are those of a picture; None looks whether they lie in a plane.
+        flat: whether the points are those of a picture; None looks whether they lie in a plane, where more than three
+            can tell, and takes fewer for what the definitions are meant for.
         middle: (3,) of the picture in the same frame, which decides about the third Cobb angle.
         pixels: whether positions and radii are pixels of a picture that does not say how large they are.
         reaches: by measurement, how many times as far its interval reaches as by independent errors; see
             `formats.manifest.CalibrationData`.
     """
     given = definitions
+    if flat is None and definitions.points_of and landmarks.present.sum() <= ALWAYS_FLAT:
+        flat = definitions.points_of == "picture"
     definitions = _of_known_vertebrae(given, landmarks)
     needed = {name for part in definitions.measurements for name in definitions.landmarks_of(part.name)}
     landmarks = landmarks.ordered_as((*landmarks.names, *sorted(needed - set(landmarks.names))))
@@ -151,7 +155,7 @@ def _errors(landmarks: LandmarkSet, axes: np.ndarray) -> np.ndarray:
 def _axes(points: np.ndarray, flat: bool | None) -> np.ndarray:
     """(2, 3) or (3, 3) directions in which points of a picture, or of a volume, can lie."""
     if flat is False or not len(points):
-        return np.eye(3)
+        return np.eye(3)[: 2 if flat else 3]
     constant = np.ptp(points, axis=0) < FLAT
     if constant.any():  # pictures follow an axis, as a rule
         return np.delete(np.eye(3), np.flatnonzero(constant)[-1], axis=0)

@@ -160,6 +160,15 @@ def test_what_is_meant_for_volumes_is_not_measured_in_a_picture():
     assert results(POINTS, volumes) and not results(POINTS, pictures)
 
 
+@pytest.mark.parametrize("meant", ["volume", "picture"])
+@pytest.mark.parametrize("there", [0, 1, 2, 3, 5])
+def test_few_points_are_of_what_the_definitions_are_meant_for(meant, there):
+    points = POINTS * (1, 1, 0) if meant == "picture" or there < 4 else POINTS
+    points = np.where(np.arange(len(points))[:, None] < there, points, np.nan)
+    found = results(points, Measurements((Measurement("width", "distance", ("a", "b")),), points_of=meant))
+    assert found["width"].value == (10 if there > 1 else None)
+
+
 def test_a_picture_has_no_planes():
     found = results(POINTS * (1, 1, 0))
     assert found["distance"].value == pytest.approx(np.sqrt(200), abs=1e-4) and found["angle"].value == 45

@@ -77,8 +77,8 @@ def write_measurements(path: str | Path, cases: Mapping[str, Sequence[Measuremen
             known = (_number(norm.mean), _number(norm.sd), csv_text(norm.source)) if norm else ("", "", "")
             within = "" if result.within_norm is None else str(result.within_norm).lower()
             texts = (csv_text(result.category or ""), *known, csv_text(result.title))
-            rows.append([csv_text(case), csv_text(result.name), value, result.unit, low, high, result.reason or ""])
-            rows[-1] += [z, within, *texts]
+            rows.append([csv_text(case), csv_text(result.name), value, result.unit, low, high])
+            rows[-1] += [csv_text(result.reason or ""), z, within, *texts]
     write_rows(path, MEASUREMENT_COLUMNS, rows)
 
 

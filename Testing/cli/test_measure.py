@@ -14,8 +14,9 @@ from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.formats.measurements import bundled_measurements
 from H3DELandmarksLib.formats.reading import build
-from H3DELandmarksLib.formats.results import DetectionResult
+from H3DELandmarksLib.formats.results import DetectionResult, MeasurementResult
 from H3DELandmarksLib.io.markups import write_markups
+from H3DELandmarksLib.io.tables import write_measurements
 
 DEFINITIONS = {
     "measurements": [
@@ -85,6 +86,11 @@ def test_a_table_of_somebody_is_not_replaced(tmp_path, scheme, capsys):
     code, _, told = run(capsys, *words)
     assert code == 2 and "--overwrite" in told and (tmp_path / "m.csv").read_text() == "mine"
     assert run(capsys, *words, "--overwrite")[0] == 0 and len(table(tmp_path / "m.csv")) == 2
+
+
+def test_a_reason_that_begins_with_a_landmark_is_no_formula(tmp_path):
+    write_measurements(tmp_path / "m.csv", {"a": [MeasurementResult("width", "mm", None, reason="=1+1: absent")]})
+    assert [row["reason"] for row in table(tmp_path / "m.csv")] == ["'=1+1: absent"]
 
 
 def test_pixels_are_no_millimeters(tmp_path, scheme, capsys):

@@ -83,7 +83,8 @@ class CohortScan:
     @property
     def key(self) -> tuple[str | None, ...]:
         """What tells it from others."""
-        return self.scan, self.series, self.model.id if self.model else None, self.region
+        model = f"{self.model.id}@{self.model.version}" if self.model else None
+        return self.scan, self.series, model, self.region
 
     @property
     def image_key(self) -> tuple[str | None, ...]:

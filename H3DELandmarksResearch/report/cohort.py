@@ -153,7 +153,8 @@ def _logged(folder: Path) -> Iterator[dict[str, Any]]:
         try:
             entry = parse_json(line.decode("utf-8", errors="replace").encode())
             model = entry.get("model") or {}
-            key = tuple(map(str, (entry["scan"], entry.get("series"), model.get("id"), entry.get("region"))))
+            models = model.get("id"), model.get("version")
+            key = tuple(map(str, (entry["scan"], entry.get("series"), *models, entry.get("region"))))
         except (FormatError, AttributeError, KeyError):
             continue
         last.pop(key, None)

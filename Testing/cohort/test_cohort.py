@@ -191,6 +191,20 @@ def test_a_list_names_scans_subjects_models_and_regions(tiny, tmp_path, capsys):
     assert lines == {(str(a), "P1", "a"), (str(a), "P1", "a_other"), (str(b), "P2", "b"), (none, "P3", "none")}
 
 
+def test_two_versions_of_a_model_have_lines_and_rows_of_their_own(tiny, tmp_path, capsys, examined):
+    other = write_tiny_package(tmp_path / "other").path
+    content = json.loads((other / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps({**content, "version": "9.0.0"}))
+    make_scan(tmp_path / "a.nrrd")
+    (tmp_path / "list.csv").write_text("path,model\na.nrrd,\na.nrrd,other\n", encoding="utf-8")
+    words, out = (tmp_path / "list.csv", "--model", tiny), tmp_path / "out"
+    assert detect(capsys, out, *words)[0] == 0
+    assert [line.model.version for line in log_of(out)] == [content["version"], "9.0.0"]
+    assert len(table_of(out)) == 2 * len(NAMES)
+    code, result, _ = detect(capsys, out, *words, "--resume")
+    assert code == 0 and result.cohort.resumed == 2 and len(examined) == 2
+
+
 def test_what_a_list_says_of_a_scan_holds_beside_its_folder_and_not_against_itself(tiny, tmp_path, capsys):
     scans = make_cohort(tmp_path / "scans", 3)
     rows = [f"{scans[0]},P1", f"{scans[1]},P2", f"{scans[1]},P3", f"{scans[0]},P1"]

@@ -15,6 +15,7 @@ from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cohort.result_files import scan_name
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write, walked
+from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.io.images import READABLE_EXTENSIONS
 
 DESCRIPTION, IGNORED = "dataset_description.json", ".bidsignore"
@@ -127,7 +128,9 @@ def _with_link(links: dict[str, str], root: Path) -> dict[str, str]:
     return links if source in links.values() else {**links, next(n for n in names if n not in links): source}
 
 
-def write_sidecar(results: Path, folder: Path, name: str, root: Path, scan: Path, model: str) -> None:
+def write_sidecar(
+    results: Path, folder: Path, name: str, root: Path, scan: Path, model: str, unit: LengthUnit = "mm"
+) -> None:
     """Say of results which file of which data set they are of.
 
     Args:
@@ -136,11 +139,13 @@ def write_sidecar(results: Path, folder: Path, name: str, root: Path, scan: Path
         root: of the data set.
         scan: its path.
         model: ``id@version``.
+        unit: of positions.
     """
     uri = root.resolve().as_uri()
     link = next(name for name, source in _with_link(_links(results), root).items() if source == uri)
+    lengths = "pixels" if unit == "px" else "millimeters"
     content = {
-        "Description": f"Anatomical landmarks found by the model {model}, in millimeters",
+        "Description": f"Anatomical landmarks found by the model {model}, in {lengths}",
         "Sources": [f"bids:{link}:{scan.relative_to(root).as_posix()}"],
         "SpatialReference": "orig",
     }

@@ -175,7 +175,7 @@ class Engine:
         files.write(asked_for, stamp, draw, self.wishes.overwrite, found.origin, found.measurements)
         if job.given.data_set is not None:
             root, scan = job.given.data_set, job.given.path
-            bids.write_sidecar(files.folder_of_all, files.folder, files.name, root, scan, model)
+            bids.write_sidecar(files.folder_of_all, files.folder, files.name, root, scan, model, found.unit)
 
     def _record(
         self, job: Job, entry: CohortScan | None, start: float, found: Finding | None = None, reason: str | None = None

@@ -174,6 +174,18 @@ def test_the_picture_of_a_result_has_a_bar_of_pixels(tmp_path):
         assert [text for text in said if text.endswith(f" {unit}")] and not [text for text in said if other in text]
 
 
+def test_the_sidecar_of_a_bids_data_set_tells_pixels(tmp_path, capsys):
+    package = with_height(tmp_path / "tiny", 40.0)
+    detect_films(tmp_path, capsys, package, "out")
+    (tmp_path / "bids" / "sub-01" / "xr").mkdir(parents=True)
+    (tmp_path / "film0.png").rename(tmp_path / "bids" / "sub-01" / "xr" / "sub-01_xr.png")
+    (tmp_path / "bids" / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
+    words = ["detect", str(tmp_path / "bids"), "--model", str(package.path), "--output", str(tmp_path / "results")]
+    assert main(words) == 0
+    (sidecar,) = (tmp_path / "results").rglob("*_xr.json")
+    assert json.loads(sidecar.read_text(encoding="utf-8"))["Description"].endswith(", in pixels")
+
+
 def test_what_is_made_of_results_tells_pixels_too(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     package, out = with_height(tmp_path / "tiny", 40.0), tmp_path / "out"

@@ -19,6 +19,7 @@ from H3DELandmarksLib.core.files import shown
 from H3DELandmarksLib.core.text import name_key, numbered
 from H3DELandmarksLib.io import isolated
 from H3DELandmarksLib.io.scan_folders import EVERY, NO_SCAN
+from H3DELandmarksLib.models.package import MANIFEST
 
 LIST_EXTENSIONS = (".csv", ".tsv")
 COLUMNS = {
@@ -256,10 +257,15 @@ def _given(
         scan,
         cells.get("series") or series,
         cells.get("subject") or bids.subject_of(scan),
-        str(path.parent / model) if model and (path.parent / model).exists() else model,
+        str(path.parent / model) if model and _is_package(path.parent / model) else model,
         path.parent / region if region else None,
         is_listed=True,
     )
+
+
+def _is_package(path: Path) -> bool:
+    """Whether a model package may lie there, and no folder of scans that is called as a model is."""
+    return os.path.isfile(path) or os.path.isfile(path / MANIFEST)
 
 
 def plan(scans: Sequence[GivenScan], folder: Path, is_cohort: bool) -> list[tuple[GivenScan, ResultFiles]]:

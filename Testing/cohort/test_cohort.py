@@ -191,6 +191,13 @@ def test_a_list_names_scans_subjects_models_and_regions(tiny, tmp_path, capsys):
     assert lines == {(str(a), "P1", "a"), (str(a), "P1", "a_other"), (str(b), "P2", "b"), (none, "P3", "none")}
 
 
+def test_a_folder_of_scans_that_is_called_as_a_model_is_no_model(tiny, tmp_path, capsys):
+    make_scan(tmp_path / "mandibular-molar-phantom" / "a.nrrd")
+    (tmp_path / "list.csv").write_text("path,model\nmandibular-molar-phantom/a.nrrd,mandibular-molar-phantom\n")
+    code, result, _ = detect(capsys, tmp_path / "out", tmp_path / "list.csv", "--model", tiny)
+    assert code == 0 and result.scans[0].model.id == "mandibular-molar-phantom"
+
+
 def test_two_versions_of_a_model_have_lines_and_rows_of_their_own(tiny, tmp_path, capsys, examined):
     other = write_tiny_package(tmp_path / "other").path
     content = json.loads((other / "manifest.json").read_text())

@@ -357,7 +357,7 @@ def _measurements(files: Mapping[str, Path]) -> Iterator[Measurement]:
     for row in rows:
         mean, sd = _number(row.get("norm_mean")), _number(row.get("norm_sd"))
         yield Measurement(
-            name=from_csv(row.get("title") or row.get("measurement") or ""),
+            name=from_csv(row.get("measurement") or row.get("title") or ""),  # titles are shared by several
             value=_number(row.get("value")),
             unit=row.get("unit") or "",
             low=_number(row.get("low90")),

@@ -234,7 +234,7 @@ def test_a_table_of_measurements_that_cannot_be_read_is_told(tmp_path, capsys):
     assert "head_0000.measured.csv" in capsys.readouterr().err
     first, *others = read_cohort(folder)
     assert first.landmarks is not None and first.measurements == ()
-    assert [[(m.name, m.value) for m in case.measurements] for case in others] == [[("Size", 80.0)]] * 2
+    assert [[(m.name, m.value) for m in case.measurements] for case in others] == [[("m", 80.0)]] * 2
 
 
 def test_point_lists_alone_are_reported(tmp_path):
@@ -312,7 +312,8 @@ def test_measurements_are_shown_where_results_hold_any(tmp_path):
     folder = write_cohort(tmp_path / "results", 4, failed=0, strange=0)
     for k in range(4):
         head = "case,measurement,value,unit,low90,high90,within_norm,norm_mean,norm_sd,title"
-        rows = f"{head}\na,SNA,{80 + k},degrees,78,86,{str(k < 3).lower()},82,2,<SNA>\n"
+        rows = f"{head}\na,<SNA>,{80 + k},degrees,78,86,{str(k < 3).lower()},82,2,Angle\n"
+        rows += f"a,SNB,{70 + k},degrees,,,,,,Angle\n"
         (folder / f"head_000{k}.measured.csv").write_text(rows)
     case = read_cohort(folder)[3]
     assert (case.measurements[0].value, case.measurements[0].is_usual) == (83, False)
@@ -320,8 +321,11 @@ def test_measurements_are_shown_where_results_hold_any(tmp_path):
     assert main(["report", str(folder), "--output", str(target), "--points-only"]) == 0
     page = Reader(target.read_text(encoding="utf-8"))
     assert page.data["cases"][3]["measurements"] == [
-        ["<SNA>", "83.00 degrees", "78.00 to 86.00", "82 \N{PLUS-MINUS SIGN} 2", "outside the usual"]
+        ["<SNA>", "83.00 degrees", "78.00 to 86.00", "82 \N{PLUS-MINUS SIGN} 2", "outside the usual"],
+        ["SNB", "73.00 degrees", "", "", ""],
     ]
+    (row, other) = (text for text in page.texts if text in ("81.50", "71.50"))
+    assert (row, other) == ("81.50", "71.50")
     assert ("section", {"id": "measurements"}) in page.elements
 
 

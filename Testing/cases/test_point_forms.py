@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+from cohorts import write_result
 from sample_cases import NAMES, SCHEME, points_of, scan_of
 
 from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState, create_project
@@ -400,6 +401,14 @@ def test_names_that_a_form_makes_equal_stay_apart(tmp_path, form):
     name, read = ARRAYS.get(form, ("landmarks.txt", read_morphoj))
     ids, positions = read(tmp_path / "out" / name)
     assert len(set(ids)) == 4 and sorted(positions.reshape(4, -1)[:, 1]) == [0, 1, 2, 3]
+
+
+def test_the_record_says_of_which_scan_results_are(tmp_path):
+    (tmp_path / "in").mkdir()
+    write_result(tmp_path / "in", "a", LandmarkSet(("A", "B"), [[1, 2, 3], [4, 5, 6]]))
+    assert main(["export", str(tmp_path / "in"), "--form", "tps", "--output", str(tmp_path / "out")]) == 0
+    (case,) = json.loads((tmp_path / "out" / "export.json").read_text(encoding="utf-8"))["cases"]
+    assert (case["scan_sha256"], case["shape"], case["spacing_mm"]) == ("1" * 64, [9, 9, 9], [1.0, 1.0, 1.0])
 
 
 def test_results_of_a_bids_data_set_are_a_folder_of_lists(lists, tmp_path, capsys):

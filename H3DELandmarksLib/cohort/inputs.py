@@ -224,7 +224,9 @@ def _read_list(path: Path, series: str | None) -> list[GivenScan]:
             file.seek(0)
             head = start.partition("\n")[0]
             rows = list(csv.DictReader(file, delimiter=max(",;\t", key=head.count)))
-    except (OSError, ValueError, csv.Error) as error:
+    except OSError as error:
+        raise InputError(f"The list '{shown(path)}' cannot be opened: check its path and the permission.") from error
+    except (ValueError, csv.Error) as error:
         raise InputError(f"The list '{shown(path)}' cannot be read ({error}): save it as CSV in UTF-8.") from error
     columns = _columns(rows[0]) if rows else {}
     if "path" not in columns:

@@ -265,6 +265,11 @@ def test_a_list_without_scans_is_refused(tiny, tmp_path, capsys, text):
     assert code == 2 and not result.ok and "path" in err and err.count("\n") == 1
 
 
+def test_a_list_that_is_not_there_is_a_wrong_path(tiny, tmp_path, capsys):
+    code, _, err = detect(capsys, tmp_path / "out", tmp_path / "list.csv", "--model", tiny)
+    assert code == 2 and "check its path" in err and "UTF-8" not in err
+
+
 def test_patterns_that_no_shell_has_replaced(tiny, tmp_path, capsys):
     make_cohort(tmp_path / "scans", 3)
     code, result, _ = detect(capsys, tmp_path / "out", tmp_path / "scans" / "sub-0[12]" / "*.nrrd", "--model", tiny)

@@ -42,6 +42,7 @@ from H3DELandmarksLib.io.tables import write_measurements
 
 log = logging.getLogger(__name__)
 MEASUREMENT_TABLE = "measurements.csv"
+WITHOUT_UNIT = ("fcsv", "table-wide", "tps", "nts", "morphologika", "morphoj")
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,10 @@ def export_sets(
                     points, pixels = without_moved_radii(case.corrected, case.proposed), case.record.unit == "px"
                     measured[name] = measure(points, definitions, pixels=pixels)
         summary.check()
+        if form in WITHOUT_UNIT and len({record.unit for record in records}) > 1:
+            log.warning(
+                "Some cases are in pixels and others in mm, which the form '%s' does not tell: %s does.", form, EXPORT
+            )
         writer.close()
         if measured:
             write_measurements(folder / MEASUREMENT_TABLE, measured)

@@ -403,6 +403,16 @@ def test_names_that_a_form_makes_equal_stay_apart(tmp_path, form):
     assert len(set(ids)) == 4 and sorted(positions.reshape(4, -1)[:, 1]) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize(("form", "told"), [("tps", True), ("fcsv", True), ("table-long", False), ("mrk.json", False)])
+def test_pixels_and_millimeters_in_one_export_are_told_where_the_form_does_not(tmp_path, form, told, capsys):
+    (tmp_path / "in").mkdir()
+    for name, unit in (("a", "px"), ("b", "mm")):
+        points = LandmarkSet(("A", "B"), [[1, 2, 3], [4, 5, 6]])
+        write_markups(tmp_path / "in" / f"{name}.mrk.json", points, unit=unit)
+    assert main(["export", str(tmp_path / "in"), "--form", form, "--output", str(tmp_path / "out")]) == 0
+    assert ("in pixels and others in mm" in capsys.readouterr().err) == told
+
+
 def test_the_record_says_of_which_scan_results_are(tmp_path):
     (tmp_path / "in").mkdir()
     write_result(tmp_path / "in", "a", LandmarkSet(("A", "B"), [[1, 2, 3], [4, 5, 6]]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -47,14 +47,16 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.cases.export import export_points
 
     target, cases, errors = Path(options.output), [], []
+    known: dict[str, None] = {}  # names of landmarks, in the order of the lists
     for name, path in named_point_lists(options.points).items():
         try:
-            cases.append(_case(name, path))
+            cases.append(_case(name, path, known))
+            known |= dict.fromkeys(cases[-1].corrected.names)
         except InputError as error:
             errors.append(console.failure(error))
     if not cases:
         raise InputError("No point list can be exported: choose others.")
-    names = tuple(dict.fromkeys(name for case in cases for name in case.corrected.names))
+    names = tuple(known)
     cases = [_with_all(case, names) for case in cases]
     if options.complete:
         cases, names = _without_gaps(cases, names, options.complete, console)
@@ -94,13 +96,14 @@ def named_point_lists(points: Sequence[str]) -> dict[str, Path]:
     return dict(zip(numbered(names), (files.scan for files in planned)))
 
 
-def _case(name: str, path: Path) -> OutgoingCase:
+def _case(name: str, path: Path, known: Collection[str]) -> OutgoingCase:
+    """A point list, whose labels are taken for known names that differ in case or blanks alone."""
     from H3DELandmarksLib.cases.export import OutgoingCase
     from H3DELandmarksLib.cohort.result_files import MODEL
     from H3DELandmarksLib.formats.export import ExportedCase
     from H3DELandmarksLib.io.markups import origin_beside, read_markups, read_stamp, unit_of_points
 
-    landmarks = read_markups(path)
+    landmarks = read_markups(path, known)
     stamp = read_stamp(path) or {}
     pixels: Literal["px"] | None = "px" if unit_of_points(path) == "px" else None
     scan = origin.scan if (origin := origin_beside(path)) else None

@@ -413,6 +413,17 @@ def test_pixels_and_millimeters_in_one_export_are_told_where_the_form_does_not(t
     assert ("in pixels and others in mm" in capsys.readouterr().err) == told
 
 
+def test_labels_that_differ_in_blanks_are_one_landmark_of_an_export(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for name, labels in (("a", ("A", "B")), ("b", ("B", "a "))):
+        write_markups(tmp_path / "in" / f"{name}.mrk.json", LandmarkSet(labels, [[1, 2, 3], [4, 5, 6]]))
+    words = ["export", str(tmp_path / "in"), "--form", "tps", "--output", str(tmp_path / "out"), "--json"]
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["landmarks"] == ["A", "B"] and "'a ' as 'A'" in err
+    assert read_tps(tmp_path / "out" / "landmarks.tps")[1].tolist() == [[[1, 2, 3], [4, 5, 6]], [[4, 5, 6], [1, 2, 3]]]
+
+
 def test_the_record_says_of_which_scan_results_are(tmp_path):
     (tmp_path / "in").mkdir()
     write_result(tmp_path / "in", "a", LandmarkSet(("A", "B"), [[1, 2, 3], [4, 5, 6]]))

@@ -47,7 +47,7 @@ class GivenScan:
         model: id or path, where it is another than that of the command.
         region: file of the box to search, where a list names one.
         data_set: the BIDS data set that it belongs to.
-        is_listed: whether a list names it, which says more than where it lies.
+        is_stated: whether a list names the subject, which says more than where the scan lies.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class GivenScan:
     model: str | None = None
     region: Path | None = None
     data_set: Path | None = None
-    is_listed: bool = False
+    is_stated: bool = False
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -95,16 +95,16 @@ class Given:
         self.is_cohort = self.is_cohort or len(self.scans) >= FEWEST
 
     def _keep_each_once(self) -> None:
-        """What a list says of a scan holds; a scan that lists give to two subjects is nobody's."""
+        """The subject that a list names holds; a scan that lists give to two subjects is nobody's."""
         kept: dict[tuple[str, ...], GivenScan] = {}
         disputed: dict[tuple[str, ...], InputError] = {}
         for scan in self.scans:
             before = kept.get(scan.key, scan)
-            if scan.is_listed and before.is_listed and scan.subject != before.subject:
+            if scan.is_stated and before.is_stated and scan.subject != before.subject:
                 disputed[scan.key] = InputError(
                     f"'{shown(scan.path)}' is listed as of '{before.subject}' and of '{scan.subject}': keep one."
                 )
-            kept[scan.key] = scan if scan.is_listed or not before.is_listed else before
+            kept[scan.key] = scan if scan.is_stated or not before.is_stated else before
         self.failed += [(kept.pop(key).path, error) for key, error in disputed.items()]
         self.scans = list(kept.values())
 
@@ -261,7 +261,7 @@ def _given(
         cells.get("subject") or bids.subject_of(scan),
         str(path.parent / model) if model and _is_package(path.parent / model) else model,
         path.parent / region if region else None,
-        is_listed=True,
+        is_stated=cells.get("subject") is not None,
     )
 
 

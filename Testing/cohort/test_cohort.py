@@ -214,7 +214,7 @@ def test_two_versions_of_a_model_have_lines_and_rows_of_their_own(tiny, tmp_path
 
 def test_what_a_list_says_of_a_scan_holds_beside_its_folder_and_not_against_itself(tiny, tmp_path, capsys):
     scans = make_cohort(tmp_path / "scans", 3)
-    rows = [f"{scans[0]},P1", f"{scans[1]},P2", f"{scans[1]},P3", f"{scans[0]},P1"]
+    rows = [f"{scans[0]},P1", f"{scans[1]},P2", f"{scans[1]},P3", f"{scans[0]},P1", f"{scans[0]},"]
     (tmp_path / "list.csv").write_text("\n".join(["path,subject", *rows]), encoding="utf-8")
     given = [tmp_path / "list.csv", tmp_path / "scans"]
     for out in (tmp_path / "out", tmp_path / "other"):

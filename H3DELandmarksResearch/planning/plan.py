@@ -24,7 +24,7 @@ from H3DELandmarksLib.formats.reading import to_json
 from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.retraining.new_model import MODEL_ID, Anatomy, extent_of, lie_in_any_pose
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksResearch.cases.case_folder import points_of_case, read_case
+from H3DELandmarksResearch.cases.case_folder import points_of_case, read_case, readers_of_case
 from H3DELandmarksResearch.converters.conversion import SourceCase, convert_cases
 from H3DELandmarksResearch.converters.flat_images import PixelSize, spacing_of
 from H3DELandmarksResearch.planning.case_checks import FolderCheck, check_cases
@@ -125,7 +125,28 @@ def _as_cases(
     summary = convert_cases([source(case) for case in cases], target, progress)
     if summary.skipped:
         raise InputError(f"{len(summary.skipped)} cases cannot be used; the first: {summary.skipped[0]}")
+    for case in cases:
+        if case.name in summary.kept and not _is_copy(target, case, spacing, scheme.names):
+            raise InputError(
+                f"The case '{case.name}' in '{target}' is an earlier copy, and its scan or points in '{folder}' are "
+                "others now: remove that folder of copies, so that they are made anew."
+            )
     return target.resolve(), scheme, left_out
+
+
+def _is_copy(target: Path, case: FolderCase, spacing: PixelSize | None, names: Sequence[str]) -> bool:
+    """Whether scan and points of a case are copied as its folder has them now."""
+    volume, landmarks = case.read(spacing, names)
+    now = {"": landmarks, **case.read_readers(spacing, names)}
+    copy, points = read_case(target, case.name, None)
+    there = {"": points, **readers_of_case(target, case.name)}
+    return (
+        np.array_equal(copy.array, volume.array)
+        and np.allclose(copy.affine, volume.affine, atol=1e-5)
+        and {reader: one.names for reader, one in now.items()} == {reader: one.names for reader, one in there.items()}
+        and all(np.allclose(one.positions, there[who].positions, atol=1e-3, equal_nan=True) for who, one in now.items())
+        and all(np.array_equal(one.presence, there[who].presence, equal_nan=True) for who, one in now.items())
+    )
 
 
 def _load(folder: Path, names: Sequence[str], scheme: LandmarkScheme) -> tuple[list[Case], FolderCheck]:

@@ -420,6 +420,31 @@ def test_pictures_with_points_in_pixels_are_copied_into_the_run(tmp_path):
     assert all(stage.network.architecture == "hyatt" for stage in configuration.record.stages)
 
 
+@pytest.mark.parametrize("change", ["point", "landmark", "spacing", "reader"])
+def test_copies_of_what_has_changed_since_serve_no_new_plan(tmp_path, change):
+    folder, run, columns = tmp_path / "pictures", tmp_path / "run", ("landmark", "x_px", "y_px")
+    write_pictures(folder)
+    write_table(folder / "readers/senior/p3.csv", columns, [("tip", 30, 30)])
+    path = plan_folder(folder, run, spacing=(0.5, 0.5))
+    path.unlink()
+    assert plan_folder(folder, run, spacing=(0.5, 0.5)) == path  # nothing has changed
+    path.unlink()
+    text = (folder / "points.csv").read_text(encoding="utf-8")
+    if change == "point":
+        first = text.splitlines()[1]
+        (folder / "points.csv").write_text(text.replace(first, "p0.png,tip,12,13"), encoding="utf-8")
+    elif change == "landmark":
+        rows = "".join(f"p{number}.png,new,20,21\n" for number in range(6))
+        (folder / "points.csv").write_text(text + rows, encoding="utf-8")
+    elif change == "reader":
+        write_table(folder / "readers/senior/p3.csv", columns, [("tip", 31, 30)])
+    spacing = (0.4, 0.4) if change == "spacing" else (0.5, 0.5)
+    with pytest.raises(InputError, match="earlier copy.*others now"):
+        plan_folder(folder, run, spacing=spacing)
+    shutil.rmtree(run / "cases")
+    assert plan_folder(folder, run, spacing=spacing) == path
+
+
 def test_options_that_belong_to_a_folder_are_refused_without_it(tmp_path, capsys):
     assert main(["train", "isbi2015", "--plan-only", "--output", str(tmp_path)]) == 2
     assert "--from-folder" in capsys.readouterr().err

@@ -23,7 +23,7 @@ from H3DELandmarksLib.io.isolated import read_volume
 from H3DELandmarksLib.training.cases import Case, VolumeStore
 from H3DELandmarksResearch.cases.case_folder import read_case, readers_of_case, scan_of_case
 from H3DELandmarksResearch.cases.shared_pictures import kept_fingerprint, refuse_shared
-from H3DELandmarksResearch.training.record import CALIBRATION, RigidMotion, TrainingConfiguration
+from H3DELandmarksResearch.training.record import CALIBRATION, RigidMotion, TrainingConfiguration, check_split
 
 DATA_VARIABLE = "H3DE_DATA"
 CONFIGURATIONS = Path(__file__).resolve().parents[1] / "configurations"  # of the bundled models
@@ -62,7 +62,7 @@ class Configuration:
         """Names of the cases of each subset; ``data.split`` may name a file in the data folder, as `convert` writes it.
 
         Raises:
-            InputError: there is no such file, or it leaves a subset without cases.
+            InputError: there is no such file, it leaves a subset without cases, or it names a case twice.
         """
         split = self.record.data.split
         if isinstance(split, Mapping):
@@ -72,7 +72,12 @@ class Configuration:
         empty = [subset for subset in SUBSETS if not found.get(subset)]
         if empty:
             raise InputError(f"'{path}' has no cases for {' and '.join(empty)}: convert the data set completely.")
-        return {subset: found[subset] for subset in (*SUBSETS, CALIBRATION) if found.get(subset)}
+        subsets = {subset: found[subset] for subset in (*SUBSETS, CALIBRATION) if found.get(subset)}
+        try:
+            check_split(subsets)
+        except ValueError as error:
+            raise InputError(f"'{path}' cannot be used, {error}: correct it.") from error
+        return subsets
 
     def with_steps(self) -> Configuration:
         """The same with the steps of each stage, where it says epochs of the training cases.

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from H3DELandmarksLib.core.text import nearest
 from H3DELandmarksLib.formats.manifest import ModelDescription, check_height
 from H3DELandmarksLib.formats.reading import STRICT, Count, Finite, NotNegative, Positive, Share, Text
 from H3DELandmarksLib.formats.training import SUBSETS, TrainingStage
@@ -64,22 +65,57 @@ class TrainingData:
             if isinstance(subsets, Mapping):
                 _check_subsets(name, list(subsets))
         if isinstance(self.split, Mapping):
-            _check_apart(self.split)
+            check_split(self.split)
+        if self.seeds is not None:
+            _check_seeds(self.seeds, self.composites or {})
 
 
 def _check_subsets(entry: str, subsets: Sequence[str]) -> None:
+    known = (*SUBSETS, CALIBRATION)
+    for subset in subsets:
+        if subset not in known:
+            raise ValueError(f"{entry}.{subset}: there is no such subset: {nearest(subset, known)}")
     for subset in SUBSETS:
         if subset not in subsets:
             raise ValueError(f"{entry}.{subset}: it is missing")
 
 
-def _check_apart(split: Mapping[str, Sequence[str]]) -> None:
-    """A case that teaches may not judge."""
+def check_split(split: Mapping[str, Sequence[str]]) -> None:
+    """A case that teaches may not judge, each counts once, and there are some of either.
+
+    Raises:
+        ValueError: it names the entry.
+    """
     seen: dict[str, str] = {}
     for subset, names in split.items():
         for name in names:
-            if seen.setdefault(name, subset) != subset:
-                raise ValueError(f"split: the case '{name}' stands in {seen[name]} and in {subset}")
+            if name in seen:
+                where = f"twice in {subset}" if seen[name] == subset else f"in {seen[name]} and in {subset}"
+                raise ValueError(f"split: the case '{name}' stands {where}")
+            seen[name] = subset
+    _check_counts("split", {subset: len(names) for subset, names in split.items()})
+
+
+def _check_counts(entry: str, counts: Mapping[str, int]) -> None:
+    """Without cases to calibrate a model by it is not measured either, so that there need be none for that."""
+    if not counts["train"]:
+        raise ValueError(f"{entry}.train: there is no case to learn from")
+    if not counts["test"] and counts.get(CALIBRATION, counts["validation"]):
+        raise ValueError(f"{entry}.test: there is no case to measure the model by")
+
+
+def _check_seeds(seeds: Mapping[str, tuple[int, int]], composites: Mapping[str, int]) -> None:
+    for subset in composites and {*seeds} ^ {*composites}:
+        raise ValueError(f"{'composites' if subset in seeds else 'seeds'}.{subset}: it is missing")
+    for subset, (first, last) in seeds.items():
+        if last < first:
+            raise ValueError(f"seeds.{subset}: {last} comes before {first}")
+        for other, (begin, end) in seeds.items():
+            if other != subset and max(first, begin) < min(last, end):
+                raise ValueError(f"seeds: {subset} and {other} share phantoms")
+    _check_counts(
+        "seeds", {subset: last - first + composites.get(subset, 0) for subset, (first, last) in seeds.items()}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -208,12 +208,16 @@ def test_another_network_or_stage_is_refused():
         load_initial_weights(build_network("h3denet", settings), find_model(PHANTOM), "finder")
 
 
-def test_a_split_without_test_cases_is_refused(tmp_path):
+def test_a_split_without_test_cases_or_with_one_that_teaches_is_refused(tmp_path):
     (tmp_path / "cases").mkdir()
     (tmp_path / "cases" / "split.json").write_text(json.dumps({"train": ["a"], "validation": ["b"], "test": []}))
     configured = read_configuration(changed(tmp_path, "mml", two_steps))
     with pytest.raises(InputError, match="no cases for test"):
         configured.split()
+    for judges in ({"validation": ["b"], "test": ["a"]}, {"validation": ["b", "a"], "test": ["c"]}):
+        (tmp_path / "cases" / "split.json").write_text(json.dumps({"train": ["a"], "faulty": ["a"], **judges}))
+        with pytest.raises(InputError, match="'a' stands in train and in"):
+            configured.split()
     (tmp_path / "cases" / "split.json").unlink()
     with pytest.raises(InputError, match="does not exist"):
         configured.split()

@@ -157,6 +157,11 @@ def changed(values: dict, path: str, value) -> dict:
     return values
 
 
+def phantoms(**seeds):
+    every = {"train": (0, 5), "validation": (6, 6), "test": (8, 9)} | seeds
+    return {"reader": "phantom", "seeds": every, "spacings_mm": [1.0]}
+
+
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
@@ -184,6 +189,15 @@ def changed(values: dict, path: str, value) -> dict:
         ("intensity.method", "windwo", "intensity.method.*window"),
         ("data.split", {"train": ["one"], "validation": ["one"], "test": []}, "'one'"),
         ("data.split", {"train": ["one"], "test": []}, "data.split.validation'"),
+        ("data.split", {"train": ["one"], "validation": ["two"], "test": ["x", "x"]}, "'x' stands twice in test"),
+        ("data.split", {"train": [], "validation": [], "test": ["two"]}, "data.split.train'"),
+        ("data.split", {"train": ["one"], "validation": ["two"], "test": []}, "data.split.test'"),
+        ("data.split.calibraton", ["three"], "data.split.calibraton'.*calibration"),
+        ("data", phantoms(train=(0, 5), test=(4, 8)), "data.seeds'.*train and test"),
+        ("data", phantoms(train=(5, 3)), "data.seeds.train'.*3 comes before 5"),
+        ("data", phantoms(train=(3, 3)), "data.seeds.train'"),
+        ("data", phantoms(validation=(20, 22), test=(8, 8)), "data.seeds.test'"),
+        ("data", phantoms(calibraton=(20, 22)), "data.seeds.calibraton'.*calibration"),
         ("data.readr", "phantom", "data.readr.*reader"),
         ("scheme", "other.json", "other.json"),
         ("titel", "Toy", "titel.*title"),

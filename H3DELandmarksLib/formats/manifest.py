@@ -252,6 +252,11 @@ class StageDesign:
         """Landmarks that one pass of the network gives."""
         return int(self.network.config.landmarks)
 
+    @property
+    def landmarks(self) -> tuple[str, ...]:
+        """Names of the landmarks of all passes, in the order of the network's maps."""
+        return tuple(name for group in self.groups for name in group.landmarks)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage(StageDesign):

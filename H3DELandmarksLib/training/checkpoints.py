@@ -34,10 +34,14 @@ class TrainingProgress:
     Attributes:
         step: optimizer steps that are done.
         losses: of the steps since the last line of the curve; NaN is null in the file.
+        learnt: names of the cases that the weights have learnt from; empty where an older version did not note them.
+        landmarks: names of the stage's landmarks, in the order of the network's maps; empty likewise.
     """
 
     step: Count
     losses: tuple[Annotated[float, OrNull(math.nan)], ...] = ()
+    learnt: tuple[str, ...] = ()
+    landmarks: tuple[str, ...] = ()
     __pydantic_config__ = STRICT
 
 

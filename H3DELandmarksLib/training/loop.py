@@ -204,6 +204,7 @@ class StageTrainer:
         self.shared = peers.shared(self.network, device)
         self.step = 0
         self.losses: list[float] = []
+        self.learnt: frozenset[str] = frozenset()
 
     def _cells(self) -> list[float]:
         """Voxels of a heat map at each of the network's resolutions."""
@@ -237,6 +238,7 @@ class StageTrainer:
                 f"The checkpoint '{self.checkpoint}' is of another network: delete it to start this stage again."
             ) from error
         self.step, self.losses = state.progress.step, list(state.progress.losses)
+        self.learnt = frozenset(state.progress.learnt)
         self.schedule.load_state_dict({"lr_lambdas": [], "last_epoch": self.step, "_step_count": self.step + 1})
         for group, rate in zip(self.optimizer.param_groups, self.schedule.base_lrs):
             group["lr"] = rate * self._rate(self.step)
@@ -248,7 +250,7 @@ class StageTrainer:
         """Write the checkpoint; of several processes, the first does."""
         if not self.peers.leads:
             return
-        progress = TrainingProgress(self.step, tuple(self.losses))
+        progress = TrainingProgress(self.step, tuple(self.losses), tuple(sorted(self.learnt)), self.stage.landmarks)
         parts = self.network.state_dict(), self.average.state_dict(), self.optimizer.state_dict()["state"]
         save_checkpoint(self.checkpoint, Checkpoint(progress, *parts))
 
@@ -271,6 +273,8 @@ class StageTrainer:
             Cancelled: `watch` raised it; the checkpoint holds everything up to this step.
         """
         saved = time.monotonic()
+        if self.step < self.settings.steps:
+            self.learnt |= {each.case.name for each in training}
         while self.step < self.settings.steps:
             self.losses.append(self._train_step(training))
             self.step += 1

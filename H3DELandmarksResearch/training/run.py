@@ -16,11 +16,12 @@ from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.image_plane import is_radiograph
 from H3DELandmarksLib.core.locks import held
 from H3DELandmarksLib.core.shape_model import ShapeModel, learn_shape_model
+from H3DELandmarksLib.core.text import first_of
 from H3DELandmarksLib.formats.run import LOCK
 from H3DELandmarksLib.formats.training import TrainingStage
 from H3DELandmarksLib.models import ModelPackage, find_model
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
-from H3DELandmarksLib.training.checkpoints import CHECKPOINT, averaged_weights
+from H3DELandmarksLib.training.checkpoints import CHECKPOINT, averaged_weights, has_checkpoint, load_checkpoint
 from H3DELandmarksLib.training.loop import StageTrainer
 from H3DELandmarksLib.training.peers import Peers, starts_alone_or_leads
 from H3DELandmarksLib.training.sampling import CropSampler
@@ -90,6 +91,25 @@ def _check_dimension(stage: TrainingStage, cases: Sequence[Case]) -> None:
             )
 
 
+def _check_checkpoints(configuration: Configuration, output: Path) -> None:
+    """Refuse what an earlier configuration left: weights of other landmarks, or that know cases which are held out."""
+    is_split = configuration.record.data.reader == "case-folder"
+    subsets = configuration.split().items() if is_split else ()
+    held_out = {name for subset, names in subsets if subset != "train" for name in names}
+    for stage in configuration.record.stages:
+        path = output / stage.name / CHECKPOINT
+        if not has_checkpoint(path):
+            continue
+        earlier = load_checkpoint(path).progress
+        if earlier.landmarks not in ((), stage.landmarks):
+            reason = "is of other landmarks, or of the same in another order"
+        elif seen := [name for name in earlier.learnt if name in held_out]:
+            reason = f"has learnt from cases that are held out now ({first_of(seen)})"
+        else:
+            continue
+        raise InputError(f"The checkpoint '{path}' {reason}: choose another folder, or delete it to start anew.")
+
+
 def run_training(
     config_path: Path,
     output: Path,
@@ -114,6 +134,7 @@ def run_training(
     configuration = read_configuration(config_path)
     output.mkdir(parents=True, exist_ok=True)
     refuse_shared_pictures(configuration, output.parent)
+    _check_checkpoints(configuration, output)
     names = [stage.name for stage in configuration.record.stages]
     for name in names if stages is None else stages:
         if name not in names:

@@ -27,7 +27,7 @@ from H3DELandmarksLib.training.checkpoints import (
 reads_older = needs_torch("2.6", "cannot read a pickle safely")
 WEIGHT = torch.arange(6.0).reshape(2, 3)
 STATE = Checkpoint(
-    TrainingProgress(7, (0.5, math.nan)),
+    TrainingProgress(7, (0.5, math.nan), ("one",), ("a", "b")),
     {"a.weight": WEIGHT},
     {"module.a.weight": WEIGHT + 1, "n_averaged": torch.tensor(7)},
     {0: {"step": torch.tensor(7.0), "exp_avg": WEIGHT / 2}},
@@ -150,4 +150,9 @@ def test_the_progress_is_json(tmp_path):
     save_checkpoint(tmp_path / CHECKPOINT, STATE)
     head = (tmp_path / CHECKPOINT).read_bytes()
     size = int.from_bytes(head[:8], "little")
-    assert json.loads(json.loads(head[8 : 8 + size])["__metadata__"][PROGRESS]) == {"step": 7, "losses": [0.5, None]}
+    assert json.loads(json.loads(head[8 : 8 + size])["__metadata__"][PROGRESS]) == {
+        "step": 7,
+        "losses": [0.5, None],
+        "learnt": ["one"],
+        "landmarks": ["a", "b"],
+    }

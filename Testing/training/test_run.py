@@ -1,6 +1,7 @@
 """From a configuration to a package that detects: the whole of training in small."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.io.images import read_volume
 from H3DELandmarksLib.models import open_package
+from H3DELandmarksLib.training.checkpoints import CHECKPOINT, load_checkpoint
 from H3DELandmarksResearch.training.run import run_training
 
 
@@ -52,6 +54,41 @@ def test_resuming_a_finished_run_only_writes_the_package_again(finished, project
     run_training(project / "blobs.json", finished, resume=True)
     assert (finished / "refiner" / "curve.csv").read_text().count("\n") == 2
     assert len((finished / "refiner" / "checkpoint.safetensors").read_bytes()) == len(before)
+
+
+@pytest.mark.parametrize("stages", [None, [], ["refiner"]])
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"train": ["case4", "case1"], "validation": ["case2", "case3"], "test": ["case0"]}, "learnt.*case0"),
+        ({"train": ["case4", "case1"], "validation": ["case0", "case3"], "test": ["case2"]}, "learnt.*case0"),
+        (["right", "left", "top"], "other landmarks.*another order"),
+    ],
+)
+def test_weights_that_do_not_fit_a_changed_configuration_are_refused(project, finished, stages, changed, words):
+    content = json.loads((project / "blobs.json").read_text(encoding="utf-8"))
+    if isinstance(changed, dict):
+        content["data"]["split"] = changed
+    else:
+        for stage in content["stages"]:
+            stage["groups"][0]["landmarks"] = changed
+    (project / "changed.json").write_text(json.dumps(content), encoding="utf-8")
+    before = (finished / "package" / "manifest.json").read_bytes()
+    with pytest.raises(InputError, match=words):
+        run_training(project / "changed.json", finished, resume=True, stages=stages)
+    assert (finished / "package" / "manifest.json").read_bytes() == before
+
+
+def test_a_run_goes_on_with_more_cases_and_keeps_in_mind_what_it_has_learnt_from(project, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    content = json.loads((project / "blobs.json").read_text(encoding="utf-8"))
+    content["data"]["split"] = {"train": ["case1", "case2"], "validation": ["case3"], "test": ["case4"]}
+    for stage in content["stages"]:
+        stage["training"]["steps"] = 3
+    (project / "more.json").write_text(json.dumps(content), encoding="utf-8")
+    run_training(project / "more.json", tmp_path / "run", resume=True, package=False)
+    progress = load_checkpoint(tmp_path / "run" / "refiner" / CHECKPOINT).progress
+    assert progress.learnt == ("case0", "case1", "case2") and progress.landmarks == tuple(NAMES)
 
 
 def test_a_package_needs_every_stage(project, tmp_path):

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import walked
+from H3DELandmarksLib.core.files import shown, walked
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.image_plane import is_radiograph
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.formats.export import EXPORT
 from H3DELandmarksLib.io.isolated import find_scans, read_volume
-from H3DELandmarksLib.io.markups import POINT_EXTENSIONS, point_list_name, read_markups
+from H3DELandmarksLib.io.markups import POINT_EXTENSIONS, named_as_expected, point_list_name, read_markups
 from H3DELandmarksResearch.cases.case_folder import READERS, SCAN_SUFFIXES, case_name, readers_in
 from H3DELandmarksResearch.cases.exchange import PROPOSED
 from H3DELandmarksResearch.cases.subjects import read_subjects
@@ -55,7 +55,7 @@ class FolderCase:
     def read(self, spacing: PixelSize | None, names: Sequence[str]) -> tuple[Volume, LandmarkSet]:
         """Scan and landmarks in the order of `names`; those that the case lacks are unknown."""
         volume = self.read_scan(spacing)
-        return volume, self.points(self.scan, volume).ordered_as(tuple(names))
+        return volume, self._named(self.points, volume, names)
 
     def read_points(self, spacing: PixelSize | None) -> LandmarkSet:
         """All landmarks of the case, LPS mm."""
@@ -66,7 +66,10 @@ class FolderCase:
         if not self.readers:
             return {}
         volume = self.read_scan(spacing)
-        return {reader: points(self.scan, volume).ordered_as(tuple(names)) for reader, points in self.readers.items()}
+        return {reader: self._named(points, volume, names) for reader, points in self.readers.items()}
+
+    def _named(self, points: Points, volume: Volume, names: Sequence[str]) -> LandmarkSet:
+        return named_as_expected(points(self.scan, volume), names, shown(self.scan)).ordered_as(tuple(names))
 
     def read_scan(self, spacing: PixelSize | None) -> Volume:
         """The scan alone."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
+from H3DELandmarksLib.core.text import same_names
 from H3DELandmarksLib.formats.manifest import Group
 from H3DELandmarksLib.formats.network_settings import Network
 from H3DELandmarksLib.formats.training import Augmentation, TrainingStage
@@ -63,6 +64,7 @@ def scheme_of(model_id: str, lists: Sequence[LandmarkSet]) -> tuple[LandmarkSche
     Raises:
         InputError: no landmark is left.
     """
+    lists = _named_alike(lists)
     ordered = dict.fromkeys(name for one in sorted(lists, key=lambda one: -len(one.names)) for name in one.names)
     shown = Counter(name for one in lists for name, there in zip(one.names, one.present) if there)
     kept = [name for name in ordered if shown[name] >= MIN_CASES_OF_LANDMARK]
@@ -74,19 +76,32 @@ def scheme_of(model_id: str, lists: Sequence[LandmarkSet]) -> tuple[LandmarkSche
     return LandmarkScheme(f"{model_id}-{len(kept)}", "1.0", landmarks, pairs), [n for n in ordered if n not in kept]
 
 
+def _named_alike(lists: Sequence[LandmarkSet]) -> list[LandmarkSet]:
+    """The same; where two names differ in case or blanks alone, and no case has both, the more frequent one stands."""
+    kept: list[str] = []
+    for name, _ in Counter(name for one in lists for name in one.names).most_common():
+        other = same_names([name], kept).get(name)
+        if other is None or any({name, other} <= set(one.names) for one in lists):
+            kept.append(name)
+    meant = [same_names(one.names, kept) for one in lists]
+    return [replace(one, names=tuple(m.get(name, name) for name in one.names)) for one, m in zip(lists, meant)]
+
+
 def pairs_of(names: Sequence[str]) -> list[tuple[str, str]]:
     """(left, right) of names that differ by the side alone.
 
     The side is a word, as in gonion-L and gonion-R, or left and right; or else a capital L or R at one end of the name,
-    as in La and Ra, where at least `MIN_GLUED` pairs are so and no name with such a letter lacks its partner.
+    as in La and Ra, where at least `MIN_GLUED` pairs are so and no name with such a letter lacks its partner. A name is
+    in one pair at most: of "left L" and its partners, by the words left and right.
     """
-    known, pairs = {name.casefold(): name for name in names}, []
-    for name in names:
-        for left, right in SIDES:
+    known = {name.casefold(): name for name in names}
+    pairs: list[tuple[str, str]] = []
+    for left, right in SIDES:
+        for name in names:
             for found in re.finditer(rf"(?<![a-z0-9]){left}(?![a-z0-9])", name.casefold()):
-                other = name.casefold()[: found.start()] + right + name.casefold()[found.end() :]
-                if other in known and (name, known[other]) not in pairs:
-                    pairs.append((name, known[other]))
+                other = known.get(name.casefold()[: found.start()] + right + name.casefold()[found.end() :])
+                if other is not None and not {name, other} & {one for pair in pairs for one in pair}:
+                    pairs.append((name, other))
     return pairs or _glued_pairs(names)
 
 

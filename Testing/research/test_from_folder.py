@@ -277,6 +277,8 @@ def test_a_point_beside_its_picture_names_the_picture(tmp_path):
         (["L0", "La", "Lb", "R0", "Ra", "Rb", "tip"], [("L0", "R0"), ("La", "Ra"), ("Lb", "Rb")]),
         (["zyL", "goL", "exL", "zyR", "goR", "exR"], [("zyL", "zyR"), ("goL", "goR"), ("exL", "exR")]),
         (["L1", "L2", "L3", "L4", "R1", "R2", "R3"], []),
+        (["left L", "right L", "left R"], [("left L", "right L")]),
+        (["left-L", "left-R", "right-L", "right-R"], [("left-L", "right-L"), ("left-R", "right-R")]),
     ],
 )
 def test_sides_are_words_of_names(names, pairs):
@@ -307,7 +309,30 @@ def test_landmarks_that_few_cases_show_are_left_out():
     assert scheme.names == ("a",) and left_out == ["b"]
 
 
+def test_names_that_differ_in_case_or_blanks_are_one_landmark_unless_a_case_has_both():
+    names = [("A", "a", "tip"), ("A", "a", "Tip"), ("A", "a", "tip "), ("A", "a", "tip")]
+    scheme, left_out = scheme_of("x", [LandmarkSet(each, np.ones((3, 3))) for each in names])
+    assert scheme.names == ("A", "a", "tip") and left_out == []
+
+
 # Plans
+
+
+@pytest.mark.parametrize("form", [".mrk.json", ".csv"])
+def test_a_landmark_that_is_written_in_two_ways_is_planned_as_one(tmp_path, form):
+    for number in range(8):
+        points = write_case(tmp_path / "scans", f"s{number}", number)
+        names = NAMES if number < 6 else ("Tip ", "Side Left", "side RIGHT")
+        (tmp_path / "scans" / f"s{number}.mrk.json").unlink()
+        if form == ".csv":
+            rows = [(name, *point) for name, point in zip(names, points)]
+            write_table(tmp_path / "scans" / f"s{number}.csv", ("landmark", "x", "y", "z"), rows)
+        else:
+            write_markups(tmp_path / "scans" / f"s{number}.mrk.json", LandmarkSet(names, points))
+    configuration = read_configuration(plan_folder(tmp_path / "scans", tmp_path / "run"))
+    assert configuration.scheme.names == NAMES and configuration.scheme.pairs == (NAMES[1:],)
+    _, landmarks = read_case(configuration.data_folder(), "s7", configuration.scheme.names)
+    np.testing.assert_allclose(landmarks.positions, blobs(7)[1], atol=1e-4)
 
 
 def test_a_folder_of_plain_cases_is_planned_where_it_lies(tmp_path):

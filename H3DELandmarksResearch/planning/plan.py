@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,12 +75,19 @@ def plan_folder(
     data, scheme, left_out = _as_cases(content.cases, folder, output, model_id, spacing, progress or (lambda *_: None))
     cases, found = _load(data, [case.name for case in content.cases], scheme)
     subjects, subsets = _chosen(found, {case.name: case.subject for case in content.cases})
+    teach = [case.landmarks for case in cases if case.name in subsets["train"]]
+    scheme, unseen = scheme_of(model_id, teach, least=1)
+    left_out += unseen
+    cases = [replace(case, landmarks=case.landmarks.ordered_as(scheme.names)) for case in cases]
     anatomy, is_2d = _survey([case for case in cases if case.name in subjects], set(subsets["train"]), scheme)
     planned = plan_stages(anatomy, scheme, is_2d, len(subsets["train"]), steps)
     configuration = _configuration(model_id, folder, data, subsets, anatomy, is_2d, planned, scheme)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_watched(path.with_name(f"{scheme.id}.json"), json.dumps(scheme.to_dict(), indent=1) + "\n")
-    notes = [*content.notes, *([f"Too few cases show {', '.join(left_out)}: left out."] if left_out else [])]
+    notes = [
+        *content.notes,
+        *([f"Too few cases, or none for training, show {', '.join(left_out)}: left out."] if left_out else []),
+    ]
     write_watched(path.with_suffix(".md"), _report(configuration, planned, scheme, subjects, notes, found))
     write_watched(path, to_json(configuration).decode("utf-8"))
     return path

@@ -16,7 +16,7 @@ import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
-from H3DELandmarksLib.core.text import same_names
+from H3DELandmarksLib.core.text import plural, same_names
 from H3DELandmarksLib.formats.manifest import Group
 from H3DELandmarksLib.formats.network_settings import Network
 from H3DELandmarksLib.formats.training import Augmentation, TrainingStage
@@ -51,15 +51,18 @@ FILLED_2D = 0.75
 MAX_STEPS, FIRST_STEPS, STEPS_A_CASE = 6000, 1500, 40
 
 
-def scheme_of(model_id: str, lists: Sequence[LandmarkSet]) -> tuple[LandmarkScheme, list[str]]:
+def scheme_of(
+    model_id: str, lists: Sequence[LandmarkSet], least: int = MIN_CASES_OF_LANDMARK
+) -> tuple[LandmarkScheme, list[str]]:
     """The landmarks that enough cases show, in the order of the longest list, with pairs by their names.
 
     Args:
         model_id: names the scheme.
         lists: landmarks of each case.
+        least: how many cases show a landmark.
 
     Returns:
-        The scheme, and the names that are left out since fewer than three cases show them.
+        The scheme, and the names that are left out since fewer cases show them.
 
     Raises:
         InputError: no landmark is left.
@@ -67,9 +70,9 @@ def scheme_of(model_id: str, lists: Sequence[LandmarkSet]) -> tuple[LandmarkSche
     lists = _named_alike(lists)
     ordered = dict.fromkeys(name for one in sorted(lists, key=lambda one: -len(one.names)) for name in one.names)
     shown = Counter(name for one in lists for name, there in zip(one.names, one.present) if there)
-    kept = [name for name in ordered if shown[name] >= MIN_CASES_OF_LANDMARK]
+    kept = [name for name in ordered if shown[name] >= least]
     if not kept:
-        raise InputError(f"No landmark is shown by {MIN_CASES_OF_LANDMARK} cases: place the same names in more scans.")
+        raise InputError(f"No landmark is shown by {plural(least, 'case')}: place the same names in more scans.")
     texts = {name: definition for one in lists for name, definition in zip(one.names, one.definitions) if definition}
     landmarks = tuple(LandmarkDefinition(name, texts.get(name, name)) for name in kept)
     pairs = tuple(pairs_of(kept))

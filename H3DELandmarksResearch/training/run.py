@@ -38,8 +38,18 @@ logger = logging.getLogger(__name__)
 
 
 def shape_of(cases: Sequence[Case], configuration: Configuration) -> ShapeModel:
-    """Mean shape and tolerance of the training cases."""
+    """Mean shape and tolerance of the training cases.
+
+    Raises:
+        InputError: no case shows a landmark.
+    """
     subjects = np.stack([case.landmarks.positions for case in cases])
+    shown = np.isfinite(subjects).all(axis=2).any(axis=0)
+    if unseen := [name for name, there in zip(configuration.scheme.names, shown) if not there]:
+        raise InputError(
+            f"No case for training shows {first_of(unseen)}: name landmarks of the scheme '{configuration.scheme.id}' "
+            "as the point lists do, or leave out those that nobody has placed."
+        )
     return learn_shape_model(subjects, configuration.scheme, configuration.canonical_pose)
 
 

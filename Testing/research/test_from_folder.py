@@ -335,6 +335,18 @@ def test_a_landmark_that_is_written_in_two_ways_is_planned_as_one(tmp_path, form
     np.testing.assert_allclose(landmarks.positions, blobs(7)[1], atol=1e-4)
 
 
+def test_a_landmark_that_no_case_for_training_shows_is_left_out(tmp_path):
+    held_out = set(subsets_of({f"s{k}": f"s{k}" for k in range(14)})["test"])
+    write_scans(tmp_path / "scans", 14)
+    for name in held_out:
+        points = blobs(int(name[1:]))[1]
+        late = LandmarkSet((*NAMES, "late"), np.vstack([points, points[:1] + 3]))
+        write_markups(tmp_path / "scans" / f"{name}.mrk.json", late)
+    path = plan_folder(tmp_path / "scans", tmp_path / "run")
+    assert len(held_out) == 3 and read_configuration(path).scheme.names == NAMES
+    assert "late: left out" in path.with_suffix(".md").read_text(encoding="utf-8")
+
+
 def test_a_folder_of_plain_cases_is_planned_where_it_lies(tmp_path):
     for number in range(8):
         write_case(tmp_path / "scans", f"s{number}", number)

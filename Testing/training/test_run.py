@@ -91,6 +91,18 @@ def test_a_run_goes_on_with_more_cases_and_keeps_in_mind_what_it_has_learnt_from
     assert progress.learnt == ("case0", "case1", "case2") and progress.landmarks == tuple(NAMES)
 
 
+def test_a_landmark_that_no_case_for_training_shows_is_named(project, tmp_path):
+    for path in (*project.glob("case*"), project / "scheme.json", project / "blobs.json"):
+        text = path.read_bytes()
+        path = tmp_path / path.name
+        path.write_bytes(text if path.suffix == ".nrrd" or "case" in path.name else text.replace(b'"top"', b'"tops"'))
+    content = json.loads((tmp_path / "blobs.json").read_text(encoding="utf-8"))
+    content["data"]["folder"] = str(tmp_path)
+    (tmp_path / "blobs.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(InputError, match="No case for training shows tops: .*scheme 'blobs'"):
+        run_training(tmp_path / "blobs.json", tmp_path / "run")
+
+
 def test_a_package_needs_every_stage(project, tmp_path):
     run_training(project / "blobs.json", tmp_path, stages=["refiner"], package=False)
     with pytest.raises(InputError, match="localizer"):

@@ -16,9 +16,10 @@ from H3DELandmarksLib.core.files import shown, walked
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.image_plane import is_radiograph
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.text import first_of
 from H3DELandmarksLib.formats.export import EXPORT
 from H3DELandmarksLib.io.isolated import find_scans, read_volume
-from H3DELandmarksLib.io.markups import POINT_EXTENSIONS, named_as_expected, point_list_name, read_markups
+from H3DELandmarksLib.io.markups import named_as_expected, point_list_name, read_markups
 from H3DELandmarksResearch.cases.case_folder import READERS, SCAN_SUFFIXES, case_name, readers_in
 from H3DELandmarksResearch.cases.exchange import PROPOSED
 from H3DELandmarksResearch.cases.subjects import read_subjects
@@ -120,10 +121,10 @@ def look_through(folder: Path) -> FolderContent:
     _check(folder, cases, points)
     notes = []
     if without:
-        notes.append(f"{len(without)} scans have no points and are left out: {', '.join(without[:5])} ...")
+        notes.append(f"Scans that have no points and are left out: {first_of(without)}.")
     lost = sorted(set(points) - {case.name for case in cases})
     if lost:
-        notes.append(f"{len(lost)} point lists have no scan of their name: {', '.join(lost[:5])} ...")
+        notes.append(f"Points of which there is no scan of their name: {first_of(lost)}.")
     return FolderContent(tuple(sorted(cases, key=lambda case: case.name)), tuple(notes))
 
 
@@ -138,26 +139,27 @@ def _scans(folder: Path) -> list[tuple[Path, str | None]]:
 
 def _all_points(folder: Path) -> tuple[dict[str, Points], set[str]]:
     """Points by case but for those of readers, and the cases whose list lies in the folder as training reads it."""
-    found: dict[str, list[Points]] = {}
+    found: dict[str, list[tuple[Path, Points]]] = {}
     plain: set[str] = set()
     for path in _files(folder):
         if folder / READERS in path.parents:
             continue
         name = point_list_name(path)
         if name is not None:
-            found.setdefault(name, []).append(partial(_from_list, path))
+            found.setdefault(name, []).append((path, partial(_from_list, path)))
             if path.parent == folder:
                 plain.add(name)
         elif path.suffix.lower() == ".csv" and path.name.lower() != SUBJECTS and not holds_measurements(path):
             for scan, table in read_tables(path).items():
-                found.setdefault(case_name(Path(scan)), []).append(partial(_from_table, table))
-    twice = sorted(name for name, lists in found.items() if len(lists) > 1)
-    if twice:
-        forms = ", ".join(POINT_EXTENSIONS)
-        raise InputError(
-            f"Under '{folder}' the points of {', '.join(twice[:5])} stand in several files ({forms}, .csv): keep one."
-        )
-    return {name: lists[0] for name, lists in found.items()}, plain
+                found.setdefault(case_name(Path(scan)), []).append((path, partial(_from_table, table)))
+    for name, lists in sorted(found.items()):
+        if len(lists) > 1:
+            (one, _), (other, _) = lists[:2]
+            raise InputError(
+                f"The points of '{name}' stand in several files or rows ('{shown(one)}', '{shown(other)}'): keep one. "
+                "Where they are of several scans of one name, give each scan and its points a name of its own."
+            )
+    return {name: lists[0][1] for name, lists in found.items()}, plain
 
 
 def _files(folder: Path) -> list[Path]:

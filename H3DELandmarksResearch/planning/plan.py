@@ -84,10 +84,11 @@ def plan_folder(
     configuration = _configuration(model_id, folder, data, subsets, anatomy, is_2d, planned, scheme)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_watched(path.with_name(f"{scheme.id}.json"), json.dumps(scheme.to_dict(), indent=1) + "\n")
-    notes = [
-        *content.notes,
-        *([f"Too few cases, or none for training, show {', '.join(left_out)}: left out."] if left_out else []),
-    ]
+    notes = list(content.notes)
+    if left_out:
+        notes.append(f"Too few cases, or none for training, show {', '.join(left_out)}: left out.")
+    for note in notes:
+        logger.warning("%s", note)
     write_watched(path.with_suffix(".md"), _report(configuration, planned, scheme, subjects, notes, found))
     write_watched(path, to_json(configuration).decode("utf-8"))
     return path

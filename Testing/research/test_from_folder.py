@@ -238,8 +238,23 @@ def test_a_folder_without_points_or_with_two_lists_for_a_scan_is_refused(tmp_pat
         look_through(tmp_path)
     write_case(tmp_path, "a", 1)
     write_table(tmp_path / "a.csv", ("name", "x", "y", "z"), [("tip", 1, 2, 3)])
-    with pytest.raises(InputError, match="several"):
+    with pytest.raises(InputError, match=r"several.*a\.csv'.*a\.mrk\.json'"):
         look_through(tmp_path)
+
+
+def test_scans_of_one_name_in_several_folders_are_to_be_renamed(tmp_path):
+    for subject in ("one", "two"):
+        write_case(tmp_path / subject, "scan", 1)
+    with pytest.raises(InputError, match="several scans of one name, give each"):
+        look_through(tmp_path)
+
+
+def test_what_is_left_out_is_said_at_once(tmp_path, caplog):
+    write_scans(tmp_path / "scans", 8)
+    (tmp_path / "scans" / "s7.mrk.json").rename(tmp_path / "scans" / "other.mrk.json")
+    path = plan_folder(tmp_path / "scans", tmp_path / "run")
+    for text in (caplog.text, path.with_suffix(".md").read_text(encoding="utf-8")):
+        assert "left out: s7." in text and "no scan of their name: other." in text
 
 
 def test_points_of_several_readers_lie_beside_the_reference(tmp_path):

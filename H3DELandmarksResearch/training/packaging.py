@@ -17,6 +17,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.revision import Evidence
 from H3DELandmarksLib.core.rows import Row
 from H3DELandmarksLib.core.shape_model import ShapeModel
+from H3DELandmarksLib.core.text import first_of
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.predictions import RawPredictions
@@ -32,6 +33,7 @@ from H3DELandmarksLib.formats.manifest import (
     WeightsFile,
 )
 from H3DELandmarksLib.formats.reading import to_plain
+from H3DELandmarksLib.formats.training import recorded_cases
 from H3DELandmarksLib.models import ModelPackage, write_package
 from H3DELandmarksLib.models.anatomy import anatomy_of
 from H3DELandmarksLib.models.card import model_card
@@ -151,12 +153,20 @@ def recalibrate_package(
 
     Raises:
         InputError: the configuration describes another network, landmarks in another order or other stages, or asks
-            for points that are placed together, which folds cannot teach.
+            for points that are placed together, which folds cannot teach; or it does not name for training what the
+            package has learnt from, which so would judge it.
     """
     old, manifest = package.manifest, new_manifest(configuration)
     networks = [[stage.network for stage in each.stages] for each in (old, manifest)]
     if networks[0] != networks[1] or package.scheme != configuration.scheme:
         raise InputError(f"'{configuration.path}' is not the configuration by which '{package.path}' was trained.")
+    taught = recorded_cases(old, "train")
+    named = configuration.split()["train"] if taught else ()
+    if lost := [name for name in taught if name not in named]:
+        raise InputError(
+            f"'{package.path}' has learnt from cases that '{configuration.path}' does not name for training "
+            f"({first_of(lost)}): give the configuration by which it was trained."
+        )
     if folds and configuration.record.joint:
         raise InputError(f"'{package.id}' places its points together: calibrate it on cases set apart, without folds.")
     kept = {key: old.training[key] for key in ("date", "software") if key in old.training}

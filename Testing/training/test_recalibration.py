@@ -66,6 +66,15 @@ def again(project, package) -> ModelPackage:
     return recalibrate_package(project / "again", package, configuration, cases_of(configuration, project))
 
 
+@pytest.mark.parametrize("taught", [SPLIT["train"][:1], [*SPLIT["train"][:1], *SPLIT["test"][:1]]])
+def test_a_configuration_that_does_not_teach_what_was_learnt_is_refused(project, package, tmp_path, taught):
+    test = [name for name in (*SPLIT["test"], *SPLIT["train"]) if name not in taught]
+    write_configuration(tmp_path / "other.json", project, {**SPLIT, "train": taught, "test": test})
+    configuration = read_configuration(tmp_path / "other.json")
+    with pytest.raises(InputError, match=f"learnt from cases .*{SPLIT['train'][1]}"):
+        recalibrate_package(tmp_path / "again", package, configuration, cases_of(configuration, project))
+
+
 def test_weights_stay_the_same_to_the_byte(package, again):
     assert {name: again.read(name) for name in again.weight_files} == {
         name: package.read(name) for name in package.weight_files

@@ -56,6 +56,7 @@ class OutgoingCase:
         proposed: what a model had said.
         record: where it comes from.
         readers: what several people marked, by a word for each, LPS mm.
+        subject: id of the case that stands for the subject; None for the case itself.
     """
 
     id: str
@@ -64,6 +65,7 @@ class OutgoingCase:
     proposed: LandmarkSet
     record: ExportedCase
     readers: Mapping[str, LandmarkSet] = field(default_factory=dict)
+    subject: str | None = None
 
 
 class FormWriter(Protocol):

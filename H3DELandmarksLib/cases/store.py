@@ -273,6 +273,17 @@ class CaseProject:
             raise InputError(f"The project has no case '{case_id}': choose one that 'cases list' names.")
         return CaseFiles(self.folder / CASES / case_id)
 
+    def subject_of(self, case: CaseFiles) -> str:
+        """Id of the case that stands for the subject of a case, also where that has got another subject since."""
+        seen, following = [case.id], case.revision().subject
+        while following is not None and following not in seen:
+            seen.append(following)
+            try:
+                following = self.case(following).revision().subject
+            except InputError:  # it was moved away
+                following = None
+        return seen[-1] if following is None else min(seen[seen.index(following) :])
+
     def find(self, volume: Volume) -> CaseFiles | None:
         """The case of a scan, recognised by its content; None where it is not in the project."""
         return self._find(content_of(volume))[0]
@@ -333,7 +344,7 @@ class CaseProject:
         """The case that stands for the subject of a scan; None for the scan's own."""
         if subject is None:
             return None if known is None else known.revision().subject
-        first = self.case(subject).revision().subject or subject
+        first = self.subject_of(self.case(subject))
         return None if known is not None and known.id == first else first
 
     def add_prepared(self, prepared: Path, content: ImageContent, revisions: Sequence[Revision]) -> Added:
@@ -439,7 +450,7 @@ def read_index(project: CaseProject, rebuild: bool = False) -> list[CaseSummary]
         try:
             newest = max(case.revision_numbers(), default=0)
             known = kept.get(case.id)
-            summaries.append(known if known and known.revision == newest else _summary(case, history))
+            summaries.append(known if known and known.revision == newest else _summary(project, case, history))
         except InputError as error:
             log.warning("%s", error)
     if rebuild or summaries != list(kept.values()):
@@ -460,13 +471,13 @@ def _stored_index(project: CaseProject, scheme: str) -> Sequence[CaseSummary]:
     return record.cases if record.scheme == scheme else ()
 
 
-def _summary(case: CaseFiles, history: SchemeHistory) -> CaseSummary:
+def _summary(project: CaseProject, case: CaseFiles, history: SchemeHistory) -> CaseSummary:
     number = max(case.revision_numbers(), default=0)
     revision, grid = case.revision(number), case.content().grid
     return CaseSummary(
         case.id,
         number,
-        revision.subject or case.id,
+        project.subject_of(case),
         revision.time.strftime(TIME_FORMAT),
         None if revision.model is None else str(revision.model),
         "@".join(revision.scheme),

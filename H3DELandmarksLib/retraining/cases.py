@@ -58,7 +58,7 @@ def newest_cases(project: CaseProject, canonical_pose: bool) -> tuple[list[Corre
     history, usable, left_out = project.history(), [], {}
     for files in project.cases():
         try:
-            case = _case(files, max(files.revision_numbers(), default=0), history)
+            case = _case(project, files, max(files.revision_numbers(), default=0), history)
         except InputError as error:
             left_out[files.id] = " ".join(str(error).split())
             continue
@@ -105,7 +105,7 @@ def recorded_cases(project: CaseProject, scheme: LandmarkScheme, entries: Sequen
     """
     history, cases = _history_until(project.history(), scheme), []
     for entry in entries:
-        case = _case(project.case(entry.id), entry.revision, history)
+        case = _case(project, project.case(entry.id), entry.revision, history)
         if case.sha256 != entry.sha256:
             raise InputError(f"The scan of the case '{case.id}' is not the one that this run began with: start anew.")
         cases.append(case)
@@ -122,14 +122,14 @@ def check_enough(cases: Sequence[CorrectedCase], project: CaseProject) -> None:
         )
 
 
-def _case(files: CaseFiles, number: int, history: SchemeHistory) -> CorrectedCase:
+def _case(project: CaseProject, files: CaseFiles, number: int, history: SchemeHistory) -> CorrectedCase:
     revision = history.now(files.revision(number))
     first = files.revision(min(files.revision_numbers()))
     return CorrectedCase(
         files,
         number,
         files.content().digest,
-        revision.subject or files.id,
+        project.subject_of(files),
         first.time,
         revision.corrected(history.newest),
         revision.readers,

@@ -125,7 +125,7 @@ def _read(project: CaseProject, files: CaseFiles) -> HeldOutCase:
         files=files,
         sha256=files.content().digest,
         revision=max(files.revision_numbers()),
-        subject=revision.subject or files.id,
+        subject=project.subject_of(files),
         reference=revision.corrected(project.scheme),
         accepted=_accepted(revision),
         readers=revision.readers,

@@ -29,6 +29,7 @@ from H3DELandmarksLib.formats.schemes import SchemeHistory
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import named_as_expected, read_markups, write_markups
 from H3DELandmarksResearch.cases.case_folder import POINTS_SUFFIX, case_names, read_case, readers_of_case, write_readers
+from H3DELandmarksResearch.cases.subjects import SUBJECTS, bids_subject, read_subjects, write_subjects
 
 log = logging.getLogger(__name__)
 PROPOSED = "proposed"
@@ -51,11 +52,13 @@ class ExternalCase:
         name: how messages call it; never kept.
         read: gives the scan, the points as they lie now and what a model had proposed, where that is known (LPS mm).
         readers: gives what several people marked, by a word for each (LPS mm).
+        subject: a word that scans of one subject share; never kept.
     """
 
     name: str
     read: Callable[[], tuple[Volume, LandmarkSet, LandmarkSet | None]]
     readers: Callable[[], Mapping[str, LandmarkSet]] = dict
+    subject: str | None = None
 
 
 @dataclass
@@ -123,11 +126,16 @@ def import_cases(
         InputError: the folder is not of this form.
     """
     history, summary = project.history(), ImportSummary()
+    first: dict[str, str] = {}  # case of each subject
     cases = _module(form).sources(folder, history.newest)
     for number, case in enumerate(cases):
         progress(number / len(cases), case.name)
         try:
-            summary.count(_import_case(project, history, case, reviewed, model, summary))
+            subject = None if case.subject is None else first.get(case.subject)
+            added = _import_case(project, history, case, reviewed, model, summary, subject)
+            summary.count(added)
+            if case.subject is not None:
+                first.setdefault(case.subject, added.case)
         except InputError as error:
             summary.skipped.append(" ".join(str(error).split()))
             log.warning("%s", summary.skipped[-1])
@@ -172,7 +180,7 @@ def export_cases(
     def outgoing() -> Iterator[tuple[str, Callable[[], OutgoingCase]]]:
         for number, case in enumerate(cases):
             progress(number / len(cases), case.id)
-            yield case.id, partial(_outgoing, case, history)
+            yield case.id, partial(_outgoing, project, case, history)
 
     definitions = measurements_of(history.newest)
     summary = export_sets(outgoing(), writer_of, form, target, scheme, overwrite, definitions)
@@ -180,7 +188,7 @@ def export_cases(
     return summary
 
 
-def _outgoing(case: CaseFiles, history: SchemeHistory) -> OutgoingCase:
+def _outgoing(project: CaseProject, case: CaseFiles, history: SchemeHistory) -> OutgoingCase:
     """A case of a project with its newest review; raises InputError where it is damaged."""
     number = max(case.revision_numbers(), default=0)
     kept, content = case.revision(number), case.content()
@@ -199,7 +207,8 @@ def _outgoing(case: CaseFiles, history: SchemeHistory) -> OutgoingCase:
     )
     scheme = history.newest
     corrected, proposed = revision.corrected(scheme), revision.proposed(scheme)
-    return OutgoingCase(case.id, case.volume, corrected, proposed, record, revision.readers)
+    subject = project.subject_of(case)
+    return OutgoingCase(case.id, case.volume, corrected, proposed, record, revision.readers, subject)
 
 
 def _import_case(
@@ -209,6 +218,7 @@ def _import_case(
     reviewed: bool,
     model: ModelName | None,
     summary: ImportSummary,
+    subject: str | None,
 ) -> Added:
     scheme = history.newest
     volume, corrected, proposed = case.read()
@@ -223,7 +233,7 @@ def _import_case(
     summary.unknown_names.update(set(corrected.names) - set(scheme.names))
     said = case.readers().items()
     readers = {reader: history.renamed(named_as_expected(points, names, case.name)) for reader, points in said}
-    return project.add(volume, landmarks, model, readers=readers or None)
+    return project.add(volume, landmarks, model, subject, readers=readers or None)
 
 
 def landmarks_from_sets(
@@ -268,8 +278,10 @@ def names_beyond(points: LandmarkSet, scheme: LandmarkScheme) -> str:
 
 def sources(folder: Path, scheme: LandmarkScheme) -> Sequence[ExternalCase]:
     """The cases of a folder with plain files."""
-    readers = partial(readers_of_case, folder)
-    return [ExternalCase(n, partial(_read_plain, folder, n), partial(readers, n)) for n in case_names(folder)]
+    names, readers = case_names(folder), partial(readers_of_case, folder)
+    tables = [path for path in sorted(folder.iterdir()) if path.name.lower() == SUBJECTS]
+    whose = {**{name: bids_subject(name) for name in names}, **read_subjects(tables, names)}
+    return [ExternalCase(n, partial(_read_plain, folder, n), partial(readers, n), whose[n]) for n in names]
 
 
 class Writer:
@@ -281,9 +293,11 @@ class Writer:
     def __init__(self, names: Sequence[str], target: Path, is_ras: bool = False) -> None:
         """Take the folder."""
         self.target = target
+        self.subjects: dict[str, str] = {}
 
     def add(self, case: OutgoingCase) -> None:
         """Write scan and points."""
+        self.subjects[case.id] = case.subject or case.id
         write_volume(self.target / f"{case.id}.nrrd", case.read())
         write_markups(self.target / f"{case.id}{POINTS_SUFFIX}", case.corrected, unit=case.record.unit)
         if not case.proposed.unknown.all():
@@ -292,7 +306,8 @@ class Writer:
         write_readers(self.target, case.id, case.readers)
 
     def close(self) -> None:
-        """Nothing belongs to all cases."""
+        """Write whose each scan is."""
+        write_subjects(self.target, self.subjects)
 
 
 def _read_plain(folder: Path, name: str) -> tuple[Volume, LandmarkSet, LandmarkSet | None]:

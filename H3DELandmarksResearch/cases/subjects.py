@@ -1,16 +1,28 @@
-"""Tables that say whose scans are one subject's: CSV files with the columns ``case`` and ``subject``."""
+"""Whose scans are one subject's: CSV files with the columns ``case`` and ``subject``, or the names of BIDS."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.text import first_of, from_csv
+from H3DELandmarksLib.core.text import csv_text, first_of, from_csv
 from H3DELandmarksLib.io.markups import point_list_name
+from H3DELandmarksLib.io.tables import write_rows
 from H3DELandmarksResearch.cases.case_folder import case_name
+
+SUBJECTS = "subjects.csv"
+# BIDS names the subject first: sub-07_ses-2_ct.nii.gz.
+_BIDS = re.compile(r"(sub-[A-Za-z0-9]+)(_|$)")
+
+
+def bids_subject(name: str) -> str | None:
+    """The subject that a file's or folder's name begins with; None where it is no name of BIDS."""
+    found = _BIDS.match(name)
+    return found.group(1) if found else None
 
 
 def read_subjects(paths: Iterable[Path], cases: Collection[str], others: Collection[str] = ()) -> dict[str, str]:
@@ -44,6 +56,13 @@ def read_subjects(paths: Iterable[Path], cases: Collection[str], others: Collect
             "called."
         )
     return {case: subject for case, subject in subjects.items() if subject}
+
+
+def write_subjects(folder: Path, subjects: Mapping[str, str]) -> None:
+    """Write whose each case of a folder is, where two are of one subject."""
+    if len(set(subjects.values())) < len(subjects):
+        rows = ((csv_text(case), csv_text(subject)) for case, subject in subjects.items())
+        write_rows(folder / SUBJECTS, ("case", "subject"), rows)
 
 
 def _rows(path: Path) -> list[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,13 +21,10 @@ from H3DELandmarksLib.io.isolated import find_scans, read_volume
 from H3DELandmarksLib.io.markups import named_as_expected, point_list_name, read_markups
 from H3DELandmarksResearch.cases.case_folder import READERS, SCAN_SUFFIXES, case_name, readers_in
 from H3DELandmarksResearch.cases.exchange import PROPOSED
-from H3DELandmarksResearch.cases.subjects import read_subjects
+from H3DELandmarksResearch.cases.subjects import SUBJECTS, bids_subject, read_subjects
 from H3DELandmarksResearch.converters.flat_images import PixelSize, points_on_image
 from H3DELandmarksResearch.planning.point_tables import TablePoints, holds_measurements, read_tables
 
-SUBJECTS = "subjects.csv"
-# BIDS names the subject first: sub-07_ses-2_ct.nii.gz.
-BIDS_SUBJECT = re.compile(r"(sub-[A-Za-z0-9]+)(_|$)")
 Points = Callable[[Path, Volume], LandmarkSet]
 
 
@@ -192,7 +188,7 @@ def _tables_of_subjects(folder: Path) -> list[Path]:
 
 def _bids_subject(path: Path, folder: Path) -> str | None:
     parts = path.relative_to(folder).parts
-    return next((found.group(1) for part in parts if (found := BIDS_SUBJECT.match(part))), None)
+    return next((found for part in parts if (found := bids_subject(part))), None)
 
 
 def _check(folder: Path, cases: Sequence[FolderCase], points: dict[str, Points]) -> None:

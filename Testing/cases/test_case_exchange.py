@@ -1,6 +1,7 @@
 """Cases come in from other forms and go out again as the same scans, points and decisions."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_markups
 from H3DELandmarksResearch.cases.exchange import export_cases, import_cases
 from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
+from H3DELandmarksResearch.planning.folder_cases import look_through
 
 OBLIQUE = np.array([[0.9, -0.1, 0.0, -20.0], [0.1, 0.9, 0.0, 13.0], [0.0, 0.0, 1.3, 5.0], [0, 0, 0, 1]])
 
@@ -61,6 +63,32 @@ def test_the_folder_form_keeps_what_the_model_said_apart(project, tmp_path):
     proposed = read_markups(tmp_path / "out" / "proposed" / f"{with_model}.mrk.json")
     np.testing.assert_allclose(proposed.positions[2:4], points_of(1)[2:4])
     assert read_markups(tmp_path / "out" / f"{with_model}.mrk.json").unknown[3]
+
+
+def test_whose_each_scan_is_comes_back(project, tmp_path):
+    one, two, three = (case.id for case in project.cases())
+    landmarks = placed(points_of(7))
+    added = project.add(scan_of(7), landmarks, subject=one)
+    project.add(project.case(one).volume(), project.case(one).revision().landmarks, subject=three)
+    export_cases(project, "folder", tmp_path / "out", quiet)
+    planned = {case.name: case.subject for case in look_through(tmp_path / "out").cases}
+    assert planned == {one: three, two: two, three: three, added.case: three}
+    other = create_project(tmp_path / "other", SCHEME)
+    import_cases(other, "folder", tmp_path / "out", quiet)
+    subjects = {case.id: other.subject_of(case) for case in other.cases()}
+    assert len({subjects[case] for case in (one, three, added.case)}) == 1 and subjects[two] == two
+
+
+def test_names_of_bids_and_tables_say_whose_scans_come_in(tmp_path):
+    (tmp_path / "in").mkdir()
+    for seed, name in enumerate(["sub-01_ses-1", "sub-01_ses-2", "before", "after", "sub-02"]):
+        write_volume(tmp_path / "in" / f"{name}.nrrd", scan_of(seed))
+        write_markups(tmp_path / "in" / f"{name}.mrk.json", set_of(points_of(seed)))
+    (tmp_path / "in" / "Subjects.csv").write_text("case,subject\nbefore,p\nafter.nrrd,p\n", encoding="utf-8")
+    project = create_project(tmp_path / "project", SCHEME)
+    import_cases(project, "folder", tmp_path / "in", quiet)
+    assert sorted(Counter(map(project.subject_of, project.cases())).values()) == [1, 2, 2]
+    assert "sub-0" not in "".join(p.read_text(encoding="utf-8") for p in project.folder.rglob("*.json"))
 
 
 def test_nothing_is_written_over(project, tmp_path):

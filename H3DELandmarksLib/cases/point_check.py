@@ -1,7 +1,7 @@
-"""Points compared with those of the other cases: exchanged sides and names, and points out of place.
+"""Points compared with those of the other cases: another size, exchanged sides and names, and points out of place.
 
 What is unusual is told by the set itself: each check has a limit that one right case in `RIGHT_BEYOND` passes, by a
-robust fit to what the cases have in common. Cases are compared at one size.
+robust fit to what the cases have in common. Cases are compared at one size; one of quite another is told.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ SWAP_SPREADS, SWAP_GAIN = 3.0, 4.0
 SIDES_SPREADS, SIDES_GAIN = 2.0, 2.0
 FARTHEST_SPREADS = 30.0
 NEAR_LANDMARKS, NEIGHBOURS = 12, 8
+UNIT_FACTOR = 2.0  # of the usual size, at least: units differ by more
 
 
 @dataclass(frozen=True)
@@ -90,16 +91,17 @@ def check_shapes(cases: Sequence[CheckedPoints], scheme: LandmarkScheme) -> list
         return []
     positions = np.stack([case.positions for case in cases])
     sizes = relative_sizes(positions)
+    findings = _other_sizes(cases, sizes)
     positions = positions / sizes[:, None, None]
     try:
         usual = LeaveOneOutShape(positions, scheme)
     except ValueError:
-        return []
+        return findings
     checked = [
         _Case(c.case, c.unit, float(size), points, straight)
         for c, size, points, straight in zip(cases, sizes, positions, usual.predictions)
     ]
-    findings = _exchange_sides(checked, usual, scheme)
+    findings += _exchange_sides(checked, usual, scheme)
     views = _views(checked, usual)
     for number, case in enumerate(checked):
         for check in (_exchanges, _outliers):
@@ -121,6 +123,24 @@ def relative_sizes(positions: np.ndarray) -> np.ndarray:
     sizes = np.ones(len(positions))
     sizes[told] = np.nanmedian(ratio[told], axis=1)
     return np.where(sizes > 0, sizes, 1.0)
+
+
+def _other_sizes(cases: Sequence[CheckedPoints], sizes: np.ndarray) -> list[QualityIssue]:
+    """Cases whose points lie so much nearer together or farther apart than usual that their unit must be another."""
+    told = np.array([np.isfinite(case.positions).all(axis=1).sum() > MIN_POINTS for case in cases])
+    if told.sum() < MIN_CASES:
+        return []
+    off = np.abs(np.log(sizes / np.median(sizes[told])))
+    limit = max(float(np.log(UNIT_FACTOR)), _beyond(off[told], RIGHT_BEYOND, 75))
+    findings = []
+    for case, size, is_other in zip(cases, sizes.tolist(), told & (off > limit)):
+        reason = (
+            f"Its points lie {size:.3g} times as far from each other as in the other cases: look whether they are in "
+            "the same unit, and whether the size of its voxels or pixels is right."
+        )
+        if is_other:
+            findings.append(QualityIssue(case.case, IssueKind.OUTLIER, None, reason, 100 * size, "%"))
+    return findings
 
 
 def mutual_distances(points: np.ndarray) -> np.ndarray:

@@ -83,6 +83,14 @@ def test_a_far_point(seed, case, landmark):
 
 
 @few
+@given(seeds, st.integers(0, CASES - 1), st.sampled_from([0.1, 0.4, 2.54, 10]))
+def test_points_in_another_unit(seed, case, factor):
+    for points, scheme in ((heads(seed), scheme_of(14, 4)), (column(seed), scheme_of(28))):
+        points[case] *= factor
+        assert {f for f in told(points, scheme) if f[2] is None} == {(case, IssueKind.OUTLIER, None)}
+
+
+@few
 @given(seeds, st.integers(0, CASES - 1), st.integers(0, 5))
 def test_neighbours_of_a_row_in_the_wrong_order(seed, case, block):
     points = column(seed)

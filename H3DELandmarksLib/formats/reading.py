@@ -273,11 +273,28 @@ def _validated(adapter: Any, record: type[Record], content: Any) -> Record:
         # As JSON: there a list is a list, whatever the record keeps it as.
         return typing.cast(Record, adapter.validate_json(json.dumps(content, allow_nan=False)))
     except ValidationError as error:
+        every: list[dict[str, Any]] = [{**entry, "loc": _place(record, entry["loc"])} for entry in error.errors()]
         # An entry that is not known explains one that is missing.
-        found = sorted(error.errors(), key=lambda entry: entry["type"] != "unexpected_keyword_argument")[0]
-        raise FormatError(_problem(found, record)) from error
+        found = sorted(every, key=lambda entry: entry["type"] != "unexpected_keyword_argument")[0]
+        # Where one of several forms may stand, what fits one of them but for a part is meant to be that.
+        within = [entry for entry in every if entry["loc"][: len(found["loc"])] == found["loc"]]
+        raise FormatError(_problem(max(within, key=lambda entry: len(entry["loc"])), record)) from error
     except (ValueError, TypeError, RecursionError, InputError) as error:
         raise FormatError(Problem("", str(error).rstrip("."))) from error
+
+
+def _place(record: Any, stated: Sequence[str | int]) -> tuple[str | int, ...]:
+    """A place as the file has it: without the words by which pydantic tells several forms of an entry apart."""
+    place: list[str | int] = []
+    hint = record
+    for part in stated:
+        forms = [form for form in typing.get_args(hint) if form is not type(None)] if _is_union(hint) else []
+        if len(forms) > 1:
+            hint = next((form for form in forms if typing.get_args(_without_extras(form))), forms[0])
+            continue
+        place.append(part)
+        hint = _entry_type(hint, part)
+    return tuple(place)
 
 
 def _problem(found: Mapping[str, Any], record: type) -> Problem:

@@ -32,6 +32,13 @@ class Outer:
     __pydantic_config__ = STRICT
 
 
+@dataclass(frozen=True)
+class Forms:
+    shift: Positive | tuple[Positive, Positive] = 1.0
+    split: str | dict[str, tuple[str, ...]] | None = None
+    __pydantic_config__ = STRICT
+
+
 @pytest.fixture(params=["pydantic", "bare Slicer"])
 def any_python(request, monkeypatch):
     """With pydantic and without it."""
@@ -55,6 +62,22 @@ def test_what_is_written_is_read(name, spacings, note):
 def test_what_is_no_json_is_refused(data):
     with pytest.raises(FormatError):
         parse_json(data)
+
+
+@pytest.mark.parametrize(
+    ("content", "entry"),
+    [
+        ({"shift": [1.0, -2.0]}, "shift[1]"),
+        ({"shift": -1.0}, "shift"),
+        ({"split": {"train": ["a"], "test": "b"}}, "split.test"),
+        ({"split": {"train": ["a", 5]}}, "split.train[1]"),
+        ({"split": 5}, "split"),
+    ],
+)
+def test_of_an_entry_with_several_forms_the_wrong_part_is_named(content, entry, any_python):
+    with pytest.raises(FormatError) as refused:
+        build(Forms, content)
+    assert refused.value.problem.entry == entry
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,11 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.research import research_module
 from H3DELandmarksLib.core.shape_model import Pose
+from H3DELandmarksLib.core.text import first_of
 from H3DELandmarksLib.formats.manifest import check_stages
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, read_record
-from H3DELandmarksLib.formats.training import SUBSETS
+from H3DELandmarksLib.formats.run import PACKAGE
+from H3DELandmarksLib.formats.training import SUBSETS, TrainingStage
 from H3DELandmarksLib.io.isolated import read_volume
 from H3DELandmarksLib.training.cases import Case, VolumeStore
 from H3DELandmarksResearch.cases.case_folder import read_case, readers_of_case, scan_of_case
@@ -112,9 +114,30 @@ def read_configuration(path: Path) -> Configuration:
     scheme = _scheme(path, record)
     try:
         check_stages(record.stages, scheme)
+        _check_run(record.stages, scheme)
     except ValueError as error:
         raise InputError(f"The configuration '{path}' cannot be used, entry {error}: correct it.") from error
     return Configuration(path, record, scheme)
+
+
+def _check_run(stages: Sequence[TrainingStage], scheme: LandmarkScheme) -> None:
+    """What a run demands of its stages, each of which has a folder; raises ValueError."""
+    folders = [PACKAGE]
+    for number, stage in enumerate(stages):
+        if not _FOLDER_NAME.fullmatch(stage.name) or stage.name.casefold() in folders:
+            raise ValueError(
+                f"stages[{number}].name: '{stage.name}' cannot name the stage's folder: choose another word of "
+                "letters, digits, dots, hyphens and underscores"
+            )
+        folders.append(stage.name.casefold())
+    if stages[0].poses == "found":
+        raise ValueError("stages[0].poses: 'found' needs an earlier stage that finds the anatomy; take 'scan'")
+    seen = {name for stage in stages for name in stage.landmarks}
+    if unseen := [name for name in scheme.names if name not in seen]:
+        raise ValueError(f"stages: none has {first_of(unseen)} of the scheme '{scheme.id}' in its groups")
+
+
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def _scheme(path: Path, record: TrainingConfiguration) -> LandmarkScheme:

@@ -157,6 +157,13 @@ def changed(values: dict, path: str, value) -> dict:
     return values
 
 
+def test_a_landmark_that_no_stage_has_is_named(project):
+    scheme = {**SCHEME, "landmarks": [*SCHEME["landmarks"], {"name": "c", "definition": "seen by none"}]}
+    (project / "scheme.json").write_text(json.dumps(scheme), encoding="utf-8")
+    with pytest.raises(InputError, match="none has c of the scheme"):
+        configuration(project)
+
+
 def phantoms(**seeds):
     every = {"train": (0, 5), "validation": (6, 6), "test": (8, 9)} | seeds
     return {"reader": "phantom", "seeds": every, "spacings_mm": [1.0]}
@@ -173,6 +180,9 @@ def phantoms(**seeds):
         ("stages.0.groups", None, "stages[0].groups"),
         ("stages.0.groups", [{"landmarks": ["a", "c"]}], "stages[0].groups[0].landmarks.*'c'"),
         ("stages.0.groups", [{"landmarks": ["a"]}], "stages[0].groups[0].landmarks'"),
+        ("stages.0.name", "../toy", "stages[0].name.*folder"),
+        ("stages.0.name", "Package", "stages[0].name.*folder"),
+        ("stages.0.poses", "found", "stages[0].poses.*earlier stage"),
         ("stages.0.training.loss", "ball-bce", "stages[0].decoding.method'"),
         ("stages.0.network.settings.head", "anchor", "stages[0].network.settings'.*output_stride"),
         ("stages.0.decoding.method", "peak", "stages[0].decoding.method'.*softmax"),

@@ -247,9 +247,18 @@ class StageTrainer:
         return True
 
     def save(self) -> None:
-        """Write the checkpoint; of several processes, the first does."""
+        """Write the checkpoint; of several processes, the first does.
+
+        Raises:
+            InputError: the weights are no numbers any more; the checkpoint before stays.
+        """
         if not self.peers.leads:
             return
+        if not all(bool(value.isfinite().all()) for value in self.network.state_dict().values()):
+            raise InputError(
+                f"The training of '{self.stage.name}' has diverged by step {self.step}: its weights are no numbers any "
+                f"more. Start this stage again with a smaller learning_rate than {self.settings.learning_rate:g}."
+            )
         progress = TrainingProgress(self.step, tuple(self.losses), tuple(sorted(self.learnt)), self.stage.landmarks)
         parts = self.network.state_dict(), self.average.state_dict(), self.optimizer.state_dict()["state"]
         save_checkpoint(self.checkpoint, Checkpoint(progress, *parts))

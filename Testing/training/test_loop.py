@@ -5,6 +5,7 @@ import pytest
 import torch
 from typed import crop_sampler, reading, stage_trainer
 
+from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.core.shape_model import learn_shape_model
@@ -96,6 +97,12 @@ def test_a_finished_stage_is_not_trained_again(tmp_path, data):
     again.resume()
     again.run(data[0][:3], data[0][3:])
     assert all(torch.equal(v, again.weights()[n]) for n, v in first.weights().items())
+
+
+def test_training_that_diverges_is_told_and_not_kept(tmp_path, data):
+    with pytest.raises(InputError, match="'toy' has diverged by step 6.*learning_rate than 1e\\+12"):
+        trainer(tmp_path, data, learning_rate=1e12, warmup=1).run(data[0][:3], data[0][3:])
+    assert not (tmp_path / "checkpoint.safetensors").exists()
 
 
 def test_the_curve_has_one_line_per_validation(tmp_path, data):

@@ -28,7 +28,14 @@ def usual_rule(tolerance_mm: float, **stated: Any) -> Rule:
 
     A landmark is clearly worse where it is so by a quarter of the tolerance: with many landmarks, some are worse by
     chance.
+
+    Raises:
+        InputError: a margin is none, or lets a worse candidate pass.
     """
+    if (stated.get("margin_mm") or 0.0) < 0:
+        raise InputError(
+            "A margin below 0 lets a worse model pass: leave out --margin, or promote this one with --override REASON."
+        )
     given = {name: value for name, value in stated.items() if value is not None}
     return Rule(**{"landmark_margin_mm": SHARE_OF_TOLERANCE * tolerance_mm, **given})
 

@@ -113,6 +113,12 @@ def test_the_base_against_itself_is_not_promoted(made, home, capsys):
     assert code == 2 and "is of another candidate" in refused["error"]
 
 
+def test_no_margin_lets_a_worse_model_pass(made, home, capsys):
+    code, refused = compare(capsys, made, "--margin", "-0.1")
+    assert code == 2 and "--override REASON" in refused["error"]
+    assert not (made / "run" / "comparison.json").exists()
+
+
 def test_margins_are_those_that_were_stated(made, home, capsys):
     _, compared = compare(
         capsys,

@@ -68,7 +68,8 @@ def scan_of_case(folder: Path, name: str) -> Path:
     scans = [folder / f"{name}{suffix}" for suffix in SCAN_SUFFIXES if (folder / f"{name}{suffix}").is_file()]
     if len(scans) != 1:
         found = "no scan" if not scans else "more than one scan"
-        raise InputError(f"The case '{name}' has {found} in '{folder}': keep exactly one image file of that name.")
+        forms = ", ".join(SCAN_SUFFIXES)
+        raise InputError(f"The case '{name}' has {found} in '{folder}': keep exactly one of that name ({forms}).")
     return scans[0]
 
 

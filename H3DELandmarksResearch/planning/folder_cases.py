@@ -86,8 +86,8 @@ class FolderContent:
     notes: tuple[str, ...]
 
 
-def look_through(folder: Path) -> FolderContent:
-    """Find the cases of a folder and all folders in it.
+def look_through(folder: Path, run: Path | None = None) -> FolderContent:
+    """Find the cases of a folder and all folders in it, but for that of a run.
 
     Points lie beside their scan, or anywhere under the folder, as NAME.mrk.json, NAME.fcsv or NAME.csv where the scan
     is NAME with any ending, or in one table with a column that names the scan, see `point_tables.read_tables`. What
@@ -99,10 +99,10 @@ def look_through(folder: Path) -> FolderContent:
     Raises:
         InputError: no scan has points, or a file of points cannot be used.
     """
-    points, plain = _all_points(folder)
+    points, plain = _all_points(folder, run)
     readers = {reader: _all_points(folder / READERS / reader) for reader in readers_in(folder)}
     cases, without = [], []
-    scans = [(case_name(path), path, series) for path, series in _scans(folder)]
+    scans = [(case_name(path), path, series) for path, series in _scans(folder, run)]
     names = {name for name, _, _ in scans}
     subjects = read_subjects(_tables_of_subjects(folder), names & points.keys(), names | points.keys())
     for name, path, series in scans:
@@ -124,21 +124,23 @@ def look_through(folder: Path) -> FolderContent:
     return FolderContent(tuple(sorted(cases, key=lambda case: case.name)), tuple(notes))
 
 
-def _scans(folder: Path) -> list[tuple[Path, str | None]]:
+def _scans(folder: Path, run: Path | None) -> list[tuple[Path, str | None]]:
     """Volumes, and where there are none, radiographs."""
     for radiographs in (False, True):
-        found = find_scans(folder, radiographs=radiographs).scans
+        found = [
+            s for s in find_scans(folder, radiographs=radiographs).scans if run is None or run not in s.path.parents
+        ]
         if found:
             return [(scan.path, scan.series) for scan in found]
     raise InputError(f"'{folder}' holds no scans: give the folder that holds scans and their points.")
 
 
-def _all_points(folder: Path) -> tuple[dict[str, Points], set[str]]:
+def _all_points(folder: Path, run: Path | None = None) -> tuple[dict[str, Points], set[str]]:
     """Points by case but for those of readers, and the cases whose list lies in the folder as training reads it."""
     found: dict[str, list[tuple[Path, Points]]] = {}
     plain: set[str] = set()
     for path in _files(folder):
-        if folder / READERS in path.parents:
+        if folder / READERS in path.parents or run in path.parents:
             continue
         name = point_list_name(path)
         if name is not None:

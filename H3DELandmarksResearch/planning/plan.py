@@ -71,7 +71,7 @@ def plan_folder(
     if path.exists():
         return path
     model_id = path.stem
-    content = look_through(folder)
+    content = look_through(folder, _within(folder, output))
     data, scheme, left_out = _as_cases(content.cases, folder, output, model_id, spacing, progress or (lambda *_: None))
     cases, found = _load(data, [case.name for case in content.cases], scheme)
     subjects, subsets = _chosen(found, {case.name: case.subject for case in content.cases})
@@ -100,6 +100,15 @@ def plan_of(folder: Path, output: Path, model_id: str | None = None) -> Path:
     if not MODEL_ID.fullmatch(model_id):
         raise InputError(f"'{model_id}' cannot name a model: use small letters, digits and hyphens (--model-id).")
     return output / PLAN / f"{model_id}.json"
+
+
+def _within(folder: Path, output: Path) -> Path | None:
+    """Where the run's folder lies in that of the scans, as a path that begins with it; None where it lies elsewhere."""
+    try:
+        inside = output.resolve().relative_to(folder.resolve())
+    except ValueError:
+        return None
+    return folder / inside if inside.parts else None
 
 
 def _id_of(folder: Path) -> str:

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -470,6 +471,16 @@ def test_pictures_with_points_in_pixels_are_copied_into_the_run(tmp_path):
     assert volume.array.shape == (60, 64, 1)
     np.testing.assert_allclose(landmarks.positions, blobs(3, (60, 64, 1))[1] * (0.5, 0.25, 1), atol=1e-4)
     assert all(stage.network.architecture == "hyatt" for stage in configuration.record.stages)
+
+
+def test_a_run_in_the_folder_of_its_scans_is_none_of_its_cases(tmp_path, monkeypatch):
+    write_pictures(tmp_path / "pictures")
+    monkeypatch.chdir(tmp_path / "pictures")
+    path = plan_folder(Path("."), Path("run"), spacing=(0.5, 0.5))
+    (Path("run") / "search").mkdir()
+    write_table(Path("run") / "search" / "curve.csv", ("step", "loss"), [(1, 2)])
+    path.unlink()
+    assert plan_folder(Path("."), Path("run"), spacing=(0.5, 0.5)) == path
 
 
 @pytest.mark.parametrize("change", ["point", "landmark", "spacing", "reader"])

@@ -15,6 +15,7 @@ from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 from H3DELandmarksLib.core.text import csv_text
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, to_json
+from H3DELandmarksLib.formats.training import SUBSETS
 from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksResearch.cases.audit_record import FORMAT_VERSION, AuditFinding, AuditRecord
 from H3DELandmarksResearch.cases.case_folder import case_names, points_of_case, read_case, readers_of_case
@@ -40,19 +41,24 @@ def scheme_of_folder(folder: Path) -> LandmarkScheme:
 
 
 def subsets_of(path: Path) -> dict[str, str]:
-    """The subset of each case by a split file: lists of case names by subset; a case keeps the first.
+    """The subset of each case by a split file: lists of case names by subset.
 
     Raises:
-        InputError: the file cannot be read or is no split.
+        InputError: the file cannot be read or is no split, or a case stands in two of `SUBSETS`.
     """
     try:
         split = build(dict[str, list[str]], parse_json(path.read_bytes()))
     except (OSError, FormatError) as error:
         raise InputError(f"'{path}' is no split file (lists of case names by subset): choose another.") from error
     result: dict[str, str] = {}
-    for subset, names in split.items():
-        for name in names:
-            result.setdefault(name, subset)
+    # Finer names, as of parts of the test cases, come last.
+    for subset in sorted(split, key=lambda name: name not in SUBSETS):
+        for name in split[subset]:
+            first = result.setdefault(name, subset)
+            if first != subset and subset in SUBSETS:
+                raise InputError(
+                    f"'{path}' names the case '{name}' in {first} and in {subset}: leave it in one of both."
+                )
     return result
 
 

@@ -20,7 +20,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, 
 from H3DELandmarksLib.formats.reading import read_record
 from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_markups
-from H3DELandmarksResearch.cases.audit import audit_folder, scheme_of_folder
+from H3DELandmarksResearch.cases.audit import audit_folder, scheme_of_folder, subsets_of
 from H3DELandmarksResearch.cases.audit_record import AuditRecord
 from H3DELandmarksResearch.cases.case_folder import write_readers
 from H3DELandmarksResearch.cases.shared_pictures import kept_fingerprint, refuse_shared
@@ -180,6 +180,15 @@ def folder(tmp_path):
         write_markups(cases / f"c{n}.mrk.json", LandmarkSet(names, points))
     (cases / "split.json").write_text(json.dumps({"train": ["c0", "c1", "c2"], "test": ["c5", "c6"]}))
     return cases
+
+
+def test_a_split_that_tests_with_cases_of_the_training_is_refused(tmp_path):
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps({"test1": ["b"], "train": ["a"], "test": ["b"], "validation": []}), encoding="utf-8")
+    assert subsets_of(path) == {"a": "train", "b": "test"}
+    path.write_text(json.dumps({"test1": ["b"], "train": ["a", "b"], "test": ["b"]}), encoding="utf-8")
+    with pytest.raises(InputError, match="'b' in train and in test"):
+        subsets_of(path)
 
 
 def test_a_folder_is_audited_by_one_command(folder, tmp_path, capsys):

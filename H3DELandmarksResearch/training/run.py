@@ -18,7 +18,7 @@ from H3DELandmarksLib.core.locks import held
 from H3DELandmarksLib.core.shape_model import ShapeModel, learn_shape_model
 from H3DELandmarksLib.core.text import first_of
 from H3DELandmarksLib.formats.run import LOCK
-from H3DELandmarksLib.formats.training import TrainingStage
+from H3DELandmarksLib.formats.training import TrainingStage, recorded_cases
 from H3DELandmarksLib.models import ModelPackage, find_model
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
 from H3DELandmarksLib.training.checkpoints import CHECKPOINT, averaged_weights, has_checkpoint, load_checkpoint
@@ -103,9 +103,7 @@ def _check_dimension(stage: TrainingStage, cases: Sequence[Case]) -> None:
 
 def _check_checkpoints(configuration: Configuration, output: Path) -> None:
     """Refuse what an earlier configuration left: weights of other landmarks, or that know cases which are held out."""
-    is_split = configuration.record.data.reader == "case-folder"
-    subsets = configuration.split().items() if is_split else ()
-    held_out = {name for subset, names in subsets if subset != "train" for name in names}
+    held_out = _held_out(configuration)
     for stage in configuration.record.stages:
         path = output / stage.name / CHECKPOINT
         if not has_checkpoint(path):
@@ -118,6 +116,30 @@ def _check_checkpoints(configuration: Configuration, output: Path) -> None:
         else:
             continue
         raise InputError(f"The checkpoint '{path}' {reason}: choose another folder, or delete it to start anew.")
+
+
+def _held_out(configuration: Configuration) -> frozenset[str]:
+    """Names of the cases that do not teach; none where cases are made."""
+    if configuration.record.data.reader != "case-folder":
+        return frozenset()
+    return frozenset(name for subset, names in configuration.split().items() if subset != "train" for name in names)
+
+
+def _warn_of_start(configuration: Configuration) -> None:
+    """Say where the model to start from may know cases that are held out; other data may have the same names.
+
+    Raises:
+        ModelPackageError: there is no such model.
+    """
+    start = configuration.record.start_from
+    taught = () if start is None else recorded_cases(find_model(start).manifest, "train")
+    if seen := sorted(_held_out(configuration).intersection(taught)):
+        logger.warning(
+            "'%s', which training starts from, has learnt from cases that are called as those held out here (%s): if "
+            "they are the same scans, errors on them will look too small.",
+            start,
+            first_of(seen),
+        )
 
 
 def run_training(
@@ -145,6 +167,8 @@ def run_training(
     output.mkdir(parents=True, exist_ok=True)
     refuse_shared_pictures(configuration, output.parent)
     _check_checkpoints(configuration, output)
+    if not resume and stages != []:
+        _warn_of_start(configuration)
     names = [stage.name for stage in configuration.record.stages]
     for name in names if stages is None else stages:
         if name not in names:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_study import NAMES, write_study
 
-from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.errors import InputError, ModelPackageError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.io.images import read_volume
@@ -89,6 +89,20 @@ def test_a_run_goes_on_with_more_cases_and_keeps_in_mind_what_it_has_learnt_from
     run_training(project / "more.json", tmp_path / "run", resume=True, package=False)
     progress = load_checkpoint(tmp_path / "run" / "refiner" / CHECKPOINT).progress
     assert progress.learnt == ("case0", "case1", "case2") and progress.landmarks == tuple(NAMES)
+
+
+def test_a_start_that_knows_cases_which_are_held_out_is_told(project, finished, tmp_path, caplog):
+    content = json.loads((project / "blobs.json").read_text(encoding="utf-8"))
+    content["start_from"] = str(finished / "package")
+    content["data"]["split"] = {"train": ["case4", "case1"], "validation": ["case3"], "test": ["case0", "case2"]}
+    (project / "started.json").write_text(json.dumps(content), encoding="utf-8")
+    run_training(project / "started.json", tmp_path, stages=["localizer"], package=False)
+    assert "held out here (case0)" in caplog.text
+    content["start_from"] = "nowhere"
+    (project / "started.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ModelPackageError, match="no model 'nowhere'"):
+        run_training(project / "started.json", tmp_path / "none", package=False)
+    assert not (tmp_path / "none" / "localizer").exists()
 
 
 def test_a_landmark_that_no_case_for_training_shows_is_named(project, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +36,11 @@ from H3DELandmarksResearch.training.configuration import (
 from H3DELandmarksResearch.training.packaging import build_package, write_uncalibrated
 
 logger = logging.getLogger(__name__)
+LONE_MM = 1e-6  # a landmark that spreads less does not tell how far it does
 
 
 def shape_of(cases: Sequence[Case], configuration: Configuration) -> ShapeModel:
-    """Mean shape and tolerance of the training cases.
+    """Mean shape and tolerance of the training cases; a lone landmark or one of a single case has a tolerance, too.
 
     Raises:
         InputError: no case shows a landmark.
@@ -50,7 +52,10 @@ def shape_of(cases: Sequence[Case], configuration: Configuration) -> ShapeModel:
             f"No case for training shows {first_of(unseen)}: name landmarks of the scheme '{configuration.scheme.id}' "
             "as the point lists do, or leave out those that nobody has placed."
         )
-    return learn_shape_model(subjects, configuration.scheme, configuration.canonical_pose)
+    shape = learn_shape_model(subjects, configuration.scheme, configuration.canonical_pose)
+    size = float(np.linalg.norm(np.ptp(shape.mean, axis=0)))
+    spread = np.where(shape.tolerance > LONE_MM, shape.tolerance, max(0.01 * size, 0.1))
+    return replace(shape, tolerance=spread)
 
 
 def train_stage(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,11 +10,13 @@ from tiny_study import NAMES, write_study
 
 from H3DELandmarksLib.core.errors import InputError, ModelPackageError
 from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.io.images import read_volume
 from H3DELandmarksLib.models import open_package
 from H3DELandmarksLib.training.checkpoints import CHECKPOINT, load_checkpoint
-from H3DELandmarksResearch.training.run import run_training
+from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
+from H3DELandmarksResearch.training.run import run_training, shape_of
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +136,20 @@ def test_an_earlier_run_is_never_overwritten(project, finished):
 def test_a_scan_of_air_holds_no_landmark_in_any_pose(finished):
     detector = Detector(open_package(finished / "package"), device="cpu")
     assert not detector.detect(Volume(np.zeros((40, 40, 40), np.int16), np.eye(4))).present.any()
+
+
+@pytest.mark.parametrize("own_frame", [True, False])
+def test_a_landmark_of_one_case_and_a_lone_one_have_a_tolerance(project, own_frame):
+    configuration = read_configuration(project / "blobs.json")
+    cases = load_cases(configuration, "train", project)
+    once = replace(cases[0], landmarks=cases[0].landmarks.ordered_as(NAMES[:2]).ordered_as(NAMES))
+    assert not once.landmarks.present[2] and (shape_of([once, cases[1]], configuration).tolerance > 0).all()
+    scheme = LandmarkScheme("lone", "1", (LandmarkDefinition("top", ""),))
+    lone = [replace(case, landmarks=case.landmarks.ordered_as(("top",))) for case in cases]
+    poses = "cube-rotations" if own_frame else "scan"
+    stages = tuple(replace(stage, poses=poses) for stage in configuration.record.stages)
+    record = replace(configuration.record, stages=stages, own_frame=None)
+    assert (shape_of(lone, replace(configuration, scheme=scheme, record=record)).tolerance > 0).all()
 
 
 def test_an_unknown_stage_is_named(project, tmp_path):

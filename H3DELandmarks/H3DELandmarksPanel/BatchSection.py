@@ -1,5 +1,6 @@
 """The part of the panel that finds landmarks in a folder of scans while the user goes on working."""
 
+import os
 from pathlib import Path
 
 import ctk
@@ -13,7 +14,7 @@ from H3DELandmarksLib.cohort.log import CohortLog
 from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.scene import volume_of
 from H3DELandmarksPanel.CommandRun import CommandRun
-from H3DELandmarksPanel.PanelContext import onClick, onSignal, showReason
+from H3DELandmarksPanel.PanelContext import isFolder, onClick, onSignal, showReason
 from H3DELandmarksPanel.RunProgress import RunProgress
 from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.ScanFiles import loadResult, showPoints
@@ -91,11 +92,11 @@ class BatchSection:
         scans, results = self._folder(self.ui.batchScansPath), self._folder(self.ui.batchResultsPath)
         if scans is None:
             return _("Choose a folder of scans first.")
-        if not (scans.is_absolute() and scans.is_dir()):
+        if not isFolder(scans):
             return _("There is no such folder of scans.")
         if results is None:
             return _("Choose a folder for the results.")
-        if not (results.is_absolute() and (results.is_dir() or results.parent.is_dir() and not results.exists())):
+        if not (isFolder(results) or isFolder(results.parent) and not os.path.lexists(results)):
             return _("There is no such folder for the results: choose one, or type the name of a new one.")
         return _("Choose another folder for the results than that of the scans.") if results == scans else ""
 
@@ -151,11 +152,16 @@ class BatchSection:
     def onResultsChosen(self):
         """Show the scans that an earlier run has examined, where the folder holds any."""
         folder = self._folder(self.ui.batchResultsPath)
-        isThere = folder is not None and folder.is_absolute() and folder.is_dir()
-        self._log = CohortLog(folder) if isThere else None
+        self._log, told = None, ""
+        if folder is not None and isFolder(folder):
+            try:
+                self._log = CohortLog(folder)
+                told = _toldOf(self._log) if self._log.entries else ""
+            except H3DELandmarksError as error:
+                told = str(error)
         if not self.progress.isRunning:
             self._queue.clear()
-            self.ui.batchLabel.text = _toldOf(self._log) if self._log and self._log.entries else ""
+            self.ui.batchLabel.text = told
         self._queue.follow(self._log.entries if self._log else [])
         self.refresh()
 

@@ -50,7 +50,10 @@ class CasesFolder:
 
     def exists(self):
         """Whether the folder holds cases; one that is just being made does not count yet."""
-        return bool(self.folder) and self.path.is_absolute() and any((self.path / "schemes").glob("[0-9]*"))
+        try:
+            return bool(self.folder) and self.path.is_absolute() and any((self.path / "schemes").glob("[0-9]*"))
+        except OSError:  # `whyUnusable` tells it
+            return False
 
     def whyUnusable(self):
         """One sentence about why nothing can be added here, empty where something can."""

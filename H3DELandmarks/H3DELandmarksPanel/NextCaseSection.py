@@ -13,7 +13,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from H3DELandmarksPanel.CasesFolder import loadScan
-from H3DELandmarksPanel.PanelContext import onClick, onSignal, showReason
+from H3DELandmarksPanel.PanelContext import isFolder, onClick, onSignal, showReason
 from H3DELandmarksPanel.RunProgress import RunProgress
 from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.Tables import TextTable
@@ -68,7 +68,7 @@ class NextCaseSection:
         folder = self._ui.scansPath.currentPath.strip()
         if not folder:
             return _("Choose a folder of scans first.")
-        return "" if Path(folder).is_absolute() and Path(folder).is_dir() else _("There is no such folder.")
+        return "" if isFolder(Path(folder)) else _("There is no such folder.")
 
     def onRank(self):
         """Start ranking."""

@@ -60,6 +60,14 @@ def onClick(button, slot, label):
     onSignal(button, "clicked(bool)", slot if button.checkable else lambda: slot(), label)
 
 
+def isFolder(path):
+    """Whether a Path is that of a folder, given as a whole, that can be looked at now."""
+    try:
+        return path.is_absolute() and path.is_dir()
+    except OSError:  # no permission, or a disk that is gone
+        return False
+
+
 def showReason(label, reason):
     """Say below a button why it cannot be pressed; a QLabel without a reason takes no room."""
     label.text = reason

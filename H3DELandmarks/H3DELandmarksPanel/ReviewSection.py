@@ -36,7 +36,7 @@ from H3DELandmarksLib.scene import (
 )
 from H3DELandmarksPanel.Following import Following
 from H3DELandmarksPanel.ModelCard import CardWindow, hasLandmarkPicture
-from H3DELandmarksPanel.PanelContext import guarded, onClick, onSignal
+from H3DELandmarksPanel.PanelContext import guarded, isFolder, onClick, onSignal
 from H3DELandmarksPanel.ReviewFindings import ReviewFindings
 from H3DELandmarksPanel.ReviewKeys import clicker
 from H3DELandmarksPanel.ReviewViews import ReviewViews
@@ -600,7 +600,7 @@ class ReviewSection:
     def onExport(self):
         """Write the points as they are now into a new folder in the one that is shown."""
         folder = Path(self.ui.exportPath.currentPath.strip())
-        if not (folder.is_absolute() and folder.is_dir()):
+        if not isFolder(folder):
             raise InputError(_("There is no folder '{folder}': choose another one.").format(folder=folder))
         qt.QSettings().setValue(EXPORT_SETTING, str(folder))
         self.placing.stop()

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import TEMPORARY_PREFIX, atomic_write, cannot_write, walked
+from H3DELandmarksLib.core.files import TEMPORARY_PREFIX, atomic_write, cannot_write, shown, walked
 from H3DELandmarksLib.core.locks import held
 from H3DELandmarksLib.formats.cohort import CohortScan
 from H3DELandmarksLib.formats.export import sha256_of
@@ -53,7 +53,7 @@ class CohortLog:
         """Take note of what another program has written since; returns whether that was anything.
 
         Raises:
-            OutputError: the log cannot be read.
+            InputError: the log cannot be read.
         """
         try:
             with self.path.open("rb") as file:
@@ -64,7 +64,10 @@ class CohortLog:
         except FileNotFoundError:
             return False
         except OSError as error:
-            raise cannot_write(self.path, error) from error
+            raise InputError(
+                f"'{shown(self.path)}' cannot be read ({error.strerror}): check the permission, or choose another "
+                "folder."
+            ) from error
         finished = text.rfind(b"\n") + 1
         self._read = (status.st_ino, (self._read[1] if is_same else 0) + finished)
         for line in filter(None, text.split(b"\n")):

@@ -107,3 +107,35 @@ def test_a_run_that_cannot_be_looked_at_ends(panel, unexpected, broken):
     wait_until(lambda: not panel.detection.run)
     assert "Input/output error" in panel.ui.statusLabel.text
     assert panel.ui.applyButton.enabled and files_of_runs() == []
+
+
+SETTINGS = ("BatchScansFolder", "BatchResultsFolder", "ScansFolder", "TrainingSetFolder", "ExportFolder")
+
+
+def test_the_panel_opens_where_remembered_folders_cannot_be_looked_at(open_panel, tiny_model, scene, tmp_path):
+    unknown = str(tmp_path / ("x" * 300))  # the system refuses to look, as where there is no permission
+    for name in SETTINGS:
+        qt.QSettings().setValue(f"H3DELandmarks/{name}", unknown)
+    add_volume()
+    panel = open_panel()
+    assert panel.ui.applyButton.enabled
+    batch, learning = panel.batch.ui, panel.learning.ui
+    assert (
+        batch.batchWhy.text == "There is no such folder of scans."
+        and learning.rankWhy.text == "There is no such folder."
+    )
+    assert (
+        learning.casesLabel.text
+        == "The folder of the cases cannot be read: check the permission, or choose another one."
+    )
+    click(batch.batchSection)
+    type_path(batch.batchScansPath, tmp_path)
+    assert not batch.batchLabel.text and batch.batchResultsPath.currentPath == unknown
+
+
+def test_the_panel_opens_where_remembered_results_cannot_be_read(open_panel, tiny_model, scene, tmp_path):
+    (tmp_path / "cohort.jsonl").mkdir()
+    qt.QSettings().setValue("H3DELandmarks/BatchResultsFolder", str(tmp_path))
+    panel = open_panel()
+    assert "cohort.jsonl' cannot be read" in panel.batch.ui.batchLabel.text
+    assert panel.batch.ui.batchTable.rowCount == 0

@@ -7,6 +7,7 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
+from H3DELandmarksLib.cohort.log import content_digest
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
 from H3DELandmarksLib.core.geometry import canonical
 from H3DELandmarksLib.core.landmarks import SAME_PLACE_MM
@@ -34,6 +35,10 @@ def loadResult(folder, scan):
         InputError: the scan or the results are gone, damaged, or of another scan.
     """
     path = Path(scan.scan)
+    if scan.content and content_digest(path) not in (None, scan.content):
+        raise InputError(
+            _("The scan '{path}' has changed since landmarks were found in it: detect again.").format(path=scan.scan)
+        )
     isSeries = path.is_dir()
     file = files_of_series(path, scan.series)[0] if isSeries else path
     volumeNode = loadScan(file, PurePath(scan.name).name, isSeries)

@@ -231,6 +231,20 @@ def test_a_scan_that_has_changed_is_not_shown_with_points_of_another(panel, scan
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
 
 
+@pytest.mark.slow
+def test_another_scan_of_the_same_size_in_the_place_of_one_is_not_shown_with_its_points(panel, tmp_path):
+    scan = tmp_path / "scans" / "head.nrrd"
+    scan.parent.mkdir()
+    write_volume(scan, head(0)[0])
+    examine(panel, scan.parent, tmp_path / "results")
+    write_volume(scan, head(1)[0])
+    assert open_scan(panel, "head") == (None, None)
+    assert "has changed since landmarks were found in it" in panel.batch.ui.batchLabel.text
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
+    write_volume(scan, head(0)[0])
+    assert volume_of(open_scan(panel, "head")[1]).GetName() == "head"
+
+
 def test_results_that_another_detection_has_replaced_are_not_shown(panel, tmp_path):
     write_log(folder := tmp_path / "results", {"a": 0.9})
     content = json.loads((folder / "cohort.jsonl").read_text(encoding="utf-8"))

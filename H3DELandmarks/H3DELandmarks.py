@@ -296,12 +296,10 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
         """
         from H3DELandmarksPanel.CommandRun import DetectionRun
 
-        from H3DELandmarksLib.scene import region_from_node, volume_from_node
+        from H3DELandmarksLib.scene import region_from_node
 
-        volume = volume_from_node(volumeNode)
         region = region_from_node(regionNode) if regionNode else None
-        name = volumeNode.GetName()
-        return DetectionRun(volume, name, package, device, landmarkNames, region, destination)
+        return DetectionRun(volumeNode, package, device, landmarkNames, region, destination)
 
     def showResult(self, run, volumeNode, package, pointList=None, frame=""):
         """Put the result of a run that succeeded into the scene.
@@ -317,16 +315,14 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
             vtkMRMLMarkupsFiducialNode.
 
         Raises:
-            InputError: the volume was moved or replaced since the run began.
+            InputError: the volume was moved or changed since the run began.
         """
         from H3DELandmarksPanel.ModelChoice import modelKey, titleOf
 
         from H3DELandmarksLib.core.errors import InputError
-        from H3DELandmarksLib.scene import show_detection, volume_from_node
+        from H3DELandmarksLib.scene import current_frame, show_detection
 
-        volume = volume_from_node(volumeNode)
-        unmoved = abs(volume.affine - run.volume.affine).max() < 1e-6
-        if volume.array.shape != run.volume.array.shape or not unmoved:
+        if not run.isOf(volumeNode, isSameFrame=current_frame(volumeNode) == frame):
             raise InputError(_("The volume was moved or changed while landmarks were being detected: detect again."))
         volumeName = f"{volumeNode.GetName()} {frame}" if frame else volumeNode.GetName()
         name = _("{volume} {model} landmarks").format(volume=volumeName, model=titleOf(package))

@@ -12,6 +12,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.cases.examples import EXAMPLES
+from H3DELandmarksLib.cases.store import content_of
 from H3DELandmarksLib.core.candidates import Candidates
 from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.core.lengths import named_in_mm
@@ -19,6 +20,7 @@ from H3DELandmarksLib.core.statements import Cause, Statement
 from H3DELandmarksLib.formats.provenance import read_provenance, with_causes
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_markups, write_region
+from H3DELandmarksLib.scene import volume_from_node, voxel_time
 from H3DELandmarksPanel.Worker import Worker, newRunFolder, pythonExecutable, removeRunFolder, workers
 
 CHILD_LOG_NAME = "h3delandmarks.log"
@@ -255,6 +257,7 @@ class CommandRun:
 
 SECONDS_TO_YIELD = 0.02
 MOST_NAMED = 12
+SAME_PLACE = 1e-6
 
 
 def summary(landmarks, pointList, headline=""):
@@ -298,14 +301,11 @@ class DetectionRun(CommandRun):
         headline: what people should know of the result first, after success.
     """
 
-    def __init__(
-        self, volume, volumeName, model, device, landmarkNames=None, region=None, destination=None, decided=None
-    ):
+    def __init__(self, volumeNode, model, device, landmarkNames=None, region=None, destination=None, decided=None):
         """Begin.
 
         Args:
-            volume: H3DELandmarksLib Volume.
-            volumeName: how messages call it.
+            volumeNode: vtkMRMLScalarVolumeNode, under any linear transform.
             model: ModelPackage, or ExampleSet of corrected cases.
             device: auto, cpu, cuda or mps.
             landmarkNames: what to look for, None for every landmark of the model.
@@ -314,8 +314,9 @@ class DetectionRun(CommandRun):
             decided: LandmarkSet of all landmarks, LPS mm, for a second look where a person's points place them.
 
         Raises:
-            InputError: Slicer's Python is missing.
+            InputError: the volume cannot be used, or Slicer's Python is missing.
         """
+        volume, voxelTime = volume_from_node(volumeNode), voxel_time(volumeNode)
         python = pythonExecutable()
         folder = newRunFolder(slicer.app.temporaryPath)
         self._scan, results = folder / "scan.nrrd", folder / "results"
@@ -326,15 +327,24 @@ class DetectionRun(CommandRun):
         arguments += ["--output", results, "--device", device, "--hand-over"]
         arguments += _choice(folder, landmarkNames, region, decided)
         arguments += destination.arguments if destination else []
-        names, host = {str(self._scan): volumeName}, destination.host if destination else ""
+        names, host = {str(self._scan): volumeNode.GetName()}, destination.host if destination else ""
         super().__init__(arguments, python, folder, _("detection"), names, results, isLent=True, host=host)
-        self.volume = volume
+        self.volume, self._voxelTime = volume, voxelTime
         self.stage = _("Preparing the scan")
         self.landmarks = self.provenance = self.candidates = None
         self.headline = ""
         self._writingError = None
         self._writer = threading.Thread(target=self._writeScan, daemon=True)  # a large scan takes seconds
         self._writer.start()
+
+    def isOf(self, volumeNode, isSameFrame=True):
+        """Whether a volume node lies where it did when the run began, and has its voxels where it shows the frame."""
+        now = volume_from_node(volumeNode)
+        if now.array.shape != self.volume.array.shape or abs(now.affine - self.volume.affine).max() > SAME_PLACE:
+            return False
+        if not isSameFrame or voxel_time(volumeNode) == self._voxelTime:
+            return True
+        return content_of(now).digest == self.provenance.scan.voxels_sha256
 
     def isReady(self):
         """Whether the scan is written; raises what made that fail."""

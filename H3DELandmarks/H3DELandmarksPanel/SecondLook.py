@@ -3,14 +3,7 @@
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
-from H3DELandmarksLib.scene import (
-    corrections_of,
-    points_for_second_look,
-    take_second_look,
-    volume_from_node,
-    volume_of,
-    why_apart,
-)
+from H3DELandmarksLib.scene import corrections_of, points_for_second_look, take_second_look, volume_of, why_apart
 from H3DELandmarksPanel.CommandRun import DetectionRun
 from H3DELandmarksPanel.PanelContext import onClick
 from H3DELandmarksPanel.RunProgress import RunProgress
@@ -86,11 +79,8 @@ class SecondLook:
         node = self._review.node
         if why_apart(node):
             raise InputError(why_apart(node))
-        volumeNode, package = volume_of(node), self._context.packageOf(node)
-        device = self._context.device
-        volume = volume_from_node(volumeNode)
-        run = DetectionRun(volume, volumeNode.GetName(), package, device, decided=self._points)
-        self.progress.start(run)
+        package, device = self._context.packageOf(node), self._context.device
+        self.progress.start(DetectionRun(volume_of(node), package, device, decided=self._points))
 
     def _onCancel(self):
         self._points = None
@@ -102,8 +92,7 @@ class SecondLook:
         if why_apart(self._review.node):
             raise InputError(why_apart(self._review.node))
         volumeNode = volume_of(self._review.node)
-        now = volume_from_node(volumeNode) if volumeNode is not None else None
-        if now is None or now.array.shape != run.volume.array.shape or abs(now.affine - run.volume.affine).max() > 1e-6:
+        if volumeNode is None or not run.isOf(volumeNode):
             raise InputError(_("The volume was moved or changed during the second look."))
         self._points = None
         take_second_look(self._review, run.landmarks)

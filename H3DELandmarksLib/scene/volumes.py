@@ -80,6 +80,11 @@ def own_volume_from_node(node) -> Volume:
     return Volume(array, LPS_FROM_RAS @ _parent_from_ijk(node))
 
 
+def voxel_time(node) -> int:
+    """When the voxels of a volume node were changed last, to be compared with what an earlier call gave."""
+    return node.GetImageData().GetMTime()
+
+
 def world_from_own(node) -> np.ndarray:
     """(4, 4) LPS mm of a volume node's own geometry -> LPS world mm, its linear parent transforms."""
     return LPS_FROM_RAS @ _ras_from_parent(node) @ LPS_FROM_RAS

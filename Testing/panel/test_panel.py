@@ -198,6 +198,19 @@ def test_removing_the_volume_ends_the_detection(panel, scene):
     assert_ready_again(panel, scene, content(scene))
 
 
+@pytest.mark.parametrize("is_changed", [True, False], ids=["changed", "only told so"])
+def test_voxels_that_change_meanwhile_get_no_points(panel, scene, is_changed):
+    volume = panel.ui.volumeSelector.currentNode()
+    click(panel.ui.applyButton)
+    wait_until(lambda: panel.detection.run._isAsked)  # the scan is handed over
+    voxels = slicer.util.arrayFromVolume(volume)
+    voxels[:] = np.roll(voxels, 5 * is_changed, axis=2)  # as a filter does that writes into its own input
+    slicer.util.arrayFromVolumeModified(volume)
+    wait_until(lambda: not panel.detection.run)
+    assert ("moved or changed" in panel.ui.statusLabel.text) == is_changed
+    assert len(point_lists(scene)) == (0 if is_changed else 1)
+
+
 def test_closing_slicer_ends_the_detection(panel, scene):
     processes = start(panel)
     panel.cleanup()

@@ -1,15 +1,19 @@
 """The part of the panel that shows what is measured on the points under review."""
 
+import contextlib
+
 import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.scene import (
     definitions_of_list,
     draw_measurements,
     drawn_measurements,
     measure_list,
+    measured_lists,
     remove_measurements,
     remove_orphaned_measurements,
     update_measurements,
@@ -30,7 +34,7 @@ class MeasurementsSection:
         headers = [_("Measurement"), _("Value"), _("90 % interval"), _("Norm"), _("Note")]
         self._table = TextTable(ui.measureTable, headers, rightAligned=(1, 2, 3))
         self._node = self._definitions = None
-        self._tags = []
+        self._tags = []  # [(vtkWeakReference of a point list, tag)]
         self._timer = qt.QTimer()  # dragging sends more events than a table needs
         self._timer.setSingleShot(True)
         self._timer.interval = MILLISECONDS_TO_REFRESH
@@ -43,15 +47,26 @@ class MeasurementsSection:
         """Measure on this vtkMRMLMarkupsFiducialNode; None for none. What is drawn for the former one stays."""
         if node is not None and node is self._node:
             return
-        for tag in self._tags:
-            self._node.RemoveObserver(tag)
-        self._timer.stop()
-        self._node, self._tags = node, []
-        if node is not None:
-            events = (node.PointModifiedEvent, node.TransformModifiedEvent, vtk.vtkCommand.ModifiedEvent)
-            slot = guarded(self.onPointsChanged, self._ui.measureLabel)
-            self._tags = [node.AddObserver(event, slot) for event in events]
+        self._node = node
+        self._observe()
         self.refresh()
+
+    def _observe(self):
+        """Notice changes of the points, and of other points whose measurements are drawn."""
+        self._forget()
+        slot = guarded(self.onPointsChanged, self._ui.measureLabel)
+        for node in {self._node, *measured_lists(slicer.mrmlScene)} - {None}:
+            reference = vtk.vtkWeakReference()
+            reference.Set(node)
+            for event in (node.PointModifiedEvent, node.TransformModifiedEvent, vtk.vtkCommand.ModifiedEvent):
+                self._tags.append((reference, node.AddObserver(event, slot)))
+
+    def _forget(self):
+        self._timer.stop()
+        for reference, tag in self._tags:
+            if reference.Get() is not None:
+                reference.Get().RemoveObserver(tag)
+        self._tags = []
 
     def onPointsChanged(self, caller, event):
         """Measure anew soon, together with changes that follow at once."""
@@ -70,6 +85,7 @@ class MeasurementsSection:
             draw_measurements(self._node, self._definitions)
         else:
             remove_measurements(self._node)
+        self._observe()
         self.refresh()
 
     def refresh(self):
@@ -78,6 +94,7 @@ class MeasurementsSection:
         A folded section has time until it is opened, unless something is drawn.
         """
         ui, node = self._ui, self._node
+        self._followOthers()
         drawn = drawn_measurements(node) if node is not None else []
         if ui.measureSection.collapsed and not drawn:
             return
@@ -91,9 +108,18 @@ class MeasurementsSection:
         ui.measureDrawButton.checked = bool(drawn)
         ui.measureLabel.text = self._sentence(results)
 
+    def _followOthers(self):
+        """Let what is drawn for lists that are not under review follow their points."""
+        for other in measured_lists(slicer.mrmlScene):
+            with contextlib.suppress(H3DELandmarksError):  # told once that list is under review
+                definitions = definitions_of_list(other, self._context.packageOf(other))
+                if definitions and other is not self._node:
+                    update_measurements(other, definitions)
+
     def close(self):
-        """Let go of the point list."""
-        self.setPointList(None)
+        """Let go of all point lists."""
+        self._node = None
+        self._forget()
 
     def _sentence(self, results):
         if self._node is None:

@@ -106,6 +106,14 @@ def drawn_measurements(point_list) -> list:
     return [node for node in _all_drawn(point_list.GetScene()) if node.GetNodeReference(LIST_REFERENCE) is point_list]
 
 
+def measured_lists(scene) -> list:
+    """The vtkMRMLMarkupsFiducialNode objects of a vtkMRMLScene whose measurements are drawn."""
+    lists = {
+        node.GetNodeReferenceID(LIST_REFERENCE): node.GetNodeReference(LIST_REFERENCE) for node in _all_drawn(scene)
+    }
+    return [point_list for point_list in lists.values() if point_list is not None]
+
+
 def drawn_for_others(point_list) -> list:
     """The vtkMRMLMarkupsNode objects that show measurements of the other lists of a scene."""
     mine = drawn_measurements(point_list)

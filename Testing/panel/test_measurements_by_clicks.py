@@ -8,7 +8,13 @@ from operating import activate_row, add_volume, click, columns_of, wait_until
 from test_rhythm_by_clicks import choose_list, settle, show, shown
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.scene import create_point_list, drawn_measurements, landmarks_from_point_list, show_detection
+from H3DELandmarksLib.scene import (
+    create_point_list,
+    drawn_measurements,
+    landmarks_from_point_list,
+    show_detection,
+    volume_of,
+)
 
 pytestmark = pytest.mark.usefixtures("shared_program")
 
@@ -111,6 +117,16 @@ def test_what_is_drawn_follows_the_points_of_a_folded_section(panel, points):
     click(panel.ui.measureSection)
     points.SetNthControlPointPositionWorld(1, -58, -20, 15)
     wait_until(lambda: line.GetNthControlPointPositionWorld(0)[0] == pytest.approx(-58), 10)
+
+
+@pytest.mark.parametrize("another", [True, False], ids=["another list", "no list"])
+def test_what_is_drawn_follows_points_that_are_not_under_review(panel, points, another):
+    click(panel.ui.measureDrawButton)
+    line = next(n for n in drawn_measurements(points) if n.GetName() == "bigonial width")
+    panel.ui.reviewSelector.setCurrentNode(show_detection(JAW, volume_of(points), "m", "other") if another else None)
+    points.SetNthControlPointPositionWorld(1, -58, -20, 15)  # in Markups, or dragged in a view
+    wait_until(lambda: line.GetNthControlPointPositionWorld(0)[0] == pytest.approx(-58), 10)
+    assert bool(line.GetDisplayVisibility()) == bool(points.GetDisplayVisibility()) == (not another)
 
 
 def test_what_is_drawn_goes_with_its_list(panel, points, scene):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cases.export import OutgoingCase, export_points
+from H3DELandmarksLib.core.files import cannot_write
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.formats.case_record import TIME_FORMAT
 from H3DELandmarksLib.formats.export import ExportedCase, ExportedLandmark
@@ -21,7 +23,8 @@ from H3DELandmarksLib.scene.review import Review, ReviewedLandmark
 
 # Folder of each form: point lists that Slicer and others read, a table, and what morphometric programs read.
 FORMS = {"Slicer": "mrk.json", "Slicer fcsv": "fcsv", "table": "table-long", "TPS": "tps"}
-MAX_NAME = 80
+MAX_BYTES = 160  # of a name, which endings make longer
+DEVICES = r"(?i)con|prn|aux|nul|(com|lpt)[0-9]"  # Windows keeps these names for itself, whatever their ending
 
 
 def export_review(point_list, volume_node, folder: Path) -> Path:
@@ -41,27 +44,38 @@ def export_review(point_list, volume_node, folder: Path) -> Path:
     """
     case = reviewed_case(volume_node, point_list)
     name = _file_name(volume_node.GetName())
-    target = _free(Path(folder), name)
     origin = _origin(case, Review(point_list).landmarks(), provenance_of_list(point_list))
     outgoing = OutgoingCase(name, lambda: case.volume, case.corrected, case.proposed, _record(name, case, origin))
-    for title, form in FORMS.items():
-        export_points([outgoing], case.corrected.names, form, target / title)
-    write_provenance(target / f"{name}{EXTENSION}", origin)
+    target = _new_folder(Path(folder), name)
+    try:
+        for title, form in FORMS.items():
+            export_points([outgoing], case.corrected.names, form, target / title)
+        write_provenance(target / f"{name}{EXTENSION}", origin)
+    except Exception:
+        shutil.rmtree(target, ignore_errors=True)  # a part of the files would look like all of them
+        raise
     return target
 
 
 def _file_name(text: str) -> str:
     """A name as files may have it on every system."""
-    return re.sub(r"[^\w\- ]+", "_", text).strip(" _")[:MAX_NAME] or "landmarks"
+    kept = re.sub(r"[^\w\- ]+", "_", text).strip(" _").encode()[:MAX_BYTES].decode("utf-8", "ignore")
+    return f"{kept}_" if re.fullmatch(DEVICES, kept) else kept or "landmarks"
 
 
-def _free(folder: Path, name: str) -> Path:
-    """A folder of this name that is not there yet."""
+def _new_folder(folder: Path, name: str) -> Path:
+    """A new folder of this name, with a number where that is there already."""
     number, target = 1, folder / f"{name} landmarks"
-    while target.exists():
-        number += 1
-        target = folder / f"{name} landmarks {number}"
-    return target
+    while True:
+        try:
+            target.mkdir()
+        except FileExistsError:
+            number += 1
+            target = folder / f"{name} landmarks {number}"
+        except OSError as error:
+            raise cannot_write(target, error) from error
+        else:
+            return target
 
 
 def _record(name: str, case: ReviewedCase, origin: Provenance) -> ExportedCase:

@@ -8,6 +8,7 @@ import slicer
 import vtk
 from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_volume
 
+from H3DELandmarksLib.core.errors import OutputError
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.formats.provenance import read_provenance
 from H3DELandmarksLib.io.markups import read_markups
@@ -70,6 +71,28 @@ def test_nothing_that_is_there_is_touched(volume, points, tmp_path):
     second = export_review(points, volume, tmp_path)
     assert second.name == "Head_ CT_1 landmarks 2"
     assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"), [("aux", "aux_"), ("Com1", "Com1_"), ("\u6f22" * 100, "\u6f22" * 53), ("?", "landmarks")]
+)
+def test_files_are_named_as_every_system_takes_it(volume, points, tmp_path, name, kept):
+    volume.SetName(name)
+    target = export_review(points, volume, tmp_path)
+    assert target.name == f"{kept} landmarks" and (target / f"{kept}.provenance.json").is_file()
+
+
+def test_what_cannot_be_written_whole_is_not_left_in_part(volume, points, tmp_path, monkeypatch):
+    def fail(path, origin):
+        raise OutputError(f"'{path}' cannot be written: the disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("H3DELandmarksLib.scene.export.write_provenance", fail)
+        with pytest.raises(OutputError, match="full"):
+            export_review(points, volume, tmp_path)
+    assert not list(tmp_path.glob("*landmarks*"))
+    with pytest.raises(OutputError, match="gone"):
+        export_review(points, volume, tmp_path / "gone")
 
 
 def test_positions_are_those_of_the_scan_as_it_was_loaded(scene, volume, points, tmp_path):

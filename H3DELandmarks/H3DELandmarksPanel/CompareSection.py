@@ -1,10 +1,11 @@
 """The part of the panel that compares a point list with a reference."""
 
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.scene import compare_point_lists
-from H3DELandmarksPanel.PanelContext import onClick, showReason
+from H3DELandmarksPanel.PanelContext import guarded, onClick, showReason
 from H3DELandmarksPanel.SafeText import plainTip
 
 
@@ -15,6 +16,7 @@ class CompareSection:
         """Args: the widgets of the panel by name."""
         self._ui = ui
         self._lists = (None, None)
+        self._tags = []  # [(vtkWeakReference of a compared list, tag)]
         onClick(ui.compareButton, self.onCompare, ui.compareLabel)
         self.setLists(None, None)
 
@@ -22,6 +24,7 @@ class CompareSection:
         """Offer the comparison of a vtkMRMLMarkupsFiducialNode with a reference, either may be None."""
         if (node, reference) != self._lists:
             self._ui.compareLabel.text = ""
+            self._forget()
         self._lists = (node, reference)
         reason = self._whyNot(node, reference)
         self._ui.compareButton.enabled = not reason
@@ -38,9 +41,35 @@ class CompareSection:
 
     def onCompare(self):
         """Put tables and a chart of the errors into the scene and show the chart."""
+        self._forget()
         comparison = compare_point_lists(*self._lists)
         self._ui.compareLabel.text = self._sentence(comparison)
+        self._observe()
         slicer.modules.plots.logic().ShowChartInLayout(comparison.chart)
+
+    def _observe(self):
+        slot = guarded(self.onPointsChanged, self._ui.compareLabel)
+        for node in self._lists:
+            reference = vtk.vtkWeakReference()
+            reference.Set(node)
+            events = (
+                node.PointModifiedEvent,
+                node.PointAddedEvent,
+                node.PointRemovedEvent,
+                node.TransformModifiedEvent,
+            )
+            self._tags += [(reference, node.AddObserver(event, slot)) for event in events]
+
+    def _forget(self):
+        for reference, tag in self._tags:
+            if reference.Get() is not None:
+                reference.Get().RemoveObserver(tag)
+        self._tags = []
+
+    def onPointsChanged(self, caller, event):
+        """The figures are those of the points as they were."""
+        self._ui.compareLabel.text = _("The points have changed since they were compared: compare them again.")
+        self._forget()
 
     @staticmethod
     def _sentence(comparison):

@@ -61,6 +61,16 @@ def test_comparing_shows_figures_tables_and_a_chart(panel, scene):
     assert panel.ui.compareLabel.text == "", "figures of other lists are not shown"
 
 
+@pytest.mark.parametrize("name", ["found", "truth"])
+def test_figures_of_points_that_have_moved_since_are_not_shown(panel, scene, name):
+    choose_lists(panel, scene, "found", "truth")
+    for place in (5, 7):
+        click(panel.ui.compareButton)
+        assert panel.ui.compareLabel.text.startswith("Mean radial error")
+        scene.GetFirstNodeByName(name).SetNthControlPointPosition(0, place, 0, 0)
+        assert "have changed since they were compared" in panel.ui.compareLabel.text
+
+
 def test_lists_that_share_no_name_are_told(panel, scene):
     create_point_list(scene, LandmarkSet(("x",), [[0, 0, 0]]), "other")
     choose_lists(panel, scene, "found", "other")

@@ -461,7 +461,8 @@ class ReviewSection:
         if provenance is None or provenance.model is None:
             return _("Confidence {share}.").format(share=share)
         within = lengthText(provenance.model.confidence_within_mm, provenance.model.unit)
-        return _("Confidence {share} that it is within {within} of the right place.").format(share=share, within=within)
+        text = _("Confidence {share} that the proposal is within {within} of the right place.")
+        return text.format(share=share, within=within)
 
     def _showButtons(self, landmarks):
         ui, waiting = self.ui, sum(landmark.state.is_waiting for landmark in landmarks)

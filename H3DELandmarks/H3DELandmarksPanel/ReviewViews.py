@@ -121,9 +121,10 @@ class ReviewViews:
         if volume is None or shown is None:
             return self._whyApart()
         if volume is not shown:
-            return _("The views show '{shown}', the points are of '{volume}'.").format(
-                shown=shown.GetName(), volume=volume.GetName()
-            )
+            told = _("The views show '{shown}', the points are of '{volume}'.")
+            if volume.GetName() == shown.GetName():
+                told = _("The views show another volume of the name '{shown}' than that of the points.")
+            return told.format(shown=shown.GetName(), volume=volume.GetName())
         frame, now = frame_of(self._node), current_frame(volume)
         if frame != now:
             return _("The views show {now}, the points are of {frame}.").format(

@@ -119,7 +119,7 @@ def test_the_confidence_names_the_distance_that_it_is_about(panel, volume):
     known = show_detection(FOUND, volume, "tiny@1.0.0", "known", provenance=origin)
     panel.ui.reviewSelector.setCurrentNode(known)
     click_row(panel, "R")
-    assert "Confidence 70 % that it is within 2.0 mm of the right place." in panel.ui.definitionLabel.text
+    assert "Confidence 70 % that the proposal is within 2.0 mm of the right place." in panel.ui.definitionLabel.text
 
 
 def test_a_second_click_looks_at_the_point_again(panel, red):

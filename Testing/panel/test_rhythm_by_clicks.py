@@ -382,6 +382,13 @@ def test_a_hidden_scan_leaves_no_sentence_about_it(panel, patients):
     assert panel.ui.statusLabel.text == "" and panel.ui.volumeSelector.currentNode() is patients["A"][0]
 
 
+def test_another_scan_of_the_same_name_is_told_from_that_of_the_points(panel, patients):
+    patients["B"][0].SetName(patients["A"][0].GetName())
+    show(patients["B"][0])
+    settle(panel)
+    assert panel.ui.disagreementLabel.text == "The views show another volume of the name 'A' than that of the points."
+
+
 def test_lists_that_another_scan_has_hidden_are_visible_again_after_the_review(panel, patients):
     show(patients["B"][0])
     settle(panel)

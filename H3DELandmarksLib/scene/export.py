@@ -33,7 +33,7 @@ def export_review(point_list, volume_node, folder: Path) -> Path:
     Args:
         point_list: vtkMRMLMarkupsFiducialNode.
         volume_node: vtkMRMLScalarVolumeNode of its points; positions are those of the scan without its transforms.
-        folder: where a new folder is made, named after the volume. File names are the only place of that name.
+        folder: where a new folder is made, named after the volume. Tables, TPS and records hold that name, too.
 
     Returns:
         The new folder: a folder for each form, and NAME.provenance.json with every point.

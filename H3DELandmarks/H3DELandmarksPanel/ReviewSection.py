@@ -416,6 +416,15 @@ class ReviewSection:
         else:
             self._places = {landmark.name: landmark.position for landmark in landmarks}
         self.views.show(landmarks, dragged or self._chosen, self._expected)
+        if not (disagreement or self._isDragging):
+            self._showRadius(next((landmark for landmark in landmarks if landmark.name == self._chosen), None))
+
+    @staticmethod
+    def _showRadius(landmark):
+        if landmark is not None and lengthText(landmark.radius):
+            show_radius(slicer.mrmlScene, landmark.proposed, landmark.radius)
+        else:
+            hide_radius(slicer.mrmlScene)
 
     def _showChosen(self, landmark):
         ui = self.ui
@@ -512,16 +521,11 @@ class ReviewSection:
         here = self._expected = None if landmark is None else self._placeOf(landmark)
         self.refresh()
         if landmark is None or self._isPaused or self.views.disagreement():
-            hide_radius(slicer.mrmlScene)
             return
         if isFirst:
             self.views.lookClosely()
         if here is not None:
             self.views.centerOn(here)
-        if lengthText(landmark.radius):
-            show_radius(slicer.mrmlScene, landmark.proposed, landmark.radius)
-        else:
-            hide_radius(slicer.mrmlScene)
 
     def _placeOf(self, landmark):
         """(3,) RAS mm where a landmark lies, was proposed, or is expected from the others; None where nobody knows."""

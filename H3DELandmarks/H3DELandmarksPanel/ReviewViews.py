@@ -27,6 +27,7 @@ from H3DELandmarksLib.scene import (
     shown_volumes,
     shows_frame,
     volume_of,
+    voxel_time,
     why_apart,
 )
 from H3DELandmarksPanel.PanelContext import guarded, onClick
@@ -50,6 +51,7 @@ class ReviewViews:
         self._node = self._display = None
         self._wasVisible = True  # the point list, before the review
         self._hiddenLines = []  # what was drawn of measurements, while the views show another scan
+        self._surfaceOf = None  # see `_scan`
         self._looks = None  # how the views looked when the review paused
         self._tags = []  # [(vtkWeakReference of a node, tag)]: a volume that is removed leaves memory
         self._window = None  # (volume node, (automatic, width, level) before, (width, level) that was set)
@@ -165,8 +167,10 @@ class ReviewViews:
             self._hideLines()
             return
         self._showLines()
-        if self._display is None:
+        isNew = self._display is None
+        if isNew:
             self._display = ReviewDisplay(self._node, self._width(landmarks))
+        if isNew or self._surfaceOf != self._scan():
             self._showSurface()
         self._display.show(landmarks, chosen, expected)
         if self._looks:
@@ -217,8 +221,17 @@ class ReviewViews:
         if self._display:
             self._showSurface()
 
+    def _scan(self):
+        """What the surface is made of: it changes with voxels and place of the scan."""
+        volume, matrix = self.volume, vtk.vtkMatrix4x4()
+        if volume is None or volume.GetImageData() is None:
+            return None
+        volume.GetIJKToRASMatrix(matrix)
+        place = [matrix.GetElement(row, column) for row in range(3) for column in range(4)]
+        return volume.GetID(), volume.GetTransformNodeID(), voxel_time(volume), place
+
     def _showSurface(self):
-        volume = self.volume
+        volume, self._surfaceOf = self.volume, self._scan()
         if volume is not None and self._ui.surfaceCheckBox.checked:
             show_surface(volume)
         else:

@@ -223,6 +223,34 @@ def test_a_transform_that_moves_scan_and_points_alike_is_fine(panel, patients, s
     assert not panel.ui.disagreementBar.visible
 
 
+def test_ring_and_bone_move_with_scan_and_points(panel, patients, scene):
+    volume, node = patients["A"]
+    click_row(panel, "L")
+    click(panel.ui.acceptButton)  # what is kept as proposed moves with the points
+    click_row(panel, "L")
+
+    def centers():
+        names = ("H3DELandmarks 90 % radius", "H3DELandmarks bone surface")
+        bounds = []
+        for aid in map(scene.GetFirstNodeByName, names):
+            box = [0.0] * 6
+            aid.GetRASBounds(box)
+            bounds.append(np.reshape(box, (3, 2)).mean(axis=1))
+        return np.array(bounds)
+
+    before, both = centers(), transform(scene, (5, 0, 30)).GetID()
+    for moved in (volume, node):  # at once, as of a folder of the subject hierarchy
+        moved.SetAndObserveTransformNodeID(both)
+    settle(panel)
+    assert not panel.ui.disagreementBar.visible
+    np.testing.assert_allclose(centers() - before, [[5, 0, 30]] * 2, atol=1e-3)
+    for moved in (volume, node):
+        moved.HardenTransform()
+    scene.RemoveNode(scene.GetNodeByID(both))
+    settle(panel)
+    np.testing.assert_allclose(centers() - before, [[5, 0, 30]] * 2, atol=1e-3)
+
+
 def test_moved_scans_are_not_kept_as_cases(panel, patients, scene, tmp_path):
     click_row(panel, "L")
     click(panel.ui.acceptButton)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import slicer.util
+import vtk
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.scene.point_list import point_indices, update_point_list
@@ -130,13 +131,17 @@ def _restore(node, snapshot: _Snapshot) -> None:
 def _rebuild(node, snapshot: _Snapshot) -> None:
     """Bring back deleted points, or remove added ones, with the values that belong to them."""
     names = tuple(point.label for point in snapshot.points)
-    if len(set(names)) != len(names):
-        return
     is_fixed = node.GetFixedNumberOfControlPoints()
-    update_point_list(node, LandmarkSet(names, np.full((len(names), 3), np.nan)))
-    proposed = proposed_landmarks(node)
-    if proposed is not None:
-        update_point_list(node, proposed)
+    if len(set(names)) != len(names):  # nobody knows whose the values are
+        node.SetFixedNumberOfControlPoints(False)
+        node.RemoveAllControlPoints()
+        for name in names:
+            node.AddControlPoint(vtk.vtkVector3d(0, 0, 0), name)
+    else:
+        update_point_list(node, LandmarkSet(names, np.full((len(names), 3), np.nan)))
+        proposed = proposed_landmarks(node)
+        if proposed is not None:
+            update_point_list(node, proposed)
     node.SetFixedNumberOfControlPoints(is_fixed)
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import slicer
+import vtk
 from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_nonlinear_transform, add_volume
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
@@ -399,6 +400,22 @@ def test_confidences_come_back_with_a_deleted_point(node):
     history.undo()
     assert_same_set(landmarks_from_point_list(node), FOUND)
     assert node.GetFixedNumberOfControlPoints()
+
+
+def test_points_of_one_name_come_back(scene):
+    node = create_point_list(scene, LandmarkSet(("a", "b"), [[1, 2, 3], [4, 5, 6]]), "own")
+    Review(node).keep()
+    history, before = ReviewHistory(node), everything(node)
+    node.AddControlPoint(vtk.vtkVector3d(7, 8, 9), "a")
+    history.note()
+    doubled = everything(node)
+    node.RemoveAllControlPoints()
+    history.undo()
+    assert everything(node) == doubled
+    history.undo()
+    assert everything(node) == before
+    history.redo()
+    assert everything(node) == doubled
 
 
 def test_undo_of_the_scene_takes_a_decision_back(scene, node, review):

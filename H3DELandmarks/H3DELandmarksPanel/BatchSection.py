@@ -1,5 +1,6 @@
 """The part of the panel that finds landmarks in a folder of scans while the user goes on working."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -45,7 +46,7 @@ class BatchSection:
         self._lists = {}  # vtkWeakReferences of point lists by (folder of results, key of the result)
         self._queue = ScanQueue(ui.batchTable)
         self.progress = RunProgress(
-            ui.batchProgressBar, ui.batchLabel, ui.cancelBatchButton, self._onDone, self.refresh, self._onPoll
+            ui.batchProgressBar, ui.batchLabel, ui.cancelBatchButton, self._onDone, self._onRunChanged, self._onPoll
         )
         self.progress.cancelText = _("Cancelled. What is finished is kept: start again to go on from there.")
         for path, setting in ((ui.batchScansPath, SCANS_SETTING), (ui.batchResultsPath, RESULTS_SETTING)):
@@ -131,6 +132,12 @@ class BatchSection:
         qt.QSettings().setValue(RESULTS_SETTING, str(results))
         model = ["--model", package.path, "--device", where.device or self._context.device]
         self.progress.start(CohortRun([scans, "--output", results, *model, *where.arguments], where.host))
+
+    def _onRunChanged(self):
+        if not self.progress.isRunning and self._log is not None:
+            with contextlib.suppress(H3DELandmarksError):
+                self._onPoll(None)  # what was finished since the last look
+        self.refresh()
 
     def _onPoll(self, run):
         """Show the scans that are finished."""

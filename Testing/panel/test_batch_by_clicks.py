@@ -206,6 +206,18 @@ def test_scans_are_opened_while_others_are_examined(panel, scans, tmp_path):
     assert len(CohortLog(tmp_path / "results").entries) >= count
 
 
+@pytest.mark.slow
+def test_everything_that_was_finished_before_a_cancel_is_shown(panel, scans, tmp_path):
+    for seed in range(3, 16):
+        write_volume(scans / f"head {seed}.nrrd", head(seed)[0])
+    begin(panel, scans, tmp_path / "results")
+    wait_until(lambda: rows(panel))
+    log = CohortLog(tmp_path / "results")
+    wait_until(lambda: log.follow() and len(log.entries) > len(rows(panel)))
+    click(panel.batch.ui.cancelBatchButton)
+    assert len(rows(panel)) == len(CohortLog(tmp_path / "results").entries) >= len(log.entries)
+
+
 def test_another_order_by_a_click_on_a_header(panel, tmp_path):
     write_log(tmp_path / "results", {"a": 0.9, "c": 0.1, "b": 0.5, "d": None})
     type_path(panel.batch.ui.batchResultsPath, tmp_path / "results")

@@ -141,7 +141,7 @@ def scan_facts(node) -> ScanFacts:
 
 
 def _ras_from_parent(node) -> np.ndarray:
-    """(4, 4) from the frame that the node's transform maps from to RAS world mm; the identity without a transform."""
+    """(4, 4) from the frame that a node's linear transform maps from to RAS world mm; the identity without one."""
     matrix = vtk.vtkMatrix4x4()
     transform = node.GetParentTransformNode()
     if transform is not None:
@@ -160,13 +160,12 @@ def region_from_node(node) -> Region:
     """The box of a vtkMRMLMarkupsROINode as it lies in the world, under any linear parent transform.
 
     Raises:
-        InputError: the box has no volume.
+        InputError: the box has no volume, or a nonlinear transform bends it.
     """
-    matrix = vtk.vtkMatrix4x4()
     transform = node.GetParentTransformNode()
-    if transform is not None:
-        transform.GetMatrixTransformToWorld(matrix)
-    ras_from_node = slicer.util.arrayFromVTKMatrix(matrix)
+    if transform is not None and not transform.IsTransformToWorldLinear():
+        raise InputError(f"The region '{node.GetName()}' is under a nonlinear transform: take it out of that first.")
+    ras_from_node = _ras_from_parent(node)
     node_from_box = slicer.util.arrayFromVTKMatrix(node.GetObjectToNodeMatrix())
     return Region(LPS_FROM_RAS @ ras_from_node @ node_from_box @ np.diag([*node.GetSize(), 1.0]))
 

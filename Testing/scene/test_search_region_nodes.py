@@ -5,7 +5,15 @@ import pytest
 import slicer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scene_cases import GEOMETRIES, LINEAR, LPS_FROM_RAS, add_linear_transform, affine, rotation
+from scene_cases import (
+    GEOMETRIES,
+    LINEAR,
+    LPS_FROM_RAS,
+    add_linear_transform,
+    add_nonlinear_transform,
+    affine,
+    rotation,
+)
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
@@ -108,6 +116,14 @@ def add_points(scene, points, unplaced=()):
     for k in unplaced:
         node.UnsetNthControlPointPosition(k)
     return node
+
+
+def test_a_region_that_a_transform_bends_is_refused(scene):
+    node = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "box")
+    node.SetSize(10, 20, 30)
+    node.SetAndObserveTransformNodeID(add_nonlinear_transform(scene).GetID())
+    with pytest.raises(InputError, match="'box' is under a nonlinear transform"):
+        region_from_node(node)
 
 
 @pytest.mark.parametrize("transform", [None, "rotated and moved"])

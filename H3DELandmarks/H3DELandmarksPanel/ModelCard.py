@@ -4,6 +4,7 @@ import base64
 import html
 import math
 import re
+import textwrap
 
 import qt
 from slicer.i18n import tr as _
@@ -15,8 +16,9 @@ from H3DELandmarksPanel.SafeText import safeCard
 
 PICTURE_WIDTH = 780  # pixels, as wide as the tables of accuracy
 WINDOW_SIZE = (PICTURE_WIDTH + 80, 720)
-LONGEST_LINE = 130  # characters
+LONGEST_LINE = 180  # characters, so that what bundled models are for stands there whole
 PICTURE_LINK = re.compile(r"!\[[^\]\n]*\]\([^)\n]*\)")
+SIMULATED = ("phantom", "composite")  # readers of training data
 SUBSETS = ("test", "held-out")  # cases that a model was measured on
 
 
@@ -50,9 +52,9 @@ def factsAboutExamples(examples):
 
 
 def _isSimulated(manifest):
-    """Whether a model was measured on simulated scans; those say little about patients."""
+    """Whether a model was measured on what is simulated, wholly or in real scans; that says little about patients."""
     data = manifest.training.get("data")
-    return isinstance(data, dict) and data.get("reader") == "phantom"
+    return isinstance(data, dict) and data.get("reader") in SIMULATED
 
 
 def _measuredError(manifest):
@@ -80,8 +82,7 @@ def _number(measured, key):
 
 
 def _shortened(line):
-    line = " ".join(line.split())
-    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE].rstrip()}..."
+    return textwrap.shorten(line, LONGEST_LINE, placeholder=" ...")
 
 
 def landmarksOf(package):

@@ -95,13 +95,18 @@ def why_unusable(node) -> str:
     name = node.GetName()
     image = node.GetImageData()
     if image is None or image.GetPointData().GetScalars() is None:
-        return f"The volume '{name}' has no voxels: load the scan again."
+        return without_voxels(node)
     if image.GetNumberOfScalarComponents() != 1:
         return f"The volume '{name}' has several values per voxel (color or vector): convert it to a scalar volume."
     transform = node.GetParentTransformNode()
     if transform is not None and not transform.IsTransformToWorldLinear():
         return f"The volume '{name}' is under a nonlinear transform: harden the transform on it first."
     return ""
+
+
+def without_voxels(node) -> str:
+    """The sentence about a volume node that has no voxels, as of a scene whose files are gone."""
+    return f"The volume '{node.GetName()}' has no voxels: load the scan again."
 
 
 def why_not_for_model(node, package: ModelPackage | ExampleSet) -> str:

@@ -8,7 +8,9 @@ import numpy as np
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
+from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.scene.views import add_aid, remove_aid
+from H3DELandmarksLib.scene.volumes import without_voxels
 
 AIR_HU, BONE_HU = -500.0, 500.0
 SURFACE_HU = 300.0
@@ -61,7 +63,13 @@ def window_for(tissue: str, values: np.ndarray) -> Window:
 
 
 def show_window(volume_node, tissue: str) -> None:
-    """Show a tissue of a vtkMRMLScalarVolumeNode."""
+    """Show a tissue of a vtkMRMLScalarVolumeNode.
+
+    Raises:
+        InputError: it has no voxels.
+    """
+    if volume_node.GetImageData() is None:
+        raise InputError(without_voxels(volume_node))
     window = window_for(tissue, _voxels(volume_node))
     volume_node.CreateDefaultDisplayNodes()
     display = volume_node.GetDisplayNode()

@@ -251,6 +251,13 @@ def test_windows_come_back_when_the_review_ends(panel, patients):
     assert (display.GetWindow(), display.GetLevel(), display.GetAutoWindowLevel()) == before
 
 
+def test_a_window_of_a_scan_without_voxels_is_refused_in_a_sentence(panel, patients):
+    patients["A"][0].SetAndObserveImageData(None)  # as of a scene whose files are gone
+    settle(panel)
+    click(panel.ui.boneButton)
+    assert panel.ui.reviewStatusLabel.text == "The volume 'A' has no voxels: load the scan again."
+
+
 # Saving: Slicer tells nobody that it is about to write a scene, or a list
 
 

@@ -16,6 +16,7 @@ from H3DELandmarksLib.cases.store import read_index
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.formats.run import list_runs
+from H3DELandmarksLib.io.dicom import files_of_series
 from H3DELandmarksLib.models import available_models, find_model
 from H3DELandmarksLib.scene import find_case, has_lost_scan, rejoin_scan, show_case, world_position_of
 from H3DELandmarksPanel.CommandRun import RunState
@@ -284,7 +285,7 @@ def loadScan(path, name, isSeries=None):
     """Load a scan and show it; the vtkMRMLScalarVolumeNode.
 
     Args:
-        path: Path of a file, or of a folder with the files of one DICOM series.
+        path: Path of a file, or of a folder with DICOM files, of whose series the one with most slices is meant.
         name: of the node.
         isSeries: whether a file stands for the series that it belongs to; by default only a folder does.
 
@@ -292,7 +293,7 @@ def loadScan(path, name, isSeries=None):
         InputError: Slicer cannot load it.
     """
     isSeries = path.is_dir() if isSeries is None else isSeries
-    file = next((p for p in sorted(path.rglob("*")) if p.is_file()), path) if path.is_dir() else path
+    file = files_of_series(path)[0] if path.is_dir() else path
     if not file.is_file():
         raise InputError(_("The scan '{path}' is not there any more: choose another one.").format(path=path))
     try:

@@ -115,6 +115,18 @@ def test_a_scan_that_is_gone_is_told(panel, scans):
     assert ui.rankLabel.text.startswith("The scan '") and "is not there any more" in ui.rankLabel.text
 
 
+@pytest.mark.slow
+def test_of_two_series_the_one_that_was_looked_at_is_loaded(panel, tmp_path):
+    from dicom_studies import VALUES, write_study
+
+    patient = tmp_path / "scans" / "patient"
+    write_study(patient, series="1", name="a{k:03}.dcm", slices=VALUES[:3])
+    write_study(patient, series="2", name="b{k:03}.dcm")
+    rank(panel, tmp_path / "scans")
+    double_click(panel, 0)
+    assert panel.ui.volumeSelector.currentNode().GetImageData().GetDimensions() == VALUES.shape[::-1]
+
+
 def test_ranking_is_cancelled(panel, scans):
     ui = panel.learning.ui
     type_path(ui.scansPath, scans)

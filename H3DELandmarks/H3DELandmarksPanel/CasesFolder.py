@@ -269,8 +269,8 @@ def bringCase(context, project, caseId, landmark=None, position=None):
     Raises:
         InputError: the case is damaged, or its scan cannot be loaded.
     """
-    volumeNode, pointList = find_case(slicer.mrmlScene, caseId, project.folder)
     files = project.case(caseId)
+    volumeNode, pointList = find_case(slicer.mrmlScene, caseId, project.folder, files.content())
     if volumeNode is None:
         volumeNode = _load(files)
     if pointList is None:
@@ -303,7 +303,6 @@ def loadScan(path, name, isSeries=None):
 
 
 def _load(files):
-    files.content()  # raises where the case is damaged
     return loadScan(files.image, shortCaseName(files.id))
 
 

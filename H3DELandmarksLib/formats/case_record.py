@@ -251,10 +251,14 @@ class ImageContent:
 
     def same_image(self, other: ImageContent) -> bool:
         """Whether values and place are the same."""
-        if not self.same_voxels(other) or self.grid.shape != other.grid.shape:
+        return self.same_voxels(other) and self.same_place(other.grid)
+
+    def same_place(self, grid: Grid) -> bool:
+        """Whether the voxels lie where those of a grid do, whose axes have the same order."""
+        if self.grid.shape != grid.shape:
             return False
         corners = np.array(np.meshgrid(*([0, n - 1] for n in self.grid.shape), indexing="ij")).reshape(3, -1).T
-        apart = self.grid.lps_from_ijk(corners) - other.grid.lps_from_ijk(corners)
+        apart = self.grid.lps_from_ijk(corners) - grid.lps_from_ijk(corners)
         return bool(np.linalg.norm(apart, axis=1).max() <= SAME_PLACE * self.grid.spacing.min())
 
     def to_record(self) -> ImageRecord:

@@ -16,8 +16,9 @@ import slicer.util
 import vtk
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.landmarks import LandmarkSet, ReviewState
+from H3DELandmarksLib.formats.case_record import ImageContent
 from H3DELandmarksLib.scene.point_list import (
     LPS_FROM_RAS,
     POINT_LIST_CLASS,
@@ -154,20 +155,32 @@ def remember_case(volume_node, point_list, case_id: str, folder: Path | None = N
     point_list.SetAttribute(FOLDERS_ATTRIBUTE, " ".join(dict.fromkeys(folders)) or None)
 
 
-def find_case(scene, case_id: str, folder: Path | None = None) -> tuple[object, object]:
-    """The newest volume node and point list of a case, None for each that the scene does not have.
+def find_case(
+    scene, case_id: str, folder: Path | None = None, content: ImageContent | None = None
+) -> tuple[object, object]:
+    """The newest point list of a case with its volume, else the newest one, None for each that the scene does not have.
 
     Args:
         scene: vtkMRMLScene.
         case_id: of the case.
         folder: of the cases; points that are kept in other folders only are not meant. Of those of earlier versions
             nobody knows the folder; they come last.
+        content: of the scan. A volume that lies elsewhere, as a copy that was cut or moved, is not meant.
     """
     volumes, lists = (_of_case(scene, kind, case_id) for kind in (VOLUME_CLASS, POINT_LIST_CLASS))
     if folder is not None:
         key = _folder_key(folder)
         lists = [n for n in lists if key in _folders(n)] or [n for n in lists if not _folders(n)]
-    return next(iter(volumes), None), next(iter(lists), None)
+    points = next(iter(lists), None)
+    own = None if points is None else volume_of(points)
+    if own in volumes:
+        return own, points
+    return next((node for node in volumes if content is None or _lies_as(node, content)), None), points
+
+
+def _lies_as(volume_node, content: ImageContent) -> bool:
+    """Whether a volume node has its voxels, without its transforms, where a scan has them."""
+    return not why_unusable(volume_node) and content.same_place(canonical(own_volume_from_node(volume_node)).grid)
 
 
 def _folders(point_list) -> list[str]:

@@ -385,6 +385,27 @@ def test_the_user_s_own_volume_is_shown_for_its_case(panel, folder, scene, point
     assert panel.ui.volumeSelector.currentNode() is head
 
 
+@pytest.mark.parametrize("isListed", [True, False], ids=["points are there", "points are gone"])
+def test_a_moved_copy_of_a_volume_is_not_shown_for_its_case(panel, folder, scene, points, red, isListed):
+    head, found = add_head("my patient")
+    type_folder(panel, folder)
+    own = show_detection(found, head, "tiny@1.0.0", "head points")
+    panel.ui.reviewSelector.setCurrentNode(own)
+    click(panel.ui.nextButton)
+    click(panel.ui.acceptButton)
+    add(panel)
+    copy = scene.CopyNode(head)  # with its attributes, as other modules and a clone have it
+    copy.SetName("copy")
+    copy.SetOrigin(100, 0, 0)
+    panel.ui.reviewSelector.setCurrentNode(points)
+    if not isListed:
+        scene.RemoveNode(own)
+    check(panel)
+    choose_finding(panel, 0)
+    assert panel.ui.volumeSelector.currentNode() is head is volume_of(panel.ui.reviewSelector.currentNode())
+    assert not panel.ui.disagreementBar.visible
+
+
 def test_a_check_is_cancelled(panel, folder, heads):
     type_folder(panel, folder)
     ui = panel.learning.ui

@@ -53,6 +53,7 @@ class DetectionSection:
         """
         self._ui, self._context, self._logic, self._onDetected = ui, context, logic, onDetected
         self._choiceOfResult = None  # (volume, model, frame) that the result in the panel was looked up for
+        self._missing = ""  # key of the scene's model where that is not there
         self._observed = (None, None)
         self._tags = []  # [(node, tag)]
         self._runInputs = None  # (volume node, model or examples, point list or None, frame) of the run
@@ -81,8 +82,9 @@ class DetectionSection:
     def onParametersModified(self):
         """Show the chosen model, and look up the result of a new choice."""
         parameters = self._context.parameters
-        if parameters.model and parameters.model != self.models.chosenKey():
-            self.models.choose(parameters.model)
+        wanted, missing = parameters.model, ""
+        if wanted and wanted != self.models.chosenKey():
+            missing = "" if self.models.choose(wanted) else wanted
             self.showLandmarks()
         self._offerModels(parameters.inputVolume)
         choice = self._currentChoice()
@@ -96,6 +98,15 @@ class DetectionSection:
                 self.say("")  # what was said is of another scan
             if isOtherVolume and choice[0]:
                 self._context.follow(choice[0])
+        self._tellMissing(missing)
+
+    def _tellMissing(self, key):
+        """Say once that the model of the scene is not there; another one is chosen in its place."""
+        isNew, self._missing = key not in ("", EXAMPLES, self._missing), key
+        if isNew and not self.progress.isRunning:
+            self.say(
+                _("The model '{model}' of this scene is not on this computer: choose another one.").format(model=key)
+            )
 
     def _offerModels(self, volumeNode):
         """Offer first what may fit the volume."""

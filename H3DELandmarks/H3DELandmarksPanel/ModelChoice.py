@@ -92,11 +92,14 @@ class ModelChoice:
             self._isOffering = False
 
     def choose(self, key):
-        """Choose a model by its key; one that is not there leaves the first one chosen."""
+        """Choose a model by its key; returns whether it is there, else the first one is chosen."""
         row = self._comboBox.findData(key)
         self._isChosen = self._isChosen or row >= 0
+        self._isOffering = row < 0  # nobody has chosen the first one
         self._comboBox.setCurrentIndex(max(row, 0))
+        self._isOffering = False
         self.showFacts()
+        return row >= 0
 
     def _onIndexChanged(self, index):
         """Keep what is chosen for other scenes, unless it is only offered."""

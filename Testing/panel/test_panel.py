@@ -358,6 +358,25 @@ def test_only_results_of_the_volume_and_model_are_offered_for_replacement(panel,
     assert panel.ui.pointListSelector.currentNode() is result
 
 
+def test_a_model_of_the_scene_that_is_not_there_is_told(open_panel, scene, models, tiny):
+    for model_id in ("first", "other"):
+        folder = shutil.copytree(tiny.path, models / model_id)
+        manifest = folder / "manifest.json"
+        manifest.write_text(manifest.read_text(encoding="utf-8").replace('"tiny"', f'"{model_id}"'), encoding="utf-8")
+    add_volume()
+    panel = open_panel()
+    panel.ui.modelSelector.setCurrentIndex(1)
+    panel.parameterNode.model = "gone@1.0.0"  # as a scene of another computer has it
+    said = "The model 'gone@1.0.0' of this scene is not on this computer: choose another one."
+    assert panel.ui.statusLabel.text == said
+    assert qt.QSettings().value("H3DELandmarks/model") == "other@1.0.0", "which is offered in the next scene"
+    panel.detection.say("")
+    panel.ui.deviceSelector.setCurrentIndex(1)
+    assert panel.ui.statusLabel.text == "", "it is told once"
+    panel.ui.modelSelector.setCurrentIndex(1)
+    assert panel.parameterNode.model == "other@1.0.0"
+
+
 def test_two_versions_of_a_model_are_told_apart(open_panel, scene, models, tiny):
     for version in ("1.0.0", "2.0.0"):
         shutil.copytree(tiny.path, models / version)

@@ -35,6 +35,7 @@ class RetrainSection:
         self._ui, self._context, self._folder, self._onChange = ui, context, folder, onChange
         self._starts = []
         self._newest = None  # RunFolder of the newest retraining with the cases
+        self._begunWith = None  # Path of the cases of the training that was begun last
         self._shown = None  # folder of the run whose curve is shown, and how many rows it had
         for device in Device:
             ui.retrainDeviceSelector.addItem(device.label(), device.value)
@@ -154,7 +155,7 @@ class RetrainSection:
     def _start(self, folder, arguments):
         selector = self._ui.retrainDeviceSelector
         device = selector.itemData(selector.currentIndex)
-        self._shown = None
+        self._shown, self._begunWith = None, self._folder.path
         self.progress.start(TrainingRun(self._folder.path, folder, [*arguments, "--device", device]))
 
     def _told(self, reason):
@@ -199,9 +200,14 @@ class RetrainSection:
     def _onRunChanged(self):
         self._look()
         if not self.progress.isRunning:
-            run = self._newest
-            if run is not None and not run.record.is_done:
-                self._ui.retrainLabel.text = f"{self._ui.retrainLabel.text} {_toldOf(run)}".strip()
+            run, told = self._newest, ""
+            if self._begunWith != self._folder.path:  # another folder was chosen during the training
+                told = _("This was with the cases in '{folder}': choose that folder to go on.").format(
+                    folder=self._begunWith
+                )
+            elif run is not None and not run.record.is_done:
+                told = _toldOf(run)
+            self._ui.retrainLabel.text = f"{self._ui.retrainLabel.text} {told}".strip()
         self._onChange()
 
     def close(self):

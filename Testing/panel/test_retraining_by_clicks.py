@@ -106,6 +106,19 @@ def test_a_model_is_retrained_while_the_curve_is_shown(panel, scene, folder, tmp
 
 
 @pytest.mark.slow
+def test_a_training_is_not_told_as_one_with_the_cases_of_another_folder(panel, folder, six_heads, tmp_path, tiny):
+    ui, other = panel.learning.ui, shutil.copytree(six_heads, tmp_path / "others")
+    run = tmp_path / "others-runs" / "run-001"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps(run_record(tiny.scheme, state="cancelled")), encoding="utf-8")
+    type_path(ui.casesPath, folder)
+    begin(panel, 100000)
+    type_path(ui.casesPath, other)
+    click(ui.cancelRetrainButton)
+    wait_until(lambda: not is_running_here(panel), 90)
+    assert ui.retrainLabel.text == f"Cancelled. This was with the cases in '{folder}': choose that folder to go on."
+
+
 def test_a_cancelled_training_is_resumed_in_another_slicer(panel, open_panel, scene, folder):
     ui = panel.learning.ui
     type_path(ui.casesPath, folder)

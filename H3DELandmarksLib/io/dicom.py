@@ -50,6 +50,8 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _JPEG = "1.2.840.10008.1.2.4."
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", _BIG_ENDIAN, _DEFLATED)
+_IMAGES = "1.2.840.10008.5.1.4.1.1."
+_MADE_ON_SCANS = {f"{_IMAGES}{end}" for end in ("66.4", "66.7", "30", "481.2")}  # segmentations, maps, dose
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +116,11 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
+def is_of_patient(data: Any) -> bool:
+    """Whether a file holds an image of a patient, and not none or what was made on one, such as a segmentation."""
+    return "Rows" in data and "Columns" in data and data.get("SOPClassUID") not in _MADE_ON_SCANS
+
+
 def read_file(path: Path, spacing: Spacing | None = None) -> Volume:
     """Read the one or many slices of a file.
 
@@ -154,7 +161,7 @@ def _frames_of(folder: Path, series: str | None) -> list[Frame]:
     if broken and not by_series:
         raise InputError(broken[0])
     if not by_series:
-        raise InputError(f"The folder '{folder}' holds no DICOM files: choose the folder of a series, or a scan file.")
+        raise InputError(f"The folder '{folder}' holds no DICOM images: choose the folder of a series, or a scan file.")
     if broken:
         warn(folder, f"holds {len(broken)} DICOM files that cannot be read, such as: {broken[0]}")
     return _chosen(folder, list(by_series.values()), series)
@@ -261,9 +268,9 @@ def _numbers(value: Any, count: int) -> list[float] | None:
 
 
 def _frames(path: Path, data: Any) -> list[Frame]:
-    """All frames of a file; none where it holds no image."""
+    """All frames of a file; none where it holds no image of a patient."""
     try:
-        if "Rows" not in data or "Columns" not in data:
+        if not is_of_patient(data):
             if "SOPClassUID" not in data:
                 raise damaged(path)
             return []
@@ -356,7 +363,7 @@ def _volume(source: Path, frames: list[Frame], spacing: Spacing | None) -> Volum
     """The volume of the frames of one series."""
     frames = _of_one_kind(source, _without_doubles(source, frames))
     if not frames:
-        raise InputError(f"'{source}' holds no image: choose a scan.")
+        raise InputError(f"'{source}' holds no image of a patient: choose a scan.")
     if len(frames) > 1 and spacing is not None and len(spacing) < 3:
         raise InputError(
             f"'{source}' is no radiograph but holds a series of {len(frames)} slices: give no pixel size for it, or "

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.io.dicom import is_of_patient
 from H3DELandmarksLib.io.images import DICOM_EXTENSIONS, READABLE_EXTENSIONS
 from H3DELandmarksLib.io.radiograph_files import PICTURE_EXTENSIONS
 
@@ -29,6 +30,7 @@ DRAWN = b"tEXtSoftware\0H3DELandmarks"
 _MOST_LINKS = 3  # to folders, one within the other
 _DEEPEST = 100
 _TAGS = [
+    "SOPClassUID",
     "SOPInstanceUID",
     "StudyInstanceUID",
     "PatientID",
@@ -36,6 +38,7 @@ _TAGS = [
     "SeriesNumber",
     "SeriesDescription",
     "Rows",
+    "Columns",
     "NumberOfFrames",
 ]
 
@@ -175,14 +178,14 @@ class _Search:
             uid, patient = str(data.get("SeriesInstanceUID", "")), str(data.get("PatientID", ""))
             study = str(data.get("StudyInstanceUID", "")) or f"of {uid or path.parent}"
             names = uid, str(data.get("SeriesNumber", "") or ""), str(data.get("SeriesDescription", "") or "")
-            is_image, frames = "Rows" in data, int(data.get("NumberOfFrames", 1) or 1)
+            is_image, frames = is_of_patient(data), int(data.get("NumberOfFrames", 1) or 1)
         except Exception:  # of any kind, since files are hostile; reading tells
             self.broken.append(path)
             return
         if is_image:
             self.images.append(_Image(path, str(data.get("SOPInstanceUID", path)), (patient, study), names, frames))
         else:
-            self.passed_over.append((path, "DICOM without an image"))
+            self.passed_over.append((path, "DICOM without an image of a patient"))
 
 
 def _is_folder(path: Path) -> bool:

@@ -286,6 +286,19 @@ def test_the_series_is_chosen_by_uid_number_or_description(tmp_path, wanted):
         read_volume(tmp_path, series="no such")
 
 
+@pytest.mark.parametrize("made", ["66.4", "66.7", "30", "481.2"], ids=["segmentation", "labels", "map", "dose"])
+def test_what_was_made_on_a_scan_is_never_read_as_the_scan(tmp_path, caplog, made):
+    write_series(tmp_path)
+    write_enhanced(tmp_path / "0.dcm", range(12), np.zeros((12, 5, 6), np.int16))
+    data = pydicom.dcmread(tmp_path / "0.dcm")
+    data.SOPClassUID, data.SeriesInstanceUID = f"1.2.840.10008.5.1.4.1.1.{made}", "1.2.9"
+    data.save_as(tmp_path / "0.dcm")
+    assert_is_plain(read_volume(tmp_path))
+    assert not caplog.records
+    with pytest.raises(InputError, match="no image of a patient"):
+        read_volume(tmp_path / "0.dcm")
+
+
 def test_a_file_that_claims_gigabytes_is_refused(tmp_path):
     def edit(data, k):
         data.Rows = data.Columns = 60000

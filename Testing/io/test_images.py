@@ -221,7 +221,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_a_folder_without_dicom_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
-    with pytest.raises(InputError, match="holds no DICOM files: choose"):
+    with pytest.raises(InputError, match="holds no DICOM images: choose"):
         read_volume(tmp_path)
 
 

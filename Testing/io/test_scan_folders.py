@@ -140,6 +140,16 @@ def test_dicom_without_an_image_is_passed_over(tmp_path):
     assert found(tmp_path) == ["."] and "without an image" in reasons(tmp_path)["report.dcm"]
 
 
+def test_what_was_made_on_a_scan_is_no_scan_of_its_own(tmp_path):
+    write_study(tmp_path / "ct", 1)
+    dose = image(np.stack([VALUES[0]] * 20), 1, "2")
+    dose.SOPClassUID = "1.2.840.10008.5.1.4.1.1.481.2"
+    dose.save_as(tmp_path / "dose.dcm")
+    for series in (None, "all"):
+        assert found(tmp_path, series=series) == ["."]
+    assert "without an image" in reasons(tmp_path)["dose.dcm"]
+
+
 def test_damaged_dicom_files_are_scans_that_fail_unless_they_lie_in_a_series(tmp_path):
     write_study(tmp_path / "ct", 1)
     touch(tmp_path / "ct" / "bad.dcm", tmp_path / "alone" / "bad.dcm")

@@ -196,11 +196,19 @@ class Detector:
         return LandmarkSet(landmarks.names, positions / factor, np.ones(len(positions)))
 
     def findings(
-        self, volume: Volume, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None
+        self,
+        volume: Volume,
+        progress: Progress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        silent: bool = False,
     ) -> RawPredictions:
-        """Positions and evidence of all landmarks before calibration; parameters as for `detect`.
+        """Positions and evidence of all landmarks before calibration.
 
         Lengths are the model's own, see `ModelDescription.height_mm`; of other models they are the patient's.
+
+        Args:
+            volume, progress, cancelled: as for `detect`.
+            silent: no warning of values that the model was not made for.
         """
         count = len(self.networks)
 
@@ -218,9 +226,9 @@ class Detector:
         volume, _ = self.in_own_lengths(volume)
         if self.is_2d:
             volume, lps_from_sheet = lay_flat(volume)
-            found = self._search(self.scan_of(volume), step)
+            found = self._search(self.scan_of(volume, silent), step)
             return found.moved(Pose(lps_from_sheet[:3, :3], lps_from_sheet[:3, 3]))
-        return self._search(self.scan_of(canonical(volume)), step)
+        return self._search(self.scan_of(canonical(volume), silent), step)
 
     def _search(self, scan: Scan, step: Callable[[int, str], Callable[[float], None]]) -> RawPredictions:
         """All stages one after the other."""
@@ -289,10 +297,10 @@ class Detector:
         placed = self.placed(replace(found, closer=None))
         return replace(found, closer=look_closer(network, scan, self.shape, placed))
 
-    def scan_of(self, volume: Volume) -> Scan:
-        """A canonical volume, or a radiograph on its sheet, as networks see it."""
+    def scan_of(self, volume: Volume, silent: bool = False) -> Scan:
+        """A canonical volume, or a radiograph on its sheet, as networks see it; `silent` as for `findings`."""
         manifest = self.package.manifest
-        intensity = IntensityMapping.for_volume(manifest.intensity, volume)
+        intensity = IntensityMapping.for_volume(manifest.intensity, volume, silent)
         return Scan(volume, intensity, intensity.outside(manifest.outside))
 
     @property

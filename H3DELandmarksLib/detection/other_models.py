@@ -42,7 +42,9 @@ def models_that_recognise(
         if reason or is_slow or package.manifest.calibration.recognition is None:
             continue
         try:
-            said = load(package).examine(volume)
+            detector = load(package)
+            # Warnings would be about a model that nobody has chosen.
+            said = detector.conclude(detector.findings(volume, silent=True), volume)
         except H3DELandmarksError as error:
             logger.info("The model '%s' cannot look at the scan: %s", package.id, error)
             continue

@@ -34,16 +34,17 @@ class IntensityMapping:
     offset: float = 0.0
 
     @classmethod
-    def for_volume(cls, intensity: Intensity, volume: Volume) -> IntensityMapping:
+    def for_volume(cls, intensity: Intensity, volume: Volume, silent: bool = False) -> IntensityMapping:
         """The map that a model asks for: of stored values as they are, or of percentiles of the volume's voxels.
 
         Where a model asks for Hounsfield units, values that are stored with 1000 or 1024 added are recognised, and of
-        others that can be none there is a warning.
+        others that can be none there is a warning, unless it is to be `silent`.
         """
         step = max(1, int(np.ceil((volume.array.size / MAX_SAMPLES) ** (1 / 3))))
         sample = volume.array[::step, ::step, ::step]
         if intensity.method == "window":
-            offset = _offset_of(sample) if intensity.low <= AT_MOST_AIR else 0.0
+            level = logging.DEBUG if silent else logging.WARNING
+            offset = _offset_of(sample, level) if intensity.low <= AT_MOST_AIR else 0.0
             return cls(intensity.low + offset, intensity.high + offset, offset)
         low, high = np.percentile(sample, [intensity.low, intensity.high])
         return cls(float(low), float(max(high, low + 1e-6)))
@@ -67,8 +68,13 @@ _LEAST_SHARE, _LEAST_TISSUE = 0.02, 2.0
 _NARROWEST, _HIGHEST = 256, 10_000
 
 
-def _offset_of(sample: np.ndarray) -> float:
-    """What was added to Hounsfield units: 1000 or 1024 where air and soft tissue are found so far up, else 0."""
+def _offset_of(sample: np.ndarray, level: int) -> float:
+    """What was added to Hounsfield units: 1000 or 1024 where air and soft tissue are found so far up, else 0.
+
+    Args:
+        sample: values of a scan.
+        level: of what is logged.
+    """
     lowest, highest = float(sample.min()), float(sample.max())
 
     def share(low: float, high: float) -> float:
@@ -78,10 +84,11 @@ def _offset_of(sample: np.ndarray) -> float:
     if lowest >= 0 and min(air, tissue) >= _LEAST_SHARE and tissue >= _LEAST_TISSUE * between:
         above = sample[(sample > lowest) & (sample < 200)]
         offset = 1000.0 if above.size and np.median(above) < 12 else 1024.0
-        logger.warning("The scan's values are those of a CT with %g added: %g is subtracted.", offset, offset)
+        logger.log(level, "The scan's values are those of a CT with %g added: %g is subtracted.", offset, offset)
         return offset
     if lowest >= 0 or highest - lowest < _NARROWEST or np.percentile(sample, 99) > _HIGHEST:
-        logger.warning(
+        logger.log(
+            level,
             "The scan's values (%g to %g) cannot be the Hounsfield units that this model was made for, so that it may "
             "miss landmarks: load the original CT.",
             lowest,

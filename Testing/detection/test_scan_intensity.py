@@ -56,6 +56,13 @@ def test_values_that_cannot_be_hounsfield_units_are_said_and_not_changed(caplog,
     assert "cannot be" in caplog.text
 
 
+@pytest.mark.parametrize("values", [(head() + 1024).clip(0), (head() + 1000).clip(0) / 4000])
+def test_a_model_that_nobody_has_chosen_says_nothing_of_values(caplog, values):
+    volume = Volume(values, np.eye(4))
+    assert IntensityMapping.for_volume(WINDOW, volume, silent=True) == IntensityMapping.for_volume(WINDOW, volume)
+    assert [record.levelname for record in caplog.records if record.levelname != "DEBUG"] == ["WARNING"]
+
+
 @pytest.mark.parametrize("factor", [1.0, 1 / 4000, 16.0])
 def test_percentiles_need_no_unit_and_no_warning(caplog, factor):
     intensity = Intensity("percentile", 1, 99)

@@ -170,9 +170,9 @@ def examine(
         InputError: the model reads scans of another kind, or the region lies outside the scan.
     """
     detector = detectors.main
-    landmarks, examined = _landmarks(detectors, volume, search, progress, cancelled)
+    landmarks, examined, is_part = _landmarks(detectors, volume, search, progress, cancelled)
     recognition, miscounted = examined.recognition, examined.miscounted
-    settings = _settings(detectors, search)
+    settings = _settings(detectors, search, is_part)
     origin = provenance_of(detector, volume, None, landmarks, recognition, settings, miscounted)
     asked_for = landmarks.ordered_as(_asked_for(landmarks.names, search.landmarks))
     unit = length_unit(volume.array.shape, volume.grid.spacing, is_stated=search.spacing is not None)
@@ -197,10 +197,10 @@ def examine(
 
 def _landmarks(
     detectors: Detectors, volume: Volume, search: Search, progress: Progress, cancelled: Cancelled | None
-) -> tuple[LandmarkSet, Detection]:
-    """All landmarks of the model, as far as they are asked for, and what is said of the scan."""
+) -> tuple[LandmarkSet, Detection, bool]:
+    """All landmarks of the model, as far as asked for, what is said of the scan, and whether a part was searched."""
     if search.decided is not None:
-        return _second_look(detectors.main, volume, search.decided, cancelled)
+        return *_second_look(detectors.main, volume, search.decided, cancelled), False
     part = search.region.crop(volume) if search.region else volume
     if detectors.region:
         begun = part_of(progress, 0.0, SEARCH_SHARE)
@@ -213,7 +213,7 @@ def _landmarks(
         landmarks = search.region.limit(landmarks)
     asked_for = _asked_for(landmarks.names, search.landmarks)
     others = [name not in asked_for for name in landmarks.names]
-    return landmarks.unknown_where(others, Cause.NOT_ASKED_FOR), examined
+    return landmarks.unknown_where(others, Cause.NOT_ASKED_FOR), examined, part is not volume
 
 
 def _second_look(
@@ -270,10 +270,10 @@ def _asked_for(names: Sequence[str], chosen: Sequence[str] | None) -> tuple[str,
     return tuple(name for name in names if not chosen or name in chosen)
 
 
-def _settings(detectors: Detectors, search: Search) -> RunSettings:
+def _settings(detectors: Detectors, search: Search, is_part: bool) -> RunSettings:
     """How the scan was searched, as its results tell."""
     region = "a box" if search.region else None
-    if detectors.region:
+    if detectors.region and is_part:
         package = detectors.region.package
         region = f"{search.margin_mm:g} mm around points of {package.id}@{package.version}"
     return run_settings(

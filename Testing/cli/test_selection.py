@@ -13,6 +13,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.region import Region, region_around
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection import detector as detection
+from H3DELandmarksLib.formats.provenance import read_provenance
 from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_region
 from H3DELandmarksLib.models import open_package
@@ -98,6 +99,8 @@ def test_another_model_finds_where_to_search(folder, tmp_path):
     found = detect(folder, tmp_path, "--roi-from", folder / "tiny", "--roi-margin", 4)
     np.testing.assert_allclose(found.positions, expected.positions, atol=1e-6)
     np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-6)
+    region = read_provenance(tmp_path / "scan.provenance.json").settings.region
+    assert region.startswith("4 mm around points of tiny@")
 
 
 def test_a_landmark_that_the_other_model_misses_is_expected_where_its_shape_has_it(folder, monkeypatch):
@@ -123,6 +126,7 @@ def test_where_the_other_model_finds_too_little_the_whole_scan_is_searched(folde
     assert main(["detect", str(folder / "air.nrrd"), "--model", model, "--output", out, "--roi-from", model]) == 0
     assert not read_markups(tmp_path / "air" / "air.mrk.json").present.any()
     assert "finds too few points here: the whole scan is searched" in capsys.readouterr().err
+    assert read_provenance(tmp_path / "air" / "air.provenance.json").settings.region is None
 
 
 @pytest.mark.parametrize(

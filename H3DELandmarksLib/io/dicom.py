@@ -612,13 +612,26 @@ def _stored(path: Path, data: Any) -> np.ndarray:
     try:
         syntax = data.file_meta.get("TransferSyntaxUID", _NATIVE[0])
         data.file_meta.TransferSyntaxUID = syntax
-        array = None if syntax in _NATIVE else _decoded(data)
+        array = _all_bits(data) if syntax in _NATIVE else _decoded(data)
         array = data.pixel_array if array is None else array
         array = array.astype(array.dtype.newbyteorder("="), copy=False)
         array = np.reshape(array, (int(data.get("NumberOfFrames") or 1), int(data.Rows), int(data.Columns)))
         return _used_bits(data, array) if syntax in _NATIVE else array
     except Exception as error:  # of any kind, since files are hostile
         raise damaged(path) from error
+
+
+def _all_bits(data: Any) -> np.ndarray:
+    """Stored values with all their bits, of which pydicom 3 drops those above the lowest `BitsStored`."""
+    stored = data.get("BitsStored")
+    if stored is not None:
+        data.BitsStored = data.BitsAllocated
+    try:
+        array: np.ndarray = data.pixel_array
+    finally:
+        if stored is not None:
+            data.BitsStored = stored
+    return array
 
 
 def _used_bits(data: Any, array: np.ndarray) -> np.ndarray:

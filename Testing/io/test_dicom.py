@@ -544,10 +544,12 @@ def test_slices_without_a_preamble_are_read(tmp_path):
     assert_is_plain(read_volume(tmp_path))
 
 
-def test_bits_that_belong_to_no_value_are_ignored(tmp_path):
+@pytest.mark.parametrize("high", [11, 13, 15])
+def test_bits_that_belong_to_no_value_are_ignored(tmp_path, high):
     def edit(data, k):
-        data.BitsStored, data.HighBit = 12, 11
-        data.PixelData = ((VALUES[k].view(np.uint16) & 0x0FFF) | 0x5000).tobytes()
+        data.BitsStored, data.HighBit = 12, high
+        values = ((VALUES[k].view(np.uint16) & 0x0FFF) | 0x5000).astype(np.uint32) << high - 11
+        data.PixelData = (values | (1 << high - 11) - 1).astype(np.uint16).tobytes()
 
     assert_is_plain(read_volume(write_series(tmp_path, edit=edit)))
 

@@ -291,7 +291,7 @@ def _examined(scan: Volume | str, series: str | None, search: Search, title: str
     search = replace(
         search, model=str(folder / search.model), around=str(folder / search.around) if search.around else None
     )
-    kind = partial(modality, Path(scan)) if isinstance(scan, str) else str
+    kind = partial(modality, Path(scan), series) if isinstance(scan, str) else str
     with _Warnings() as warnings:
         begun = time.monotonic()
         if isinstance(scan, str):

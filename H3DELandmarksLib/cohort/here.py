@@ -102,8 +102,8 @@ class Here:
         with self._slots:
             if cancelled():
                 raise Cancelled("Detection was cancelled.")
-            start = time.monotonic()
-            found = examine(detectors, volume, search, progress, cancelled, partial(modality, path), job.files.name)
+            start, kind = time.monotonic(), partial(modality, path, job.given.series)
+            found = examine(detectors, volume, search, progress, cancelled, kind, job.files.name)
             with self._lock:
                 self.computing_s += time.monotonic() - start
             return found

@@ -150,6 +150,22 @@ def files_of_series(folder: Path, series: str | None = None) -> list[Path]:
 
 
 def _frames_of(folder: Path, series: str | None) -> list[Frame]:
+    found, broken = _by_series(folder)
+    chosen = _chosen(folder, found, series)
+    if broken:
+        warn(folder, f"holds {len(broken)} DICOM files that cannot be read, such as: {broken[0]}")
+    if series is None and len(found) > 1:
+        left_out = "; ".join(_told(other) for other in found if other is not chosen)
+        warn(
+            folder,
+            f"holds {len(found)} DICOM series: reading the one with most slices ({len(chosen)}, series "
+            f"{chosen[0].series}). Left out: {left_out}. Choose another by its number (command line: --series).",
+        )
+    return chosen
+
+
+def _by_series(folder: Path) -> tuple[list[list[Frame]], list[str]]:
+    """The frames of each series, and why files cannot be read."""
     by_series: dict[str, list[Frame]] = {}
     broken = []
     for path in _files(folder):
@@ -162,16 +178,20 @@ def _frames_of(folder: Path, series: str | None) -> list[Frame]:
         raise InputError(broken[0])
     if not by_series:
         raise InputError(f"The folder '{folder}' holds no DICOM images: choose the folder of a series, or a scan file.")
-    if broken:
-        warn(folder, f"holds {len(broken)} DICOM files that cannot be read, such as: {broken[0]}")
-    return _chosen(folder, list(by_series.values()), series)
+    return list(by_series.values()), broken
 
 
-def modality(path: Path) -> str:
-    """DICOM's code of what a scan was made with, such as CT; empty where the first file of it does not say."""
-    first = next(_files(path), None) if path.is_dir() else path if is_dicom(path) else None
+def modality(path: Path, series: str | None = None) -> str:
+    """DICOM's code of what a scan was made with, such as CT; empty where its first file does not say.
+
+    Args:
+        path: of the scan.
+        series: as for `read_folder`.
+    """
     try:
-        return "" if first is None else str(_dataset(first).get("Modality") or "")
+        if path.is_dir():
+            path = _chosen(path, _by_series(path)[0], series)[0].path
+        return str(_dataset(path).get("Modality") or "") if is_dicom(path) else ""
     except InputError:
         return ""
 
@@ -189,30 +209,22 @@ def _files(folder: Path) -> Iterator[Path]:
                 yield path
 
 
+def _told(frames: list[Frame]) -> str:
+    one = frames[0]
+    return f"{one.number or '?'} '{one.description}' ({len(frames)} slices, series {one.series})"
+
+
 def _chosen(folder: Path, found: list[list[Frame]], wanted: str | None) -> list[Frame]:
     """The frames of the series that the user names, or of the one with most slices."""
-
-    def told(frames: list[Frame]) -> str:
-        one = frames[0]
-        return f"{one.number or '?'} '{one.description}' ({len(frames)} slices, series {one.series})"
-
     if wanted is not None:
         fitting = [s for s in found if wanted in (s[0].series, s[0].number, s[0].description)]
         if len(fitting) != 1:
             raise InputError(
-                f"'{folder}' holds {len(fitting)} series '{wanted}': choose one of {'; '.join(map(told, found))}."
+                f"'{folder}' holds {len(fitting)} series '{wanted}': choose one of {'; '.join(map(_told, found))}."
             )
         return fitting[0]
     stacks = [frames for frames in found if not all(frame.is_scout for frame in frames)] or found
-    chosen = max(stacks, key=len)
-    if len(found) > 1:
-        warn(
-            folder,
-            f"holds {len(found)} DICOM series: reading the one with most slices ({len(chosen)}, series "
-            f"{chosen[0].series}). Left out: {'; '.join(told(other) for other in found if other is not chosen)}. "
-            "Choose another by its number (command line: --series).",
-        )
-    return chosen
+    return max(stacks, key=len)
 
 
 # Headers

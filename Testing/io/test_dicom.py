@@ -19,6 +19,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence as Items
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.io.dicom import modality
 from H3DELandmarksLib.io.images import read_volume
 from H3DELandmarksLib.io.radiograph_files import jpeg_size
 
@@ -297,6 +298,17 @@ def test_what_was_made_on_a_scan_is_never_read_as_the_scan(tmp_path, caplog, mad
     assert not caplog.records
     with pytest.raises(InputError, match="no image of a patient"):
         read_volume(tmp_path / "0.dcm")
+
+
+def test_the_modality_is_that_of_the_series_that_is_read(tmp_path, caplog):
+    def of_pet(data, k):
+        data.Modality, data.SeriesDescription = "PT", "PET"
+
+    write_series(tmp_path / "0", VALUES[:3], edit=of_pet, series="1.2.8")
+    write_series(tmp_path / "1")
+    assert modality(tmp_path) == "CT" and modality(tmp_path, "PET") == "PT"
+    assert modality(tmp_path, "no such series") == "" and modality(tmp_path / "0" / "000.dcm") == "PT"
+    assert not caplog.records
 
 
 def test_a_file_that_claims_gigabytes_is_refused(tmp_path):

@@ -46,6 +46,17 @@ def read_picture(path: Path, spacing: Spacing | None) -> Volume:
     while image.GetDimension() > 2:  # a TIFF of one page
         image = image[..., 0]
     array = sitk.GetArrayFromImage(image)
+    if declared.is_fine and array.dtype.itemsize == 1:
+        raise InputError(
+            f"'{path}' holds gray values of more than 8 bits in tiles, or turned, of which 8 bits would be left: save "
+            "it as PNG."
+        )
+    if declared.orientation != 1:
+        warn(
+            path,
+            f"says that it is stored turned or mirrored (orientation {declared.orientation}), and is read as stored, "
+            "as in Slicer: if it is not upright so, turn it and save it again.",
+        )
     # Of fewer than eight bits a pixel, the decoder makes colors, and turns negatives itself.
     gray = _turned(array) if declared.is_negative and array.ndim == 2 else _gray(path, array)
     width, height = _believed(path, declared.pixel or image.GetSpacing()) if spacing is None else spacing[:2]
@@ -129,6 +140,7 @@ _LARGEST_TILE = 4096
 _FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # F7 is that of JPEG-LS
 _PNG, _GRAY_ALPHA = b"\x89PNG\r\n\x1a\n", 4
 _MARKERS_ALONE = {0x01, *range(0xD0, 0xD9)}
+_APP1 = 0xE1
 
 
 @dataclass(frozen=True)
@@ -141,6 +153,10 @@ class PictureSize:
         pages: how many.
         is_negative: whether 0 means white.
         is_transparent: whether transparency stands beside gray values.
+        is_fine: whether its gray values have more than 8 bits.
+        is_lying: whether it is stored on its side, so that the decoder would mirror it.
+        orientation: EXIF's number of how it is to be turned or mirrored, which the decoder does not do; 1 for not at
+            all.
         pixel: width and height of one in mm, where the decoder does not tell what the file states.
     """
 
@@ -150,6 +166,9 @@ class PictureSize:
     pages: int = 1
     is_negative: bool = False
     is_transparent: bool = False
+    is_fine: bool = False
+    is_lying: bool = False
+    orientation: int = 1
     pixel: tuple[float, float] | None = None
 
 
@@ -170,6 +189,8 @@ def check_picture(path: Path) -> PictureSize:
         raise damaged(path)
     if size.pages > 1:
         raise InputError(f"'{path}' has {size.pages} pages: save one page and load that.")
+    if size.is_lying:
+        raise InputError(f"'{path}' is stored on its side and would be mirrored: turn it upright and save it again.")
     pixels = size.width * size.height
     if pixels > MAX_PIXELS:
         raise InputError(f"'{path}' has {size.width} x {size.height} pixels, more than any radiograph: scale it down.")
@@ -184,7 +205,20 @@ def _png(data: Mapped) -> PictureSize:
     bits *= {2: 3, _GRAY_ALPHA: 2, 6: 4}.get(color, 1)
     across, down, unit = struct.unpack_from(">IIB", data, parts[b"pHYs"][0] + 4) if b"pHYs" in parts else (0, 0, 0)
     pixel = _of_a_meter(across, down) if unit == 1 else None
-    return PictureSize(width, height, bits, is_transparent=is_transparent, pixel=pixel)
+    place, length = parts.get(b"eXIf", (0, 0))
+    orientation = _orientation(data[place + 4 : place + 4 + length])
+    return PictureSize(width, height, bits, is_transparent=is_transparent, orientation=orientation, pixel=pixel)
+
+
+def _orientation(exif: bytes) -> int:
+    """EXIF's number of how a picture is to be turned or mirrored; 1, not at all, where it is not stated."""
+    try:
+        order = "<" if exif[:2] == b"II" else ">"
+        values, _ = _tags(exif, order, struct.unpack_from(f"{order}I", exif, 4)[0], is_big=False)
+    except struct.error:
+        return 1
+    number = values.get(_ORIENTATION, 1)
+    return number if 1 <= number <= 8 else 1
 
 
 def _png_parts(data: Mapped | bytearray) -> dict[bytes, tuple[int, int]]:
@@ -209,7 +243,7 @@ def jpeg_size(data: Mapped) -> PictureSize | None:
     """None for a file without the marker that ends its pixels: inside them no marker can occur."""
     if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         return None
-    position = 2
+    position, orientation = 2, 1
     while True:
         start, marker = struct.unpack_from("BB", data, position)
         if start != 0xFF:
@@ -220,7 +254,9 @@ def jpeg_size(data: Mapped) -> PictureSize | None:
         (length,) = struct.unpack_from(">H", data, position + 2)
         if marker in _FRAME_MARKERS:
             bits, height, width, channels = struct.unpack_from(">BHHB", data, position + 4)
-            return PictureSize(width, height, bits * channels)
+            return PictureSize(width, height, bits * channels, orientation=orientation)
+        if marker == _APP1 and data[position + 4 : position + 10] == b"Exif\0\0":
+            orientation = _orientation(data[position + 10 : position + 2 + length])
         position += 2 + length
 
 
@@ -238,26 +274,18 @@ def _bmp(data: Mapped) -> PictureSize | None:
 
 # Tags of TIFF.
 _WIDTH, _HEIGHT, _BITS, _MEANING, _CHANNELS, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 258, 262, 277, 322, 323
-_WHITE_IS_ZERO = 0
+_ORIENTATION, _LAST_UPRIGHT = 274, 4
+_WHITE_IS_ZERO, _BLACK_IS_ZERO = 0, 1
 
 
 def _tiff(data: Mapped) -> PictureSize | None:
     """The first page and the number of pages; None where a page lies outside the file or is none."""
     order = "<" if data[:2] == b"II" else ">"
     is_big = struct.unpack_from(f"{order}H", data, 2)[0] == 43
-    count_type, offset_type, entry_bytes = ("Q", "Q", 20) if is_big else ("H", "I", 12)
-    (place,) = struct.unpack_from(order + offset_type, data, 8 if is_big else 4)
+    (place,) = struct.unpack_from(f"{order}{'Q' if is_big else 'I'}", data, 8 if is_big else 4)
     sizes: list[PictureSize] = []
     while place and len(sizes) < _MAX_PAGES:
-        (count,) = struct.unpack_from(order + count_type, data, place)
-        first = place + struct.calcsize(count_type)
-        (place,) = struct.unpack_from(order + offset_type, data, first + count * entry_bytes)
-        values: dict[int, int] = {}
-        for entry in range(first, first + count * entry_bytes, entry_bytes):
-            tag, kind = struct.unpack_from(f"{order}HH", data, entry)
-            value_type = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(kind, "B")
-            at = entry + entry_bytes - struct.calcsize(offset_type)
-            (values[tag],) = struct.unpack_from(order + value_type, data, at)
+        values, place = _tags(data, order, place, is_big)
         width, height = values.get(_WIDTH, 0), values.get(_HEIGHT, 0)
         largest_tile = max(width, height, _LARGEST_TILE)
         if not (width and height) or max(values.get(_TILE_WIDTH, 0), values.get(_TILE_HEIGHT, 0)) > largest_tile:
@@ -265,5 +293,25 @@ def _tiff(data: Mapped) -> PictureSize | None:
         channels = values.get(_CHANNELS, 1)
         bits = channels * (values.get(_BITS, 1) if channels == 1 else 16)
         is_negative = values.get(_MEANING) == _WHITE_IS_ZERO
-        sizes.append(PictureSize(width, height, bits, is_negative=is_negative, is_transparent=channels == 2))
+        is_fine = (
+            channels == 1 and bits > 8 and values.get(_MEANING, _BLACK_IS_ZERO) in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
+        )
+        is_lying = values.get(_ORIENTATION, 1) > _LAST_UPRIGHT
+        sizes.append(PictureSize(width, height, bits, 1, is_negative, channels == 2, is_fine, is_lying))
     return replace(sizes[0], pages=len(sizes)) if sizes else None
+
+
+def _tags(data: Mapped, order: str, place: int, is_big: bool) -> tuple[dict[int, int], int]:
+    """Values, the first of each tag, of a directory of tags, and where the next one is."""
+    count_type, offset_type, entry_bytes = ("Q", "Q", 20) if is_big else ("H", "I", 12)
+    (count,) = struct.unpack_from(order + count_type, data, place)
+    first = place + struct.calcsize(count_type)
+    (following,) = struct.unpack_from(order + offset_type, data, first + count * entry_bytes)
+    values: dict[int, int] = {}
+    for entry in range(first, first + count * entry_bytes, entry_bytes):
+        tag, kind = struct.unpack_from(f"{order}HH", data, entry)
+        value_type = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(kind, "B")
+        (values[tag],) = struct.unpack_from(
+            order + value_type, data, entry + entry_bytes - struct.calcsize(offset_type)
+        )
+    return values, following

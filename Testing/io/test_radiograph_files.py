@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from PIL import Image
+from PIL import Image, ImageOps
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.image_plane import has_unknown_pixels
@@ -50,6 +50,43 @@ def test_a_picture_becomes_one_slice_with_the_given_pixels(tmp_path, extension):
     volume = read_volume(write_picture(tmp_path / f"film{extension}"), (0.1, 0.12))
     assert_is_gray(volume.array, 4 if extension in LOSSY else 0)
     np.testing.assert_allclose(volume.affine, np.diag([0.1, 0.12, 1, 1]))
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png"])
+def test_a_picture_that_is_to_be_turned_is_read_as_stored_with_a_warning(tmp_path, extension, caplog):
+    exif = Image.Exif()
+    for orientation in (1, 6):
+        exif[274] = orientation
+        path = write_picture(tmp_path / f"film{extension}", exif=exif, **({"quality": 100} if "j" in extension else {}))
+        assert_is_gray(read_volume(path, (0.1, 0.1)).array, 4 if extension in LOSSY else 0)
+        assert ("turned or mirrored (orientation 6)" in caplog.text) == (orientation == 6)
+
+
+@pytest.mark.parametrize("number_type", [np.uint8, np.uint16])
+def test_a_turned_tiff_is_read_as_it_is_shown_or_refused(tmp_path, number_type):
+    for orientation in range(1, 9):
+        path = write_picture(tmp_path / "film.tif", GRAY.astype(number_type), tiffinfo={274: orientation})
+        shown = np.array(ImageOps.exif_transpose(Image.open(path)))
+        try:
+            array = read_volume(path, (0.1, 0.1)).array
+        except InputError as error:
+            assert orientation > 4 or number_type == np.uint16, error
+        else:
+            np.testing.assert_array_equal(array[:, :, 0].T, shown)
+            assert array.dtype == number_type
+
+
+def test_gray_values_of_16_bits_in_tiles_are_refused_and_not_cut_to_8(tmp_path):
+    tiles = np.zeros((48, 32), np.uint16)
+    tiles[:40, :30] = GRAY
+    data = b"".join(tiles[y : y + 16, x : x + 16].tobytes() for y in (0, 16, 32) for x in (0, 16))
+    tags = {256: 30, 257: 40, 258: 16, 259: 1, 262: 1, 277: 1, 322: 16, 323: 16, 324: 8, 325: 32}
+    head = struct.pack("<2sHIIIIIII", b"II", 42, 56, *(56 + 2 + 12 * len(tags) + 4 + 512 * k for k in range(6)))
+    entries = b"".join(struct.pack("<HHII", tag, 4, 6 if tag > 323 else 1, value) for tag, value in tags.items())
+    path = tmp_path / "film.tif"
+    path.write_bytes(head + struct.pack("<6I", *[512] * 6) + struct.pack("<H", len(tags)) + entries + bytes(4) + data)
+    with pytest.raises(InputError, match="8 bits would be left"):
+        read_volume(path, (0.1, 0.1))
 
 
 @pytest.mark.parametrize("extension", PICTURE_EXTENSIONS)

@@ -323,8 +323,6 @@ def _frame(path: Path, data: Any, shared: list[Any], index: int, count: int) -> 
         position = _position_in_file(data, position, axes, index)
     names = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
     pixel = next((v for name in names if (v := stated(name, 2)) is not None), None)
-    if pixel is not None:
-        check_spacing(path, pixel)
     (thickness,) = stated("SliceThickness", 1) or [0.0]
     slope, intercept = stated("RescaleSlope", 1), stated("RescaleIntercept", 1)
     rescale = None if slope is None and intercept is None else ((slope or [1.0])[0], (intercept or [0.0])[0])
@@ -362,7 +360,7 @@ def _axes(path: Path, orientation: list[float]) -> np.ndarray:
 def _position_in_file(data: Any, first: list[float], axes: np.ndarray | None, index: int) -> list[float] | None:
     """Position of a frame where a file states only that of the first and the distances."""
     offsets, between = data.get("GridFrameOffsetVector"), _numbers(data.get("SpacingBetweenSlices"), 1)
-    if axes is None or (offsets is None and between is None):
+    if axes is None or (offsets is None and not (between and between[0])):
         return None
     along = index * between[0] if offsets is None and between else float(offsets[index]) - float(offsets[0])
     return list(np.array(first) + along * np.cross(axes[:, 0], axes[:, 1]))
@@ -382,6 +380,8 @@ def _volume(source: Path, frames: list[Frame], spacing: Spacing | None) -> Volum
             "three numbers."
         )
     pixel = frames[0].pixel if spacing is None else (spacing[0], spacing[1])
+    if pixel is not None:
+        check_spacing(frames[0].path, pixel[::-1])
     if pixel is None and len(frames) == 1:
         raise UnknownPixelSize(
             f"'{source}' does not state how large its pixels are: give their size in mm (command line: --spacing)."

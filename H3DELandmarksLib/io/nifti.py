@@ -76,8 +76,8 @@ class NiftiHeader:
         return (*self.sizes, 1, 1)[:3]
 
     @classmethod
-    def parse(cls, path: Path, data: bytes) -> NiftiHeader:
-        """From the first 348 bytes.
+    def parse(cls, path: Path, data: bytes, spacing: Spacing | None = None) -> NiftiHeader:
+        """From the first 348 bytes; `spacing`, mm, takes the place of all lengths that are stated.
 
         Raises:
             InputError: they are no NIfTI-1 header of a file that holds its voxels.
@@ -98,6 +98,11 @@ class NiftiHeader:
         pixdim[count:] = 1.0
         qform_code, sform_code = field("2h", 252)
         sform = np.vstack([np.array(field("12f", 280), float).reshape(3, 4) * mm, (0, 0, 0, 1)])
+        lengths = np.linalg.norm(sform[:3, :3], axis=0)
+        is_sform_set = sform_code > 0 and lengths.all()
+        if spacing is not None:
+            pixdim = np.copysign(spacing, pixdim)
+            sform[:3, :3] *= np.array(spacing) / lengths if is_sform_set else 1.0
         qform = _qform(field("6f", 256), field("f", 76)[0], pixdim, mm)
         is_scaled = slope != 0 and math.isfinite(slope) and math.isfinite(intercept)
         return cls(
@@ -109,7 +114,7 @@ class NiftiHeader:
             intercept=intercept if is_scaled else 0.0,
             pixdim=pixdim,
             qform=qform if qform_code > 0 else None,
-            sform=sform if sform_code > 0 and np.linalg.norm(sform[:3, :3], axis=0).all() else None,
+            sform=sform if is_sform_set else None,
             sform_code=sform_code,
         )
 
@@ -147,10 +152,10 @@ def read_nifti(path: Path, spacing: Spacing | None = None) -> Volume:
     with path.open("rb") as file:
         start = file.read(65536)
         is_packed = start.startswith(b"\x1f\x8b")
-        header = NiftiHeader.parse(path, _header_of(path, start) if is_packed else start)
+        header = NiftiHeader.parse(path, _header_of(path, start) if is_packed else start, spacing)
         number_type = _number_type(path, header)
         check_spacing(path, np.abs(header.pixdim[: len(header.sizes)]))
-        affine = _LPS_FROM_RAS @ _affine(path, header, spacing)
+        affine = _LPS_FROM_RAS @ _affine(path, header)
         count = math.prod(header.shape)
         size = header.offset + count * number_type.itemsize
         if not is_packed and path.stat().st_size < size:
@@ -188,13 +193,13 @@ def _scaled(array: np.ndarray, header: NiftiHeader) -> np.ndarray:
     return scaled
 
 
-def _affine(path: Path, header: NiftiHeader, spacing: Spacing | None) -> np.ndarray:
+def _affine(path: Path, header: NiftiHeader) -> np.ndarray:
     """(4, 4) IJK -> RAS mm that counts, see the module's description."""
     if any(form is not None and not np.isfinite(form).all() for form in (header.qform, header.sform)):
         raise InputError(f"'{path}' has a position that is not a number: correct the file's header.")
     if (header.pixdim < 0).any():
         warn(path, "states a negative voxel size (pixdim): its sign is ignored; check that left and right are right.")
-    affine = _counting_form(path, header, spacing is not None)
+    affine = _counting_form(path, header)
     if affine is None:
         warn(
             path,
@@ -202,14 +207,10 @@ def _affine(path: Path, header: NiftiHeader, spacing: Spacing | None) -> np.ndar
             "right.",
         )
         affine = _LPS_FROM_RAS @ np.diag([*np.abs(header.pixdim), 1.0])
-    if spacing is None:
-        return affine
-    scaled = affine.copy()
-    scaled[:3, :3] *= np.array(spacing) / np.linalg.norm(affine[:3, :3], axis=0)
-    return scaled
+    return affine
 
 
-def _counting_form(path: Path, header: NiftiHeader, has_stated_size: bool) -> np.ndarray | None:
+def _counting_form(path: Path, header: NiftiHeader) -> np.ndarray | None:
     """The sform or qform, whichever counts; None where neither is set."""
     qform, sform = header.qform, header.sform
     if sform is None or (qform is not None and header.sform_code != 1):
@@ -230,7 +231,7 @@ def _counting_form(path: Path, header: NiftiHeader, has_stated_size: bool) -> np
             return qform
     lengths, used = np.linalg.norm(sform[:3, :3], axis=0), slice(0, min(len(header.sizes), 3))
     pixdim = np.abs(header.pixdim)
-    if not has_stated_size and (np.abs(lengths / pixdim - 1)[used] > _SAME_SIZE).any():
+    if (np.abs(lengths / pixdim - 1)[used] > _SAME_SIZE).any():
         raise InputError(
             f"'{path}' states two voxel sizes, {times(lengths[used])} mm (sform) and {times(pixdim[used])} mm "
             "(pixdim): correct its header, or give the right size (command line: --spacing)."

@@ -249,7 +249,14 @@ def _no_pixel(data, k):
     del data.PixelSpacing
 
 
-@pytest.mark.parametrize(("edit", "fact"), [(_no_place, "position"), (_no_pixel, "pixel spacing")])
+def _pixel_of_zero(data, k):
+    data.PixelSpacing = [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("edit", "fact"),
+    [(_no_place, "position"), (_no_pixel, "pixel spacing"), (_pixel_of_zero, "voxel spacing of 0 x 0 mm")],
+)
 def test_what_is_not_stated_is_refused_until_the_user_states_it(tmp_path, edit, fact):
     write_series(tmp_path, edit=edit)
     with pytest.raises(InputError, match=fact):
@@ -377,6 +384,11 @@ def test_frames_of_a_plain_file_lie_as_far_apart_as_it_says_or_are_refused(tmp_p
     data.save_as(tmp_path / "a.dcm")
     with pytest.raises(InputError, match="position"):
         read_volume(tmp_path / "a.dcm")
+    data.SpacingBetweenSlices = 0
+    data.save_as(tmp_path / "a.dcm")
+    with pytest.raises(InputError, match="position"):
+        read_volume(tmp_path / "a.dcm")
+    assert read_volume(tmp_path / "a.dcm", (0.5, 0.6, STEP)).array.shape == (6, 5, 8)
     data.SpacingBetweenSlices = STEP
     data.save_as(tmp_path / "b.dcm")
     assert_is_plain(read_volume(tmp_path / "b.dcm"))

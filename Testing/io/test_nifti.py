@@ -65,6 +65,22 @@ def test_two_voxel_sizes_are_refused_until_the_user_states_one(tmp_path):
     np.testing.assert_allclose(read_volume(path, (0.8, 0.8, 0.8)).spacing, 0.8)
 
 
+@pytest.mark.parametrize("codes", [(0, 1), (1, 0), (1, 1), (0, 0)])
+@pytest.mark.parametrize("stated", [0.0, np.nan, 1.7])
+def test_a_size_that_the_user_states_overrules_whatever_the_file_states(tmp_path, caplog, codes, stated):
+    right = placed(degrees=25.0)
+
+    def edit(header):
+        header["pixdim"][2] = stated
+
+    path = write(tmp_path / "ct.nii", right, right, codes, edit=edit)
+    volume = read_volume(path, SPACING)
+    if any(codes):
+        np.testing.assert_allclose(volume.affine, LPS @ right, atol=1e-5)
+        assert not caplog.records
+    np.testing.assert_allclose(volume.spacing, SPACING, atol=1e-6)
+
+
 @pytest.mark.parametrize(("codes", "x"), [((1, 2), -10), ((1, 1), -30), ((2, 4), -10)])
 def test_two_places_are_said_and_slicers_is_taken(tmp_path, caplog, codes, x):
     path = write(tmp_path / "a.nii", placed(), placed(origin=(30.0, -20.0, 30.0)), codes)

@@ -106,6 +106,7 @@ def _beside(path: Path, name: str, detached_extension: str) -> Path:
         )
     if name.split()[:1] == ["LIST"] or "%" in name:
         raise InputError(f"'{path}' names several files for its voxels: save it as one file.")
+    name = name.removeprefix("./")  # as Teem names files beside a header
     beside = path.with_name(Path(name).name) if Path(name).name and "\0" not in name else path
     if Path(name).name != name or "\\" in name or beside == path:
         raise InputError(f"'{path}' names voxels in another folder ('{name[:60]}'): put both files into one folder.")

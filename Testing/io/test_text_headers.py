@@ -125,9 +125,10 @@ def test_voxels_outside_the_folder_are_never_read(tmp_path, name):
             read_volume(path)
 
 
-def test_voxels_beside_the_header_are_read(tmp_path):
+@pytest.mark.parametrize("name", ["a.raw", "./a.raw"])
+def test_voxels_beside_the_header_are_read(tmp_path, name):
     (tmp_path / "a.raw").write_bytes(RAW)
-    assert_is_plain(read_volume(nrrd(tmp_path / "a.nhdr", b"", encoding="raw", data_file="a.raw")))
+    assert_is_plain(read_volume(nrrd(tmp_path / "a.nhdr", b"", encoding="raw", data_file=name)))
     assert_is_plain(read_volume(meta(tmp_path / "a.mhd", b"", "a.raw", CompressedData="False")))
 
 

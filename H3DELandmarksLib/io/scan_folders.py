@@ -242,7 +242,7 @@ def _of_studies(search: _Search, series: str | None) -> list[FoundScan]:
         search.passed_over.append((_common_folder(studies.pop(key)), f"a study without a series '{series}'"))
     inside = _studies_by_folder(search)
     found: dict[Path, FoundScan] = {}
-    for images in sorted(studies.values(), key=len, reverse=True):
+    for images in sorted(studies.values(), key=_slices, reverse=True):
         scan = _scan_of_study(search.root, images, inside, series)
         if scan.path in found:
             search.passed_over.append((images[0].path, _beside(images)))
@@ -315,7 +315,15 @@ def _scan_of_study(root: Path, images: Sequence[_Image], inside: dict[Path, set]
 
 
 def _largest_series(images: Iterable[_Image]) -> str:
-    return Counter(image.names[0] for image in images).most_common(1)[0][0]
+    """The UID of the series with most slices."""
+    series: dict[str, list[_Image]] = defaultdict(list)
+    for image in images:
+        series[image.names[0]].append(image)
+    return max(series, key=lambda uid: _slices(series[uid]))
+
+
+def _slices(images: Iterable[_Image]) -> int:
+    return sum(image.frames for image in images)
 
 
 def _common_folder(images: Sequence[_Image]) -> Path:

@@ -140,6 +140,13 @@ def test_dicom_without_an_image_is_passed_over(tmp_path):
     assert found(tmp_path) == ["."] and "without an image" in reasons(tmp_path)["report.dcm"]
 
 
+def test_slices_are_counted_and_not_their_files(tmp_path):
+    write_study(tmp_path, 1, name="a{k}.dcm", slices=VALUES[:4])
+    write_study(tmp_path, 2, name="b{k}.dcm", slices=VALUES[:2])
+    image(VALUES, 2, "2").save_as(tmp_path / "c.dcm")
+    assert [scan.series for scan in find_scans(tmp_path).scans] == ["1.2.2.2"]
+
+
 def test_what_was_made_on_a_scan_is_no_scan_of_its_own(tmp_path):
     write_study(tmp_path / "ct", 1)
     dose = image(np.stack([VALUES[0]] * 20), 1, "2")

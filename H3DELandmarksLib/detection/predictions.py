@@ -11,7 +11,7 @@ from H3DELandmarksLib.core.candidates import Candidates, pooled
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.rows import RowCount
 from H3DELandmarksLib.core.shape_model import Pose
-from H3DELandmarksLib.core.statements import Miscounted, Recognition
+from H3DELandmarksLib.core.statements import Cause, Miscounted, Recognition
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,15 @@ class Detection:
     def on_request(self) -> LandmarkSet:
         """What is shown to those who want points of scans that are not recognised, too.
 
-        Where the scan is recognised, or the model cannot tell, that is what it stands for. No radius holds where
-        structures may be counted one off.
+        Where the scan is recognised, or the model cannot tell, that is what it stands for. Else nothing is absent: of
+        what was not found nothing is known. No radius holds where structures may be counted one off.
         """
         if self.recognition is None or self.recognition.recognised:
             return self.landmarks
+        points = self.doubtful.unknown_where(~self.doubtful.present, Cause.UNLIKE)
         if self.miscounted is None or not self.miscounted.doubtful:
-            return self.doubtful
-        return replace(self.doubtful, radius=np.full(len(self.doubtful), np.nan))
+            return points
+        return replace(points, radius=np.full(len(points), np.nan))
 
     def scaled(self, factor: float) -> Detection:
         """The same with all lengths multiplied, about the origin."""

@@ -21,6 +21,7 @@ from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cases.store import content_of
 from H3DELandmarksLib.cli.console import Console
 from H3DELandmarksLib.cli.main import main, make_parser
+from H3DELandmarksLib.cohort import examine as examine_module
 from H3DELandmarksLib.cohort.result_files import plan_results
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
@@ -141,6 +142,18 @@ def test_of_a_scan_that_is_not_recognised_the_first_sentence_says_so(tiny, scan,
     assert entry["recognition"] == {"recognised": False, "p_value": 0.01, "false_alarm_rate": 0.05}
     assert read_provenance(Path(entry["provenance"])).settings.show_doubtful
     assert read_markups(tmp_path / "out" / "good.mrk.json").present.all()
+
+
+def test_in_a_scan_that_is_not_recognised_nothing_is_absent(tiny, scan, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(examine_module, "_other_models", lambda *_: [])
+    monkeypatch.setattr(Detector, "recognition", lambda self, found: Recognition(0.01, 0.05))
+    for presence in ([0.9, 0.01, 0.9], [0.01, 0.01, 0.01]):
+        monkeypatch.setattr(Calibration, "presence", lambda self, logit, presence=presence: np.array(presence))
+        assert detect(tiny, tmp_path / "out", scan, "--json", "--overwrite", "--show-doubtful") == 0
+        (entry,) = json.loads(capsys.readouterr().out)["scans"]
+        states = ["found" if one > 0.5 else "not recognised" for one in presence]
+        assert [landmark["state"] for landmark in entry["landmarks"]] == states
+        assert entry["summary"].startswith("This does not look like") and "absent" not in entry["summary"]
 
 
 @pytest.mark.parametrize("p_value", [0.5, None])

@@ -209,11 +209,22 @@ def _landmarks(
     beyond = Cause.OUTSIDE_SCAN if part is volume else Cause.OUTSIDE_REGION
     examined = detectors.main.examine(part, progress=progress, cancelled=cancelled, beyond=beyond)
     landmarks = examined.on_request if search.show_doubtful else examined.landmarks
+    if examined.expected is not None:
+        landmarks = _beyond_the_scan(landmarks, ~volume.grid.contains(examined.expected))
     if search.region:
-        landmarks = search.region.limit(landmarks)
+        landmarks = search.region.limit(landmarks, examined.expected)
     asked_for = _asked_for(landmarks.names, search.landmarks)
     others = [name not in asked_for for name in landmarks.names]
     return landmarks.unknown_where(others, Cause.NOT_ASKED_FOR), examined, part is not volume
+
+
+def _beyond_the_scan(landmarks: LandmarkSet, beyond: np.ndarray) -> LandmarkSet:
+    """The same set; landmarks outside the region that are expected beyond the whole scan lie outside of that."""
+    causes = (
+        Cause.OUTSIDE_SCAN if cause is Cause.OUTSIDE_REGION and is_beyond else cause
+        for cause, is_beyond in zip(landmarks.causes, beyond)
+    )
+    return replace(landmarks, causes=tuple(causes))
 
 
 def _second_look(

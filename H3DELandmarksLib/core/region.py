@@ -56,9 +56,16 @@ class Region:
         affine[:3, 3] = volume.grid.lps_from_ijk(low)
         return Volume(volume.array[tuple(map(slice, low, high))], affine)
 
-    def limit(self, landmarks: LandmarkSet) -> LandmarkSet:
-        """The same set, where only landmarks in the box are known: nobody has looked for the others elsewhere."""
+    def limit(self, landmarks: LandmarkSet, expected: np.ndarray | None = None) -> LandmarkSet:
+        """The same set, where only landmarks in the box are known: nobody has looked for the others elsewhere.
+
+        Args:
+            landmarks: LPS mm.
+            expected: (K, 3) where landmarks should be that were not found; None where nobody knows.
+        """
         inside = landmarks.present & self.contains(landmarks.positions)
+        if expected is not None:
+            inside |= ~landmarks.present & self.contains(expected)
         return landmarks.unknown_where(~inside, Cause.OUTSIDE_REGION)
 
 

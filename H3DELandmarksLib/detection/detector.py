@@ -148,7 +148,9 @@ class Detector:
             in_doubt = miscounted is not None and miscounted.doubtful
             if cut or in_doubt or self._exceeds(volume, 1.0) or not self._radii_hold:
                 landmarks = replace(landmarks, radius=np.full(len(landmarks), np.nan))
-        return Detection(landmarks, recognition, doubtful, found.candidates, miscounted).scaled(1 / factor)
+        expected = found.pose.to_lps(self.shape.mean)
+        detection = Detection(landmarks, recognition, doubtful, found.candidates, miscounted, expected)
+        return detection.scaled(1 / factor)
 
     def grid_of(self, volume: Volume) -> Grid:
         """A scan's grid in the lengths of what `findings` says of it."""

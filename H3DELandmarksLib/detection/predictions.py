@@ -67,6 +67,8 @@ class Detection:
         candidates: all places where the landmarks may lie, in the scheme's order, for `core.revision`; None where
             the model's decoder gives none.
         miscounted: how likely structures are counted one off; None where the model counts none, or cannot tell.
+        expected: (K, 3) LPS mm where the mean shape, laid over what was found, has the landmarks; None where nobody
+            has looked.
     """
 
     landmarks: LandmarkSet
@@ -74,6 +76,7 @@ class Detection:
     doubtful: LandmarkSet
     candidates: Candidates | None = None
     miscounted: Miscounted | None = None
+    expected: np.ndarray | None = None
 
     @property
     def on_request(self) -> LandmarkSet:
@@ -99,7 +102,8 @@ class Detection:
         )
         landmarks, doubtful = both
         candidates = self.candidates and self.candidates.magnified(factor)
-        return replace(self, landmarks=landmarks, doubtful=doubtful, candidates=candidates)
+        expected = None if self.expected is None else self.expected * factor
+        return replace(self, landmarks=landmarks, doubtful=doubtful, candidates=candidates, expected=expected)
 
 
 def merge_best(findings: Sequence[RawPredictions]) -> RawPredictions:

@@ -13,6 +13,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.region import Region, region_around
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection import detector as detection
+from H3DELandmarksLib.detection.predictions import Detection
 from H3DELandmarksLib.formats.provenance import read_provenance
 from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_region
@@ -88,6 +89,28 @@ def test_a_region_around_points_has_its_margin_on_all_sides_and_leaves_absent_po
 
 def test_two_points_make_no_region():
     assert region_around(LandmarkSet(tuple("abc"), np.eye(3), np.array([1.0, 0.9, 0.1])), 7.0) is None
+
+
+def test_of_what_a_region_does_not_show_the_right_cause_is_told(folder, tmp_path, monkeypatch):
+    """Absent from the region, expected elsewhere in the scan, and expected beyond the scan."""
+    center = read_volume(folder / "scan.nrrd").grid.center
+    expected = center + [[0, 0, 0], [0, 0, 20], [0, 0, 500]]
+
+    def examine(self, volume, progress=None, cancelled=None, beyond=None):
+        found = LandmarkSet(NAMES, np.full((3, 3), np.nan), [0.1] * 3).unknown_where([False, True, True], beyond)
+        return Detection(found, None, found, expected=expected)
+
+    monkeypatch.setattr(Detector, "examine", examine)
+    affine = np.diag([20.0, 20, 20, 1])
+    affine[:3, 3] = center
+    write_region(tmp_path / "roi.mrk.json", Region(affine))
+    detect(folder, tmp_path, "--roi", tmp_path / "roi.mrk.json")
+    points = read_provenance(tmp_path / "scan.provenance.json").points
+    assert [(point.state, point.cause) for point in points] == [
+        ("proposed absent", None),
+        ("not examined", "outside the region"),
+        ("not examined", "outside the scan"),
+    ]
 
 
 def test_another_model_finds_where_to_search(folder, tmp_path):

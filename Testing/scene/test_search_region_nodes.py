@@ -19,6 +19,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.region import Region
+from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.io.markups import read_region, write_region
 from H3DELandmarksLib.scene import fit_to_points, region_from_node
 
@@ -89,6 +90,12 @@ def test_landmarks_outside_the_box_are_unknown():
     np.testing.assert_array_equal(limited.confidence, [0.8, np.nan, np.nan])
     np.testing.assert_array_equal(limited.positions[0], (1, 1, 1))
     np.testing.assert_array_equal(limited.radius, [1, np.nan, np.nan])
+
+
+@pytest.mark.parametrize(("place", "cause"), [((1, 1, 1), None), ((9, 1, 1), Cause.OUTSIDE_REGION)])
+def test_what_is_absent_from_the_box_stays_absent(place, cause):
+    absent = LandmarkSet(("absent",), [[np.nan] * 3], [0.1])
+    assert box((0, 0, 0), (4, 4, 4)).limit(absent, np.array([place])).causes == (cause,)
 
 
 @pytest.mark.parametrize("transform", [None, *LINEAR])

@@ -437,8 +437,8 @@ def _of_one_kind(source: Path, frames: list[Frame]) -> list[Frame]:
     shown = ", ".join(f"'{frame.path}'" for frame in strays[:_MOST_STRAY])
     warn(
         source,
-        f"holds {len(strays)} images that are scouts, or of another orientation, size or spacing than the others: "
-        f"left out {shown}{' and others' * (len(strays) > _MOST_STRAY)}.",
+        f"holds {len(strays)} images that are scouts, or of another orientation, size or spacing than the others, or "
+        f"state less, such as no rescale: left out {shown}{' and others' * (len(strays) > _MOST_STRAY)}.",
     )
     return usual
 

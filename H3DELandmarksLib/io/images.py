@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from H3DELandmarksLib.core.errors import InputError, OutputError, UnknownPixelSize
 from H3DELandmarksLib.core.files import atomic_write, flush
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.io.checks import RIGHT_ANGLE, Spacing, check_finite, padding_to_air, shear
+from H3DELandmarksLib.io.checks import RIGHT_ANGLE, Spacing, check_finite, padding_to_air, shear, warn
 from H3DELandmarksLib.io.dicom import DICOM_EXTENSIONS, is_dicom, read_file, read_folder
 from H3DELandmarksLib.io.nifti import read_nifti
 from H3DELandmarksLib.io.radiograph_files import PICTURE_EXTENSIONS, read_picture
@@ -148,6 +148,8 @@ def _read_file(path: Path, spacing: Spacing | None, series: str | None) -> Volum
     extension = _supported_extension(path)
     if path.stat().st_size == 0:
         raise InputError(f"'{path}' is empty: export or copy it again.")
+    if series is not None and extension not in DICOM_EXTENSIONS:
+        warn(path, f"holds no series, so that '{series}' chooses nothing: it is read as it is.")
     if extension in PICTURE_EXTENSIONS:
         return read_picture(path, spacing)
     if extension in DICOM_EXTENSIONS:

@@ -203,6 +203,14 @@ def test_one_dicom_file_is_read_whatever_its_name(tmp_path):
     assert read_volume(path).array.shape == (4, 3, 1)
 
 
+def test_a_series_of_a_file_is_not_passed_over_in_silence(tmp_path, caplog):
+    write_volume(tmp_path / "a.nrrd", Volume(np.zeros((3, 4, 5), np.int16), np.eye(4)))
+    read_volume(tmp_path / "a.nrrd")
+    assert not caplog.records
+    read_volume(tmp_path / "a.nrrd", series="3")
+    assert "'3' chooses nothing" in caplog.text
+
+
 def test_a_dicom_file_without_pixel_spacing_numbers_is_refused(tmp_path):
     write_slices(tmp_path, [0])
     path = next(tmp_path.iterdir())

@@ -60,6 +60,7 @@ class Frame:
 
     Attributes:
         path, index: file and frame in it.
+        owner: patient and study; series of two of them are two, whatever UID they share.
         series, number, description, instance: UID and number and text of the series, UID of the image.
         order: number within the series.
         shape: rows and columns.
@@ -74,6 +75,7 @@ class Frame:
 
     path: Path
     index: int
+    owner: tuple[str, str]
     series: str
     number: str
     description: str
@@ -166,12 +168,12 @@ def _frames_of(folder: Path, series: str | None) -> list[Frame]:
 
 def _by_series(folder: Path) -> tuple[list[list[Frame]], list[str]]:
     """The frames of each series, and why files cannot be read."""
-    by_series: dict[str, list[Frame]] = {}
+    by_series: dict[tuple, list[Frame]] = {}
     broken = []
     for path in _files(folder):
         try:
             for frame in _frames(path, _dataset(path)):
-                by_series.setdefault(frame.series, []).append(frame)
+                by_series.setdefault((frame.owner, frame.series), []).append(frame)
         except InputError as error:
             broken.append(str(error))
     if broken and not by_series:
@@ -219,8 +221,10 @@ def _chosen(folder: Path, found: list[list[Frame]], wanted: str | None) -> list[
     if wanted is not None:
         fitting = [s for s in found if wanted in (s[0].series, s[0].number, s[0].description)]
         if len(fitting) != 1:
+            apart = " by its UID, or give each a folder of its own" if fitting else ""
             raise InputError(
-                f"'{folder}' holds {len(fitting)} series '{wanted}': choose one of {'; '.join(map(_told, found))}."
+                f"'{folder}' holds {len(fitting)} series '{wanted}': choose one of "
+                f"{'; '.join(map(_told, found))}{apart}."
             )
         return fitting[0]
     stacks = [frames for frames in found if not all(frame.is_scout for frame in frames)] or found
@@ -332,6 +336,7 @@ def _frame(path: Path, data: Any, shared: list[Any], index: int, count: int) -> 
     return Frame(
         path=path,
         index=index,
+        owner=(str(data.get("PatientID", "")), str(data.get("StudyInstanceUID", ""))),
         series=str(data.get("SeriesInstanceUID", "")),
         number=str(data.get("SeriesNumber", "") or ""),
         description=str(data.get("SeriesDescription", "") or ""),

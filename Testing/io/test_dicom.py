@@ -307,6 +307,17 @@ def test_what_was_made_on_a_scan_is_never_read_as_the_scan(tmp_path, caplog, mad
         read_volume(tmp_path / "0.dcm")
 
 
+@pytest.mark.parametrize("field", ["PatientID", "StudyInstanceUID"])
+def test_slices_of_two_patients_or_studies_are_never_one_scan_whatever_uid_they_share(tmp_path, caplog, field):
+    write_series(tmp_path / "a")
+    heights = [(8 + k) * STEP for k in range(5)]
+    write_series(tmp_path / "b", VALUES[:5], heights, edit=lambda data, k: setattr(data, field, "9"))
+    assert_is_plain(read_volume(tmp_path))
+    assert "holds 2 DICOM series" in caplog.text
+    with pytest.raises(InputError, match=r"holds 2 series '1\.2\.3'.*a folder of its own"):
+        read_volume(tmp_path, series="1.2.3")
+
+
 def test_the_modality_is_that_of_the_series_that_is_read(tmp_path, caplog):
     def of_pet(data, k):
         data.Modality, data.SeriesDescription = "PT", "PET"

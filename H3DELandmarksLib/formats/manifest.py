@@ -238,11 +238,6 @@ class StageDesign:
         return self.poses in ("cube-rotations", "found")
 
     @property
-    def landmarks(self) -> tuple[str, ...]:
-        """Names of all landmarks that the stage finds."""
-        return tuple(name for group in self.groups for name in group.landmarks)
-
-    @property
     def is_closer(self) -> bool:
         """Whether the stage looks once more at structures whose points are placed together."""
         return self.poses == "structures"

@@ -429,8 +429,13 @@ class Revision:
         return np.array([by_name.get(name, np.full(3, np.nan)) for name in scheme.names], dtype=float).reshape(-1, 3)
 
     def corrected(self, scheme: LandmarkScheme) -> LandmarkSet:
-        """What a person decided: unknown wherever nobody has; LPS mm, in the order of `scheme`."""
-        decided = tuple(p for p in self.landmarks if p.is_taught)
+        """What a person decided: unknown wherever nobody has; LPS mm, in the order of `scheme`.
+
+        Confidence and radius are the model's, and stand with the places that it has seen and a person has accepted.
+        """
+        accepted = (ReviewState.ACCEPTED, ReviewState.ACCEPTED_IN_BULK)
+        taught = [p for p in self.landmarks if p.is_taught]
+        decided = tuple(p if p.state in accepted else replace(p, confidence=None, radius=None) for p in taught)
         presence = [float(p.position is not None) for p in decided]
         return _landmark_set(scheme, decided, [p.position for p in decided], presence)
 

@@ -413,6 +413,22 @@ def test_pixels_and_millimeters_in_one_export_are_told_where_the_form_does_not(t
     assert ("in pixels and others in mm" in capsys.readouterr().err) == told
 
 
+@pytest.mark.parametrize("form", ["mrk.json", "folder"])
+def test_the_models_radius_stays_with_the_places_that_were_accepted(tmp_path, form):
+    project, points = create_project(tmp_path / "p", SCHEME), points_of(1)
+    states = [ReviewState.ACCEPTED, ReviewState.MOVED, ReviewState.ABSENT]
+    places = [points[0], points[1] + 2, None]
+    landmarks = [
+        CaseLandmark(name, state, place, seen, 0.9, 0.8, 1.5)
+        for name, state, place, seen in zip(NAMES, states, places, points)
+    ]
+    case = project.add(scan_of(1), landmarks, ModelName("m", "1.0.0")).case
+    export_cases(project, form, tmp_path / "out", quiet)
+    found = read_markups(tmp_path / "out" / f"{case}.mrk.json")
+    np.testing.assert_array_equal(found.radius[:3], [1.5, np.nan, np.nan])
+    np.testing.assert_array_equal(found.confidence[:3], [0.8, np.nan, np.nan])
+
+
 def test_labels_that_differ_in_blanks_are_one_landmark_of_an_export(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     for name, labels in (("a", ("A", "B")), ("b", ("B", "a "))):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -182,6 +182,7 @@ def export_sets(
         for name, make in cases:
             try:
                 case = make()
+                case = replace(case, corrected=without_moved_radii(case.corrected, case.proposed))
                 writer.add(case)
             except OutputError:
                 raise
@@ -191,8 +192,7 @@ def export_sets(
                 summary.written.append(name)
                 records.append(case.record)
                 if definitions:
-                    points, pixels = without_moved_radii(case.corrected, case.proposed), case.record.unit == "px"
-                    measured[name] = measure(points, definitions, pixels=pixels)
+                    measured[name] = measure(case.corrected, definitions, pixels=case.record.unit == "px")
         summary.check()
         if form in WITHOUT_UNIT and len({record.unit for record in records}) > 1:
             log.warning(

@@ -133,7 +133,9 @@ def _with_left_out(
 
 
 def without_moved_radii(landmarks: LandmarkSet, proposed: LandmarkSet) -> LandmarkSet:
-    """The same landmarks without the radii of those that a person has moved: they were a model's, around its points.
+    """The same landmarks without the radii and confidences of those that a person has moved or made absent.
+
+    They were a model's, about its points.
 
     Args:
         landmarks: as they lie now.
@@ -141,7 +143,9 @@ def without_moved_radii(landmarks: LandmarkSet, proposed: LandmarkSet) -> Landma
     """
     seen = proposed.ordered_as(landmarks.names).positions
     moved = np.linalg.norm(landmarks.positions - seen, axis=1) > SAME_PLACE_MM
-    return replace(landmarks, radius=np.where(moved, np.nan, landmarks.radius))
+    gone = moved | ~landmarks.present
+    confidence, radius = (np.where(gone, np.nan, each) for each in (landmarks.confidence, landmarks.radius))
+    return replace(landmarks, confidence=confidence, radius=radius)
 
 
 def _errors(landmarks: LandmarkSet, axes: np.ndarray) -> np.ndarray:

@@ -46,6 +46,8 @@ def test_every_form_and_who_has_decided_what(volume, points, tmp_path):
     landmarks = read_markups(target / "Slicer" / "Head_ CT_1.mrk.json")
     np.testing.assert_allclose(landmarks.positions[[0, 1, 4]], [[1, 2, 3], [4, 5, 8], [1, 1, 1]], atol=1e-4)
     assert landmarks.present.tolist() == [True, True, False, True, True]
+    assert np.isfinite(landmarks.radius).tolist() == [True, False, False, True, False], "a model's, around its points"
+    assert np.isfinite(landmarks.confidence).tolist() == [True, False, False, True, False]
     assert (target / "Slicer fcsv" / "Head_ CT_1.fcsv").is_file()
     table = (target / "table" / "landmarks.csv").read_text(encoding="utf-8")
     assert "accepted" in table and "person" in table

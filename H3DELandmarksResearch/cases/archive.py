@@ -266,8 +266,11 @@ def _checked(
 def _check_same_scheme(path: Path, history: SchemeHistory, theirs: LandmarkScheme) -> None:
     """Refuse an archive whose newest scheme is none of the project's; definitions may have other words."""
     mine = {(scheme.id, scheme.version): scheme for scheme in history.schemes}.get((theirs.id, theirs.version))
-    if mine is None or (mine.names, mine.pairs, mine.lateral) != (theirs.names, theirs.pairs, theirs.lateral):
+    if mine is None:
         raise refused(path, f"its scheme is '{theirs.id}' {theirs.version}, not one of this project")
+    if (mine.names, mine.pairs, mine.lateral) != (theirs.names, theirs.pairs, theirs.lateral):
+        differing = f"its scheme '{theirs.id}' {theirs.version} has other landmarks or pairs than this project's"
+        raise refused(path, differing)
 
 
 def _may_hold(name: str) -> bool:

@@ -119,7 +119,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
         dialect = csv.Sniffer().sniff(text.partition("\n")[0], ",;\t")
         rows = list(csv.DictReader(io.StringIO(text, newline=""), dialect=dialect))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"'{path}' is no table of points: save it as CSV with a header.") from error
+        raise InputError(f"'{path}' is no table of points: save it as CSV (UTF-8) with a header.") from error
     if not rows or any(None in row for row in rows):
         raise InputError(f"'{path}' has no rows, or rows longer than its header: save it as CSV again.")
     return rows

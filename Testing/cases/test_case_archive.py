@@ -268,13 +268,13 @@ def test_a_bomb_is_refused_before_it_is_unpacked(archive, mine):
 
 
 def test_another_scheme_is_refused(archive, tmp_path):
-    for other in (
-        LandmarkScheme("head", "2.0", SCHEME.landmarks, SCHEME.pairs),
-        LandmarkScheme("head", "1.0", SCHEME.landmarks[:-1], SCHEME.pairs),
-        LandmarkScheme("head", "1.0", SCHEME.landmarks, SCHEME.pairs[:-1]),
+    for other, reason in (
+        (LandmarkScheme("head", "2.0", SCHEME.landmarks, SCHEME.pairs), "not one of this project"),
+        (LandmarkScheme("head", "1.0", SCHEME.landmarks[:-1], SCHEME.pairs), "other landmarks or pairs"),
+        (LandmarkScheme("head", "1.0", SCHEME.landmarks, SCHEME.pairs[:-1]), "other landmarks or pairs"),
     ):
         project = create_project(tmp_path / f"p{other.version}{len(other)}{len(other.pairs)}", other)
-        with pytest.raises(InputError, match="scheme"):
+        with pytest.raises(InputError, match=f"scheme .*{reason}"):
             add_archive(project, archive, quiet)
         assert project.cases() == []
 

@@ -29,7 +29,7 @@ from H3DELandmarksLib.formats.schemes import SchemeHistory
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import named_as_expected, read_markups, write_markups
 from H3DELandmarksResearch.cases.case_folder import POINTS_SUFFIX, case_names, read_case, readers_of_case, write_readers
-from H3DELandmarksResearch.cases.subjects import SUBJECTS, bids_subject, read_subjects, write_subjects
+from H3DELandmarksResearch.cases.subjects import subjects_in, write_subjects
 
 log = logging.getLogger(__name__)
 PROPOSED = "proposed"
@@ -279,9 +279,8 @@ def names_beyond(points: LandmarkSet, scheme: LandmarkScheme) -> str:
 def sources(folder: Path, scheme: LandmarkScheme) -> Sequence[ExternalCase]:
     """The cases of a folder with plain files."""
     names, readers = case_names(folder), partial(readers_of_case, folder)
-    tables = [path for path in sorted(folder.iterdir()) if path.name.lower() == SUBJECTS]
-    whose = {**{name: bids_subject(name) for name in names}, **read_subjects(tables, names)}
-    return [ExternalCase(n, partial(_read_plain, folder, n), partial(readers, n), whose[n]) for n in names]
+    whose = subjects_in(folder, names)
+    return [ExternalCase(n, partial(_read_plain, folder, n), partial(readers, n), whose.get(n)) for n in names]
 
 
 class Writer:

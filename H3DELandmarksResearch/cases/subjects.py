@@ -25,6 +25,22 @@ def bids_subject(name: str) -> str | None:
     return found.group(1) if found else None
 
 
+def subjects_in(folder: Path, cases: Collection[str]) -> dict[str, str]:
+    """Whose cases of a plain folder are, by a table in it or by their names; those of nobody stated are left out.
+
+    Args:
+        folder: of scans and point lists.
+        cases: the names that are used.
+
+    Raises:
+        InputError: as for `read_subjects`.
+    """
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    tables = [path for path in there if path.name.lower() == SUBJECTS]
+    by_name = {name: subject for name in cases if (subject := bids_subject(name)) is not None}
+    return {**by_name, **read_subjects(tables, cases, {_case(path.name) for path in there})}
+
+
 def read_subjects(paths: Iterable[Path], cases: Collection[str], others: Collection[str] = ()) -> dict[str, str]:
     """Whose each case is.
 
@@ -59,8 +75,8 @@ def read_subjects(paths: Iterable[Path], cases: Collection[str], others: Collect
 
 
 def write_subjects(folder: Path, subjects: Mapping[str, str]) -> None:
-    """Write whose each case of a folder is, where two are of one subject."""
-    if len(set(subjects.values())) < len(subjects):
+    """Write whose each case of a folder is, where two are of one subject or an earlier table says otherwise."""
+    if len(set(subjects.values())) < len(subjects) or (folder / SUBJECTS).exists():
         rows = ((csv_text(case), csv_text(subject)) for case, subject in subjects.items())
         write_rows(folder / SUBJECTS, ("case", "subject"), rows)
 

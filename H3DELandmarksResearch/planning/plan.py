@@ -26,6 +26,7 @@ from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.retraining.new_model import MODEL_ID, Anatomy, extent_of, lie_in_any_pose
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksResearch.cases.case_folder import points_of_case, read_case, readers_of_case
+from H3DELandmarksResearch.cases.subjects import write_subjects
 from H3DELandmarksResearch.converters.conversion import SourceCase, convert_cases
 from H3DELandmarksResearch.converters.flat_images import PixelSize, spacing_of
 from H3DELandmarksResearch.planning.case_checks import FolderCheck, check_cases
@@ -143,6 +144,7 @@ def _as_cases(
     summary = convert_cases([source(case) for case in cases], target, progress)
     if summary.skipped:
         raise InputError(f"{len(summary.skipped)} cases cannot be used; the first: {summary.skipped[0]}")
+    write_subjects(target, {case.name: case.subject for case in cases})
     for case in cases:
         if case.name in summary.kept and not _is_copy(target, case, spacing, scheme.names):
             raise InputError(

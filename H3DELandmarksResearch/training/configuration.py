@@ -25,6 +25,7 @@ from H3DELandmarksLib.io.isolated import read_volume
 from H3DELandmarksLib.training.cases import Case, VolumeStore
 from H3DELandmarksResearch.cases.case_folder import read_case, readers_of_case, scan_of_case
 from H3DELandmarksResearch.cases.shared_pictures import kept_fingerprint, refuse_shared
+from H3DELandmarksResearch.cases.subjects import subjects_in
 from H3DELandmarksResearch.training.record import CALIBRATION, RigidMotion, TrainingConfiguration, check_split
 
 DATA_VARIABLE = "H3DE_DATA"
@@ -216,6 +217,25 @@ def refuse_shared_pictures(configuration: Configuration, cache: Path) -> None:
     folder, names = configuration.data_folder(), sorted(subset_of)
     pictures = [kept_fingerprint(scan_of_case(folder, name), cache / "fingerprints", read_volume) for name in names]
     refuse_shared(names, repeated_pictures(pictures), subset_of)
+
+
+def refuse_shared_subjects(configuration: Configuration) -> None:
+    """Refuse a split of case folders of which two subsets share a subject, by a table in the folder or by BIDS names.
+
+    Raises:
+        InputError: there is such a subject, or the table cannot be used.
+    """
+    if configuration.record.data.reader != "case-folder":
+        return
+    subset_of = {name: subset for subset, names in configuration.split().items() for name in names}
+    first: dict[str, str] = {}
+    for name, subject in subjects_in(configuration.data_folder(), subset_of).items():
+        other = first.setdefault(subject, name)
+        if subset_of[name] != subset_of[other]:
+            raise InputError(
+                f"The cases '{other}' ({subset_of[other]}) and '{name}' ({subset_of[name]}) are of one subject, "
+                f"'{subject}': put both into one subset."
+            )
 
 
 def doubtful_cases(configuration: Path) -> dict[str, str]:

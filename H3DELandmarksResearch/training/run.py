@@ -32,6 +32,7 @@ from H3DELandmarksResearch.training.configuration import (
     load_cases,
     read_configuration,
     refuse_shared_pictures,
+    refuse_shared_subjects,
 )
 from H3DELandmarksResearch.training.packaging import build_package, write_uncalibrated
 
@@ -170,6 +171,7 @@ def run_training(
     """
     configuration = read_configuration(config_path)
     output.mkdir(parents=True, exist_ok=True)
+    refuse_shared_subjects(configuration)
     refuse_shared_pictures(configuration, output.parent)
     _check_checkpoints(configuration, output)
     if not resume and stages != []:

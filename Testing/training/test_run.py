@@ -1,6 +1,7 @@
 """From a configuration to a package that detects: the whole of training in small."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -92,6 +93,21 @@ def test_a_run_goes_on_with_more_cases_and_keeps_in_mind_what_it_has_learnt_from
     run_training(project / "more.json", tmp_path / "run", resume=True, package=False)
     progress = load_checkpoint(tmp_path / "run" / "refiner" / CHECKPOINT).progress
     assert progress.learnt == ("case0", "case1", "case2") and progress.landmarks == tuple(NAMES)
+
+
+@pytest.mark.parametrize("stated", ["case,subject\ncase0,p\ncase4,p\n", ""])
+def test_a_split_that_parts_the_scans_of_a_subject_is_refused(project, tmp_path, stated):
+    for path in (*project.glob("case*"), project / "scheme.json", project / "blobs.json"):
+        shutil.copyfile(path, tmp_path / (path.name if stated else path.name.replace("case", "sub-1_ses-")))
+    text = (project / "blobs.json").read_text(encoding="utf-8")
+    text = text.replace(json.dumps(str(project)), json.dumps(str(tmp_path)))
+    text = text if stated else re.sub(r'"case(?=[0-9])', '"sub-1_ses-', text)
+    (tmp_path / "blobs.json").write_text(text, encoding="utf-8")
+    if stated:
+        (tmp_path / "subjects.csv").write_text(stated, encoding="utf-8")
+    with pytest.raises(InputError, match="of one subject"):
+        run_training(tmp_path / "blobs.json", tmp_path / "run")
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_a_start_that_knows_cases_which_are_held_out_is_told(project, finished, tmp_path, caplog):

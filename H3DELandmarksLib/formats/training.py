@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
@@ -227,4 +228,7 @@ def recorded_settings(manifest: Manifest, stage: str, usual: Training) -> StageS
 
 def recorded_cases(manifest: Manifest, subset: str) -> tuple[str, ...]:
     """Names of the cases of a subset that a model was made with, as far as its manifest says."""
-    return tuple(manifest.training.get("data", {}).get("split", {}).get(subset, ()))
+    said: Any = manifest.training
+    for name in ("data", "split", subset):
+        said = said.get(name, ()) if isinstance(said, Mapping) else ()
+    return tuple(name for name in said if isinstance(name, str)) if isinstance(said, (list, tuple)) else ()

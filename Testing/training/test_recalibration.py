@@ -1,6 +1,7 @@
 """A package is calibrated and measured again from its own weights, which stay as they are to the byte."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from tiny_model import NAMES, NETWORK
 
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.formats.training import recorded_cases
 from H3DELandmarksLib.models import ModelPackage, open_package
 from H3DELandmarksLib.networks import build_network
 from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
@@ -64,6 +66,12 @@ def again(project, package) -> ModelPackage:
     write_configuration(path, project, split, version="0.1.1", cross_conformal=True)
     configuration = read_configuration(path)
     return recalibrate_package(project / "again", package, configuration, cases_of(configuration, project))
+
+
+@pytest.mark.parametrize("data", ["nothing", {"split": "split.json"}, {"split": {"train": 5}}])
+def test_what_a_manifest_says_in_another_form_is_no_record_of_cases(package, data):
+    manifest = replace(package.manifest, training={**package.manifest.training, "data": data})
+    assert recorded_cases(package.manifest, "train") == tuple(SPLIT["train"]) and not recorded_cases(manifest, "train")
 
 
 @pytest.mark.parametrize("taught", [SPLIT["train"][:1], [*SPLIT["train"][:1], *SPLIT["test"][:1]]])

@@ -4,7 +4,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from H3DELandmarksLib.scene import compare_point_lists
+from H3DELandmarksLib.scene import compare_point_lists, volume_of
 from H3DELandmarksPanel.PanelContext import guarded, onClick, showReason
 from H3DELandmarksPanel.SafeText import plainTip
 
@@ -43,9 +43,16 @@ class CompareSection:
         """Put tables and a chart of the errors into the scene and show the chart."""
         self._forget()
         comparison = compare_point_lists(*self._lists)
-        self._ui.compareLabel.text = self._sentence(comparison)
+        self._ui.compareLabel.text = " ".join([self._sentence(comparison), *self._ofOther()])
         self._observe()
         slicer.modules.plots.logic().ShowChartInLayout(comparison.chart)
+
+    def _ofOther(self):
+        """A sentence where the reference is of another volume, such as another patient's."""
+        volume, other = map(volume_of, self._lists)
+        if volume is None or other is None or volume is other:
+            return []
+        return [_("The reference is of another volume, '{name}'.").format(name=other.GetName())]
 
     def _observe(self):
         slot = guarded(self.onPointsChanged, self._ui.compareLabel)

@@ -61,6 +61,13 @@ def test_comparing_shows_figures_tables_and_a_chart(panel, scene):
     assert panel.ui.compareLabel.text == "", "figures of other lists are not shown"
 
 
+def test_a_reference_of_another_volume_is_told(panel, scene):
+    show_detection(TRUTH, add_volume("other patient"), "tiny@1.0.0", "of another")
+    choose_lists(panel, scene, "found", "of another")
+    click(panel.ui.compareButton)
+    assert panel.ui.compareLabel.text.endswith("The reference is of another volume, 'other patient'.")
+
+
 @pytest.mark.parametrize("name", ["found", "truth"])
 def test_figures_of_points_that_have_moved_since_are_not_shown(panel, scene, name):
     choose_lists(panel, scene, "found", "truth")

@@ -1,7 +1,8 @@
 """The point lists that detection puts into a scene, and when it may replace one.
 
 A node attribute names the model, a node reference the volume, and a fingerprint tells whether somebody has edited the
-points since: edited points, and points that somebody has reviewed, are never replaced.
+points since: edited points, points that somebody has reviewed, and a list that was renamed or cloned, which has a name
+for what is in it, are never replaced.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def show_detection(
     point_list.SetAttribute(MODEL_ATTRIBUTE, model)
     bind_points(point_list, volume_node, frame)
     state_measurements(point_list, landmarks)  # whose unit is that of the volume
-    point_list.SetAttribute(_FINGERPRINT_ATTRIBUTE, _fingerprint(landmarks))
+    point_list.SetAttribute(_FINGERPRINT_ATTRIBUTE, _fingerprint(point_list, landmarks))
     _keep_provenance(point_list, provenance)
     keep_evidence(point_list, landmarks.names, candidates)
     return point_list
@@ -98,14 +99,14 @@ def provenance_of_list(point_list) -> Provenance | None:
 
 
 def may_be_replaced(point_list, volume_node, frame: str = "") -> bool:
-    """Whether a point list was detected in this volume, or frame of it, and nobody has edited or reviewed it since."""
+    """Whether a list was detected in this volume, or frame of it, and nobody has edited, reviewed or renamed it."""
     if not is_of(point_list, volume_node, frame):
         return False
     proposal = read_proposal(point_list)
     if proposal is not None and proposal.accepted:
         return False
     try:
-        fingerprint = _fingerprint(landmarks_from_point_list(point_list))
+        fingerprint = _fingerprint(point_list, landmarks_from_point_list(point_list))
     except InputError:
         return False
     return fingerprint == point_list.GetAttribute(_FINGERPRINT_ATTRIBUTE)
@@ -130,9 +131,12 @@ def _point_lists(scene) -> list:
     ]
 
 
-def _fingerprint(landmarks: LandmarkSet) -> str:
-    """A short text that changes when a point is renamed, moved by more than about a micrometer, placed or removed."""
+def _fingerprint(point_list, landmarks: LandmarkSet) -> str:
+    """A short text that changes when a point is moved by more than about a micrometer, placed or removed.
+
+    Or when a point or the list is renamed.
+    """
     present = [bool(p) for p in landmarks.present]
     positions = np.round(landmarks.positions[present], 3) + 0.0  # no negative zero
-    content = repr((landmarks.names, present, positions.tolist()))
+    content = repr((point_list.GetName(), landmarks.names, present, positions.tolist()))
     return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -95,6 +95,17 @@ def test_an_edited_list_is_kept(scene, volume, edit):
     assert positions(node) == before
 
 
+def test_a_list_that_has_a_name_of_its_own_is_kept(scene, volume):
+    node = detect(volume)
+    clone = scene.CopyNode(node)
+    clone.SetName("backup")
+    before = positions(clone)
+    assert detect(volume, clone, LANDMARKS.with_positions(LANDMARKS.positions + 1)) not in (clone, node)
+    assert positions(clone) == before
+    node.SetName("baseline")
+    assert detect(volume, node) is not node
+
+
 def test_a_list_of_another_volume_is_kept(scene, volume):
     node = detect(volume)
     other = add_volume(scene, np.zeros((3, 4, 5)), GEOMETRIES["axial"], "other")

@@ -274,7 +274,7 @@ def _bmp(data: Mapped) -> PictureSize | None:
 
 # Tags of TIFF.
 _WIDTH, _HEIGHT, _BITS, _MEANING, _CHANNELS, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 258, 262, 277, 322, 323
-_ORIENTATION, _LAST_UPRIGHT = 274, 4
+_ORIENTATION, _LAST_UPRIGHT, _NUMBERS, _FRACTIONS = 274, 4, 339, 3
 _WHITE_IS_ZERO, _BLACK_IS_ZERO = 0, 1
 
 
@@ -290,6 +290,8 @@ def _tiff(data: Mapped) -> PictureSize | None:
         largest_tile = max(width, height, _LARGEST_TILE)
         if not (width and height) or max(values.get(_TILE_WIDTH, 0), values.get(_TILE_HEIGHT, 0)) > largest_tile:
             return None
+        if values.get(_NUMBERS) == _FRACTIONS and values.get(_BITS) == 16:
+            return None  # the decoder takes their bits for whole numbers
         channels = values.get(_CHANNELS, 1)
         bits = channels * (values.get(_BITS, 1) if channels == 1 else 16)
         is_negative = values.get(_MEANING) == _WHITE_IS_ZERO

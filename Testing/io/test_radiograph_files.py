@@ -321,6 +321,13 @@ def test_a_tiff_file_that_claims_more_than_it_holds_is_refused(tmp_path, tags):
         read_volume(write_tiff(tmp_path / "a.tif", tags), (0.1, 0.1))
 
 
+def test_fractions_of_16_bits_are_not_taken_for_whole_numbers(tmp_path):
+    size = {258: 16, 279: 8192}
+    assert read_volume(write_tiff(tmp_path / "a.tif", size), (0.1, 0.1)).array.dtype == np.uint16
+    with pytest.raises(InputError):
+        read_volume(write_tiff(tmp_path / "a.tif", {**size, 339: 3}), (0.1, 0.1))
+
+
 @pytest.mark.parametrize("is_big", [True, False])
 @pytest.mark.parametrize("bits", [8, 16])
 def test_a_tiff_file_in_which_zero_is_white_is_read_as_a_positive(tmp_path, bits, is_big, caplog):

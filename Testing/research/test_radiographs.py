@@ -238,7 +238,7 @@ def test_subjects_set_apart_for_calibration_stay_apart(toy_recipe_file, tmp_path
     assert main([*command, "--subset", "calibration"]) == 2
     assert "no subset 'calibration': choose among train, validation, test" in capsys.readouterr().err
     configuration = json.loads((tmp_path / "toy.json").read_text())
-    configuration["data"]["split"] = {"train": ["one"], "validation": ["two"], "calibration": ["three"], "test": []}
+    configuration["data"]["split"] = {"train": ["one"], "validation": [], "calibration": ["three"], "test": ["two"]}
     (tmp_path / "toy.json").write_text(json.dumps(configuration))
     assert main(command) == 0
     split = json.loads((tmp_path / "some" / "split.json").read_text())

@@ -114,7 +114,7 @@ def test_the_turn_is_clipped_and_only_a_share_of_samples_is_turned(data):
     settings = {key: STRONG[key] for key in ("rotation_degrees", "rotation_deviation_degrees", "rotation_share")}
     sampler, turns = crop_sampler(STAGE, SCHEME, data[1], settings), []
     for seed in range(200):
-        grid = sampler._grid(data[0][0], np.arange(3), False, np.random.default_rng(seed))
+        grid = sampler._grid(data[0][0], 0, np.arange(3), False, np.random.default_rng(seed))
         axes = grid.affine[:3, :3] / grid.spacing
         np.testing.assert_array_equal(axes[2], [0, 0, 1])
         turns.append(np.degrees(np.arctan2(axes[1, 0], axes[0, 0])))

@@ -67,6 +67,9 @@ def _sentence(finding):
         Systematic.SHIFTED: _("Points seem to lie one structure off, as a tooth or a vertebra: {names}."),
         Systematic.MISCOUNTED: _("All points may be counted one structure off: check the first and the last one."),
         Systematic.TOGETHER: _("Two landmarks seem to lie on one structure: {names}."),
-        Systematic.MIRRORED: _("The scan seems to be mirrored: load it with its right orientation, and detect again."),
+        Systematic.MIRRORED: _(
+            "The scan seems to be mirrored, or to look to the other side than usual: if left and right are wrong, load "
+            "it with its right orientation, and detect again."
+        ),
     }
     return sentences[finding.kind].format(names=names)

@@ -11,7 +11,10 @@ from H3DELandmarksLib.core.landmarks import LandmarkScheme
 
 @dataclass(frozen=True)
 class Pose:
-    """A rigid placement of the model frame in the patient: ``lps = rotation @ model + translation`` (mm)."""
+    """A rigid placement of the model frame in the patient: ``lps = rotation @ model + translation`` (mm).
+
+    In a radiograph that looks to the other side, the rotation is a reflection.
+    """
 
     rotation: np.ndarray
     translation: np.ndarray

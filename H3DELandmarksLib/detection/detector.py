@@ -228,9 +228,33 @@ class Detector:
         volume, _ = self.in_own_lengths(volume)
         if self.is_2d:
             volume, lps_from_sheet = lay_flat(volume)
-            found = self._search(self.scan_of(volume, silent), step)
+            found = self._on_either_side(self.scan_of(volume, silent), step, silent)
             return found.moved(Pose(lps_from_sheet[:3, :3], lps_from_sheet[:3, 3]))
         return self._search(self.scan_of(canonical(volume), silent), step)
+
+    def _on_either_side(
+        self, scan: Scan, step: Callable[[int, str], Callable[[float], None]], silent: bool
+    ) -> RawPredictions:
+        """All stages on a radiograph, and in its mirror image where only that is recognised, as of a face to the left.
+
+        A model whose landmarks have sides is not asked twice: in the mirror, left would be right.
+        """
+        found = self._search(scan, step)
+        if self.scheme.pairs or self.scheme.lateral or self._is_known(found):
+            return found
+        mirrored = self._search(scan.mirrored(), step)
+        if not self._is_known(mirrored):
+            return found
+        words = (
+            "The picture looks to the other side than those that the model '%s' knows: it was searched in the mirror."
+        )
+        logger.log(logging.DEBUG if silent else logging.WARNING, words, self.package.id)
+        return mirrored.moved(scan.mirror)
+
+    def _is_known(self, found: RawPredictions) -> bool:
+        """Whether a scan is recognised, or the model cannot tell."""
+        recognition = self.recognition(found)
+        return recognition is None or recognition.recognised
 
     def _search(self, scan: Scan, step: Callable[[int, str], Callable[[float], None]]) -> RawPredictions:
         """All stages one after the other."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from H3DELandmarksLib.core.geometry import Grid, Volume, average_blocks, resample
+from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.formats.manifest import Intensity
 
 if TYPE_CHECKING:
@@ -114,6 +115,15 @@ class Scan:
     def crop(self, grid: Grid, average: bool = True) -> np.ndarray:
         """(X, Y, Z) float32 in 0..1, sampled on `grid` as by `resample`."""
         return self.intensity(resample(self.volume, grid, self.outside, average).array)
+
+    def mirrored(self) -> Scan:
+        """A radiograph on its sheet with left and right exchanged, in its place."""
+        return replace(self, volume=Volume(self.volume.array[::-1], self.volume.affine))
+
+    @property
+    def mirror(self) -> Pose:
+        """The reflection between a radiograph's sheet and that of `mirrored`, either way."""
+        return Pose(np.diag([-1.0, 1.0, 1.0]), np.array([2 * self.volume.grid.center[0], 0.0, 0.0]))
 
     def averaged(self, spacing: float) -> Scan:
         """The scan for many crops of `spacing` mm that together cover it: what they average is averaged once."""

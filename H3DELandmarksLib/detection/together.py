@@ -38,8 +38,8 @@ def placed_together(found: RawPredictions, presence: np.ndarray, anatomy: Anatom
     points = LandmarkSet(names, np.where(seen[:, None], counted.positions, np.nan), np.where(seen, presence, 0.0))
     placed = posterior(Evidence(points, found.pose, counted.candidates), anatomy, Decisions.none(len(names)))
     nowhere = np.isneginf(found.presence_logit)[:, None]
-    seen_closer = found.closer if found.closer is not None else np.full_like(placed.lps, np.nan)
-    positions = np.where(np.isfinite(seen_closer), seen_closer, placed.lps)
+    closer = found.closer
+    positions = placed.lps if closer is None else np.where(np.isfinite(closer), closer, placed.lps)
     return replace(found, positions=np.where(nowhere, np.nan, positions), count=counted.count)
 
 

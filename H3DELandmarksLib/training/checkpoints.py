@@ -96,13 +96,28 @@ def load_checkpoint(path: Path) -> Checkpoint:
         return _older(path.with_name(OLDER_NAME))
     try:
         with safe_open(path, "pt") as file:
-            progress = build(TrainingProgress, parse_json((file.metadata() or {}).get(PROGRESS, "").encode()))
+            progress = _progress_in(file)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return Checkpoint(progress, _part(tensors, "network"), _part(tensors, "average"), _by_number(tensors))
     except FileNotFoundError as error:
         raise InputError(f"There is no checkpoint '{path}': train this stage first.") from error
     except (OSError, ValueError, SafetensorError, FormatError) as error:
         raise _unreadable(path) from error
+
+
+def read_progress(path: Path) -> TrainingProgress:
+    """How far a checkpoint is and what it has learnt from, without its tensors; raises as `load_checkpoint`."""
+    if not path.exists():
+        return load_checkpoint(path).progress
+    try:
+        with safe_open(path, "pt") as file:
+            return _progress_in(file)
+    except (OSError, ValueError, SafetensorError, FormatError) as error:
+        raise _unreadable(path) from error
+
+
+def _progress_in(file: Any) -> TrainingProgress:
+    return build(TrainingProgress, parse_json((file.metadata() or {}).get(PROGRESS, "").encode()))
 
 
 def _older(path: Path) -> Checkpoint:

@@ -22,7 +22,7 @@ from H3DELandmarksLib.formats.run import LOCK
 from H3DELandmarksLib.formats.training import TrainingStage, recorded_cases
 from H3DELandmarksLib.models import ModelPackage, find_model
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
-from H3DELandmarksLib.training.checkpoints import CHECKPOINT, averaged_weights, has_checkpoint, load_checkpoint
+from H3DELandmarksLib.training.checkpoints import CHECKPOINT, averaged_weights, has_checkpoint, read_progress
 from H3DELandmarksLib.training.loop import StageTrainer
 from H3DELandmarksLib.training.peers import Peers, starts_alone_or_leads
 from H3DELandmarksLib.training.sampling import CropSampler
@@ -114,7 +114,7 @@ def _check_checkpoints(configuration: Configuration, output: Path) -> None:
         path = output / stage.name / CHECKPOINT
         if not has_checkpoint(path):
             continue
-        earlier = load_checkpoint(path).progress
+        earlier = read_progress(path)
         if earlier.landmarks not in ((), stage.landmarks):
             reason = "is of other landmarks, or of the same in another order"
         elif seen := [name for name in earlier.learnt if name in held_out]:

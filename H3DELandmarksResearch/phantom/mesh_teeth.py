@@ -2,7 +2,8 @@
 
 Meant for the published form of Open-Full-Jaw (Gholamalizadeh et al., Computer Methods and Programs in Biomedicine
 224:107009, 2022; CC BY-NC-SA 4.0): ``mandible/teeth/tooth_18.stl`` by universal numbers, in LPS mm, and the teeth's own
-axes in ``mandible/teeth_axes_mandible.json``; likewise for the maxilla. No mesh is part of this project.
+axes in ``mandible/teeth_axes_mandible.json``; likewise for the maxilla, without which upper teeth are the phantom's. No
+mesh is part of this project.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksResearch.phantom.anatomy import Anatomy, draw_anatomy, random_streams
 from H3DELandmarksResearch.phantom.curves import PlanarCurve, spline_half
 from H3DELandmarksResearch.phantom.jaw import draw_jaw
-from H3DELandmarksResearch.phantom.maxilla import draw_maxilla
+from H3DELandmarksResearch.phantom.maxilla import draw_maxilla, hung_up
+from H3DELandmarksResearch.phantom.placement import draw_row, widened
 from H3DELandmarksResearch.phantom.teeth import ToothDepths
 from H3DELandmarksResearch.phantom.toothshapes import KINDS
 
@@ -31,6 +33,7 @@ TABLE_MM = 3.6  # radius of the part of a molar's crown that is looked at for it
 # mm from the tip of the highest cusp or edge to the cervix, and thickness of the enamel, by the first letter of a kind
 CROWN_HEIGHT = {"I": 8.8, "C": 10.5, "P": 8.0, "M": 7.2}
 ENAMEL = {"I": 0.9, "C": 1.0, "P": 1.3, "M": 1.6}
+GAP = 0.3  # mm between the rows
 
 
 @dataclass(frozen=True)
@@ -273,21 +276,22 @@ def anatomy_around(teeth: list[MeshTooth], seed: int) -> Anatomy:
     """A drawn head whose bone is built around real teeth; metal, missing teeth and openings of the mouth are none.
 
     Args:
-        teeth: of both jaws; all lower ones but, perhaps, some third molars.
+        teeth: of both jaws, or of the lower one alone.
         seed: of everything that is not a tooth.
     """
     drawn, rng = draw_anatomy(seed, ()), random_streams(seed)
     lower = [tooth for tooth in teeth if not tooth.name.startswith("U")]
     upper = [tooth for tooth in teeth if tooth.name.startswith("U")]
-    arch, upper_arch = _arch(lower), _arch(upper)
+    arch = _arch(lower)
+    upper_arch = _arch(upper) if upper else widened(arch, 2.0, 1.8)
     stand_ins = {tooth.name: tooth for tooth in drawn.lower}
     row = lower + [stand_ins[name] for name in stand_ins if name not in {tooth.name for tooth in lower}]
     scale = (arch.points[-1, 0] / 28.2, arch.points[-1, 1] / 59.0)
     jaw = draw_jaw(row, {}, drawn.person, scale, rng["jaw"])
-    maxilla = draw_maxilla(upper_arch, upper, 0.3, rng["upper"])
-    return replace(
-        drawn, arch=arch, lower=tuple(lower), upper=tuple(upper), jaw=jaw, maxilla=maxilla, missing=(), gap=0.3
-    )
+    made = [] if upper else draw_row(upper_arch, drawn.person, True, rng["upper"])
+    maxilla = draw_maxilla(upper_arch, upper or made, GAP, rng["upper"])
+    row_above = (*upper, *(hung_up(tooth, GAP) for tooth in made))
+    return replace(drawn, arch=arch, lower=tuple(lower), upper=row_above, jaw=jaw, maxilla=maxilla, missing=(), gap=GAP)
 
 
 def _arch(teeth: list[MeshTooth]) -> PlanarCurve:

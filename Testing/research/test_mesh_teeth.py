@@ -149,6 +149,15 @@ def test_bone_is_drawn_around_the_roots(teeth: list[MeshTooth]) -> None:
     assert len(anatomy.lower) == 16 and anatomy.missing == ()
 
 
+def test_upper_teeth_are_the_phantoms_where_none_are_given(teeth: list[MeshTooth]) -> None:
+    lower = [tooth for tooth in teeth if not tooth.name.startswith("U")]
+    anatomy = anatomy_around(lower, seed=5)
+    assert [tooth.name for tooth in anatomy.lower] == [tooth.name for tooth in lower]
+    assert len(anatomy.upper) >= 14 and not any(isinstance(tooth, MeshTooth) for tooth in anatomy.upper)
+    x, y, z = (np.array([c]) for c in anatomy.upper[0].to_jaw(np.array([0.0, 0.0, -6.0])))
+    assert anatomy.maxilla.depths(x, y, z).bone[0, 0, 0] > 0
+
+
 def test_a_folder_without_incisors_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="incisor"):
         read_mesh_teeth(tmp_path)

@@ -44,6 +44,8 @@ _SIDEWAYS_MM = 0.2
 _MOST_MISSING = 3
 _MOST_STRAY = 3
 _MOST_KINDS = 16
+FEWEST_IMAGES = 3
+"""Fewer are no volume but a scout."""
 _MOST_FILES = 200_000
 _MOST_FRAMES = 8192  # of a file
 _DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -138,7 +140,8 @@ def read_folder(folder: Path, spacing: Spacing | None = None, series: str | None
     Args:
         folder: where to look.
         spacing: mm, where files do not state it.
-        series: UID, number or description; by default the series with most slices.
+        series: UID, number or description; by default the series with most slices, of those that state their position
+            where any does.
 
     Raises:
         InputError: there is none, or its geometry cannot be used.
@@ -158,9 +161,10 @@ def _frames_of(folder: Path, series: str | None) -> list[Frame]:
         warn(folder, f"holds {len(broken)} DICOM files that cannot be read, such as: {broken[0]}")
     if series is None and len(found) > 1:
         left_out = "; ".join(_told(other) for other in found if other is not chosen)
+        most = "most slices" if chosen is max(found, key=len) else "most slices that state their position"
         warn(
             folder,
-            f"holds {len(found)} DICOM series: reading the one with most slices ({len(chosen)}, series "
+            f"holds {len(found)} DICOM series: reading the one with {most} ({len(chosen)}, series "
             f"{chosen[0].series}). Left out: {left_out}. Choose another by its number (command line: --series).",
         )
     return chosen
@@ -227,8 +231,12 @@ def _chosen(folder: Path, found: list[list[Frame]], wanted: str | None) -> list[
                 f"{'; '.join(map(_told, found))}{apart}."
             )
         return fitting[0]
+
+    def is_volume(frames: list[Frame]) -> bool:  # and no movie
+        return sum(frame.position is not None for frame in frames) >= FEWEST_IMAGES
+
     stacks = [frames for frames in found if not all(frame.is_scout for frame in frames)] or found
-    return max(stacks, key=len)
+    return max(stacks, key=lambda frames: (is_volume(frames), len(frames)))
 
 
 # Headers

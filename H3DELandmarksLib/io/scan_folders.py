@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.io.dicom import is_of_patient
+from H3DELandmarksLib.io.dicom import FEWEST_IMAGES, is_of_patient
 from H3DELandmarksLib.io.images import DICOM_EXTENSIONS, READABLE_EXTENSIONS
 from H3DELandmarksLib.io.radiograph_files import PICTURE_EXTENSIONS
 
@@ -23,12 +23,12 @@ SEGMENTATIONS = (".seg.nrrd", ".seg.nhdr")
 NO_SCAN = "no scan by its name"
 EVERY = "all"
 """In place of a series: every series is a scan of its own."""
-FEWEST_IMAGES = 3  # fewer are no volume but a scout
 DRAWN = b"tEXtSoftware\0H3DELandmarks"
 """In pictures that detection has drawn."""
 
 _MOST_LINKS = 3  # to folders, one within the other
 _DEEPEST = 100
+_PLACES = ("ImagePositionPatient", "PerFrameFunctionalGroupsSequence")
 _TAGS = [
     "SOPClassUID",
     "SOPInstanceUID",
@@ -40,6 +40,7 @@ _TAGS = [
     "Rows",
     "Columns",
     "NumberOfFrames",
+    *_PLACES,
 ]
 
 
@@ -99,13 +100,17 @@ def find_scans(folder: str | Path, radiographs: bool = False, series: str | None
 
 @dataclass(frozen=True)
 class _Image:
-    """A DICOM file: `study` is what tells scans apart, `names` are UID, number and description of the series."""
+    """A DICOM file: `study` is what tells scans apart, `names` are UID, number and description of the series.
+
+    `is_placed`: whether it states the position of its frames, as movies do not.
+    """
 
     path: Path
     instance: str
     study: tuple[str, ...]
     names: tuple[str, str, str]
     frames: int = 1
+    is_placed: bool = False
 
 
 @dataclass
@@ -179,11 +184,12 @@ class _Search:
             study = str(data.get("StudyInstanceUID", "")) or f"of {uid or path.parent}"
             names = uid, str(data.get("SeriesNumber", "") or ""), str(data.get("SeriesDescription", "") or "")
             is_image, frames = is_of_patient(data), int(data.get("NumberOfFrames", 1) or 1)
+            is_placed, instance = any(name in data for name in _PLACES), str(data.get("SOPInstanceUID", path))
         except Exception:  # of any kind, since files are hostile; reading tells
             self.broken.append(path)
             return
         if is_image:
-            self.images.append(_Image(path, str(data.get("SOPInstanceUID", path)), (patient, study), names, frames))
+            self.images.append(_Image(path, instance, (patient, study), names, frames, is_placed))
         else:
             self.passed_over.append((path, "DICOM without an image of a patient"))
 
@@ -315,11 +321,16 @@ def _scan_of_study(root: Path, images: Sequence[_Image], inside: dict[Path, set]
 
 
 def _largest_series(images: Iterable[_Image]) -> str:
-    """The UID of the series with most slices."""
+    """The UID of the series with most slices, of those that state their position where any does."""
     series: dict[str, list[_Image]] = defaultdict(list)
     for image in images:
         series[image.names[0]].append(image)
-    return max(series, key=lambda uid: _slices(series[uid]))
+
+    def slices(uid: str) -> tuple[bool, int]:
+        placed = _slices(image for image in series[uid] if image.is_placed)
+        return placed >= FEWEST_IMAGES, _slices(series[uid])
+
+    return max(series, key=slices)
 
 
 def _slices(images: Iterable[_Image]) -> int:

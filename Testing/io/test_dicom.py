@@ -294,6 +294,18 @@ def test_the_series_is_chosen_by_uid_number_or_description(tmp_path, wanted):
         read_volume(tmp_path, series="no such")
 
 
+@pytest.mark.parametrize("is_scout", [False, True])
+def test_a_movie_beside_a_scan_is_not_read_in_its_place(tmp_path, caplog, is_scout):
+    write_series(tmp_path)
+    movie = image(np.zeros((40, 5, 6), np.int16), "1.2.840.10008.5.1.4.1.1.7.3", "1.2.9")
+    movie.NumberOfFrames, movie.PixelSpacing = 40, [1, 1]
+    movie.ImageType = ["DERIVED", "SECONDARY", "LOCALIZER" if is_scout else "OTHER"]
+    movie.save_as(tmp_path / "movie.dcm")
+    assert_is_plain(read_volume(tmp_path))
+    assert "most slices that state their position (8, series 1.2.3). Left out: ? '' (40 slices" in caplog.text
+    assert read_volume(tmp_path, (1, 1, 1), series="1.2.9").array.shape[2] == 40
+
+
 @pytest.mark.parametrize("made", ["66.4", "66.7", "30", "481.2"], ids=["segmentation", "labels", "map", "dose"])
 def test_what_was_made_on_a_scan_is_never_read_as_the_scan(tmp_path, caplog, made):
     write_series(tmp_path)

@@ -147,6 +147,13 @@ def test_slices_are_counted_and_not_their_files(tmp_path):
     assert [scan.series for scan in find_scans(tmp_path).scans] == ["1.2.2.2"]
 
 
+def test_a_movie_of_a_study_is_not_the_series_that_is_read(tmp_path):
+    write_study(tmp_path, 1, name="a{k}.dcm")
+    image(np.zeros((40, 5, 6), np.int16), 1, "9").save_as(tmp_path / "movie.dcm")
+    write_study(tmp_path, 2, name="b{k}.dcm", slices=VALUES[:2])
+    assert [scan.series for scan in find_scans(tmp_path).scans] == ["1.2.1.1"]
+
+
 def test_what_was_made_on_a_scan_is_no_scan_of_its_own(tmp_path):
     write_study(tmp_path / "ct", 1)
     dose = image(np.stack([VALUES[0]] * 20), 1, "2")

@@ -25,6 +25,7 @@ import SimpleITK as sitk
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError, MissingDependencyError, UnknownPixelSize
 from H3DELandmarksLib.core.files import walked
 from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.text import first_of
 from H3DELandmarksLib.io.checks import (
     Spacing,
     air_of,
@@ -53,6 +54,10 @@ _JPEG = "1.2.840.10008.1.2.4."
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", _BIG_ENDIAN, _DEFLATED)
 _IMAGES = "1.2.840.10008.5.1.4.1.1."
+_ACQUISITIONS = (  # what tells apart those of one series
+    *("AcquisitionNumber", "FrameAcquisitionNumber", "AcquisitionTime", "AcquisitionDateTime"),
+    *("TemporalPositionIdentifier", "TemporalPositionIndex", "NominalPercentageOfCardiacPhase"),
+)
 _MADE_ON_SCANS = {f"{_IMAGES}{end}" for end in ("66.4", "66.7", "30", "481.2")}  # segmentations, maps, dose
 
 
@@ -73,6 +78,7 @@ class Frame:
         rescale: slope and intercept of value = slope * stored + intercept, None where they are not stated.
         has_table: whether a table gives the value of each stored one (Modality LUT), where no rescale is stated.
         is_scout: whether the file calls itself one.
+        acquisition: number, time and phase, as far as they are stated; nothing for MR, which acquires slices in turns.
     """
 
     path: Path
@@ -91,6 +97,7 @@ class Frame:
     rescale: tuple[float, float] | None
     has_table: bool
     is_scout: bool
+    acquisition: dict[str, str]
 
     def fits(self, other: Frame) -> bool:
         """Whether both can be slices of one scan: the same size, spacing, orientation, and the same facts stated."""
@@ -341,6 +348,13 @@ def _frame(path: Path, data: Any, shared: list[Any], index: int, count: int) -> 
     if rescale is not None and not (0 < abs(rescale[0]) < 1e9 and abs(rescale[1]) < 1e9):
         raise InputError(f"'{path}' states the rescale {rescale}, which cannot be: export the series again.")
     kinds = {str(word).upper() for word in np.atleast_1d(data.get("ImageType", ""))}
+    is_mr = data.get("Modality") == "MR"
+    acquisition = {
+        name: str(place.get(name))
+        for name in (() if is_mr else _ACQUISITIONS)
+        for place in reversed(places)
+        if place.get(name) not in (None, "")
+    }
     return Frame(
         path=path,
         index=index,
@@ -358,6 +372,7 @@ def _frame(path: Path, data: Any, shared: list[Any], index: int, count: int) -> 
         rescale=rescale,
         has_table=rescale is None and bool(data.get("ModalityLUTSequence")),
         is_scout=bool(kinds & {"LOCALIZER", "SCOUT"}),
+        acquisition=acquisition,
     )
 
 
@@ -470,10 +485,24 @@ def _stacked(
     normal = np.cross(first.axes[:, 0], first.axes[:, 1])
     heights = np.array([frame.position for frame in frames]) @ normal
     frames = [frames[k] for k in np.argsort(heights, kind="stable")]
+    _check_acquisitions(source, frames)
     step, places = _even(source, np.array([frame.position for frame in frames]), normal, stated is None)
     if stated is not None:
         return frames, step * (stated / (step @ normal)), None
     return frames, step, places
+
+
+def _check_acquisitions(source: Path, frames: list[Frame]) -> None:
+    """Refuse a series in which slices of one acquisition, or of one phase, lie between those of another."""
+    for name in _ACQUISITIONS:
+        stated = [frame.acquisition.get(name) for frame in frames]
+        changes = sum(here != above for here, above in zip(stated, stated[1:]))
+        if None not in stated and changes >= len(set(stated)):
+            which = first_of([f"'{value}'" for value in dict.fromkeys(map(str, stated))])
+            raise InputError(
+                f"The {len(frames)} slices in '{source}' are of several acquisitions that lie in one another ({name} "
+                f"{which}): export one of them alone."
+            )
 
 
 def _even(

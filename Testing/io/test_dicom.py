@@ -517,6 +517,47 @@ def test_slices_that_share_an_instance_uid_but_no_place_are_all_read(tmp_path, c
     assert not caplog.records
 
 
+ACQUISITIONS = {"AcquisitionNumber": ("1", "2"), "AcquisitionTime": ("101500", "101730.5")}
+
+
+def write_acquisitions(folder: Path, shift: float, **facts) -> Path:
+    """Two passes of one series, the second moved by so many slices; what each states of itself, by name."""
+    for number in range(2):
+
+        def edit(data, k, number=number):
+            data.InstanceNumber = 8 * number + k
+            for name, values in facts.items():
+                setattr(data, name, values[number])
+
+        heights = [(k + number * shift) * STEP for k in range(len(VALUES))]
+        write_series(folder / str(number), VALUES + number, heights, edit)
+    return folder
+
+
+@pytest.mark.parametrize("shift", [0, 0.5, 0.3, 5.5])
+@pytest.mark.parametrize("fact", ACQUISITIONS)
+def test_acquisitions_that_lie_in_one_another_are_never_one_scan(tmp_path, fact, shift):
+    with pytest.raises(InputError, match=f"several acquisitions.*{fact} '{ACQUISITIONS[fact][0]}'"):
+        read_volume(write_acquisitions(tmp_path, shift, **{fact: ACQUISITIONS[fact]}))
+
+
+def test_phases_of_one_file_are_never_one_scan(tmp_path):
+    def edit(frame, k):
+        content = Dataset()
+        content.TemporalPositionIndex = 1 + k % 2
+        frame.FrameContentSequence = Items([content])
+
+    with pytest.raises(InputError, match="several acquisitions.*TemporalPositionIndex"):
+        read_volume(write_enhanced(tmp_path / "ct.dcm", range(8), edit=edit))
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_acquisitions_one_above_the_other_are_one_scan_and_those_of_mr_may_take_turns(tmp_path, caplog, modality):
+    facts = {**ACQUISITIONS, "Modality": (modality, modality)}
+    volume = read_volume(write_acquisitions(tmp_path, 8 if modality == "CT" else 0.5, **facts))
+    assert volume.array.shape[2] == 16 and not caplog.records
+
+
 def test_a_dicomdir_stands_for_its_folder(tmp_path):
     write_series(tmp_path, name="PAT/IM{k}")
     data = image(VALUES[:1], "1.2.840.10008.1.3.10")

@@ -5,7 +5,8 @@ code is 1 (scanner) and its axes are at right angles; the qform in all other cas
 is set the axes of the file with pixdim as voxel size. Contradictions are said or refused:
 
 - an sform that counts and pixdim with different voxel sizes: refused, unless the user states which one is right;
-- qform and sform at different places: a warning, how far apart they are;
+- qform and sform at different places: a warning, how far apart they are; where they begin at one place and only turn
+  or exchange axes, so that ITK takes now the one and now the other: refused;
 - neither set, or a negative pixdim, which mirrors nothing: a warning;
 - an sform that counts with axes up to one degree off a right angle: a warning, beyond it refused.
 """
@@ -245,6 +246,13 @@ def _compare_forms(path: Path, header: NiftiHeader, qform: np.ndarray, sform: np
     corners = np.array(np.meshgrid(*([0, n - 1] for n in header.shape), [1], indexing="ij")).reshape(4, -1)
     apart = np.linalg.norm((qform - sform) @ corners, axis=0).max()
     if apart > _SAME_PLACE_MM + 1e-4 * np.linalg.norm(sform[:3] @ corners, axis=0).max():
+        q_square, s_square = (form[:3, :3] @ form[:3, :3].T for form in (qform, sform))
+        begin_alike = np.allclose(qform[:, 3], sform[:, 3], atol=1e-4)
+        if taken == "qform" and begin_alike and np.allclose(q_square, s_square, rtol=1e-3, atol=1e-4):
+            raise InputError(
+                f"'{path}' states two directions for its axes (qform and sform), of which programs take either: load "
+                "it in Slicer, check left and right, and save it as NRRD."
+            )
         warn(
             path,
             f"states two positions up to {apart:.3g} mm apart (qform and sform): the {taken} is taken, as Slicer does.",

@@ -88,6 +88,14 @@ def test_two_places_are_said_and_slicers_is_taken(tmp_path, caplog, codes, x):
     assert "20 mm" in caplog.text
 
 
+@pytest.mark.parametrize("axes", [(1, 0, 0), (0, 0, 1), (1, 1, 0)])
+@pytest.mark.parametrize("spacing", [SPACING, (1.0, 2.0, 3.0)])
+def test_axes_that_two_forms_turn_about_are_refused_since_itk_takes_either(tmp_path, axes, spacing):
+    turned = placed(spacing, degrees=20) @ np.diag([*np.where(axes, -1, 1), 1])
+    with pytest.raises(InputError, match="two directions"):
+        read_volume(write(tmp_path / "a.nii", placed(spacing, degrees=20), turned, (1, 2)))
+
+
 def test_a_negative_voxel_size_mirrors_nothing_and_is_said(tmp_path, caplog):
     def edit(header):
         header["pixdim"][1] = -SPACING[0]

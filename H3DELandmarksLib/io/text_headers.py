@@ -302,13 +302,16 @@ def _vectors(text: str) -> list[list[float] | None]:
 def _nrrd_geometry(path: Path, fields: dict[str, str], spatial: list[int], dimension: int) -> _Geometry:
     count = len(spatial)
     space = fields.get("space", "").lower().removesuffix("-time")
-    signs = np.array(_NRRD_SPACES.get(space, (1, 1, 1)), float)[:count]
     vectors = _vectors(fields.get("space directions", ""))
     if len(vectors) == dimension:
-        axes = [axis[:count] for k in spatial if (axis := vectors[k]) is not None and len(axis) >= count]
-        if len(axes) < count:
+        axes = [axis[:3] for k in spatial if (axis := vectors[k]) is not None and len(axis) >= count]
+        if len(axes) < count or len({len(axis) for axis in axes}) > 1:
             raise damaged(path)
+        if count == 2 and len(axes[0]) == 3:  # a slice in space
+            normal = np.cross(axes[0], axes[1])
+            axes, count = [*axes, list(normal / (np.linalg.norm(normal) or 1.0))], 3
         rows = np.array(axes)
+        signs = np.array(_NRRD_SPACES.get(space, (1, 1, 1)), float)[:count]
         units = _quoted(fields.get("space units", ""))
         mm = np.array([_unit_mm(path, unit) for unit in (units + [""] * count)[:count]])
         columns = (rows * signs * mm).T

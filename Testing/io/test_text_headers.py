@@ -219,6 +219,18 @@ def test_a_sheared_scan_keeps_its_directions(tmp_path):
     np.testing.assert_allclose(volume.affine[:3, :3], [[0.5, 0.1, 0], [0, 0.75, 0.2], [0, 0, 1.25]])
 
 
+@pytest.mark.parametrize("space", [np.diag([1, 1, 1]), np.diag([-1, -1, 1])])
+@pytest.mark.parametrize("second", [(0, 0.75, 0), (0, 0, -0.75), (0.45, 0, -0.6)])
+def test_a_slice_lies_in_space_as_its_directions_say(tmp_path, space, second):
+    name = "right-anterior-superior" if space[0, 0] < 0 else "left-posterior-superior"
+    first = (0.4, 0, 0.3) if second[0] == 0 and second[1] else (0, 0.5, 0)
+    directions = " ".join(f"({','.join(map(str, vector))})" for vector in (first, second))
+    changes = {"space": name, "dimension": "2", "sizes": "4 6", "space_directions": directions}
+    volume = read_volume(nrrd(tmp_path / "a.nrrd", **changes))
+    np.testing.assert_array_equal(volume.array[..., 0], VALUES.reshape(4, 6, order="F"))
+    np.testing.assert_allclose(volume.affine[:3, [0, 1, 3]], space @ np.column_stack([first, second, (1, 2, 3)]))
+
+
 @pytest.mark.parametrize("name", ["LIST", "LIST 2", "a%03d.raw 1 3 1"])
 def test_voxels_in_several_files_are_refused_in_a_sentence(tmp_path, name):
     with pytest.raises(InputError, match="several files"):

@@ -481,6 +481,11 @@ def _stacked(
         return frames, float(stated or first.thickness or 1.0), None
     frames = sorted(frames, key=lambda frame: frame.order)
     if first.position is None or first.axes is None:
+        if len({frame.order for frame in frames}) < len(frames):
+            raise InputError(
+                f"The {len(frames)} slices in '{source}' state neither their position nor a number each, so that "
+                "their order is not known: export the original series."
+            )
         return frames, float(stated or 1.0), None
     normal = np.cross(first.axes[:, 0], first.axes[:, 1])
     heights = np.array([frame.position for frame in frames]) @ normal

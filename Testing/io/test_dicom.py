@@ -266,6 +266,16 @@ def test_what_is_not_stated_is_refused_until_the_user_states_it(tmp_path, edit, 
     np.testing.assert_allclose(volume.spacing, [0.5, 0.6, STEP])
 
 
+@pytest.mark.parametrize("number", [None, 1])
+def test_slices_without_position_and_number_are_in_no_order(tmp_path, number):
+    def edit(data, k):
+        del data.ImagePositionPatient
+        data.InstanceNumber = number
+
+    with pytest.raises(InputError, match="order is not known"):
+        read_volume(write_series(tmp_path, edit=edit, name="{k}.dcm"), (0.5, 0.6, STEP))
+
+
 def test_one_turned_slice_is_left_out_and_many_are_refused(tmp_path, caplog):
     def turned(count):
         def edit(data, k):

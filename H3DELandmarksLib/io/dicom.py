@@ -53,6 +53,7 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _JPEG = "1.2.840.10008.1.2.4."
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", _BIG_ENDIAN, _DEFLATED)
+_DECODED = (*_NATIVE, "1.2.840.10008.1.2.5", *(f"{_JPEG}{end}" for end in (50, 51, 57, 70, 80, 81, 90, 91)))
 _IMAGES = "1.2.840.10008.5.1.4.1.1."
 _ACQUISITIONS = (  # what tells apart those of one series
     *("AcquisitionNumber", "FrameAcquisitionNumber", "AcquisitionTime", "AcquisitionDateTime"),
@@ -668,8 +669,8 @@ def _positive(source: Path, stored: np.ndarray, turned: np.ndarray, is_padding: 
 
 def _stored(path: Path, data: Any) -> np.ndarray:
     """(frames, rows, columns) stored values."""
+    syntax = data.file_meta.get("TransferSyntaxUID", _NATIVE[0])
     try:
-        syntax = data.file_meta.get("TransferSyntaxUID", _NATIVE[0])
         data.file_meta.TransferSyntaxUID = syntax
         array = _all_bits(data) if syntax in _NATIVE else _decoded(data)
         array = data.pixel_array if array is None else array
@@ -677,7 +678,12 @@ def _stored(path: Path, data: Any) -> np.ndarray:
         array = np.reshape(array, (int(data.get("NumberOfFrames") or 1), int(data.Rows), int(data.Columns)))
         return _used_bits(data, array) if syntax in _NATIVE else array
     except Exception as error:  # of any kind, since files are hostile
-        raise damaged(path) from error
+        if syntax in _DECODED:
+            raise damaged(path) from error
+        raise InputError(
+            f"'{path}' is compressed in a way that is not read here ('{_pydicom().uid.UID(syntax).name[:80]}'): export "
+            "it uncompressed."
+        ) from error
 
 
 def _all_bits(data: Any) -> np.ndarray:

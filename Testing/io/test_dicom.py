@@ -592,6 +592,16 @@ def test_every_transfer_syntax_gives_the_plain_series(tmp_path, syntax):
     assert_is_plain(read_volume(write_series(tmp_path, edit=edit)))
 
 
+@pytest.mark.parametrize(("end", "name"), [("201", "High-Throughput JPEG 2000"), ("102", "MPEG-4")])
+def test_a_compression_that_is_not_read_is_named(tmp_path, end, name):
+    def edit(data, k):
+        data.PixelData = pydicom.encaps.encapsulate([bytes(100)])
+        data.file_meta.TransferSyntaxUID = f"1.2.840.10008.1.2.4.{end}"
+
+    with pytest.raises(InputError, match=f"compressed in a way that is not read here.*{name}.*uncompressed"):
+        read_volume(write_series(tmp_path, edit=edit))
+
+
 def test_big_endian_values_are_native_once_read(tmp_path):
     for k, path in enumerate(sorted(write_series(tmp_path).iterdir())):
         little = pydicom.dcmread(path)

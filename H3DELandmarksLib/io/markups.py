@@ -411,7 +411,8 @@ def _is_ras(path: Path, markup: dict) -> bool:
     system = str(markup.get("coordinateSystem", "LPS"))[:40].upper()
     if system not in ("LPS", "1", "RAS", "0"):
         raise InputError(f"'{shown(path)}' uses the unknown coordinate system '{system}': save it again in Slicer.")
-    units = str(markup.get("coordinateUnits", "mm"))[:40]
+    units = markup.get("coordinateUnits", "mm")
+    units = str(units[0] if isinstance(units, list) and units else units)[:40]  # a list is a code, its scheme and name
     if units not in ("mm", "millimeter"):
         raise InputError(f"'{shown(path)}' gives positions in '{units}': save it in millimeters.")
     return system in ("RAS", "0")

@@ -134,6 +134,11 @@ def test_old_codes_of_lps_are_known(written, system):
     assert_equal(read_markups(written), three_landmarks())
 
 
+def test_units_may_be_a_code_of_a_scheme(written):
+    edited(written, lambda markup: markup.update(coordinateUnits=["mm", "UCUM", "millimeter"]))
+    assert read_markups(written).names
+
+
 def test_without_a_coordinate_system_positions_are_lps(written):
     edited(written, lambda markup: markup.pop("coordinateSystem"))
     assert_equal(read_markups(written), three_landmarks())
@@ -239,6 +244,7 @@ def test_labels_that_could_mean_two_landmarks_are_left(written):
         (lambda m: m.update(type="Curve"), "holds a markup of type 'Curve'"),
         (lambda m: m.update(coordinateSystem="HFS"), "unknown coordinate system 'HFS'"),
         (lambda m: m.update(coordinateUnits="um"), "gives positions in 'um'"),
+        (lambda m: m.update(coordinateUnits=["um", "UCUM", "micrometer"]), "gives positions in 'um'"),
         (lambda m: m.pop("controlPoints"), "is not a complete Slicer point list"),
         (lambda m: m["controlPoints"][0].pop("label"), "is not a complete Slicer point list"),
         (lambda m: m["controlPoints"][0].update(position=[1, 2]), "is not a complete Slicer point list"),

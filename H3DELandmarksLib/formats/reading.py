@@ -15,6 +15,7 @@ import operator
 import re
 import types
 import typing
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -105,11 +106,12 @@ def parse_json(data: bytes, allow_nan: bool = False) -> Any:
             are refused.
 
     Raises:
-        FormatError: it is not JSON, too large, too deeply nested or has a number that cannot be held.
+        FormatError: it is not JSON, too large, too deeply nested, has a number that cannot be held or, unless NaN is
+            taken, states an entry twice.
     """
 
     def refuse(constant: str) -> None:
-        raise ValueError(f"it holds the number {constant}")
+        raise FormatError(Problem("", f"it holds the number {constant}"))
 
     if len(data) > LARGEST_BYTES:
         raise FormatError(Problem("", "it is too large"))
@@ -119,25 +121,36 @@ def parse_json(data: bytes, allow_nan: bool = False) -> Any:
             parse_constant=None if allow_nan else refuse,
             parse_int=None if allow_nan else _integer,
             parse_float=None if allow_nan else _finite,
+            object_pairs_hook=None if allow_nan else _entries,
         )
         _check_depth(content)
         return content
     except json.JSONDecodeError as error:
         raise FormatError(Problem("", f"it is no JSON (line {error.lineno}: {error.msg})")) from error
+    except FormatError:
+        raise
     except (ValueError, RecursionError) as error:
         raise FormatError(Problem("", "it is no JSON")) from error
 
 
+def _entries(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        name = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise FormatError(Problem(name, "it is stated twice"))
+    return entries
+
+
 def _integer(digits: str) -> int:
     if len(digits) > MOST_DIGITS:
-        raise ValueError("it holds a number of too many digits")
+        raise FormatError(Problem("", "it holds a number of too many digits"))
     return int(digits)
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError("it holds a number that is too large")
+        raise FormatError(Problem("", "it holds a number that is too large"))
     return value
 
 
@@ -148,7 +161,7 @@ def _check_depth(content: Any) -> None:
         level = [child for inside in entries for child in inside if isinstance(child, (dict, list))]
         if not level:
             return
-    raise ValueError("it is nested too deeply")
+    raise FormatError(Problem("", "it is nested too deeply"))
 
 
 def can_validate() -> bool:

@@ -66,6 +66,21 @@ def test_what_is_no_json_is_refused(data):
 
 
 @pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b'{"steps": 5, "rate": 1, "steps": 500}', "entry 'steps': it is stated twice"),
+        (b'{"a": {"b": 1, "b": 1}}', "entry 'b': it is stated twice"),
+        (b'{"a": NaN}', "it holds the number NaN"),
+        (b'{"a": 1e999}', "it holds a number that is too large"),
+        (b"[" * 200 + b"]" * 200, "it is nested too deeply"),
+    ],
+)
+def test_what_is_json_but_of_no_use_is_refused_with_the_reason(data, words):
+    with pytest.raises(FormatError, match=words):
+        parse_json(data)
+
+
+@pytest.mark.parametrize(
     ("content", "entry"),
     [
         ({"shift": [1.0, -2.0]}, "shift[1]"),

@@ -211,7 +211,7 @@ def modality(path: Path, series: str | None = None) -> str:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """DICOM files; links are followed, each place is visited once."""
+    """DICOM files that are not hidden, as those that macOS puts beside others are; each place is visited once."""
     count = 0
     for place, names, files in walked(folder):
         names.sort()
@@ -219,7 +219,7 @@ def _files(folder: Path) -> Iterator[Path]:
         if count > _MOST_FILES:
             raise InputError(f"The folder '{folder}' holds more than {_MOST_FILES} files: choose that of one series.")
         for path in (place / name for name in sorted(files)):
-            if path.is_file() and is_dicom(path):
+            if not path.name.startswith(".") and path.is_file() and is_dicom(path):
                 yield path
 
 

@@ -122,6 +122,14 @@ def test_a_copied_file_counts_once_and_is_named(tmp_path, caplog):
     assert "003" in caplog.text
 
 
+def test_what_macos_writes_beside_files_is_no_damaged_slice(tmp_path, caplog):
+    write_series(tmp_path)
+    for path in list(tmp_path.iterdir()):
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X" + bytes(100))
+    assert_is_plain(read_volume(tmp_path))
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_each_slice_has_its_own_rescale(tmp_path, seed):
     intercepts = np.random.default_rng(seed).integers(-1024, 0, len(VALUES))

@@ -262,7 +262,7 @@ def _dataset(path: Path, pixels: bool = False) -> Any:
     """A file's attributes, without its pixels unless they are asked for."""
     pydicom = _pydicom()
     try:
-        _check_deflated(path)
+        check_deflated(path)
         return pydicom.dcmread(path, stop_before_pixels=not pixels, force=True)
     except H3DELandmarksError:
         raise
@@ -270,7 +270,7 @@ def _dataset(path: Path, pixels: bool = False) -> Any:
         raise damaged(path) from error
 
 
-def _check_deflated(path: Path) -> None:
+def check_deflated(path: Path) -> None:
     """Refuse a deflated file that grows without end; the elements before its deflated part say whether it is one."""
     with path.open("rb") as file:
         file.seek(132)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.io.dicom import FEWEST_IMAGES, is_of_patient
+from H3DELandmarksLib.io.dicom import FEWEST_IMAGES, check_deflated, is_of_patient
 from H3DELandmarksLib.io.images import DICOM_EXTENSIONS, READABLE_EXTENSIONS
 from H3DELandmarksLib.io.radiograph_files import PICTURE_EXTENSIONS
 
@@ -179,6 +179,7 @@ class _Search:
         import pydicom
 
         try:
+            check_deflated(path)
             data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
             uid, patient = str(data.get("SeriesInstanceUID", "")), str(data.get("PatientID", ""))
             study = str(data.get("StudyInstanceUID", "")) or f"of {uid or path.parent}"

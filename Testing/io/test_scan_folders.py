@@ -3,11 +3,13 @@
 import os
 import shutil
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from dicom_studies import VALUES, image, write_study
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.io.images import read_volume
@@ -168,6 +170,18 @@ def test_damaged_dicom_files_are_scans_that_fail_unless_they_lie_in_a_series(tmp
     write_study(tmp_path / "ct", 1)
     touch(tmp_path / "ct" / "bad.dcm", tmp_path / "alone" / "bad.dcm")
     assert found(tmp_path) == ["alone/bad.dcm", "ct"] and "damaged" in reasons(tmp_path)["ct/bad.dcm"]
+
+
+def test_a_file_that_grows_without_end_is_damaged_and_never_unpacked(tmp_path):
+    bomb = write_study(tmp_path / "ct", 1) / "bomb.dcm"
+    data = image(VALUES[0])
+    data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    data.save_as(bomb)
+    head = bomb.read_bytes().partition(DeflatedExplicitVRLittleEndian.encode())[:2]
+    packer = zlib.compressobj(9, wbits=-15)
+    packed = b"".join(packer.compress(bytes(2**24)) for _ in range(20)) + packer.flush()
+    bomb.write_bytes(b"".join(head) + packed)
+    assert found(tmp_path) == ["ct"] and "damaged" in reasons(tmp_path)["ct/bomb.dcm"]
 
 
 @links

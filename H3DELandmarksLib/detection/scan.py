@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 MAX_SAMPLES = 2_000_000  # voxels that percentiles are taken of
+LARGEST_PART = 0.5  # of the voxels that a constant frame may leave to the scan in it, to be left out of percentiles
 Values = TypeVar("Values", np.ndarray, "Tensor")
 
 
@@ -47,7 +48,7 @@ class IntensityMapping:
             level = logging.DEBUG if silent else logging.WARNING
             offset = _offset_of(sample, level) if intensity.low <= AT_MOST_AIR else 0.0
             return cls(intensity.low + offset, intensity.high + offset, offset)
-        low, high = np.percentile(sample, [intensity.low, intensity.high])
+        low, high = np.percentile(_unframed(sample), [intensity.low, intensity.high])
         return cls(float(low), float(max(high, low + 1e-6)))
 
     def outside(self, stated: float | None) -> float:
@@ -61,6 +62,17 @@ class IntensityMapping:
     def scaled(self, values: Values) -> Values:
         """Map a float32 array, or tensor on any device, of stored values to 0..1."""
         return ((values - self.low) / (self.high - self.low)).clip(0.0, 1.0)
+
+
+def _unframed(sample: np.ndarray) -> np.ndarray:
+    """Values without a constant frame, such as 0 around a CT, that is more than the scan in it and not its darkest.
+
+    Frames of the darkest value stay: scans that models have learnt from have them.
+    """
+    edge = sample[0, 0, 0]
+    places = [np.flatnonzero((sample != edge).any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    part = sample[tuple(slice(place[0], place[-1] + 1) for place in places if place.size)]
+    return part if part.size < LARGEST_PART * sample.size and edge > part.min() else sample
 
 
 AT_MOST_AIR = -500

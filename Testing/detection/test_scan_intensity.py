@@ -56,6 +56,22 @@ def test_values_that_cannot_be_hounsfield_units_are_said_and_not_changed(caplog,
     assert "cannot be" in caplog.text
 
 
+@pytest.mark.parametrize(("frame", "is_left_out"), [(0, True), (3000, True), (-1100, False)])
+def test_a_frame_around_a_scan_enters_no_percentile_unless_it_is_darker(frame, is_left_out):
+    def mapping(values):
+        return IntensityMapping.for_volume(Intensity("percentile", 1.0, 99.9), Volume(values, np.eye(4)))
+
+    framed = mapping(np.pad(head(), 40, constant_values=frame))
+    assert (framed == mapping(head())) == is_left_out
+    assert framed.low == (frame if not is_left_out else mapping(head()).low)
+    assert mapping(np.pad(head(), 1, constant_values=frame)) != mapping(head())
+
+
+def test_percentiles_of_a_constant_scan_are_its_value():
+    volume = Volume(np.ones((4, 5, 6)), np.eye(4))
+    assert IntensityMapping.for_volume(Intensity("percentile", 1.0, 99.9), volume).low == 1
+
+
 @pytest.mark.parametrize("values", [(head() + 1024).clip(0), (head() + 1000).clip(0) / 4000])
 def test_a_model_that_nobody_has_chosen_says_nothing_of_values(caplog, values):
     volume = Volume(values, np.eye(4))

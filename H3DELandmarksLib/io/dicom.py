@@ -75,6 +75,7 @@ class Frame:
         position: (3,) LPS mm of the first pixel, None where it is not stated.
         axes: (3, 2) unit vectors along a row and along a column, None where they are not stated.
         pixel: width and height in mm, None where they are not stated.
+        is_square: whether they are the same where they are not stated.
         thickness: mm, None where it is not stated.
         rescale: slope and intercept of value = slope * stored + intercept, None where they are not stated.
         has_table: whether a table gives the value of each stored one (Modality LUT), where no rescale is stated.
@@ -94,6 +95,7 @@ class Frame:
     position: np.ndarray | None
     axes: np.ndarray | None
     pixel: tuple[float, float] | None
+    is_square: bool
     thickness: float | None
     rescale: tuple[float, float] | None
     has_table: bool
@@ -369,6 +371,7 @@ def _frame(path: Path, data: Any, shared: list[Any], index: int, count: int) -> 
         position=None if position is None else np.array(position),
         axes=axes,
         pixel=None if pixel is None else (pixel[1], pixel[0]),
+        is_square=len(set(stated("PixelAspectRatio", 2) or [1.0])) == 1,
         thickness=thickness if 0 < thickness < math.inf else None,
         rescale=rescale,
         has_table=rescale is None and bool(data.get("ModalityLUTSequence")),
@@ -412,8 +415,9 @@ def _volume(source: Path, frames: list[Frame], spacing: Spacing | None) -> Volum
     if pixel is not None:
         check_spacing(frames[0].path, pixel[::-1])
     if pixel is None and len(frames) == 1:
-        raise UnknownPixelSize(
-            f"'{source}' does not state how large its pixels are: give their size in mm (command line: --spacing)."
+        kind, but = (UnknownPixelSize, "") if frames[0].is_square else (InputError, ", but that they are not square")
+        raise kind(
+            f"'{source}' does not state how large its pixels are{but}: give their size in mm (command line: --spacing)."
         )
     is_placed = frames[0].position is not None and frames[0].axes is not None
     if pixel is None or not (is_placed or spacing is not None or len(frames) == 1):

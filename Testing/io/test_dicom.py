@@ -274,6 +274,18 @@ def test_what_is_not_stated_is_refused_until_the_user_states_it(tmp_path, edit, 
     np.testing.assert_allclose(volume.spacing, [0.5, 0.6, STEP])
 
 
+def test_pixels_of_unknown_size_are_not_taken_for_squares_where_a_file_denies_it(tmp_path):
+    film = image(VALUES[0], CT)
+    film.PixelAspectRatio = [2, 1]
+    film.save_as(tmp_path / "film.dcm")
+    with pytest.raises(InputError, match="not square"):
+        read_volume(tmp_path / "film.dcm", needs_size=False)
+    assert read_volume(tmp_path / "film.dcm", (0.1, 0.2)).array.shape == (6, 5, 1)
+    film.PixelAspectRatio = [1, 1]
+    film.save_as(tmp_path / "film.dcm")
+    assert read_volume(tmp_path / "film.dcm", needs_size=False).spacing.tolist() == [1, 1, 1]
+
+
 @pytest.mark.parametrize("number", [None, 1])
 def test_slices_without_position_and_number_are_in_no_order(tmp_path, number):
     def edit(data, k):

@@ -59,6 +59,11 @@ def read_picture(path: Path, spacing: Spacing | None) -> Volume:
         )
     # Of fewer than eight bits a pixel, the decoder makes colors, and turns negatives itself.
     gray = _turned(array) if declared.is_negative and array.ndim == 2 else _gray(path, array)
+    if spacing is None and not declared.is_square:
+        raise InputError(
+            f"'{path}' does not state how large its pixels are, but that they are not square: give their size in mm "
+            "(command line: --spacing)."
+        )
     width, height = _believed(path, declared.pixel or image.GetSpacing()) if spacing is None else spacing[:2]
     return Volume(gray.T[:, :, np.newaxis], np.diag([width, height, 1.0, 1.0]))
 
@@ -140,7 +145,7 @@ _LARGEST_TILE = 4096
 _FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # F7 is that of JPEG-LS
 _PNG, _GRAY_ALPHA = b"\x89PNG\r\n\x1a\n", 4
 _MARKERS_ALONE = {0x01, *range(0xD0, 0xD9)}
-_APP1 = 0xE1
+_APP0, _APP1 = 0xE0, 0xE1
 
 
 @dataclass(frozen=True)
@@ -158,6 +163,7 @@ class PictureSize:
         orientation: EXIF's number of how it is to be turned or mirrored, which the decoder does not do; 1 for not at
             all.
         pixel: width and height of one in mm, where the decoder does not tell what the file states.
+        is_square: whether width and height are the same, where the file states nothing but that.
     """
 
     width: int
@@ -170,6 +176,7 @@ class PictureSize:
     is_lying: bool = False
     orientation: int = 1
     pixel: tuple[float, float] | None = None
+    is_square: bool = True
 
 
 def check_picture(path: Path) -> PictureSize:
@@ -204,10 +211,12 @@ def _png(data: Mapped) -> PictureSize:
     is_transparent = (color == _GRAY_ALPHA and bits in (8, 16)) or (color == 0 and b"tRNS" in parts)
     bits *= {2: 3, _GRAY_ALPHA: 2, 6: 4}.get(color, 1)
     across, down, unit = struct.unpack_from(">IIB", data, parts[b"pHYs"][0] + 4) if b"pHYs" in parts else (0, 0, 0)
-    pixel = _of_a_meter(across, down) if unit == 1 else None
+    pixel, is_square = _of_a_meter(across, down) if unit == 1 else None, unit == 1 or across == down
     place, length = parts.get(b"eXIf", (0, 0))
     orientation = _orientation(data[place + 4 : place + 4 + length])
-    return PictureSize(width, height, bits, is_transparent=is_transparent, orientation=orientation, pixel=pixel)
+    return PictureSize(
+        *(width, height, bits), is_transparent=is_transparent, orientation=orientation, pixel=pixel, is_square=is_square
+    )
 
 
 def _orientation(exif: bytes) -> int:
@@ -243,7 +252,7 @@ def jpeg_size(data: Mapped) -> PictureSize | None:
     """None for a file without the marker that ends its pixels: inside them no marker can occur."""
     if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         return None
-    position, orientation = 2, 1
+    position, orientation, is_square = 2, 1, True
     while True:
         start, marker = struct.unpack_from("BB", data, position)
         if start != 0xFF:
@@ -254,7 +263,10 @@ def jpeg_size(data: Mapped) -> PictureSize | None:
         (length,) = struct.unpack_from(">H", data, position + 2)
         if marker in _FRAME_MARKERS:
             bits, height, width, channels = struct.unpack_from(">BHHB", data, position + 4)
-            return PictureSize(width, height, bits * channels, orientation=orientation)
+            return PictureSize(width, height, bits * channels, orientation=orientation, is_square=is_square)
+        if marker == _APP0 and data[position + 4 : position + 9] == b"JFIF\0":
+            unit, across, down = struct.unpack_from(">BHH", data, position + 11)
+            is_square = unit != 0 or across == down
         if marker == _APP1 and data[position + 4 : position + 10] == b"Exif\0\0":
             orientation = _orientation(data[position + 10 : position + 2 + length])
         position += 2 + length

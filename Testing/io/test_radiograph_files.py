@@ -159,6 +159,22 @@ def test_a_png_file_that_states_proportions_alone_states_no_size(tmp_path):
         read_volume(path)
 
 
+@pytest.mark.parametrize("extension", [".png", ".jpg"])
+def test_pixels_that_are_not_square_are_never_taken_for_squares(tmp_path, extension):
+    path = write_picture(tmp_path / f"film{extension}", dpi=(300, 300))
+    data = bytearray(path.read_bytes())
+    if extension == ".png":
+        place = data.index(b"pHYs")
+        struct.pack_into(">IIB", data, place + 4, 1, 2, 0)
+        struct.pack_into(">I", data, place + 13, zlib.crc32(data[place : place + 13]))
+    else:
+        struct.pack_into(">BHH", data, data.index(b"JFIF\0") + 7, 0, 1, 2)
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="not square"):
+        read_volume(path, needs_size=False)
+    np.testing.assert_allclose(read_volume(path, (0.2, 0.1)).spacing[:2], (0.2, 0.1))
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("is_cut", [False, True])
 def test_transparency_beside_gray_values_is_ignored(tmp_path, bits, is_cut, caplog):

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.io.dicom import FEWEST_IMAGES, check_deflated, is_of_patient
-from H3DELandmarksLib.io.images import DICOM_EXTENSIONS, READABLE_EXTENSIONS
+from H3DELandmarksLib.io.dicom import FEWEST_IMAGES, check_deflated, is_dicom, is_of_patient
+from H3DELandmarksLib.io.images import READABLE_EXTENSIONS
 from H3DELandmarksLib.io.radiograph_files import PICTURE_EXTENSIONS
 
 SEGMENTATIONS = (".seg.nrrd", ".seg.nhdr")
@@ -135,7 +135,7 @@ class _Search:
         for path in entries:
             if path.name.startswith("."):
                 self.passed_over.append((path, "hidden"))
-            elif _is_folder(path):
+            elif os.path.isdir(path):
                 self._look_below(path, places, links + path.is_symlink())
             else:
                 self._sort(path)
@@ -156,12 +156,11 @@ class _Search:
     def _sort(self, path: Path) -> None:
         """Put a file where it belongs."""
         name = path.name.lower()
-        is_named_dicom = name.endswith(DICOM_EXTENSIONS)
         if name == "dicomdir":
             self.passed_over.append((path, "a list of DICOM files"))
         elif name.endswith(SEGMENTATIONS):
             self.passed_over.append((path, "a segmentation"))
-        elif _is_file(path) and (is_named_dicom or _begins_as_dicom(path)):
+        elif os.path.isfile(path) and is_dicom(path):
             self._sort_dicom(path)
         elif name.endswith(PICTURE_EXTENSIONS) and (reason := self._why_no_radiograph(path)):
             self.passed_over.append((path, reason))
@@ -173,7 +172,7 @@ class _Search:
     def _why_no_radiograph(self, path: Path) -> str:
         if not self.radiographs:
             return "a picture, while the model reads volumes"
-        return "drawn by detection" if _is_file(path) and DRAWN in _start(path, 1024) else ""
+        return "drawn by detection" if os.path.isfile(path) and _is_drawn(path) else ""
 
     def _sort_dicom(self, path: Path) -> None:
         import pydicom
@@ -195,30 +194,12 @@ class _Search:
             self.passed_over.append((path, "DICOM without an image of a patient"))
 
 
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:
-        return False
-
-
-def _begins_as_dicom(path: Path) -> bool:
-    return _start(path, 132)[128:] == b"DICM"
-
-
-def _start(path: Path, count: int) -> bytes:
+def _is_drawn(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return file.read(count)
+            return DRAWN in file.read(1024)
     except OSError:
-        return b""
+        return False
 
 
 def _of_files(search: _Search) -> list[FoundScan]:

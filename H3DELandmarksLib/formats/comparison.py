@@ -284,13 +284,10 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
     """Write a comparison; the file takes its place when it is complete.
 
     Raises:
-        InputError: it cannot be written.
+        OutputError: it cannot be written.
     """
-    try:
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(to_json(comparison.to_dict()))
-    except OSError as error:
-        raise InputError(f"'{path}' cannot be written ({error.strerror}): check the folder and its space.") from error
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(to_json(comparison.to_dict()))
 
 
 def read_comparison(path: Path) -> Comparison:

@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from H3DELandmarksLib.core.errors import InputError, OutputError, UnknownPixelSize
-from H3DELandmarksLib.core.files import atomic_write, flush
+from H3DELandmarksLib.core.files import atomic_write, flush, shown
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.io.checks import RIGHT_ANGLE, Spacing, check_finite, padding_to_air, shear, warn
 from H3DELandmarksLib.io.dicom import DICOM_EXTENSIONS, is_dicom, read_file, read_folder
@@ -78,11 +78,8 @@ def read_volume(
 
 def _check_name(path: Path) -> None:
     """Refuse names that are no UTF-8, such as those of old discs: libraries below abort the program on them."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        shown = str(path).encode("utf-8", "replace").decode()
-        raise InputError(f"The name '{shown}' is not UTF-8: rename the file or folder.") from error
+    if shown(path) != str(path):
+        raise InputError(f"The name '{shown(path)}' is not UTF-8: rename the file or folder.")
 
 
 def write_volume(path: str | Path, volume: Volume, compress: bool = True, durable: bool = True) -> None:

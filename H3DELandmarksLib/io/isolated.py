@@ -33,7 +33,7 @@ from typing import IO, Any
 import numpy as np
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
-from H3DELandmarksLib.core.files import walked
+from H3DELandmarksLib.core.files import shown, walked
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.io.checks import Spacing
 from H3DELandmarksLib.io.scan_folders import FoundScans
@@ -75,7 +75,7 @@ def read_volume(
         raise _too_large(path) from error
     except Exception as error:
         raise InputError(
-            f"'{_shown(path)}' cannot be read ({type(error).__name__}): export or copy it again."
+            f"'{shown(path)}' cannot be read ({type(error).__name__}): export or copy it again."
         ) from error
 
 
@@ -279,7 +279,7 @@ class _Watch:
 
 def _stopped(path: str | Path, seconds: float) -> InputError:
     return InputError(
-        f"'{_shown(path)}' was given up after {seconds:.0f} s without progress in reading it: it is damaged, or its "
+        f"'{shown(path)}' was given up after {seconds:.0f} s without progress in reading it: it is damaged, or its "
         "drive does not answer; export or copy it again."
     )
 
@@ -287,15 +287,11 @@ def _stopped(path: str | Path, seconds: float) -> InputError:
 def _crashed(path: str | Path, status: int) -> InputError:
     if hasattr(signal, "SIGKILL") and status == -signal.SIGKILL:  # of the system, when memory runs out
         return _too_large(path)
-    return InputError(f"'{_shown(path)}' made reading crash, so it is damaged: export or copy it again.")
+    return InputError(f"'{shown(path)}' made reading crash, so it is damaged: export or copy it again.")
 
 
 def _too_large(path: str | Path) -> InputError:
-    return InputError(f"'{_shown(path)}' needs more memory than there is: close other programs or crop the scan.")
-
-
-def _shown(path: str | Path) -> str:
-    return str(path).encode("utf-8", "replace").decode()
+    return InputError(f"'{shown(path)}' needs more memory than there is: close other programs or crop the scan.")
 
 
 def _folder_at_hand() -> str | None:

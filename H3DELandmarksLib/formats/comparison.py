@@ -15,7 +15,6 @@ from H3DELandmarksLib.core.text import aligned, number, percent, plain, plural
 from H3DELandmarksLib.formats.agreement import HumanFloor
 from H3DELandmarksLib.formats.lineage import ModelReference
 from H3DELandmarksLib.formats.reading import (
-    NEWER,
     STRICT,
     Count,
     Finite,
@@ -27,6 +26,7 @@ from H3DELandmarksLib.formats.reading import (
     Problem,
     Text,
     read_record,
+    refuse_newer,
     to_json,
     to_plain,
 )
@@ -273,8 +273,7 @@ def upgraded(content: Any) -> Any:
     """
     if not isinstance(content, dict):
         return content
-    if isinstance(content.get("format_version"), int) and content["format_version"] > FORMAT_VERSION:
-        raise FormatError(Problem("format_version", f"it {NEWER}"))
+    refuse_newer(content, FORMAT_VERSION)
     if "format" not in content:
         raise FormatError(Problem("format", "it is missing"))
     return {name: value for name, value in content.items() if name != "sentence"}

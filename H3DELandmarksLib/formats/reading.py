@@ -34,7 +34,6 @@ LENGTHS = "__lengths__"
 LARGEST_BYTES = 64 * 2**20
 DEEPEST, MOST_DIGITS = 100, 20
 MAX_SHOWN = 200  # characters of an entry's place in a sentence
-NEWER = "is written by a newer version of this software: update the H3DELandmarks extension"
 Record = TypeVar("Record")
 
 
@@ -223,6 +222,14 @@ def read_record(
         return build(record, upgrade(content) if upgrade else content)
     except FormatError as refused:
         raise error(f"The {what} '{path}' cannot be used, {refused.problem}: {advice}.") from refused
+
+
+def refuse_newer(content: Any, version: int) -> None:
+    """Refuse the content of a file of a later format version than this software knows; raises FormatError."""
+    stated = content.get("format_version") if isinstance(content, dict) else None
+    if isinstance(stated, int) and stated > version:
+        reason = "it is written by a newer version of this software: update the H3DELandmarks extension"
+        raise FormatError(Problem("format_version", reason))
 
 
 def to_plain(value: Any, unit: LengthUnit = "mm") -> Any:

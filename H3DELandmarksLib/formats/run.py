@@ -28,18 +28,16 @@ from H3DELandmarksLib.core.locks import is_held
 from H3DELandmarksLib.formats.lineage import Lineage, ModelReference, UsedCase
 from H3DELandmarksLib.formats.manifest import Intensity, ModelId, Sha256, Version, check_stages
 from H3DELandmarksLib.formats.reading import (
-    NEWER,
     STRICT,
     Count,
     Finite,
-    FormatError,
     Limits,
     NotNegative,
     Positive,
     PositiveCount,
-    Problem,
     Text,
     read_record,
+    refuse_newer,
     to_json,
 )
 from H3DELandmarksLib.formats.training import TrainingStage
@@ -327,10 +325,8 @@ def list_runs(folder: str | Path) -> list[RunFolder]:
 
 def _upgraded(content: Any) -> Any:
     """A record of any version as today's."""
-    version = content.get("format_version") if isinstance(content, dict) else None
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise FormatError(Problem("format_version", f"it {NEWER}"))
-    if version != 1:
+    refuse_newer(content, FORMAT_VERSION)
+    if not isinstance(content, dict) or content.get("format_version") != 1:
         return content
     kept = {name: value for name, value in content.items() if name not in DERIVED_IN_VERSION_1}
     return {**kept, "format_version": FORMAT_VERSION}

@@ -22,13 +22,13 @@ from H3DELandmarksLib.formats.comparison import Comparison, Decision
 from H3DELandmarksLib.formats.comparison import upgraded as upgraded_comparison
 from H3DELandmarksLib.formats.lineage import ModelReference
 from H3DELandmarksLib.formats.reading import (
-    NEWER,
     STRICT,
     FormatError,
     Problem,
     Text,
     build,
     parse_json,
+    refuse_newer,
     to_json,
     to_plain,
 )
@@ -181,8 +181,7 @@ def _entry(content: Any) -> HistoryEntry:
     """An entry of any version as today's; details that cannot be read are left out: the event counts without them."""
     if not isinstance(content, dict):
         raise FormatError(Problem("", "it is no entry"))
-    if isinstance(content.get("format_version"), int) and content["format_version"] > FORMAT_VERSION:
-        raise FormatError(Problem("format_version", f"it {NEWER}"))
+    refuse_newer(content, FORMAT_VERSION)
     details = content.pop("details", {})
     entry = build(HistoryEntry, content)
     try:

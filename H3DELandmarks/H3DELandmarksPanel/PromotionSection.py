@@ -6,8 +6,9 @@ from datetime import datetime, timezone
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError
+from H3DELandmarksLib.formats.case_record import TIME_FORMAT
 from H3DELandmarksLib.formats.comparison import read_comparison
-from H3DELandmarksLib.formats.run import COMPARISON, TIME_FORMAT
+from H3DELandmarksLib.formats.run import COMPARISON
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.retraining.promote import promote_run
 from H3DELandmarksPanel.ModelChoice import modelKey

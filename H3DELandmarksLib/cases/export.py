@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -26,7 +25,7 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.measurements import Measurements
 from H3DELandmarksLib.evaluation.measures import measure, without_moved_radii
-from H3DELandmarksLib.formats.case_record import TIME_FORMAT
+from H3DELandmarksLib.formats.case_record import utc_now
 from H3DELandmarksLib.formats.export import (
     EXPORT,
     Coordinates,
@@ -201,7 +200,7 @@ def export_sets(
         writer.close()
         if measured:
             write_measurements(folder / MEASUREMENT_TABLE, measured)
-        made = datetime.now(timezone.utc).strftime(TIME_FORMAT)
+        made = utc_now()
         about = (writer.coordinates, writer.absent, scheme, tuple(records), summary.skipped, digests(folder))
         record = ExportRecord(__version__, made, form, *about)
         (folder / EXPORT).write_bytes(to_json(record))

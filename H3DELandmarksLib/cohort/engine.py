@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from functools import cache, partial
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from H3DELandmarksLib.cohort.result_files import MODEL, SCAN, ResultFiles
 from H3DELandmarksLib.core.errors import Cancelled
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.files import shown
-from H3DELandmarksLib.formats.case_record import TIME_FORMAT
+from H3DELandmarksLib.formats.case_record import utc_now
 from H3DELandmarksLib.formats.cohort import CohortModel, CohortOutputs, CohortScan
 from H3DELandmarksLib.formats.reading import to_json
 from H3DELandmarksLib.formats.results import ModelName, ScanResult
@@ -185,10 +184,7 @@ class Engine:
         if found is None and entry is not None and self.log.known(entry, picture=False):
             return  # the results of an earlier run still stand
         entry = replace(
-            entry or self._unknown(job),
-            seconds=round(time.monotonic() - start, 3),
-            time=datetime.now(timezone.utc).strftime(TIME_FORMAT),
-            reason=reason,
+            entry or self._unknown(job), seconds=round(time.monotonic() - start, 3), time=utc_now(), reason=reason
         )
         if found is not None:
             recognised = found.recognition.recognised if found.recognition else None
@@ -243,7 +239,7 @@ class Engine:
             settings=settings,
             status="failed",
             seconds=0.0,
-            time=datetime.now(timezone.utc).strftime(TIME_FORMAT),
+            time=utc_now(),
         )
 
 

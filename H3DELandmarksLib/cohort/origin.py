@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -14,7 +13,7 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.statements import Cause, Miscounted, Recognition
 from H3DELandmarksLib.core.text import first_of, plain
-from H3DELandmarksLib.formats.case_record import TIME_FORMAT
+from H3DELandmarksLib.formats.case_record import utc_now
 from H3DELandmarksLib.formats.manifest import NOT_STATED, Manifest
 from H3DELandmarksLib.formats.provenance import ModelOrigin, Provenance, RunSettings, ScanOrigin, proposed_points
 from H3DELandmarksLib.formats.results import LandmarkResult, MiscountedResult, PlaceResult, RecognitionResult
@@ -46,7 +45,7 @@ def provenance_of(
     """
     return Provenance(
         software=__version__,
-        time=datetime.now(timezone.utc).strftime(TIME_FORMAT),
+        time=utc_now(),
         model=model_origin(detector.package),
         scan=scan_origin(volume, file),
         settings=settings or run_settings(detector),

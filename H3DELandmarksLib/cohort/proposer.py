@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.core.text import plural
 from H3DELandmarksLib.detection.examples import Example, Proposals, propose
 from H3DELandmarksLib.detection.registration import Picture
-from H3DELandmarksLib.formats.case_record import TIME_FORMAT
+from H3DELandmarksLib.formats.case_record import utc_now
 from H3DELandmarksLib.formats.guide import GuideRecord
 from H3DELandmarksLib.formats.provenance import ExamplesOrigin, Provenance, proposed_points
 from H3DELandmarksLib.models import available_models, find_model
@@ -87,7 +86,7 @@ class Proposer:
         examples = ExamplesOrigin(cases=tuple(names), guide=model, correlation=max(-1.0, min(1.0, said.correlation)))
         return Provenance(
             software=__version__,
-            time=datetime.now(timezone.utc).strftime(TIME_FORMAT),
+            time=utc_now(),
             model=None,
             scan=scan_origin(volume),
             examples=examples,

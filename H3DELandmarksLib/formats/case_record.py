@@ -70,6 +70,11 @@ REMEDIES = frozenset(
 _SINCE_VERSION_2 = frozenset(state for state in ReviewState if state.in_bulk or state.is_unexamined)
 
 
+def utc_now() -> str:
+    """The time, as ``2026-11-23T08:00:00Z``."""
+    return datetime.now(timezone.utc).strftime(TIME_FORMAT)
+
+
 def require_printable(*texts: str) -> None:
     """Refuse texts with characters that cannot be shown in one line; raises ValueError."""
     for text in texts:

@@ -25,6 +25,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import write_watched
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.locks import is_held
+from H3DELandmarksLib.formats.case_record import TIME_FORMAT, utc_now
 from H3DELandmarksLib.formats.lineage import Lineage, ModelReference, UsedCase
 from H3DELandmarksLib.formats.manifest import Intensity, ModelId, Sha256, Version, check_stages
 from H3DELandmarksLib.formats.reading import (
@@ -53,7 +54,6 @@ TRAIN: Subset = "train"
 VALIDATION: Subset = "validation"
 HELD_OUT: Subset = "held-out"
 KILLED = "Its program was ended from outside; it can be resumed."
-TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 SECONDS_BETWEEN_WRITES = 1.0
 SECONDS_UNTIL_FORGOTTEN = 60.0  # a run that goes on says so every few seconds
 # Entries of version 1 that follow from others.
@@ -277,7 +277,7 @@ class RunFolder:
         """Change entries of the record and write it; with `now` False not more often than once a second."""
         self.record = replace(self.record, **changes)
         if self.writes and (now or time.monotonic() - self._written > SECONDS_BETWEEN_WRITES):
-            self.record = replace(self.record, updated=_utc_now())
+            self.record = replace(self.record, updated=utc_now())
             write_watched(self.folder / RUN, to_json(self.record).decode("utf-8"))
             self._written = time.monotonic()
 
@@ -291,7 +291,7 @@ def new_run(folder: Path, decision: RunDecision) -> RunFolder:
     """Write the record of a run that begins in a folder, which exists and holds no run."""
     stages = tuple(StageProgress(stage.name, 0, stage.training.steps) for stage in decision.plan.stages)
     decided = {name: getattr(decision, name) for name in RunDecision.__dataclass_fields__}
-    run = RunFolder(folder, RunRecord(**decided, state=RUNNING, stages=stages, updated=_utc_now()))
+    run = RunFolder(folder, RunRecord(**decided, state=RUNNING, stages=stages, updated=utc_now()))
     run.update()
     return run
 
@@ -330,7 +330,3 @@ def _upgraded(content: Any) -> Any:
         return content
     kept = {name: value for name, value in content.items() if name not in DERIVED_IN_VERSION_1}
     return {**kept, "format_version": FORMAT_VERSION}
-
-
-def _utc_now() -> str:
-    return datetime.now(timezone.utc).strftime(TIME_FORMAT)

@@ -10,7 +10,6 @@ import re
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
@@ -18,6 +17,7 @@ from uuid import uuid4
 from H3DELandmarksLib.core.errors import ModelPackageError
 from H3DELandmarksLib.core.files import TEMPORARY_PREFIX, append_numbered, numbered_folders, remove_forgotten
 from H3DELandmarksLib.core.text import plain
+from H3DELandmarksLib.formats.case_record import utc_now
 from H3DELandmarksLib.formats.comparison import Comparison, Decision
 from H3DELandmarksLib.formats.comparison import upgraded as upgraded_comparison
 from H3DELandmarksLib.formats.lineage import ModelReference
@@ -35,7 +35,6 @@ from H3DELandmarksLib.formats.reading import (
 
 log = logging.getLogger(__name__)
 HISTORY, ENTRY, FORMAT_VERSION = "_history", "entry.json", 1
-TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 _CANDIDATE = re.compile(r"(\d+\.\d+\.\d+)-(.+)")
 
 
@@ -68,11 +67,6 @@ def next_version(version: str, part: Literal["minor", "last"] = "last") -> str:
     release = candidate[1] if candidate else version
     match = re.fullmatch(r"(.*?)(\d+)(\D*)", release)
     return f"{match[1]}{int(match[2]) + 1}{match[3]}" if match else f"{version}.1"
-
-
-def utc_now() -> str:
-    """The time, as ``2026-11-23T08:00:00Z``."""
-    return datetime.now(timezone.utc).strftime(TIME_FORMAT)
 
 
 @dataclass(frozen=True, kw_only=True)

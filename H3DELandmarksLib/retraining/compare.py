@@ -16,10 +16,10 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.evaluation.metrics import case_means, radial_errors
 from H3DELandmarksLib.evaluation.paired import counted_errors, holm, improvement, subject_means
 from H3DELandmarksLib.evaluation.readers import human_floor
+from H3DELandmarksLib.formats.case_record import utc_now
 from H3DELandmarksLib.formats.comparison import Comparison, Figures, Row
 from H3DELandmarksLib.formats.lineage import Lineage, lineage_of
 from H3DELandmarksLib.formats.run import RunFolder
-from H3DELandmarksLib.formats.versions import utc_now
 from H3DELandmarksLib.models import ModelPackage, available_models
 
 ALL = "all"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cases.export import OutgoingCase, export_points
 from H3DELandmarksLib.core.files import cannot_write
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.formats.case_record import TIME_FORMAT
+from H3DELandmarksLib.formats.case_record import utc_now
 from H3DELandmarksLib.formats.export import ExportedCase, ExportedLandmark
 from H3DELandmarksLib.formats.provenance import EXTENSION, PointOrigin, Provenance, stated_by, write_provenance
 from H3DELandmarksLib.scene.cases import ReviewedCase, reviewed_case
@@ -95,7 +94,7 @@ def _record(name: str, case: ReviewedCase, origin: Provenance) -> ExportedCase:
 
 def _origin(case: ReviewedCase, landmarks: list[ReviewedLandmark], kept: Provenance | None) -> Provenance:
     """Where the points come from, and what has become of each; of lists from elsewhere only that."""
-    now = datetime.now(timezone.utc).strftime(TIME_FORMAT)
+    now = utc_now()
     points = tuple(_point(case, k, landmark) for k, landmark in enumerate(landmarks))
     known = kept or Provenance(software=__version__, time=now, model=None, scan=None)
     return replace(known, points=points)

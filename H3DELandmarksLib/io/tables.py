@@ -15,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.lengths import LengthUnit, in_unit
-from H3DELandmarksLib.core.text import csv_text, from_csv
+from H3DELandmarksLib.core.text import csv_text
 from H3DELandmarksLib.formats.provenance import Provenance
 from H3DELandmarksLib.formats.results import MeasurementResult
 
@@ -105,22 +104,3 @@ def _cell(value: float) -> str:
 def unit_of_columns(columns: Iterable[str]) -> LengthUnit:
     """The unit of the positions in a table, from the names of its columns."""
     return "px" if in_unit(POSITION_COLUMNS[0], "px") in columns else "mm"
-
-
-def read_table_positions(path: str | Path) -> dict[str, np.ndarray]:
-    """Positions in a table written by `write_table`.
-
-    Returns:
-        (3,) LPS mm, or pixels where the table has such, by name; NaN where it has none.
-
-    Raises:
-        InputError: the file is missing or no such table.
-    """
-    try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        unit = unit_of_columns(rows[0]) if rows else "mm"
-        columns = [in_unit(column, unit) for column in POSITION_COLUMNS]
-        return {from_csv(row["name"]): np.array([float(row[c] or "nan") for c in columns]) for row in rows}
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"'{path}' is not a table of landmarks: choose a .csv file written by detection.") from error

@@ -35,9 +35,10 @@ from H3DELandmarksLib.formats.reading import build
 from H3DELandmarksLib.formats.results import DetectionResult
 from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_markups
-from H3DELandmarksLib.io.tables import COLUMNS, read_table_positions
+from H3DELandmarksLib.io.tables import COLUMNS
 from H3DELandmarksLib.models import open_package
 from H3DELandmarksLib.models.package import package_digest
+from H3DELandmarksResearch.planning.point_tables import read_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ["good.csv", "good.mrk.json", "good.provenance.json"]
@@ -83,12 +84,12 @@ def test_detect_writes_point_list_and_table_that_agree(tiny, scan, tmp_path, cap
     report = json.loads(capsys.readouterr().out)
     entry = report["scans"][0]
     points = read_markups(entry["markups"])
-    table = read_table_positions(entry["table"])
+    (table,) = read_tables(Path(entry["table"])).values()
     assert report["ok"] and report["model"] == {"id": "tiny", "version": "1.0.0"}
     assert points.names == NAMES and points.present.all()
     assert points.radius.tolist() == [1.0, 2.0, 3.0] and points.definitions[0] == "the left point"
     for k, name in enumerate(NAMES):
-        assert np.allclose(table[name], points.positions[k], atol=1e-4)
+        assert np.allclose(table.positions[name], points.positions[k], atol=1e-4)
         assert entry["landmarks"][k]["position_lps_mm"] == points.positions[k].tolist()
     assert Path(entry["table"]).read_text(encoding="utf-8").splitlines()[0] == ",".join(COLUMNS)
     assert not (tmp_path / "out" / "good.png").exists()

@@ -18,7 +18,7 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.formats.provenance import Provenance, proposed_points, read_provenance
 from H3DELandmarksLib.io.markups import read_markups, read_stamp, write_markups
-from H3DELandmarksLib.io.tables import read_table_positions
+from H3DELandmarksResearch.planning.point_tables import read_tables
 
 NAMES = ("A", "B", "C")
 FIRST, SECOND = (LandmarkSet(NAMES, np.arange(9.0).reshape(3, 3) + shift) for shift in (0, 100))
@@ -47,7 +47,8 @@ def names_in(folder):
 
 def assert_written(files, landmarks):
     np.testing.assert_array_equal(read_markups(files.markups).positions, landmarks.positions)
-    np.testing.assert_allclose(list(read_table_positions(files.table).values()), landmarks.positions)
+    (table,) = read_tables(files.table).values()
+    np.testing.assert_allclose(list(table.positions.values()), landmarks.positions)
 
 
 def test_own_results_are_replaced_together(files):

@@ -23,7 +23,6 @@ from H3DELandmarksLib.formats.provenance import read_provenance
 from H3DELandmarksLib.formats.reading import build
 from H3DELandmarksLib.formats.results import DetectionResult
 from H3DELandmarksLib.io.markups import read_markups, stated_unit, unit_of_points, write_markups
-from H3DELandmarksLib.io.tables import read_table_positions
 from H3DELandmarksLib.models import open_package, registry
 from H3DELandmarksLib.models.fit import ScanFacts
 from H3DELandmarksLib.training.cases import Case
@@ -141,8 +140,10 @@ def test_no_file_of_a_result_calls_pixels_mm(tmp_path, capsys):
     first = printed["scans"][0]["landmarks"][0]
     assert rows[0]["x_px"] == pytest.approx(first["position_lps_px"][0], abs=1e-3)
     assert rows[0]["radius90_px"] == pytest.approx(first["radius90_px"], abs=1e-3)
-    table = read_table_positions(out / "film0.csv")
-    assert table[first["name"]] == pytest.approx(first["position_lps_px"], abs=1e-3)
+    with (out / "film0.csv").open(encoding="utf-8", newline="") as file:
+        row = next(row for row in csv.DictReader(file) if row["name"] == first["name"])
+    place = [float(row[column]) for column in ("left_px", "posterior_px", "superior_px")]
+    assert place == pytest.approx(first["position_lps_px"], abs=1e-3)
     assert (
         read_provenance(out / "film0.provenance.json").unit == "px" and unit_of_points(out / "film0.mrk.json") == "px"
     )

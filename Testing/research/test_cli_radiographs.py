@@ -14,8 +14,8 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_markups
-from H3DELandmarksLib.io.tables import read_table_positions
 from H3DELandmarksLib.models import open_package
+from H3DELandmarksResearch.planning.point_tables import read_tables
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +39,12 @@ def detect(tiny, output, *words):
 def test_a_picture_gives_a_point_list_a_table_and_a_picture(tiny, film, tmp_path, capsys):
     assert detect(tiny, tmp_path / "out", film, "--spacing", "0.6x0.9", "--picture", "--json") == 0
     (entry,) = json.loads(capsys.readouterr().out)["scans"]
-    points, table = read_markups(entry["markups"]), read_table_positions(entry["table"])
+    points, (table,) = read_markups(entry["markups"]), read_tables(Path(entry["table"])).values()
     volume = read_volume(film, (0.6, 0.9))
     expected = Detector(open_package(tiny), device="cpu").detect(volume)
-    assert points.names == NAMES == tuple(table)
+    assert points.names == NAMES == tuple(table.positions)
     np.testing.assert_allclose(points.positions, expected.positions, atol=1e-6)
-    np.testing.assert_allclose(list(table.values()), expected.positions, atol=1e-4)
+    np.testing.assert_allclose(list(table.positions.values()), expected.positions, atol=1e-4)
     assert not points.positions[:, 2].any() and volume.grid.contains(points.positions, margin=-2).all()
     assert Path(entry["picture"]) == tmp_path / "out" / "film.png"
     assert Path(entry["picture"]).read_bytes().startswith(b"\x89PNG")

@@ -203,7 +203,7 @@ READERS = {
     "markups": Reader(_library("H3DELandmarksLib.io.markups.read_markups"), JSON),
     "region": Reader(_library("H3DELandmarksLib.io.markups.read_region"), JSON),
     "fcsv": Reader(_library("H3DELandmarksLib.io.markups.read_markups"), TEXT),
-    "table": Reader(_library("H3DELandmarksLib.io.tables.read_table_positions"), TEXT),
+    "table": Reader(_library("H3DELandmarksResearch.planning.point_tables.read_tables"), TEXT),
     "names": Reader(_names, TEXT),
     "scheme": Reader(_library("H3DELandmarksLib.formats.schemes.scheme_of_file"), JSON),
     "project scheme": Reader(_scheme, JSON),

@@ -554,8 +554,5 @@ def _landmark_set(
         np.array([p.confidence for p in landmarks], dtype=float),
         np.array([p.radius for p in landmarks], dtype=float),
     )
-    ordered = found.ordered_as(scheme.names)
     definitions = tuple(landmark.definition for landmark in scheme.landmarks)
-    return LandmarkSet(
-        ordered.names, ordered.positions, ordered.presence, ordered.confidence, ordered.radius, definitions
-    )
+    return replace(found.ordered_as(scheme.names), definitions=definitions)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
 from H3DELandmarksLib.core.errors import InputError
@@ -43,9 +42,9 @@ class MeasurementsRecord:
 
 
 @cache
-def bundled_measurements(folder: Path | None = None) -> dict[str, MeasurementsRecord]:
+def bundled_measurements() -> dict[str, MeasurementsRecord]:
     """Definitions that come with the software, by the id of their scheme."""
-    paths = sorted((folder or resource_folder(FOLDER)).glob("*.json"))
+    paths = sorted(resource_folder(FOLDER).glob("*.json"))
     records = [read_record(MeasurementsRecord, path, what="measurement definition") for path in paths]
     return {record.scheme: record for record in records}
 

@@ -194,7 +194,6 @@ def read_record(
     what: str,
     advice: str = "correct it",
     upgrade: Callable[[Any], Any] | None = None,
-    error: type[Exception] = InputError,
 ) -> Record:
     """Read a file into a typed record.
 
@@ -204,24 +203,21 @@ def read_record(
         what: how the sentence calls it, for example "configuration".
         advice: what to do about a file that cannot be used.
         upgrade: turns the content of an older format version into today's; may raise FormatError.
-        error: class of the exception.
 
     Raises:
-        error: one sentence that names the file, the entry and the reason.
+        InputError: one sentence that names the file, the entry and the reason.
     """
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError as missing:
-        raise error(f"The {what} '{path}' does not exist: check the path.") from missing
-    except OSError as unreadable:
-        raise error(
-            f"The {what} '{path}' cannot be read ({unreadable.strerror}): check the permission."
-        ) from unreadable
+        raise InputError(f"The {what} '{path}' does not exist: check the path.") from missing
+    except OSError as error:
+        raise InputError(f"The {what} '{path}' cannot be read ({error.strerror}): check the permission.") from error
     try:
         content = parse_json(data)
         return build(record, upgrade(content) if upgrade else content)
     except FormatError as refused:
-        raise error(f"The {what} '{path}' cannot be used, {refused.problem}: {advice}.") from refused
+        raise InputError(f"The {what} '{path}' cannot be used, {refused.problem}: {advice}.") from refused
 
 
 def refuse_newer(content: Any, version: int) -> None:

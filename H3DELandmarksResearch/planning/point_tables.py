@@ -28,6 +28,7 @@ AXES: dict[tuple[str, ...], tuple[float, float, float] | str] = {
     ("l", "p", "s"): LPS,
     ("r", "a", "s"): RAS,
     ("x_px", "y_px"): PIXELS,
+    ("left_px", "posterior_px"): PIXELS,  # of pictures, as `detect` writes them
     ("x", "y", "z"): LPS,
     ("x", "y"): LPS,
 }

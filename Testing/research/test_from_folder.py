@@ -67,13 +67,14 @@ def write_table(path, columns, rows):
         (("Name", "R", "A", "S"), (1, 2, 3), (-1, -2, 3)),
         (("name", "left_mm", "posterior_mm", "superior_mm"), (1, 2, 3), (1, 2, 3)),
         (("label", "x_px", "y_px"), (4, 5), (4, 5, 0)),
+        (("name", "left_px", "posterior_px", "superior_px"), (4, 5, 0), (4, 5, 0)),
         (("label", "x", "y"), (4, 5), (4, 5, 0)),
     ],
 )
 def test_columns_say_what_coordinates_mean(tmp_path, columns, cells, place):
     write_table(tmp_path / "a.csv", columns, [("tip", *cells)])
     ((scan, table),) = read_tables(tmp_path / "a.csv").items()
-    assert scan == "a" and table.in_pixels == ("x_px" in columns)
+    assert scan == "a" and table.in_pixels == any(name.endswith("_px") for name in columns)
     np.testing.assert_allclose(table.positions["tip"], place)
 
 

@@ -11,13 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from H3DELandmarksLib.formats.case_record import TOKEN, Sha256
 from H3DELandmarksLib.formats.reading import STRICT, Count, FormatError, Text, build
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.formats.manifest import Manifest
-
-_HASH = re.compile(r"[0-9a-f]{64}")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -37,9 +35,9 @@ class ModelReference:
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
-        if not all(_NAME.fullmatch(text) for text in (self.id, self.version)):
+        if not (TOKEN.fullmatch(self.id) and TOKEN.fullmatch(self.version)):
             raise ValueError("id and version have up to 64 letters, digits and signs")
-        if not _HASH.fullmatch(self.digest):
+        if not re.fullmatch(r"[0-9a-f]{64}", self.digest):
             raise ValueError("digest: it is no SHA-256")
 
     @property
@@ -59,17 +57,11 @@ class UsedCase:
         id: of the case where the model was made; not shared.
     """
 
-    sha256: Text
+    sha256: Sha256
     revision: Count
     subset: Literal["train", "validation", "held-out"]
     id: str | None = None
     __pydantic_config__ = STRICT
-
-    def __post_init__(self) -> None:
-        if not _HASH.fullmatch(self.sha256):
-            raise ValueError("sha256: it is no SHA-256")
-        if self.subset not in ("train", "validation", "held-out"):
-            raise ValueError("subset: it is train, validation or held-out")
 
 
 @dataclass(frozen=True)
@@ -89,7 +81,7 @@ class Lineage:
 
     base: ModelReference | None = None
     cases: tuple[UsedCase, ...] = ()
-    earlier: tuple[Text, ...] = ()
+    earlier: tuple[Sha256, ...] = ()
     encoder_from: ModelReference | None = None
     kind: str | None = None
     notes: tuple[str, ...] = ()
@@ -97,10 +89,6 @@ class Lineage:
     software: str | None = None
     date: str | None = None
     __pydantic_config__ = STRICT
-
-    def __post_init__(self) -> None:
-        if not all(_HASH.fullmatch(value) for value in self.earlier):
-            raise ValueError("earlier: it holds what is no SHA-256")
 
     @property
     def subsets(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.lengths import LengthUnit
+from H3DELandmarksLib.formats.case_record import Sha256
 from H3DELandmarksLib.formats.network_settings import Network
 from H3DELandmarksLib.formats.reading import STRICT, FormatError, Limits, NotNegative, Positive, Problem, Share, Text
 
@@ -18,7 +19,6 @@ UNKNOWN_SHA256 = "0" * 64
 NOT_STATED = "not stated"
 # Radii that hold less than this share of errors on unseen cases are not shown.
 LEAST_COVERAGE = 0.8
-Sha256 = Annotated[str, Limits(pattern=r"^[0-9a-f]{64}$")]
 ModelId = Annotated[str, Limits(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
 Version = Annotated[str, Limits(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$", max_length=32)]
 WeightsName = Annotated[str, Limits(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors$", max_length=100)]

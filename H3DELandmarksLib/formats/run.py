@@ -25,9 +25,9 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import write_watched
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.locks import is_held
-from H3DELandmarksLib.formats.case_record import TIME_FORMAT, utc_now
+from H3DELandmarksLib.formats.case_record import TIME_FORMAT, Sha256, utc_now
 from H3DELandmarksLib.formats.lineage import Lineage, ModelReference, UsedCase
-from H3DELandmarksLib.formats.manifest import Intensity, ModelId, Sha256, Version, check_stages
+from H3DELandmarksLib.formats.manifest import Intensity, ModelId, Version, check_stages
 from H3DELandmarksLib.formats.reading import (
     STRICT,
     Count,

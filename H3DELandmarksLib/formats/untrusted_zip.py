@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.formats.case_record import Sha256
 from H3DELandmarksLib.formats.reading import LARGEST_BYTES, STRICT, FormatError, Limits, Problem, build, parse_json
 
 MAX_FILES, MAX_FILE_BYTES = 100_000, 8 * 2**30
@@ -76,7 +77,7 @@ class PackedFile:
     """What a manifest says of a file of the archive."""
 
     size: Annotated[int, Limits(ge=0, le=MAX_FILE_BYTES)]
-    sha256: Annotated[str, Limits(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Sha256
     __pydantic_config__ = STRICT
 
     @classmethod

@@ -59,10 +59,14 @@ class GivenScan:
     is_stated: bool = False
 
     @property
+    def place(self) -> tuple[str, ...]:
+        """Where it lies, whatever is wanted of it."""
+        return os.path.abspath(self.path), self.series or ""
+
+    @property
     def key(self) -> tuple[str, ...]:
         """What tells it from others."""
-        parts = (os.path.abspath(self.path), self.series, self.model, self.region)
-        return tuple(str(part or "") for part in parts)
+        return *self.place, str(self.model or ""), str(self.region or "")
 
 
 @dataclass
@@ -70,7 +74,6 @@ class Given:
     """Everything that the user gave.
 
     Attributes:
-        scans: in order, each once.
         failed: what cannot be used or holds no scan, and why.
         passed_over: what else lies in folders, and why it is no scan.
         is_cohort: whether a table and a log of all scans are to be expected.
@@ -79,10 +82,18 @@ class Given:
     radiographs: bool
     series: str | None
     warn: Tell
-    scans: list[GivenScan] = field(default_factory=list)
     failed: list[tuple[Path, Exception]] = field(default_factory=list)
     passed_over: list[tuple[Path, str]] = field(default_factory=list)
     is_cohort: bool = False
+    _kept: dict[tuple[str, ...], GivenScan] = field(default_factory=dict)
+    _stated: dict[tuple[str, ...], str | None] = field(default_factory=dict)
+    """The subject that a list names for a scan; None where lists give it to two."""
+
+    @property
+    def scans(self) -> list[GivenScan]:
+        """In order, each once, without those that lists give to two subjects; the subject that a list names holds."""
+        told = [replace(scan, subject=self._stated.get(scan.place, scan.subject)) for scan in self._kept.values()]
+        return [scan for scan in told if scan.subject is not None or scan.place not in self._stated]
 
     def add(self, path: Path) -> None:
         """Add what a path stands for; what is wrong with it is kept in `failed`."""
@@ -91,29 +102,26 @@ class Given:
                 self._add(place)
         except Exception as error:
             self.failed.append((path, error))
-        self._keep_each_once()
-        self.is_cohort = self.is_cohort or len(self.scans) >= FEWEST
+        self.is_cohort = self.is_cohort or len(self._kept) >= FEWEST
 
-    def _keep_each_once(self) -> None:
-        """The subject that a list names holds; a scan that lists give to two subjects is nobody's."""
-        kept: dict[tuple[str, ...], GivenScan] = {}
-        disputed: dict[tuple[str, ...], InputError] = {}
-        for scan in self.scans:
-            before = kept.get(scan.key, scan)
-            if scan.is_stated and before.is_stated and scan.subject != before.subject:
-                disputed[scan.key] = InputError(
-                    f"'{shown(scan.path)}' is listed as of '{before.subject}' and of '{scan.subject}': keep one."
-                )
-            kept[scan.key] = scan if scan.is_stated or not before.is_stated else before
-        self.failed += [(kept.pop(key).path, error) for key, error in disputed.items()]
-        self.scans = list(kept.values())
+    def _keep(self, scan: GivenScan) -> None:
+        """Results of a scan of a data set go where that has them, whatever else names it."""
+        if scan.data_set is not None or scan.key not in self._kept:
+            self._kept[scan.key] = scan
+        if not scan.is_stated:
+            return
+        before = self._stated.setdefault(scan.place, scan.subject)
+        if before not in (None, scan.subject):
+            self._stated[scan.place] = None
+            error = InputError(f"'{shown(scan.path)}' is listed as of '{before}' and of '{scan.subject}': keep one.")
+            self.failed.append((scan.path, error))
 
     def _add(self, path: Path) -> None:
         if path.name.lower().endswith(LIST_EXTENSIONS) and not _is_folder(path):
             for scan in _read_list(path, self.series):
                 self._add_listed(scan)
         elif not _is_folder(path):
-            self.scans.append(GivenScan(path, _of_file(self.series), bids.subject_of(path)))
+            self._keep(GivenScan(path, _of_file(self.series), bids.subject_of(path)))
             return
         elif bids.is_data_set(path):
             self._add_data_set(path)
@@ -127,23 +135,25 @@ class Given:
             raise InputError(f"The data set '{shown(root)}' holds no scans: check that its subjects were downloaded.")
         self._pass_over(passed_over)
         series = _of_file(self.series)
-        self.scans += [GivenScan(path, series, bids.subject_of(path), data_set=root) for path in scans]
+        for path in scans:
+            self._keep(GivenScan(path, series, bids.subject_of(path), data_set=root))
 
     def _add_folder(self, folder: Path) -> None:
         for path, series in self._scans_of(folder, self.series):
-            self.scans.append(GivenScan(path, series, bids.subject_of(path.relative_to(folder))))
+            self._keep(GivenScan(path, series, bids.subject_of(path.relative_to(folder))))
 
     def _add_listed(self, listed: GivenScan) -> None:
         """A line of a list; of a folder of which every series is wanted, each of them."""
         if listed.series != EVERY or not _is_folder(listed.path):
-            self.scans.append(replace(listed, series=_of_file(listed.series)))
+            self._keep(replace(listed, series=_of_file(listed.series)))
             return
         try:
             found = self._scans_of(listed.path, EVERY)
         except Exception as error:
             self.failed.append((listed.path, error))
             return
-        self.scans += [replace(listed, path=path, series=series) for path, series in found]
+        for path, series in found:
+            self._keep(replace(listed, path=path, series=series))
 
     def _scans_of(self, folder: Path, wanted: str | None) -> list[tuple[Path, str | None]]:
         """The scans of a folder, and the series of each that is to be read; what else it holds is kept."""

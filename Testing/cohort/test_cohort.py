@@ -219,10 +219,31 @@ def test_what_a_list_says_of_a_scan_holds_beside_its_folder_and_not_against_itse
     given = [tmp_path / "list.csv", tmp_path / "scans"]
     for out in (tmp_path / "out", tmp_path / "other"):
         code, _, err = detect(capsys, out, *given, "--model", tiny)
-        assert code == 2 and "as of 'P2' and of 'P3'" in err
+        assert code == 2 and err.count("as of 'P2' and of 'P3'") == 1
         given.reverse()
         known = {line.scan: line.subject for line in log_of(out)}
-        assert known[str(scans[0])] == "P1" and known[str(scans[2])] == "sub-02"
+        assert known == {str(scans[0]): "P1", str(scans[2]): "sub-02"}
+
+
+def test_a_subject_is_that_of_a_scan_whatever_models_are_listed_for_it(tmp_path):
+    scans = make_cohort(tmp_path / "scans", 2)
+    rows = [f"{scans[0]},P1,mouse-skull", f"{scans[1]},P2,mouse-skull", f"{scans[1]},P3,spine"]
+    (tmp_path / "list.csv").write_text("\n".join(["path,subject,model", *rows]), encoding="utf-8")
+    given = Given(False, None, print)
+    for path in (tmp_path / "scans", tmp_path / "list.csv"):
+        given.add(path)
+    assert [(scan.subject, scan.model) for scan in given.scans] == [("P1", None), ("P1", "mouse-skull")]
+    assert ["as of 'P2' and of 'P3'" in str(error) for _, error in given.failed] == [True]
+
+
+def test_files_of_a_data_set_that_are_named_beside_it_have_results_as_it_has(tmp_path):
+    scan = make_scan(tmp_path / "set" / "sub-01" / "anat" / "sub-01_ct.nrrd")
+    (tmp_path / "set" / "dataset_description.json").write_text('{"BIDSVersion": "1.10.0"}', encoding="utf-8")
+    for places in ((scan, tmp_path / "set"), (tmp_path / "set", scan)):
+        given = Given(False, None, print)
+        for path in places:
+            given.add(path)
+        assert [one.data_set for one in given.scans] == [tmp_path / "set"]
 
 
 def test_series_of_a_list_may_be_called_what_no_file_can(tiny, tmp_path, capsys):

@@ -28,8 +28,9 @@ from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.files import shown
 from H3DELandmarksLib.formats.case_record import utc_now
 from H3DELandmarksLib.formats.cohort import CohortModel, CohortOutputs, CohortScan
+from H3DELandmarksLib.formats.provenance import Provenance, read_provenance
 from H3DELandmarksLib.formats.reading import to_json
-from H3DELandmarksLib.formats.results import ModelName, ScanResult
+from H3DELandmarksLib.formats.results import ListedModel, ScanResult
 from H3DELandmarksLib.io import isolated
 from H3DELandmarksLib.io.markups import unit_of_points
 
@@ -121,7 +122,7 @@ class Engine:
             with self.task(job.files.name) as progress:
                 entry = self._begin(job)
                 if (known := self._known(entry, job)) is not None:
-                    return _resumed(number, scan, known, job.files.folder_of_all)
+                    return _resumed(number, scan, known, job)
                 job.files.check_replaceable(self.wishes.overwrite, job.search.picture)
                 found = self.place.find(job, progress, self._stopped.is_set, self.wishes.overwrite)
                 found = found.named(job.given.path.name)
@@ -197,7 +198,7 @@ class Engine:
         files = job.files
         return ScanResult(
             scan=shown(job.given.path),
-            model=_model_name(found) if job.given.model else None,
+            model=_listed_model(job, found.origin),
             ok=True,
             seconds=round(seconds, 2),
             summary=f"{found.summary}.",
@@ -243,9 +244,11 @@ class Engine:
         )
 
 
-def _model_name(found: Finding) -> ModelName | None:
-    model = found.origin.model
-    return ModelName(model.id, model.version) if model else None
+def _listed_model(job: Job, origin: Provenance) -> ListedModel | None:
+    model = origin.model
+    if job.given.model is None or model is None:
+        return None
+    return ListedModel(model.id, model.version, model.confidence_within_mm, model.unit)
 
 
 def _draw(picture: bytes | Exception, path: Path) -> None:
@@ -254,12 +257,13 @@ def _draw(picture: bytes | Exception, path: Path) -> None:
     path.write_bytes(picture)
 
 
-def _resumed(number: int, scan: str, known: CohortScan, folder: Path) -> Outcome:
-    files = known.outputs
+def _resumed(number: int, scan: str, known: CohortScan, job: Job) -> Outcome:
+    files, folder = known.outputs, job.files.folder_of_all
     if files is None:
         return Outcome(number, ScanResult(scan=scan, ok=False, error=known.reason), None, True)
     result = ScanResult(
         scan=scan,
+        model=_listed_model(job, read_provenance(folder / files.provenance)) if job.given.model else None,
         ok=True,
         summary=f"{known.summary}." if known.summary else None,
         seconds=known.seconds,

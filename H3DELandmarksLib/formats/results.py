@@ -159,13 +159,22 @@ class ModelName:
     __pydantic_config__ = STRICT
 
 
+@dataclass(frozen=True)
+class ListedModel(ModelName):
+    """A model that a list names for a scan, with what its confidences mean, see `DetectionResult`."""
+
+    confidence_within_mm: Positive
+    length_unit: LengthUnit = "mm"
+    __lengths__ = "length_unit"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScanResult:
     """What became of one scan.
 
     Attributes:
         scan: path as it was given.
-        model: that looked, where it is another than that of the document.
+        model: that looked, where a list names another than that of the document.
         ok: whether its results are written.
         error: why not, and what to do.
         summary: what people should know of the result first.
@@ -182,7 +191,7 @@ class ScanResult:
     """
 
     scan: Text
-    model: ModelName | None = None
+    model: ListedModel | None = None
     ok: bool
     error: str | None = None
     summary: str | None = None
@@ -233,8 +242,8 @@ class DetectionResult:
         ok: whether every scan succeeded.
         software: version of H3DELandmarks.
         model: that looked for landmarks.
-        confidence_within_mm: the confidence of a point is the probability that it lies within this distance of the
-            right place; ``confidence_within_px`` where the model's lengths are pixels.
+        confidence_within_mm: the confidence of a point that this model finds is the probability that it lies within
+            this distance of the right place; ``confidence_within_px`` where the model's lengths are pixels.
         length_unit: "px" where the model's lengths are shares of a picture's height, of which no mm is known.
         scans: in the order in which they were given; those of a folder in the order of their paths, and
             folders that cannot be read or hold none last.

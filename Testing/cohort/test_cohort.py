@@ -22,6 +22,7 @@ from H3DELandmarksLib.core.files import LONGEST_NAME
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.locks import held
 from H3DELandmarksLib.detection.detector import Detector
+from H3DELandmarksLib.formats.results import ListedModel
 from H3DELandmarksLib.io import isolated
 from H3DELandmarksLib.io.markups import read_markups, read_stamp
 
@@ -189,6 +190,21 @@ def test_a_list_names_scans_subjects_models_and_regions(tiny, tmp_path, capsys):
     lines = {(line.scan, line.subject, line.name) for line in log_of(out)}
     none = str(tmp_path / "lists" / "data" / "none.nrrd")
     assert lines == {(str(a), "P1", "a"), (str(a), "P1", "a_other"), (str(b), "P2", "b"), (none, "P3", "none")}
+
+
+def test_the_document_says_what_the_confidences_of_a_listed_model_mean(tiny, tmp_path, capsys):
+    other = write_tiny_package(tmp_path / "other").path
+    content = json.loads((other / "manifest.json").read_text(encoding="utf-8"))
+    content["id"], content["calibration"]["confidence"]["tolerance_mm"] = "other", 7.5
+    (other / "manifest.json").write_text(json.dumps(content), encoding="utf-8")
+    make_scan(tmp_path / "a.nrrd")
+    make_scan(tmp_path / "b.nrrd", 1)
+    (tmp_path / "list.csv").write_text("path,model\na.nrrd,\nb.nrrd,other\n", encoding="utf-8")
+    for words in ((), ("--resume",)):
+        code, result, _ = detect(capsys, tmp_path / "out", tmp_path / "list.csv", "--model", tiny, *words)
+        assert code == 0 and result.cohort.resumed == 2 * len(words)
+        assert result.scans[0].model is None and result.confidence_within_mm != 7.5
+        assert result.scans[1].model == ListedModel("other", content["version"], 7.5)
 
 
 def test_a_folder_of_scans_that_is_called_as_a_model_is_no_model(tiny, tmp_path, capsys):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
+from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.text import first_of, plural
 from H3DELandmarksResearch.report import plots
 from H3DELandmarksResearch.report.cohort import (
@@ -29,6 +31,7 @@ from H3DELandmarksResearch.report.thumbnails import Thumbnail
 
 PRINTED = 60  # cards on paper
 MOST_ROWS = 60  # of a plot with a row a landmark
+NO_MODEL = "model not stated"
 
 
 def cohort_page(
@@ -43,6 +46,7 @@ def cohort_page(
         thumbnails: of each case.
         target: where the page will lie, so that links lead from there.
     """
+    cases = _told_apart(cases)
     with_points = [case for case in cases if case.landmarks is not None]
     names = list(dict.fromkeys(name for case in with_points for name in case.landmarks.names))  # type: ignore[union-attr]
     models = sorted({case.model for case in cases if case.model})
@@ -53,10 +57,45 @@ def cohort_page(
         *([_distributions(with_points, names)] if with_points else []),
         *([Section("landmarks", "Landmarks", [_landmark_table(with_points, names)])] if names else []),
         *_measurement_sections(with_points),
-        shape_section([(case.name, case.landmarks) for case in with_points], names, units_of(with_points)),  # type: ignore[misc]
+        *_shape_sections(with_points),
         _failures(cases),
     ]
     return Page(title, lines, sections, card_data(cases, thumbnails, names, models, target))
+
+
+def _told_apart(cases: Sequence[CohortCase]) -> list[CohortCase]:
+    """The same; what several models call alike carries the name of its model."""
+    models: dict[str, set[str]] = {}
+    for case in cases:
+        for name in (*(case.landmarks.names if case.landmarks else ()), *(m.name for m in case.measurements)):
+            models.setdefault(name, set()).add(case.model)
+
+    def called(name: str, case: CohortCase) -> str:
+        return name if len(models[name]) == 1 else f"{name} ({case.model or NO_MODEL})"
+
+    def renamed(points: LandmarkSet, case: CohortCase) -> LandmarkSet:
+        return replace(points, names=tuple(called(name, case) for name in points.names))
+
+    return [
+        replace(
+            case,
+            landmarks=case.landmarks and renamed(case.landmarks, case),
+            measurements=tuple(replace(m, name=called(m.name, case)) for m in case.measurements),
+        )
+        for case in cases
+    ]
+
+
+def _shape_sections(cases: Sequence[CohortCase]) -> list[Section]:
+    """The shapes that each model has found, which are no variation of one another."""
+    models = list(dict.fromkeys(case.model for case in cases)) or [""]
+    sections = []
+    for number, model in enumerate(models):
+        of_model = [case for case in cases if case.model == model]
+        sets = [(case.name, case.landmarks) for case in of_model if case.landmarks is not None]
+        mark, whose = ("", "") if len(models) == 1 else (str(number + 1), f" of {model or NO_MODEL}")
+        sections.append(shape_section(sets, units_of(of_model), mark, whose))
+    return sections
 
 
 def units_of(cases: Sequence[CohortCase]) -> str:

@@ -18,15 +18,16 @@ from H3DELandmarksResearch.report.page import Cell, Section, Table, number_cell,
 MOST_NAMED, SHOWN_COMPONENTS = 12, 3
 
 
-def shape_section(sets: Sequence[tuple[str, LandmarkSet]], names: Sequence[str], unit: str) -> Section:
+def shape_section(sets: Sequence[tuple[str, LandmarkSet]], unit: str, mark: str = "", whose: str = "") -> Section:
     """Generalized Procrustes analysis of all subjects, or why there is none.
 
     Args:
         sets: name and points (LPS mm) of each subject.
-        names: of all landmarks.
         unit: of their lengths; where it differs, no size is the mean one.
+        mark, whose: tell the section from others, for the page and in its title.
     """
-    section = Section("shapes", "Shapes")
+    section = Section(f"shapes{mark}", f"Shapes{whose}")
+    names = list(dict.fromkeys(name for _, landmarks in sets for name in landmarks.names))
     points = np.full((len(sets), len(names), 3), np.nan)
     for row, (_, landmarks) in enumerate(sets):
         points[row] = landmarks.ordered_as(tuple(names)).positions
@@ -38,13 +39,13 @@ def shape_section(sets: Sequence[tuple[str, LandmarkSet]], names: Sequence[str],
     section.blocks = [
         _about(alignment),
         plots.shape_plot(
-            "shape",
+            f"shape{mark}",
             alignment,
             "Mean shape (blue) with all subjects laid upon it (gray), and how landmarks move along the first principal "
             "component, from -2 to 2 standard deviations (orange), in the orientation of the fullest subject.",
         ),
         plots.component_plot(
-            "components",
+            f"components{mark}",
             alignment,
             "Subjects in the first two principal components, outliers named; shares of variance.",
         ),

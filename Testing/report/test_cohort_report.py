@@ -347,6 +347,30 @@ def test_pixels_and_millimeters_are_never_averaged(tmp_path):
     assert {row[5].text for row in tables["Mean shape: centroid size 1"].rows} == {"\N{EN DASH}"}
 
 
+def test_landmarks_of_one_name_from_two_models_are_told_apart(tmp_path):
+    folder = write_cohort(tmp_path / "results", 8, failed=0, strange=0)
+    for k in range(4):
+        path = folder / f"head_000{k}.measured.csv"
+        path.write_text(f"case,measurement,value,unit\na,width,{10 + k // 2},mm\n", encoding="utf-8")
+    lines = [json.loads(line) for line in (folder / "cohort.jsonl").read_text(encoding="utf-8").splitlines()]
+    for line in lines[::2]:
+        line["model"] = {**line["model"], "version": "2.0.0"}
+    (folder / "cohort.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+    page = cohort_page("t", "f", read_cohort(folder), [None] * 8, tmp_path / "page.html")
+    tables = [block for part in page.sections for block in part.blocks if isinstance(block, Table)]
+    landmarks, measured = (
+        next(t.rows for t in tables if t.caption == f"Every {what} over all scans")
+        for what in ("landmark", "measurement")
+    )
+    models = ("head@2.0.0", "head@1.0.0")
+    assert [row[0].text for row in landmarks] == [f"{name} ({model})" for model in models for name in NAMES]
+    assert [(row[0].text, row[2].text) for row in measured] == [(f"width ({model})", "2") for model in models]
+    shapes = [part for part in page.sections if part.title.startswith("Shapes")]
+    assert [part.title for part in shapes] == [f"Shapes of {model}" for model in models]
+    assert "4 subjects and 10 landmarks" in shapes[0].blocks[0]
+    assert len({part.id for part in page.sections}) == len(page.sections)
+
+
 def test_points_alone_need_points():
     assert points_alone(LandmarkSet(("A",), [[np.nan] * 3], [0.0])) is None
     one = points_alone(LandmarkSet(("A", "B"), [[1, 2, 3], [np.nan] * 3], [1, 0]))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
+from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.formats.reading import STRICT, Count, read_record, to_json
+from H3DELandmarksResearch.cases.subjects import subjects_in
 from H3DELandmarksResearch.training.configuration import Configuration
 
 FOLDER = Path(__file__).resolve().parent / "configurations"
@@ -30,10 +33,28 @@ def all_names(configuration: Configuration) -> list[str]:
     return sorted({name for names in configuration.split().values() for name in names})
 
 
-def make_folds(names: Sequence[str], count: int, seed: int = SEED) -> list[list[str]]:
-    """Distribute cases at random over `count` folds whose sizes differ by one at most; each fold is sorted."""
-    order = np.random.default_rng(seed).permutation(sorted(names))
-    return [sorted(map(str, order[number::count])) for number in range(count)]
+def make_folds(
+    names: Sequence[str], count: int, seed: int = SEED, subjects: Mapping[str, str] = MappingProxyType({})
+) -> list[list[str]]:
+    """Distribute cases at random over `count` folds; those of one subject lie in one fold, and each fold is sorted.
+
+    Args:
+        names: of the cases.
+        count: of the folds, whose numbers of subjects differ by one at most.
+        seed: of the distribution.
+        subjects: whose a case is, where more than one may be of a subject.
+
+    Raises:
+        InputError: there are fewer subjects than folds.
+    """
+    of_subject: dict[tuple[bool, str], list[str]] = {}
+    for name in sorted(names):
+        of_subject.setdefault((name in subjects, subjects.get(name, name)), []).append(name)
+    groups = list(of_subject.values())
+    if len(groups) < count:
+        raise InputError(f"{count} folds need as many subjects, and the cases are of {len(groups)}: take fewer folds.")
+    order = np.random.default_rng(seed).permutation(len(groups))
+    return [sorted(name for k in order[number::count] for name in groups[k]) for number in range(count)]
 
 
 def stored_folds(model: str, configuration: Configuration, count: int) -> list[list[str]]:
@@ -44,7 +65,7 @@ def stored_folds(model: str, configuration: Configuration, count: int) -> list[l
         folds = [list(fold) for fold in read_record(FoldFile, path, what="file of folds").folds]
         if len(folds) == count and sorted(name for fold in folds for name in fold) == names:
             return folds
-    return make_folds(names, count)
+    return make_folds(names, count, subjects=subjects_in(configuration.data_folder(), names))
 
 
 def of_subset(configuration: Configuration, names: Sequence[str]) -> Configuration:

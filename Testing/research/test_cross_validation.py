@@ -10,6 +10,8 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.io.markups import write_markups
 from H3DELandmarksResearch.studies import cross_validation
+from H3DELandmarksResearch.studies.folds import all_names, make_folds, stored_folds
+from H3DELandmarksResearch.training.configuration import read_configuration
 
 
 def test_each_fold_trains_a_model_and_measures_it_in_every_pose(tmp_path):
@@ -37,6 +39,18 @@ def test_each_fold_trains_a_model_and_measures_it_in_every_pose(tmp_path):
     assert f"- {doubtful}: by hand." in (tmp_path / "table.md").read_text()
     with pytest.raises(InputError, match="begun with other settings"):
         call("--only", "0", "--steps-share", "0.5")
+
+
+def test_scans_of_one_subject_lie_in_one_fold(tmp_path):
+    configuration = read_configuration(write_study(tmp_path))
+    names = all_names(configuration)
+    assert make_folds(names, 3) == stored_folds("x", configuration, 3)
+    rows = [f"{name},P{number // 2}" for number, name in enumerate(names)]
+    table = configuration.data_folder() / "subjects.csv"
+    table.write_text("\n".join(["case,subject", *rows]) + "\n", encoding="utf-8")
+    assert sorted(stored_folds("x", configuration, 3)) == [names[k : k + 2] for k in range(0, len(names), 2)]
+    with pytest.raises(InputError, match="take fewer folds"):
+        stored_folds("x", configuration, len(names))
 
 
 def test_a_landmark_that_is_called_absent_counts_as_missed():

@@ -7,7 +7,7 @@ word for the person. The reference may be their mean, or what they agreed on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from H3DELandmarksLib.core.errors import InputError
@@ -52,7 +52,11 @@ def points_of_case(folder: Path, name: str) -> Path:
     Raises:
         InputError: there is none, or one of each form.
     """
-    found = _point_lists(folder).get(name, [])
+    return the_only(_point_lists(folder).get(name, []), folder, name)
+
+
+def the_only(found: Sequence[Path], folder: Path, name: str) -> Path:
+    """The point list of a case; raises as `points_of_case` does."""
     if len(found) != 1:
         count = "no point list" if not found else "more than one point list"
         raise InputError(f"The case '{name}' has {count} in '{folder}': keep exactly one of that name.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,8 +85,9 @@ def run(options: argparse.Namespace, console: Console) -> bool:
         raise InputError(f"--same-pictures is for several readers, and '{options.reference}' has none: leave it out.")
     options.thresholds = tuple(dict.fromkeys(options.thresholds))
     errors: list[str] = []
-    predictions = _read_folder(Path(options.predictions), console, errors)
-    references = _read_folder(Path(options.reference), console, errors)
+    places = [Path(folder) for folder in (options.predictions, options.reference, options.compare_with) if folder]
+    lists = [_lists(folder) for folder in places]
+    predictions, references, *others = (_read(*given, console, errors) for given in zip(places, lists))
     predictions = {
         name: named_as_expected(found, references[name].names, name) if name in references else found
         for name, found in predictions.items()
@@ -96,8 +97,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
             f"No point list in '{options.predictions}' has the name of one in '{options.reference}': "
             "name predictions and references alike."
         )
-    others = _read_folder(Path(options.compare_with), console, errors) if options.compare_with else {}
-    unit = _unit(options, predictions.keys() & references.keys())
+    unit = _unit(options.pixels, lists, predictions.keys() & references.keys())
     evaluation = evaluate_sets(predictions, references, options.thresholds, unit)
     subjects = read_subjects([Path(options.subjects)], evaluation.cases) if options.subjects else None
     for name in evaluation.without_prediction:
@@ -108,12 +108,44 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     head = {"format": FORMAT, "format_version": FORMAT_VERSION, "ok": not errors, "errors": errors, "unit": unit}
     document = {**head, **evaluation.to_dict(), **readers}
     if options.report:
-        _write_report(options, document, evaluation, predictions, references, others, subjects, console)
+        tolerance = _stated_tolerance(lists[0])
+        _write_report(options, document, evaluation, predictions, references, others, subjects, tolerance, console)
     console.document(document)
     return not errors
 
 
-def _unit(options: argparse.Namespace, cases: Iterable[str]) -> LengthUnit:
+def _lists(folder: Path) -> dict[str, list[Path]]:
+    """The point lists of a folder by the names of their cases; results of a BIDS data set are called as its scans."""
+    from H3DELandmarksLib.cohort import bids
+    from H3DELandmarksLib.io.markups import point_list_name
+
+    if not folder.is_dir():
+        raise InputError(f"The folder '{folder}' does not exist: check the path.")
+    found: dict[str, list[Path]] = {}
+    for path in bids.point_lists_of(folder):
+        found.setdefault(bids.source_name(path) or point_list_name(path) or path.name, []).append(path)
+    if not found:
+        raise InputError(f"The folder '{folder}' holds no point list (.mrk.json, .fcsv): choose another folder.")
+    return found
+
+
+def _read(
+    folder: Path, lists: Mapping[str, Sequence[Path]], console: Console, errors: list[str]
+) -> dict[str, LandmarkSet]:
+    """The points of each case of a folder; lists that cannot be read are told and added to `errors`."""
+    from H3DELandmarksLib.io.markups import read_markups
+    from H3DELandmarksResearch.cases.case_folder import the_only
+
+    sets = {}
+    for name, paths in sorted(lists.items()):
+        try:
+            sets[name] = read_markups(the_only(paths, folder, name))
+        except InputError as error:
+            errors.append(console.failure(error))
+    return sets
+
+
+def _unit(pixels: bool, lists: Sequence[Mapping[str, Sequence[Path]]], cases: Iterable[str]) -> LengthUnit:
     """The unit of all distances.
 
     What states none, as points that somebody has placed, is taken for that of the others.
@@ -121,13 +153,12 @@ def _unit(options: argparse.Namespace, cases: Iterable[str]) -> LengthUnit:
     Raises:
         InputError: it is pixels in some lists and mm in others.
     """
-    from H3DELandmarksLib.io.markups import point_lists_in, stated_unit
+    from H3DELandmarksLib.io.markups import stated_unit
 
-    units: dict[LengthUnit | None, str] = {"px": "--pixels"} if options.pixels else {}
-    for folder in filter(None, (options.predictions, options.reference, options.compare_with)):
-        lists = point_lists_in(folder)
-        for path in [path for name in sorted(cases) for path in lists.get(name, ())]:
-            units.setdefault(stated_unit(path), f"'{path}'")
+    units: dict[LengthUnit | None, str] = {"px": "--pixels"} if pixels else {}
+    names = sorted(cases)
+    for path in (path for found in lists for name in names for path in found.get(name, ())):
+        units.setdefault(stated_unit(path), f"'{path}'")
     if {"px", "mm"} <= units.keys():
         raise InputError(
             f"Lengths are pixels of unknown size in {units['px']}, and millimeters in {units['mm']}: compare such "
@@ -204,11 +235,12 @@ def _write_report(
     evaluation: Evaluation,
     predictions: Mapping[str, LandmarkSet],
     references: Mapping[str, LandmarkSet],
-    others: Mapping[str, LandmarkSet],
+    others: Sequence[Mapping[str, LandmarkSet]],
     subjects: Mapping[str, str] | None,
+    tolerance: float | None,
     console: Console,
 ) -> None:
-    """Write the page; `others` are the predictions to compare with."""
+    """Write the page; `others` are the predictions to compare with, where there are any."""
     from H3DELandmarksLib.evaluation import evaluate_sets
     from H3DELandmarksLib.io.markups import named_as_expected
     from H3DELandmarksResearch.report.evaluation_figures import Evaluated
@@ -218,57 +250,30 @@ def _write_report(
     names = options.names or [
         Path(folder).resolve().name for folder in (options.predictions, options.compare_with) if folder
     ]
-    folder, other = Path(options.predictions), None
+    other = None
     base = Evaluated(
-        name=names[0],
-        evaluation=evaluation,
-        predictions=predictions,
-        references=references,
-        tolerance_mm=_stated_tolerance(folder),
+        name=names[0], evaluation=evaluation, predictions=predictions, references=references, tolerance_mm=tolerance
     )
-    if options.compare_with:
-        others = {
+    for sets in others:
+        found_there = {
             name: named_as_expected(found, references[name].names, name) if name in references else found
-            for name, found in others.items()
+            for name, found in sets.items()
         }
         name = names[1] if names[1] != names[0] else f"{names[1]} ({options.compare_with})"
-        compared = evaluate_sets(others, references, options.thresholds, evaluation.unit)
-        other = Evaluated(name=name, evaluation=compared, predictions=others, references=references)
+        compared = evaluate_sets(found_there, references, options.thresholds, evaluation.unit)
+        other = Evaluated(name=name, evaluation=compared, predictions=found_there, references=references)
     write_page(evaluation_page("Evaluation of landmarks", base, document, other, subjects), Path(options.report))
     console.say(f"Report: {options.report}")
 
 
-def _stated_tolerance(folder: Path) -> float | None:
-    """The distance that confidences mean, where every result of a folder means the same in mm.
+def _stated_tolerance(lists: Mapping[str, Sequence[Path]]) -> float | None:
+    """The distance that confidences mean, where every result means the same in mm.
 
     Of models that read lengths as shares of a picture's height it is none of the distances that are compared.
     """
-    from H3DELandmarksLib.formats.provenance import EXTENSION, read_provenance
+    from H3DELandmarksLib.io.markups import origin_beside
 
-    stated = set()
-    for path in folder.glob(f"*{EXTENSION}"):
-        try:
-            model = read_provenance(path).model
-        except InputError:
-            continue
-        stated |= {model.confidence_within_mm if model.unit == "mm" else None} if model else set()
+    origins = [origin_beside(path) for paths in lists.values() for path in paths]
+    models = [origin.model for origin in origins if origin and origin.model]
+    stated = {model.confidence_within_mm if model.unit == "mm" else None for model in models}
     return stated.pop() if len(stated) == 1 else None
-
-
-def _read_folder(folder: Path, console: Console, errors: list[str]) -> Mapping[str, LandmarkSet]:
-    """Point lists by name; unreadable ones are told and added to `errors`."""
-    from H3DELandmarksLib.io.markups import point_lists_in, read_markups
-    from H3DELandmarksResearch.cases.case_folder import points_of_case
-
-    if not folder.is_dir():
-        raise InputError(f"The folder '{folder}' does not exist: check the path.")
-    names = sorted(point_lists_in(folder))
-    if not names:
-        raise InputError(f"The folder '{folder}' holds no point list (.mrk.json, .fcsv): choose another folder.")
-    sets = {}
-    for name in names:
-        try:
-            sets[name] = read_markups(points_of_case(folder, name))
-        except InputError as error:
-            errors.append(console.failure(error))
-    return sets

@@ -74,18 +74,15 @@ def named_point_lists(points: Sequence[str]) -> dict[str, Path]:
     """
     from H3DELandmarksLib.cohort import bids
     from H3DELandmarksLib.cohort.result_files import plan_results
-    from H3DELandmarksLib.core.files import walked
     from H3DELandmarksLib.core.text import numbered
-    from H3DELandmarksLib.io.markups import point_list_name, point_lists_in
+    from H3DELandmarksLib.io.markups import point_list_name
 
     paths: list[Path] = []
     for given in map(Path, points):
         if not given.is_dir():
             paths.append(given)
             continue
-        subjects = sorted(given.glob("sub-*")) if bids.is_data_set(given) else []
-        folders = (place for subject in subjects for place, *_ in walked(subject))
-        found = [path for folder in (given, *folders) for lists in point_lists_in(folder).values() for path in lists]
+        found = bids.point_lists_of(given)
         if not found:
             raise InputError(f"The folder '{given}' holds no point list (.mrk.json, .fcsv): choose another folder.")
         paths += found

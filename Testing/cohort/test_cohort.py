@@ -14,6 +14,7 @@ from dicom_studies import VALUES, write_study
 from tiny_cohort import AFFINE, detect, log_of, make_scan
 from tiny_model import NAMES, write_tiny_package
 
+from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.cohort.engine import Engine, Wishes
 from H3DELandmarksLib.cohort.here import AHEAD, Here, Job
 from H3DELandmarksLib.cohort.inputs import Given, plan
@@ -24,7 +25,7 @@ from H3DELandmarksLib.core.locks import held
 from H3DELandmarksLib.detection.detector import Detector
 from H3DELandmarksLib.formats.results import ListedModel
 from H3DELandmarksLib.io import isolated
-from H3DELandmarksLib.io.markups import read_markups, read_stamp
+from H3DELandmarksLib.io.markups import read_markups, read_stamp, write_markups
 
 
 @pytest.fixture(scope="module")
@@ -347,6 +348,22 @@ def test_results_of_a_bids_data_set_are_a_derivative_of_it(tiny, tmp_path, capsy
     assert len(table_of(out)) == 2 * len(NAMES)
     code, result, _ = detect(capsys, out, root, "--model", tiny, "--resume")
     assert code == 0 and result.cohort.resumed == 2
+
+
+def test_results_of_a_bids_data_set_are_evaluated_as_of_its_scans(tiny, tmp_path, capsys):
+    scans = make_bids(tmp_path / "data")
+    detect(capsys, tmp_path / "out", tmp_path / "data", "--model", tiny)
+    for scan in scans:
+        name = scan.name.partition(".")[0]
+        points = read_markups(next((tmp_path / "out").rglob(f"{name.rpartition('_')[0]}_*.mrk.json")))
+        for folder in (tmp_path / "truth", scan.parent):
+            folder.mkdir(exist_ok=True)
+            write_markups(folder / f"{name}.mrk.json", points.with_positions(points.positions + [0, 0, 2.0]))
+    for truth in ("truth", "data", "out"):
+        words = ["--predictions", str(tmp_path / "out"), "--reference", str(tmp_path / truth), "--json"]
+        assert main(["evaluate", *words]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert (document["cases"], document["mre_mm"]) == (2, pytest.approx(0 if truth == "out" else 2, abs=1e-3))
 
 
 def test_scans_of_a_data_set_may_lie_behind_links_and_those_that_are_not_there_fail(tiny, tmp_path, capsys):
@@ -762,8 +779,6 @@ def test_the_same_points_however_many_at_a_time(tiny, tmp_path, capsys):
 
 
 def test_progress_tells_how_many_are_done_and_the_time_left(tiny, tmp_path, capsys):
-    from H3DELandmarksLib.cli.main import main
-
     make_cohort(tmp_path / "scans", 3)
     words = ["detect", str(tmp_path / "scans"), "--model", str(tiny), "--output", str(tmp_path / "out")]
     assert main([*words, "--progress", "json"]) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeVar
 
 from H3DELandmarksLib.cases import CaseProject
 from H3DELandmarksLib.cases.same_picture import fingerprint, repeated_pictures
@@ -17,23 +18,35 @@ from H3DELandmarksLib.training.cases import Case
 
 
 @dataclass(frozen=True)
-class CorrectedCase:
-    """One review that can teach.
+class ReviewedCase:
+    """A case with one of its reviews.
 
     Attributes:
         files: where scan and reviews lie.
         revision: number of the review.
         sha256: of the scan's voxels.
         subject: id of the case that stands for the subject.
-        since: when the case was reviewed first.
-        landmarks: LPS mm; what nobody has decided is unknown.
-        readers: what several people marked, by a word for each, LPS mm.
     """
 
     files: CaseFiles
     revision: int
     sha256: str
     subject: str
+
+
+AnyCase = TypeVar("AnyCase", bound=ReviewedCase)
+
+
+@dataclass(frozen=True)
+class CorrectedCase(ReviewedCase):
+    """One review that can teach.
+
+    Attributes:
+        since: when the case was reviewed first.
+        landmarks: LPS mm; what nobody has decided is unknown.
+        readers: what several people marked, by a word for each, LPS mm.
+    """
+
     since: datetime
     landmarks: LandmarkSet
     readers: Mapping[str, LandmarkSet] = field(default_factory=dict)
@@ -71,7 +84,7 @@ def newest_cases(project: CaseProject, canonical_pose: bool) -> tuple[list[Corre
     return usable, left_out
 
 
-def joined_by_picture(cases: Sequence[CorrectedCase]) -> tuple[list[CorrectedCase], tuple[str, ...]]:
+def joined_by_picture(cases: Sequence[AnyCase]) -> tuple[list[AnyCase], tuple[str, ...]]:
     """The same cases, those with one picture being of one subject, so that no two subsets share it.
 
     Pictures are compared as `audit` does: also cut, rescaled, mirrored or with other grey values.
@@ -88,7 +101,8 @@ def joined_by_picture(cases: Sequence[CorrectedCase]) -> tuple[list[CorrectedCas
         if one.subject == other.subject or one.sha256 == other.sha256:
             continue
         joined = [replace(c, subject=one.subject) if c.subject == other.subject else c for c in joined]
-        notes.append(f"The cases '{one.id}' and '{other.id}' show the same picture: both are in one subset.")
+        ids = f"'{one.files.id}' and '{other.files.id}'"
+        notes.append(f"The cases {ids} show the same picture: both are in one subset.")
     return joined, tuple(notes)
 
 

@@ -21,28 +21,21 @@ from H3DELandmarksLib.formats.comparison import Comparison, Figures, Row
 from H3DELandmarksLib.formats.lineage import Lineage, lineage_of
 from H3DELandmarksLib.formats.run import RunFolder
 from H3DELandmarksLib.models import ModelPackage, available_models
+from H3DELandmarksLib.retraining.cases import ReviewedCase, joined_by_picture
 
 ALL = "all"
 
 
 @dataclass(frozen=True)
-class HeldOutCase:
+class HeldOutCase(ReviewedCase):
     """A case that two models are compared on.
 
     Attributes:
-        files: where its scan lies.
-        sha256: of the values of the scan.
-        revision: number of the review that is the reference.
-        subject: id of the case that stands for the subject.
         reference: what a person decided, LPS mm; unknown where nobody has.
         accepted: ``id@version`` of the model whose proposals were accepted unchanged, and how many they are.
         readers: what several people marked, by a word for each, LPS mm.
     """
 
-    files: CaseFiles
-    sha256: str
-    revision: int
-    subject: str
     reference: LandmarkSet
     accepted: tuple[str, int]
     readers: Mapping[str, LandmarkSet] = field(default_factory=dict)
@@ -54,7 +47,8 @@ def held_out_cases(
     """The cases that two models may be compared on, with their newest reviews under the newest scheme.
 
     A case is left out where a scan of the same subject was learnt from. Without a run, all cases that were not learnt
-    from are taken, if the candidate says by hash what it learnt from.
+    from are taken, if the candidate says by hash what it learnt from; cases that show one picture are of one subject
+    then, as a run has them.
 
     Args:
         project: with corrected cases.
@@ -67,6 +61,8 @@ def held_out_cases(
     learnt = _learnt_from(base, candidate, run)
     wanted = None if run is None else _held_out_by(run)
     cases = [_read(project, files) for files in project.cases()]
+    if run is None:
+        cases, _ = joined_by_picture(cases)
     learnt_subjects = {case.subject for case in cases if case.sha256 in learnt}
     possible = [case for case in cases if wanted is None or case.sha256 in wanted]
     chosen = [

@@ -14,6 +14,7 @@ from toy_package import toy_package
 
 from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.formats.comparison import Comparison, Rule, read_comparison, upgraded, write_comparison
 from H3DELandmarksLib.formats.reading import build, to_plain
@@ -86,6 +87,19 @@ def test_without_a_run_all_new_cases_judge_if_the_candidate_says_what_it_learnt(
         held_out_cases(project, base, candidate)
     told = toy_package(tmp_path / "c", training=lineage(project, [0, 7]))
     assert {case.files.id for case in held_out_cases(project, base, told)} == set(case_ids(project, CASES)[1:7])
+
+
+def test_without_a_run_a_copy_of_a_picture_that_was_learnt_from_never_judges(place, tmp_path):
+    base, candidate, *_ = place
+    project = make_project(tmp_path / "project", base.scheme, 3)
+    scan = small_scan(0)
+    copy = Volume(np.flip(scan.array, 0) // 2 + 100, scan.affine)
+    review = [
+        CaseLandmark(name, ReviewState.PLACED, (20.0, 20.0, 20.0 + k)) for k, name in enumerate(base.scheme.names)
+    ]
+    project.add(copy, review)
+    told = toy_package(tmp_path / "c", training=lineage(project, [0]))
+    assert {case.files.id for case in held_out_cases(project, base, told)} == set(case_ids(project, 3)[1:])
 
 
 def test_a_run_without_held_out_cases_cannot_judge(place, tmp_path):

@@ -101,9 +101,10 @@ MISDEEDS = {
 
 
 def is_running(pid):
-    """Whether a process is there and has not ended."""
+    """Whether a process is there and has not ended; its first thread may have ended before the others."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+        return state != "Z" or len(os.listdir(f"/proc/{pid}/task")) > 1
     except OSError:
         return False
 

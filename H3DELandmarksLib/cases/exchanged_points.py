@@ -1,4 +1,5 @@
-"""Two cases whose point lists were exchanged: each list fits the picture of the other case better than its own.
+"""Two cases whose point lists were exchanged, each of which fits the picture of the other case better than its own, and
+radiographs with a point list that fits theirs far less than those of the other cases do.
 
 What a picture shows around a landmark resembles what those of the other cases show there. Points on a picture of
 another subject miss their structures, and the surroundings of all of them look less alike.
@@ -24,6 +25,9 @@ MIN_CASES = 10
 COMPARED = 60  # cases whose points fit their pictures least
 # Of 150 right cephalograms no pair gains; 40 planted exchanges in 8 rounds are found (audit_known_faults.py).
 GAIN = 0.04
+# In subsets of 20 of 300 right cephalograms and 480 spines one case of 1000 fits so much less.
+MIN_TO_COMPARE, MISFIT_SPREADS, MISFIT = 20, 5.0, 0.1
+UPPER_QUARTILE = 0.6745  # of a normal distribution, in spreads
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,37 @@ def exchanged_points(cases: Sequence[SmallPicture]) -> list[tuple[int, int, floa
     return sorted(found)
 
 
-def _exchanged(cases: Sequence[SmallPicture]) -> list[tuple[int, int, float]]:
-    own = np.stack([_surroundings(case, case) for case in cases])  # (N, P, S)
+def misplaced_points(cases: Sequence[SmallPicture]) -> list[tuple[int, float, float]]:
+    """Numbers of radiographs whose points fit them far less than in the other cases, how well, and how well usually.
+
+    Args:
+        cases: of one scheme.
+
+    Returns:
+        Fits are median correlations of what lies around the points; empty where there are too few radiographs.
+    """
+    numbers = [
+        n for n, c in enumerate(cases) if 1 in c.ranks.shape and np.isfinite(c.points).all(axis=1).sum() >= MIN_POINTS
+    ]
+    if len(numbers) < MIN_TO_COMPARE:
+        return []
+    fits = _own_fits([cases[n] for n in numbers])[2]
+    worse = -np.arctanh(np.clip(fits, -0.999, 0.999))
+    middle, upper = np.percentile(worse, [50, 75])
+    usual = float(np.median(fits))
+    is_misfit = (worse > middle + MISFIT_SPREADS * (upper - middle) / UPPER_QUARTILE) & (fits < usual - MISFIT)
+    return [(numbers[n], float(fits[n]), usual) for n in np.flatnonzero(is_misfit)]
+
+
+def _own_fits(cases: Sequence[SmallPicture]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(N, P, S) the surroundings of each case's points, their sum, and (N,) how well each case fits the others."""
+    own = np.stack([_surroundings(case, case) for case in cases])
     total = own.sum(axis=0)
-    fits = np.array([_fit(own[n], total - own[n]) for n in range(len(cases))])
+    return own, total, np.array([_fit(own[n], total - own[n]) for n in range(len(cases))])
+
+
+def _exchanged(cases: Sequence[SmallPicture]) -> list[tuple[int, int, float]]:
+    own, total, fits = _own_fits(cases)
     gains = []
     for a, b in combinations(sorted(np.argsort(fits)[:COMPARED].tolist()), 2):
         usual = total - own[a] - own[b]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from H3DELandmarksLib.cases.exchanged_points import SmallPicture, exchanged_points, small_picture
+from H3DELandmarksLib.cases.exchanged_points import SmallPicture, exchanged_points, misplaced_points, small_picture
 from H3DELandmarksLib.cases.findings import IssueKind, QualityIssue, in_order
 from H3DELandmarksLib.cases.point_check import check_shapes
 from H3DELandmarksLib.cases.same_picture import Fingerprint, fingerprint, repeated_pictures
@@ -73,7 +73,7 @@ def check_set(
     yield from check_same_places(on_scans, scheme)
     yield from check_copies(on_scans)
     yield from _same_pictures(cases, subsets)
-    yield from _exchanged(cases)
+    yield from _on_pictures(cases)
 
 
 def check_project(project: CaseProject, progress: Progress) -> list[QualityIssue]:
@@ -117,15 +117,26 @@ def _same_pictures(cases: Sequence[CheckedCase], subsets: Mapping[str, str]) -> 
         yield QualityIssue(second, IssueKind.SAME_IMAGE, None, reason, 100 * repeat.likeness, "%", other=first)
 
 
-def _exchanged(cases: Sequence[CheckedCase]) -> Iterator[QualityIssue]:
-    """One finding for each pair of cases whose points fit better on each other's picture."""
-    for one, other, gain in exchanged_points([case.small for case in cases]):
+def _on_pictures(cases: Sequence[CheckedCase]) -> Iterator[QualityIssue]:
+    """One finding for each pair of cases whose points fit better on each other's picture, and for others that do not
+    fit their radiograph."""
+    pictures, told = [case.small for case in cases], set()
+    for one, other, gain in exchanged_points(pictures):
+        told |= {one, other}
         first, second = cases[one].id, cases[other].id
         reason = (
             f"Its points fit the picture of {first} better than its own, and the other way round: "
             "look whether the two point lists, or the two scans, were exchanged."
         )
         yield QualityIssue(second, IssueKind.EXCHANGED, None, reason, 100 * gain, "%", other=first)
+    for number, fit, usual in misplaced_points(pictures):
+        if number not in told:
+            reason = (
+                f"What its picture shows around the points correlates by {fit:.2f} with that in the other cases, "
+                f"usually by {usual:.2f}: look whether the points belong to this picture and neither was moved, turned "
+                "or scaled."
+            )
+            yield QualityIssue(cases[number].id, IssueKind.OFF_ANATOMY, None, reason, 100 * fit, "%")
 
 
 def _unreviewed(case: str, revision: Revision) -> Iterator[QualityIssue]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from H3DELandmarksLib.cases.exchanged_points import exchanged_points, small_picture
+from H3DELandmarksLib.cases.exchanged_points import exchanged_points, misplaced_points, small_picture
 from H3DELandmarksLib.cases.findings import IssueKind
 from H3DELandmarksLib.cases.point_check import CheckedPoints, check_shapes
 from H3DELandmarksLib.cases.same_picture import PARTS, WORD, coarse_looks, fingerprint, repeated_pictures, resized
@@ -227,6 +227,15 @@ def test_point_lists_of_two_cases_that_were_exchanged_are_told(planted):
     found = exchanged_points(cases)
     assert [(a, b) for a, b, _ in found] == planted
     assert exchanged_points(cases[:9]) == []
+
+
+@pytest.mark.parametrize("planted", [[], [4], [0, 11]])
+def test_a_point_list_that_lies_elsewhere_on_its_radiograph_is_told(planted):
+    cases = [subject(seed) for seed in range(24)]
+    for n in planted:
+        cases[n] = replace(cases[n], points=cases[n].points + [25, 15, 0])
+    assert [n for n, fit, usual in misplaced_points(cases) if fit < usual] == planted
+    assert misplaced_points(cases[:12]) == []
 
 
 @pytest.mark.parametrize("edge, unit", [(1.0, "px"), (0.5, "mm")])

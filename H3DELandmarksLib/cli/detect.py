@@ -321,12 +321,9 @@ def _given(options: argparse.Namespace, radiographs: bool, console: Console) -> 
 def _jobs(given: Given, search: Search, folder: Path) -> list[Job]:
     from dataclasses import replace
 
-    from H3DELandmarksLib.cohort import bids
     from H3DELandmarksLib.cohort.here import Job
     from H3DELandmarksLib.cohort.inputs import plan
 
-    for root in dict.fromkeys(scan.data_set for scan in given.scans if scan.data_set):
-        bids.write_description(folder, root)
     return [
         Job(scan, files, replace(search, model=scan.model) if scan.model else search)
         for scan, files in plan(given.scans, folder, given.is_cohort)

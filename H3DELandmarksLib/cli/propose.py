@@ -12,6 +12,7 @@ from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cli.console import Console, add_command, add_device, add_json, add_progress
 from H3DELandmarksLib.cli.detect import add_reading, scan_name
 from H3DELandmarksLib.core.errors import Cancelled, InputError
+from H3DELandmarksLib.core.files import shown
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.cohort.inputs import GivenScan
@@ -109,7 +110,8 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     planned = plan(given.scans, folder, False)
     results = [_one(scan, files, proposer, options, console, needs_size) for scan, files in planned]
     results += [
-        ScanResult(scan=str(path), ok=False, error=console.failure(error, str(path))) for path, error in given.failed
+        ScanResult(scan=shown(path), ok=False, error=console.failure(error, shown(path)))
+        for path, error in given.failed
     ]
     ok = all(result.ok for result in results)
     examples = tuple(case.name for case in cases)
@@ -127,7 +129,6 @@ def _one(
     needs_size: bool,
 ) -> ScanResult:
     """What became of a scan; its error is told."""
-    from H3DELandmarksLib.core.files import shown
     from H3DELandmarksLib.formats.results import ScanResult
 
     start, scan = time.monotonic(), shown(given.path)
@@ -165,6 +166,7 @@ def _proposed(
     """Propose in a scan and write the files; the summary, all landmarks as programs read them, and their unit."""
     from dataclasses import replace
 
+    from H3DELandmarksLib.cohort import bids
     from H3DELandmarksLib.cohort.examine import PIXELS
     from H3DELandmarksLib.cohort.origin import landmark_results
     from H3DELandmarksLib.cohort.proposer import summary_of
@@ -184,6 +186,9 @@ def _proposed(
     else:
         stamp = {SCAN: print_of_scan, MODEL: origin.cells()["model"]}
         files.write(asked_for, stamp, None, options.overwrite, origin)
+        if given.data_set is not None and origin.examples is not None:
+            place, made = (files.folder_of_all, files.folder, files.name), f"proposed {origin.examples.line()}"
+            bids.write_sidecar(*place, given.data_set, given.path, made, origin.unit)
     summary = summary_of(said, origin) + PIXELS * (origin.unit == "px" and said.is_alike)
     return {"summary": summary, "landmarks": landmark_results(said.landmarks), "unit": origin.unit}
 

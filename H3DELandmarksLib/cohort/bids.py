@@ -150,7 +150,7 @@ def _with_link(links: dict[str, str], root: Path) -> dict[str, str]:
 
 
 def write_sidecar(
-    results: Path, folder: Path, name: str, root: Path, scan: Path, model: str, unit: LengthUnit = "mm"
+    results: Path, folder: Path, name: str, root: Path, scan: Path, made: str, unit: LengthUnit = "mm"
 ) -> None:
     """Say of results which file of which data set they are of.
 
@@ -159,14 +159,14 @@ def write_sidecar(
         folder, name: of these.
         root: of the data set.
         scan: its path.
-        model: ``id@version``.
+        made: how, such as ``found by the model ID@VERSION``.
         unit: of positions.
     """
     uri = root.resolve().as_uri()
     link = next(name for name, source in _with_link(_links(results), root).items() if source == uri)
     lengths = "pixels" if unit == "px" else "millimeters"
     content = {
-        "Description": f"Anatomical landmarks found by the model {model}, in {lengths}",
+        "Description": f"Anatomical landmarks {made}, in {lengths}",
         "Sources": [f"bids:{link}:{scan.relative_to(root).as_posix()}"],
         "SpatialReference": "orig",
     }

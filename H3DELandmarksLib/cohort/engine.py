@@ -174,8 +174,8 @@ class Engine:
         draw = None if found.picture is None else partial(_draw, found.picture)
         files.write(asked_for, stamp, draw, self.wishes.overwrite, found.origin, found.measurements)
         if job.given.data_set is not None:
-            root, scan = job.given.data_set, job.given.path
-            bids.write_sidecar(files.folder_of_all, files.folder, files.name, root, scan, model, found.unit)
+            root, scan, made = job.given.data_set, job.given.path, f"found by the model {model}"
+            bids.write_sidecar(files.folder_of_all, files.folder, files.name, root, scan, made, found.unit)
 
     def _record(
         self, job: Job, entry: CohortScan | None, start: float, found: Finding | None = None, reason: str | None = None

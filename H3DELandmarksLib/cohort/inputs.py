@@ -283,8 +283,14 @@ def _is_package(path: Path) -> bool:
 def plan(scans: Sequence[GivenScan], folder: Path, is_cohort: bool) -> list[tuple[GivenScan, ResultFiles]]:
     """Each scan with the files of its results; names are those of `result_files.plan_results`.
 
-    What several scans of one path differ in is added to their names; results of BIDS data sets lie as their scans do.
+    What several scans of one path differ in is added to their names; results of BIDS data sets lie as their scans do,
+    and the folder is declared to be a derivative of these.
+
+    Raises:
+        InputError: as for `bids.write_description`.
     """
+    for root in dict.fromkeys(scan.data_set for scan in scans if scan.data_set):
+        bids.write_description(folder, root)
     in_data_sets = iter(_bids_files([scan for scan in scans if scan.data_set is not None], folder))
     others = [scan for scan in scans if scan.data_set is None]
     by_place = {os.path.abspath(files.scan): files.name for files in plan_results([s.path for s in others], folder)}

@@ -174,3 +174,16 @@ def test_a_list_s_models_and_regions_are_refused_as_they_would_do_nothing(scan, 
     assert column in capsys.readouterr().err and not (out / "new.mrk.json").exists()
     (tmp_path / "list.csv").write_text(f"path,{column},subject\n{scan.name},,one\n", encoding="utf-8")
     assert propose(tmp_path / "list.csv", project.folder, out, "--guide", "none") == 0
+
+
+def test_proposals_for_a_bids_data_set_are_a_derivative_of_it(scan, tmp_path, capsys):
+    root, project = tmp_path / "set", project_of_blobs(tmp_path / "cases", 2)
+    (root / "sub-01" / "anat").mkdir(parents=True)
+    scan.rename(root / "sub-01" / "anat" / "sub-01_ct.nrrd")
+    (root / "dataset_description.json").write_text('{"BIDSVersion": "1.10.0"}', encoding="utf-8")
+    assert propose(root, project.folder, root) == 2
+    assert "is the data set itself" in capsys.readouterr().err
+    assert propose(root, project.folder, out := tmp_path / "out") == 0
+    sidecar = json.loads((out / "sub-01" / "anat" / "sub-01_desc-landmarks_ct.json").read_text(encoding="utf-8"))
+    assert sidecar["Sources"] == ["bids:raw:sub-01/anat/sub-01_ct.nrrd"] and "2 examples" in sidecar["Description"]
+    assert json.loads((out / "dataset_description.json").read_text(encoding="utf-8"))["DatasetType"] == "derivative"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import itertools
 import os
@@ -19,6 +18,7 @@ from H3DELandmarksLib.core.files import shown
 from H3DELandmarksLib.core.text import name_key, numbered
 from H3DELandmarksLib.io import isolated
 from H3DELandmarksLib.io.scan_folders import EVERY, NO_SCAN
+from H3DELandmarksLib.io.tables import read_rows
 from H3DELandmarksLib.models.package import MANIFEST
 
 LIST_EXTENSIONS = (".csv", ".tsv")
@@ -229,14 +229,10 @@ def _read_list(path: Path, series: str | None) -> list[GivenScan]:
         InputError: it cannot be read, or has no column of paths.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            start = file.read(65536)
-            file.seek(0)
-            head = start.partition("\n")[0]
-            rows = list(csv.DictReader(file, delimiter=max(",;\t", key=head.count)))
+        rows = read_rows(path)
     except OSError as error:
         raise InputError(f"The list '{shown(path)}' cannot be opened: check its path and the permission.") from error
-    except (ValueError, csv.Error) as error:
+    except ValueError as error:
         raise InputError(f"The list '{shown(path)}' cannot be read ({error}): save it as CSV in UTF-8.") from error
     columns = _columns(rows[0]) if rows else {}
     if "path" not in columns:

@@ -17,7 +17,7 @@ from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.lengths import LengthUnit, in_unit
 from H3DELandmarksLib.core.text import csv_text, from_csv
 from H3DELandmarksLib.formats.cohort import CohortScan
-from H3DELandmarksLib.io.tables import POSITION_COLUMNS, unit_of_columns
+from H3DELandmarksLib.io.tables import POSITION_COLUMNS, read_rows, unit_of_columns
 
 logger = logging.getLogger(__name__)
 NAME, PARQUET = "cohort.csv", "cohort.parquet"
@@ -74,8 +74,7 @@ def _unit(folder: Path, entry: CohortScan) -> LengthUnit | None:
     """The unit of a scan's own table; None where it cannot be read."""
     assert entry.outputs is not None
     try:
-        with (folder / entry.outputs.table).open(encoding="utf-8-sig", newline="") as file:
-            return unit_of_columns(next(csv.reader(file), ()))
+        return unit_of_columns(next(iter(read_rows(folder / entry.outputs.table)), ()))
     except (OSError, ValueError):
         return None
 
@@ -86,11 +85,10 @@ def _rows(folder: Path, entry: CohortScan) -> Iterator[dict[str, str]]:
     model = f"{entry.model.id}@{entry.model.version}" if entry.model else ""
     own = {"scan": csv_text(entry.scan), "subject": csv_text(entry.subject or ""), "model": model}
     try:
-        with (folder / entry.outputs.table).open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file)
-            unit = unit_of_columns(table.fieldnames or ())
-            source = {in_unit(c, unit): in_unit(_SOURCE.get(c, c), unit) for c in COLUMNS if c not in own}
-            rows = [own | {column: row[name] or "" for column, name in source.items()} for row in table]
+        table = read_rows(folder / entry.outputs.table)
+        unit = unit_of_columns(table[0] if table else ())
+        source = {in_unit(c, unit): in_unit(_SOURCE.get(c, c), unit) for c in COLUMNS if c not in own}
+        rows = [own | {column: row[name] or "" for column, name in source.items()} for row in table]
     except (OSError, KeyError, ValueError) as error:
         logger.warning("The table '%s' cannot be read (%s): detect again in this scan.", entry.outputs.table, error)
         return

@@ -104,3 +104,20 @@ def _cell(value: float) -> str:
 def unit_of_columns(columns: Iterable[str]) -> LengthUnit:
     """The unit of the positions in a table, from the names of its columns."""
     return "px" if in_unit(POSITION_COLUMNS[0], "px") in columns else "mm"
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of any table by its columns, which commas, semicolons or tabs separate, as its first line has it.
+
+    Cells that a row lacks are None; those that it has too much are a list under None.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is no table in UTF-8.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        head = file.readline()
+        file.seek(0)
+        try:
+            return list(csv.DictReader(file, delimiter=max(",;\t", key=head.count)))
+        except csv.Error as error:
+            raise ValueError(str(error)) from error

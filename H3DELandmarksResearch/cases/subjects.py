@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -11,7 +9,7 @@ from pathlib import Path
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.text import csv_text, first_of, from_csv
 from H3DELandmarksLib.io.markups import point_list_name
-from H3DELandmarksLib.io.tables import write_rows
+from H3DELandmarksLib.io.tables import read_rows, write_rows
 from H3DELandmarksResearch.cases.case_folder import case_name
 
 SUBJECTS = "subjects.csv"
@@ -83,12 +81,11 @@ def write_subjects(folder: Path, subjects: Mapping[str, str]) -> None:
 
 def _rows(path: Path) -> list[tuple[str, str]]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        delimiter = max(",;\t", key=text.partition("\n")[0].count)
-        header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        case, subject = ([name.strip().lower() for name in header].index(name) for name in ("case", "subject"))
-        return [(_case(row[case]), from_csv(row[subject]).strip()) for row in rows if row]
-    except (OSError, ValueError, IndexError, csv.Error) as error:
+        rows = [{(name or "").strip().lower(): cell for name, cell in row.items()} for row in read_rows(path)]
+        if not rows:
+            raise ValueError("it has no rows")
+        return [(_case(row["case"]), from_csv(row["subject"]).strip()) for row in rows]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"'{path}' needs the columns case and subject: correct it, or do without it.") from error
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import ReviewState
 from H3DELandmarksLib.core.text import from_csv
+from H3DELandmarksLib.io.tables import read_rows
 
 CASE_COLUMNS = ("case", "scan", "image", "file", "filename", "subject")
 NAME_COLUMNS = ("name", "landmark", "label", "point")
@@ -116,10 +115,8 @@ def holds_measurements(path: Path) -> bool:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        dialect = csv.Sniffer().sniff(text.partition("\n")[0], ",;\t")
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), dialect=dialect))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = read_rows(path)
+    except (OSError, ValueError) as error:
         raise InputError(f"'{path}' is no table of points: save it as CSV (UTF-8) with a header.") from error
     if not rows or any(None in row for row in rows):
         raise InputError(f"'{path}' has no rows, or rows longer than its header: save it as CSV again.")

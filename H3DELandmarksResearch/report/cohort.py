@@ -6,8 +6,6 @@ The points are those that the lists hold now: what a person has moved or placed 
 from __future__ import annotations
 
 import codecs
-import csv
-import io
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -28,6 +26,7 @@ from H3DELandmarksLib.formats.provenance import ModelOrigin, PointOrigin, Proven
 from H3DELandmarksLib.formats.reading import FormatError, parse_json
 from H3DELandmarksLib.io.markups import EXTENSION as MARKUPS
 from H3DELandmarksLib.io.markups import point_lists_in, read_markups
+from H3DELandmarksLib.io.tables import read_rows
 
 logger = logging.getLogger(__name__)
 LOG, MEASURED, DOCUMENT = "cohort.jsonl", ".measured.csv", "h3delandmarks-detection"
@@ -348,10 +347,8 @@ def _measurements(files: Mapping[str, Path]) -> Iterator[Measurement]:
     if not path.is_file():
         return
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        delimiter = max(",;\t", key=text.partition("\n")[0].count)
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
-    except (OSError, UnicodeDecodeError, csv.Error):
+        rows = read_rows(path)
+    except (OSError, ValueError):
         logger.warning("'%s' is no table in UTF-8: save it so again, or detect again in this scan.", path)
         return
     for row in rows:

@@ -114,6 +114,18 @@ def test_a_cell_that_is_no_number_spoils_no_table_of_all(tiny, tmp_path, capsys)
     assert [row["x_mm"] for row in written] == [float(cell) if cell else None for cell in cells]
 
 
+def test_a_table_that_is_none_any_more_is_told_and_spoils_no_table_of_all(tiny, tmp_path, capsys):
+    make_cohort(tmp_path / "scans", 3)
+    out, words = tmp_path / "out", (tmp_path / "scans", "--model", tiny, "--resume")
+    detect(capsys, out, *words)
+    one, other, _ = (out / line.outputs.table for line in log_of(out))
+    one.write_text(f"{'x' * 200_000},\n" + one.read_text(encoding="utf-8"), encoding="utf-8")
+    other.write_text(other.read_text(encoding="utf-8").replace(",", ";"), encoding="utf-8")
+    code, _, err = detect(capsys, out, *words)
+    assert code == 0 and err.count("cannot be read") == 1 and one.name in err
+    assert [row["landmark"] for row in table_of(out)] == [*NAMES, *NAMES]
+
+
 def test_the_log_tells_the_largest_doubt_of_a_scan(tiny, tmp_path, capsys):
     make_cohort(tmp_path / "scans", 3)
     detect(capsys, tmp_path / "out", tmp_path / "scans", "--model", tiny)

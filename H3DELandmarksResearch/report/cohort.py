@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.files import shown
 from H3DELandmarksLib.core.landmarks import SAME_PLACE_MM, LandmarkSet, ReviewState
 from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.core.statements import Statement
@@ -154,12 +155,13 @@ def _logged(folder: Path) -> Iterator[dict[str, Any]]:
             model = entry.get("model") or {}
             models = model.get("id"), model.get("version")
             key = tuple(map(str, (entry["scan"], entry.get("series"), *models, entry.get("region"))))
-        except (FormatError, AttributeError, KeyError):
+            entry["outputs"] = dict(entry.get("outputs") or {})
+        except (FormatError, AttributeError, KeyError, TypeError, ValueError):  # cut, or edited by hand
             continue
         last.pop(key, None)
         last[key] = entry
     for entry in last.values():
-        outputs = dict(entry.get("outputs") or {})
+        outputs = entry["outputs"]
         digest = outputs.pop("provenance_sha256", None)
         paths = {kind: _inside(folder, at) for kind, at in outputs.items() if at}
         if digest and _is_other(paths.get("provenance"), digest):
@@ -194,12 +196,17 @@ def _documented(folder: Path) -> tuple[list[dict[str, Any]], set[Path | None]]:
     return [entry for entries in latest.values() for entry in entries], known
 
 
-def _entries(folder: Path, content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """What a document says of each scan."""
-    for scan in content.get("scans") or ():
-        outputs = {kind: folder / Path(scan[kind]).name for kind in OUTPUTS if scan.get(kind)}
-        model = scan.get("model") or content.get("model") or {}
-        yield {**scan, "reason": scan.get("error"), "outputs": outputs, "model": model}
+def _entries(folder: Path, content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a document says of each scan; nothing where somebody has edited it so that it says nothing."""
+    entries = []
+    try:
+        for scan in content.get("scans") or ():
+            outputs = {kind: folder / Path(scan[kind]).name for kind in OUTPUTS if scan.get(kind)}
+            model = dict(scan.get("model") or content.get("model") or {})
+            entries.append({**scan, "reason": scan.get("error"), "outputs": outputs, "model": model})
+    except (AttributeError, TypeError, ValueError):
+        return []
+    return entries
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -239,9 +246,9 @@ def _case(entry: Mapping[str, Any]) -> CohortCase:
     scan = Path(str(entry["scan"])) if entry.get("scan") else None
     model = entry.get("model") or {}
     case = CohortCase(
-        name=str(entry.get("name") or (scan.name if scan else "") or "unnamed"),
+        name=shown(str(entry.get("name") or (scan.name if scan else "") or "unnamed")),
         subject=str(entry.get("subject") or ""),
-        model=f"{model.get('id')}@{model.get('version')}" if model.get("id") else "",
+        model=shown(f"{model.get('id')}@{model.get('version')}") if model.get("id") else "",
         reason=" ".join(str(entry.get("reason") or "").split()),
         summary=str(entry.get("summary") or ""),
         recognised=entry.get("recognised"),

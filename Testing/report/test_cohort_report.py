@@ -237,6 +237,15 @@ def test_a_table_of_measurements_that_cannot_be_read_is_told(tmp_path, capsys):
     assert [[(m.name, m.value) for m in case.measurements] for case in others] == [[("m", 80.0)]] * 2
 
 
+@pytest.mark.parametrize("scans", [5, ["a"], [{"scan": "a", "markups": 5}], [{"scan": "a", "model": "head"}]])
+def test_documents_and_lines_that_somebody_has_spoilt_are_left_out(tmp_path, scans):
+    write_result(tmp_path, "a", LandmarkSet(NAMES, points_of(0)))
+    (tmp_path / "kept.json").write_text(json.dumps(document_of() | {"scans": scans}), encoding="utf-8")
+    assert [case.name for case in read_cohort(tmp_path)] == ["a"]
+    (tmp_path / "cohort.jsonl").write_text('{"scan": "b", "outputs": ["c"]}\n', encoding="utf-8")
+    assert [case.name for case in read_cohort(tmp_path)] == ["a"]
+
+
 def test_point_lists_alone_are_reported(tmp_path):
     for k in range(4):
         write_markups(tmp_path / f"s{k}.mrk.json", LandmarkSet(NAMES, points_of(k)))

@@ -12,6 +12,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,9 +48,7 @@ class Preparation:
         """Args: whose results, and the folder that a killed program has left."""
         self.files = files
         self.folder = folder or files.folder / temporary_name(PREPARED)
-        self.markups, self.table, self.provenance, self.picture, self.measurements = (
-            self.folder / path.name for path in (files.markups, *files.others)
-        )
+        self.new = replace(files, folder=self.folder)
         self.lock = contextlib.ExitStack()
 
     @classmethod
@@ -71,14 +70,9 @@ class Preparation:
         return {path.name for path in there} - {LOCK, OLD}
 
     @property
-    def others(self) -> tuple[Path, ...]:
-        """The files that follow the point list, in the order of `FOLLOWING`."""
-        return self.table, self.provenance, self.picture, self.measurements
-
-    @property
     def is_about_these_files(self) -> bool:
         """Whether the folder holds files of these results."""
-        return bool(self.names & {path.name for path in (self.markups, *self.others)})
+        return bool(self.names & {path.name for path in (self.new.markups, *self.new.others)})
 
     def __enter__(self) -> Preparation:
         try:
@@ -104,24 +98,24 @@ class Preparation:
         measurements: Sequence[MeasurementResult] = (),
     ) -> Exception | None:
         """Write everything and read it back; returns why there is no picture, where there shall be one."""
-        not_drawn = None
+        not_drawn, new = None, self.new
         try:
             if draw is not None:
                 try:
-                    draw(self.picture)
+                    draw(new.picture)
                 except Exception as error:
                     not_drawn = error
-                    self.picture.unlink(missing_ok=True)
-            write_table(self.table, landmarks, provenance)
+                    new.picture.unlink(missing_ok=True)
+            write_table(new.table, landmarks, provenance)
             if provenance is not None:
-                write_provenance(self.provenance, provenance)
+                write_provenance(new.provenance, provenance)
             if measurements:
-                write_measurements(self.measurements, {self.files.name: measurements})
-            written = dict(zip(FOLLOWING, self.others))
+                write_measurements(new.measurements, {new.name: measurements})
+            written = dict(zip(FOLLOWING, new.others))
             stamp = {entry: sha256_of(path) for entry, path in written.items() if path.exists()}
             unit = provenance.unit if provenance else "mm"
-            write_markups(self.markups, landmarks, {**stamp, **origin}, unit=unit)
-            if read_stamp(self.markups) is None or read_markups(self.markups).names != landmarks.names:
+            write_markups(new.markups, landmarks, {**stamp, **origin}, unit=unit)
+            if read_stamp(new.markups) is None or read_markups(new.markups).names != landmarks.names:
                 raise OSError("it is not what was written")
             flush_tree(self.folder)
         except OSError as error:
@@ -139,7 +133,7 @@ class Preparation:
             (self.folder / OLD).mkdir()
             for path in going:
                 os.replace(path, self.folder / OLD / path.name)
-            os.replace(self.markups, files.markups)
+            os.replace(self.new.markups, files.markups)
             self._settle()
             flush(files.folder)
         except OSError as error:
@@ -160,13 +154,13 @@ class Preparation:
         files, old = self.files, self.folder / OLD
         if not old.is_dir():
             return
-        if self.markups.exists():
+        if self.new.markups.exists():
             for path in files.others:
                 if (old / path.name).exists() and not os.path.lexists(path):
                     os.replace(old / path.name, path)
             return
         stamp = read_stamp(files.markups) or {}
-        for new, entry in zip(self.others, FOLLOWING):
+        for new, entry in zip(self.new.others, FOLLOWING):
             path = files.folder / new.name
             if new.exists() and sha256_of(new) == stamp.get(entry) and not os.path.lexists(path):
                 os.replace(new, path)

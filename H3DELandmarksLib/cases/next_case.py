@@ -17,7 +17,7 @@ import numpy as np
 
 from H3DELandmarksLib.cases.store import CaseFiles, CaseProject, content_of
 from H3DELandmarksLib.core.errors import Cancelled, H3DELandmarksError
-from H3DELandmarksLib.core.execution import Progress
+from H3DELandmarksLib.core.execution import Progress, part_of, silent
 from H3DELandmarksLib.core.image_plane import lay_flat, points_on_sheet
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import ShapeModel
@@ -127,7 +127,7 @@ def rank_scans(
         Cancelled: `cancelled` said so.
         InputError: the project cannot be read.
     """
-    report = progress or (lambda fraction, message: None)
+    report = progress or silent
     needs_size = detector.package.manifest.height_mm is None
     found: list[FoundShape] = []
     known, unreadable = [], []
@@ -137,7 +137,7 @@ def rank_scans(
             volume = read_volume(scan, spacing, own_series or series, needs_size=needs_size)
             case = None if project is None else project.find(volume)
             if case is None:
-                within = _progress_within(report, number, len(scans), scan.name)
+                within = part_of(report, number / len(scans), 1 / len(scans), scan.name)
                 found.append(_found_shape(scan, volume, detector, found, within, cancelled))
             else:
                 known.append((scan, case.id))
@@ -266,8 +266,3 @@ def _found_shape(
     if np.isfinite(points).all(axis=1).sum() >= MIN_POINTS:
         points = in_frame(detector.shape, points)
     return FoundShape(scan, content, points)
-
-
-def _progress_within(report: Progress, number: int, count: int, name: str) -> Progress:
-    """Progress within one of several scans."""
-    return lambda fraction, message: report((number + fraction) / count, name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -167,7 +166,7 @@ def _proposed(
     from dataclasses import replace
 
     from H3DELandmarksLib.cohort import bids
-    from H3DELandmarksLib.cohort.examine import PIXELS
+    from H3DELandmarksLib.cohort.examine import PIXELS, asked_for
     from H3DELandmarksLib.cohort.origin import landmark_results
     from H3DELandmarksLib.cohort.proposer import summary_of
     from H3DELandmarksLib.cohort.result_files import MODEL, SCAN, fingerprint
@@ -179,19 +178,15 @@ def _proposed(
     said, origin = proposer.propose(volume, progress, options.show_doubtful, options.landmarks)
     assert origin.scan is not None
     origin = replace(origin, scan=replace(origin.scan, file=given.path.name))
-    asked_for = said.landmarks.ordered_as(_asked_for(said.landmarks.names, options.landmarks))
+    wanted = asked_for(said.landmarks, options.landmarks)
     files.folder.mkdir(parents=True, exist_ok=True)
     if options.hand_over:
-        files.hand_over(asked_for, origin)
+        files.hand_over(wanted, origin)
     else:
         stamp = {SCAN: print_of_scan, MODEL: origin.cells()["model"]}
-        files.write(asked_for, stamp, None, options.overwrite, origin)
+        files.write(wanted, stamp, None, options.overwrite, origin)
         if given.data_set is not None and origin.examples is not None:
             place, made = (files.folder_of_all, files.folder, files.name), f"proposed {origin.examples.line()}"
             bids.write_sidecar(*place, given.data_set, given.path, made, origin.unit)
     summary = summary_of(said, origin) + PIXELS * (origin.unit == "px" and said.is_alike)
     return {"summary": summary, "landmarks": landmark_results(said.landmarks), "unit": origin.unit}
-
-
-def _asked_for(names: Sequence[str], chosen: Sequence[str] | None) -> tuple[str, ...]:
-    return tuple(name for name in names if not chosen or name in chosen)

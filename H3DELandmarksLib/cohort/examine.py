@@ -137,7 +137,7 @@ class Finding:
 
     def asked_for(self, names: Sequence[str] | None) -> LandmarkSet:
         """The landmarks that were asked for."""
-        return self.landmarks.ordered_as(_asked_for(self.landmarks.names, names))
+        return asked_for(self.landmarks, names)
 
     def named(self, file: str) -> Finding:
         """The same, of a scan of that name."""
@@ -174,7 +174,7 @@ def examine(
     recognition, miscounted = examined.recognition, examined.miscounted
     settings = _settings(detectors, search, is_part)
     origin = provenance_of(detector, volume, None, landmarks, recognition, settings, miscounted)
-    asked_for = landmarks.ordered_as(_asked_for(landmarks.names, search.landmarks))
+    wanted = asked_for(landmarks, search.landmarks)
     unit = length_unit(volume.array.shape, volume.grid.spacing, is_stated=search.spacing is not None)
     pixels = unit == "px"
     picture = _draw(volume, landmarks, search, origin, title) if search.picture else None
@@ -187,8 +187,8 @@ def examine(
         recognition,
         miscounted,
         tuple(ModelName(package.id, package.version) for package in others),
-        _summary(asked_for, examined, detector, [package.manifest.title for package in others]) + PIXELS * pixels,
-        measured_on(detector, asked_for, volume, pixels),
+        _summary(wanted, examined, detector, [package.manifest.title for package in others]) + PIXELS * pixels,
+        measured_on(detector, wanted, volume, pixels),
         unit,
         picture,
         examined.candidates,
@@ -213,8 +213,8 @@ def _landmarks(
         landmarks = _beyond_the_scan(landmarks, ~volume.grid.contains(examined.expected))
     if search.region:
         landmarks = search.region.limit(landmarks, examined.expected)
-    asked_for = _asked_for(landmarks.names, search.landmarks)
-    others = [name not in asked_for for name in landmarks.names]
+    wanted = search.landmarks or landmarks.names
+    others = [name not in wanted for name in landmarks.names]
     return landmarks.unknown_where(others, Cause.NOT_ASKED_FOR), examined, part is not volume
 
 
@@ -277,8 +277,9 @@ def measured_on(
     )
 
 
-def _asked_for(names: Sequence[str], chosen: Sequence[str] | None) -> tuple[str, ...]:
-    return tuple(name for name in names if not chosen or name in chosen)
+def asked_for(landmarks: LandmarkSet, chosen: Sequence[str] | None) -> LandmarkSet:
+    """The landmarks of these names, in their own order; all without names."""
+    return landmarks.ordered_as(tuple(name for name in landmarks.names if not chosen or name in chosen))
 
 
 def _settings(detectors: Detectors, search: Search, is_part: bool) -> RunSettings:
@@ -297,7 +298,7 @@ def _settings(detectors: Detectors, search: Search, is_part: bool) -> RunSetting
 
 
 def _draw(volume: Volume, landmarks: LandmarkSet, search: Search, origin: Provenance, title: str) -> bytes | Exception:
-    shown = landmarks.ordered_as(_asked_for(landmarks.names, search.landmarks))
+    shown = asked_for(landmarks, search.landmarks)
     model = origin.cells()["model"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "picture.png"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,14 +123,12 @@ def _check_replaceable(path: Path, overwrite: bool) -> None:
 
 def _write_ranking(path: Path, ranking: Ranking) -> None:
     """The table; scans that could not be ranked are not in it."""
-    from H3DELandmarksLib.core.files import atomic_write
     from H3DELandmarksLib.core.text import csv_text
+    from H3DELandmarksLib.io.tables import write_rows
 
-    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(RANKING_COLUMNS)
-        for place, entry in enumerate(ranking.ranked, 1):
-            writer.writerow([place, csv_text(str(entry.scan)), csv_text(entry.reason)])
+    ranked = enumerate(ranking.ranked, 1)
+    rows = ((str(place), csv_text(str(entry.scan)), csv_text(entry.reason)) for place, entry in ranked)
+    write_rows(path, RANKING_COLUMNS, rows)
 
 
 def check_cases(options: argparse.Namespace, console: Console) -> bool:

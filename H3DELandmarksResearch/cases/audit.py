@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from H3DELandmarksLib.core.text import csv_text
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, to_json
 from H3DELandmarksLib.formats.training import SUBSETS
 from H3DELandmarksLib.io.markups import read_markups
+from H3DELandmarksLib.io.tables import write_rows
 from H3DELandmarksResearch.cases.audit_record import FORMAT_VERSION, AuditFinding, AuditRecord
 from H3DELandmarksResearch.cases.case_folder import case_names, points_of_case, read_case, readers_of_case
 from H3DELandmarksResearch.cases.reader_check import check_against, check_readers
@@ -138,13 +138,12 @@ def audit_record(cases: int, findings: Sequence[QualityIssue]) -> AuditRecord:
 def write_audit(folder: Path, record: AuditRecord) -> tuple[Path, Path]:
     """Write ``audit.csv`` and ``audit.json`` into an existing folder; gives their paths."""
     table, file = folder / TABLE, folder / RECORD
-    with atomic_write(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(COLUMNS)
-        for f in record.findings:
-            place = f.position_lps_mm or ("", "", "")
-            texts = [csv_text(text or "") for text in (f.case, f.kind, f.landmark, f.other)]
-            writer.writerow([*texts, "" if f.value is None else f"{f.value:.3f}", f.unit, *place, csv_text(f.reason)])
+    rows = []
+    for f in record.findings:
+        texts = [csv_text(text or "") for text in (f.case, f.kind, f.landmark, f.other)]
+        numbers = ["" if f.value is None else f"{f.value:.3f}", f.unit, *map(str, f.position_lps_mm or ("", "", ""))]
+        rows.append([*texts, *numbers, csv_text(f.reason)])
+    write_rows(table, COLUMNS, rows)
     with atomic_write(file) as temporary:
         temporary.write_bytes(to_json(record))
     return table, file

@@ -16,6 +16,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.formats.training import SUBSETS
 from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import write_markups
 from H3DELandmarksResearch.cases.case_folder import POINTS_SUFFIX, SCAN_SUFFIXES, scan_of_case, write_readers
@@ -25,7 +26,6 @@ from H3DELandmarksResearch.training.configuration import read_split
 log = logging.getLogger(__name__)
 
 SPLIT_FILE = "split.json"
-SUBSETS = ("train", "validation", "test")
 NOT_IN_FILE_NAMES = '<>:"/\\|?*'
 
 Progress = Callable[[float, str], None]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+from H3DELandmarksLib.cohort.bids import subject_of
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.text import csv_text, first_of, from_csv
 from H3DELandmarksLib.io.markups import point_list_name
@@ -13,14 +13,6 @@ from H3DELandmarksLib.io.tables import read_rows, write_rows
 from H3DELandmarksResearch.cases.case_folder import case_name
 
 SUBJECTS = "subjects.csv"
-# BIDS names the subject first: sub-07_ses-2_ct.nii.gz.
-_BIDS = re.compile(r"(sub-[A-Za-z0-9]+)(_|$)")
-
-
-def bids_subject(name: str) -> str | None:
-    """The subject that a file's or folder's name begins with; None where it is no name of BIDS."""
-    found = _BIDS.match(name)
-    return found.group(1) if found else None
 
 
 def subjects_in(folder: Path, cases: Collection[str]) -> dict[str, str]:
@@ -35,7 +27,7 @@ def subjects_in(folder: Path, cases: Collection[str]) -> dict[str, str]:
     """
     there = sorted(folder.iterdir()) if folder.is_dir() else []
     tables = [path for path in there if path.name.lower() == SUBJECTS]
-    by_name = {name: subject for name in cases if (subject := bids_subject(name)) is not None}
+    by_name = {name: subject for name in cases if (subject := subject_of(Path(name))) is not None}
     return {**by_name, **read_subjects(tables, cases, {_case(path.name) for path in there})}
 
 

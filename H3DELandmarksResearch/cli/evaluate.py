@@ -88,10 +88,9 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     places = [Path(folder) for folder in (options.predictions, options.reference, options.compare_with) if folder]
     lists = [_lists(folder) for folder in places]
     predictions, references, *others = (_read(*given, console, errors) for given in zip(places, lists))
-    predictions = {
-        name: named_as_expected(found, references[name].names, name) if name in references else found
-        for name, found in predictions.items()
-    }
+    for sets in (predictions, *others):
+        for name in sets.keys() & references.keys():
+            sets[name] = named_as_expected(sets[name], references[name].names, name)
     if not predictions.keys() & references.keys():
         raise InputError(
             f"No point list in '{options.predictions}' has the name of one in '{options.reference}': "
@@ -242,7 +241,6 @@ def _write_report(
 ) -> None:
     """Write the page; `others` are the predictions to compare with, where there are any."""
     from H3DELandmarksLib.evaluation import evaluate_sets
-    from H3DELandmarksLib.io.markups import named_as_expected
     from H3DELandmarksResearch.report.evaluation_figures import Evaluated
     from H3DELandmarksResearch.report.evaluation_sections import evaluation_page
     from H3DELandmarksResearch.report.page import write_page
@@ -255,13 +253,9 @@ def _write_report(
         name=names[0], evaluation=evaluation, predictions=predictions, references=references, tolerance_mm=tolerance
     )
     for sets in others:
-        found_there = {
-            name: named_as_expected(found, references[name].names, name) if name in references else found
-            for name, found in sets.items()
-        }
         name = names[1] if names[1] != names[0] else f"{names[1]} ({options.compare_with})"
-        compared = evaluate_sets(found_there, references, options.thresholds, evaluation.unit)
-        other = Evaluated(name=name, evaluation=compared, predictions=found_there, references=references)
+        compared = evaluate_sets(sets, references, options.thresholds, evaluation.unit)
+        other = Evaluated(name=name, evaluation=compared, predictions=sets, references=references)
     write_page(evaluation_page("Evaluation of landmarks", base, document, other, subjects), Path(options.report))
     console.say(f"Report: {options.report}")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from H3DELandmarksLib.cohort.bids import subject_of
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import shown, walked
 from H3DELandmarksLib.core.geometry import Volume
@@ -21,7 +22,7 @@ from H3DELandmarksLib.io.isolated import find_scans, read_volume
 from H3DELandmarksLib.io.markups import named_as_expected, point_list_name, read_markups
 from H3DELandmarksResearch.cases.case_folder import READERS, SCAN_SUFFIXES, case_name, readers_in
 from H3DELandmarksResearch.cases.exchange import PROPOSED
-from H3DELandmarksResearch.cases.subjects import SUBJECTS, bids_subject, read_subjects
+from H3DELandmarksResearch.cases.subjects import SUBJECTS, read_subjects
 from H3DELandmarksResearch.converters.flat_images import PixelSize, points_on_image
 from H3DELandmarksResearch.planning.point_tables import TablePoints, holds_measurements, read_tables
 
@@ -112,7 +113,7 @@ def look_through(folder: Path, run: Path | None = None) -> FolderContent:
         said = {reader: found[name] for reader, (found, _) in readers.items() if name in found}
         is_plain = path.parent == folder and path.name.lower().endswith(SCAN_SUFFIXES) and name in plain
         is_plain = is_plain and all(name in readers[reader][1] for reader in said)
-        subject = subjects.get(name) or _bids_subject(path, folder) or name
+        subject = subjects.get(name) or subject_of(path.relative_to(folder)) or name
         cases.append(FolderCase(name, path, series, points[name], is_plain, subject, said))
     _check(folder, cases, points)
     notes = []
@@ -186,11 +187,6 @@ def _from_table(table: TablePoints, scan: Path, volume: Volume) -> LandmarkSet:
 
 def _tables_of_subjects(folder: Path) -> list[Path]:
     return [path for path in _files(folder) if path.name.lower() == SUBJECTS]
-
-
-def _bids_subject(path: Path, folder: Path) -> str | None:
-    parts = path.relative_to(folder).parts
-    return next((found for part in parts if (found := bids_subject(part))), None)
 
 
 def _check(folder: Path, cases: Sequence[FolderCase], points: dict[str, Points]) -> None:

@@ -297,6 +297,15 @@ def test_a_file_names_its_subject_without_its_extension(tiny, tmp_path, capsys):
     assert code == 0 and [line.subject for line in log_of(tmp_path / "out")] == [None, "sub-01", "sub-02"]
 
 
+def test_no_scan_is_of_the_subject_that_the_current_folder_is_called_after(tmp_path, monkeypatch):
+    write_study(tmp_path / "study")
+    (tmp_path / "sub-07").mkdir()
+    monkeypatch.chdir(tmp_path / "sub-07")
+    given = Given(False, None, print)
+    given.add(tmp_path / "study")
+    assert [(scan.path, scan.subject) for scan in given.scans] == [(tmp_path / "study", None)]
+
+
 @pytest.mark.parametrize("length", [LONGEST_NAME - 6, LONGEST_NAME + 45])
 def test_a_name_that_is_too_long_fails_alone(tiny, tmp_path, capsys, length):
     make_scan(tmp_path / "a.nrrd", 1)

@@ -18,7 +18,7 @@ from H3DELandmarksLib.cli.console import (
     distance,
 )
 from H3DELandmarksLib.cli.research import add_research_actions
-from H3DELandmarksLib.core.errors import MissingDependencyError
+from H3DELandmarksLib.core.errors import InputError, MissingDependencyError
 from H3DELandmarksLib.core.files import refuse_existing
 from H3DELandmarksLib.core.research import research_module
 
@@ -160,6 +160,10 @@ def compare_packages(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.retraining.promote import decide, usual_rule
 
     chart = options.chart or (options.output and Path(options.output).with_suffix(".png"))
+    if options.output and Path(chart) == Path(options.output):
+        raise InputError(
+            f"'{options.output}' cannot hold the comparison and its chart: name a file that ends with .json."
+        )
     refuse_existing(options.output, chart, overwrite=options.overwrite)
     base, candidate = find_model(options.base), find_model(options.candidate)
     run = None if options.run_folder is None else read_run(options.run_folder)

@@ -179,6 +179,7 @@ def test_people_read_a_table(made, home, capsys):
         (["compare", "tiny", "tiny", "--cases", "{0}/cases", "--run", "{0}"], "holds no retraining"),
         (["compare", "tiny", "tiny", "--cases", "{0}/cases"], "does not say which cases it learnt from"),
         (["compare", "tiny", "tiny", "--cases", "{0}/cases", "--run", "{0}/run", "--min-cases", "1"], "two subjects"),
+        (["compare", "tiny", "tiny", "--cases", "{0}/cases", "--output", "{0}/x.png"], "ends with .json"),
         (["promote", "{0}/cases"], "holds no retraining"),
         (["promote", "{0}/run"], "make one with 'models compare'"),
         (["versions", "none"], "no model 'none'"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
@@ -211,6 +211,11 @@ class StageDesign:
         width = 2 * max(self.decoding.radius or 1, self.decoding.extent or 1) + 1
         if self.channels * width**3 > MAX_READ_VOXELS:
             raise ValueError(f"decoding: cubes of {width} voxels are more than a computer can take")
+
+    @property
+    def design(self) -> dict[str, Any]:
+        """The stage without what describes more of it, by the names of this class."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(StageDesign)}
 
     @property
     def is_2d(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from H3DELandmarksLib.formats.manifest import Manifest, StageDesign
@@ -192,11 +192,6 @@ class TrainingStage(StageDesign):
     def settings(self) -> StageSettings:
         """How the stage is trained, as a manifest keeps it."""
         return StageSettings(self.training, self.augmentation)
-
-    @property
-    def design(self) -> dict[str, Any]:
-        """The stage without its training, by the names of `StageDesign`."""
-        return {entry.name: getattr(self, entry.name) for entry in fields(StageDesign)}
 
 
 @dataclass(frozen=True)

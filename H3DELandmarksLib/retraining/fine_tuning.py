@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +125,8 @@ class _Draft:
         before = self.stage.groups if self.groups == len(self.stage.groups) else [Group(("-",))] * self.groups
         groups = tuple(Group(names, group.mirrored) for names, group in zip(self.landmarks, before))
         settings = {**self.stage.network.settings, "landmarks": len(self.columns)}
-        design = {entry.name: getattr(self.stage, entry.name) for entry in fields(StageDesign)}
-        return StageDesign(
-            **{**design, "groups": groups, "network": Network(self.stage.network.architecture, settings)}
-        )
+        network = Network(self.stage.network.architecture, settings)
+        return StageDesign(**{**self.stage.design, "groups": groups, "network": network})
 
 
 def _join_nearest(
@@ -294,8 +291,7 @@ def _retrained(base: ModelPackage, stage: StageDesign, cases: int, steps: int) -
 
 def trained_stage(stage: StageDesign, settings: StageSettings) -> TrainingStage:
     """A stage with how it is trained."""
-    design = {entry.name: getattr(stage, entry.name) for entry in fields(StageDesign)}
-    return TrainingStage(**design, training=settings.training, augmentation=settings.augmentation)
+    return TrainingStage(**stage.design, training=settings.training, augmentation=settings.augmentation)
 
 
 def described(

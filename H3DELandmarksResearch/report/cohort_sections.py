@@ -134,8 +134,7 @@ def _about_doubt(cases: Sequence[CohortCase]) -> str:
 
 def _distributions(cases: Sequence[CohortCase], names: Sequence[str]) -> Section:
     def column(name: str, attribute: str) -> np.ndarray:
-        sets = [case.landmarks for case in cases if name in case.landmarks.names]  # type: ignore[union-attr]
-        values = [getattr(s, attribute)[s.names.index(name)] for s in sets if s.present[s.names.index(name)]]
+        values = [getattr(points, attribute)[k] for points, k, _ in _named(cases, name) if points.present[k]]
         return np.array(values, dtype=float)
 
     shown = list(names[:MOST_ROWS])
@@ -165,14 +164,16 @@ def _distributions(cases: Sequence[CohortCase], names: Sequence[str]) -> Section
     return Section("distributions", "Distributions", blocks)
 
 
+def _named(cases: Sequence[CohortCase], name: str) -> list[tuple[LandmarkSet, int, CohortCase]]:
+    """The points of the cases that have a landmark, its place in them, and the cases."""
+    sets = [(case.landmarks, case) for case in cases if case.landmarks is not None]
+    return [(points, points.names.index(name), case) for points, case in sets if name in points.names]
+
+
 def _landmark_table(cases: Sequence[CohortCase], names: Sequence[str]) -> Table:
     rows = []
     for name in names:
-        picked = [
-            (case.landmarks, case.landmarks.names.index(name), case)  # type: ignore[union-attr]
-            for case in cases
-            if name in case.landmarks.names  # type: ignore[union-attr]
-        ]
+        picked = _named(cases, name)
         states = Counter(case.states[k] for _, k, case in picked)
         found = [(s, k) for s, k, _ in picked if s.present[k]]
         confidence = np.array([s.confidence[k] for s, k in found])

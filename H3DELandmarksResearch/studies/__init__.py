@@ -8,7 +8,7 @@ needs). Checks of cases: `check_planted_errors`. New landmarks: `few_examples` (
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError
@@ -22,6 +22,12 @@ RESULTS = Path("benchmarks")
 def kept_by(package: ModelPackage) -> str:
     """Name of a folder for what a model finds: another one as soon as it would find something else."""
     return f"{package.id}-{package_digest(package)[:12]}"
+
+
+def command_of(name: str, arguments: Sequence[str] | None) -> str:
+    """How a study was started, for its table; arguments of this process where None."""
+    given = sys.argv[1:] if arguments is None else arguments
+    return " ".join([f"python -m H3DELandmarksResearch.studies.{name}", *given])
 
 
 def run_study(main: Callable[[], int | None]) -> None:

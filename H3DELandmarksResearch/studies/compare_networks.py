@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +39,7 @@ from H3DELandmarksLib.networks.arrays import to_array
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
 from H3DELandmarksLib.training.loop import StageTrainer
 from H3DELandmarksLib.training.sampling import CropSampler
-from H3DELandmarksResearch.studies import RESULTS, run_study
+from H3DELandmarksResearch.studies import RESULTS, command_of, run_study
 from H3DELandmarksResearch.studies.comparison_report import ComparisonPlan, write_report
 from H3DELandmarksResearch.studies.folds import FOLDER, all_names, of_subset, stored_folds
 from H3DELandmarksResearch.training.configuration import (
@@ -78,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = sorted(set(options.networks or ()) - set(plan.networks))
     if unknown:
         raise InputError(f"There is no network {', '.join(unknown)}: choose from {', '.join(plan.networks)}.")
-    names = options.networks or list(plan.networks)
+    names, command = options.networks or list(plan.networks), command_of("compare_networks", arguments)
     cases: dict[str, Case] = {}
     for fold in range(len(folds)) if options.folds is None else options.folds:
         for name in names:
@@ -91,10 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 logger.info("fold %d, %s", fold, plan.networks[name].title)
                 result = train_and_measure(configuration, stage, learnt, held_out, folder, options.seconds)
                 _write(folder / "result.json", to_json({"network": name, "fold": fold, **result}))
-                write_report(options.work, plan, configuration, folds, options.output, _command(arguments))
+                write_report(options.work, plan, configuration, folds, options.output, command)
     if not any(options.work.glob("fold-*/*/result.json")):
         raise InputError(f"There is nothing to report on in '{options.work}' yet: leave --report out.")
-    write_report(options.work, plan, configuration, folds, options.output, _command(arguments))
+    write_report(options.work, plan, configuration, folds, options.output, command)
     return 0
 
 
@@ -110,15 +109,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--configuration", help="training configuration, in place of the plan's")
     parser.add_argument("--output", type=Path, default=RESULTS / "compare_networks", help="report without suffix")
     return parser
-
-
-def _command(arguments: Sequence[str] | None) -> str:
-    return " ".join(
-        [
-            "python -m H3DELandmarksResearch.studies.compare_networks",
-            *(sys.argv[1:] if arguments is None else arguments),
-        ]
-    )
 
 
 def _load_all(configuration: Configuration, cache: Path) -> dict[str, Case]:

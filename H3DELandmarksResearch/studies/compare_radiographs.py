@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -30,7 +29,7 @@ from H3DELandmarksLib.evaluation.metrics import (
 from H3DELandmarksLib.evaluation.paired import Improvement, counted_errors, improvement, subject_means
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksResearch.studies import RESULTS, RUNS, run_study
+from H3DELandmarksResearch.studies import RESULTS, RUNS, command_of, run_study
 from H3DELandmarksResearch.training.configuration import find_configuration, load_cases, read_configuration
 
 
@@ -47,8 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cases = load_cases(configuration, "test", options.cache)
     thresholds = configuration.record.thresholds_mm or THRESHOLDS_MM
     measured = {f"{p.id} {p.version}": measure(Detector(p).detect, cases, thresholds) for p in packages}
-    command = " ".join(["python -m H3DELandmarksResearch.studies.compare_radiographs", *(arguments or sys.argv[1:])])
-    figures = {"command": command, "thresholds_mm": thresholds}
+    figures = {"command": command_of("compare_radiographs", arguments), "thresholds_mm": thresholds}
     figures |= compare(measured, configuration.record.tolerance_mm)
     output = options.output or RESULTS / f"radiographs-{packages[0].id}"
     for suffix, text in ((".json", json.dumps(figures, indent=1)), (".md", as_text(figures))):

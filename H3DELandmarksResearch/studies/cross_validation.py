@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +31,7 @@ from H3DELandmarksLib.formats.training import TrainingStage
 from H3DELandmarksLib.io.markups import read_markups, write_markups
 from H3DELandmarksLib.models import open_package
 from H3DELandmarksResearch.cases.case_folder import POINTS_SUFFIX
-from H3DELandmarksResearch.studies import RESULTS, RUNS, run_study
+from H3DELandmarksResearch.studies import RESULTS, RUNS, command_of, run_study
 from H3DELandmarksResearch.studies.accuracy import stored_poses
 from H3DELandmarksResearch.studies.folds import stored_folds, write_fold
 from H3DELandmarksResearch.training.configuration import (
@@ -65,17 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run_training(fold.path, folder / "run", resume=True, progress=told, package=False)
             package_uncalibrated(fold, folder / "run").path.rename(folder / "package")
         measure(fold, folder, options.poses)
-        print(write_table(configuration, work, len(folds), output, _command(arguments)))
+        print(write_table(configuration, work, len(folds), output, command_of("cross_validation", arguments)))
     return 0
-
-
-def _command(arguments: Sequence[str] | None) -> str:
-    return " ".join(
-        [
-            "python -m H3DELandmarksResearch.studies.cross_validation",
-            *(sys.argv[1:] if arguments is None else arguments),
-        ]
-    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,7 +11,6 @@ the specimen or its annotator, and not in the noise of two separate placements.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.models import open_package
-from H3DELandmarksResearch.studies import RESULTS, run_study
+from H3DELandmarksResearch.studies import RESULTS, command_of, run_study
 from H3DELandmarksResearch.training.configuration import find_configuration, load_cases, read_configuration
 
 
@@ -36,12 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configuration = read_configuration(find_configuration(options.configuration))
     errors = errors_of_folds(options.work)
     output = options.output or RESULTS / f"error_directions-{configuration.path.stem}.md"
-    command = " ".join(
-        [
-            "python -m H3DELandmarksResearch.studies.error_directions",
-            *(sys.argv[1:] if arguments is None else arguments),
-        ]
-    )
+    command = command_of("error_directions", arguments)
     with atomic_write(output) as partial:
         partial.write_text(table(errors, configuration.scheme, command), encoding="utf-8")
     print(output.read_text(encoding="utf-8"))

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
 
 from H3DELandmarksLib.cli.console import Console, add_command, add_json, add_overwrite, distance
 from H3DELandmarksLib.core.errors import InputError
@@ -87,6 +88,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     errors: list[str] = []
     places = [Path(folder) for folder in (options.predictions, options.reference, options.compare_with) if folder]
     lists = [_lists(folder) for folder in places]
+    lists = [_called_as(found, lists[1]) for found in lists]
     predictions, references, *others = (_read(*given, console, errors) for given in zip(places, lists))
     for sets in (predictions, *others):
         for name in sets.keys() & references.keys():
@@ -125,6 +127,14 @@ def _lists(folder: Path) -> dict[str, list[Path]]:
         found.setdefault(bids.source_name(path) or point_list_name(path) or path.name, []).append(path)
     if not found:
         raise InputError(f"The folder '{folder}' holds no point list (.mrk.json, .fcsv): choose another folder.")
+    return found
+
+
+def _called_as(lists: Mapping[str, list[Path]], references: Iterable[str]) -> dict[str, list[Path]]:
+    """The same lists; a name that another system has stored with accents of its own is that of the reference."""
+    known, found = {normalize("NFC", name): name for name in references}, {}
+    for name, paths in lists.items():
+        found.setdefault(known.get(normalize("NFC", name), name), []).extend(paths)
     return found
 
 

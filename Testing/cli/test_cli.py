@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import unicodedata
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -562,6 +563,16 @@ def test_evaluate_reads_older_lists_and_labels_in_other_letters(tmp_path, capsys
     write_markups(tmp_path / "found" / "one.mrk.json", points)
     assert main(command) == 2
     assert "more than one point list" in capsys.readouterr().err
+
+
+def test_evaluate_takes_accents_of_other_systems_for_the_same(tmp_path, capsys):
+    for folder, form in (("reference", "NFD"), ("found", "NFC")):
+        (tmp_path / folder).mkdir()
+        name = unicodedata.normalize(form, "Müller.mrk.json")
+        write_markups(tmp_path / folder / name, LandmarkSet(NAMES, np.zeros((3, 3))))
+    command = ["evaluate", "--predictions", str(tmp_path / "found"), "--reference", str(tmp_path / "reference")]
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cases"] == 1
 
 
 def test_evaluate_says_what_is_missing(tmp_path, capfd):

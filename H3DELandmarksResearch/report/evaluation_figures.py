@@ -47,9 +47,10 @@ def rate_interval(
     order = list(dict.fromkeys(subjects))
     if len(order) < paired.FEWEST:
         return np.nan, np.nan
-    member = np.array([[subject == one for subject in subjects] for one in order], dtype=float)
-    hits = member @ np.where(counted, success, 0.0).sum(axis=1)
-    whole = member @ counted.sum(axis=1)
+    place = {one: n for n, one in enumerate(order)}
+    whose = [place[subject] for subject in subjects]
+    hits = np.bincount(whose, np.where(counted, success, 0.0).sum(axis=1))
+    whole = np.bincount(whose, counted.sum(axis=1))
     picks = np.random.default_rng(paired.SEED).integers(len(order), size=(draws, len(order)))
     shares = hits[picks].sum(axis=1) / np.maximum(whole[picks].sum(axis=1), 1)
     low, high = np.percentile(shares, [2.5, 97.5])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from H3DELandmarksLib.cases.store import CaseProject, open_project, read_index
@@ -15,6 +16,8 @@ from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet, ReviewS
 from H3DELandmarksLib.core.research import research_module
 from H3DELandmarksLib.formats.guide import GuideRecord
 from H3DELandmarksLib.formats.reading import read_record, to_json
+from H3DELandmarksLib.io.isolated import read_volume
+from H3DELandmarksLib.io.markups import read_markups
 
 log = logging.getLogger(__name__)
 # In place of a model's id, where points come from examples: no model may have it.
@@ -112,7 +115,11 @@ def marked_cases(folder: Path, chosen: Sequence[str] | None = None) -> list[Mark
     for name in chosen or ():
         if name not in names:
             raise InputError(f"'{folder}' has no case '{name}': choose among {', '.join(names)}.")
-    return [_marked(name, *folders.read_case(folder, name, None)) for name in chosen or names]
+    scans = {name: folders.scan_of_case(folder, name) for name in chosen or names}
+    return [
+        MarkedCase(name, partial(read_volume, scan), read_markups(folders.points_of_case(folder, name)))
+        for name, scan in scans.items()
+    ]
 
 
 def _of_project(project: CaseProject, chosen: Sequence[str] | None) -> Iterator[MarkedCase]:
@@ -121,13 +128,9 @@ def _of_project(project: CaseProject, chosen: Sequence[str] | None) -> Iterator[
         raise InputError(
             f"'{project.folder}' holds no case with a point that somebody has looked at: correct one case first."
         )
-    for case_id in chosen or found.cases:  # type: ignore[union-attr]
+    for case_id in dict.fromkeys(chosen or found.cases):  # type: ignore[union-attr]
         case = project.case(case_id)
         revision = project.review(case)
         looked_at = tuple(p for p in revision.landmarks if p.state in LOOKED_AT)
         landmarks = replace(revision, landmarks=looked_at).corrected(project.scheme)
         yield MarkedCase(case_id, case.volume, landmarks, project.folder / GUIDES / f"{case_id}.json")
-
-
-def _marked(name: str, volume: Volume, landmarks: LandmarkSet) -> MarkedCase:
-    return MarkedCase(name, lambda: volume, landmarks)

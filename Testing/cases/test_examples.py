@@ -13,6 +13,8 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.formats.guide import GuideRecord
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, to_json
+from H3DELandmarksLib.io.images import write_volume
+from H3DELandmarksLib.io.markups import write_markups
 
 
 def test_the_cases_that_were_reviewed_last_serve_and_at_most_five(tmp_path):
@@ -26,9 +28,22 @@ def test_the_cases_that_were_reviewed_last_serve_and_at_most_five(tmp_path):
     found = ExampleSet.of(project)
     assert found is not None and found.cases == tuple(added[:-6:-1]) and found.version == str(MOST) and found.is_2d
     assert [case.name for case in marked_cases(project.folder)] == list(found.cases)
-    assert [case.name for case in marked_cases(project.folder, [added[0]])] == [added[0]]
+    assert [case.name for case in marked_cases(project.folder, [added[0], added[0]])] == [added[0]]
     with pytest.raises(InputError, match="no case"):
         marked_cases(project.folder, ["case-0000"])
+
+
+def test_scans_of_a_folder_are_read_when_they_are_needed_and_no_case_counts_twice(tmp_path):
+    for name in ("a", "b"):
+        write_volume(tmp_path / f"{name}.nrrd", picture_of(2, still))
+        write_markups(tmp_path / f"{name}.mrk.json", marked(2, still))
+    cases = marked_cases(tmp_path, ["a", "b", "a"])
+    assert [case.name for case in cases] == ["a", "b"]
+    write_volume(tmp_path / "a.nrrd", later := picture_of(2, lambda points: points + (9, 0, 0)))
+    np.testing.assert_array_equal(cases[0].volume().array, later.array)
+    (tmp_path / "b.nrrd").unlink()
+    with pytest.raises(InputError, match="no scan"):
+        marked_cases(tmp_path)
 
 
 def test_only_points_that_somebody_has_looked_at_are_taken_from_a_case(tmp_path):

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from result_tables import read_table_positions
 from tiny_model import NAMES, write_tiny_package
 
 import H3DELandmarksLib.detection.detector as detector_module

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from result_tables import read_table_positions
 
 from H3DELandmarksLib.cohort.result_files import SCAN, ResultFiles, fingerprint, make_folder, plan_results
 from H3DELandmarksLib.core.errors import InputError, OutputError

@@ -11,7 +11,6 @@ import SimpleITK as sitk
 from flat_cases import radiograph
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from result_tables import read_table_positions
 from tiny_model import write_tiny_radiograph_package
 
 from H3DELandmarksLib.cases import open_project

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from flat_cases import NAMES, distance_to_plane, radiograph
 from PIL import Image
-from result_tables import read_table_positions
 from tiny_model import write_tiny_radiograph_package
 
 from H3DELandmarksLib.cli.main import main

@@ -1,8 +1,8 @@
 """The point lists that detection puts into a scene, and when it may replace one.
 
 A node attribute names the model, a node reference the volume, and a fingerprint tells whether somebody has edited the
-points since: edited points, points that somebody has reviewed, and a list that was renamed or cloned, which has a name
-for what is in it, are never replaced.
+points since: edited points, points that somebody has reviewed or locked, and a list that was renamed or cloned, which
+has a name for what is in it, are never replaced.
 """
 
 from __future__ import annotations
@@ -99,8 +99,9 @@ def provenance_of_list(point_list) -> Provenance | None:
 
 
 def may_be_replaced(point_list, volume_node, frame: str = "") -> bool:
-    """Whether a list was detected in this volume, or frame of it, and nobody has edited, reviewed or renamed it."""
-    if not is_of(point_list, volume_node, frame):
+    """Whether a list was detected in this volume, or frame of it, and nobody has edited, reviewed or locked it."""
+    locks = map(point_list.GetNthControlPointLocked, range(point_list.GetNumberOfControlPoints()))
+    if not is_of(point_list, volume_node, frame) or point_list.GetLocked() or any(locks):
         return False
     proposal = read_proposal(point_list)
     if proposal is not None and proposal.accepted:
@@ -134,9 +135,9 @@ def _point_lists(scene) -> list:
 def _fingerprint(point_list, landmarks: LandmarkSet) -> str:
     """A short text that changes when a point is moved by more than about a micrometer, placed or removed.
 
-    Or when a point or the list is renamed.
+    Or when a point or the list is renamed, or a point described anew.
     """
     present = [bool(p) for p in landmarks.present]
     positions = np.round(landmarks.positions[present], 3) + 0.0  # no negative zero
-    content = repr((point_list.GetName(), landmarks.names, present, positions.tolist()))
+    content = repr((point_list.GetName(), landmarks.names, landmarks.definitions, present, positions.tolist()))
     return hashlib.sha256(content.encode()).hexdigest()[:16]

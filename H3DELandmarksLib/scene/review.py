@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import slicer.util
 
+from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkSet, ReviewState, review_state
 from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.models import ModelPackage
@@ -207,13 +208,19 @@ class Review:
         self._change(lambda k: self._set_position(k, proposed.position, proposed.presence is None), name)
 
     def swap_sides(self, name: str) -> None:
-        """Exchange the positions of a landmark and its partner on the other side."""
+        """Exchange the positions of a landmark and its partner on the other side.
+
+        Raises:
+            InputError: one of both is protected, by itself or with the whole list.
+        """
         partner = self.proposal.partner(name)
         if partner is None:
             return
         indices = [index for index in (self._index(name), self._index(partner)) if index is not None]
         if len(indices) < 2:
             return
+        if self.node.GetLocked() or any(self.node.GetNthControlPointLocked(k) for k in indices):
+            raise InputError(f"'{name}' or '{partner}' is locked: unlock both to exchange them.")
         places = [self._place(k) for k in indices]
         with slicer.util.NodeModify(self.node):
             for k, (position, unknown) in zip(indices, reversed(places)):

@@ -83,9 +83,22 @@ def transform(node, scene):
     node.SetAndObserveTransformNodeID(add_linear_transform(scene, LINEAR["mirrored"]).GetID())
 
 
-@pytest.mark.parametrize(
-    "edit", [edit_position, edit_label, edit_status, place_absent, repeat_label, transform], ids=lambda f: f.__name__
-)
+def lock_all(node, scene):
+    node.SetLocked(True)
+
+
+def lock_point(node, scene):
+    node.SetNthControlPointLocked(1, True)
+
+
+def describe(node, scene):
+    node.SetNthControlPointDescription(0, "seen by both readers")
+
+
+EDITS = [edit_position, edit_label, edit_status, place_absent, repeat_label, transform, lock_all, lock_point, describe]
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=lambda f: f.__name__)
 def test_an_edited_list_is_kept(scene, volume, edit):
     node = detect(volume)
     edit(node, scene)

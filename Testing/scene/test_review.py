@@ -8,6 +8,7 @@ import slicer
 import vtk
 from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_nonlinear_transform, add_volume
 
+from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.scene import (
@@ -215,6 +216,22 @@ def test_swapping_sides_exchanges_positions(node, review):
     before = everything(node)
     review.swap_sides("middle")
     assert everything(node) == before, "a point of the midline has no partner"
+
+
+def test_swapping_sides_moves_no_locked_point(node, review):
+    for protect, release in (
+        (lambda: review.set_locked("R", True), lambda: review.set_locked("R", False)),
+        (lambda: review.set_locked("L", True), lambda: review.set_locked("L", False)),
+        (lambda: node.SetLocked(True), lambda: node.SetLocked(False)),
+    ):
+        protect()
+        before = everything(node)
+        with pytest.raises(InputError, match="'L' or 'R' is locked: unlock both to exchange them."):
+            review.swap_sides("L")
+        assert everything(node) == before
+        release()
+    review.swap_sides("L")
+    assert states(review)[0] == "moved"
 
 
 def test_points_can_be_locked(node, review):

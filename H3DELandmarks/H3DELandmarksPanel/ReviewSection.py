@@ -341,8 +341,8 @@ class ReviewSection:
         self._isDragging = False
         dragged = self._moved()
         if dragged and not self._isPaused:  # a short drag is over before the views have followed
-            follow_point(slicer.mrmlScene, self._review.landmark(dragged).position)
-            self._chosen = dragged
+            self._chosen, self._expected = dragged, self._review.landmark(dragged).position
+            follow_point(slicer.mrmlScene, self._expected)
         self._seen.add(self._chosen)
         self.refresh()
 

@@ -237,6 +237,20 @@ def test_dragging_a_point_marks_it_moved_by_the_distance(panel, points, red):
     assert rows(panel) == TABLE
 
 
+def test_the_cross_of_a_point_that_was_dragged_and_is_absent_shows_its_own_place(panel, points, red, scene):
+    click_row(panel, "R")
+    red.node.JumpSliceByCentering(14, 0, 8)
+    red.render()
+    start = red.pixel_of((14, 0, 8))
+    red.drag(start, (start[0] + 25, start[1] + 10))
+    place = points.GetNthControlPointPosition(1)
+    assert chosen(panel) == "middle" and state(panel, "middle") == "moved"
+    click(panel.ui.absentButton)
+    cross = scene.GetFirstNodeByName("H3DELandmarks review ThickCross2D")
+    assert cross.GetNthControlPointLabel(0) == "middle?"
+    np.testing.assert_allclose(cross.GetNthControlPointPosition(0), place, atol=1e-6)
+
+
 def test_a_point_that_another_module_moves_is_moved(panel, points):
     points.SetNthControlPointPosition(0, 14, -6, 12)
     wait_until(lambda: state(panel, "L") == "moved", 5)

@@ -363,6 +363,7 @@ class ReviewSection:
 
     def refresh(self):
         """Remember what has changed as a step, and show the points as they are now."""
+        self._timer.stop()  # else a sentence that comes next would last for milliseconds
         if self._review and not self._isDragging and not self.placing.isActive():
             if self._hardenings.of(self._review.node).follow():  # steps of before are positions in a frame that is gone
                 self._review, self._history = Review(self._review.node), ReviewHistory(self._review.node)
@@ -610,7 +611,6 @@ class ReviewSection:
         qt.QSettings().setValue(EXPORT_SETTING, str(folder))
         self.placing.stop()
         target = export_review(self._review.node, self._context.volume, folder)
-        self._timer.stop()  # what it would refresh is the sentence that comes
         self.refresh()
         self.ui.reviewStatusLabel.text = _("Exported to '{folder}'.").format(folder=target)
 

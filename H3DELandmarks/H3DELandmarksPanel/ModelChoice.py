@@ -30,6 +30,13 @@ def titleOf(model):
     return title.format(name=model.folder.name, count=count)
 
 
+def titleAmong(package, packages):
+    """What tells a ModelPackage from others: its title, with its id where models of other ids have that, too."""
+    title = package.manifest.title
+    isShared = any(other.manifest.title == title and other.id != package.id for other in packages)
+    return f"{title} [{package.id}]" if isShared else title
+
+
 class ModelChoice:
     """Fills a combo box with the model packages on this computer."""
 
@@ -144,7 +151,7 @@ class ModelChoice:
         """The title, with the version where several are there, and whether the model cannot fit the scan."""
         package = self._packages[key]
         versions = [other for other in self._packages.values() if other.id == package.id]
-        title = package.manifest.title
+        title = titleAmong(package, self._packages.values())
         title = f"{title} ({package.version})" if len(versions) > 1 else title
         return _("{model} - not for this volume").format(model=title) if key in self._unfit else title
 

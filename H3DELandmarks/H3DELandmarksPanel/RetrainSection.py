@@ -16,7 +16,7 @@ from H3DELandmarksLib.formats.run import SECONDS_UNTIL_FORGOTTEN, read_run
 from H3DELandmarksLib.models import available_models
 from H3DELandmarksLib.scene import remove_curves, show_curves
 from H3DELandmarksPanel.CommandRun import CommandRun, RunState
-from H3DELandmarksPanel.ModelChoice import modelKey
+from H3DELandmarksPanel.ModelChoice import modelKey, titleAmong
 from H3DELandmarksPanel.PanelContext import onClick, onSignal, showReason
 from H3DELandmarksPanel.Parameters import Device
 from H3DELandmarksPanel.RunProgress import RunProgress
@@ -334,10 +334,10 @@ def startsFor(folder):
         return []
     fitting = [package for package in packages if names & set(package.scheme.names)]
     fresh = ("--new-model", newModelId(project.scheme.id, {package.id for package in packages}))
-    starts = [_fineTuning(package) for package in fitting]
+    starts = [_fineTuning(package, titleAmong(package, packages)) for package in fitting]
     starts.append(Start(_("A new model for these landmarks"), "", fresh))
     for package in _newest(packages):
-        text = _("A new model, begun from {title}").format(title=package.manifest.title)
+        text = _("A new model, begun from {title}").format(title=titleAmong(package, packages))
         starts.append(Start(text, "", (*fresh, "--encoder-from", modelKey(package))))
     return starts
 
@@ -351,9 +351,8 @@ def newModelId(schemeId, taken):
     return name
 
 
-def _fineTuning(package):
-    text = f"{package.manifest.title} ({package.version})"
-    return Start(text, modelKey(package), ("--base-model", modelKey(package)))
+def _fineTuning(package, title):
+    return Start(f"{title} ({package.version})", modelKey(package), ("--base-model", modelKey(package)))
 
 
 def _allNames(project):

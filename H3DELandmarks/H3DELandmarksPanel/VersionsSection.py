@@ -7,7 +7,7 @@ from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.models import available_models
 from H3DELandmarksLib.models.sharing import add_shared, share_model
 from H3DELandmarksLib.models.versions import revert, versions_of
-from H3DELandmarksPanel.ModelChoice import modelKey
+from H3DELandmarksPanel.ModelChoice import modelKey, titleAmong
 from H3DELandmarksPanel.PanelContext import onClick, onSignal
 from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.Tables import TextTable
@@ -39,7 +39,8 @@ class VersionsSection:
         selector = self._ui.versionsSelector
         package = self._context.package
         wanted = [chosen, self._id, package.id if package else None]
-        titles = {entry.package.id: entry.package.manifest.title for entry in available_models() if entry.package}
+        packages = [entry.package for entry in available_models() if entry.package]
+        titles = {package.id: titleAmong(package, packages) for package in packages}
         self._ids = list(titles)
         wasBlocked = selector.blockSignals(True)
         selector.clear()

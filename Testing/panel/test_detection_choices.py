@@ -8,8 +8,10 @@ import pytest
 import qt
 import slicer
 import slicer.util
-from operating import add_volume, choose, click, content, create_node, wait_until
+from operating import add_volume, choose, click, content, create_node, type_path, wait_until
+from scene_voxels import write_heads
 
+from H3DELandmarksLib.cases import create_project
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import read_markups
@@ -408,6 +410,25 @@ def test_models_that_cannot_fit_the_volume_come_last_with_the_reason(open_panel,
     assert panel.ui.modelSelector.currentText == "Tiny model"
     assert panel.parameterNode.model == "tiny@1.0.0"
     assert "0.001 mm" in panel.ui.modelSelector.itemData(1, qt.Qt.ToolTipRole)
+
+
+def test_models_of_one_title_can_be_told_apart(open_panel, models, tiny, tmp_path):
+    for name in ("tiny-clinic", "tiny-other"):
+        shutil.copytree(tiny.path, models / name)
+        manifest = models / name / "manifest.json"
+        manifest.write_text(manifest.read_text().replace('"id": "tiny"', f'"id": "{name}"'))
+    write_heads(create_project(tmp_path / "heads", tiny.scheme), 1)
+    panel = open_panel()
+    assert offered(panel) == ["Tiny model [tiny-clinic]", "Tiny model [tiny-other]"]
+    ui = panel.learning.ui
+    listed = [ui.versionsSelector.itemText(row) for row in range(ui.versionsSelector.count)]
+    assert listed == offered(panel)
+    click(ui.casesSection)
+    type_path(ui.casesPath, tmp_path / "heads")
+    starts = [ui.baseModelSelector.itemText(row) for row in range(ui.baseModelSelector.count)]
+    assert len(set(starts)) == 5 and starts[:2] == [f"{title} (1.0.0)" for title in listed]
+    choose(ui.baseModelSelector, "Tiny model [tiny-other] (1.0.0)")
+    assert panel.learning.retrain._starts[ui.baseModelSelector.currentIndex].key == "tiny-other@1.0.0"
 
 
 def test_the_last_choice_is_offered_to_the_next_session(open_panel, models, tiny):

@@ -118,7 +118,8 @@ def _point(node, k: int) -> _Point:
 
 def _restore(node, snapshot: _Snapshot) -> None:
     with slicer.util.NodeModify(node):
-        node.SetAttribute(ATTRIBUTE, snapshot.proposal)
+        # Before the first step of a review nothing was kept: what that step has kept knows the values of before.
+        node.SetAttribute(ATTRIBUTE, snapshot.proposal or node.GetAttribute(ATTRIBUTE))
         if len(point_indices(node)) != len(snapshot.points):
             _rebuild(node, snapshot)
         for k, point in zip(point_indices(node), snapshot.points):
@@ -126,6 +127,7 @@ def _restore(node, snapshot: _Snapshot) -> None:
                 _restore_point(node, k, point)
         node.SetLocked(snapshot.locked)
         restate_values(node)
+        node.SetAttribute(ATTRIBUTE, snapshot.proposal)
 
 
 def _rebuild(node, snapshot: _Snapshot) -> None:

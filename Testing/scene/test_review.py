@@ -419,6 +419,27 @@ def test_confidences_come_back_with_a_deleted_point(node):
     assert node.GetFixedNumberOfControlPoints()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [lambda node: node.SetNthControlPointLabel(0, "other"), lambda node: delete(node, 1)],
+    ids=["rename", "delete"],
+)
+def test_values_of_points_that_no_model_has_proposed_come_back(scene, change):
+    """As of a list that was loaded from a file: the first step of a review keeps its values as a proposal."""
+    node = create_point_list(scene, FOUND, "from a file")
+    review, history = Review(node), ReviewHistory(node)
+    before = everything(node)
+    change(node)
+    review.keep()
+    history.note()
+    changed = everything(node)
+    history.undo()
+    assert_same_set(landmarks_from_point_list(node), FOUND)
+    assert everything(node) == before and proposed_landmarks(node) is None
+    history.redo()
+    assert everything(node) == changed
+
+
 def test_points_of_one_name_come_back(scene):
     node = create_point_list(scene, LandmarkSet(("a", "b"), [[1, 2, 3], [4, 5, 6]]), "own")
     Review(node).keep()

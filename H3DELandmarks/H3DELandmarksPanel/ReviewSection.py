@@ -654,5 +654,6 @@ class ReviewSection:
     def _travel(self, undoOrRedo):
         self.placing.stop()
         undoOrRedo()
+        self._review = Review(self._review.node)  # before the first step of a loaded list nothing was kept
         self.following.begin(self._review)
         self.refresh()

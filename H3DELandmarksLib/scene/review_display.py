@@ -167,8 +167,7 @@ class ReviewDisplay:
         self._places: list[np.ndarray] = []
         self._before = looks_of(self._scene)
         self._during: Looks = {}
-        self._hidden = [other for other in self._lists() if other.GetDisplayVisibility()]
-        for other in self._hidden:
+        for other in self._lists():
             hide_list(other)
         node.CreateDefaultDisplayNodes()
         node.SetDisplayVisibility(True)
@@ -227,9 +226,7 @@ class ReviewDisplay:
         for marks in (*self._marks.values(), self._chosen):
             self._scene.RemoveNode(marks.GetDisplayNode())
             self._scene.RemoveNode(marks)
-        _give_back_drawing(self.node.GetDisplayNode())
-        for other in self._hidden:
-            show_hidden_list(other)
+        _give_back_lists(self._scene)
         give_back(self._scene, self._before, self._during, slices)
 
     def _lists(self) -> list:
@@ -314,11 +311,16 @@ def forget_interrupted_review(scene) -> None:
     Args:
         scene: vtkMRMLScene that was just loaded, while nothing is under review.
     """
-    for node in nodes_of(scene, POINT_LIST_CLASS):
+    _give_back_lists(scene)
+    end_placing_of_before(scene)
+
+
+def _give_back_lists(scene) -> None:
+    """Draw all markups as before a review, also copies that were made of them meanwhile."""
+    for node in nodes_of(scene, "vtkMRMLMarkupsNode"):
         show_hidden_list(node)
         for display in _displays(node):
             _give_back_drawing(display)
-    end_placing_of_before(scene)
 
 
 def _set_color(node, color: tuple[float, float, float]) -> None:

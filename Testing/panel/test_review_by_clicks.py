@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QMessageBox
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.formats.provenance import ModelOrigin, Provenance
-from H3DELandmarksLib.scene import proposed_landmarks, show_detection
+from H3DELandmarksLib.scene import create_point_list, proposed_landmarks, show_detection
 
 FOUND = LandmarkSet(
     ("L", "middle", "R", "gone", "é"),
@@ -393,6 +393,21 @@ def test_another_list_has_steps_of_its_own(panel, volume, points):
     other.SetNthControlPointLabel(0, "R")
     panel.ui.reviewSelector.setCurrentNode(points)
     assert state(panel, "L") == "accepted"
+
+
+def test_the_first_step_of_a_loaded_list_can_be_taken_back_after_another_list(panel, scene, points):
+    own = create_point_list(scene, FOUND, "from a file")
+    panel.ui.reviewSelector.setCurrentNode(own)
+    click_row(panel, "L")
+    click(panel.ui.acceptButton)
+    for node in (points, own):
+        panel.ui.reviewSelector.setCurrentNode(node)
+    assert state(panel, "L") == "accepted"
+    click(panel.ui.undoButton)
+    assert rows(panel) == TABLE
+    own.SetNthControlPointPosition(0, 14, -6, 12)
+    wait_until(lambda: state(panel, "L") == "moved", 5)
+    assert [row[1] for row in rows(panel)] == ["to check", "to check", "absent?", "moved", "absent?"]
 
 
 def test_a_list_with_equal_names_from_elsewhere_is_refused_in_one_sentence(panel, scene):

@@ -117,6 +117,21 @@ def test_the_end_takes_everything_back(scene):
     assert slices[1].GetFieldOfView() == pytest.approx((50, 40, 1))
 
 
+def test_a_list_that_is_copied_during_a_review_is_drawn_as_the_user_had_set_it_up(scene):
+    node, other = point_list(scene), point_list(scene, "other")
+    before = drawing(node)
+    display = ReviewDisplay(node, 10)
+    copies = []
+    for source in (node, other):
+        copies.append(scene.CopyNode(source))
+        drawn = scene.CopyNode(source.GetDisplayNode())
+        copies[-1].SetAndObserveDisplayNodeID(drawn.GetID())
+    display.end()
+    for copy in copies:
+        assert drawing(copy) == before and copy.GetDisplayVisibility()
+        assert not copy.GetDisplayNode().GetAttributeNames()
+
+
 def test_a_scene_that_was_saved_in_the_middle_of_a_review_is_as_the_user_had_set_it_up(scene, make_scene, tmp_path):
     node, other, hidden = (point_list(scene, name) for name in ("points", "of another scan", "hidden"))
     node.GetDisplayNode().SetGlyphScale(7)

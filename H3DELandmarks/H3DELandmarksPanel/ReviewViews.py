@@ -111,7 +111,7 @@ class ReviewViews:
         return next((node for node in shown if node is not volume), shown[0] if shown else None)
 
     def scanForPoints(self):
-        """The vtkMRMLScalarVolumeNode in which a person looks at points that are of no volume so far, None for none."""
+        """What the views show where that can be a scan, as no label map can; None where it cannot."""
         shown = self.shown()
         return shown if shown is not None and shown.GetClassName() == VOLUME_CLASS else None
 
@@ -146,7 +146,7 @@ class ReviewViews:
         ui, shown = self._ui, self.shown()
         isElsewhere = self.volume is not None and (shown is not self.volume or not shows_frame(self._node))
         ui.showScanButton.visible = isElsewhere and shown is not None
-        ui.goOnButton.visible = shown is not None and (isElsewhere or self.volume is None)
+        ui.goOnButton.visible = self.scanForPoints() is not None and (isElsewhere or self.volume is None)
         ui.moveAlongButton.visible = not isElsewhere and can_follow_scan(self._node)
 
     def show(self, landmarks, chosen, expected=None):

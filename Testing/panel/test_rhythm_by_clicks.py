@@ -373,6 +373,16 @@ def test_going_on_with_the_scan_in_the_views(panel, patients):
     assert rows(panel) == []
 
 
+def test_nobody_can_go_on_with_a_label_map_in_the_views(panel, patients, scene):
+    labels = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+    labels.SetAndObserveImageData(patients["A"][0].GetImageData())
+    choose_list(panel, "A points")
+    show(labels)
+    settle(panel)
+    assert panel.ui.disagreementLabel.text == "The views show 'labels', the points are of 'A'."
+    assert panel.ui.showScanButton.visible and not panel.ui.goOnButton.visible
+
+
 def test_choosing_a_volume_shows_it_with_its_points(panel, patients):
     activate_row(qt.unwrapped(panel.ui.volumeSelector)._combo, "B")
     assert shown() is patients["B"][0] and panel.ui.reviewSelector.currentNode() is patients["B"][1]

@@ -392,8 +392,10 @@ class ReviewSection:
             bind_decided_points(self._review.node, volume)
 
     def _inOrder(self):
-        """All landmarks as the table lists them; new ones come last."""
-        landmarks = {landmark.name: landmark for landmark in (self._review.landmarks() if self._review else [])}
+        """All landmarks as the table lists them; new ones come last, and of points of one name there is the first."""
+        landmarks = {}
+        for landmark in self._review.landmarks() if self._review else []:
+            landmarks.setdefault(landmark.name, landmark)
         self._order = [name for name in self._order if name in landmarks]
         self._order += [name for name in landmarks if name not in self._order]
         return [landmarks[name] for name in self._order]
@@ -484,11 +486,12 @@ class ReviewSection:
         for button in (ui.lockAllButton, ui.sortButton, ui.boneButton, ui.teethButton, ui.softButton):
             button.enabled = self._review is not None
         ui.lockAllButton.checked = self._review is not None and bool(self._review.node.GetLocked())
-        ui.reviewStatusLabel.text = self._progress(landmarks, waiting)
+        repeated = self._review.repeated_names() if self._review is not None else []
+        ui.reviewStatusLabel.text = self._progress(landmarks, waiting, repeated)
 
     @staticmethod
-    def _progress(landmarks, waiting):
-        """How many landmarks are decided, and how many the model says nothing about."""
+    def _progress(landmarks, waiting, repeated):
+        """How many landmarks are decided, how many the model says nothing about, and which names are used twice."""
         states = [landmark.state for landmark in landmarks]
         sentences = []
         count = sum(not state.is_unexamined for state in states)
@@ -498,6 +501,9 @@ class ReviewSection:
         for state in (ReviewState.NOT_EXAMINED, ReviewState.NOT_RECOGNISED):
             if state in states:
                 sentences.append(f"{stateText(state).capitalize()}: {states.count(state)}.")
+        if repeated:
+            told = _("Several points are called {names}: rename all but one of each, the others are not reviewed.")
+            sentences.append(told.format(names=", ".join(repeated)))
         return " ".join(sentences)
 
     # Choosing

@@ -6,6 +6,7 @@ whoever moved it. Only acceptance is stored. Nothing here needs a window.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -123,6 +124,11 @@ class Review:
     def landmark(self, name: str) -> ReviewedLandmark | None:
         """The landmark of this name, None if there is none."""
         return next((p for p in self.landmarks() if p.name == name), None)
+
+    def repeated_names(self) -> list[str]:
+        """Names that several points have; what is done to a landmark is done to the first of them."""
+        names = Counter(self.node.GetNthControlPointLabel(k) for k in point_indices(self.node))
+        return [name for name, count in names.items() if count > 1]
 
     def doubtful_after(
         self, name: str | None, backward: bool = False, order: Sequence[str] | None = None

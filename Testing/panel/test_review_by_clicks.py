@@ -410,6 +410,22 @@ def test_the_first_step_of_a_loaded_list_can_be_taken_back_after_another_list(pa
     assert [row[1] for row in rows(panel)] == ["to check", "to check", "absent?", "moved", "absent?"]
 
 
+def test_of_points_that_are_given_one_name_the_first_is_shown_and_decided_about(panel, points):
+    points.SetNthControlPointLabel(2, "L")
+    wait_until(lambda: len(rows(panel)) == 4, 5)
+    told = "0 of 4 landmarks decided. Several points are called L: rename all but one of each"
+    assert panel.ui.reviewStatusLabel.text.startswith(told)
+    click_row(panel, "L")
+    click(panel.ui.absentButton)
+    assert state(panel, "L") == "absent"
+    assert points.GetNthControlPointPositionStatus(0) == points.PositionMissing
+    assert points.GetNthControlPointPositionStatus(2) == points.PositionDefined
+    click(panel.ui.undoButton)
+    points.SetNthControlPointLabel(2, "R")
+    wait_until(lambda: len(rows(panel)) == 5, 5)
+    assert sorted(rows(panel)) == sorted(TABLE) and "called" not in panel.ui.reviewStatusLabel.text
+
+
 def test_a_list_with_equal_names_from_elsewhere_is_refused_in_one_sentence(panel, scene):
     expert = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "expert")
     for _ in range(2):

@@ -19,6 +19,7 @@ from H3DELandmarksLib.formats.provenance import EXTENSION, PointOrigin, Provenan
 from H3DELandmarksLib.scene.cases import ReviewedCase, reviewed_case
 from H3DELandmarksLib.scene.detections import provenance_of_list
 from H3DELandmarksLib.scene.review import Review, ReviewedLandmark
+from H3DELandmarksLib.scene.scan_of_points import frame_of
 
 # Folder of each form: point lists that Slicer and others read, a table, and what morphometric programs read.
 FORMS = {"Slicer": "mrk.json", "Slicer fcsv": "fcsv", "table": "table-long", "TPS": "tps"}
@@ -32,7 +33,8 @@ def export_review(point_list, volume_node, folder: Path) -> Path:
     Args:
         point_list: vtkMRMLMarkupsFiducialNode.
         volume_node: vtkMRMLScalarVolumeNode of its points; positions are those of the scan without its transforms.
-        folder: where a new folder is made, named after the volume. Tables, TPS and records hold that name, too.
+        folder: where a new folder is made, named after the volume, and its frame where it is one of a sequence.
+            Tables, TPS and records hold that name, too.
 
     Returns:
         The new folder: a folder for each form, and NAME.provenance.json with every point.
@@ -42,7 +44,7 @@ def export_review(point_list, volume_node, folder: Path) -> Path:
         OutputError: the folder cannot be written to.
     """
     case = reviewed_case(volume_node, point_list)
-    name = _file_name(volume_node.GetName())
+    name = _file_name(f"{volume_node.GetName()} {frame_of(point_list)}")
     origin = _origin(case, Review(point_list).landmarks(), provenance_of_list(point_list))
     outgoing = OutgoingCase(name, lambda: case.volume, case.corrected, case.proposed, _record(name, case, origin))
     target = _new_folder(Path(folder), name)

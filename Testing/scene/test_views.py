@@ -12,6 +12,7 @@ from H3DELandmarksLib.scene import (
     create_point_list,
     current_frame,
     end_placing,
+    export_review,
     forget_placing,
     hide_radius,
     is_placing,
@@ -105,6 +106,20 @@ def test_results_belong_to_the_frame_that_was_shown(scene, browser):
     assert latest_detection(volume, "tiny@1", "time 0.0 s") is first
     assert may_be_replaced(first, volume, "time 0.0 s") and not may_be_replaced(first, volume, "time 0.5 s")
     assert show_detection(points, volume, "tiny@1", "points", first, frame="time 0.5 s") is not first
+
+
+def test_what_is_exported_of_each_frame_can_be_told_apart(browser, tmp_path):
+    volume = browser.GetProxyNode(browser.GetMasterSequenceNode())
+    volume.SetName("heart")
+    for frame in range(2):
+        browser.SetSelectedItemNumber(frame)
+        now = current_frame(volume)
+        points = show_detection(LandmarkSet(("a",), [[1, 2, 3]]), volume, "tiny@1.0.0", "points", frame=now)
+        export_review(points, volume, tmp_path)
+    names = ["heart time 0_0 s", "heart time 0_5 s"]
+    assert sorted(path.name for path in tmp_path.glob("heart*")) == [f"{name} landmarks" for name in names]
+    for name in names:
+        assert name in (tmp_path / f"{name} landmarks" / "table" / "landmarks.csv").read_text(encoding="utf-8")
 
 
 def test_a_volume_outside_sequences_shows_no_frame(scene, browser):

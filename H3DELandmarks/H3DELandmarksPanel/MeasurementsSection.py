@@ -38,6 +38,7 @@ class MeasurementsSection:
         self._timer = qt.QTimer()  # dragging sends more events than a table needs
         self._timer.setSingleShot(True)
         self._timer.interval = MILLISECONDS_TO_REFRESH
+        self.refresh = guarded(self._refresh, ui.measureLabel)  # points of one name cannot be measured
         onSignal(self._timer, "timeout()", self.refresh, ui.measureLabel)
         onClick(ui.measureDrawButton, self.onDraw, ui.measureLabel)
         onSignal(ui.measureSection, "contentsCollapsed(bool)", self.refresh, ui.measureLabel)
@@ -88,7 +89,7 @@ class MeasurementsSection:
         self._observe()
         self.refresh()
 
-    def refresh(self):
+    def _refresh(self):
         """Show what is measured on the points as they are now, and let what is drawn follow them.
 
         A folded section has time until it is opened, unless something is drawn.
@@ -98,6 +99,7 @@ class MeasurementsSection:
         drawn = drawn_measurements(node) if node is not None else []
         if ui.measureSection.collapsed and not drawn:
             return
+        self._table.show([])  # where nothing can be measured, what was measured before is not shown
         package = self._context.packageOf(node) if node is not None else None
         self._definitions = definitions_of_list(node, package) if node is not None else None
         results = measure_list(node, self._definitions, package) if self._definitions else ()

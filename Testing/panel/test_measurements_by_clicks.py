@@ -159,6 +159,13 @@ def test_two_points_of_one_name_are_told(panel, scene):
     assert rows(panel)
     other.SetNthControlPointLabel(7, "menton")
     wait_until(lambda: "unique" in panel.ui.measureLabel.text, 10)
+    assert not rows(panel)
+    panel.ui.reviewSelector.setCurrentNode(None)
+    assert not panel.ui.regionAroundPointsButton.enabled
+    create_point_list(scene, JAW, "kept")
+    panel.ui.reviewSelector.setCurrentNode(other)
+    assert "unique" in panel.ui.measureLabel.text and not panel.ui.statusLabel.text
+    assert panel.ui.regionAroundPointsButton.enabled, "the other sections follow the choice"
 
 
 # One patient at a time

@@ -410,6 +410,7 @@ class ReviewSection:
         self.secondLook.allow(not disagreement)
         ui.mendButton.enabled = ui.dismissButton.enabled = not disagreement
         if disagreement:
+            self.placing.stop()  # the click would place the point on pictures of another scan
             decisions = (ui.acceptButton, ui.absentButton, ui.placeButton, ui.swapButton, ui.acceptAllButton)
             for button in (*decisions, ui.backButton, ui.undoButton, ui.redoButton):
                 button.enabled = False

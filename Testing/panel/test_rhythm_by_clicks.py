@@ -359,6 +359,22 @@ def test_another_scan_in_the_views_is_said_and_nothing_can_be_decided(panel, pat
     assert shown() is patients["A"][0] and not ui.disagreementBar.visible and ui.absentButton.enabled
 
 
+def test_no_click_places_a_point_on_the_pictures_of_another_patient(panel, patients, red):
+    click_row(panel, "gone")
+    click(panel.ui.placeButton)
+    show(patients["B"][0])
+    settle(panel)
+    assert panel.ui.disagreementBar.visible and not panel.ui.placeButton.checked
+    red.render()
+    red.click((150, 240))
+    settle(panel)
+    points = patients["A"][1]
+    assert points.GetNthControlPointPositionStatus(3) == points.PositionMissing
+    show(patients["A"][0])
+    settle(panel)
+    assert state(panel, "gone") == "absent?" and not panel.ui.undoButton.enabled
+
+
 def test_going_on_with_the_scan_in_the_views(panel, patients):
     show(patients["B"][0])
     settle(panel)

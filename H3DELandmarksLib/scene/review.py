@@ -278,11 +278,20 @@ class Review:
         position = np.array(node.GetNthControlPointPositionWorld(k)) if defined else None
         proposed = None if said.position is None else world_position(node, said.position)
         moved = np.nan if position is None or proposed is None else float(np.linalg.norm(position - proposed))
+        state = review_state(
+            position,
+            proposed,
+            unknown=node.GetNthControlPointPositionStatus(k) != node.PositionMissing,
+            proposed_absent=said.position is None and said.presence is not None,
+            accepted=name in proposal.accepted,
+            in_bulk=name in proposal.in_bulk,
+            cause=said.cause,
+        )
         return ReviewedLandmark(
             name,
             node.GetNthControlPointDescription(k),
             k,
-            self._state(k, said, position, proposed, name in proposal.accepted, name in proposal.in_bulk),
+            state,
             position,
             proposed,
             np.nan if said.presence is None else said.presence,
@@ -293,25 +302,6 @@ class Review:
             proposal.partner(name),
             said.cause,
             said.revised_by,
-        )
-
-    def _state(
-        self,
-        k: int,
-        said: ProposedLandmark,
-        position: np.ndarray | None,
-        proposed: np.ndarray | None,
-        accepted: bool,
-        in_bulk: bool,
-    ) -> ReviewState:
-        return review_state(
-            position,
-            proposed,
-            unknown=self.node.GetNthControlPointPositionStatus(k) != self.node.PositionMissing,
-            proposed_absent=said.position is None and said.presence is not None,
-            accepted=accepted,
-            in_bulk=in_bulk,
-            cause=said.cause,
         )
 
 

@@ -287,7 +287,6 @@ def _goesWith(pointList, volumeNode):
 
 def _isShown(volumeNode):
     """Whether every slice view has the volume in its background, and shows it."""
-    kind, scene = "vtkMRMLSliceCompositeNode", slicer.mrmlScene
-    views = [scene.GetNthNodeByClass(k, kind) for k in range(scene.GetNumberOfNodesByClass(kind))]
+    views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
     isBehind = all(view.GetBackgroundVolumeID() == volumeNode.GetID() for view in views)
-    return isBehind and all(shown is volumeNode for shown in shown_volumes(scene))
+    return isBehind and all(shown is volumeNode for shown in shown_volumes(slicer.mrmlScene))

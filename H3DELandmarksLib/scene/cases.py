@@ -23,6 +23,7 @@ from H3DELandmarksLib.scene.point_list import (
     LPS_FROM_RAS,
     POINT_LIST_CLASS,
     create_point_list,
+    nodes_of,
     place_beside,
     set_volume,
     state_measurements,
@@ -199,13 +200,9 @@ def world_position_of(volume_node, position: Sequence[float]) -> np.ndarray:
 
 def _of_case(scene, kind: str, case_id: str) -> list:
     """Nodes of a class that are a case, the newest first."""
-    nodes = [scene.GetNthNodeByClass(k, kind) for k in range(_count(scene, kind))]
-    exact = [node for node in nodes if node.GetClassName() == kind]  # a label map made from the scan is another thing
+    # A label map that was made from the scan is another thing, though of a derived class.
+    exact = [node for node in nodes_of(scene, kind) if node.GetClassName() == kind]
     return [node for node in reversed(exact) if node.GetAttribute(CASE_ATTRIBUTE) == case_id]
-
-
-def _count(scene, kind: str) -> int:
-    return scene.GetNumberOfNodesByClass(kind)
 
 
 def _decide(node, corrected: LandmarkSet, states: Mapping[str, ReviewState], revised_by: Mapping[str, str]) -> None:

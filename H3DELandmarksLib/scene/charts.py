@@ -14,7 +14,7 @@ from H3DELandmarksLib.core.execution import THRESHOLDS_MM
 from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
 from H3DELandmarksLib.evaluation.metrics import mean_radial_error, success_rates
-from H3DELandmarksLib.scene.point_list import list_unit, place_beside
+from H3DELandmarksLib.scene.point_list import list_unit, nodes_of, place_beside
 from H3DELandmarksLib.scene.proposal import landmarks_of_list
 
 LANDMARK_COLUMN = "Landmark"
@@ -232,7 +232,7 @@ def _table(node, columns: Mapping[str, Sequence]):
 
 def _node(scene, kind: str, name: str):
     """The node of this class and name, a new one where there is none."""
-    found = next((node for node in _nodes(scene, kind) if node.GetName() == name), None)
+    found = next((node for node in nodes_of(scene, kind) if node.GetName() == name), None)
     return found if found is not None else scene.AddNewNodeByClass(kind, name)
 
 
@@ -251,8 +251,4 @@ def _curve_node(scene, kind: str, name: str):
 
 
 def _curve_nodes(scene, kind: str) -> list:
-    return [node for node in _nodes(scene, kind) if node.GetAttribute(CURVE_TAG)]
-
-
-def _nodes(scene, kind: str) -> list:
-    return [scene.GetNthNodeByClass(k, kind) for k in range(scene.GetNumberOfNodesByClass(kind))]
+    return [node for node in nodes_of(scene, kind) if node.GetAttribute(CURVE_TAG)]

@@ -24,6 +24,7 @@ from H3DELandmarksLib.scene.point_list import (
     POINT_LIST_CLASS,
     create_point_list,
     landmarks_from_point_list,
+    nodes_of,
     place_beside,
     state_measurements,
     update_point_list,
@@ -115,21 +116,15 @@ def may_be_replaced(point_list, volume_node, frame: str = "") -> bool:
 
 def latest_detection(volume_node, model: str, frame: str = ""):
     """The newest point list that a model, given as id and version, has found in a volume; None if there is none."""
-    nodes = reversed(_point_lists(volume_node.GetScene()))
+    nodes = reversed(nodes_of(volume_node.GetScene(), POINT_LIST_CLASS))
     found = (n for n in nodes if n.GetAttribute(MODEL_ATTRIBUTE) == model and is_of(n, volume_node, frame))
     return next(found, None)
 
 
 def newest_list(volume_node, frame: str = ""):
     """The newest point list of a volume, or frame of it, detected or loaded as its case; None if there is none."""
-    nodes = _point_lists(volume_node.GetScene())
+    nodes = nodes_of(volume_node.GetScene(), POINT_LIST_CLASS)
     return next((node for node in reversed(nodes) if is_of(node, volume_node, frame)), None)
-
-
-def _point_lists(scene) -> list:
-    return [
-        scene.GetNthNodeByClass(k, POINT_LIST_CLASS) for k in range(scene.GetNumberOfNodesByClass(POINT_LIST_CLASS))
-    ]
 
 
 def _fingerprint(point_list, landmarks: LandmarkSet) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import slicer
 
+from H3DELandmarksLib.scene.point_list import nodes_of
+
 SLICE_CLASS, CAMERA_CLASS = "vtkMRMLSliceNode", "vtkMRMLCameraNode"
 MARGIN = 1.4  # of the anatomy in a 3D view
 IN_SIGHT = 0.9  # share of a 3D view's half angle
@@ -147,11 +149,6 @@ def bring_into_sight(node: Any, position: Sequence[float]) -> None:
     node.SetPosition(*(eye + np.subtract(position, focus)))
     node.SetFocalPoint(*map(float, position))
     node.ResetClippingRange()
-
-
-def nodes_of(scene: Any, kind: str) -> list:
-    """All nodes of a class; `slicer.util.getNodesByClass` makes a collection anew, which scenes without Qt lack."""
-    return [scene.GetNthNodeByClass(k, kind) for k in range(scene.GetNumberOfNodesByClass(kind))]
 
 
 def _look_of(node: Any) -> SliceLook | CameraLook:

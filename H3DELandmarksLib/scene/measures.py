@@ -18,7 +18,7 @@ from H3DELandmarksLib.evaluation.measures import Shape, measure, shapes, without
 from H3DELandmarksLib.formats.measurements import measurements_of, measurements_of_names
 from H3DELandmarksLib.formats.results import MeasurementResult
 from H3DELandmarksLib.models import ModelPackage
-from H3DELandmarksLib.scene.point_list import list_unit, lps_from_ras, place_beside, volume_of
+from H3DELandmarksLib.scene.point_list import list_unit, lps_from_ras, nodes_of, place_beside, volume_of
 from H3DELandmarksLib.scene.proposal import landmarks_of_list, proposed_landmarks
 from H3DELandmarksLib.scene.views import SELECTION
 
@@ -121,11 +121,7 @@ def drawn_for_others(point_list) -> list:
 
 
 def _all_drawn(scene) -> list:
-    nodes = [
-        scene.GetNthNodeByClass(k, kind)
-        for kind in CLASSES.values()
-        for k in range(scene.GetNumberOfNodesByClass(kind))
-    ]
+    nodes = (node for kind in CLASSES.values() for node in nodes_of(scene, kind))
     return [node for node in nodes if node.GetAttribute(SHAPE_ATTRIBUTE)]
 
 

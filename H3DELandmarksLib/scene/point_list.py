@@ -22,6 +22,11 @@ def lps_from_ras(points: np.ndarray) -> np.ndarray:
     return np.asarray(points, dtype=np.float64) * np.diag(LPS_FROM_RAS)[:3]
 
 
+def nodes_of(scene, kind: str) -> list:
+    """All nodes of a class; `slicer.util.getNodesByClass` makes a collection anew, which scenes without Qt lack."""
+    return [scene.GetNthNodeByClass(k, kind) for k in range(scene.GetNumberOfNodesByClass(kind))]
+
+
 def place_beside(node, neighbor) -> None:
     """Show a node in subject hierarchy under the same parent as another one: the same study or folder.
 

@@ -20,6 +20,7 @@ from H3DELandmarksLib.scene.point_list import (
     has_measurements_of,
     landmarks_from_point_list,
     lps_from_ras,
+    nodes_of,
     point_indices,
     state_measurements,
 )
@@ -372,8 +373,7 @@ class HardeningWatches:
         for key, watch in list(self._watches.items()):
             if not scene.IsNodePresent(watch.node):
                 self._watches.pop(key).close()
-        for k in range(scene.GetNumberOfNodesByClass(POINT_LIST_CLASS)):
-            node = scene.GetNthNodeByClass(k, POINT_LIST_CLASS)
+        for node in nodes_of(scene, POINT_LIST_CLASS):
             if node.GetAttribute(ATTRIBUTE):
                 self.of(node)
 

@@ -16,9 +16,9 @@ import numpy as np
 import slicer
 
 from H3DELandmarksLib.formats.reading import STRICT, Finite, FormatError, build, parse_json, to_plain
-from H3DELandmarksLib.scene.looks import Looks, frame_points, give_back, looks_of, nodes_of, show_looks, zoom_slices
+from H3DELandmarksLib.scene.looks import Looks, frame_points, give_back, looks_of, show_looks, zoom_slices
 from H3DELandmarksLib.scene.measures import drawn_for_others, drawn_measurements
-from H3DELandmarksLib.scene.point_list import POINT_LIST_CLASS, volume_of
+from H3DELandmarksLib.scene.point_list import POINT_LIST_CLASS, nodes_of, volume_of
 from H3DELandmarksLib.scene.review import ReviewedLandmark, ReviewState
 from H3DELandmarksLib.scene.scan_of_points import has_lost_scan, is_of
 from H3DELandmarksLib.scene.views import end_placing_of_before, keeping_active_list

@@ -11,7 +11,8 @@ import numpy as np
 import slicer
 import vtk
 
-from H3DELandmarksLib.scene.looks import CAMERA_CLASS, SLICE_CLASS, bring_into_sight, nodes_of
+from H3DELandmarksLib.scene.looks import CAMERA_CLASS, SLICE_CLASS, bring_into_sight
+from H3DELandmarksLib.scene.point_list import nodes_of
 
 SELECTION = "vtkMRMLSelectionNodeSingleton"
 INTERACTION = "vtkMRMLInteractionNodeSingleton"

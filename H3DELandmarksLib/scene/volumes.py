@@ -16,7 +16,7 @@ from H3DELandmarksLib.core.region import Region, region_around
 from H3DELandmarksLib.detection.examples import why_other_kind as unlike_examples
 from H3DELandmarksLib.models import ModelPackage
 from H3DELandmarksLib.models.fit import ScanFacts
-from H3DELandmarksLib.scene.point_list import LPS_FROM_RAS, landmarks_from_point_list
+from H3DELandmarksLib.scene.point_list import LPS_FROM_RAS, landmarks_from_point_list, nodes_of
 
 REGION_VOLUME = "H3DELandmarks.RegionVolume"
 BROWSER_CLASS = "vtkMRMLSequenceBrowserNode"
@@ -28,9 +28,7 @@ def current_frame(volume_node) -> str:
     Args:
         volume_node: any volume node of a scene, also the proxy node of a sequence browser.
     """
-    scene = volume_node.GetScene()
-    for index in range(scene.GetNumberOfNodesByClass(BROWSER_CLASS)):
-        browser = scene.GetNthNodeByClass(index, BROWSER_CLASS)
+    for browser in nodes_of(volume_node.GetScene(), BROWSER_CLASS):
         sequence, item = browser.GetSequenceNode(volume_node), browser.GetSelectedItemNumber()
         if sequence is not None and 0 <= item < sequence.GetNumberOfDataNodes():
             return _frame_name(sequence, item)
@@ -39,9 +37,7 @@ def current_frame(volume_node) -> str:
 
 def select_frame(volume_node, frame: str) -> None:
     """Let a volume show a frame of its sequence again, named as `current_frame` does; another name changes nothing."""
-    scene = volume_node.GetScene()
-    for index in range(scene.GetNumberOfNodesByClass(BROWSER_CLASS)):
-        browser = scene.GetNthNodeByClass(index, BROWSER_CLASS)
+    for browser in nodes_of(volume_node.GetScene(), BROWSER_CLASS):
         sequence = browser.GetSequenceNode(volume_node)
         for item in range(sequence.GetNumberOfDataNodes() if sequence is not None else 0):
             if _frame_name(sequence, item) == frame:

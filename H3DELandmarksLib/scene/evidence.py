@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -18,8 +17,8 @@ import vtk
 
 from H3DELandmarksLib.core.candidates import Candidates, Place
 from H3DELandmarksLib.formats.case_record import Coordinate
-from H3DELandmarksLib.formats.reading import STRICT, FormatError, NotNegative, Share, build, parse_json, to_plain
-from H3DELandmarksLib.scene.point_list import LPS_FROM_RAS
+from H3DELandmarksLib.formats.reading import STRICT, NotNegative, Share, to_plain
+from H3DELandmarksLib.scene.point_list import LPS_FROM_RAS, parsed
 
 ATTRIBUTE = "H3DELandmarks.Evidence"
 
@@ -56,7 +55,7 @@ def kept_evidence(node, names: Sequence[str]) -> Candidates | None:
         node: vtkMRMLMarkupsFiducialNode.
         names: of the landmarks, in the wanted order.
     """
-    stored, to_world = _parsed(node.GetAttribute(ATTRIBUTE) or ""), matrix_to_world(node)
+    stored, to_world = _kept(node), matrix_to_world(node)
     if stored is None or to_world is None:
         return None
     return _mapped(Candidates.of([stored.get(name, ()) for name in names]), LPS_FROM_RAS @ to_world)
@@ -69,7 +68,7 @@ def move_evidence(node, before: np.ndarray | None) -> None:
         node: vtkMRMLMarkupsFiducialNode.
         before: what `matrix_to_world` gave before; None where that was no matrix, so that the evidence is lost.
     """
-    stored, now = _parsed(node.GetAttribute(ATTRIBUTE) or ""), matrix_to_world(node)
+    stored, now = _kept(node), matrix_to_world(node)
     if stored is None:
         return
     if before is None or now is None:
@@ -96,12 +95,9 @@ def _write(node, places: dict[str, list[Place]]) -> None:
     node.SetAttribute(ATTRIBUTE, json.dumps(content, separators=(",", ":")))
 
 
-@lru_cache(maxsize=4)
-def _parsed(text: str) -> dict[str, tuple[Place, ...]] | None:
-    try:
-        return build(_Stored, parse_json(text.encode("utf-8", "replace"))).places
-    except FormatError:
-        return None
+def _kept(node) -> dict[str, tuple[Place, ...]] | None:
+    stored = parsed(_Stored, node.GetAttribute(ATTRIBUTE))
+    return None if stored is None else stored.places
 
 
 def _mapped(candidates: Candidates, matrix: np.ndarray) -> Candidates:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import slicer
@@ -12,14 +14,25 @@ import vtk
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkSet, agreeing_presence
 from H3DELandmarksLib.core.lengths import LengthUnit, length_unit
+from H3DELandmarksLib.formats.reading import FormatError, build, parse_json
 from H3DELandmarksLib.io.markups import MEASUREMENT_LIMIT, MEASUREMENT_UNITS, NOT_STATED
 
+_Kept = TypeVar("_Kept")
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def lps_from_ras(points: np.ndarray) -> np.ndarray:
     """Change (..., 3) points from RAS to LPS mm, or from LPS to RAS: it is the same change of signs."""
     return np.asarray(points, dtype=np.float64) * np.diag(LPS_FROM_RAS)[:3]
+
+
+@lru_cache(maxsize=16)  # a click asks a dozen times
+def parsed(kind: type[_Kept], text: str | None) -> _Kept | None:
+    """What an attribute of a node holds, as an object of a dataclass; None where it holds nothing that can be read."""
+    try:
+        return build(kind, parse_json((text or "").encode("utf-8", "replace")))
+    except FormatError:
+        return None
 
 
 def nodes_of(scene, kind: str) -> list:

@@ -13,7 +13,7 @@ import numpy as np
 from H3DELandmarksLib.core.landmarks import LandmarkSet, agreeing_presence
 from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.formats.case_record import CauseName, Coordinate
-from H3DELandmarksLib.formats.reading import STRICT, Finite, FormatError, build, parse_json, to_plain
+from H3DELandmarksLib.formats.reading import STRICT, Finite, to_plain
 from H3DELandmarksLib.scene.evidence import matrix_to_world, move_evidence
 from H3DELandmarksLib.scene.point_list import (
     POINT_LIST_CLASS,
@@ -21,6 +21,7 @@ from H3DELandmarksLib.scene.point_list import (
     landmarks_from_point_list,
     lps_from_ras,
     nodes_of,
+    parsed,
     point_indices,
     state_measurements,
 )
@@ -194,9 +195,8 @@ def read_proposal(node) -> Proposal | None:
 
 @lru_cache(maxsize=KEPT)  # a click asks a dozen times
 def _parsed(text: str) -> Proposal | None:
-    try:
-        stored = build(_Stored, parse_json(text.encode("utf-8", "replace")))
-    except FormatError:
+    stored = parsed(_Stored, text)
+    if stored is None:
         return None
     landmarks = {
         name: _statement(entry, _statement(entry.before) if entry.before else None)

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import slicer
 
-from H3DELandmarksLib.formats.reading import STRICT, Finite, FormatError, build, parse_json, to_plain
+from H3DELandmarksLib.formats.reading import STRICT, Finite, to_plain
 from H3DELandmarksLib.scene.looks import Looks, frame_points, give_back, looks_of, show_looks, zoom_slices
 from H3DELandmarksLib.scene.measures import drawn_for_others, drawn_measurements
-from H3DELandmarksLib.scene.point_list import POINT_LIST_CLASS, nodes_of, volume_of
+from H3DELandmarksLib.scene.point_list import POINT_LIST_CLASS, nodes_of, parsed, volume_of
 from H3DELandmarksLib.scene.review import ReviewedLandmark, ReviewState
 from H3DELandmarksLib.scene.scan_of_points import has_lost_scan, is_of
 from H3DELandmarksLib.scene.views import end_placing_of_before, keeping_active_list
@@ -293,15 +293,9 @@ def _keep_drawing(display) -> None:
 
 
 def _give_back_drawing(display) -> None:
-    text = display.GetAttribute(DRAWN_ATTRIBUTE) if display is not None else None
-    if not text:
-        return
+    before = parsed(_Drawing, display.GetAttribute(DRAWN_ATTRIBUTE))
     display.RemoveAttribute(DRAWN_ATTRIBUTE)
-    try:
-        before = build(_Drawing, parse_json(text.encode("utf-8", "replace")))
-    except FormatError:
-        return
-    for name in DRAWING:
+    for name in DRAWING if before is not None else ():
         getattr(display, f"Set{name}")(getattr(before, name))
 
 

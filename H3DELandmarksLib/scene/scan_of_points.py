@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import product
 from typing import Literal
 
 import numpy as np
-import slicer.util
-import vtk
 
-from H3DELandmarksLib.formats.reading import STRICT, Finite, FormatError, build, parse_json, to_plain
+from H3DELandmarksLib.formats.reading import STRICT, Finite, to_plain
 from H3DELandmarksLib.scene.evidence import matrix_to_world
-from H3DELandmarksLib.scene.point_list import set_volume, volume_of
-from H3DELandmarksLib.scene.volumes import current_frame
+from H3DELandmarksLib.scene.point_list import parsed, set_volume, volume_of
+from H3DELandmarksLib.scene.volumes import current_frame, own_from_voxels
 
 MODEL_ATTRIBUTE = "H3DELandmarks.Model"
 FRAME_ATTRIBUTE = "H3DELandmarks.Frame"
@@ -101,7 +98,7 @@ def has_left_scan(point_list) -> bool:
 def can_follow_scan(point_list) -> bool:
     """Whether points that have left their scan lie in it again under the transform of the volume."""
     place, volume = _kept(point_list), volume_of(point_list)
-    return has_left_scan(point_list) and _fills(place, volume, _own_from_voxels(volume))
+    return has_left_scan(point_list) and _fills(place, volume, own_from_voxels(volume))
 
 
 def follow_scan(point_list) -> None:
@@ -148,16 +145,8 @@ def _write(point_list, size: tuple[int, int, int], matrix: np.ndarray | None) ->
 
 
 def _kept(point_list) -> _Place | None:
-    return _parsed(point_list.GetAttribute(PLACE_ATTRIBUTE) or "")
-
-
-@lru_cache(maxsize=4)
-def _parsed(text: str) -> _Place | None:
-    try:
-        place = build(_Place, parse_json(text.encode("utf-8", "replace")))
-    except FormatError:
-        return None
-    return place if place.matrix is None or len(place.matrix) == 12 else None
+    place = parsed(_Place, point_list.GetAttribute(PLACE_ATTRIBUTE))
+    return place if place is None or place.matrix is None or len(place.matrix) == 12 else None
 
 
 def _matrix(rows: tuple[float, ...]) -> np.ndarray:
@@ -170,16 +159,9 @@ def _size_of(volume_node) -> tuple[int, int, int]:
     return x, y, z
 
 
-def _own_from_voxels(volume_node) -> np.ndarray:
-    """(4, 4) from voxel indices to RAS mm of the volume node."""
-    matrix = vtk.vtkMatrix4x4()
-    volume_node.GetIJKToRASMatrix(matrix)
-    return slicer.util.arrayFromVTKMatrix(matrix)
-
-
 def _node_from_voxels(point_list, volume_node) -> np.ndarray | None:
     """(4, 4) from voxel indices of a volume to RAS mm of the node of points; None where a warp lies between both."""
-    own = _own_from_voxels(volume_node)
+    own = own_from_voxels(volume_node)
     if point_list.GetParentTransformNode() is volume_node.GetParentTransformNode():
         return own
     node, volume = matrix_to_world(point_list), matrix_to_world(volume_node)

@@ -73,7 +73,7 @@ def own_volume_from_node(node) -> Volume:
         raise InputError(reason)
     image = node.GetImageData()
     array = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1]).T
-    return Volume(array, LPS_FROM_RAS @ _parent_from_ijk(node))
+    return Volume(array, LPS_FROM_RAS @ own_from_voxels(node))
 
 
 def voxel_time(node) -> int:
@@ -150,8 +150,8 @@ def _ras_from_parent(node) -> np.ndarray:
     return slicer.util.arrayFromVTKMatrix(matrix)
 
 
-def _parent_from_ijk(node) -> np.ndarray:
-    """(4, 4) from voxel indices to mm in the frame that the node's transform maps from."""
+def own_from_voxels(node) -> np.ndarray:
+    """(4, 4) from voxel indices of a volume node to RAS mm of its own geometry."""
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
     return slicer.util.arrayFromVTKMatrix(matrix)

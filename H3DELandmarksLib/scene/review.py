@@ -217,7 +217,7 @@ class Review:
         """Exchange the positions of a landmark and its partner on the other side.
 
         Raises:
-            InputError: one of both is protected, by itself or with the whole list.
+            InputError: one of both is locked by itself.
         """
         partner = self.proposal.partner(name)
         if partner is None:
@@ -225,7 +225,7 @@ class Review:
         indices = [index for index in (self._index(name), self._index(partner)) if index is not None]
         if len(indices) < 2:
             return
-        if self.node.GetLocked() or any(self.node.GetNthControlPointLocked(k) for k in indices):
+        if any(self.node.GetNthControlPointLocked(k) for k in indices):
             raise InputError(f"'{name}' or '{partner}' is locked: unlock both to exchange them.")
         places = [self._place(k) for k in indices]
         with slicer.util.NodeModify(self.node):

@@ -219,17 +219,13 @@ def test_swapping_sides_exchanges_positions(node, review):
 
 
 def test_swapping_sides_moves_no_locked_point(node, review):
-    for protect, release in (
-        (lambda: review.set_locked("R", True), lambda: review.set_locked("R", False)),
-        (lambda: review.set_locked("L", True), lambda: review.set_locked("L", False)),
-        (lambda: node.SetLocked(True), lambda: node.SetLocked(False)),
-    ):
-        protect()
+    for name in ("L", "R"):
+        review.set_locked(name, True)
         before = everything(node)
         with pytest.raises(InputError, match="'L' or 'R' is locked: unlock both to exchange them."):
             review.swap_sides("L")
         assert everything(node) == before
-        release()
+        review.set_locked(name, False)
     review.swap_sides("L")
     assert states(review)[0] == "moved"
 

@@ -1,12 +1,10 @@
 """The part of the panel that compares a point list with a reference."""
 
 import slicer
-import vtk
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.scene import compare_point_lists, volume_of
-from H3DELandmarksPanel.PanelContext import guarded, onClick, showReason
-from H3DELandmarksPanel.SafeText import plainTip
+from H3DELandmarksPanel.PanelContext import Observers, offer, onClick
 
 
 class CompareSection:
@@ -16,7 +14,7 @@ class CompareSection:
         """Args: the widgets of the panel by name."""
         self._ui = ui
         self._lists = (None, None)
-        self._tags = []  # [(vtkWeakReference of a compared list, tag)]
+        self._observers = Observers(self.onPointsChanged, ui.compareLabel)
         onClick(ui.compareButton, self.onCompare, ui.compareLabel)
         self.setLists(None, None)
 
@@ -24,12 +22,11 @@ class CompareSection:
         """Offer the comparison of a vtkMRMLMarkupsFiducialNode with a reference, either may be None."""
         if (node, reference) != self._lists:
             self._ui.compareLabel.text = ""
-            self._forget()
+            self._observers.clear()
         self._lists = (node, reference)
         reason = self._whyNot(node, reference)
-        self._ui.compareButton.enabled = not reason
-        showReason(self._ui.compareWhy, reason)
-        self._ui.compareButton.toolTip = plainTip(reason) or _("Show the distance of every landmark from the reference")
+        about = _("Show the distance of every landmark from the reference")
+        offer(self._ui.compareButton, reason, about, self._ui.compareWhy)
 
     @staticmethod
     def _whyNot(node, reference):
@@ -41,10 +38,12 @@ class CompareSection:
 
     def onCompare(self):
         """Put tables and a chart of the errors into the scene and show the chart."""
-        self._forget()
+        self._observers.clear()
         comparison = compare_point_lists(*self._lists)
         self._ui.compareLabel.text = " ".join([self._sentence(comparison), *self._ofOther()])
-        self._observe()
+        for node in self._lists:
+            changes = (node.PointModifiedEvent, node.PointAddedEvent, node.PointRemovedEvent)
+            self._observers.add(node, *changes, node.TransformModifiedEvent)
         slicer.modules.plots.logic().ShowChartInLayout(comparison.chart)
 
     def _ofOther(self):
@@ -54,29 +53,10 @@ class CompareSection:
             return []
         return [_("The reference is of another volume, '{name}'.").format(name=other.GetName())]
 
-    def _observe(self):
-        slot = guarded(self.onPointsChanged, self._ui.compareLabel)
-        for node in self._lists:
-            reference = vtk.vtkWeakReference()
-            reference.Set(node)
-            events = (
-                node.PointModifiedEvent,
-                node.PointAddedEvent,
-                node.PointRemovedEvent,
-                node.TransformModifiedEvent,
-            )
-            self._tags += [(reference, node.AddObserver(event, slot)) for event in events]
-
-    def _forget(self):
-        for reference, tag in self._tags:
-            if reference.Get() is not None:
-                reference.Get().RemoveObserver(tag)
-        self._tags = []
-
     def onPointsChanged(self, caller, event):
         """The figures are those of the points as they were."""
         self._ui.compareLabel.text = _("The points have changed since they were compared: compare them again.")
-        self._forget()
+        self._observers.clear()
 
     @staticmethod
     def _sentence(comparison):

@@ -24,9 +24,8 @@ from H3DELandmarksLib.scene import (
 )
 from H3DELandmarksPanel.CommandRun import RunState, summary
 from H3DELandmarksPanel.ModelChoice import LandmarkChoice, ModelChoice, modelKey
-from H3DELandmarksPanel.PanelContext import guarded, onClick, onSignal, showReason
+from H3DELandmarksPanel.PanelContext import Observers, offer, onClick, onSignal, showReason
 from H3DELandmarksPanel.RunProgress import RunProgress
-from H3DELandmarksPanel.SafeText import plainTip
 
 VOLUME_CLASS = "vtkMRMLScalarVolumeNode"
 # How far around the points under review a region is laid: room for what a coarser model's points only lead to.
@@ -55,7 +54,7 @@ class DetectionSection:
         self._choiceOfResult = None  # (volume, model, frame) that the result in the panel was looked up for
         self._missing = ""  # key of the scene's model where that is not there
         self._observed = (None, None)
-        self._tags = []  # [(node, tag)]
+        self._observers = Observers(self.refresh, ui.statusLabel)
         self._runInputs = None  # (volume node, model or examples, point list or None, frame) of the run
         self._run = None  # until it is known how it has ended; it holds the memory of the volume
         self._hasFailedElsewhere = False  # whether another computer was asked last, and could not do it
@@ -119,15 +118,14 @@ class DetectionSection:
         return (volumeNode, modelKey(model) if model else "", current_frame(volumeNode) if volumeNode else "")
 
     def _observe(self, volumeNode, regionNode):
-        """Follow volume and region; the panel's mixin is not used, because it would keep removed nodes in memory."""
+        """Follow volume and region."""
         if (volumeNode, regionNode) == self._observed:
             return
-        for node, tag in self._tags:
-            node.RemoveObserver(tag)
-        refresh = guarded(self.refresh, self._ui.statusLabel)
-        events = (slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent, slicer.vtkMRMLVolumeNode.TransformModifiedEvent)
-        wanted = [(volumeNode, event) for event in events] + [(regionNode, "ModifiedEvent")]
-        self._tags = [(node, node.AddObserver(event, refresh)) for node, event in wanted if node]
+        self._observers.clear()
+        if volumeNode:
+            self._observers.add(volumeNode, volumeNode.ImageDataModifiedEvent, volumeNode.TransformModifiedEvent)
+        if regionNode:
+            self._observers.add(regionNode, "ModifiedEvent")
         self._observed = (volumeNode, regionNode)
 
     def chooseFirstVolume(self):
@@ -197,9 +195,8 @@ class DetectionSection:
         """Offer what can be done now, with the reason where detection can't start."""
         ui, isFree = self._ui, not (self.progress.isRunning or self._context.whyBusy())
         reason = self._whyNot()
-        ui.applyButton.enabled = not reason
+        offer(ui.applyButton, reason, _("Find the landmarks of the model in the volume"))
         showReason(ui.applyWhy, "" if self.progress.isRunning else reason or self._regionWarning())
-        ui.applyButton.toolTip = plainTip(reason) or _("Find the landmarks of the model in the volume")
         ui.regionAroundPointsButton.enabled = isFree and self._context.pointList is not None
         inputs = (ui.volumeSelector, ui.modelSelector, ui.landmarksChoice, ui.regionSelector, ui.deviceSelector)
         for widget in (*inputs, ui.pointListSelector):

@@ -4,7 +4,6 @@ import contextlib
 
 import qt
 import slicer
-import vtk
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError
@@ -18,7 +17,7 @@ from H3DELandmarksLib.scene import (
     remove_orphaned_measurements,
     update_measurements,
 )
-from H3DELandmarksPanel.PanelContext import guarded, onClick, onSignal
+from H3DELandmarksPanel.PanelContext import Observers, guarded, onClick, onSignal
 from H3DELandmarksPanel.Tables import TextTable
 
 MILLISECONDS_TO_REFRESH = 200
@@ -34,7 +33,7 @@ class MeasurementsSection:
         headers = [_("Measurement"), _("Value"), _("90 % interval"), _("Norm"), _("Note")]
         self._table = TextTable(ui.measureTable, headers, rightAligned=(1, 2, 3))
         self._node = self._definitions = None
-        self._tags = []  # [(vtkWeakReference of a point list, tag)]
+        self._observers = Observers(self.onPointsChanged, ui.measureLabel)
         self._timer = qt.QTimer()  # dragging sends more events than a table needs
         self._timer.setSingleShot(True)
         self._timer.interval = MILLISECONDS_TO_REFRESH
@@ -55,19 +54,12 @@ class MeasurementsSection:
     def _observe(self):
         """Notice changes of the points, and of other points whose measurements are drawn."""
         self._forget()
-        slot = guarded(self.onPointsChanged, self._ui.measureLabel)
         for node in {self._node, *measured_lists(slicer.mrmlScene)} - {None}:
-            reference = vtk.vtkWeakReference()
-            reference.Set(node)
-            for event in (node.PointModifiedEvent, node.TransformModifiedEvent, vtk.vtkCommand.ModifiedEvent):
-                self._tags.append((reference, node.AddObserver(event, slot)))
+            self._observers.add(node, node.PointModifiedEvent, node.TransformModifiedEvent, "ModifiedEvent")
 
     def _forget(self):
         self._timer.stop()
-        for reference, tag in self._tags:
-            if reference.Get() is not None:
-                reference.Get().RemoveObserver(tag)
-        self._tags = []
+        self._observers.clear()
 
     def onPointsChanged(self, caller, event):
         """Measure anew soon, together with changes that follow at once."""

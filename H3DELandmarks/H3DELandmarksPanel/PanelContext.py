@@ -6,6 +6,7 @@ import logging
 
 import slicer
 import slicer.util
+import vtk
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
@@ -25,6 +26,7 @@ from H3DELandmarksLib.scene.proposal import read_proposal
 from H3DELandmarksPanel.CommandRun import CommandRun
 from H3DELandmarksPanel.Dependencies import ensureDependencies
 from H3DELandmarksPanel.Parameters import Device
+from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.Worker import newRunFolder, pythonExecutable, removeLeftovers, workers
 
 logger = logging.getLogger("H3DELandmarks")
@@ -60,6 +62,38 @@ def onClick(button, slot, label):
     onSignal(button, "clicked(bool)", slot if button.checkable else lambda: slot(), label)
 
 
+class Observers:
+    """One slot that observes nodes, `guarded`; a node that is removed leaves memory."""
+
+    def __init__(self, slot, label):
+        """Args: as of `guarded`."""
+        self._slot = guarded(slot, label)
+        self._tags = []  # [(vtkWeakReference of a node, tag)]
+
+    def add(self, node, *events):
+        """Call the slot at these events of a node."""
+        reference = vtk.vtkWeakReference()
+        reference.Set(node)
+        self._tags += [(reference, node.AddObserver(event, self._slot)) for event in events]
+
+    def isOn(self, node):
+        """Whether a node is observed."""
+        return any(reference.Get() is node for reference, _tag in self._tags)
+
+    def clear(self):
+        """Let go of all nodes."""
+        for reference, tag in self._tags:
+            if reference.Get() is not None:
+                reference.Get().RemoveObserver(tag)
+        self._tags = []
+
+
+def present(reference):
+    """The node of a vtkWeakReference, None where the scene does not have it any more."""
+    node = reference.Get()
+    return node if node is not None and slicer.mrmlScene.IsNodePresent(node) else None
+
+
 def isFolder(path):
     """Whether a Path is that of a folder, given as a whole, that can be looked at now."""
     try:
@@ -72,6 +106,21 @@ def showReason(label, reason):
     """Say below a button why it cannot be pressed; a QLabel without a reason takes no room."""
     label.text = reason
     label.visible = bool(reason)
+
+
+def offer(button, reason, about, label=None):
+    """Let a button be pressed unless there is a reason why not.
+
+    Args:
+        button: QPushButton, whose tool tip says the reason, or what it does.
+        reason: one sentence, empty for none.
+        about: what the button does.
+        label: QLabel below the button that says the reason, too; None where there is none.
+    """
+    button.enabled = not reason
+    button.toolTip = plainTip(reason or about)
+    if label is not None:
+        showReason(label, reason)
 
 
 def sentenceAbout(error):

@@ -74,15 +74,12 @@ class PointPlacing:
         interaction = interaction_node(self._placing.scene)
         self._tag = interaction.AddObserver(interaction.InteractionModeChangedEvent, self._onModeChanged)
 
-    def stop(self):
-        """End it without a click."""
-        self._finish()
-
     def _onModeChanged(self, caller, event):
         if self._node is not None and not is_placing(self._placing):
-            self._finish()
+            self.stop()
 
-    def _finish(self):
+    def stop(self):
+        """End it, with what was clicked so far."""
         if self._node is None:
             return
         node, self._node = self._node, None
@@ -130,8 +127,8 @@ class ReviewSection:
 
     def _connectWidgets(self):
         ui = self.ui
-        onSignal(ui.reviewTable, "itemSelectionChanged()", self.onRowChosen, ui.reviewStatusLabel)
-        onSignal(ui.reviewTable, "cellClicked(int,int)", self.onCellClicked, ui.reviewStatusLabel)
+        for signal in ("itemSelectionChanged()", "cellClicked(int,int)"):  # who clicks a chosen row looks at it again
+            onSignal(ui.reviewTable, signal, self.onRowChosen, ui.reviewStatusLabel)
         actions = {
             ui.nextButton: lambda: self.step(backward=False),
             ui.previousButton: lambda: self.step(backward=True),
@@ -248,7 +245,7 @@ class ReviewSection:
             if self._review and self._isNew:
                 self._takeViews()
             elif self._review:
-                self.views.resume(self._review.node)
+                self.views.begin(self._review.node)
             self.refresh()
             if self._beginsLater:
                 self.begin()
@@ -511,10 +508,6 @@ class ReviewSection:
 
     def onRowChosen(self):
         """A row was chosen by mouse or keyboard."""
-        self.choose(self.table.chosenName())
-
-    def onCellClicked(self, row, column):
-        """A row that was chosen before was clicked again: look at it again."""
         self.choose(self.table.chosenName())
 
     def choose(self, name):

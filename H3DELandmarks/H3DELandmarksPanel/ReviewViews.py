@@ -30,7 +30,7 @@ from H3DELandmarksLib.scene import (
     voxel_time,
     why_apart,
 )
-from H3DELandmarksPanel.PanelContext import guarded, onClick
+from H3DELandmarksPanel.PanelContext import Observers, onClick
 
 COMPOSITE_CLASS = "vtkMRMLSliceCompositeNode"
 VOLUME_CLASS = "vtkMRMLScalarVolumeNode"
@@ -47,13 +47,12 @@ class ReviewViews:
     def __init__(self, ui, onViewsChanged):
         """Args: the widgets by name, and what to call when the views show another volume or frame."""
         self._ui = ui
-        self._onViewsChanged = guarded(onViewsChanged, ui.reviewStatusLabel)
+        self._observers = Observers(onViewsChanged, ui.reviewStatusLabel)
         self._node = self._display = None
         self._wasVisible = True  # the point list, before the review
         self._hiddenLines = []  # what was drawn of measurements, while the views show another scan
         self._surfaceOf = None  # see `_scan`
         self._looks = None  # how the views looked when the review paused
-        self._tags = []  # [(vtkWeakReference of a node, tag)]: a volume that is removed leaves memory
         self._window = None  # (volume node, (automatic, width, level) before, (width, level) that was set)
         onClick(ui.moveAlongButton, self.onMoveAlong, ui.reviewStatusLabel)
 
@@ -69,21 +68,13 @@ class ReviewViews:
         wanted = [(node, ("ModifiedEvent",)) for kind in kinds for node in slicer.util.getNodesByClass(kind)]
         wanted += [(self.volume, VOLUME_EVENTS)] if self.volume is not None else []
         for node, events in wanted:
-            if not any(reference.Get() is node for reference, tag in self._tags):
-                for event in events:
-                    self._observe(node, event)
-
-    def _observe(self, node, event):
-        reference = vtk.vtkWeakReference()
-        reference.Set(node)
-        self._tags.append((reference, node.AddObserver(event, self._onViewsChanged)))
+            if not self._observers.isOn(node):
+                self._observers.add(node, *events)
 
     def end(self):
         """Give the views back as the user had set them up."""
-        for reference, tag in self._tags:
-            if reference.Get() is not None:
-                reference.Get().RemoveObserver(tag)
-        node, self._node, self._tags, self._looks = self._node, None, [], None
+        self._observers.clear()
+        node, self._node, self._looks = self._node, None, None
         self._stopDrawing()
         self._showLines()
         if node is not None and slicer.mrmlScene.IsNodePresent(node):
@@ -91,14 +82,10 @@ class ReviewViews:
             node.SetDisplayVisibility(self._wasVisible)
 
     def pause(self):
-        """As `end`, but `resume` goes on looking where the review was."""
+        """As `end`, but the next `begin` goes on looking where the review was."""
         looks = looks_of(slicer.mrmlScene) if self._display else None
         self.end()
         self._looks = looks
-
-    def resume(self, node):
-        """As `begin`, after `pause`."""
-        self.begin(node)
 
     @property
     def volume(self):

@@ -228,7 +228,7 @@ def test_no_line_is_drawn_while_another_module_is_open(review):
     assert (places(node) != before).any(axis=1).sum() > 1 and trace() == []
 
 
-def test_the_trace_of_points_that_followed_is_not_drawn_on_another_scan(review):
+def test_the_trace_of_points_that_followed_is_not_drawn_on_another_scan(review, red):
     panel, node = review(wrong_front())
     click(panel.ui.followCheckBox)
     drag(node, "base", 0, 1, 0)

@@ -15,9 +15,8 @@ from H3DELandmarksLib.cohort.log import CohortLog
 from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.scene import volume_of
 from H3DELandmarksPanel.CommandRun import CommandRun
-from H3DELandmarksPanel.PanelContext import isFolder, onClick, onSignal, showReason
+from H3DELandmarksPanel.PanelContext import isFolder, offer, onClick, onSignal, present, showReason
 from H3DELandmarksPanel.RunProgress import RunProgress
-from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.ScanFiles import loadResult, showPoints
 from H3DELandmarksPanel.ScanQueue import ScanQueue
 from H3DELandmarksPanel.Worker import newRunFolder, pythonExecutable
@@ -67,16 +66,13 @@ class BatchSection:
         """Say what can be done now."""
         ui = self.ui
         reason = self._whyNot()
-        ui.batchButton.enabled = not reason
         showReason(ui.batchWhy, "" if self.progress.isRunning else reason)
         about = reason or _(
             "Find all landmarks of '{title}' in each scan of the folder; Slicer stays usable, and finished scans of an "
             "earlier run are left as they are"
         ).format(title=self._context.package.manifest.title)
-        ui.batchButton.toolTip = plainTip(about)
-        reason = self._whyNotOpen()
-        ui.openScanButton.enabled = not reason
-        ui.openScanButton.toolTip = plainTip(reason) or _("Load the scan and review what was found in it")
+        offer(ui.batchButton, reason, about)
+        offer(ui.openScanButton, self._whyNotOpen(), _("Load the scan and review what was found in it"))
         for widget in (ui.batchScansPath, ui.batchResultsPath):
             widget.enabled = not self.progress.isRunning
 
@@ -180,7 +176,7 @@ class BatchSection:
         folder = self._log.folder
         image = self._volumes.setdefault((folder, scan.image_key), vtk.vtkWeakReference())
         points = self._lists.setdefault((folder, scan.result_key), vtk.vtkWeakReference())
-        volumeNode, pointList = _present(image), _present(points)
+        volumeNode, pointList = present(image), present(points)
         if volumeNode is None:
             volumeNode, pointList = loadResult(folder, scan)
         elif pointList is None or volume_of(pointList) is not volumeNode:
@@ -198,12 +194,6 @@ class BatchSection:
     def close(self):
         """End a run that goes on; a later one goes on where it ended."""
         self.progress.stop()
-
-
-def _present(reference):
-    """The node of a vtkWeakReference, None where the scene does not have it any more."""
-    node = reference.Get()
-    return node if node is not None and slicer.mrmlScene.IsNodePresent(node) else None
 
 
 def _toldOf(log):

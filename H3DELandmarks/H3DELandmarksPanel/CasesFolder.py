@@ -20,6 +20,7 @@ from H3DELandmarksLib.io.dicom import files_of_series
 from H3DELandmarksLib.models import available_models, find_model
 from H3DELandmarksLib.scene import find_case, has_lost_scan, rejoin_scan, show_case, world_position_of
 from H3DELandmarksPanel.CommandRun import RunState
+from H3DELandmarksPanel.ModelChoice import modelKey
 
 SETTING = "H3DELandmarks/TrainingSetFolder"  # the name that earlier versions wrote
 OWN_SCHEME = ("own-landmarks", "1")
@@ -315,7 +316,7 @@ def _points(project, files, volumeNode):
     nowhere = (float("nan"),) * 3
     found = [by_name.get(name) for name in scheme.names]
     corrected = LandmarkSet(scheme.names, [nowhere if p is None or p.position is None else p.position for p in found])
-    model = "" if revision.model is None else f"{revision.model.id}@{revision.model.version}"
+    model = "" if revision.model is None else modelKey(revision.model)
     states = {name: landmark.state for name, landmark in by_name.items()}
     revised = {name: landmark.revised_by for name, landmark in by_name.items() if landmark.revised_by}
     return show_case(volumeNode, files.id, corrected, proposed, states, model, scheme.pairs, revised, project.folder)

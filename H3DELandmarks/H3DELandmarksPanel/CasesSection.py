@@ -12,9 +12,8 @@ from slicer.i18n import tr as _
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.scene import has_lost_scan, remember_case, reviewed_case, why_apart
 from H3DELandmarksPanel.CasesFolder import AddingRun, CasesFolder, bringCase, shortCaseName
-from H3DELandmarksPanel.PanelContext import onClick, onSignal, sentenceAbout, showReason
+from H3DELandmarksPanel.PanelContext import offer, onClick, onSignal, sentenceAbout
 from H3DELandmarksPanel.RunProgress import RunProgress
-from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.Tables import TextTable
 from H3DELandmarksPanel.Worker import newRunFolder, removeRunFolder
 
@@ -51,12 +50,10 @@ class CasesSection:
     def refresh(self):
         """Say whether the case at hand can be added."""
         reason = self._whyNot()
-        self._ui.addCaseButton.enabled = not reason
-        showReason(self._ui.addCaseWhy, reason)
         about = reason or _(
             "Keep '{volume}' with the points '{points}' for training, without names, dates or DICOM tags"
         ).format(volume=self._context.volume.GetName(), points=self._context.pointList.GetName())
-        self._ui.addCaseButton.toolTip = plainTip(about)
+        offer(self._ui.addCaseButton, reason, about, self._ui.addCaseWhy)
         self._ui.casesPath.enabled = not self.progress.isRunning
 
     def _whyNot(self):
@@ -166,11 +163,10 @@ class CheckSection:
             reason = _("A check is running.")
         else:
             reason = self._context.whyBusy() or ("" if self._folder.exists() else _("Add a case first."))
-        self._ui.checkButton.enabled = not reason
-        showReason(self._ui.checkWhy, reason)
-        self._ui.checkButton.toolTip = plainTip(reason) or _(
+        about = _(
             "Look for swapped sides, points outside the anatomy, unusual places, duplicates and points not reviewed"
         )
+        offer(self._ui.checkButton, reason, about, self._ui.checkWhy)
 
     def onCheck(self):
         """Start the check."""

@@ -15,7 +15,7 @@ SEPARATOR = "\n"  # no landmark has it in its name
 
 
 def modelKey(package):
-    """How nodes name a model, or a set of examples, and parameters a model: id and version."""
+    """How nodes name a model, or a set of examples, and parameters a model: id and version of whatever has both."""
     return f"{package.id}@{package.version}"
 
 

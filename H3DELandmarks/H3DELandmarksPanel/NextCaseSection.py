@@ -13,9 +13,8 @@ import vtk
 from slicer.i18n import tr as _
 
 from H3DELandmarksPanel.CasesFolder import loadScan
-from H3DELandmarksPanel.PanelContext import isFolder, onClick, onSignal, showReason
+from H3DELandmarksPanel.PanelContext import isFolder, offer, onClick, onSignal, present
 from H3DELandmarksPanel.RunProgress import RunProgress
-from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.Tables import TextTable
 
 SETTING = "H3DELandmarks/ScansFolder"
@@ -45,17 +44,12 @@ class NextCaseSection:
         """Say what can be done now."""
         ui = self._ui
         reason = self._whyNot()
-        ui.rankButton.enabled = not reason
-        showReason(ui.rankWhy, reason)
         about = reason or _(
             "Put the scans in random order, those last whose points, as '{title}' finds them, nearly repeat others"
         ).format(title=self._context.package.manifest.title)
-        ui.rankButton.toolTip = plainTip(about)
-        chosen = self._table.chosenRow() is not None
-        ui.loadScanButton.enabled = chosen
-        ui.loadScanButton.toolTip = (
-            _("Load the scan and choose it for detection") if chosen else _("Choose a scan in the list first.")
-        )
+        offer(ui.rankButton, reason, about, ui.rankWhy)
+        reason = _("Choose a scan in the list first.") if self._table.chosenRow() is None else ""
+        offer(ui.loadScanButton, reason, _("Load the scan and choose it for detection"))
         ui.scansPath.enabled = not self.progress.isRunning
 
     def _whyNot(self):
@@ -113,18 +107,10 @@ class NextCaseSection:
         if row is None:
             return
         path = Path(self._scans[row]["scan"])
-        self._context.show(self._loadedNode(path) or self._load(path))
-
-    def _loadedNode(self, path):
-        """The volume of a scan that was loaded before, None where it is gone."""
-        node = self._loaded[path].Get() if path in self._loaded else None
-        return node if node is not None and slicer.mrmlScene.IsNodePresent(node) else None
-
-    def _load(self, path):
-        node = loadScan(path, path.name.partition(".")[0])
-        self._loaded[path] = vtk.vtkWeakReference()  # the next scene gives its nodes the same ids
-        self._loaded[path].Set(node)
-        return node
+        loaded = self._loaded.setdefault(path, vtk.vtkWeakReference())  # the next scene gives its nodes the same ids
+        node = present(loaded) or loadScan(path, path.name.partition(".")[0])
+        loaded.Set(node)
+        self._context.show(node)
 
     def onDoubleClick(self, row, column):
         """As the button."""

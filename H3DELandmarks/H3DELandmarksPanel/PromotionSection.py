@@ -12,9 +12,8 @@ from H3DELandmarksLib.formats.run import COMPARISON
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.retraining.promote import promote_run
 from H3DELandmarksPanel.ModelChoice import modelKey
-from H3DELandmarksPanel.PanelContext import onClick, onSignal, showReason
+from H3DELandmarksPanel.PanelContext import offer, onClick, onSignal
 from H3DELandmarksPanel.RunProgress import RunProgress
-from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.Tables import TextTable
 
 COARSE_MM = 1.0  # where a tolerance is no less, hundredths of a millimeter are told, else thousandths
@@ -50,7 +49,7 @@ class PromotionSection:
         """The folder is another one, or a retraining has ended: look which models there are to compare."""
         if self.progress.isRunning or self._context.whyBusy():
             return
-        chosen = self._run.folder if self._run else None
+        chosen = self.chosenRun.folder if self.chosenRun else None
         self._listed = self._folder.path
         self._runs = [run for run in self._folder.runs() if run.record.is_done]
         selector = self._ui.runSelector
@@ -71,46 +70,33 @@ class PromotionSection:
 
     def onRunChosen(self, index):
         """Show what is known about another retraining."""
-        run = self._run
+        run = self.chosenRun
         self._current = _inUse(run) if run else None
         self._comparison = _readComparison(run) if run else None
         self._showComparison()
         self.refresh()
 
     @property
-    def _run(self):
-        index = self._ui.runSelector.currentIndex
-        return self._runs[index] if 0 <= index < len(self._runs) else None
-
-    @property
     def chosenRun(self):
         """The RunFolder of the chosen retraining, None where none is chosen."""
-        return self._run
+        index = self._ui.runSelector.currentIndex
+        return self._runs[index] if 0 <= index < len(self._runs) else None
 
     # What can be done
 
     def refresh(self):
         """Say what can be done now."""
-        ui, run, busy = self._ui, self._run, self._whyBusy()
+        ui, run, busy = self._ui, self.chosenRun, self._whyBusy()
         reason = self._whyNotCompare(run, busy)
-        ui.compareModelsButton.enabled = not reason
-        showReason(ui.compareModelsWhy, reason)
-        ui.compareModelsButton.toolTip = plainTip(reason) or _(
-            "Let both models look at the cases that neither has learnt from"
-        )
-        reason = self._whyNotPromote(run, busy)
-        ui.promoteButton.enabled = not reason
-        showReason(ui.promoteWhy, reason)
-        ui.promoteButton.toolTip = plainTip(reason) or _(
-            "Use the new model from now on; you can go back to the old one"
-        )
+        about = _("Let both models look at the cases that neither has learnt from")
+        offer(ui.compareModelsButton, reason, about, ui.compareModelsWhy)
+        about = _("Use the new model from now on; you can go back to the old one")
+        offer(ui.promoteButton, self._whyNotPromote(run, busy), about, ui.promoteWhy)
         reason = self._whyNotOverride(run, busy)
         ui.overrideReasonEdit.enabled = not reason
-        ui.overrideButton.enabled = not reason and bool(ui.overrideReasonEdit.text.strip())
-        ui.overrideButton.toolTip = plainTip(reason) or (
-            _("Use the new model against the advice; your reason is kept with it")
-            if ui.overrideButton.enabled
-            else _("Write down your reason first.")
+        unsaid = "" if ui.overrideReasonEdit.text.strip() else _("Write down your reason first.")
+        offer(
+            ui.overrideButton, reason or unsaid, _("Use the new model against the advice; your reason is kept with it")
         )
         ui.runSelector.enabled = not busy
 
@@ -143,14 +129,14 @@ class PromotionSection:
         return "" if self._whyNotPromote(run, busy) else _("Nothing speaks against using it.")
 
     def _isInUse(self, run):
-        return self._current is not None and modelKey(self._current) == _key(run.record.model)
+        return self._current is not None and modelKey(self._current) == modelKey(run.record.model)
 
     # Comparing
 
     def onCompare(self):
         """Start a comparison."""
         self._context.ensureDependencies(self._ui.promotionLabel)
-        run = self._run
+        run = self.chosenRun
         reason = self._whyNotCompare(run, self._whyBusy())  # what is chosen may have changed meanwhile
         if reason:
             self._ui.promotionLabel.text = reason
@@ -169,7 +155,7 @@ class PromotionSection:
         self.progress.start(self._context.command(arguments, _("comparison")))
 
     def _onCompared(self, run):
-        self._comparison = _readComparison(self._run)
+        self._comparison = _readComparison(self.chosenRun)
         self._showComparison()
         return self._ui.promotionLabel.text
 
@@ -199,10 +185,10 @@ class PromotionSection:
         Args:
             reason: why it is promoted against the advice, None where that is not needed.
         """
-        told, run = self._ui.promotionLabel.text, self._run
+        told, run = self._ui.promotionLabel.text, self.chosenRun
         self._context.ensureDependencies(self._ui.promotionLabel)
         self._ui.promotionLabel.text = told
-        if run is not self._run:
+        if run is not self.chosenRun:
             self._ui.promotionLabel.text = _("The model in use was kept, because another model was chosen meanwhile.")
             return
         package = promote_run(run.folder, override=reason).package
@@ -221,10 +207,6 @@ class PromotionSection:
 def _headers(unit):
     headers = (_("In use ({unit})"), _("New ({unit})"), _("Better by ({unit})"))
     return [_("Landmark"), *(header.format(unit=unit) for header in headers)]
-
-
-def _key(model):
-    return f"{model.id}@{model.version}"
 
 
 def _runText(run):

@@ -17,10 +17,9 @@ from H3DELandmarksLib.models import available_models
 from H3DELandmarksLib.scene import remove_curves, show_curves
 from H3DELandmarksPanel.CommandRun import CommandRun, RunState
 from H3DELandmarksPanel.ModelChoice import modelKey, titleAmong
-from H3DELandmarksPanel.PanelContext import onClick, onSignal, showReason
+from H3DELandmarksPanel.PanelContext import offer, onClick, onSignal
 from H3DELandmarksPanel.Parameters import Device
 from H3DELandmarksPanel.RunProgress import RunProgress
-from H3DELandmarksPanel.SafeText import plainTip
 from H3DELandmarksPanel.Worker import newRunFolder, pythonExecutable
 
 SECONDS_TO_FINISH = 60.0
@@ -82,23 +81,14 @@ class RetrainSection:
         """Say what can be done now."""
         ui, run = self._ui, self._newest
         reason = self._whyBusy() or self._whyNot()
-        ui.retrainButton.enabled = not reason
-        showReason(ui.retrainWhy, reason)
-        ui.retrainButton.toolTip = plainTip(reason) or _(
-            "Teach a copy of the model with your cases; Slicer stays usable"
+        offer(
+            ui.retrainButton, reason, _("Teach a copy of the model with your cases; Slicer stays usable"), ui.retrainWhy
         )
         reason = self._whyBusy() or self._whyNotResume(run)
-        ui.resumeButton.enabled = not reason
-        ui.resumeButton.toolTip = plainTip(reason) or _(
-            "Go on with the training that was interrupted, from where it was"
-        )
+        offer(ui.resumeButton, reason, _("Go on with the training that was interrupted, from where it was"))
         hasCurve = run is not None and any(readCurves(run).values())
-        ui.curveButton.enabled = hasCurve
-        ui.curveButton.toolTip = (
-            _("Show how the error on cases that the model does not learn from has changed")
-            if hasCurve
-            else _("There is no curve yet.")
-        )
+        about = _("Show how the error on cases that the model does not learn from has changed")
+        offer(ui.curveButton, "" if hasCurve else _("There is no curve yet."), about)
         for widget in (ui.baseModelSelector, ui.retrainDeviceSelector, ui.stepsSpinBox, ui.heldOutSpinBox):
             widget.enabled = not self._whyBusy()
 

@@ -17,6 +17,7 @@ from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.scene import own_volume_from_node, show_detection, world_position_of
 from H3DELandmarksPanel.CasesFolder import loadScan
+from H3DELandmarksPanel.ModelChoice import modelKey
 
 LPS_FROM_RAS = (-1.0, -1.0, 1.0)
 
@@ -63,7 +64,7 @@ def showPoints(folder, scan, volumeNode):
     now = with_causes(read_markups(folder / files.markups), origin)
     proposed = replace(now, positions=[_proposed(origin, *point) for point in zip(now.names, now.positions)])
     name = _("{volume} {model} landmarks").format(volume=volumeNode.GetName(), model=scan.model.id)
-    model = f"{scan.model.id}@{scan.model.version}"
+    model = modelKey(scan.model)
     proposed, now = _placed(volumeNode, proposed), _placed(volumeNode, now)
     pointList = show_detection(proposed, volumeNode, model, name, pairs=_pairs(model), provenance=origin)
     for k in np.flatnonzero(np.linalg.norm(now.positions - proposed.positions, axis=1) > SAME_PLACE_MM):

@@ -8,8 +8,7 @@ from H3DELandmarksLib.models import available_models
 from H3DELandmarksLib.models.sharing import add_shared, share_model
 from H3DELandmarksLib.models.versions import revert, versions_of
 from H3DELandmarksPanel.ModelChoice import modelKey, titleAmong
-from H3DELandmarksPanel.PanelContext import onClick, onSignal
-from H3DELandmarksPanel.SafeText import plainTip
+from H3DELandmarksPanel.PanelContext import offer, onClick, onSignal
 from H3DELandmarksPanel.Tables import TextTable
 
 
@@ -75,18 +74,13 @@ class VersionsSection:
             ui.revertButton.text = _("Use version {version}").format(version=chosen.package.version)
         else:
             ui.revertButton.text = _("Go back to the previous version")
-        reason = "" if len(self._versions) > 1 else _("There is only one version of this model.")
         busy = self._context.whyBusy()
-        reason = busy or reason
-        ui.revertButton.enabled = not reason
-        ui.revertButton.toolTip = plainTip(reason) or _("No version is deleted; choose one in the list to use that one")
-        ui.shareButton.enabled = current is not None and not busy
+        reason = "" if len(self._versions) > 1 else _("There is only one version of this model.")
+        offer(ui.revertButton, busy or reason, _("No version is deleted; choose one in the list to use that one"))
+        reason = "" if current is not None else _("There is no model.")
+        about = _("Write the chosen version, else the one in use, as a file for another site")
+        offer(ui.shareButton, busy or reason, about)
         ui.addPackageButton.enabled = not busy
-        ui.shareButton.toolTip = (
-            _("Write the chosen version, else the one in use, as a file for another site")
-            if current
-            else _("There is no model.")
-        )
 
     def _chosen(self):
         row = self._table.chosenRow()

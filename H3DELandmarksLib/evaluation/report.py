@@ -20,7 +20,7 @@ from H3DELandmarksLib.core.lengths import LengthUnit, in_unit, named_in
 from H3DELandmarksLib.core.text import aligned, number, percent, plain
 from H3DELandmarksLib.evaluation import metrics
 from H3DELandmarksLib.evaluation.offsets import offset_free_errors
-from H3DELandmarksLib.evaluation.paired import bootstrap_interval
+from H3DELandmarksLib.evaluation.paired import FEWEST, bootstrap_interval
 
 FLAT_MM = 1e-3  # points of one plane lie no farther from it
 
@@ -77,10 +77,10 @@ class Evaluation:
 
     @cached_property
     def interval(self) -> tuple[float, float] | None:
-        """95 % interval (mm) of the mean radial error over cases; None for fewer than two."""
+        """95 % interval (mm) of the mean radial error over cases; None of fewer than five, which tell of no others."""
         means = metrics.case_means(self.errors)
         means = means[np.isfinite(means)]
-        if len(means) < 2:
+        if len(means) < FEWEST:
             return None
         low, high = bootstrap_interval(means)
         return max(low, 0.0), high

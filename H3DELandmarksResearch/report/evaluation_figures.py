@@ -11,6 +11,8 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.text import number
 from H3DELandmarksLib.evaluation import Evaluation, paired
 
+TOO_FEW = f"no interval of fewer than {paired.FEWEST} subjects"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated:
@@ -62,7 +64,7 @@ def mean_interval(values: np.ndarray, subjects: Sequence[str]) -> tuple[float, f
         return np.nan, np.nan
     means = paired.subject_means(values, subjects)
     means = means[np.isfinite(means)]
-    if means.size < 2:
+    if means.size < paired.FEWEST:
         return np.nan, np.nan
     low, high = paired.bootstrap_interval(means)
     return max(low, 0.0), high
@@ -71,10 +73,10 @@ def mean_interval(values: np.ndarray, subjects: Sequence[str]) -> tuple[float, f
 def share_range(low: float, high: float, signed: bool = False) -> str:
     """The ends of `rate_interval` in percent."""
     if not np.isfinite([low, high]).all():
-        return f"no interval of fewer than {paired.FEWEST} subjects"
+        return TOO_FEW
     sign = "+" if signed else ""
     return f"{100 * low:{sign}.1f} to {100 * high:{sign}.1f}" + (" %" if not signed else "")
 
 
 def range_text(low: float, high: float, unit: str = "") -> str:
-    return f"{number(low)} to {number(high)}{unit}" if np.isfinite([low, high]).all() else "no interval of one subject"
+    return f"{number(low)} to {number(high)}{unit}" if np.isfinite([low, high]).all() else TOO_FEW

@@ -44,9 +44,15 @@ def evaluation_page(
     whose = [(subjects or {}).get(case, case) for case in figures.cases]
     lines = [
         f"{plural(len(figures.cases), 'case')}, {plural(len(figures.landmarks), 'landmark')}, "
-        f"{int(figures.present.sum())} present in the references; predictions: {base.name}",
-        f"95 % intervals by {_method(len(set(whose)))} over {plural(len(set(whose)), 'subject')}.",
+        f"{int(figures.present.sum())} present in the references; predictions: {base.name}"
     ]
+    over = f"over {plural(len(set(whose)), 'subject')}"
+    if len(set(whose)) >= paired.FEWEST:
+        lines.append(f"95 % intervals by bootstrap {over}.")
+    elif other is not None:
+        lines.append(f"95 % intervals of the improvement by Student's t {over}.")
+    else:
+        lines.append(f"No 95 % intervals {over}, which tell of no others.")
     if other is not None:
         lines.insert(1, f"compared with {other.name} on the same cases")
     sections = [
@@ -62,10 +68,6 @@ def evaluation_page(
         *_remarks(figures, document),
     ]
     return Page(title, lines, sections)
-
-
-def _method(subjects: int) -> str:
-    return "bootstrap" if subjects >= paired.FEWEST else "Student's t"
 
 
 def _overview(figures: Evaluation, subjects: Sequence[str], document: Mapping[str, Any]) -> Section:

@@ -5,10 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from H3DELandmarksLib.formats.manifest import Manifest, StageDesign
-from H3DELandmarksLib.formats.reading import STRICT, Count, NotNegative, Positive, PositiveCount, Share, build, to_plain
+from H3DELandmarksLib.formats.reading import (
+    STRICT,
+    Count,
+    Limits,
+    NotNegative,
+    Positive,
+    PositiveCount,
+    Share,
+    build,
+    to_plain,
+)
 
 SUBSETS = ("train", "validation", "test")
 Loss = Literal[
@@ -41,6 +51,12 @@ LOSS_HEADS: dict[str, tuple[str, ...]] = {
     "published-anchor": ("anchor",),
     "published-hyatt": (DEEP_HEAD,),
 }
+# Beyond these, numbers of 32 bits, crops or kernels would overflow. 3 is the logarithm of 20.
+Rate = Annotated[float, Limits(gt=0, le=1e20, allow_inf_nan=False)]
+RateFactor = Annotated[float, Limits(ge=0, le=1e6, allow_inf_nan=False)]
+Degrees = Annotated[float, Limits(ge=0, le=180, allow_inf_nan=False)]
+Logarithm = Annotated[float, Limits(ge=0, le=3, allow_inf_nan=False)]
+BlurVoxels = Annotated[float, Limits(ge=0, le=100, allow_inf_nan=False)]
 EVERY_LOSS_SETTING = sorted({name for names in LOSS_SETTINGS.values() for name in names})
 
 
@@ -66,11 +82,11 @@ class Training:
     warmup_epochs: Count | None = None
     cosine: Literal["from-start"] | None = None
     batch: PositiveCount = 1
-    learning_rate: Positive
+    learning_rate: Rate
     weight_decay: NotNegative = 0.01
     warmup: Count = 100
     ema: Share = 0.998
-    early_rate: NotNegative | None = None
+    early_rate: RateFactor | None = None
     validate_every: PositiveCount = 200
     checkpoint_seconds: Positive = 60.0
     seed: Count = 1
@@ -135,18 +151,18 @@ class Augmentation:
             that show it, a steadier one in more of them; without it, all points count alike.
     """
 
-    rotation_degrees: NotNegative = 0.0
+    rotation_degrees: Degrees = 0.0
     rotation_deviation_degrees: Positive | None = None
     rotation_share: Share = 1.0
-    scale: NotNegative = 0.0
-    stretch: NotNegative = 0.0
+    scale: Logarithm = 0.0
+    stretch: Logarithm = 0.0
     shift_mm: NotNegative | tuple[NotNegative, NotNegative, NotNegative] = 0.0
     mirror: Share = 0.0
     contrast: NotNegative = 0.0
     brightness: NotNegative = 0.0
-    gamma: NotNegative = 0.0
+    gamma: Logarithm = 0.0
     noise: NotNegative = 0.0
-    blur: NotNegative = 0.0
+    blur: BlurVoxels = 0.0
     distortion_share: Share = 1.0
     truncate: Share = 0.0
     truncate_near_mm: NotNegative = 0.0

@@ -16,11 +16,14 @@ import numpy as np
 from H3DELandmarksLib.core.geometry import Grid
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
-from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.statements import Cause, Recognition
 
 # A landmark is absent where its presence is no higher, and where the points found tell its place within so many times
 # the distance by which it differs between subjects.
 SURELY_ABSENT, PLACE_KNOWN = 0.2, 2.0
+# And where more than this share of the calibration scans are as strange as the scan, or stranger: networks that see a
+# scan as hardly any before also miss what is there, as in jaws upside down, stretched heads and two pictures in one.
+SURELY_KNOWN = 0.2
 # The points of a pair lie on one structure where they are nearer together than this part of their usual distance, and
 # nearer by so many times the distance by which both differ between subjects. In parts of simulated jaws that show one
 # side, pairs were 0.01 to 0.22 of their distance apart, in whole ones 0.93 to 1.08. Pairs near the middle, and those of
@@ -28,24 +31,28 @@ SURELY_ABSENT, PLACE_KNOWN = 0.2, 2.0
 ONE_STRUCTURE, CLEARLY_NEARER = 1 / 3, 5.0
 
 
-def only_known_absences(landmarks: LandmarkSet, shape: ShapeModel, pose: Pose, grid: Grid) -> LandmarkSet:
+def only_known_absences(
+    landmarks: LandmarkSet, shape: ShapeModel, pose: Pose, grid: Grid, recognition: Recognition | None
+) -> LandmarkSet:
     """The same set, where landmarks that were not found are absent only if that is known.
 
     Their place must be known from points that were found with confidence, and lie in the scan as far from its ends as
-    the landmark differs between subjects; and the network must be sure.
+    the landmark differs between subjects; and the network must be sure, in a scan that is not strange to it.
 
     Args:
         landmarks: what a model says of a scan that it recognises, LPS mm.
         shape: mean shape.
         pose: of the mean shape in the scan.
         grid: of the scan, in the same lengths.
+        recognition: how strange the scan is; None where the model cannot tell.
     """
     absent = ~landmarks.present & ~landmarks.unknown
     trust = np.where(landmarks.present, np.nan_to_num(landmarks.confidence), 0.0)
     known = shape.place_error(trust) <= PLACE_KNOWN * shape.tolerance
     inside = grid.depth(pose.to_lps(shape.mean)) >= shape.tolerance
     landmarks = landmarks.unknown_where(absent & ~(known & inside), Cause.NO_PLACE)
-    return landmarks.unknown_where(absent & (landmarks.presence > SURELY_ABSENT), Cause.UNSURE)
+    is_strange = recognition is not None and recognition.p_value <= SURELY_KNOWN
+    return landmarks.unknown_where(absent & (is_strange | (landmarks.presence > SURELY_ABSENT)), Cause.UNSURE)
 
 
 def on_one_side(landmarks: LandmarkSet, shape: ShapeModel, pairs: Sequence[tuple[str, str]]) -> LandmarkSet:

@@ -143,7 +143,7 @@ class Detector:
                 unseen = everything  # that all of it is absent is less likely than that it is something else
             landmarks = on_one_side(doubtful.unknown_where(unseen, Cause.UNLIKE), self.shape, self.scheme.pairs)
             landmarks = landmarks.unknown_where(self._expected_beyond(volume, landmarks, found.pose), beyond)
-            landmarks = only_known_absences(landmarks, self.shape, found.pose, volume.grid)
+            landmarks = only_known_absences(landmarks, self.shape, found.pose, volume.grid, recognition)
             cut = beyond in landmarks.causes and self.calibration.points is None
             in_doubt = miscounted is not None and miscounted.doubtful
             if cut or in_doubt or self._exceeds(volume, 1.0) or not self._radii_hold:

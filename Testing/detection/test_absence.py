@@ -11,8 +11,8 @@ from scipy.spatial.transform import Rotation
 from H3DELandmarksLib.core.geometry import Grid
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
-from H3DELandmarksLib.core.statements import Cause, Statement
-from H3DELandmarksLib.detection.absence import SURELY_ABSENT, on_one_side, only_known_absences
+from H3DELandmarksLib.core.statements import Cause, Recognition, Statement
+from H3DELandmarksLib.detection.absence import SURELY_ABSENT, SURELY_KNOWN, on_one_side, only_known_absences
 
 SIDE = np.array([[25.0, -6, 9], [27, -5, 2], [29, -6, -7], [31, 0, -6], [28, 4, 9], [33, 6, -4], [33, 10, -2]])
 MOLARS = ShapeModel(np.concatenate([SIDE, SIDE * [-1, 1, 1]]), np.tile([3.3] * 4 + [5.2] * 3, 2))
@@ -21,7 +21,7 @@ LARGE = Grid(np.diag([2.0, 2, 2, 1]) + np.array([[0, 0, 0, -100]] * 3 + [[0] * 4
 HERE = Pose(np.eye(3), np.zeros(3))
 
 
-def said(found, shape=MOLARS, pose=HERE, grid=LARGE, confidence=0.9, presence=0.03):
+def said(found, shape=MOLARS, pose=HERE, grid=LARGE, confidence=0.9, presence=0.03, recognition=None):
     """What is left of a set in which some landmarks were found at their mean places, and no others."""
     is_found = np.isin(np.arange(len(shape.mean)), found)
     names = tuple(f"p{k}" for k in range(len(is_found)))
@@ -32,7 +32,7 @@ def said(found, shape=MOLARS, pose=HERE, grid=LARGE, confidence=0.9, presence=0.
         np.where(is_found, confidence, np.nan),
         np.where(is_found, 1.0, np.nan),
     )
-    return before, only_known_absences(before, shape, pose, grid)
+    return before, only_known_absences(before, shape, pose, grid, recognition)
 
 
 def rows(landmarks, statement):
@@ -68,6 +68,12 @@ def test_what_is_neither_likely_nor_unlikely_is_not_recognised():
     _, after = said(SECOND, presence=SURELY_ABSENT + 0.01)
     assert {after.causes[k] for k in THIRD} == {Cause.UNSURE} and rows(after, Statement.NOT_RECOGNISED) == THIRD
     assert rows(said(SECOND, presence=SURELY_ABSENT)[1], Statement.ABSENT) == THIRD
+
+
+def test_in_a_scan_that_is_strange_to_the_model_nothing_is_surely_absent():
+    _, after = said(SECOND, recognition=Recognition(SURELY_KNOWN, 0.08))
+    assert {after.causes[k] for k in THIRD} == {Cause.UNSURE} and rows(after, Statement.FOUND) == SECOND
+    assert rows(said(SECOND, recognition=Recognition(SURELY_KNOWN + 0.01, 0.08))[1], Statement.ABSENT) == THIRD
 
 
 def test_near_the_end_of_the_scan_nothing_is_absent():
@@ -112,7 +118,7 @@ def test_what_is_unknown_already_keeps_its_cause(seed):
     outside = rng.random(14) < 0.5
     assume(outside.any())
     before, _ = said([])
-    after = only_known_absences(before.unknown_where(outside, Cause.OUTSIDE_SCAN), MOLARS, HERE, LARGE)
+    after = only_known_absences(before.unknown_where(outside, Cause.OUTSIDE_SCAN), MOLARS, HERE, LARGE, None)
     assert [c is Cause.OUTSIDE_SCAN for c in after.causes] == outside.tolist()
 
 

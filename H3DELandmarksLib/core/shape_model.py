@@ -111,10 +111,10 @@ class ShapeModel:
         motions = np.concatenate([np.broadcast_to(np.eye(3), turns.shape), turns], axis=2)
         if _lie_flat(self.mean):
             motions = motions[:, :2, [0, 1, 5]]
-        axes, parameters = motions.shape[1:]
-        weights = axes * trust / np.maximum(self.tolerance, 1e-6) ** 2
-        known = np.einsum("kai,kaj,k->ij", motions, motions, weights) + 1e-9 * np.eye(parameters)
-        error: np.ndarray = np.sqrt(np.einsum("kai,ij,kaj->k", motions, np.linalg.inv(known), motions))
+        weights = motions.shape[1] * trust / np.maximum(self.tolerance, 1e-6) ** 2
+        known, ways = np.linalg.eigh(np.einsum("kai,kaj,k->ij", motions, motions, weights))
+        known = np.maximum(known, 1e-9 + 1e-12 * known[-1])
+        error: np.ndarray = np.sqrt(((motions @ ways) ** 2 / known).sum(axis=(1, 2)))
         return error
 
 

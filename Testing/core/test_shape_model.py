@@ -162,3 +162,13 @@ def test_points_on_a_line_or_fewer_than_three_tell_no_place_beside_it(trusted):
     mean = np.array([[0.0, 0, 0], [10, 0, 0], [20, 0, 0], [10, 30, 5]])
     error = ShapeModel(mean, np.ones(4)).place_error(np.isin(np.arange(4), trusted).astype(float))
     assert error[3] > 1000
+
+
+@pytest.mark.filterwarnings("error")
+@settings(max_examples=50, deadline=None)
+@given(seeds, st.floats(-9, 1), st.sampled_from([0, 1e-9, 1e-6, 1]))
+def test_the_error_of_a_place_is_a_number_however_little_is_known(seed, tolerance, depth):
+    rng = np.random.default_rng(seed)
+    mean, trust = rng.normal(size=(6, 3)) * 20 * [1, 1, depth], rng.random(6) * (rng.random(6) < 0.5)
+    error = ShapeModel(mean, np.full(6, 10.0**tolerance)).place_error(trust)
+    assert np.isfinite(error).all() and (error >= 0).all()

@@ -15,10 +15,10 @@ from H3DELandmarksLib.models.package import ModelPackage
 
 # Voxels whose mean edge exceeds the model's limit by this factor hide what the landmarks are defined by.
 HOPELESS = 3.0
-# Neighboring crops share this part of their edges. More crops than this take many minutes: the scan is not of the kind
-# that the model was made for.
+# Neighboring crops share this part of their edges. More crops than this take minutes, about a third of a second each on
+# a processor core: the scan is not of the kind that the model was made for.
 OVERLAP = 0.25
-MAX_CROPS = 2000
+MAX_CROPS = 500
 CUBE_ROTATIONS, QUARTER_TURNS = 24, 4
 # A scan that is smaller than this part of the crop in which a model sees the whole anatomy is one of something smaller.
 TOO_SMALL = 0.125

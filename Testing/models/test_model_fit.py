@@ -79,6 +79,8 @@ def test_the_bundled_models_tell_each_other_s_scans_apart():
     assert fits((128, 128, 128), (5.0, 5.0, 2.5)) == {"head-neck-ct"}
     assert "mouse-skull" in fits((170, 170, 143), (0.14, 0.14, 0.14))
     assert "head-neck-ct" not in fits((170, 170, 143), (0.14, 0.14, 0.14))
+    assert "mouse-skull" not in fits((188, 188, 188), (0.6, 0.6, 0.6)), "a jaw of 113 mm would take five minutes"
+    assert "mandibular-molar-phantom" in fits((512, 512, 600), (0.98, 0.98, 1.0)), "of head, neck and chest"
     assert fits((968, 1200, 1), (0.2, 0.2, 1.0)) == {"cephalogram", "spine"}, "pixels of spines have no known size"
     assert fits((256, 256, 180), (1.0, 1.0, 1.0), "MR") == set()
 

@@ -95,11 +95,14 @@ def _data(manifest: Manifest) -> str:
     data = manifest.training.get("data")
     if not isinstance(data, Mapping) or lineage_of(manifest) is not None:
         return ""
-    if "seeds" in data:
-        subsets = {name: f"seeds {first} to {last - 1}" for name, (first, last) in data["seeds"].items()}
-    else:
-        subsets = {name: _listed(cases, name) for name, cases in data.get("split", {}).items()}
-    rows = "\n".join(f"- {name}: {text}" for name, text in subsets.items())
+    told: dict[str, list[str]] = {}
+    for name, count in data.get("composites", {}).items():
+        told.setdefault(name, []).append(f"{plural(count, 'composite')} of simulated teeth in real heads")
+    for name, (first, last) in data.get("seeds", {}).items():
+        told.setdefault(name, []).append(f"phantoms of seeds {first} to {last - 1}")
+    for name, cases in data.get("split", {}).items():
+        told.setdefault(name, []).append(_listed(cases, name))
+    rows = "\n".join(f"- {name}: {'; '.join(parts)}" for name, parts in told.items())
     return f"## Data\n\n{rows}" if rows else ""
 
 

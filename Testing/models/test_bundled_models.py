@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.io.images import read_volume
 from H3DELandmarksLib.models import find_model, open_package
+from H3DELandmarksLib.models.card import model_card
 from H3DELandmarksLib.models.registry import bundled_folder
 from H3DELandmarksResearch.cases.case_folder import read_case
 from H3DELandmarksResearch.phantom import generate_phantom
@@ -55,6 +57,14 @@ def test_packages_are_whole_and_honest_about_their_use(model):
     assert "Not for clinical use" in card and "test:" in card
     assert all(landmark.definition in card for landmark in package.scheme.landmarks)
     assert find_model(model).manifest.license.weights
+
+
+@pytest.mark.parametrize("model", BUNDLED)
+def test_cards_say_what_their_manifests_say(model):
+    package = bundled(model)
+    card = package.model_card().splitlines()
+    written_anew = re.split(r"^## Accuracy.*?(?=^## )", model_card(package.manifest), flags=re.DOTALL | re.MULTILINE)
+    assert not [line for part in written_anew for line in part.splitlines() if line not in card]
 
 
 def test_all_packages_together_stay_below_forty_megabytes():

@@ -61,6 +61,13 @@ def test_the_data_of_a_trained_model_are_listed_where_they_are_few():
     assert "seeds 0 to 9" in model_card(manifest(training={"data": {"seeds": {"train": [0, 10]}}}))
 
 
+def test_the_data_of_a_model_trained_from_composites_are_these_and_the_phantoms_among_them():
+    data = {"reader": "composite", "composites": {"train": 30, "test": 1}, "seeds": {"train": [0, 45]}}
+    card = model_card(manifest(training={"data": data}))
+    assert "- train: 30 composites of simulated teeth in real heads; phantoms of seeds 0 to 44\n" in card
+    assert "- test: 1 composite of simulated teeth in real heads\n" in card
+
+
 def test_a_retrained_model_says_base_cases_and_notes():
     base = {"id": "toy", "version": "1.0.0", "digest": "b" * 64}
     cases = [{"sha256": SHA, "revision": 2, "subset": "train", "id": "case-1"}]

@@ -289,7 +289,8 @@ class Detector:
     def landmark_set(self, found: RawPredictions, grid: Grid | None = None) -> LandmarkSet:
         """Calibrated landmarks from raw findings; no position is trusted more than that the landmark exists.
 
-        Without a position there is neither confidence nor radius.
+        Without a position there is neither confidence nor radius; a model that was not calibrated has radii of 0, and
+        states none.
 
         Args:
             found: what `findings` says of a scan.
@@ -305,7 +306,7 @@ class Detector:
             found.positions,
             presence=presence,
             confidence=np.where(shown, np.minimum(confidence, presence), np.nan),
-            radius=np.where(shown, radius, np.nan),
+            radius=np.where(shown & (radius > 0), radius, np.nan),
             definitions=tuple(p.definition for p in self.scheme.landmarks),
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from torch import Tensor
@@ -63,7 +64,7 @@ def build_package(
     calibrated_on: str = "validation",
     subjects: np.ndarray | None = None,
 ) -> ModelPackage:
-    """Write the package of a trained model; an older package in `folder` is replaced.
+    """Write the package of a trained model; an older package in `folder` is replaced once the new one is calibrated.
 
     Args:
         folder: the package's folder.
@@ -75,20 +76,21 @@ def build_package(
         calibrated_on: name of the calibration cases' subset, for the manifest and the card.
         subjects: (N, K, 3) LPS mm of the training cases, for models whose points are placed together.
     """
-    package, placed = write_uncalibrated(folder, configuration, stages, shape), None
-    if configuration.record.joint and subjects is not None:
-        package, placed = _with_anatomy(package, subjects, calibration)
-    detector = Detector(package)
-    parts = [Part(detector, calibration)]
-    return evaluate_package(
-        folder, detector, package.manifest, configuration.record, parts, test, calibrated_on, placed
-    )
+    with TemporaryDirectory() as scratch:
+        package, placed = write_uncalibrated(Path(scratch, "package"), configuration, stages, shape), None
+        if configuration.record.joint and subjects is not None:
+            package, placed = _with_anatomy(package, subjects, calibration)
+        detector = Detector(package)
+        parts = [Part(detector, calibration)]
+        return evaluate_package(
+            folder, detector, package.manifest, configuration.record, parts, test, calibrated_on, placed
+        )
 
 
 def write_uncalibrated(
     folder: Path, configuration: Configuration, stages: Sequence[Mapping[str, Tensor]], shape: ShapeModel
 ) -> ModelPackage:
-    """Write a package that finds points, but whose probabilities are raw and whose radii are 0.
+    """Write a package that finds points, but whose probabilities are raw and which states no radii.
 
     Parameters as for `build_package`.
     """
@@ -97,7 +99,8 @@ def write_uncalibrated(
         stage.weights.file: half_precision(tensors) for stage, tensors in zip(manifest.stages, stages)
     }
     weights[SHAPE_FILE] = {"mean": shape.mean, "tolerance": shape.tolerance}
-    return write_package(folder, manifest, weights, "Not calibrated: for measuring positions alone.", replace=True)
+    card = "Not calibrated: for measuring positions alone. Not for clinical use."
+    return write_package(folder, manifest, weights, card, replace=True)
 
 
 def _with_anatomy(

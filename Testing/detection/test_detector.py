@@ -61,6 +61,12 @@ def test_every_landmark_of_the_scheme_comes_back_with_presence_confidence_and_ra
     assert found.definitions[0] == "the left point"
 
 
+def test_a_model_that_was_never_calibrated_states_no_radius(detector, scan, monkeypatch):
+    monkeypatch.setattr(detector, "calibration", replace(detector.calibration, radius90=np.zeros(3)))
+    found = detector.detect(scan)
+    assert found.present.any() and np.isnan(found.radius).all()
+
+
 def test_two_runs_agree_exactly(detector, scan):
     assert np.array_equal(detector.detect(scan).positions, detector.detect(scan).positions)
 

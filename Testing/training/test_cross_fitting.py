@@ -167,4 +167,4 @@ def test_training_without_validation_cases_leaves_a_package_that_waits_for_its_c
     run_training(project / "all" / "configuration.json", tmp_path / "run")
     package = open_package(tmp_path / "run" / "package")
     assert set(package.manifest.calibration.radius90_mm) == {0.0} and "--folds" in caplog.text
-    assert "Not calibrated" in package.model_card()
+    assert "Not calibrated" in package.model_card() and "Not for clinical use" in package.model_card()

@@ -16,6 +16,7 @@ from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.io.images import read_volume
 from H3DELandmarksLib.models import open_package
 from H3DELandmarksLib.training.checkpoints import CHECKPOINT, load_checkpoint
+from H3DELandmarksResearch.training import packaging
 from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
 from H3DELandmarksResearch.training.run import run_training, shape_of
 
@@ -46,6 +47,20 @@ def test_the_manifest_and_the_card_say_what_it_was_trained_on_but_not_where_it_l
     assert package.manifest.accuracy["test"]["cases"]
     assert str(project) not in json.dumps(package.content) + package.model_card()
     assert "the top blob" in package.model_card() and "Not for clinical use" in package.model_card()
+
+
+def test_a_package_that_cannot_be_calibrated_takes_the_place_of_none(project, finished, tmp_path, monkeypatch):
+    def finds_nothing(*_):
+        raise InputError("The network finds no landmark in the calibration cases.")
+
+    monkeypatch.setattr(packaging, "evaluate_model", finds_nothing)
+    shutil.copytree(finished, tmp_path / "again")
+    before = (finished / "package" / "manifest.json").read_bytes()
+    for folder in (tmp_path / "again", tmp_path / "first"):
+        with pytest.raises(InputError, match="finds no landmark"):
+            run_training(project / "blobs.json", folder, resume=folder.exists())
+    assert (tmp_path / "again" / "package" / "manifest.json").read_bytes() == before
+    assert not (tmp_path / "first" / "package").exists()
 
 
 def test_weights_are_stored_in_half_precision(finished):

@@ -26,7 +26,7 @@ SPINNING = ("GOMP_SPINCOUNT", "10000")
 
 def make_parser(program: str) -> argparse.ArgumentParser:
     """The parser of all commands; each command's module adds its own arguments."""
-    parser = argparse.ArgumentParser(prog=program, description="Finds anatomical landmarks in medical volumes.")
+    parser = argparse.ArgumentParser(prog=program, description="Finds anatomical landmarks in volumes and radiographs.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:

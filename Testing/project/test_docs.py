@@ -12,6 +12,7 @@ import pytest
 
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cli.main import make_parser
+from H3DELandmarksLib.cli.research import ACTIONS, COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 TOP = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
@@ -97,6 +98,16 @@ def test_the_check_of_commands_finds_what_is_wrong():
     assert "'forget'" in problem_with(["models", "forget", "x"])
     shown = "    h3delandmarks models list # all of them\n\n`h3delandmarks detect a \\\n  --picture`"
     assert list(commands(shown)) == [["models", "list"], ["detect", "a", "--picture"]]
+
+
+def test_the_commands_of_slicers_own_python_are_all_named():
+    text = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    named = re.search(r"has what the panel uses: (.*?)\.\s", text, re.DOTALL)[1]
+    parser = make_parser("h3delandmarks")
+    own = [f"{name} {action}" for name in ACTIONS for action in subparsers(subparsers(parser)[name])]
+    own = [words for words in own if words.split()[1] not in ACTIONS[words.split()[0]]]
+    own += [name for name in subparsers(parser) if name not in (*COMMANDS, *ACTIONS)]
+    assert {code.split(" --")[0] for code in re.findall(r"`(.+?)`", named)} == set(own)
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if STUDY.search(p.read_text(encoding="utf-8"))], ids=name_of)

@@ -9,14 +9,7 @@ from pathlib import Path
 
 FONT = "font-family='DejaVu Sans, Verdana, Arial, sans-serif'"
 INK, SOFT, LINE, PAPER = "#1f2933", "#52606d", "#7b8794", "#ffffff"
-FILLS = {
-    "panel": "#dbeafe",
-    "library": "#e8f5e9",
-    "torch": "#fff3d6",
-    "disk": "#f1f3f5",
-    "research": "#f6e7f8",
-    "later": PAPER,
-}
+FILLS = {"panel": "#dbeafe", "library": "#e8f5e9", "torch": "#fff3d6", "disk": "#f1f3f5", "research": "#f6e7f8"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +20,7 @@ class Box:
         x, y, width, height: pixels, from the upper left corner.
         title: in bold.
         lines: below it, small.
-        kind: key of `FILLS`; "later" is drawn with dashes.
+        kind: key of `FILLS`.
     """
 
     x: float
@@ -40,10 +33,9 @@ class Box:
 
     def svg(self) -> str:
         """The box with its text in the middle."""
-        dashes = " stroke-dasharray='6 4'" if self.kind == "later" else ""
         parts = [
             f"<rect x='{self.x}' y='{self.y}' width='{self.width}' height='{self.height}' rx='7' "
-            f"fill='{FILLS[self.kind]}' stroke='{LINE}'{dashes}/>"
+            f"fill='{FILLS[self.kind]}' stroke='{LINE}'/>"
         ]
         middle, step = self.x + self.width / 2, 16
         top = self.y + self.height / 2 + 5 - step * len(self.lines) / 2
@@ -100,10 +92,7 @@ def key(x: float, y: float, entries: Sequence[tuple[str, str]]) -> list[str]:
     """What the colors mean."""
     parts = []
     for kind, words in entries:
-        dashes = " stroke-dasharray='4 3'" if kind == "later" else ""
-        parts.append(
-            f"<rect x='{x}' y='{y - 12}' width='22' height='15' rx='3' fill='{FILLS[kind]}' stroke='{LINE}'{dashes}/>"
-        )
+        parts.append(f"<rect x='{x}' y='{y - 12}' width='22' height='15' rx='3' fill='{FILLS[kind]}' stroke='{LINE}'/>")
         parts.append(text(x + 30, y, words, size=12, color=SOFT, anchor="start"))
         x += 50 + 7.2 * len(words)
     return parts
@@ -119,7 +108,7 @@ FLOWS = (
             ("Search", ("detection: whole field", "of view, coarse"), "torch"),
             ("Refine", ("detection: crops,", "fine voxels"), "torch"),
             ("Calibrate", ("presence, confidence,", "90 % radius"), "library"),
-            ("Landmark set", ("found, absent,", "not examined"), "library"),
+            ("Landmark set", ("found, absent, not", "examined or recognised"), "library"),
             ("Point list", ("scene, or files", ".mrk.json and .csv"), "panel"),
         ),
     ),
@@ -150,7 +139,7 @@ FLOWS = (
             ("Reviewed set", ("states, model", "and version"), "library"),
             ("Point lists, tables", (".mrk.json, .csv,", "picture"), "disk"),
             ("Cases", ("folder, zip, MML,", "nnLandmark"), "disk"),
-            ("Report", ("measurements, report:", "not there yet"), "later"),
+            ("Report", ("one page of a cohort", "or a comparison"), "disk"),
         ),
     ),
     (
@@ -177,13 +166,7 @@ def flows() -> str:
     parts.append(text(510, 220, "corrected cases", size=12, color=SOFT))
     parts.append(bent_arrow([(1458, 281), (1476, 281), (1476, 113), (607, 113), (607, 96)]))
     parts.append(text(1040, 108, "the version in use", size=12, color=SOFT))
-    entries = (
-        ("panel", "seen in Slicer"),
-        ("library", "library"),
-        ("torch", "needs PyTorch"),
-        ("disk", "on disk"),
-        ("later", "not there yet"),
-    )
+    entries = (("panel", "seen in Slicer"), ("library", "library"), ("torch", "needs PyTorch"), ("disk", "on disk"))
     parts += key(140, 585, entries)
     return picture(1496, 600, "The five flows: detect, correct, learn, export, serve many", parts)
 

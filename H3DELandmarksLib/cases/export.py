@@ -24,6 +24,7 @@ from H3DELandmarksLib.core.files import (
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.measurements import Measurements
+from H3DELandmarksLib.core.text import plural
 from H3DELandmarksLib.evaluation.measures import measure, without_moved_radii
 from H3DELandmarksLib.formats.case_record import utc_now
 from H3DELandmarksLib.formats.export import (
@@ -105,7 +106,7 @@ class ExportSummary:
     def text(self) -> str:
         """One line."""
         left_out = f", {len(self.skipped)} left out" if self.skipped else ""
-        return f"{len(self.written)} cases written{left_out}: {shown(self.target)}"
+        return f"{plural(len(self.written), 'case')} written{left_out}: {shown(self.target)}"
 
     def skip(self, case: str, error: InputError) -> None:
         """Note that a case cannot be exported, with a warning."""

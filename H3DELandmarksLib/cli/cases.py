@@ -12,6 +12,7 @@ from H3DELandmarksLib.cli.research import add_research_actions
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import refuse_existing, shown
 from H3DELandmarksLib.core.research import research_module
+from H3DELandmarksLib.core.text import csv_text, plural
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.cases.next_case import Ranking
@@ -123,7 +124,6 @@ def _check_replaceable(path: Path, overwrite: bool) -> None:
 
 def _write_ranking(path: Path, ranking: Ranking) -> None:
     """The table; scans that could not be ranked are not in it."""
-    from H3DELandmarksLib.core.text import csv_text
     from H3DELandmarksLib.io.tables import write_rows
 
     ranked = enumerate(ranking.ranked, 1)
@@ -148,6 +148,7 @@ def check_cases(options: argparse.Namespace, console: Console) -> bool:
             findings = drawing.draw_findings(project, findings, pictures, progress)
     for finding in findings:
         console.say(f"{finding.case}  {finding.kind.value}: {finding.reason}")
-    console.say(f"{len(findings)} findings in {len({f.case for f in findings})} of {len(project.cases())} cases")
-    console.document({"ok": True, "cases": len(project.cases()), "findings": [f.to_dict() for f in findings]})
+    count = len(project.cases())
+    console.say(f"{plural(len(findings), 'finding')} in {len({f.case for f in findings})} of {plural(count, 'case')}")
+    console.document({"ok": True, "cases": count, "findings": [f.to_dict() for f in findings]})
     return True

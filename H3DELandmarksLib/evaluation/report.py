@@ -17,7 +17,7 @@ import numpy as np
 from H3DELandmarksLib.core.execution import THRESHOLDS_MM
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.lengths import LengthUnit, in_unit, named_in
-from H3DELandmarksLib.core.text import aligned, number, percent, plain
+from H3DELandmarksLib.core.text import aligned, number, percent, plain, plural
 from H3DELandmarksLib.evaluation import metrics
 from H3DELandmarksLib.evaluation.offsets import offset_free_errors
 from H3DELandmarksLib.evaluation.paired import FEWEST, bootstrap_interval
@@ -165,7 +165,8 @@ class Evaluation:
         rates = ", ".join(f"{percent(total[key])} within {key.split('_')[1]} {self.unit}" for key in self._rate_names)
         within = "" if self.interval is None else f", 95 % interval {' to '.join(map(number, self.interval))}"
         lines = [
-            f"{len(self.cases)} cases, {len(self.landmarks)} landmarks, {total['n']} present in the references",
+            f"{plural(len(self.cases), 'case')}, {plural(len(self.landmarks), 'landmark')}, "
+            f"{total['n']} present in the references",
             f"Mean radial error  {number(mre)} +- {number(sd)} {self.unit} over cases{within}",
             *_offset_free_lines(self.offset_free_form, self.unit),
             f"Detected           {rates}",

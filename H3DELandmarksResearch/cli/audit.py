@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from H3DELandmarksLib.cli.console import Console, add_command, add_json, add_overwrite, add_progress
+from H3DELandmarksLib.core.text import plural
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -67,7 +68,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     record = audit_record(cases, findings)
     for finding in findings:
         console.say(f"{finding.case}  {finding.kind.value}: {finding.reason}")
-    console.say(f"{len(findings)} findings in {len({f.case for f in findings})} of {cases} cases")
+    console.say(f"{plural(len(findings), 'finding')} in {len({f.case for f in findings})} of {plural(cases, 'case')}")
     files = {} if output is None else dict(zip(("table", "record"), write_audit(output, record)))
     console.document({"ok": not findings, **to_plain(record), **files})
     return not findings

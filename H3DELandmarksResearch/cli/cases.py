@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from H3DELandmarksLib.cli.console import Console, add_json, add_progress
 from H3DELandmarksLib.cli.detect import add_reading
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.text import plural
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.cases import CaseProject
@@ -246,7 +247,7 @@ def list_cases(options: argparse.Namespace, console: Console) -> bool:
 
     project = open_project(options.project)
     scheme, summaries = project.scheme, read_index(project, options.rebuild)
-    console.say(f"{len(summaries)} cases, {len(scheme)} landmarks ({scheme.id} {scheme.version})")
+    console.say(f"{plural(len(summaries), 'case')}, {plural(len(scheme), 'landmark')} ({scheme.id} {scheme.version})")
     for case in summaries:
         states = ", ".join(f"{count} {state}" for state, count in case.states.items())
         console.say(f"{case.id}  revision {case.revision}  {case.time}  {case.model or 'no model'}  {states}")

@@ -16,6 +16,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.text import plural
 from H3DELandmarksLib.formats.training import SUBSETS
 from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import write_markups
@@ -69,7 +70,8 @@ class Summary:
 
     def text(self) -> str:
         """The counts in one line."""
-        return f"{len(self.written)} cases written, {len(self.kept)} kept as they were, {len(self.skipped)} skipped"
+        written = plural(len(self.written), "case")
+        return f"{written} written, {len(self.kept)} kept as they were, {len(self.skipped)} skipped"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""

@@ -129,7 +129,9 @@ def test_landmarks_are_matched_by_name_whatever_their_order():
 
 def test_landmarks_that_the_reference_does_not_know_count_nowhere():
     reference = marked(0, 0, presence=[1, NAN])
-    figures = evaluate_sets({"one": marked(1, 50)}, {"one": reference}).to_dict()
+    evaluation = evaluate_sets({"one": marked(1, 50)}, {"one": reference})
+    figures = evaluation.to_dict()
+    assert "1 case, 2 landmarks, 1 present" in evaluation.text()
     assert (figures["n"], figures["max_mm"], figures["presence"]["accuracy"]) == (1, 1, 1)
 
 

@@ -85,7 +85,7 @@ def test_points_that_fit_in_no_reading_are_refused(tmp_path, capsys):
     assert convert(tmp_path / "atlas", tmp_path / "out") == 2
     output = capsys.readouterr()
     assert "turned.J_.nii.gz" in output.err and "neither as LPS nor as RAS" in output.err
-    assert "1 cases written, 0 kept as they were, 1 skipped" in output.out
+    assert "1 case written, 0 kept as they were, 1 skipped" in output.out
 
 
 @pytest.mark.parametrize(("system", "sign"), [("LPS", 1), ("1", 1), ("RAS", -1), ("0", -1)])

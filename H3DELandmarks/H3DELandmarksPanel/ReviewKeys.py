@@ -1,4 +1,4 @@
-"""Keys for the review, while the panel or a view has the focus."""
+"""Keys for the review, while the review or a view has the focus."""
 
 import qt
 import slicer

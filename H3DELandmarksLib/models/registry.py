@@ -58,8 +58,8 @@ def user_folder() -> Path:
 def available_models() -> list[ModelEntry]:
     """Every model package in the user's, the extra (environment variable H3DE_MODELS) and the bundled folder.
 
-    Packages that cannot be used are listed with their problem. Of several with the same id and version the first one
-    counts, in that order of folders. Weights are not read.
+    Packages that cannot be used are listed with their problem, as is an extra folder that cannot be read. Of several
+    with the same id and version the first one counts, in that order of folders. Weights are not read.
 
     Returns:
         Entries sorted by id, newest version first; those with a problem at the end.
@@ -72,6 +72,9 @@ def available_models() -> list[ModelEntry]:
             entry = _entry(path)
             key = (entry.package.id, entry.package.version) if entry.package else path
             entries.setdefault(key, entry)
+    if extra and not (os.path.isdir(extra) and os.access(extra, os.R_OK)):
+        problem = f"'{extra}' (environment variable {FOLDER_VARIABLE}) cannot be read: its models are left out."
+        entries[extra] = ModelEntry(Path(extra), None, problem)
     newest_first = sorted(
         entries.values(), key=lambda entry: version_order(entry.package.version if entry.package else ""), reverse=True
     )

@@ -256,6 +256,14 @@ def test_without_pydantic_packages_open_but_are_not_installed(package, homes, mo
 # The registry
 
 
+def test_a_shared_folder_that_cannot_be_read_is_told_beside_the_models(homes):
+    place(homes["bundled"])
+    homes["extra"].rmdir()
+    usable, told = available_models()
+    assert usable.package and told.package is None and told.id == "extra"
+    assert "H3DE_MODELS" in told.problem and str(homes["extra"]) in told.problem
+
+
 def test_models_are_listed_newest_first_with_their_problems(homes):
     for version in ("1.2.0", "1.10.0-rc.1", "1.10.0"):
         place(homes["user"], version=version)

@@ -15,7 +15,7 @@ from H3DELandmarksLib.cli.main import make_parser
 from H3DELandmarksLib.cli.research import ACTIONS, COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
-TOP = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+TOP = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "H3DELandmarksResearch/README.md"]
 PAGES = [ROOT / name for name in TOP] + sorted((ROOT / "docs").rglob("*.md"))
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 # Inline code, and lines of code that are indented or fenced.

@@ -45,14 +45,15 @@ CONNECT_S = 20
 POLL_S = 0.5
 # How often a scan may be with a worker that dies before the scan is taken for the cause.
 ALLOWED_DEATHS = 5
-_INSTALL = "install it (pip install 'slicer-h3delandmarks[cluster]')"
 
 
 def _distributed() -> Any:
     try:
         import distributed
     except ImportError as error:
-        raise MissingDependencyError(f"A cluster needs the Python package distributed: {_INSTALL}.") from error
+        raise MissingDependencyError(
+            "A cluster needs the Python package distributed: install it (pip install distributed)."
+        ) from error
     for name in ("distributed", "distributed.worker", "distributed.nanny", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # deaths of workers are no news to users, nor a lost host
     return distributed

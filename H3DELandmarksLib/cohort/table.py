@@ -39,7 +39,7 @@ def require_parquet() -> None:
         import pyarrow.parquet  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(
-            "Parquet needs the Python package pyarrow: install it (pip install 'slicer-h3delandmarks[parquet]')."
+            "Parquet needs the Python package pyarrow: install it (pip install pyarrow)."
         ) from error
 
 

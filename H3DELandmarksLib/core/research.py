@@ -32,6 +32,6 @@ def research_module(name: str, purpose: str) -> ModuleType:
     if not is_research_installed():
         raise MissingDependencyError(
             f"{purpose} needs the research package, which the extension for Slicer leaves out: "
-            "install it with 'pip install slicer-h3delandmarks' or work in a checkout of the project."
+            "run 'pip install .' in a copy of the project, or work there."
         )
     return import_module(f"{PACKAGE}.{name}")

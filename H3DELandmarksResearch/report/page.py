@@ -159,7 +159,7 @@ def render(page: Page) -> str:
         from markupsafe import Markup
     except ImportError as error:
         raise MissingDependencyError(
-            "Reports need the Python package Jinja2: install it with 'pip install slicer-h3delandmarks[report]'."
+            "Reports need the Python package Jinja2: install it with 'pip install jinja2'."
         ) from error
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),

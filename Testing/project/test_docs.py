@@ -170,6 +170,16 @@ def test_environment_variables_that_the_pages_name_are_read_somewhere():
     assert not {variable for variable in named if f'"{variable}"' not in code}
 
 
+def test_nobody_is_told_to_install_the_software_from_a_package_index_where_it_is_not():
+    code = [
+        path
+        for name in ("H3DELandmarks", "H3DELandmarksLib", "H3DELandmarksResearch")
+        for path in (ROOT / name).rglob("*.py")
+    ]
+    advice = re.compile(r"pip install[ '\"-]*slicer-h3delandmarks")
+    assert not [name_of(path) for path in PAGES + code if advice.search(path.read_text(encoding="utf-8"))]
+
+
 def test_every_bundled_model_is_in_readme_and_results():
     models = [path.parent.name for path in (ROOT / "Resources" / "Models").glob("*/manifest.json")]
     assert models

@@ -13,6 +13,7 @@ import pytest
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cli.main import make_parser
 from H3DELandmarksLib.cli.research import ACTIONS, COMMANDS
+from H3DELandmarksLib.formats.schemes import scheme_of_file
 
 ROOT = Path(__file__).resolve().parents[2]
 TOP = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "H3DELandmarksResearch/README.md"]
@@ -178,6 +179,13 @@ def test_nobody_is_told_to_install_the_software_from_a_package_index_where_it_is
     ]
     advice = re.compile(r"pip install[ '\"-]*slicer-h3delandmarks")
     assert not [name_of(path) for path in PAGES + code if advice.search(path.read_text(encoding="utf-8"))]
+
+
+def test_the_scheme_that_the_page_of_measurements_shows_is_read(tmp_path):
+    text = (ROOT / "docs" / "measurements.md").read_text(encoding="utf-8")
+    (tmp_path / "scheme.json").write_text(re.search(r"^```json\n(.*?)^```", text, re.DOTALL | re.MULTILINE)[1], "utf-8")
+    measurements = scheme_of_file(tmp_path / "scheme.json").measurements
+    assert [each.name for each in measurements.measurements] == ["SNA", "gonial width", "gonion asymmetry"]
 
 
 def test_every_bundled_model_is_in_readme_and_results():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from H3DELandmarksLib import __version__
@@ -80,7 +81,7 @@ class Proposer:
         others = [bool(landmarks) and name not in landmarks for name in shown.names]  # type: ignore[operator]
         said = replace(said, landmarks=shown.unknown_where(others, Cause.NOT_ASKED_FOR))
         used = model if said.guided_by else None
-        return said, self._origin(volume, said, [case.name for case in examples], used)
+        return said, self._origin(volume, said, [case.name for case in compress(examples, said.used)], used)
 
     def _origin(self, volume: Volume, said: Proposals, names: Sequence[str], model: str | None) -> Provenance:
         examples = ExamplesOrigin(cases=tuple(names), guide=model, correlation=max(-1.0, min(1.0, said.correlation)))
@@ -159,5 +160,7 @@ def summary_of(said: Proposals, origin: Provenance) -> str:
             "by hand, or choose other examples"
         )
     led = f", guided by the model {origin.examples.guide}" if origin.examples.guide else ""
+    left_out = said.used.count(False)
+    others = f" ({left_out} other{' is' if left_out == 1 else 's are'} unlike this scan)" if left_out else ""
     radii = "" if len(origin.examples.cases) > 1 else "; one example tells no radius"
-    return f"{found_in_words(said.landmarks)}, proposed from {count}{led}{radii}"
+    return f"{found_in_words(said.landmarks)}, proposed from {count}{others}{led}{radii}"

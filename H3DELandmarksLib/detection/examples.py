@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 
@@ -51,12 +52,14 @@ class Proposals:
         landmarks: LPS mm, with radii where examples could disagree; nothing is known where the scan is not alike.
         doubtful: the positions all the same.
         correlation: of the neighborhoods of the points in the scan and in the example that it is most like.
+        used: of each example, whether it counts: those that are unlike the scan do only where all are.
         guided_by: in how many examples points of a model have led.
     """
 
     landmarks: LandmarkSet
     doubtful: LandmarkSet
     correlation: float
+    used: tuple[bool, ...]
     guided_by: int = 0
 
     @property
@@ -102,13 +105,13 @@ def combine(marked: Sequence[LandmarkSet], laid: Sequence[Laid], scan: Picture, 
     """
     likeness = [one.likeness for one in laid]
     is_alike = max(likeness) >= LEAST_LIKENESS
-    used = [k for k, value in enumerate(likeness) if value >= LEAST_LIKENESS or not is_alike]
-    landmarks = _landmark_set([marked[k] for k in used], [laid[k] for k in used], scan.axes)
+    used = tuple(value >= LEAST_LIKENESS or not is_alike for value in likeness)
+    landmarks = _landmark_set(list(compress(marked, used)), list(compress(laid, used)), scan.axes)
     unlike = landmarks.unknown_where(np.ones(len(landmarks), bool), Cause.UNLIKE)
     landmarks = landmarks.unknown_where(landmarks.present & ~scan.contains(landmarks.positions), Cause.OUTSIDE_SCAN)
     lacking = ~landmarks.present & ~landmarks.unknown  # in the examples, which tells nothing of this scan
     landmarks = landmarks.unknown_where(lacking, Cause.NO_PLACE)
-    return Proposals(landmarks if is_alike else unlike, landmarks, max(likeness), guided)
+    return Proposals(landmarks if is_alike else unlike, landmarks, max(likeness), used, guided)
 
 
 def why_other_kind(examples_are_flat: bool, scan_is_flat: bool) -> str:

@@ -87,6 +87,17 @@ def test_a_folder_of_scans_with_point_lists_serves_as_well_and_cases_can_be_chos
     assert not (tmp_path / "other" / "new.mrk.json").exists()
 
 
+def test_examples_that_are_unlike_the_scan_are_not_named_as_its_points_come_from_the_others(scan, tmp_path, capsys):
+    (folder := tmp_path / "plain").mkdir()
+    for name, seed in (("alike", 0), ("foreign", None)):
+        write_volume(folder / f"{name}.nrrd", picture_of(2, still, seed=seed))
+        write_markups(folder / f"{name}.mrk.json", marked(2, still))
+    assert propose(scan, folder, tmp_path / "out", "--guide", "none") == 0
+    said = capsys.readouterr().out
+    assert "proposed from 1 example" in said and "1 other is unlike this scan" in said and "no radius" in said
+    assert read_provenance(tmp_path / "out" / "new.provenance.json").examples.cases == ("alike",)
+
+
 def test_a_scan_unlike_the_examples_gets_no_points_unless_they_are_asked_for(scan, tmp_path, capsys):
     project = project_of_blobs(tmp_path / "cases", 2)
     write_volume(scan, picture_of(2, still, seed=None))

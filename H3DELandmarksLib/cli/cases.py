@@ -91,7 +91,7 @@ def rank(options: argparse.Namespace, console: Console) -> bool:
     for place, entry in enumerate(ranking.ranked, 1):
         console.say(f"{place:3d}  {_below(folder, entry.scan)}  {entry.reason}")
     console.say(
-        f"{len(ranking.ranked)} scans ranked, {len(ranking.known)} in the project already, "
+        f"{plural(len(ranking.ranked), 'scan')} ranked, {len(ranking.known)} in the project already, "
         f"{len(unreadable)} left out: {output}"
     )
     console.document(

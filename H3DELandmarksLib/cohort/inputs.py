@@ -15,7 +15,7 @@ from H3DELandmarksLib.cohort import bids
 from H3DELandmarksLib.cohort.result_files import ResultFiles, plan_results
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import shown
-from H3DELandmarksLib.core.text import name_key, numbered
+from H3DELandmarksLib.core.text import name_key, numbered, plural
 from H3DELandmarksLib.io import isolated
 from H3DELandmarksLib.io.scan_folders import EVERY, NO_SCAN
 from H3DELandmarksLib.io.tables import read_rows
@@ -193,7 +193,7 @@ def scans_of_folder(folder: Path, radiographs: bool, series: str | None, warn: T
             warn(f"'{shown(path)}' was passed over: {reason}.")
     if unknown:
         names = ", ".join(unknown[:MOST_NAMED]) + (" ..." if len(unknown) > MOST_NAMED else "")
-        warn(shown(f"'{folder}' holds {len(unknown)} files that are no scans by their names: {names}."))
+        warn(shown(f"'{folder}' holds {plural(len(unknown), 'file')} without the name of a scan: {names}."))
     if not (found.scans or found.unreadable):
         raise InputError(
             f"'{shown(folder)}' holds no scans: give the folder with the files, or with one folder for each DICOM scan."

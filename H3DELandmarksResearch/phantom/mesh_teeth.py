@@ -34,6 +34,7 @@ TABLE_MM = 3.6  # radius of the part of a molar's crown that is looked at for it
 CROWN_HEIGHT = {"I": 8.8, "C": 10.5, "P": 8.0, "M": 7.2}
 ENAMEL = {"I": 0.9, "C": 1.0, "P": 1.3, "M": 1.6}
 GAP = 0.3  # mm between the rows
+PARTED_MM = 1.0  # that the roof between two roots lies above their ends at least
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,15 @@ class MeshTooth:
     def landmarks(self) -> dict[str, np.ndarray]:
         """The points of `MOLAR_SCHEME` of a lower second molar in jaw coordinates, by name, from the mesh alone.
 
-        None of other teeth: the published axes leave out third molars, and the simulated bone does not fit their roots.
+        Where roots are grown together, the fossa alone. None of other teeth: the published axes leave out third molars,
+        and the simulated bone does not fit their roots.
         """
         if self.kind != "M2":
             return {}
-        side, (mesial, distal) = self.name[0], self._apices()
-        points = {"0": self._fossa(), "a": self._furcation(), "b": mesial, "c": distal}
+        side, furcation, (mesial, distal) = self.name[0], self._furcation(), self._apices()
+        points = {"0": self._fossa()}
+        if furcation[2] - max(mesial[2], distal[2]) > PARTED_MM:
+            points |= {"a": furcation, "b": mesial, "c": distal}
         return {f"{side}{letter}": self.to_jaw(point) for letter, point in points.items()}
 
     def _columns(self) -> tuple[np.ndarray, np.ndarray]:

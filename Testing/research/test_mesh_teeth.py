@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,11 @@ def test_points_of_a_molar_lie_where_its_mesh_was_made(teeth: list[MeshTooth]) -
         assert abs(points["a"][0]) < 0.8 and points["a"][2] > points["b"][2] + 4
         assert tooth.origin[0] * side > 20
         assert tooth.depths(*np.float32([[0.0], [0.0], [0.0]])).solid[0] > 2
+
+
+def test_a_molar_whose_roots_are_grown_together_has_a_fossa_alone(teeth: list[MeshTooth]) -> None:
+    premolar = next(tooth for tooth in teeth if tooth.name == "L-P2")
+    assert set(replace(premolar, name="L-M2").landmarks()) == {"L0"}
 
 
 def test_a_mirror_exchanges_the_sides(teeth: list[MeshTooth]) -> None:

@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 
 from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState, create_project, open_project
 from H3DELandmarksLib.cases.examples import ExampleSet
-from H3DELandmarksLib.cases.store import read_index
+from H3DELandmarksLib.cases.store import content_of, read_index
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.formats.run import list_runs
@@ -194,19 +194,22 @@ class AddingRun:
         stage: what is being done, or, after a failure, one sentence about it.
         added: what the project says, after success.
         leftOut: names of points that the folder's cases have no landmark for.
+        isOtherScan: whether the voxels are others than those that landmarks were found in, after success.
         folder: the CasesFolder as it was at the beginning; another one may be chosen meanwhile.
     """
 
     fraction, remaining, warnings = None, None, ()
 
-    def __init__(self, casesFolder, case, package):
+    def __init__(self, casesFolder, case, package, found=None):
         """Begin.
 
         Args:
             casesFolder: CasesFolder; one that does not exist yet is started.
             case: ReviewedCase.
             package: ModelPackage whose landmarks a new folder may take, None for none.
+            found: (digest of the voxels that landmarks were found in, Volume in the world), None where nobody knows.
         """
+        self._found, self.isOtherScan = found, False
         self.state, self.stage = RunState.RUNNING, _("Adding the case")
         self.case, self.added, self.leftOut = case, None, []
         self.folder, self._package, self._error = copy(casesFolder), package, None
@@ -248,8 +251,13 @@ class AddingRun:
                 )
             self.added = project.add(case.volume, landmarks, ModelName.parse(case.model) if case.model else None)
             read_index(project)
+            self.isOtherScan = self._found is not None and self._isOther(*self._found)
         except Exception as error:
             self._error = error
+
+    def _isOther(self, digest, inWorld):
+        """A scan that is turned has its axes in another order in the world than in the case."""
+        return digest[:16] not in self.added.case and content_of(inWorld).digest != digest
 
 
 def shortCaseName(caseId):

@@ -10,7 +10,14 @@ import slicer
 from slicer.i18n import tr as _
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.scene import has_lost_scan, remember_case, reviewed_case, why_apart
+from H3DELandmarksLib.scene import (
+    has_lost_scan,
+    provenance_of_list,
+    remember_case,
+    reviewed_case,
+    volume_from_node,
+    why_apart,
+)
 from H3DELandmarksPanel.CasesFolder import AddingRun, CasesFolder, bringCase, shortCaseName
 from H3DELandmarksPanel.PanelContext import offer, onClick, onSignal, sentenceAbout
 from H3DELandmarksPanel.RunProgress import RunProgress
@@ -86,7 +93,9 @@ class CasesSection:
             )
             return
         self._nodes = (volume, points)
-        self.progress.start(AddingRun(self.folder, case, self._context.package))
+        scan = getattr(provenance_of_list(points), "scan", None)
+        found = (scan.voxels_sha256, volume_from_node(volume)) if scan else None
+        self.progress.start(AddingRun(self.folder, case, self._context.package, found))
 
     def _onAdded(self, run):
         remember_case(*self._nodes, run.added.case, run.folder.path)
@@ -121,6 +130,8 @@ def _whatHappened(run):
     inBulk = sum(state.in_bulk for name, state in run.case.states.items() if name not in run.leftOut)
     if inBulk:
         said += " " + _("Accepted in bulk, without a look at each: {count}.").format(count=inBulk)
+    if run.isOtherScan:
+        said += " " + _("The scan has changed since landmarks were found in it: make sure that they lie right.")
     if run.leftOut:
         said += " " + _("Left out, because the cases have no such landmark: {names}.").format(
             names=", ".join(run.leftOut)

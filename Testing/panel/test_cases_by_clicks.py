@@ -13,8 +13,17 @@ from scene_voxels import add_head, write_heads
 from test_review_by_clicks import chosen, click_row, rows, state
 
 from H3DELandmarksLib.cases import ReviewState, create_project, open_project
+from H3DELandmarksLib.cases.store import content_of
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
-from H3DELandmarksLib.scene import Review, create_point_list, own_volume_from_node, show_detection, volume_of
+from H3DELandmarksLib.formats.provenance import Provenance, ScanOrigin
+from H3DELandmarksLib.scene import (
+    Review,
+    create_point_list,
+    own_volume_from_node,
+    show_detection,
+    volume_from_node,
+    volume_of,
+)
 
 pytestmark = pytest.mark.usefixtures("shared_program")
 
@@ -161,6 +170,23 @@ def test_adding_again_makes_a_revision_only_where_something_has_changed(panel, f
     assert "revision 2" in add(panel)
     (case,) = open_project(folder).cases()
     assert case.revision_numbers() == [1, 2] and case.revision(1).landmarks[1].state is ReviewState.ACCEPTED
+
+
+@pytest.mark.parametrize("transformed", [False, True], ids=["plain", "under a transform"])
+def test_of_a_scan_that_has_changed_since_the_detection_it_is_told(panel, folder, transformed):
+    volume = add_volume("CBCT 8", transformed)
+    content = content_of(volume_from_node(volume))
+    spacing = tuple(content.grid.spacing.tolist())
+    scan = ScanOrigin(file=None, voxels_sha256=content.digest, shape=content.grid.shape, spacing_mm=spacing)
+    origin = Provenance(software="0.2.0", time="2026-11-29T10:00:00Z", model=None, scan=scan)
+    points = show_detection(FOUND, volume, "tiny@1.0.0", "found", provenance=origin)
+    type_folder(panel, folder)
+    panel.ui.reviewSelector.setCurrentNode(points)
+    accept_all(panel)
+    assert "changed" not in add(panel)
+    slicer.util.arrayFromVolume(volume)[:] += 1
+    slicer.util.arrayFromVolumeModified(volume)
+    assert add(panel).startswith("Added as a new case. The scan has changed since landmarks were found in it")
 
 
 def test_a_scan_is_recognised_wherever_a_transform_has_moved_it(panel, folder, scene, volume, points):

@@ -10,7 +10,7 @@ import numpy as np
 
 from H3DELandmarksLib.core.errors import Cancelled, InputError, ModelPackageError
 from H3DELandmarksLib.core.execution import Progress
-from H3DELandmarksLib.core.geometry import Grid, Volume, canonical
+from H3DELandmarksLib.core.geometry import Grid, Volume, canonical, orthonormal_axes
 from H3DELandmarksLib.core.image_plane import counted_as_high, lay_flat, why_other_kind
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.region import FEWEST
@@ -24,7 +24,7 @@ from H3DELandmarksLib.detection.engine import EngineSettings
 from H3DELandmarksLib.detection.point_evidence import point_features
 from H3DELandmarksLib.detection.predictions import Detection, RawPredictions
 from H3DELandmarksLib.detection.recognition import Recognizer
-from H3DELandmarksLib.detection.scan import IntensityMapping, Scan
+from H3DELandmarksLib.detection.scan import IntensityMapping, Scan, set_straight
 from H3DELandmarksLib.detection.search import localize, refine, refine_until_settled
 from H3DELandmarksLib.detection.stage import StageNetwork
 from H3DELandmarksLib.detection.together import placed_together
@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 # Voxels whose mean edge exceeds the model's limit by this factor hide what the landmarks are defined by.
 HOPELESS = 3.0
 SEARCHING = "Searching the whole scan"
+# A scan whose axes are turned by more than this from the patient's is also searched along its own.
+OBLIQUE_DEGREES = 15.0
 
 
 class Detector:
@@ -230,7 +232,32 @@ class Detector:
             volume, lps_from_sheet = lay_flat(volume)
             found = self._on_either_side(self.scan_of(volume, silent), step, silent)
             return found.moved(Pose(lps_from_sheet[:3, :3], lps_from_sheet[:3, 3]))
-        return self._search(self.scan_of(canonical(volume), silent), step)
+        return self._along_either_axes(canonical(volume), step, silent)
+
+    def _along_either_axes(
+        self, volume: Volume, step: Callable[[int, str], Callable[[float], None]], silent: bool
+    ) -> RawPredictions:
+        """All stages along the patient's axes; of an oblique scan along its own where it is less strange in these.
+
+        A model that searches in all poses, or cannot tell how strange a scan is, is not asked twice.
+        """
+        found = self._search(self.scan_of(volume, silent), step)
+        axes = orthonormal_axes(volume.grid)
+        degrees = np.degrees(np.arccos(np.clip((np.trace(axes) - 1) / 2, -1, 1)))
+        before = self.recognition(found)
+        if degrees <= OBLIQUE_DEGREES or before is None or self.networks[0].stage.sees_canonical_pose:
+            return found
+        straight, back = set_straight(volume, axes)
+        other = self._search(self.scan_of(straight, silent=True), step)
+        after = self.recognition(other)
+        if after is None or not after.recognised or after.p_value <= before.p_value:
+            return found
+        words = (
+            "The scan's axes are turned by %.0f degrees from the patient's, and look more like what the model '%s' "
+            "knows: it has searched along the scan's own axes."
+        )
+        logger.log(logging.DEBUG if silent else logging.WARNING, words, degrees, self.package.id)
+        return other.moved(back)
 
     def _on_either_side(
         self, scan: Scan, step: Callable[[int, str], Callable[[float], None]], silent: bool

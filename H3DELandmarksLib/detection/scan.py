@@ -110,6 +110,22 @@ def _offset_of(sample: np.ndarray, level: int) -> float:
     return 0.0
 
 
+def set_straight(volume: Volume, axes: np.ndarray) -> tuple[Volume, Pose]:
+    """A volume turned about its center so that what lay along some axes lies along the patient's.
+
+    Args:
+        volume: any.
+        axes: (3, 3) rotation whose columns are the axes.
+
+    Returns:
+        The turned volume, and the motion that turns it back.
+    """
+    back = Pose(axes, volume.grid.center - axes @ volume.grid.center)
+    affine = volume.affine.copy()
+    affine[:3, :3], affine[:3, 3] = axes.T @ affine[:3, :3], back.to_model(affine[:3, 3])
+    return Volume(volume.array, affine), back
+
+
 @dataclass(frozen=True)
 class Scan:
     """A volume with canonical axis order, or a radiograph on its sheet, and how its values are read.

@@ -14,6 +14,7 @@ from H3DELandmarksLib.core.revision import Decisions
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.detection.detector import Detector
 from H3DELandmarksLib.detection.predictions import Detection, RawPredictions
+from H3DELandmarksLib.detection.scan import set_straight
 from H3DELandmarksLib.detection.search import refine
 
 # What a decided point counts beside a found one in the fit of the pose.
@@ -57,6 +58,9 @@ def look_again(
         positions = points_on_sheet(from_sheet, positions)
     else:
         volume = canonical(volume)
+        if not any(network.stage.sees_canonical_pose for network in detector.networks):
+            volume, to_lps = set_straight(volume, found.pose.rotation)
+            positions = to_lps.to_model(positions)
     back = Pose(to_lps.rotation.T, -to_lps.translation @ to_lps.rotation)
     start = _in_pose_of(detector, found.moved(back), positions)
     scan = detector.scan_of(volume)

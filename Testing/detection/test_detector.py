@@ -6,10 +6,11 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 from tiny_model import write_tiny_package
 
 from H3DELandmarksLib.core.errors import Cancelled, InputError
-from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.geometry import Volume, orthonormal_axes
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.core.statements import Cause, Recognition, Statement
 from H3DELandmarksLib.detection import Detector
@@ -65,6 +66,28 @@ def test_a_model_that_was_never_calibrated_states_no_radius(detector, scan, monk
     monkeypatch.setattr(detector, "calibration", replace(detector.calibration, radius90=np.zeros(3)))
     found = detector.detect(scan)
     assert found.present.any() and np.isnan(found.radius).all()
+
+
+@pytest.mark.parametrize(("degrees", "is_upright"), [(5, False), (40, False), (40, True)])
+def test_an_oblique_scan_is_also_searched_along_its_own_axes(detector, scan, monkeypatch, caplog, degrees, is_upright):
+    index, searched = np.array([[5.0, 6, 7], [20, 8, 9], [9, 30, 12]]), []
+
+    def search(seen, step):
+        searched.append(seen)
+        straight = np.allclose(orthonormal_axes(seen.volume.grid), np.eye(3), atol=0.2)
+        strength = np.full(3, 0.9 if straight != is_upright else 0.5)
+        return RawPredictions(seen.volume.grid.lps_from_ijk(index), strength, strength, Pose(np.eye(3), np.zeros(3)))
+
+    monkeypatch.setattr(detector, "_search", search)
+    monkeypatch.setattr(detector, "recognition", lambda found: Recognition(float(found.concentration[0]), 0.05))
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("xyz", [0, 10, degrees], degrees=True).as_matrix()
+    oblique = Volume(scan.array, turn @ scan.affine)
+    found = detector.findings(oblique)
+    np.testing.assert_allclose(found.positions, oblique.grid.lps_from_ijk(index), atol=1e-9)
+    is_turned = degrees > 15 and not is_upright
+    assert len(searched) == 1 + (degrees > 15) and ("scan's own axes" in caplog.text) == is_turned
+    assert np.allclose(found.pose.rotation, np.eye(3)) != is_turned
 
 
 def test_two_runs_agree_exactly(detector, scan):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 from tiny_model import write_tiny_package
 
 from H3DELandmarksLib.core.errors import Cancelled, InputError
@@ -49,6 +50,18 @@ def test_crops_lie_around_the_decided_points(detector, volume, monkeypatch):
     assert found.candidates is not None
     # A crop has edges of 64 mm.
     assert (np.abs(found.doubtful.positions - THERE) <= 33).all()
+
+
+def test_an_oblique_scan_is_looked_at_again_along_the_axes_that_it_was_searched_along(detector, volume):
+    points = detector.shape.mean + THERE + 0.3  # so that no voxel lies exactly at the end of a crop
+    upright = look_again(detector, volume, first_search(), decided_at(points)).doubtful
+    motion = Pose(Rotation.from_euler("xyz", [30, 20, 40], degrees=True).as_matrix(), np.array([5.0, 6, 7]))
+    affine = volume.affine.copy()
+    affine[:3] = motion.rotation @ affine[:3]
+    affine[:3, 3] += motion.translation
+    decided = decided_at(motion.to_lps(points))
+    turned = look_again(detector, Volume(volume.array, affine), first_search().moved(motion), decided).doubtful
+    np.testing.assert_allclose(turned.positions, motion.to_lps(upright.positions), atol=1e-3)
 
 
 def test_can_be_cancelled(detector, volume):

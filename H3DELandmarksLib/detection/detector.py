@@ -29,10 +29,9 @@ from H3DELandmarksLib.detection.search import localize, refine, refine_until_set
 from H3DELandmarksLib.detection.stage import StageNetwork
 from H3DELandmarksLib.detection.together import placed_together
 from H3DELandmarksLib.models import ModelPackage
+from H3DELandmarksLib.models.fit import HOPELESS
 
 logger = logging.getLogger(__name__)
-# Voxels whose mean edge exceeds the model's limit by this factor hide what the landmarks are defined by.
-HOPELESS = 3.0
 SEARCHING = "Searching the whole scan"
 # A scan whose axes are turned by more than this from the patient's is also searched along its own.
 OBLIQUE_DEGREES = 15.0

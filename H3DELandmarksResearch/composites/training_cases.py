@@ -10,7 +10,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksResearch.composites.case import CompositeCase, generate_composite
 from H3DELandmarksResearch.composites.patient import read_patient
-from H3DELandmarksResearch.phantom.training_cases import is_of_share, kept_case, kind_of_case, molars_left_out
+from H3DELandmarksResearch.phantom.training_cases import is_wide, kept_case
 
 logger = logging.getLogger(__name__)
 MOST_TRIES = 12
@@ -26,7 +26,6 @@ def composite_cases(
     folder: Path,
     first: int = 0,
     wide_share: float = 0.0,
-    without_third_molars: float = 0.0,
 ) -> Iterator[Case]:
     """Generate composites, or read them back; patients are taken in turn, those whose jaw holds no teeth left out.
 
@@ -37,7 +36,7 @@ def composite_cases(
         spacings: voxel sizes in mm, taken in turn.
         folder: where arrays are kept.
         first: number of the first one; other numbers give other teeth, views and scanners.
-        wide_share, without_third_molars: shares of cases, see `TrainingData`.
+        wide_share: share whose lower molars vary as widely as in patients.
 
     Raises:
         InputError: too few patients can hold teeth, or the scan of one is missing.
@@ -47,8 +46,9 @@ def composite_cases(
         if number - first >= MOST_TRIES * (count + len(patients)):
             raise InputError(f"'{source}' has too few patients whose jaws can hold made teeth: add others.")
         name = patients[number % len(patients)]
-        wide, missing = is_of_share(number, wide_share), molars_left_out(number, without_third_molars)
-        case = _composite(Path(source), name, number, spacings[number % len(spacings)], folder, wide, missing)
+        case = _composite(
+            Path(source), name, number, spacings[number % len(spacings)], folder, is_wide(number, wide_share)
+        )
         number += 1
         if case is not None:
             made += 1
@@ -60,21 +60,19 @@ def is_coarse(number: int) -> bool:
     return number % COARSE_EVERY == COARSE_EVERY - 1
 
 
-def _composite(
-    source: Path, patient: str, seed: int, spacing: float, folder: Path, wide: bool, missing: tuple[str, ...] | None
-) -> Case | None:
+def _composite(source: Path, patient: str, seed: int, spacing: float, folder: Path, wide: bool) -> Case | None:
     """One composite; None for a patient who cannot have one, which a file remembers.
 
     Raises:
         InputError: a scan is missing.
     """
-    stem = f"{patient}-{seed}-{spacing}{kind_of_case(wide, missing)}"
+    stem = f"{patient}-{seed}-{spacing}{'-wide' * wide}"
     refused = folder / f"{stem}.txt"
     if refused.exists():
         return None
 
     def make() -> CompositeCase:
-        return generate_composite(read_patient(source, patient), seed, spacing, missing, is_coarse(seed), wide)
+        return generate_composite(read_patient(source, patient), seed, spacing, coarse=is_coarse(seed), wide=wide)
 
     try:
         return kept_case(folder / f"{stem}.npz", f"composite-{patient}-{seed}", make)

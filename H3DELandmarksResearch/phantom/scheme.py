@@ -9,7 +9,6 @@ from __future__ import annotations
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 
 MOLARS = ("L-M2", "L-M3", "R-M2", "R-M3")
-THIRD_MOLARS = ("L-M3", "R-M3")
 PHANTOM = "phantom-"  # names of scans that this software has made begin so
 
 _FOSSA = (

@@ -272,8 +272,7 @@ def _from_phantom(configuration: Configuration, subset: str, cache: Path) -> Ite
     first, last = data.seeds[subset]
     spacings = data.spacings_mm
     make, folder = _phantom().phantom_case, cache / "phantom"
-    shares = data.wide_share, data.without_third_molars
-    return (make(seed, spacings[seed % len(spacings)], folder, *shares) for seed in range(first, last))
+    return (make(seed, spacings[seed % len(spacings)], folder, data.wide_share) for seed in range(first, last))
 
 
 def _from_composite(configuration: Configuration, subset: str, cache: Path) -> Iterator[Case]:
@@ -282,10 +281,8 @@ def _from_composite(configuration: Configuration, subset: str, cache: Path) -> I
     patients = read_configuration(configuration.path.parent / str(data.patients)).split()[subset]
     make = research_module("composites.training_cases", "The composites").composite_cases
     folder = cache / "composites"
-    shares = data.wide_share, data.without_third_molars
-    yield from make(
-        configuration.data_folder(), patients, data.composites[subset], data.spacings_mm, folder, 0, *shares
-    )
+    count, share = data.composites[subset], data.wide_share
+    yield from make(configuration.data_folder(), patients, count, data.spacings_mm, folder, wide_share=share)
     yield from _from_phantom(configuration, subset, cache)
 
 

@@ -44,8 +44,6 @@ class TrainingData:
         seeds: of the phantom: first and last (excluded) of each subset.
         spacings_mm: of the phantom: voxel sizes taken in turn.
         wide_share: of phantoms and composites: share whose lower molars vary as widely as in patients.
-        without_third_molars: of phantoms and composites: share that has none, as many patients; of the others the seed
-            says which molars are missing.
     """
 
     reader: Literal["case-folder", "phantom", "composite"]
@@ -57,7 +55,6 @@ class TrainingData:
     seeds: dict[str, tuple[Count, Count]] | None = None
     spacings_mm: tuple[Positive, ...] | None = None
     wide_share: Share = 0.0
-    without_third_molars: Share = 0.0
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:

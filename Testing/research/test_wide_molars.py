@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 
 from H3DELandmarksResearch.phantom import MOLARS, draw_anatomy
 from H3DELandmarksResearch.phantom.mesh_teeth import STEP, MeshTooth
-from H3DELandmarksResearch.phantom.scheme import THIRD_MOLARS
 from H3DELandmarksResearch.phantom.teeth import Tooth
-from H3DELandmarksResearch.phantom.training_cases import is_of_share, molars_left_out, phantom_case
+from H3DELandmarksResearch.phantom.training_cases import is_wide, phantom_case
 from H3DELandmarksResearch.phantom.wide_molars import RANGES, draw_wide_molar
 
 RING = np.linspace(0, 2 * np.pi, 24, endpoint=False)
@@ -103,8 +102,8 @@ def test_the_same_seed_gives_the_same_teeth():
 
 
 @given(st.floats(0, 1), st.integers(0, 10_000))
-def test_a_share_of_the_cases_is_chosen(share, first):
-    count = sum(is_of_share(number, share) for number in range(first, first + 100))
+def test_a_share_of_the_cases_is_wide(share, first):
+    count = sum(is_wide(number, share) for number in range(first, first + 100))
     assert count == pytest.approx(100 * share, abs=1.01)
 
 
@@ -113,12 +112,3 @@ def test_wide_cases_are_kept_apart_from_others(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["9-1.5-wide.npz", "9-1.5.npz"]
     assert not np.array_equal(usual.volume.array, wide.volume.array)
     np.testing.assert_array_equal(phantom_case(9, 1.5, tmp_path, 1.0).volume.array, wide.volume.array)
-
-
-def test_a_share_of_the_cases_has_no_third_molars(tmp_path):
-    usual, without = (phantom_case(9, 1.5, tmp_path, 0.0, share).landmarks for share in (0.0, 1.0))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["9-1.5-no-m3.npz", "9-1.5.npz"]
-    third = [k for k, name in enumerate(usual.names) if name[1] in "def"]
-    assert usual.present[third].any() and not without.present[third].any() and without.present.any()
-    assert np.isfinite(without.presence).all(), "absent, and not unknown"
-    assert [molars_left_out(number, 0.5) for number in range(4)] == [None, THIRD_MOLARS, None, THIRD_MOLARS]

@@ -24,7 +24,8 @@ def part_of(progress: Progress, begun: float, share: float, message: str | None 
         share: of the part in the whole.
         message: told instead of the part's own.
     """
-    return lambda fraction, text: progress(begun + share * fraction, message or text)
+    # Rounded, so that no part ends behind the beginning of the next.
+    return lambda fraction, text: progress(round(begun + share * fraction, 9), message or text)
 
 
 def silent(fraction: float, message: str) -> None:

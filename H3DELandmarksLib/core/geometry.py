@@ -185,6 +185,11 @@ def orthonormal_axes(grid: Grid) -> np.ndarray:
     return axes
 
 
+def turn_degrees(rotation: np.ndarray) -> float:
+    """The angle of a (3, 3) rotation about its axis, 0 to 180 degrees."""
+    return float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))))
+
+
 def field_of_view_grid(grid: Grid, spacing: float, axes: np.ndarray | None = None) -> Grid:
     """The grid of a given spacing and orientation that covers a whole field of view.
 

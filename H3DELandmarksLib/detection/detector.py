@@ -10,7 +10,7 @@ import numpy as np
 
 from H3DELandmarksLib.core.errors import Cancelled, InputError, ModelPackageError
 from H3DELandmarksLib.core.execution import Progress
-from H3DELandmarksLib.core.geometry import Grid, Volume, canonical, orthonormal_axes
+from H3DELandmarksLib.core.geometry import Grid, Volume, canonical, orthonormal_axes, turn_degrees
 from H3DELandmarksLib.core.image_plane import counted_as_high, lay_flat, why_other_kind
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.region import FEWEST
@@ -242,9 +242,11 @@ class Detector:
         """
         found = self._search(self.scan_of(volume, silent), step)
         axes = orthonormal_axes(volume.grid)
-        degrees = np.degrees(np.arccos(np.clip((np.trace(axes) - 1) / 2, -1, 1)))
+        degrees = turn_degrees(axes)
+        if degrees <= OBLIQUE_DEGREES or self.networks[0].stage.sees_canonical_pose:
+            return found
         before = self.recognition(found)
-        if degrees <= OBLIQUE_DEGREES or before is None or self.networks[0].stage.sees_canonical_pose:
+        if before is None:
             return found
         straight, back = set_straight(volume, axes)
         other = self._search(self.scan_of(straight, silent=True), step)

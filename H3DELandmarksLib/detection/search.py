@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from H3DELandmarksLib.core.candidates import Candidates, pooled
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.geometry import Grid, crop_grid, field_of_view_grid, orthonormal_axes
+from H3DELandmarksLib.core.geometry import Grid, crop_grid, field_of_view_grid, orthonormal_axes, turn_degrees
 from H3DELandmarksLib.core.image_plane import crop_about_center
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel, cube_rotations
 from H3DELandmarksLib.detection.predictions import RawPredictions, merge_best, merge_mean
@@ -229,9 +229,7 @@ def _distinct(candidates: Sequence[RawPredictions]) -> list[RawPredictions]:
     """Those candidates whose poses are turned by `APART_DEGREES` at least from the poses of all that stay before."""
     kept: list[RawPredictions] = []
     for found in candidates:
-        # The trace of a rotation by an angle is 1 + 2 cos(angle).
-        traces = [float(np.trace(found.pose.rotation.T @ other.pose.rotation)) for other in kept]
-        if all(trace <= 1 + 2 * np.cos(np.radians(APART_DEGREES)) for trace in traces):
+        if all(turn_degrees(found.pose.rotation.T @ other.pose.rotation) >= APART_DEGREES for other in kept):
             kept.append(found)
     return kept
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from H3DELandmarksLib.cases import CaseProject
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.geometry import turn_degrees
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import ShapeModel, learn_shape_model, rigid_fit
 from H3DELandmarksLib.formats.manifest import Group, Intensity, Poses, Stage, StageDesign
@@ -251,8 +252,8 @@ def lie_in_any_pose(cases: Sequence[CorrectedCase | Case]) -> bool:
         common = full.present & case.landmarks.present
         if common.sum() >= 3:
             turn = rigid_fit(full.positions[common], case.landmarks.positions[common]).rotation
-            angles.append(np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))))
-    return bool(angles) and float(max(angles)) > ANY_POSE
+            angles.append(turn_degrees(turn))
+    return bool(angles) and max(angles) > ANY_POSE
 
 
 def extent_of(case: Case, shape: ShapeModel, canonical_pose: bool) -> np.ndarray:

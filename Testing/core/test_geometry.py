@@ -19,6 +19,7 @@ from H3DELandmarksLib.core.geometry import (
     orthonormal_axes,
     resample,
     transform_points,
+    turn_degrees,
 )
 
 STORAGE_ORDERS = list(itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)))
@@ -291,3 +292,10 @@ def test_axes_of_a_grid_are_a_rotation_whatever_its_handedness(left_handed):
     axes = orthonormal_axes(Grid(affine_of(3, left_handed), (4, 5, 6)))
     assert np.linalg.det(axes) == pytest.approx(1)
     np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0, 180))
+def test_the_angle_of_a_turn_does_not_depend_on_its_axis(seed, degrees):
+    axis = np.random.default_rng(seed).normal(size=3)
+    turn = Rotation.from_rotvec(np.radians(degrees) * axis / np.linalg.norm(axis)).as_matrix()
+    assert turn_degrees(turn) == pytest.approx(degrees, abs=1e-4)

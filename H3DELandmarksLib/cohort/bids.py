@@ -15,7 +15,7 @@ from H3DELandmarksLib import __version__
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write, walked
 from H3DELandmarksLib.core.lengths import LengthUnit
-from H3DELandmarksLib.io.images import READABLE_EXTENSIONS
+from H3DELandmarksLib.io.images import READABLE_EXTENSIONS, without_ending
 from H3DELandmarksLib.io.markups import point_list_name, point_lists_in
 
 DESCRIPTION, IGNORED = "dataset_description.json", ".bidsignore"
@@ -72,21 +72,15 @@ def source_name(points: Path) -> str | None:
     beside = points.with_name(f"{name}.json")
     try:
         sources = json.loads(beside.read_text(encoding="utf-8"))["Sources"]
-        return _without_ending(sources[0].rpartition("/")[2])
+        return without_ending(sources[0].rpartition("/")[2])
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
 
 
 def subject_of(path: Path) -> str | None:
     """The subject that the path of a scan names, as ``sub-01``."""
-    parts = (*path.parent.parts, _without_ending(path.name))
+    parts = (*path.parent.parts, without_ending(path.name))
     return next((part.split("_")[0] for part in parts if part.startswith("sub-")), None)
-
-
-def _without_ending(name: str) -> str:
-    """The name of a scan without the ending of an image; unlike a path's, it means no file of the current folder."""
-    ending = max((e for e in READABLE_EXTENSIONS if name.lower().endswith(e)), key=len, default="")
-    return name[: len(name) - len(ending)]
 
 
 def result_place(root: Path, scan: Path, mark: str = "") -> tuple[Path, str]:

@@ -28,7 +28,7 @@ from H3DELandmarksLib.formats.export import sha256_of
 from H3DELandmarksLib.formats.provenance import EXTENSION as PROVENANCE_EXTENSION
 from H3DELandmarksLib.formats.provenance import Provenance, write_provenance
 from H3DELandmarksLib.formats.results import MeasurementResult
-from H3DELandmarksLib.io.images import READABLE_EXTENSIONS
+from H3DELandmarksLib.io.images import without_ending
 from H3DELandmarksLib.io.markups import EXTENSION, read_stamp, write_markups
 
 MEASUREMENTS_EXTENSION = ".measured.csv"
@@ -262,9 +262,7 @@ def plan_results(scans: Sequence[str | Path], folder: Path) -> list[ResultFiles]
 def scan_name(scan: Path) -> str:
     """A scan's name without the extension of its format; folders and unknown extensions keep theirs."""
     name = _place(scan).name
-    lower = name.lower()
-    suffix = max((e for e in READABLE_EXTENSIONS if lower.endswith(e)), key=len, default="")
-    return name if os.path.isdir(scan) or lower == suffix else name[: len(name) - len(suffix)]
+    return name if os.path.isdir(scan) else without_ending(name)
 
 
 def _place(scan: Path) -> Path:

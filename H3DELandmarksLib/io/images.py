@@ -76,6 +76,12 @@ def read_volume(
     return volume if as_stored else Volume(padding_to_air(volume.array), volume.affine)
 
 
+def without_ending(name: str) -> str:
+    """The name of a file without the ending of an image; what is nothing but an ending stays."""
+    ending = max((e for e in READABLE_EXTENSIONS if name.lower().endswith(e)), key=len, default="")
+    return name[: len(name) - len(ending)] or name
+
+
 def _check_name(path: Path) -> None:
     """Refuse names that are no UTF-8, such as those of old discs: libraries below abort the program on them."""
     if shown(path) != str(path):

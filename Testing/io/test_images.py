@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.io.images import WRITABLE_EXTENSIONS, read_volume, write_volume
+from H3DELandmarksLib.io.images import WRITABLE_EXTENSIONS, read_volume, without_ending, write_volume
 
 OBLIQUE = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]])
 
@@ -338,3 +338,11 @@ def test_itk_warnings_stay_off_the_error_output(tmp_path, capfd):
     with pytest.raises(InputError):
         read_volume(write_slices(tmp_path / "series", [0, 0, 0]))
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a.nii.gz", "a"), ("A.NRRD", "A"), ("a.b.mha", "a.b"), ("a.txt", "a.txt"), (".nrrd", ".nrrd"), ("a", "a")],
+)
+def test_a_name_without_its_ending(name, expected):
+    assert without_ending(name) == expected

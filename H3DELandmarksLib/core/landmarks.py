@@ -15,8 +15,6 @@ from H3DELandmarksLib.core.statements import Cause, Statement
 
 # Positions that lie closer together than this count as the same; files keep fewer digits than memory.
 SAME_PLACE_MM = 1e-3
-# As `formats.reading.STRICT`: no entry that is not declared.
-_STRICT = {"extra": "forbid", "strict": True}
 
 
 class ReviewState(enum.Enum):
@@ -121,7 +119,6 @@ class LandmarkDefinition:
 
     name: str
     definition: str
-    __pydantic_config__ = _STRICT
 
 
 @dataclass(frozen=True)
@@ -144,7 +141,6 @@ class LandmarkScheme:
     pairs: tuple[tuple[str, str], ...] = ()
     lateral: tuple[str, ...] = ()
     measurements: Measurements | None = None
-    __pydantic_config__ = _STRICT
 
     def __post_init__(self) -> None:
         where = f"In the scheme '{self.id}', "

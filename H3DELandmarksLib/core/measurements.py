@@ -13,7 +13,6 @@ from typing import Literal, TypeVar
 
 from H3DELandmarksLib.core.text import nearest
 
-_STRICT = {"extra": "forbid", "strict": True}  # as `formats.reading.STRICT`
 POINT, LINE, PLANE, MEASURE = "a point", "a line", "a plane", "a measurement"
 SURFACE = (LINE, PLANE)
 MOST_PARTS, LONGEST_TEXT = 400, 500
@@ -79,7 +78,6 @@ class Construction:
     name: str
     kind: ConstructionKind
     of: tuple[str, ...]
-    __pydantic_config__ = _STRICT
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,6 @@ class Norm:
     sd: float
     source: str
     within_sd: float = 2.0
-    __pydantic_config__ = _STRICT
 
     def __post_init__(self) -> None:
         if not (0 < self.sd < float("inf") and 0 < self.within_sd < float("inf") and abs(self.mean) < float("inf")):
@@ -110,7 +107,6 @@ class ValueClass:
     name: str
     least: float | None = None
     most: float | None = None
-    __pydantic_config__ = _STRICT
 
     def holds(self, value: float) -> bool:
         """Whether a value is of this class."""
@@ -136,7 +132,6 @@ class Measurement:
     title: str = ""
     norm: Norm | None = None
     classes: tuple[ValueClass, ...] = ()
-    __pydantic_config__ = _STRICT
 
     def class_of(self, value: float) -> str | None:
         """The name of the class of a value; None where none holds it."""
@@ -160,7 +155,6 @@ class Measurements:
     measurements: tuple[Measurement, ...]
     constructions: tuple[Construction, ...] = ()
     points_of: Literal["picture", "volume"] | None = None
-    __pydantic_config__ = _STRICT
 
     def check(self, landmarks: Iterable[str]) -> None:
         """Refuse definitions that these landmarks do not allow.

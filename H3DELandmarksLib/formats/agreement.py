@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.core.text import number, plain, plural
-from H3DELandmarksLib.formats.reading import STRICT, Count, FormatError, OrNull, build, to_plain
+from H3DELandmarksLib.formats.reading import Count, FormatError, OrNull, build, to_plain
 
 # Numbers that are not there are null in the file.
 FLOOR = "human_floor"
@@ -31,7 +31,6 @@ class HumanFloor:
     points: Count
     between_mm: Measured
     model_mm: Measured
-    __pydantic_config__ = STRICT
 
     def difference(self, unit: LengthUnit = "mm") -> str:
         """``the two readers differ by 2.34 mm``."""

@@ -20,7 +20,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Grid
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet, ReviewState
 from H3DELandmarksLib.core.statements import Cause
-from H3DELandmarksLib.formats.reading import STRICT, Finite, Limits, Share
+from H3DELandmarksLib.formats.reading import Finite, Limits, Share
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 MAX_LANDMARKS = 10_000
@@ -88,7 +88,6 @@ class ModelName:
 
     id: Token
     version: Token
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if not (TOKEN.fullmatch(self.id) and TOKEN.fullmatch(self.version)):
@@ -114,7 +113,6 @@ class SchemeName:
 
     id: Token
     version: Token
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,6 @@ class LandmarkRecord:
     radius90: Radius | None
     cause: CauseName | None = None
     revised_by: LandmarkName | None = None
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         require_printable(self.name)
@@ -148,7 +145,6 @@ class ReaderPointRecord:
 
     name: LandmarkName
     position: Position | None
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         require_printable(self.name)
@@ -164,7 +160,6 @@ class ReaderRecord:
 
     reader: Token
     landmarks: Annotated[tuple[ReaderPointRecord, ...], Limits(max_length=MAX_LANDMARKS)]
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if len({point.name for point in self.landmarks}) != len(self.landmarks):
@@ -187,7 +182,6 @@ class RevisionRecord:
     subject: CaseId | None
     landmarks: Annotated[tuple[LandmarkRecord, ...], Limits(max_length=MAX_LANDMARKS)]
     readers: Annotated[tuple[ReaderRecord, ...], Limits(max_length=MAX_READERS)] | None = None
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         names = {landmark.name for landmark in self.landmarks}
@@ -225,7 +219,6 @@ class ImageRecord:
         tuple[Annotated[tuple[Finite, ...], Limits(min_length=4, max_length=4)], ...],
         Limits(min_length=4, max_length=4),
     ]
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if np.prod(self.shape, dtype=np.float64) > MAX_VOXELS:
@@ -483,7 +476,6 @@ class CaseSummary:
     shape: tuple[int, ...]
     spacing_mm: tuple[float, ...]
     states: Mapping[str, int]
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -497,7 +489,6 @@ class IndexRecord:
     format_version: Literal[2]
     scheme: str
     cases: tuple[CaseSummary, ...]
-    __pydantic_config__ = STRICT
 
 
 def complete(scheme: LandmarkScheme, landmarks: Iterable[CaseLandmark]) -> tuple[CaseLandmark, ...]:

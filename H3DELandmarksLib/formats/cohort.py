@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from H3DELandmarksLib.formats.case_record import Sha256, Time
-from H3DELandmarksLib.formats.reading import STRICT, Count, NotNegative, Share, Text
+from H3DELandmarksLib.formats.reading import Count, NotNegative, Share, Text
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,6 @@ class CohortModel:
     id: Text
     version: Text
     sha256: Sha256
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,6 @@ class CohortOutputs:
     provenance_sha256: Sha256 | None = None
     picture: str | None = None
     measurement_table: str | None = None
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +76,6 @@ class CohortScan:
     seconds: NotNegative
     time: Time
     outputs: CohortOutputs | None = None
-    __pydantic_config__ = STRICT
 
     @property
     def key(self) -> tuple[str | None, ...]:
@@ -120,4 +117,3 @@ class CohortSummary:
     jobs: Count
     seconds: NotNegative
     computing: Share | None = None
-    __pydantic_config__ = STRICT

@@ -15,7 +15,6 @@ from H3DELandmarksLib.core.text import aligned, number, percent, plain, plural
 from H3DELandmarksLib.formats.agreement import HumanFloor
 from H3DELandmarksLib.formats.lineage import ModelReference
 from H3DELandmarksLib.formats.reading import (
-    STRICT,
     Count,
     Finite,
     FormatError,
@@ -53,7 +52,6 @@ class Rule:
     landmark_margin_mm: NotNegative = 0.0
     presence_margin: NotNegative = 0.02
     least_subjects: Annotated[int, Limits(ge=2)] = 5
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         stated = self.landmark_margin_mm >= 0 and self.presence_margin >= 0 and not math.isnan(self.margin_mm)
@@ -74,7 +72,6 @@ class Decision:
 
     promote: bool
     reasons: tuple[str, ...] = ()
-    __pydantic_config__ = STRICT
 
     def text(self) -> str:
         """For people."""
@@ -99,7 +96,6 @@ class Improvement:
     low: LowEnd
     high: HighEnd
     p: Finite
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -119,7 +115,6 @@ class Figures:
     missed: Count
     success: Measured
     presence: Measured
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -140,7 +135,6 @@ class Row:
     candidate: Figures
     improvement: Improvement
     p_corrected: Finite
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +177,6 @@ class Comparison:
     base_floor: HumanFloor | None = None
     candidate_floor: HumanFloor | None = None
     length_unit: Literal["px"] | None = None
-    __pydantic_config__ = STRICT
 
     @property
     def unit(self) -> LengthUnit:

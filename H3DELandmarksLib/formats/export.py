@@ -16,7 +16,7 @@ import numpy as np
 from H3DELandmarksLib.core.landmarks import ReviewState
 from H3DELandmarksLib.core.lengths import LengthUnit, length_unit
 from H3DELandmarksLib.formats.case_record import LandmarkName, Sha256, Time
-from H3DELandmarksLib.formats.reading import STRICT, Finite, FormatError, Limits, PositiveCount, Text, build, parse_json
+from H3DELandmarksLib.formats.reading import Finite, FormatError, Limits, PositiveCount, Text, build, parse_json
 
 EXPORT = "export.json"
 Coordinates = Literal["LPS", "RAS", "voxels"]
@@ -36,7 +36,6 @@ class ExportedLandmark:
     name: LandmarkName
     state: Text
     by: Literal["person", "program"] | None
-    __pydantic_config__ = STRICT
 
     @classmethod
     def reviewed(cls, name: str, state: ReviewState) -> ExportedLandmark:
@@ -71,7 +70,6 @@ class ExportedCase:
     reviewed: Time | None = None
     software: str | None = None
     length_unit: Literal["px"] | None = None
-    __pydantic_config__ = STRICT
 
     @classmethod
     def unit_of(cls, shape: Sequence[int], spacing: Sequence[float] | np.ndarray) -> Literal["px"] | None:
@@ -111,7 +109,6 @@ class ExportRecord:
     files: dict[str, Sha256]
     format: Annotated[str, Limits(pattern=f"^{FORMAT}$")] = FORMAT
     format_version: Literal[1] = 1
-    __pydantic_config__ = STRICT
 
 
 def digests(folder: Path) -> dict[str, str]:

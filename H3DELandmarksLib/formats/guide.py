@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.formats.reading import STRICT, Finite, Text
+from H3DELandmarksLib.formats.reading import Finite, Text
 
 Point = tuple[Finite, Finite, Finite]
 
@@ -19,7 +19,6 @@ class GuidePoint:
 
     name: Text
     position_lps_mm: Point
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,6 @@ class GuideRecord:
     asked: tuple[Text, ...]
     model: Text | None
     points: tuple[GuidePoint, ...]
-    __pydantic_config__ = STRICT
 
     @property
     def landmarks(self) -> LandmarkSet:

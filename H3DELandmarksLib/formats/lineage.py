@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from H3DELandmarksLib.formats.case_record import TOKEN, Sha256
-from H3DELandmarksLib.formats.reading import STRICT, Count, FormatError, Text, build
+from H3DELandmarksLib.formats.reading import Count, FormatError, Text, build
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.formats.manifest import Manifest
@@ -32,7 +32,6 @@ class ModelReference:
     version: Text
     digest: Text
     lineage: Lineage | None = None
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if not (TOKEN.fullmatch(self.id) and TOKEN.fullmatch(self.version)):
@@ -61,7 +60,6 @@ class UsedCase:
     revision: Count
     subset: Literal["train", "validation", "held-out"]
     id: str | None = None
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,6 @@ class Lineage:
     settings: dict[str, Any] | None = None
     software: str | None = None
     date: str | None = None
-    __pydantic_config__ = STRICT
 
     @property
     def subsets(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.formats.case_record import Sha256
 from H3DELandmarksLib.formats.network_settings import Network
-from H3DELandmarksLib.formats.reading import STRICT, FormatError, Limits, NotNegative, Positive, Problem, Share, Text
+from H3DELandmarksLib.formats.reading import FormatError, Limits, NotNegative, Positive, Problem, Share, Text
 
 SCHEMA_VERSION = 1
 # Stands for the sum of a file that is not written yet.
@@ -41,7 +41,6 @@ class License:
 
     weights: str
     data: str
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,6 @@ class Intensity:
     method: Literal["window", "percentile"]
     low: Value
     high: Value
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if not self.high - self.low >= LEAST_RANGE:
@@ -75,7 +73,6 @@ class Group:
 
     landmarks: Annotated[tuple[Text, ...], Limits(min_length=1)]
     mirrored: bool = False
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if len(set(self.landmarks)) != len(self.landmarks):
@@ -110,7 +107,6 @@ class Decoding:
     extent: HalfWidth | None = None
     voxels: Annotated[int, Limits(ge=1, le=MAX_CROP_VOXELS)] | None = None
     candidates: Annotated[int, Limits(ge=1, le=MAX_CROP_VOXELS)] | None = None
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         known = DECODING_SETTINGS.get(self.method, ((), ()))[0]
@@ -125,7 +121,6 @@ class WeightsFile:
 
     file: WeightsName
     sha256: Sha256
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -134,7 +129,6 @@ class PictureFile:
 
     file: PictureName
     sha256: Sha256
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +165,6 @@ class StageDesign:
     fit: Fit | None = None
     sampling: Literal["linear"] | None = None
     turned_degrees: Annotated[float, Limits(ge=0, le=30, allow_inf_nan=False)] = 0.0
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if self.turned_degrees and not self.is_2d:
@@ -265,7 +258,6 @@ class Stage(StageDesign):
     poses: Poses = field()
     decoding: Decoding = field()
     weights: WeightsFile
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -274,7 +266,6 @@ class PresenceCalibration:
 
     scale: Value
     bias: Value
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -288,7 +279,6 @@ class ConfidenceCalibration:
 
     weights: Annotated[tuple[Value, ...], Limits(min_length=4, max_length=7)]
     tolerance_mm: Annotated[float, Limits(gt=0, le=1e6, allow_inf_nan=False)]
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if len(self.weights) not in (4, 7):
@@ -300,7 +290,6 @@ class FamiliarityCalibration:
     """What packages until 0.2 have instead of `RecognitionCalibration`; read, but not used any more."""
 
     weights: tuple[Value, Value, Value, Value, Value]
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -316,7 +305,6 @@ class ShapeVariation:
     mean_mm: tuple[Point, ...]
     modes_mm: Annotated[tuple[tuple[Point, ...], ...], Limits(max_length=8)]
     noise_mm: Positive
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if any(len(mode) != len(self.mean_mm) for mode in self.modes_mm):
@@ -339,7 +327,6 @@ class RecognitionCalibration:
     weights: tuple[Value, Value, Value, Value, Value, Value]
     scores: Annotated[tuple[Value, ...], Limits(min_length=1, max_length=10_000)]
     false_alarm_rate: Share
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -361,7 +348,6 @@ class FollowingCalibration:
     saved: tuple[Value, Value]
     caution: NotNegative | None
     scales: tuple[Positive, Positive, Positive]
-    __pydantic_config__ = STRICT
 
     @property
     def helps(self) -> bool:
@@ -379,7 +365,6 @@ class PointCalibration:
     """
 
     factor_weights: tuple[Value, Value, Value, Value, Value, Value]
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -401,7 +386,6 @@ class CountingCalibration:
     hit_rate: Share | None
     false_alarm_rate: Share | None
     confidence: Value | None
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -430,7 +414,6 @@ class CalibrationData:
     cases: dict[str, Any] | None = None
     following: FollowingCalibration | None = None
     points: PointCalibration | None = None
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -447,7 +430,6 @@ class SurfacePoint:
     landmark: Text
     degrees: Annotated[float, Limits(ge=-180, le=180, allow_inf_nan=False)]
     spread_mm: tuple[NotNegative, NotNegative]
-    __pydantic_config__ = STRICT
 
     @property
     def is_steadier(self) -> bool:
@@ -470,7 +452,6 @@ class BoneSurface:
     right: Text
     max_spacing_mm: Positive
     points: Annotated[tuple[SurfacePoint, ...], Limits(min_length=1, max_length=1000)]
-    __pydantic_config__ = STRICT
 
     @property
     def plane(self) -> tuple[str, str, str]:
@@ -548,7 +529,6 @@ class ModelDescription:
     outside: Value | None = None
     max_spacing_mm: Positive | None = None
     height_mm: Positive | None = None
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -584,7 +564,6 @@ class Manifest(ModelDescription):
     accuracy: dict[str, Any]
     pictures: Annotated[tuple[PictureFile, ...], Limits(max_length=32)] = ()
     bone_surface: BoneSurface | None = None
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         check_stages(self.stages, self.scheme)

@@ -12,7 +12,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.measurements import Measurements
 from H3DELandmarksLib.core.resources import resource_folder
 from H3DELandmarksLib.core.text import nearest
-from H3DELandmarksLib.formats.reading import STRICT, Text, read_record
+from H3DELandmarksLib.formats.reading import Text, read_record
 
 FOLDER = "Measurements"
 
@@ -33,7 +33,6 @@ class MeasurementsRecord:
     scheme: Text
     by_names: bool
     definitions: Measurements
-    __pydantic_config__ = STRICT
 
     @property
     def landmarks(self) -> set[str]:

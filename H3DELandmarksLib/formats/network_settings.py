@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from H3DELandmarksLib.core.text import nearest
-from H3DELandmarksLib.formats.reading import STRICT, FormatError, Limits, Problem, build
+from H3DELandmarksLib.formats.reading import FormatError, Limits, Problem, build
 
 SMALLEST_SIDE = 32  # of a crop: the coarsest maps have a 32nd of its voxels along each axis
 # Far above any network that is in use; what a stranger's file asks for beyond them would take all memory or hours.
@@ -59,7 +59,6 @@ class H3DENetConfig:
     output_stride: Literal[1, 2] = 1
     presence: bool = False
     plain_image_skips: bool = False
-    __pydantic_config__ = STRICT
 
     is_2d = False
     smallest_side = SMALLEST_SIDE
@@ -114,7 +113,6 @@ class HyattConfig:
     image_dim: Channels = 32
     norm: Literal["batch", "group", "frozen"] = "batch"
     mask_padding: bool = False
-    __pydantic_config__ = STRICT
 
     is_2d = True
     output_stride = 1
@@ -156,7 +154,6 @@ class Network:
     architecture: str
     settings: dict[str, Any]
     config: Any = field(init=False, repr=False, compare=False, default=None)
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if self.architecture not in SETTINGS:

@@ -20,7 +20,6 @@ from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.core.text import plural
 from H3DELandmarksLib.formats.case_record import CauseName, Sha256, StateName, Time, Token
 from H3DELandmarksLib.formats.reading import (
-    STRICT,
     Finite,
     NotNegative,
     Positive,
@@ -54,7 +53,6 @@ class ModelOrigin:
     sha256: Sha256
     confidence_within_mm: Positive
     length_unit: Literal["px"] | None = None
-    __pydantic_config__ = STRICT
     __lengths__ = "unit"
 
     @property
@@ -78,7 +76,6 @@ class ScanOrigin:
     voxels_sha256: Sha256
     shape: tuple[PositiveCount, PositiveCount, PositiveCount]
     spacing_mm: tuple[Positive, Positive, Positive]
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +97,6 @@ class RunSettings:
     region: Text | None = None
     spacing_mm: tuple[Positive, ...] | None = None
     show_doubtful: bool = False
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +112,6 @@ class ExamplesOrigin:
     cases: tuple[Text, ...]
     guide: Text | None
     correlation: Finite
-    __pydantic_config__ = STRICT
 
     @property
     def key(self) -> str:
@@ -160,7 +155,6 @@ class PointOrigin:
     radius90_mm: NotNegative | None = None
     revised_by: Text | None = None
     networks_lps_mm: Point | None = None
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +182,6 @@ class Provenance:
     examples: ExamplesOrigin | None = None
     miscounted: MiscountedResult | None = None
     points: tuple[PointOrigin, ...] = ()
-    __pydantic_config__ = STRICT
     __lengths__ = "unit"
 
     @property

@@ -26,8 +26,6 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.lengths import LengthUnit, in_unit, named_in_mm
 from H3DELandmarksLib.core.text import nearest
 
-# Classes of formats carry this as ``__pydantic_config__``: no entry that is not declared, no text taken for a number.
-STRICT = {"extra": "forbid", "strict": True}
 # Records whose lengths may be pixels name the attribute that says so as ``__lengths__``; their entries in a file, and
 # those of the records in them, are then called ``..._px`` in place of ``..._mm``.
 LENGTHS = "__lengths__"
@@ -279,7 +277,18 @@ def _allow_pixels(schema: dict[str, Any]) -> None:
 def _adapter(record: Any) -> Any:
     from pydantic import TypeAdapter
 
+    _make_strict(record)
     return TypeAdapter(record)
+
+
+def _make_strict(hint: Any) -> None:
+    """Have pydantic take no entry that is not declared, and no text for a number, in a record and those in it."""
+    parts = list(typing.get_args(hint))
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and "__pydantic_config__" not in vars(hint):
+        hint.__pydantic_config__ = {"extra": "forbid", "strict": True}  # type: ignore[attr-defined]
+        parts += typing.get_type_hints(hint, include_extras=True).values()
+    for part in parts:
+        _make_strict(part)
 
 
 def _validated(adapter: Any, record: type[Record], content: Any) -> Record:

@@ -18,7 +18,7 @@ from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.core.measurements import Norm
 from H3DELandmarksLib.formats.case_record import CauseName
 from H3DELandmarksLib.formats.cohort import CohortSummary
-from H3DELandmarksLib.formats.reading import STRICT, Finite, NotNegative, Positive, Share, Text
+from H3DELandmarksLib.formats.reading import Finite, NotNegative, Positive, Share, Text
 
 Point = tuple[Finite, Finite, Finite]
 Unit = Literal["mm", "px", "degrees", "ratio"]
@@ -37,7 +37,6 @@ class PlaceResult:
     position_lps_mm: Point
     share: Share
     spread_mm: NotNegative
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,6 @@ class LandmarkResult:
     radius90_mm: NotNegative | None
     places: tuple[PlaceResult, ...] = field(default=(), kw_only=True)
     networks_lps_mm: Point | None = field(default=None, kw_only=True)
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,6 @@ class MeasuredLandmark(LandmarkResult):
     """
 
     error_mm: NotNegative | None
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,6 @@ class MeasurementResult:
     within_norm: bool | None = None
     category: str | None = None
     title: str = ""
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -127,7 +123,6 @@ class RecognitionResult:
     recognised: bool
     p_value: Share
     false_alarm_rate: Share
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -147,7 +142,6 @@ class MiscountedResult:
     hit_rate: Share | None
     false_alarm_rate: Share | None
     step: int
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -156,7 +150,6 @@ class ModelName:
 
     id: Text
     version: Text
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -207,7 +200,6 @@ class ScanResult:
     recognised_by: tuple[ModelName, ...] = ()
     landmarks: tuple[LandmarkResult, ...] | None = None
     measurements: tuple[MeasurementResult, ...] | None = None
-    __pydantic_config__ = STRICT
     __lengths__ = "unit"
 
 
@@ -222,7 +214,6 @@ class Warned:
 
     scan: str | None
     message: str
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -231,7 +222,6 @@ class PassedOver:
 
     path: Text
     reason: Text
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,7 +253,6 @@ class DetectionResult:
     passed_over: tuple[PassedOver, ...] = ()
     cohort: CohortSummary | None = None
     warnings: tuple[Warned, ...] = ()
-    __pydantic_config__ = STRICT
     __lengths__ = "length_unit"
 
 
@@ -286,7 +275,6 @@ class ProposalResult:
     examples: tuple[Text, ...]
     scans: tuple[ScanResult, ...]
     warnings: tuple[Warned, ...] = ()
-    __pydantic_config__ = STRICT
     __lengths__ = ""  # each scan says its own
 
 
@@ -315,4 +303,3 @@ class VersionResult:
     comparison: str | None
     override: str | None
     path: str
-    __pydantic_config__ = STRICT

@@ -29,7 +29,6 @@ from H3DELandmarksLib.formats.case_record import TIME_FORMAT, Sha256, utc_now
 from H3DELandmarksLib.formats.lineage import Lineage, ModelReference, UsedCase
 from H3DELandmarksLib.formats.manifest import Intensity, ModelId, Version, check_stages
 from H3DELandmarksLib.formats.reading import (
-    STRICT,
     Count,
     Finite,
     Limits,
@@ -74,7 +73,6 @@ class StartModel:
     version: Text
     digest: Sha256
     path: str
-    __pydantic_config__ = STRICT
 
     @property
     def reference(self) -> ModelReference:
@@ -97,7 +95,6 @@ class RunCase:
     revision: PositiveCount
     sha256: Sha256
     subset: Subset
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +112,6 @@ class CandidateDescription:
     max_spacing_mm: Positive | None = None
     tolerance_mm: Positive | None = None
     height_mm: Positive | None = None
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -129,7 +125,6 @@ class RunPlan:
 
     stages: Annotated[tuple[TrainingStage, ...], Limits(min_length=1)]
     base_names: dict[str, str] = field(default_factory=dict)
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -139,7 +134,6 @@ class StageProgress:
     name: Text
     step: Count
     steps: PositiveCount
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +163,6 @@ class RunDecision:
     encoder_from: StartModel | None = None
     model: CandidateDescription
     plan: RunPlan
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         check_stages(self.plan.stages, self.scheme)
@@ -223,7 +216,6 @@ class RunRecord(RunDecision):
     cpu_seconds: NotNegative | None = None
     software: str = __version__
     format_version: Literal[2] = FORMAT_VERSION
-    __pydantic_config__ = STRICT
 
     @property
     def step(self) -> int:

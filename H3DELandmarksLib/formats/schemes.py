@@ -23,7 +23,7 @@ from H3DELandmarksLib.formats.case_record import (
     Revision,
     require_printable,
 )
-from H3DELandmarksLib.formats.reading import STRICT, FormatError, Limits, Problem, build, parse_json, to_json
+from H3DELandmarksLib.formats.reading import FormatError, Limits, Problem, build, parse_json, to_json
 
 SCHEME_FORMAT: Literal["h3delandmarks-cases"] = "h3delandmarks-cases"
 MIGRATION_FORMAT: Literal["h3delandmarks-migration"] = "h3delandmarks-migration"
@@ -37,7 +37,6 @@ class SchemeRecord:
     format: Literal["h3delandmarks-cases"]
     format_version: Literal[1]
     scheme: LandmarkScheme
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         _check_texts(self.scheme)
@@ -56,7 +55,6 @@ class MigrationRecord:
     format_version: Literal[1]
     renamed: Annotated[tuple[tuple[LandmarkName, LandmarkName], ...], Limits(max_length=MAX_LANDMARKS)]
     same_points: Annotated[tuple[LandmarkName, ...], Limits(max_length=MAX_LANDMARKS)]
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         require_printable(*(name for pair in self.renamed for name in pair), *self.same_points)

@@ -8,17 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, get_args
 
 from H3DELandmarksLib.formats.manifest import Manifest, StageDesign
-from H3DELandmarksLib.formats.reading import (
-    STRICT,
-    Count,
-    Limits,
-    NotNegative,
-    Positive,
-    PositiveCount,
-    Share,
-    build,
-    to_plain,
-)
+from H3DELandmarksLib.formats.reading import Count, Limits, NotNegative, Positive, PositiveCount, Share, build, to_plain
 
 SUBSETS = ("train", "validation", "test")
 Loss = Literal[
@@ -97,7 +87,6 @@ class Training:
     mask_absent: bool | None = None
     hard_negatives: PositiveCount | None = None
     radii: tuple[Positive, ...] | None = None
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if bool(self.steps) == (self.epochs is not None):
@@ -172,7 +161,6 @@ class Augmentation:
     blank: Share | None = None
     fill: Share | None = None
     steady_mm: Positive | None = None
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +169,6 @@ class TrainingStage(StageDesign):
 
     training: Training
     augmentation: Augmentation = field(default_factory=Augmentation)
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -216,7 +203,6 @@ class StageSettings:
 
     training: Training
     augmentation: Augmentation = field(default_factory=Augmentation)
-    __pydantic_config__ = STRICT
 
 
 def recorded_settings(manifest: Manifest, stage: str, usual: Training) -> StageSettings | None:

@@ -17,7 +17,7 @@ from typing import Annotated
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.formats.case_record import Sha256
-from H3DELandmarksLib.formats.reading import LARGEST_BYTES, STRICT, FormatError, Limits, Problem, build, parse_json
+from H3DELandmarksLib.formats.reading import LARGEST_BYTES, FormatError, Limits, Problem, build, parse_json
 
 MAX_FILES, MAX_FILE_BYTES = 100_000, 8 * 2**30
 # How many times larger than in the archive a file may be, from this size on.
@@ -78,7 +78,6 @@ class PackedFile:
 
     size: Annotated[int, Limits(ge=0, le=MAX_FILE_BYTES)]
     sha256: Sha256
-    __pydantic_config__ = STRICT
 
     @classmethod
     def of(cls, content: bytes) -> PackedFile:
@@ -100,7 +99,6 @@ class ArchiveManifest:
     format_version: int
     files: Mapping[str, PackedFile]
     digest: str | None = None
-    __pydantic_config__ = STRICT
 
 
 def read_manifest(

@@ -22,7 +22,6 @@ from H3DELandmarksLib.formats.comparison import Comparison, Decision
 from H3DELandmarksLib.formats.comparison import upgraded as upgraded_comparison
 from H3DELandmarksLib.formats.lineage import ModelReference
 from H3DELandmarksLib.formats.reading import (
-    STRICT,
     FormatError,
     Problem,
     Text,
@@ -84,7 +83,6 @@ class EventDetails:
     comparison: Comparison | None = None
     decision: Decision | None = None
     override: str | None = None
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,6 @@ class HistoryEntry:
     details: EventDetails = field(default_factory=EventDetails)
     time: str = field(default_factory=utc_now)
     format_version: Literal[1] = 1
-    __pydantic_config__ = STRICT
 
 
 def read_history(folder: Path, model_id: str) -> list[HistoryEntry]:

@@ -17,7 +17,7 @@ import vtk
 
 from H3DELandmarksLib.core.candidates import Candidates, Place
 from H3DELandmarksLib.formats.case_record import Coordinate
-from H3DELandmarksLib.formats.reading import STRICT, NotNegative, Share, to_plain
+from H3DELandmarksLib.formats.reading import NotNegative, Share, to_plain
 from H3DELandmarksLib.scene.point_list import LPS_FROM_RAS, parsed
 
 ATTRIBUTE = "H3DELandmarks.Evidence"
@@ -29,7 +29,6 @@ class _Stored:
 
     version: Literal[1]
     places: dict[str, tuple[tuple[Coordinate, Coordinate, Coordinate, Share, NotNegative], ...]]
-    __pydantic_config__ = STRICT
 
 
 def keep_evidence(node, names: Sequence[str], candidates: Candidates | None) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from H3DELandmarksLib.core.landmarks import LandmarkSet, agreeing_presence
 from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.formats.case_record import CauseName, Coordinate
-from H3DELandmarksLib.formats.reading import STRICT, Finite, to_plain
+from H3DELandmarksLib.formats.reading import Finite, to_plain
 from H3DELandmarksLib.scene.evidence import matrix_to_world, move_evidence
 from H3DELandmarksLib.scene.point_list import (
     POINT_LIST_CLASS,
@@ -100,13 +100,11 @@ class _StoredStatement:
     radius90: Finite | None
     cause: CauseName | None = None
     revised_by: str | None = None
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
 class _StoredLandmark(_StoredStatement):
     before: _StoredStatement | None = None
-    __pydantic_config__ = STRICT
 
 
 _Statement = TypeVar("_Statement", bound=_StoredStatement)
@@ -122,7 +120,6 @@ class _Stored:
     pairs: tuple[tuple[str, str], ...]
     in_bulk: tuple[str, ...] = ()
     dismissed: bool | None = None
-    __pydantic_config__ = STRICT
 
 
 def proposal_of(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import slicer
 
-from H3DELandmarksLib.formats.reading import STRICT, Finite, to_plain
+from H3DELandmarksLib.formats.reading import Finite, to_plain
 from H3DELandmarksLib.scene.looks import Looks, frame_points, give_back, looks_of, show_looks, zoom_slices
 from H3DELandmarksLib.scene.measures import drawn_for_others, drawn_measurements
 from H3DELandmarksLib.scene.point_list import POINT_LIST_CLASS, nodes_of, parsed, volume_of
@@ -47,7 +47,6 @@ class _Drawing:
     PointLabelsVisibility: bool
     Color: tuple[Finite, Finite, Finite]
     SelectedColor: tuple[Finite, Finite, Finite]
-    __pydantic_config__ = STRICT
 
     @classmethod
     def of(cls, display: Any) -> _Drawing:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from H3DELandmarksLib.formats.reading import STRICT, Finite, to_plain
+from H3DELandmarksLib.formats.reading import Finite, to_plain
 from H3DELandmarksLib.scene.evidence import matrix_to_world
 from H3DELandmarksLib.scene.point_list import parsed, set_volume, volume_of
 from H3DELandmarksLib.scene.volumes import current_frame, own_from_voxels
@@ -34,7 +34,6 @@ class _Place:
     version: Literal[1]
     size: tuple[int, int, int]
     matrix: tuple[Finite, ...] | None
-    __pydantic_config__ = STRICT
 
 
 def bind_points(point_list, volume_node, frame: str = "") -> None:

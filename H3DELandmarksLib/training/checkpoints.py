@@ -20,7 +20,7 @@ from H3DELandmarksLib.core.errors import InputError, MissingDependencyError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.research import research_module
 from H3DELandmarksLib.core.text import plain
-from H3DELandmarksLib.formats.reading import STRICT, Count, FormatError, OrNull, build, parse_json, to_json, to_plain
+from H3DELandmarksLib.formats.reading import Count, FormatError, OrNull, build, parse_json, to_json, to_plain
 
 CHECKPOINT = "checkpoint.safetensors"
 OLDER_NAME = "checkpoint.pt"
@@ -42,7 +42,6 @@ class TrainingProgress:
     losses: tuple[Annotated[float, OrNull(math.nan)], ...] = ()
     learnt: tuple[str, ...] = ()
     landmarks: tuple[str, ...] = ()
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from H3DELandmarksLib.formats.agreement import Measured
-from H3DELandmarksLib.formats.reading import STRICT, Count, Text
+from H3DELandmarksLib.formats.reading import Count, Text
 
 DIRECTIONS = "L to the patient's left, P back, S to the head; in a picture without orientation L right, P down"
 
@@ -21,7 +21,6 @@ class Interval:
     value: Measured
     low: Measured
     high: Measured
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,6 @@ class AxisAgreement:
     high_mm: Interval
     dahlberg_mm: Interval
     icc: Interval
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,6 @@ class LandmarkAgreement:
     sd_mm: Interval
     dahlberg_mm: Interval
     axes: tuple[AxisAgreement, ...]
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,6 @@ class Agreement:
     patients: Count
     total: LandmarkAgreement
     landmarks: tuple[LandmarkAgreement, ...]
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -111,4 +107,3 @@ class AgreementReport:
     models: tuple[Agreement, ...]
     between: tuple[Agreement, ...]
     within: tuple[Agreement, ...]
-    __pydantic_config__ = STRICT

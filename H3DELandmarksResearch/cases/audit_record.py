@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from H3DELandmarksLib.formats.reading import STRICT, Count, Finite, Limits, Text
+from H3DELandmarksLib.formats.reading import Count, Finite, Limits, Text
 
 FORMAT_VERSION = 1
 
@@ -35,7 +35,6 @@ class AuditFinding:
     unit: str = ""
     position_lps_mm: tuple[Finite, Finite, Finite] | None = None
     expected_lps_mm: tuple[Finite, Finite, Finite] | None = None
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -51,4 +50,3 @@ class AuditRecord:
     format_version: Annotated[int, Limits(ge=1, le=FORMAT_VERSION)]
     cases: Count
     findings: tuple[AuditFinding, ...]
-    __pydantic_config__ = STRICT

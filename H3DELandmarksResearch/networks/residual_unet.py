@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.formats.network_settings import SETTINGS
-from H3DELandmarksLib.formats.reading import STRICT
 from H3DELandmarksLib.models.card import NETWORKS
 from H3DELandmarksLib.networks import ARCHITECTURES
 from H3DELandmarksLib.networks.h3denet import NetworkOutput
@@ -44,7 +43,6 @@ class ResidualUNetConfig:
     blocks: tuple[int, ...] = (1, 3, 4, 6, 6, 6)
     decoder_convolutions: int = 1
     output_stride: int = 1
-    __pydantic_config__ = STRICT
 
     is_2d = False
     head = "heatmap"

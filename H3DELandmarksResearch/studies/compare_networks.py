@@ -33,7 +33,7 @@ from H3DELandmarksLib.detection.predictions import RawPredictions
 from H3DELandmarksLib.detection.scan import Scan
 from H3DELandmarksLib.detection.search import refine
 from H3DELandmarksLib.detection.stage import StageNetwork
-from H3DELandmarksLib.formats.reading import STRICT, FormatError, Positive, build, read_record, to_json, to_plain
+from H3DELandmarksLib.formats.reading import FormatError, Positive, build, read_record, to_json, to_plain
 from H3DELandmarksLib.formats.training import EVERY_LOSS_SETTING, LOSS_SETTINGS, Training, TrainingStage
 from H3DELandmarksLib.networks.arrays import to_array
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
@@ -64,7 +64,6 @@ class BudgetedTraining(Training):
     """
 
     budget_seconds: Positive
-    __pydantic_config__ = STRICT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

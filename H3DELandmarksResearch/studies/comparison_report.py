@@ -15,7 +15,7 @@ from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM, case_means, mean_radial_error, success_rates
 from H3DELandmarksLib.formats.manifest import Decoding
 from H3DELandmarksLib.formats.network_settings import Network
-from H3DELandmarksLib.formats.reading import STRICT, Limits, Text
+from H3DELandmarksLib.formats.reading import Limits, Text
 from H3DELandmarksResearch.figures.canvas import new_figure, plain_axes, save_figure
 from H3DELandmarksResearch.training.configuration import Configuration
 
@@ -38,7 +38,6 @@ class ComparedNetwork:
     decoding: Decoding | None = None
     training: dict[str, Any] = field(default_factory=dict)
     augmentation: dict[str, Any] = field(default_factory=dict)
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,6 @@ class ComparisonPlan:
     stage: Text
     stage_settings: dict[str, Any] = field(default_factory=dict)
     networks: Annotated[dict[str, ComparedNetwork], Limits(min_length=1)]
-    __pydantic_config__ = STRICT
 
 
 def write_report(

@@ -11,7 +11,7 @@ import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
-from H3DELandmarksLib.formats.reading import STRICT, Count, read_record, to_json
+from H3DELandmarksLib.formats.reading import Count, read_record, to_json
 from H3DELandmarksResearch.cases.subjects import subjects_in
 from H3DELandmarksResearch.training.configuration import Configuration
 
@@ -25,7 +25,6 @@ class FoldFile:
 
     seed: Count
     folds: tuple[tuple[str, ...], ...]
-    __pydantic_config__ = STRICT
 
 
 def all_names(configuration: Configuration) -> list[str]:

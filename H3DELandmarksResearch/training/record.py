@@ -8,7 +8,7 @@ from typing import Literal
 
 from H3DELandmarksLib.core.text import nearest
 from H3DELandmarksLib.formats.manifest import ModelDescription, check_height
-from H3DELandmarksLib.formats.reading import STRICT, Count, Finite, NotNegative, Positive, Share, Text
+from H3DELandmarksLib.formats.reading import Count, Finite, NotNegative, Positive, Share, Text
 from H3DELandmarksLib.formats.training import SUBSETS, TrainingStage
 
 CALIBRATION = "calibration"
@@ -27,7 +27,6 @@ class RigidMotion:
     rotation: tuple[tuple[Finite, Finite, Finite], tuple[Finite, Finite, Finite], tuple[Finite, Finite, Finite]]
     translation: tuple[Finite, Finite, Finite]
     median_residual_mm: NotNegative | None = None
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +54,6 @@ class TrainingData:
     seeds: dict[str, tuple[Count, Count]] | None = None
     spacings_mm: tuple[Positive, ...] | None = None
     wide_share: Share = 0.0
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         for name in NEEDED[self.reader]:
@@ -147,7 +145,6 @@ class TrainingConfiguration(ModelDescription):
     joint: bool = False
     cross_conformal: bool = False
     format_version: Literal[1] = 1
-    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if not self.stages:

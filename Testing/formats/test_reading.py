@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.formats import reading
-from H3DELandmarksLib.formats.reading import STRICT, FormatError, Positive, build, parse_json, read_record, to_json
+from H3DELandmarksLib.formats.reading import FormatError, Positive, build, parse_json, read_record, to_json
 from H3DELandmarksResearch.schemas import FOLDER
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,7 +21,6 @@ ROOT = Path(__file__).resolve().parents[2]
 @dataclass(frozen=True)
 class Inner:
     spacing: Positive
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -29,14 +28,12 @@ class Outer:
     name: str
     inner: tuple[Inner, ...] = ()
     note: str | None = None
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
 class Forms:
     shift: Positive | tuple[Positive, Positive] = 1.0
     split: str | dict[str, tuple[str, ...]] | None = None
-    __pydantic_config__ = STRICT
 
 
 @pytest.fixture(params=["pydantic", "bare Slicer"])

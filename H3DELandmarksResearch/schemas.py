@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
+from H3DELandmarksLib.core.lengths import in_unit
 from H3DELandmarksLib.formats.case_record import ImageRecord, IndexRecord, RevisionRecord
 from H3DELandmarksLib.formats.cohort import CohortScan
 from H3DELandmarksLib.formats.comparison import Comparison
@@ -15,7 +17,7 @@ from H3DELandmarksLib.formats.lineage import Lineage
 from H3DELandmarksLib.formats.manifest import Manifest
 from H3DELandmarksLib.formats.measurements import MeasurementsRecord
 from H3DELandmarksLib.formats.provenance import Provenance
-from H3DELandmarksLib.formats.reading import json_schema
+from H3DELandmarksLib.formats.reading import LENGTHS, type_adapter
 from H3DELandmarksLib.formats.results import DetectionResult, ProposalResult
 from H3DELandmarksLib.formats.run import RunRecord
 from H3DELandmarksLib.formats.schemes import MigrationRecord, SchemeRecord
@@ -56,6 +58,25 @@ def schema_files() -> dict[str, str]:
         f"{name}.schema.json": json.dumps(json_schema(record), indent=1, ensure_ascii=False) + "\n"
         for name, record in RECORDS.items()
     }
+
+
+def json_schema(record: type) -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a format."""
+    schema = type_adapter(record).json_schema()
+    if hasattr(record, LENGTHS):
+        for part in (schema, *schema.get("$defs", {}).values()):
+            _allow_pixels(part)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _allow_pixels(schema: dict[str, Any]) -> None:
+    """Let the lengths of a record be there as pixels in place of mm."""
+    known, needed = schema.get("properties", {}), schema.get("required", [])
+    lengths = [name for name in known if name.endswith("_mm")]
+    known |= {in_unit(name, "px"): known[name] for name in lengths}
+    if both := [name for name in needed if name in lengths]:
+        schema["required"] = [name for name in needed if name not in lengths]
+        schema["anyOf"] = [{"required": both}, {"required": [in_unit(name, "px") for name in both]}]
 
 
 def write_schemas(folder: Path = FOLDER) -> None:

@@ -2,12 +2,14 @@
 
 A format is a frozen standard-library dataclass whose fields say what a file may hold. Where pydantic is installed it
 checks types, ranges and choices; in a Slicer in which nothing has been installed yet, the same record is built from the
-same type hints, so that models can be listed there. What entries demand of others stands in ``__post_init__`` of the
-dataclass and raises ValueError. Entries that a format does not know are refused in either case.
+same type hints, so that models can be listed there. Either way the words for what is wrong are found here. What
+entries demand of others stands in ``__post_init__`` of the dataclass and raises ValueError. Entries that a format does
+not know are refused.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -16,7 +18,7 @@ import re
 import types
 import typing
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -179,10 +181,16 @@ def build(record: type[Record], content: Any) -> Record:
     if hasattr(record, LENGTHS):
         content = named_in_mm(content)
     try:
-        adapter = _adapter(typing.cast(Any, record))
+        adapter = type_adapter(record)
     except ImportError:
         return typing.cast(Record, _built(record, content, ""))
-    return _validated(adapter, record, content)
+    try:
+        # As JSON: there a list is a list, whatever the record keeps it as.
+        return typing.cast(Record, adapter.validate_json(json.dumps(content, allow_nan=False)))
+    except (ValueError, TypeError, RecursionError, InputError) as error:
+        with contextlib.suppress(RecursionError):
+            _built(record, content, "")  # has the words for what is wrong, and where
+        raise FormatError(Problem("", "it is not what its format demands")) from error
 
 
 def read_record(
@@ -254,27 +262,9 @@ def to_json(value: Any) -> bytes:
     return (json.dumps(to_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
 
 
-def json_schema(record: type) -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of a format, for editors; needs pydantic."""
-    schema = _adapter(record).json_schema()
-    if hasattr(record, LENGTHS):
-        for part in (schema, *schema.get("$defs", {}).values()):
-            _allow_pixels(part)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def _allow_pixels(schema: dict[str, Any]) -> None:
-    """Let the lengths of a record be there as pixels in place of mm."""
-    known, needed = schema.get("properties", {}), schema.get("required", [])
-    lengths = [name for name in known if name.endswith("_mm")]
-    known |= {in_unit(name, "px"): known[name] for name in lengths}
-    if both := [name for name in needed if name in lengths]:
-        schema["required"] = [name for name in needed if name not in lengths]
-        schema["anyOf"] = [{"required": both}, {"required": [in_unit(name, "px") for name in both]}]
-
-
 @cache
-def _adapter(record: Any) -> Any:
+def type_adapter(record: Any) -> Any:
+    """What pydantic makes of a record; raises ImportError where it is missing."""
     from pydantic import TypeAdapter
 
     _make_strict(record)
@@ -291,51 +281,6 @@ def _make_strict(hint: Any) -> None:
         _make_strict(part)
 
 
-def _validated(adapter: Any, record: type[Record], content: Any) -> Record:
-    from pydantic import ValidationError
-
-    try:
-        # As JSON: there a list is a list, whatever the record keeps it as.
-        return typing.cast(Record, adapter.validate_json(json.dumps(content, allow_nan=False)))
-    except ValidationError as error:
-        every: list[dict[str, Any]] = [{**entry, "loc": _place(record, entry["loc"])} for entry in error.errors()]
-        # An entry that is not known explains one that is missing.
-        found = sorted(every, key=lambda entry: entry["type"] != "unexpected_keyword_argument")[0]
-        # Where one of several forms may stand, what fits one of them but for a part is meant to be that.
-        within = [entry for entry in every if entry["loc"][: len(found["loc"])] == found["loc"]]
-        raise FormatError(_problem(max(within, key=lambda entry: len(entry["loc"])), record)) from error
-    except (ValueError, TypeError, RecursionError, InputError) as error:
-        raise FormatError(Problem("", str(error).rstrip("."))) from error
-
-
-def _place(record: Any, stated: Sequence[str | int]) -> tuple[str | int, ...]:
-    """A place as the file has it: without the words by which pydantic tells several forms of an entry apart."""
-    place: list[str | int] = []
-    hint = record
-    for part in stated:
-        forms = [form for form in typing.get_args(hint) if form is not type(None)] if _is_union(hint) else []
-        if len(forms) > 1:
-            hint = next((form for form in forms if typing.get_args(_without_extras(form))), forms[0])
-            continue
-        place.append(part)
-        hint = _entry_type(hint, part)
-    return tuple(place)
-
-
-def _problem(found: Mapping[str, Any], record: type) -> Problem:
-    place = _dotted(found["loc"])
-    if found["type"] == "unexpected_keyword_argument":
-        return Problem(place, _unknown(str(found["loc"][-1]), _known_at(record, found["loc"][:-1])))
-    if found["type"] in ("missing", "missing_argument"):
-        return Problem(place, "it is missing")
-    if found["type"] in ("value_error", "assertion_error"):
-        return _refused(place, found["ctx"]["error"])
-    if found["type"] == "literal_error":
-        return Problem(place, _unknown_choice(found["input"], found["ctx"]["expected"]))
-    reason = found["msg"].removeprefix("Input ")
-    return Problem(place, f"{_shown(found['input'])} {reason[0].lower()}{reason[1:]}")
-
-
 def _refused(place: str, error: Exception) -> Problem:
     """What a record at a place refuses of itself, where it may have named the entry first."""
     reason = str(error).rstrip(".")
@@ -348,70 +293,22 @@ def _refused(place: str, error: Exception) -> Problem:
 _NAMED_ENTRY = re.compile(r"(?:entry '([^']+)'|([a-z]\w*(?:\[\d+\]|\.\w+)*)): (.*)", re.DOTALL)
 
 
-def _dotted(place: Sequence[str | int]) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
-    return text.removeprefix(".")
-
-
-def _unknown(name: str, known: Collection[str]) -> str:
-    return f"there is no such entry: {nearest(name, known)}" if known else "there is no such entry"
-
-
-def _unknown_choice(given: Any, expected: str) -> str:
-    choices = [word.strip("' ") for word in expected.replace(" or ", ", ").split(",")]
-    return f"{_shown(given)} cannot stand there: {nearest(str(given), choices)}"
-
-
 def _shown(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
-def _known_at(record: Any, place: Sequence[str | int]) -> list[str]:
-    """Names of the entries that a record has at a place."""
-    for part in place:
-        record = _entry_type(record, part)
-    record = _without_extras(record)
-    return [field.name for field in dataclasses.fields(record)] if dataclasses.is_dataclass(record) else []
-
-
-def _entry_type(hint: Any, part: str | int) -> Any:
-    hint = _without_extras(hint)
-    if dataclasses.is_dataclass(hint):
-        return typing.get_type_hints(hint, include_extras=True).get(str(part))
-    arguments = [a for a in typing.get_args(hint) if a is not Ellipsis]
-    return arguments[-1] if arguments else None
-
-
-def _without_extras(hint: Any) -> Any:
-    """A hint without `Annotated` and without None."""
-    if typing.get_origin(hint) is Annotated:
-        return _without_extras(typing.get_args(hint)[0])
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return _without_extras(next(a for a in typing.get_args(hint) if a is not type(None)))
-    return hint
-
-
 def _built(hint: Any, value: Any, place: str) -> Any:
     """A value as its type hint says, without pydantic."""
-    if _is_union(hint):
-        return _built_alternative(typing.get_args(hint), value, place)
-    built = _built_without_limits(_without_extras(hint), value, place)
-    for limits in _limits_of(hint):
-        if reason := _why_beyond(built, limits):
+    extras = getattr(hint, "__metadata__", ())
+    for extra in extras:
+        if isinstance(extra, OrNull) and value is None:
+            return extra.missing
+    built = _built_without_limits(typing.get_args(hint)[0] if extras else hint, value, place)
+    for extra in extras:
+        if isinstance(extra, Limits) and (reason := _why_beyond(built, extra.limits)):
             raise FormatError(Problem(place, f"{_shown(value)} {reason}"))
     return built
-
-
-def _is_union(hint: Any) -> bool:
-    return typing.get_origin(hint) in (typing.Union, types.UnionType)
-
-
-def _limits_of(hint: Any) -> list[Mapping[str, Any]]:
-    if typing.get_origin(hint) is Annotated:
-        inner, *extras = typing.get_args(hint)
-        return [*_limits_of(inner), *(extra.limits for extra in extras if isinstance(extra, Limits))]
-    return []
 
 
 def _why_beyond(value: Any, limits: Mapping[str, Any]) -> str:
@@ -443,6 +340,8 @@ def _built_without_limits(hint: Any, value: Any, place: str) -> Any:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _built_record(hint, value, place)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _built_alternative(arguments, value, place)
     if origin in (tuple, list):
         return origin(_built_list(hint, value, place))
     if origin in (dict, Mapping):
@@ -450,7 +349,8 @@ def _built_without_limits(hint: Any, value: Any, place: str) -> Any:
             raise FormatError(Problem(place, f"{_shown(value)} should be an object"))
         return {key: _built(arguments[1], entry, f"{place}.{key}".lstrip(".")) for key, entry in value.items()}
     if origin is typing.Literal and not any(value == a and type(value) is type(a) for a in arguments):
-        raise FormatError(Problem(place, _unknown_choice(value, ", ".join(map(str, arguments)))))
+        advice = nearest(str(value), list(map(str, arguments)))
+        raise FormatError(Problem(place, f"{_shown(value)} cannot stand there: {advice}"))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             return float(value)
@@ -493,23 +393,17 @@ def _built_record(record: type, value: Any, place: str) -> Any:
     hints = typing.get_type_hints(record, include_extras=True)
     for name in value:
         if name not in fields:
-            raise FormatError(Problem(f"{place}.{name}".lstrip("."), _unknown(name, list(fields))))
+            raise FormatError(
+                Problem(f"{place}.{name}".lstrip("."), f"there is no such entry: {nearest(name, fields)}")
+            )
     for name, field in fields.items():
         needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if needed and name not in value:
             raise FormatError(Problem(f"{place}.{name}".lstrip("."), "it is missing"))
-    entries = {name: _built_entry(hints[name], entry, f"{place}.{name}".lstrip(".")) for name, entry in value.items()}
+    entries = {name: _built(hints[name], entry, f"{place}.{name}".lstrip(".")) for name, entry in value.items()}
     try:
         return record(**entries)
     except FormatError:
         raise
     except (ValueError, InputError) as error:
         raise FormatError(_refused(place, error)) from error
-
-
-def _built_entry(hint: Any, value: Any, place: str) -> Any:
-    """The value of an entry; what stands for null where a number may be missing."""
-    for extra in getattr(hint, "__metadata__", ()):
-        if isinstance(extra, OrNull) and value is None:
-            return extra.missing
-    return _built(hint, value, place)

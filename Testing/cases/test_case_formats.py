@@ -126,7 +126,7 @@ def build(request, monkeypatch):
         def missing(record):
             raise ImportError("pydantic")
 
-        monkeypatch.setattr(reading, "_adapter", missing)
+        monkeypatch.setattr(reading, "type_adapter", missing)
     else:
         pytest.importorskip("pydantic")
     return reading.build

@@ -81,7 +81,7 @@ def test_a_scheme_keeps_its_measurements_in_its_file(has_pydantic, monkeypatch):
     norm = Norm(70.0, 3.0, "somebody 1990", 1.0)
     kept = scheme(definitions(WIDTH, replace(ANGLE, norm=norm, classes=(ValueClass("wide", 80.0),))))
     if not has_pydantic:
-        monkeypatch.setattr(reading, "_adapter", lambda record: (_ for _ in ()).throw(ImportError))
+        monkeypatch.setattr(reading, "type_adapter", lambda record: (_ for _ in ()).throw(ImportError))
     assert util.find_spec("pydantic")
     assert read_scheme_bytes(scheme_bytes(kept)) == kept
     content = json.loads(scheme_bytes(kept))

@@ -44,7 +44,7 @@ def any_python(request, monkeypatch):
         raise ImportError("pydantic")
 
     if request.param == "bare Slicer":
-        monkeypatch.setattr(reading, "_adapter", missing)
+        monkeypatch.setattr(reading, "type_adapter", missing)
     else:
         pytest.importorskip("pydantic")
 

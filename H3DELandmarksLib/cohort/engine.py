@@ -21,7 +21,7 @@ from H3DELandmarksLib.cohort import bids
 from H3DELandmarksLib.cohort.examine import Finding
 from H3DELandmarksLib.cohort.here import Job, Place
 from H3DELandmarksLib.cohort.log import CohortLog, content_digest, settings_digest
-from H3DELandmarksLib.cohort.origin import landmark_results, miscounted_result, recognition_result
+from H3DELandmarksLib.cohort.origin import landmark_results
 from H3DELandmarksLib.cohort.result_files import MODEL, SCAN, ResultFiles
 from H3DELandmarksLib.core.errors import Cancelled
 from H3DELandmarksLib.core.execution import Progress
@@ -203,8 +203,8 @@ class Engine:
             seconds=round(seconds, 2),
             summary=f"{found.summary}.",
             unit=found.unit,
-            recognition=recognition_result(found.recognition),
-            miscounted=miscounted_result(found.miscounted),
+            recognition=found.recognition,
+            miscounted=found.miscounted,
             recognised_by=found.others,
             landmarks=landmark_results(found.landmarks, found.candidates) if self.wishes.details else None,
             markups=str(files.markups),

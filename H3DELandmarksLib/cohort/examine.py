@@ -22,9 +22,9 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.lengths import LengthUnit, length_unit
 from H3DELandmarksLib.core.region import Region, region_around
-from H3DELandmarksLib.core.statements import Cause, Miscounted, Recognition
+from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.formats.provenance import Provenance, RunSettings
-from H3DELandmarksLib.formats.results import MeasurementResult, ModelName
+from H3DELandmarksLib.formats.results import MeasurementResult, MiscountedResult, ModelName, RecognitionResult
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.detection import Detector
@@ -119,8 +119,8 @@ class Finding:
     landmarks: LandmarkSet
     origin: Provenance
     fingerprint: str
-    recognition: Recognition | None
-    miscounted: Miscounted | None
+    recognition: RecognitionResult | None
+    miscounted: MiscountedResult | None
     others: tuple[ModelName, ...]
     summary: str
     measurements: tuple[MeasurementResult, ...] = ()

@@ -11,7 +11,7 @@ from H3DELandmarksLib import __version__
 from H3DELandmarksLib.core.candidates import Candidates
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.statements import Cause, Miscounted, Recognition
+from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.core.text import first_of, plain
 from H3DELandmarksLib.formats.case_record import utc_now
 from H3DELandmarksLib.formats.manifest import NOT_STATED, Manifest
@@ -28,9 +28,9 @@ def provenance_of(
     volume: Volume,
     file: str | None,
     landmarks: LandmarkSet,
-    recognition: Recognition | None = None,
+    recognition: RecognitionResult | None = None,
     settings: RunSettings | None = None,
-    miscounted: Miscounted | None = None,
+    miscounted: MiscountedResult | None = None,
 ) -> Provenance:
     """Where the points of a detection come from.
 
@@ -49,8 +49,8 @@ def provenance_of(
         model=model_origin(detector.package),
         scan=scan_origin(volume, file),
         settings=settings or run_settings(detector),
-        recognition=recognition_result(recognition),
-        miscounted=miscounted_result(miscounted),
+        recognition=recognition,
+        miscounted=miscounted,
         points=proposed_points(landmarks),
     )
 
@@ -83,18 +83,6 @@ def run_settings(detector: Detector, **chosen: object) -> RunSettings:
         precision=engine.used_precision,
         **chosen,  # type: ignore[arg-type]
     )
-
-
-def recognition_result(recognition: Recognition | None) -> RecognitionResult | None:
-    """Recognition as files and programs read it."""
-    if recognition is None:
-        return None
-    return RecognitionResult(recognition.recognised, recognition.p_value, recognition.false_alarm_rate)
-
-
-def miscounted_result(miscounted: Miscounted | None) -> MiscountedResult | None:
-    """Doubt about a count as files and programs read it."""
-    return None if miscounted is None else MiscountedResult(**vars(miscounted))
 
 
 def landmark_results(landmarks: LandmarkSet, candidates: Candidates | None = None) -> tuple[LandmarkResult, ...]:
@@ -154,7 +142,7 @@ def found_in_words(landmarks: LandmarkSet) -> str:
     return f"{text} ({'; '.join(told)})" if told else text
 
 
-def describe_count(miscounted: Miscounted | MiscountedResult | None) -> str:
+def describe_count(miscounted: MiscountedResult | None) -> str:
     """What people should know of a doubtful count; empty where it is not doubtful."""
     if miscounted is None or not miscounted.doubtful:
         return ""

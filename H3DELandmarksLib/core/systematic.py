@@ -170,7 +170,7 @@ def counted_off(names: tuple[str, ...], step: int) -> Finding:
 
     Args:
         names: of all landmarks.
-        step: landmark k has the place of landmark k + step there, see `core.statements.Miscounted`.
+        step: landmark k has the place of landmark k + step there, see `formats.results.MiscountedResult`.
     """
     return Finding(Systematic.MISCOUNTED, names, shifted(len(names), slice(0, len(names)), step))
 

@@ -16,7 +16,8 @@ import numpy as np
 from H3DELandmarksLib.core.geometry import Grid
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
-from H3DELandmarksLib.core.statements import Cause, Recognition
+from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.formats.results import RecognitionResult
 
 # A landmark is absent where its presence is no higher, and where the points found tell its place within so many times
 # the distance by which it differs between subjects.
@@ -32,7 +33,7 @@ ONE_STRUCTURE, CLEARLY_NEARER = 1 / 3, 5.0
 
 
 def only_known_absences(
-    landmarks: LandmarkSet, shape: ShapeModel, pose: Pose, grid: Grid, recognition: Recognition | None
+    landmarks: LandmarkSet, shape: ShapeModel, pose: Pose, grid: Grid, recognition: RecognitionResult | None
 ) -> LandmarkSet:
     """The same set, where landmarks that were not found are absent only if that is known.
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from H3DELandmarksLib.core.rows import RowCount
-from H3DELandmarksLib.core.statements import Miscounted
 from H3DELandmarksLib.formats.manifest import (
     CalibrationData,
     ConfidenceCalibration,
@@ -18,6 +17,7 @@ from H3DELandmarksLib.formats.manifest import (
     PresenceCalibration,
     RecognitionCalibration,
 )
+from H3DELandmarksLib.formats.results import MiscountedResult
 
 # A point's radius lies within these factors of its landmark's: beyond, too few cases tell.
 LEAST_FACTOR, MOST_FACTOR = 0.5, 6.0
@@ -134,13 +134,13 @@ class Calibration:
         confidence: np.ndarray = _sigmoid(odds) * _sigmoid(-miscounted)
         return confidence
 
-    def miscounted(self, count: RowCount | None) -> Miscounted | None:
+    def miscounted(self, count: RowCount | None) -> MiscountedResult | None:
         """How likely structures are counted one off; None where none were counted, or nobody has measured it."""
         fitted = self.counting
         if fitted is None or count is None:
             return None
         probability = float(_sigmoid(counting_odds(fitted.weights, count.margin)))
-        return Miscounted(
+        return MiscountedResult(
             probability,
             probability >= fitted.doubt_from,
             fitted.hit_rate,

@@ -15,7 +15,7 @@ from H3DELandmarksLib.core.image_plane import counted_as_high, lay_flat, why_oth
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.region import FEWEST
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
-from H3DELandmarksLib.core.statements import Cause, Recognition
+from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.detection.absence import on_one_side, only_known_absences
 from H3DELandmarksLib.detection.bone_surface import placed_on_bone
 from H3DELandmarksLib.detection.calibration import Calibration
@@ -28,6 +28,7 @@ from H3DELandmarksLib.detection.scan import IntensityMapping, Scan, set_straight
 from H3DELandmarksLib.detection.search import localize, refine, refine_until_settled
 from H3DELandmarksLib.detection.stage import StageNetwork
 from H3DELandmarksLib.detection.together import placed_together
+from H3DELandmarksLib.formats.results import RecognitionResult
 from H3DELandmarksLib.models import ModelPackage
 from H3DELandmarksLib.models.fit import HOPELESS
 
@@ -169,7 +170,7 @@ class Detector:
         beyond: np.ndarray = ~landmarks.present & ~volume.grid.contains(pose.to_lps(self.shape.mean))
         return beyond
 
-    def recognition(self, found: RawPredictions) -> Recognition | None:
+    def recognition(self, found: RawPredictions) -> RecognitionResult | None:
         """Whether a scan looks like those that the model was calibrated with; None where the model cannot tell.
 
         Args:

@@ -11,7 +11,8 @@ from H3DELandmarksLib.core.candidates import Candidates, pooled
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.rows import RowCount
 from H3DELandmarksLib.core.shape_model import Pose
-from H3DELandmarksLib.core.statements import Cause, Miscounted, Recognition
+from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.formats.results import MiscountedResult, RecognitionResult
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,10 @@ class Detection:
     """
 
     landmarks: LandmarkSet
-    recognition: Recognition | None
+    recognition: RecognitionResult | None
     doubtful: LandmarkSet
     candidates: Candidates | None = None
-    miscounted: Miscounted | None = None
+    miscounted: MiscountedResult | None = None
     expected: np.ndarray | None = None
 
     @property

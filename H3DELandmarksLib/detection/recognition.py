@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from H3DELandmarksLib.core.statements import Recognition
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.predictions import RawPredictions
 from H3DELandmarksLib.formats.manifest import RecognitionCalibration, ShapeVariation
+from H3DELandmarksLib.formats.results import RecognitionResult
 
 STRONGEST = 3
 HIGHEST_LOGIT = 12.0
@@ -124,11 +124,13 @@ class Recognizer:
     fitted: RecognitionCalibration
     calibration: Calibration
 
-    def judge(self, found: RawPredictions) -> Recognition:
+    def judge(self, found: RawPredictions) -> RecognitionResult:
         """How strange a scan is among the calibration scans; one in which nothing is found is stranger than all."""
         any_found = (self.calibration.presence(found.presence_logit) >= 0.5).any()
         variation = Variation.from_manifest(self.fitted.shape)
         features = recognition_features(found, variation, self.calibration)
         score = features @ np.array(self.fitted.weights) if any_found else -np.inf
         scores = np.array(self.fitted.scores)
-        return Recognition(float((1 + (scores <= score).sum()) / (1 + len(scores))), self.fitted.false_alarm_rate)
+        return RecognitionResult.of(
+            float((1 + (scores <= score).sum()) / (1 + len(scores))), self.fitted.false_alarm_rate
+        )

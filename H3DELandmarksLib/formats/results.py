@@ -1,12 +1,12 @@
 """What the commands print for programs with ``--json``, and what a program may rely on.
 
-`DetectionResult` is printed by ``detect``, `ProposalResult` by ``propose``, one `ScanResult` of `MeasuredLandmark` by
-``demo``, a list of
-`VersionResult` by ``models versions``, a `formats.comparison.Comparison` by ``models compare``. Every document also has
-``ok``, false where something could not be done, and then ``error`` or ``errors``, one sentence each; where something
-is to be looked at, ``warnings`` of `Warned`. Positions are LPS
-mm; what nobody states is null. Where lengths are pixels of a picture that does not state how large these are (``unit``
-or ``length_unit`` is "px"), the entries are called ``..._px`` in place of ``..._mm``, such as ``radius90_px``.
+`DetectionResult` is printed by ``detect``, `ProposalResult` by ``propose``, a `formats.comparison.Comparison` by
+``models compare`` and a `ScanResult` by ``demo``, whose landmarks have ``error_mm``, too: the distance from the true
+place, null where the landmark is absent in either. Every document also has ``ok``, false where something could not be
+done, and then ``error`` or ``errors``, one sentence each; where something is to be looked at, ``warnings`` of `Warned`.
+Positions are LPS mm; what nobody states is null. Where lengths are pixels of a picture that does not state how large
+these are (``unit`` or ``length_unit`` is "px"), the entries are called ``..._px`` in place of ``..._mm``, such as
+``radius90_px``.
 """
 
 from __future__ import annotations
@@ -70,17 +70,6 @@ class LandmarkResult:
 
 
 @dataclass(frozen=True)
-class MeasuredLandmark(LandmarkResult):
-    """A landmark whose true place is known.
-
-    Attributes:
-        error_mm: distance from it; None where the landmark is absent in either.
-    """
-
-    error_mm: NotNegative | None
-
-
-@dataclass(frozen=True)
 class MeasurementResult:
     """What was measured on the landmarks of a scan.
 
@@ -112,22 +101,27 @@ class MeasurementResult:
 
 @dataclass(frozen=True)
 class RecognitionResult:
-    """Whether a scan looks like those that the model knows, see `core.statements.Recognition`.
+    """Whether a scan looks like those that the model knows.
 
     Attributes:
         recognised: whether it does.
         p_value: share of calibration scans that are as strange or stranger.
-        false_alarm_rate: share of scans of the model's own anatomy that are refused wrongly.
+        false_alarm_rate: share of scans of the model's own anatomy that are refused wrongly: those up to this p-value.
     """
 
     recognised: bool
     p_value: Share
     false_alarm_rate: Share
 
+    @classmethod
+    def of(cls, p_value: float, false_alarm_rate: float) -> RecognitionResult:
+        """By a conformal p-value, among scans of the model's own anatomy uniform from 0 to 1."""
+        return cls(p_value > false_alarm_rate, p_value, false_alarm_rate)
+
 
 @dataclass(frozen=True)
 class MiscountedResult:
-    """How likely structures that look alike, as vertebrae, are counted one off, see `core.statements.Miscounted`.
+    """How likely structures that look alike, as vertebrae, are counted one off as a whole.
 
     Attributes:
         probability: that more than half of them are.
@@ -276,30 +270,3 @@ class ProposalResult:
     scans: tuple[ScanResult, ...]
     warnings: tuple[Warned, ...] = ()
     __lengths__ = ""  # each scan says its own
-
-
-@dataclass(frozen=True, kw_only=True)
-class VersionResult:
-    """A version of a model, in ``models versions --json``.
-
-    Attributes:
-        version: its number.
-        current: whether the id alone means it.
-        source: "bundled", "installed" or "extra".
-        date: when it was promoted or added here, or else trained.
-        base: ``id@version`` that it was trained from.
-        cases: how many corrected cases it was trained with.
-        comparison: how it compared with its base, in a sentence.
-        override: why a person promoted it against the comparison.
-        path: of its package.
-    """
-
-    version: Text
-    current: bool
-    source: Literal["bundled", "installed", "extra"]
-    date: str | None
-    base: str | None
-    cases: int | None
-    comparison: str | None
-    override: str | None
-    path: str

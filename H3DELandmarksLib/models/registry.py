@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,8 +11,8 @@ from pathlib import Path
 from H3DELandmarksLib.core.errors import ModelPackageError
 from H3DELandmarksLib.core.files import TEMPORARY_PREFIX, restore_interrupted
 from H3DELandmarksLib.core.resources import resource_folder
-from H3DELandmarksLib.formats.versions import HistoryEntry, append_entry, current_version, read_history, version_order
-from H3DELandmarksLib.models.package import ModelPackage, open_package, package_digest, write_files
+from H3DELandmarksLib.formats.versions import current_version, read_history, version_order
+from H3DELandmarksLib.models.package import ModelPackage, open_package
 
 FOLDER_VARIABLE = "H3DE_MODELS"
 
@@ -106,44 +105,6 @@ def find_model(id_or_path: str | Path) -> ModelPackage:
         if entry.problem and wanted == entry.id:
             raise ModelPackageError(entry.problem)
     raise ModelPackageError(_not_found(wanted, [entry.package.id for entry in entries if entry.package]))
-
-
-def install_model(path: str | Path, *, replace: bool = False) -> ModelPackage:
-    """Check a model package completely and copy it into the user's folder.
-
-    Args:
-        path: package folder or zip file; only files that its manifest names are copied.
-        replace: whether a model of the same id and version may be replaced.
-
-    Raises:
-        ModelPackageError: the package is not valid, or that version is there already; nothing has been written then.
-        MissingDependencyError: pydantic, which the check needs, is not installed.
-    """
-    package = open_package(path)
-    package.verify()
-    present = [(entry.package.id, entry.package.version) for entry in available_models() if entry.package]
-    if not replace and (package.id, package.version) in present:
-        raise ModelPackageError(
-            f"The model '{package.id}' {package.version} is installed already: allow it to be replaced, or keep it."
-        )
-    target = user_folder() / f"{package.id}-{package.version}"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ModelPackageError(f"'{target.parent}' cannot be created: check the permission to write there.") from error
-    write_files(target, {name: package.read(name) for name in package.files})
-    installed = open_package(target)
-    if read_history(user_folder(), installed.id):
-        append_entry(user_folder(), installed.id, lambda history: _installed(history, installed))
-    return installed
-
-
-def _installed(history: Sequence[HistoryEntry], package: ModelPackage) -> HistoryEntry:
-    """The entry about an installed version, which becomes current where it is newer than the current one."""
-    versions = [entry.package.version for entry in available_models() if entry.package and entry.id == package.id]
-    current = current_version(history, versions)
-    newest = max(filter(None, (current, package.version)), key=version_order)
-    return HistoryEntry("install", package.version, newest, current, package_digest(package))
 
 
 def _package_paths(folder: Path) -> list[Path]:

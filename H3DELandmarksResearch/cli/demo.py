@@ -41,12 +41,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Detect in the sample, write all results and print the errors."""
     from H3DELandmarksLib.cohort.detectors import load_detector
-    from H3DELandmarksLib.cohort.origin import describe, landmark_results, provenance_of, recognition_result
+    from H3DELandmarksLib.cohort.origin import describe, landmark_results, provenance_of
     from H3DELandmarksLib.cohort.result_files import ResultFiles, make_folder, scan_name
     from H3DELandmarksLib.core.text import plain
     from H3DELandmarksLib.evaluation.metrics import radial_errors
     from H3DELandmarksLib.formats.reading import to_plain
-    from H3DELandmarksLib.formats.results import MeasuredLandmark, ScanResult
+    from H3DELandmarksLib.formats.results import ScanResult
     from H3DELandmarksLib.io.images import read_volume
     from H3DELandmarksResearch.figures.detection import draw_detection
 
@@ -73,17 +73,17 @@ def run(options: argparse.Namespace, console: Console) -> bool:
         scan=str(sample),
         ok=True,
         summary=f"{summary}.",
-        recognition=recognition_result(examined.recognition),
+        recognition=examined.recognition,
         markups=str(files.markups),
         table=str(files.table),
         provenance=str(files.provenance),
         picture=str(files.picture),
-        landmarks=tuple(
-            MeasuredLandmark(**vars(landmark), error_mm=plain(error))
-            for landmark, error in zip(landmark_results(landmarks), errors)
-        ),
+        landmarks=landmark_results(landmarks),
     )
-    console.document(to_plain(result))
+    document = to_plain(result)
+    for told, error in zip(document["landmarks"], errors):
+        told["error_mm"] = plain(error)
+    console.document(document)
     return True
 
 

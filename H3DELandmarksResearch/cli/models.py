@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from H3DELandmarksLib.cli.console import Console, add_command, add_json, add_model
 from H3DELandmarksLib.cli.models import summary
 
 if TYPE_CHECKING:
-    from H3DELandmarksLib.formats.results import VersionResult
+    from H3DELandmarksLib.formats.versions import HistoryEntry
     from H3DELandmarksLib.models import ModelPackage
     from H3DELandmarksLib.models.versions import ModelVersion
 
@@ -138,12 +140,57 @@ def _verified(package: ModelPackage, console: Console) -> dict[str, Any]:
 
 def install_package(options: argparse.Namespace, console: Console) -> bool:
     """Check and copy a model package."""
-    from H3DELandmarksLib.models import install_model
-
     package = install_model(options.path, replace=options.replace)
     console.say(f"Installed {package.id} {package.version} in {package.path}")
     console.document({"ok": True, "model": summary(package)})
     return True
+
+
+def install_model(path: str | Path, *, replace: bool = False) -> ModelPackage:
+    """Check a model package completely and copy it into the user's folder.
+
+    Args:
+        path: package folder or zip file; only files that its manifest names are copied.
+        replace: whether a model of the same id and version may be replaced.
+
+    Raises:
+        ModelPackageError: the package is not valid, or that version is there already; nothing has been written then.
+        MissingDependencyError: pydantic, which the check needs, is not installed.
+    """
+    from H3DELandmarksLib.core.errors import ModelPackageError
+    from H3DELandmarksLib.formats.versions import append_entry, read_history
+    from H3DELandmarksLib.models import available_models, open_package, registry
+    from H3DELandmarksLib.models.package import write_files
+
+    package = open_package(path)
+    package.verify()
+    present = [(entry.package.id, entry.package.version) for entry in available_models() if entry.package]
+    if not replace and (package.id, package.version) in present:
+        raise ModelPackageError(
+            f"The model '{package.id}' {package.version} is installed already: allow it to be replaced, or keep it."
+        )
+    target = registry.user_folder() / f"{package.id}-{package.version}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelPackageError(f"'{target.parent}' cannot be created: check the permission to write there.") from error
+    write_files(target, {name: package.read(name) for name in package.files})
+    installed = open_package(target)
+    if read_history(registry.user_folder(), installed.id):
+        append_entry(registry.user_folder(), installed.id, lambda history: _installed(history, installed))
+    return installed
+
+
+def _installed(history: Sequence[HistoryEntry], package: ModelPackage) -> HistoryEntry:
+    """The entry about an installed version, which becomes current where it is newer than the current one."""
+    from H3DELandmarksLib.formats.versions import HistoryEntry, current_version, version_order
+    from H3DELandmarksLib.models import available_models
+    from H3DELandmarksLib.models.package import package_digest
+
+    versions = [entry.package.version for entry in available_models() if entry.package and entry.id == package.id]
+    current = current_version(history, versions)
+    newest = max(filter(None, (current, package.version)), key=version_order)
+    return HistoryEntry("install", package.version, newest, current, package_digest(package))
 
 
 def promote_candidate(options: argparse.Namespace, console: Console) -> bool:
@@ -175,35 +222,29 @@ def promote_candidate(options: argparse.Namespace, console: Console) -> bool:
 
 def list_versions(options: argparse.Namespace, console: Console) -> bool:
     """One line for each version."""
-    from H3DELandmarksLib.formats.reading import to_plain
     from H3DELandmarksLib.models.versions import versions_of
 
-    results = [_version_result(version) for version in versions_of(options.model)]
-    for version in results:
+    versions = versions_of(options.model)
+    for version in versions:
         console.say(_version_line(version))
-    console.document({"ok": True, "id": options.model, "versions": to_plain(results)})
+    console.document({"ok": True, "id": options.model, "versions": [_version_entry(version) for version in versions]})
     return True
 
 
-def _version_result(version: ModelVersion) -> VersionResult:
-    from H3DELandmarksLib.formats.results import VersionResult
-
-    return VersionResult(
-        version=version.package.version,
-        current=version.is_current,
-        source=version.source,
-        date=version.date,
-        base=version.base,
-        cases=version.cases,
-        comparison=version.comparison,
-        override=version.override,
-        path=str(version.package.path),
-    )
+def _version_entry(version: ModelVersion) -> dict[str, Any]:
+    """A version for programs, as `ModelVersion` describes it."""
+    told = ("source", "date", "base", "cases", "comparison", "override")
+    return {
+        "version": version.package.version,
+        "current": version.is_current,
+        **{name: getattr(version, name) for name in told},
+        "path": version.package.path,
+    }
 
 
-def _version_line(version: VersionResult) -> str:
+def _version_line(version: ModelVersion) -> str:
     told = [
-        f"{'*' if version.current else ' '} {version.version}",
+        f"{'*' if version.is_current else ' '} {version.package.version}",
         version.date or "no date",
         version.source,
         f"from {version.base}" if version.base else "no base",
@@ -216,12 +257,11 @@ def _version_line(version: VersionResult) -> str:
 
 def revert_model(options: argparse.Namespace, console: Console) -> bool:
     """Go back."""
-    from H3DELandmarksLib.formats.reading import to_plain
     from H3DELandmarksLib.models.versions import revert
 
     version = revert(options.model, options.version)
     console.say(f"{options.model} {version.package.version} is the current version now.")
-    console.document({"ok": True, "id": options.model, **to_plain(_version_result(version))})
+    console.document({"ok": True, "id": options.model, **_version_entry(version)})
     return True
 
 

@@ -26,14 +26,13 @@ from H3DELandmarksLib.cohort import examine as examine_module
 from H3DELandmarksLib.cohort.result_files import plan_results
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.statements import Miscounted, Recognition
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.predictions import Detection
 from H3DELandmarksLib.formats.case_record import TIME_FORMAT
 from H3DELandmarksLib.formats.provenance import read_provenance
 from H3DELandmarksLib.formats.reading import build
-from H3DELandmarksLib.formats.results import DetectionResult
+from H3DELandmarksLib.formats.results import DetectionResult, MiscountedResult, RecognitionResult
 from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_markups
 from H3DELandmarksLib.io.tables import COLUMNS
@@ -134,7 +133,7 @@ def test_every_output_says_which_model_and_which_scan_and_who_has_looked(tiny, s
 
 
 def test_of_a_scan_that_is_not_recognised_the_first_sentence_says_so(tiny, scan, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(Detector, "recognition", lambda self, found: Recognition(0.01, 0.05))
+    monkeypatch.setattr(Detector, "recognition", lambda self, found: RecognitionResult.of(0.01, 0.05))
     assert detect(tiny, tmp_path / "out", scan) == 0
     assert capsys.readouterr().out.startswith(f"{scan}: This does not look like")
     assert read_markups(tmp_path / "out" / "good.mrk.json").unknown.all()
@@ -148,7 +147,7 @@ def test_of_a_scan_that_is_not_recognised_the_first_sentence_says_so(tiny, scan,
 
 def test_in_a_scan_that_is_not_recognised_nothing_is_absent(tiny, scan, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(examine_module, "_other_models", lambda *_: [])
-    monkeypatch.setattr(Detector, "recognition", lambda self, found: Recognition(0.01, 0.05))
+    monkeypatch.setattr(Detector, "recognition", lambda self, found: RecognitionResult.of(0.01, 0.05))
     for presence in ([0.9, 0.01, 0.9], [0.01, 0.01, 0.01]):
         monkeypatch.setattr(Calibration, "presence", lambda self, logit, presence=presence: np.array(presence))
         assert detect(tiny, tmp_path / "out", scan, "--json", "--overwrite", "--show-doubtful") == 0
@@ -162,10 +161,10 @@ def test_in_a_scan_that_is_not_recognised_nothing_is_absent(tiny, scan, tmp_path
 def test_where_a_scan_is_recognised_nothing_changes_for_those_who_want_doubtful_points(
     tiny, scan, tmp_path, capsys, monkeypatch, p_value
 ):
-    recognition = None if p_value is None else Recognition(p_value, 0.05)
+    recognition = None if p_value is None else RecognitionResult.of(p_value, 0.05)
     monkeypatch.setattr(Detector, "recognition", lambda self, found: recognition)
     monkeypatch.setattr(Calibration, "presence", lambda self, logit: np.array([0.9, 0.3, 0.9]))
-    one_off = Miscounted(0.8, True, None, None, 1)
+    one_off = MiscountedResult(0.8, True, None, None, 1)
     monkeypatch.setattr(Calibration, "miscounted", lambda self, count: one_off)
     said = []
     for words in ([], ["--show-doubtful"]):
@@ -180,8 +179,8 @@ def test_where_a_scan_is_recognised_nothing_changes_for_those_who_want_doubtful_
 def test_of_a_scan_that_is_not_recognised_no_radius_is_shown_where_its_summary_says_that_none_is_stated(
     tiny, scan, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(Detector, "recognition", lambda self, found: Recognition(0.01, 0.05))
-    for count, is_stated in ((None, True), (Miscounted(0.8, True, None, None, 1), False)):
+    monkeypatch.setattr(Detector, "recognition", lambda self, found: RecognitionResult.of(0.01, 0.05))
+    for count, is_stated in ((None, True), (MiscountedResult(0.8, True, None, None, 1), False)):
         monkeypatch.setattr(Calibration, "miscounted", lambda self, _, count=count: count)
         assert detect(tiny, tmp_path / "out", scan, "--json", "--overwrite", "--show-doubtful") == 0
         landmarks = json.loads(capsys.readouterr().out)["scans"][0]["landmarks"]

@@ -5,9 +5,9 @@ import numpy as np
 from H3DELandmarksLib.cohort.origin import describe_count, landmark_results
 from H3DELandmarksLib.core.candidates import Candidates
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.statements import Cause, Miscounted
+from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.formats.reading import build, to_plain
-from H3DELandmarksLib.formats.results import LandmarkResult, PlaceResult
+from H3DELandmarksLib.formats.results import LandmarkResult, MiscountedResult, PlaceResult
 
 FOUND = LandmarkSet(("a", "b"), np.array([[1.0, 2, 3], [4, 5, 6]]), np.ones(2), np.full(2, 0.9), np.ones(2))
 SEEN = Candidates.of([[(1, 2, 3, 0.75, 0.5), (9, 2, 3, 0.125, 2.0)], [(4, 5, 6, 0.5, 1.0)]])
@@ -26,7 +26,7 @@ def test_a_decoder_without_places_states_none():
 
 
 def test_a_doubtful_count_is_told_with_what_follows_from_it():
-    doubt = Miscounted(0.26, True, hit_rate=0.7, false_alarm_rate=0.3, step=4)
+    doubt = MiscountedResult(0.26, True, hit_rate=0.7, false_alarm_rate=0.3, step=4)
     told = describe_count(doubt)
     assert "26%" in told and "no radius" in told and "check the first" in told
-    assert describe_count(Miscounted(0.26, False, None, None, 4)) == describe_count(None) == ""
+    assert describe_count(MiscountedResult(0.26, False, None, None, 4)) == describe_count(None) == ""

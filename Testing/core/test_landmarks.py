@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet, ReviewState, review_state
-from H3DELandmarksLib.core.statements import Cause, Recognition
+from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.formats.results import RecognitionResult
 
 NAN = np.nan
 
@@ -218,4 +219,4 @@ def test_no_cause_stands_where_something_is_known(some):
 
 
 def test_a_scan_is_refused_up_to_the_false_alarm_rate():
-    assert [Recognition(p, 0.05).recognised for p in (0.01, 0.05, 0.06)] == [False, False, True]
+    assert [RecognitionResult.of(p, 0.05).recognised for p in (0.01, 0.05, 0.06)] == [False, False, True]

@@ -11,8 +11,9 @@ from scipy.spatial.transform import Rotation
 from H3DELandmarksLib.core.geometry import Grid
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
-from H3DELandmarksLib.core.statements import Cause, Recognition, Statement
+from H3DELandmarksLib.core.statements import Cause, Statement
 from H3DELandmarksLib.detection.absence import SURELY_ABSENT, SURELY_KNOWN, on_one_side, only_known_absences
+from H3DELandmarksLib.formats.results import RecognitionResult
 
 SIDE = np.array([[25.0, -6, 9], [27, -5, 2], [29, -6, -7], [31, 0, -6], [28, 4, 9], [33, 6, -4], [33, 10, -2]])
 MOLARS = ShapeModel(np.concatenate([SIDE, SIDE * [-1, 1, 1]]), np.tile([3.3] * 4 + [5.2] * 3, 2))
@@ -71,9 +72,9 @@ def test_what_is_neither_likely_nor_unlikely_is_not_recognised():
 
 
 def test_in_a_scan_that_is_strange_to_the_model_nothing_is_surely_absent():
-    _, after = said(SECOND, recognition=Recognition(SURELY_KNOWN, 0.08))
+    _, after = said(SECOND, recognition=RecognitionResult.of(SURELY_KNOWN, 0.08))
     assert {after.causes[k] for k in THIRD} == {Cause.UNSURE} and rows(after, Statement.FOUND) == SECOND
-    assert rows(said(SECOND, recognition=Recognition(SURELY_KNOWN + 0.01, 0.08))[1], Statement.ABSENT) == THIRD
+    assert rows(said(SECOND, recognition=RecognitionResult.of(SURELY_KNOWN + 0.01, 0.08))[1], Statement.ABSENT) == THIRD
 
 
 def test_near_the_end_of_the_scan_nothing_is_absent():

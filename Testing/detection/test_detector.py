@@ -12,11 +12,12 @@ from tiny_model import write_tiny_package
 from H3DELandmarksLib.core.errors import Cancelled, InputError
 from H3DELandmarksLib.core.geometry import Volume, orthonormal_axes
 from H3DELandmarksLib.core.shape_model import Pose
-from H3DELandmarksLib.core.statements import Cause, Recognition, Statement
+from H3DELandmarksLib.core.statements import Cause, Statement
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection import detector as detection
 from H3DELandmarksLib.detection.predictions import RawPredictions
 from H3DELandmarksLib.formats.manifest import PointCalibration
+from H3DELandmarksLib.formats.results import RecognitionResult
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,9 @@ def test_an_oblique_scan_is_also_searched_along_its_own_axes(detector, scan, mon
         return RawPredictions(seen.volume.grid.lps_from_ijk(index), strength, strength, Pose(np.eye(3), np.zeros(3)))
 
     monkeypatch.setattr(detector, "_search", search)
-    monkeypatch.setattr(detector, "recognition", lambda found: Recognition(float(found.concentration[0]), 0.05))
+    monkeypatch.setattr(
+        detector, "recognition", lambda found: RecognitionResult.of(float(found.concentration[0]), 0.05)
+    )
     turn = np.eye(4)
     turn[:3, :3] = Rotation.from_euler("xyz", [0, 10, degrees], degrees=True).as_matrix()
     oblique = Volume(scan.array, turn @ scan.affine)
@@ -159,9 +162,9 @@ def test_a_device_that_is_not_there_is_named(detector):
 
 def test_of_a_scan_that_is_not_recognised_nothing_is_shown(detector, scan, monkeypatch):
     expected = detector.detect(scan)
-    monkeypatch.setattr(detector, "recognition", lambda found: Recognition(0.2, 0.05))
+    monkeypatch.setattr(detector, "recognition", lambda found: RecognitionResult.of(0.2, 0.05))
     assert np.array_equal(detector.detect(scan).positions, expected.positions, equal_nan=True)
-    monkeypatch.setattr(detector, "recognition", lambda found: Recognition(0.01, 0.05))
+    monkeypatch.setattr(detector, "recognition", lambda found: RecognitionResult.of(0.01, 0.05))
     result = detector.examine(scan)
     assert set(result.landmarks.statements) == {Statement.NOT_RECOGNISED}
     for values in (result.landmarks.positions, result.landmarks.confidence, result.landmarks.radius):
@@ -186,7 +189,7 @@ def test_what_is_expected_beyond_the_scan_was_not_examined_and_leaves_no_radius(
         assert [s.value for s in landmarks.statements] == expected
         assert (landmarks.causes[1] is Cause.OUTSIDE_SCAN) == (expected[1] == "not examined")
         assert np.isfinite(landmarks.radius).any() == (landmarks.present.any() and not landmarks.unknown.any())
-    monkeypatch.setattr(detector, "recognition", lambda found: Recognition(0.5, 0.05))
+    monkeypatch.setattr(detector, "recognition", lambda found: RecognitionResult.of(0.5, 0.05))
     assert set(detector.detect(scan).causes) == {Cause.NO_PLACE}, "nothing was found that tells where to look"
 
 

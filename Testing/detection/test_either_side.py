@@ -9,9 +9,9 @@ from scipy.ndimage import maximum_filter
 from tiny_model import write_tiny_radiograph_package
 
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.core.statements import Recognition
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.predictions import RawPredictions
+from H3DELandmarksLib.formats.results import RecognitionResult
 
 WITHOUT_SIDES = {**SCHEME.to_dict(), "pairs": [], "lateral": []}
 
@@ -43,7 +43,7 @@ class SpotFinder:
     def recognition(self, found):
         usual = turn_of(np.pad(SPOTS, ((0, 0), (0, 1))))
         known = turn_of(found.pose.to_model(found.positions)) == usual
-        return Recognition(0.5 if known else 0.001, 0.05)
+        return RecognitionResult.of(0.5 if known else 0.001, 0.05)
 
 
 def detector_of(folder, scheme=WITHOUT_SIDES) -> Detector:
@@ -90,7 +90,7 @@ def test_where_landmarks_have_sides_a_mirror_image_stays_unknown(tmp_path, monke
 def test_a_picture_of_something_else_is_the_same_as_before(tmp_path, monkeypatch):
     detector = detector_of(tmp_path)
     finder = SpotFinder(detector, monkeypatch)
-    monkeypatch.setattr(detector, "recognition", lambda found: Recognition(0.001, 0.05))
+    monkeypatch.setattr(detector, "recognition", lambda found: RecognitionResult.of(0.001, 0.05))
     volume, _ = radiograph(width=2.4)
     found = detector.findings(volume)
     assert finder.searches == 2

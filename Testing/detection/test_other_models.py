@@ -8,8 +8,8 @@ from toy_package import MANIFEST, toy_package
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.core.statements import Recognition
 from H3DELandmarksLib.detection.other_models import models_that_recognise
+from H3DELandmarksLib.formats.results import RecognitionResult
 
 RECOGNITION = {
     "shape": {"mean_mm": [[0, 0, 0], [10, 0, 0]], "modes_mm": [], "noise_mm": 1.0},
@@ -38,7 +38,7 @@ class StubDetector:
     def conclude(self, found, volume):
         p_value, points = self.said[self.id]
         landmarks = SimpleNamespace(present=np.arange(2) < points)
-        return SimpleNamespace(recognition=Recognition(p_value, 0.03), landmarks=landmarks)
+        return SimpleNamespace(recognition=RecognitionResult.of(p_value, 0.03), landmarks=landmarks)
 
 
 @pytest.fixture

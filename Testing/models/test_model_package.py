@@ -15,8 +15,9 @@ from toy_package import TINY, toy_weights
 
 from H3DELandmarksLib.core.errors import MissingDependencyError, ModelPackageError
 from H3DELandmarksLib.formats import reading
-from H3DELandmarksLib.models import available_models, find_model, install_model, open_package, registry, write_package
+from H3DELandmarksLib.models import available_models, find_model, open_package, registry, write_package
 from H3DELandmarksLib.models import package as model_package
+from H3DELandmarksResearch.cli.models import install_model
 
 MANIFEST = {
     **TOY,
@@ -243,7 +244,7 @@ def test_without_pydantic_packages_open_but_are_not_installed(package, homes, mo
     def missing(record):
         raise ImportError("pydantic")
 
-    monkeypatch.setattr(reading, "_adapter", missing)
+    monkeypatch.setattr(reading, "type_adapter", missing)
     monkeypatch.setattr(model_package, "can_validate", lambda: False)
     assert open_package(package.path).id == "toy-skull"
     with pytest.raises(MissingDependencyError, match="pydantic: install it"):

@@ -31,9 +31,10 @@ from H3DELandmarksLib.formats.versions import (
     succession,
     version_order,
 )
-from H3DELandmarksLib.models import available_models, find_model, install_model, registry
+from H3DELandmarksLib.models import available_models, find_model, registry
 from H3DELandmarksLib.models.package import package_digest
 from H3DELandmarksLib.models.versions import add_version, revert, versions_of
+from H3DELandmarksResearch.cli.models import install_model
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "Testing" / "helpers"

@@ -11,8 +11,9 @@ from tiny_model import MANIFEST, NETWORK
 
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import ModelPackageError
-from H3DELandmarksLib.models import install_model, open_package, registry, write_package
+from H3DELandmarksLib.models import open_package, registry, write_package
 from H3DELandmarksLib.networks import build_network
+from H3DELandmarksResearch.cli.models import install_model
 
 PICTURES = {"accuracy.png": b"\x89PNG picture one", "failure-1.jpg": b"\xff\xd8\xff picture two"}
 

@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from H3DELandmarksLib.core.lengths import in_unit
-from H3DELandmarksLib.formats.case_record import ImageRecord, IndexRecord, RevisionRecord
-from H3DELandmarksLib.formats.cohort import CohortScan
+from H3DELandmarksLib.formats.case_record import GuideRecord, ImageRecord, IndexRecord, RevisionRecord
 from H3DELandmarksLib.formats.comparison import Comparison
 from H3DELandmarksLib.formats.export import ExportRecord
-from H3DELandmarksLib.formats.guide import GuideRecord
 from H3DELandmarksLib.formats.lineage import Lineage
 from H3DELandmarksLib.formats.manifest import Manifest
 from H3DELandmarksLib.formats.measurements import MeasurementsRecord
 from H3DELandmarksLib.formats.provenance import Provenance
 from H3DELandmarksLib.formats.reading import LENGTHS, type_adapter
-from H3DELandmarksLib.formats.results import DetectionResult, ProposalResult
+from H3DELandmarksLib.formats.results import CohortScan, DetectionResult, ProposalResult
 from H3DELandmarksLib.formats.run import RunRecord
 from H3DELandmarksLib.formats.schemes import MigrationRecord, SchemeRecord
 from H3DELandmarksLib.formats.untrusted_zip import ArchiveManifest

@@ -13,8 +13,8 @@ from H3DELandmarksLib.core.errors import InputError, OutputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet, ReviewState
-from H3DELandmarksLib.core.research import research_module
-from H3DELandmarksLib.formats.guide import GuideRecord
+from H3DELandmarksLib.core.resources import research_module
+from H3DELandmarksLib.formats.case_record import GuideRecord
 from H3DELandmarksLib.formats.reading import read_record, to_json
 from H3DELandmarksLib.io.isolated import read_volume
 from H3DELandmarksLib.io.markups import read_markups

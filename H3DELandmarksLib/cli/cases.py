@@ -11,7 +11,7 @@ from H3DELandmarksLib.cli.detect import add_reading
 from H3DELandmarksLib.cli.research import add_research_actions
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import refuse_existing, shown
-from H3DELandmarksLib.core.research import research_module
+from H3DELandmarksLib.core.resources import research_module
 from H3DELandmarksLib.core.text import csv_text, plural
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from H3DELandmarksLib import __version__
 from H3DELandmarksLib.core.errors import H3DELandmarksError
 from H3DELandmarksLib.core.execution import BACKENDS, DEVICES, PRECISIONS
 from H3DELandmarksLib.core.files import reason_of
-from H3DELandmarksLib.core.research import PACKAGE as RESEARCH_PACKAGE
+from H3DELandmarksLib.core.resources import PACKAGE as RESEARCH_PACKAGE
 from H3DELandmarksLib.core.text import plain, shown
 
 # Receives the fraction done, what is being done, and what else a command tells programs, by name.

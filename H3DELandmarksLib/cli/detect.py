@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from H3DELandmarksLib.cohort.here import Job, Place
     from H3DELandmarksLib.cohort.inputs import Given
     from H3DELandmarksLib.cohort.log import CohortLog
-    from H3DELandmarksLib.formats.cohort import CohortScan, CohortSummary
+    from H3DELandmarksLib.formats.results import CohortScan, CohortSummary
     from H3DELandmarksLib.models import ModelPackage
 
 
@@ -427,7 +427,7 @@ def _summary(
 ) -> CohortSummary:
     """Write the table of all scans, and say what became of them."""
     from H3DELandmarksLib.cohort.table import NAME, PARQUET, write_tables
-    from H3DELandmarksLib.formats.cohort import CohortSummary
+    from H3DELandmarksLib.formats.results import CohortSummary
 
     write_tables(folder, _standing(log, console), options.parquet)
     found = sum(outcome.result.ok for outcome in outcomes)

@@ -20,7 +20,7 @@ from H3DELandmarksLib.cli.console import (
 from H3DELandmarksLib.cli.research import add_research_actions
 from H3DELandmarksLib.core.errors import InputError, MissingDependencyError
 from H3DELandmarksLib.core.files import refuse_existing
-from H3DELandmarksLib.core.research import research_module
+from H3DELandmarksLib.core.resources import research_module
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.formats.comparison import Comparison

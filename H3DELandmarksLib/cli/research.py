@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from H3DELandmarksLib.cli.console import Console
-from H3DELandmarksLib.core.research import is_research_installed, research_module
+from H3DELandmarksLib.core.resources import is_research_installed, research_module
 
 COMMANDS = ("measure", "export", "audit", "evaluate", "report", "convert", "radiographs", "phantom", "demo")
 ACTIONS = {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from H3DELandmarksLib.cli.console import Console, add_device, add_json, add_progress, count
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.research import research_module
+from H3DELandmarksLib.core.resources import research_module
 from H3DELandmarksLib.core.text import plural
 
 if TYPE_CHECKING:

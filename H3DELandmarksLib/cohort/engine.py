@@ -27,10 +27,9 @@ from H3DELandmarksLib.core.errors import Cancelled
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.files import shown
 from H3DELandmarksLib.formats.case_record import utc_now
-from H3DELandmarksLib.formats.cohort import CohortModel, CohortOutputs, CohortScan
 from H3DELandmarksLib.formats.provenance import Provenance, read_provenance
 from H3DELandmarksLib.formats.reading import to_json
-from H3DELandmarksLib.formats.results import ListedModel, ScanResult
+from H3DELandmarksLib.formats.results import CohortModel, CohortOutputs, CohortScan, ListedModel, ScanResult
 from H3DELandmarksLib.io import isolated
 from H3DELandmarksLib.io.markups import unit_of_points
 

@@ -16,11 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import TEMPORARY_PREFIX, atomic_write, cannot_write, shown, walked
-from H3DELandmarksLib.core.locks import held
-from H3DELandmarksLib.formats.cohort import CohortScan
+from H3DELandmarksLib.core.files import TEMPORARY_PREFIX, atomic_write, cannot_write, held, shown, walked
 from H3DELandmarksLib.formats.export import sha256_of
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, to_plain
+from H3DELandmarksLib.formats.results import CohortScan
 from H3DELandmarksLib.io.scan_folders import EVERY
 
 NAME = "cohort.jsonl"

@@ -21,8 +21,7 @@ from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.core.text import plural
 from H3DELandmarksLib.detection.examples import Example, Proposals, propose
 from H3DELandmarksLib.detection.registration import Picture
-from H3DELandmarksLib.formats.case_record import utc_now
-from H3DELandmarksLib.formats.guide import GuideRecord
+from H3DELandmarksLib.formats.case_record import GuideRecord, utc_now
 from H3DELandmarksLib.formats.provenance import ExamplesOrigin, Provenance, proposed_points
 from H3DELandmarksLib.models import available_models, find_model
 

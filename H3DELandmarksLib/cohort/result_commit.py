@@ -22,11 +22,11 @@ from H3DELandmarksLib.core.files import (
     cannot_write,
     flush,
     flush_tree,
+    held,
     remove_forgotten,
     temporary_name,
 )
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.locks import held
 from H3DELandmarksLib.formats.export import sha256_of
 from H3DELandmarksLib.formats.provenance import Provenance, write_provenance
 from H3DELandmarksLib.formats.results import MeasurementResult

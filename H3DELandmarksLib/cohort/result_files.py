@@ -22,7 +22,7 @@ from H3DELandmarksLib.core.errors import InputError, OutputError
 from H3DELandmarksLib.core.files import LONGEST_NAME, reason_of, shown, temporary_name
 from H3DELandmarksLib.core.geometry import Volume, canonical
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.research import research_module
+from H3DELandmarksLib.core.resources import research_module
 from H3DELandmarksLib.core.text import name_key, numbered
 from H3DELandmarksLib.formats.export import sha256_of
 from H3DELandmarksLib.formats.provenance import EXTENSION as PROVENANCE_EXTENSION

@@ -3,7 +3,8 @@
 Everything is prepared in a hidden sibling (`TEMPORARY_PREFIX`) on the same disk and takes its place by a rename:
 `atomic_write` replaces what is there, `atomic_move` refuses a place that is taken, and `append_numbered` adds to a
 series of numbered folders to which several programs may add at once. What a killed program leaves is hidden, put back
-where it was the only copy, and otherwise removed after a day.
+where it was the only copy, and otherwise removed after a day. Locks between programs (`held`) last while a program works,
+and are gone with it however it ends.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import errno
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -328,3 +330,54 @@ def walked(folder: str | Path) -> Iterator[tuple[Path, list[str], list[str]]]:
             continue
         visited.add(real)
         yield Path(place), folders, files
+
+
+# What a lock that another program holds says; anything else means that this disk has no locks.
+_HELD = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Hold a lock; gives False where another program, or another part of this one, holds it.
+
+    On a disk that has no locks everybody gets one.
+
+    Args:
+        path: of the lock's file, which is made and stays.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        yield _lock(handle)
+    finally:
+        os.close(handle)
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds a lock; never makes its file."""
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _lock(handle)
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file; closing it unlocks it."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in _HELD
+    return True

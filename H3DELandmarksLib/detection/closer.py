@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from H3DELandmarksLib.core.geometry import Grid, crop_grid
+from H3DELandmarksLib.core.rows import Structures
 from H3DELandmarksLib.core.shape_model import ShapeModel
-from H3DELandmarksLib.core.structures import Structures
 from H3DELandmarksLib.detection.predictions import RawPredictions, merge_mean
 from H3DELandmarksLib.detection.scan import Scan
 from H3DELandmarksLib.detection.search import MIN_PRESENCE_LOGIT, turns

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import BACKENDS, DEVICES, PRECISIONS
-from H3DELandmarksLib.core.research import research_module
+from H3DELandmarksLib.core.resources import research_module
 from H3DELandmarksLib.detection.decoding import Peaks
 from H3DELandmarksLib.formats.network_settings import Network
 from H3DELandmarksLib.networks import build_network, output_maps

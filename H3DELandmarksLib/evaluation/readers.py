@@ -9,7 +9,7 @@ import numpy as np
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.evaluation.metrics import radial_errors
-from H3DELandmarksLib.formats.agreement import HumanFloor
+from H3DELandmarksLib.formats.comparison import HumanFloor
 
 Readings = Mapping[str, LandmarkSet]
 

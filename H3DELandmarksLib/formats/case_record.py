@@ -1,4 +1,4 @@
-"""What a folder of corrected cases holds in JSON: reviews (``revision.json``), what scans contain, and the index.
+"""What a folder of corrected cases holds in JSON: reviews (``revision.json``), contents of scans, index and guides.
 
 Only what is listed here is ever written. There is no entry for the names of patients, files, folders or nodes, for
 descriptions or for anything else that a person types freely, and a file with any other entry cannot be read. Each
@@ -20,7 +20,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Grid
 from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet, ReviewState
 from H3DELandmarksLib.core.statements import Cause
-from H3DELandmarksLib.formats.reading import Finite, Limits, Share
+from H3DELandmarksLib.formats.reading import Finite, Limits, Share, Text
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 MAX_LANDMARKS = 10_000
@@ -547,3 +547,44 @@ def _landmark_set(
     )
     definitions = tuple(landmark.definition for landmark in scheme.landmarks)
     return replace(found.ordered_as(scheme.names), definitions=definitions)
+
+
+Point = tuple[Finite, Finite, Finite]
+
+
+@dataclass(frozen=True)
+class GuidePoint:
+    """A point that a model has found."""
+
+    name: Text
+    position_lps_mm: Point
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuideRecord:
+    """Made again wherever it is missing, damaged or of other models.
+
+    Attributes:
+        asked: ``id@version`` of the models that could have looked at the scan.
+        model: ``id@version`` of the one that guides; None where none recognises the scan.
+        points: what it has found; none where it does not recognise the scan.
+    """
+
+    format: Literal["h3delandmarks-guide"] = "h3delandmarks-guide"
+    format_version: Literal[1] = 1
+    asked: tuple[Text, ...]
+    model: Text | None
+    points: tuple[GuidePoint, ...]
+
+    @property
+    def landmarks(self) -> LandmarkSet:
+        """The points, LPS mm."""
+        positions = np.array([p.position_lps_mm for p in self.points], dtype=float).reshape(-1, 3)
+        return LandmarkSet(tuple(p.name for p in self.points), positions)
+
+    @classmethod
+    def of(cls, asked: tuple[str, ...], model: str | None, found: LandmarkSet | None) -> GuideRecord:
+        """What a model has found, LPS mm."""
+        rows = [] if found is None else [k for k in range(len(found)) if found.present[k]]
+        points = tuple(GuidePoint(found.names[k], tuple(found.positions[k].tolist())) for k in rows) if found else ()
+        return cls(asked=asked, model=model, points=points)

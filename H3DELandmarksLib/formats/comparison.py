@@ -1,4 +1,7 @@
-"""``comparison.json``: how a candidate did beside its base on held-out cases, the rule that judges, and the answer."""
+"""``comparison.json``: how a candidate did beside its base on held-out cases, the rule that judges, and the answer.
+
+How far readers lie apart, and a model from them, is quoted by comparisons and by the accuracy that manifests state.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.core.text import aligned, number, percent, plain, plural
-from H3DELandmarksLib.formats.agreement import HumanFloor
 from H3DELandmarksLib.formats.lineage import ModelReference
 from H3DELandmarksLib.formats.reading import (
     Count,
@@ -24,6 +26,7 @@ from H3DELandmarksLib.formats.reading import (
     Positive,
     Problem,
     Text,
+    build,
     read_record,
     refuse_newer,
     to_json,
@@ -31,10 +34,44 @@ from H3DELandmarksLib.formats.reading import (
 )
 
 FORMAT_VERSION = 2
+FLOOR = "human_floor"  # in the accuracy that a manifest states
 # Numbers that are not there are null in the file.
 Measured = Annotated[float, OrNull(math.nan)]
 LowEnd = Annotated[float, OrNull(-math.inf)]
 HighEnd = Annotated[float, OrNull(math.inf)]
+
+
+@dataclass(frozen=True)
+class HumanFloor:
+    """What readers differ by among themselves, beside what a model differs from their mean by.
+
+    Attributes:
+        readers: how many there are.
+        points: landmarks of cases that at least two of them placed.
+        between_mm: mean distance of two readers' points.
+        model_mm: mean distance of the model's points from the readers' mean; NaN where it found none.
+    """
+
+    readers: Count
+    points: Count
+    between_mm: Measured
+    model_mm: Measured
+
+    def difference(self, unit: LengthUnit = "mm") -> str:
+        """``the two readers differ by 2.34 mm``."""
+        who = "the two readers differ" if self.readers == 2 else f"the {self.readers} readers differ from each other"
+        return f"{who} by {number(self.between_mm)} {unit}"
+
+    def sentence(self, who: str = "It", unit: LengthUnit = "mm") -> str:
+        """The model beside the readers, in one sentence.
+
+        Args:
+            who: what differs from the readers, such as "The new model".
+            unit: of the lengths.
+        """
+        counted = plural(self.points, "point")
+        apart = f"{number(self.model_mm)} {unit}; {self.difference(unit)}"
+        return f"{who} differs from the readers' mean by {apart} ({counted})."
 
 
 @dataclass(frozen=True)
@@ -292,3 +329,17 @@ def read_comparison(path: Path) -> Comparison:
     if not Path(path).exists():
         raise InputError(f"There is no comparison '{path}': {advice}.")
     return read_record(Comparison, path, what="comparison", advice=advice, upgrade=upgraded)
+
+
+def floor_entry(floor: HumanFloor | None) -> dict[str, Any]:
+    """What a manifest's accuracy of one subset of cases says of it; nothing where there is none."""
+    return {} if floor is None else {FLOOR: plain(to_plain(floor))}
+
+
+def floor_of(accuracy: Any) -> HumanFloor | None:
+    """The human floor in a manifest's accuracy of one subset of cases; None where none is stated, or not rightly."""
+    stated = accuracy.get(FLOOR) if isinstance(accuracy, Mapping) else None
+    try:
+        return None if stated is None else build(HumanFloor, stated)
+    except FormatError:
+        return None

@@ -22,9 +22,8 @@ from typing import Annotated, Any, Literal
 
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.files import write_watched
+from H3DELandmarksLib.core.files import is_held, write_watched
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
-from H3DELandmarksLib.core.locks import is_held
 from H3DELandmarksLib.formats.case_record import TIME_FORMAT, Sha256, utc_now
 from H3DELandmarksLib.formats.lineage import Lineage, ModelReference, UsedCase
 from H3DELandmarksLib.formats.manifest import Intensity, ModelId, Version, check_stages

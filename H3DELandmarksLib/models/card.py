@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from H3DELandmarksLib.core.text import markdown_table, percent, plural
-from H3DELandmarksLib.formats.agreement import floor_of
+from H3DELandmarksLib.formats.comparison import floor_of
 from H3DELandmarksLib.formats.lineage import lineage_of
 from H3DELandmarksLib.formats.manifest import Manifest, RecognitionCalibration, StageDesign
 

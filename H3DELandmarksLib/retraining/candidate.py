@@ -19,7 +19,7 @@ from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
 from H3DELandmarksLib.evaluation.readers import human_floor
-from H3DELandmarksLib.formats.agreement import HumanFloor, floor_entry
+from H3DELandmarksLib.formats.comparison import HumanFloor, floor_entry
 from H3DELandmarksLib.formats.lineage import Lineage, UsedCase, lineage_of
 from H3DELandmarksLib.formats.manifest import (
     NOT_STATED,

@@ -13,8 +13,7 @@ import numpy as np
 
 from H3DELandmarksLib.cases import CaseProject, open_project
 from H3DELandmarksLib.core.errors import Cancelled, InputError, ModelPackageError
-from H3DELandmarksLib.core.files import TEMPORARY_PREFIX
-from H3DELandmarksLib.core.locks import held
+from H3DELandmarksLib.core.files import TEMPORARY_PREFIX, held
 from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection.engine import choose_device
 from H3DELandmarksLib.formats.run import (

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from H3DELandmarksLib.core.errors import InputError, MissingDependencyError
 from H3DELandmarksLib.core.files import atomic_write
-from H3DELandmarksLib.core.research import research_module
+from H3DELandmarksLib.core.resources import research_module
 from H3DELandmarksLib.core.text import plain
 from H3DELandmarksLib.formats.reading import Count, FormatError, OrNull, build, parse_json, to_json, to_plain
 

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from H3DELandmarksLib.core.errors import Cancelled, InputError, MissingDependencyError
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.files import atomic_write, write_watched
-from H3DELandmarksLib.core.research import research_module
+from H3DELandmarksLib.core.resources import research_module
 from H3DELandmarksLib.detection.stage import NetworkIO, choose_decoder
 from H3DELandmarksLib.formats.training import Training, TrainingStage
 from H3DELandmarksLib.networks import build_network, output_maps

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from H3DELandmarksLib.core.research import research_module
+from H3DELandmarksLib.core.resources import research_module
 from H3DELandmarksLib.formats.training import DEFAULT_LOSS, Training
 from H3DELandmarksLib.networks.h3denet import AnchorHead
 from H3DELandmarksLib.networks.hyatt import CorrectionHead

@@ -14,8 +14,8 @@ from torch import Tensor
 from H3DELandmarksLib.core.geometry import Grid, Volume, block_size, covered_part, crop_grid, resample
 from H3DELandmarksLib.core.image_plane import crop_about_center
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
+from H3DELandmarksLib.core.rows import Structures
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
-from H3DELandmarksLib.core.structures import Structures
 from H3DELandmarksLib.detection.closer import structure_grid
 from H3DELandmarksLib.formats.manifest import StageDesign
 from H3DELandmarksLib.formats.training import Augmentation

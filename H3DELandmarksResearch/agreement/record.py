@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from H3DELandmarksLib.formats.agreement import Measured
+from H3DELandmarksLib.formats.comparison import Measured
 from H3DELandmarksLib.formats.reading import Count, Text
 
 DIRECTIONS = "L to the patient's left, P back, S to the head; in a picture without orientation L right, P down"

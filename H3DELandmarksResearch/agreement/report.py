@@ -13,7 +13,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.core.text import aligned, number, plural
 from H3DELandmarksLib.evaluation.readers import Readings, mean_of_readers
-from H3DELandmarksLib.formats.agreement import HumanFloor
+from H3DELandmarksLib.formats.comparison import HumanFloor
 from H3DELandmarksResearch.agreement.record import Agreement, AgreementReport, Interval, LandmarkAgreement
 from H3DELandmarksResearch.agreement.statistics import DRAWS, agreement
 

@@ -75,7 +75,7 @@ def _refuse_alone(options: argparse.Namespace) -> None:
 
 def _say_accuracy(console: Console, folder: Path) -> None:
     """What the model is worth on the subjects that training never saw, and beside those who marked them."""
-    from H3DELandmarksLib.formats.agreement import floor_of
+    from H3DELandmarksLib.formats.comparison import floor_of
     from H3DELandmarksLib.models import open_package
 
     package = open_package(folder)

@@ -14,7 +14,7 @@ import numpy as np
 from H3DELandmarksLib.cases.same_picture import repeated_pictures
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
-from H3DELandmarksLib.core.research import research_module
+from H3DELandmarksLib.core.resources import research_module
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.core.text import first_of
 from H3DELandmarksLib.formats.manifest import check_stages

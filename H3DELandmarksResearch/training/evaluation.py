@@ -20,7 +20,7 @@ from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
 from H3DELandmarksLib.evaluation.measures import SHARE, measure
 from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM, radius_coverage
 from H3DELandmarksLib.evaluation.readers import human_floor
-from H3DELandmarksLib.formats.agreement import HumanFloor, floor_entry
+from H3DELandmarksLib.formats.comparison import HumanFloor, floor_entry
 from H3DELandmarksLib.formats.measurements import measurements_of
 from H3DELandmarksLib.training.calibration import (
     TRUNCATED,

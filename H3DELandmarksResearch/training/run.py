@@ -14,8 +14,8 @@ from torch import Tensor
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress
+from H3DELandmarksLib.core.files import held
 from H3DELandmarksLib.core.image_plane import is_radiograph
-from H3DELandmarksLib.core.locks import held
 from H3DELandmarksLib.core.shape_model import ShapeModel, learn_shape_model
 from H3DELandmarksLib.core.text import first_of
 from H3DELandmarksLib.formats.run import LOCK

@@ -11,7 +11,7 @@ from H3DELandmarksLib.cases import CaseLandmark, ReviewState
 from H3DELandmarksLib.cases.examples import MOST, ExampleSet, MarkedCase, marked_cases
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.formats.guide import GuideRecord
+from H3DELandmarksLib.formats.case_record import GuideRecord
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, to_json
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import write_markups

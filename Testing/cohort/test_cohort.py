@@ -19,9 +19,8 @@ from H3DELandmarksLib.cohort.engine import Engine, Wishes
 from H3DELandmarksLib.cohort.here import AHEAD, Here, Job
 from H3DELandmarksLib.cohort.inputs import Given, plan
 from H3DELandmarksLib.cohort.log import CohortLog, content_digest
-from H3DELandmarksLib.core.files import LONGEST_NAME
+from H3DELandmarksLib.core.files import LONGEST_NAME, held
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.core.locks import held
 from H3DELandmarksLib.detection.detector import Detector
 from H3DELandmarksLib.formats.results import ListedModel
 from H3DELandmarksLib.io import isolated

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from H3DELandmarksLib.core.locks import held, is_held
+from H3DELandmarksLib.core.files import held, is_held
 
 HOLDER = (
-    "import sys, time; from pathlib import Path; from H3DELandmarksLib.core.locks import held\n"
+    "import sys, time; from pathlib import Path; from H3DELandmarksLib.core.files import held\n"
     "with held(Path(sys.argv[1])) as mine: print(mine, flush=True); time.sleep(60)"
 )
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ladder import RUNGS, SCHEME, corners
 
-from H3DELandmarksLib.core.structures import Structures
+from H3DELandmarksLib.core.rows import Structures
 
 GROUPS = [np.arange(4 * rung, 4 * rung + 4) for rung in range(RUNGS)]
 PARTNERS = SCHEME.mirror_order()

@@ -7,9 +7,8 @@ import numpy as np
 
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.formats.cohort import CohortScan
 from H3DELandmarksLib.formats.reading import build
-from H3DELandmarksLib.formats.results import DetectionResult
+from H3DELandmarksLib.formats.results import CohortScan, DetectionResult
 from H3DELandmarksLib.io.images import write_volume
 
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])

@@ -10,7 +10,7 @@ from run_records import as_version_1, plain_stage, run_record, write_run_record
 from toy_projects import SCHEME, toy_base, toy_project
 
 from H3DELandmarksLib.core.errors import Cancelled, InputError
-from H3DELandmarksLib.core.locks import held
+from H3DELandmarksLib.core.files import held
 from H3DELandmarksLib.formats.run import LOCK, RunRecord, StageProgress, list_runs, read_run
 from H3DELandmarksLib.formats.training import TrainingStage
 from H3DELandmarksLib.retraining.fine_tuning import plan_fine_tuning

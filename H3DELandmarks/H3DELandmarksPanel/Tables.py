@@ -5,7 +5,7 @@ import math
 import qt
 from slicer.i18n import tr as _
 
-from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.landmarks import Cause
 from H3DELandmarksLib.scene import ReviewState
 from H3DELandmarksLib.scene.review_display import ABSENT, ACCEPTED, ACCEPTED_IN_BULK, CORRECTED, TO_CHECK
 from H3DELandmarksPanel.SafeText import plainTip

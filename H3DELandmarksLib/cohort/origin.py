@@ -10,8 +10,7 @@ import numpy as np
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.core.candidates import Candidates
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet
 from H3DELandmarksLib.core.text import first_of, plain
 from H3DELandmarksLib.formats.case_record import utc_now
 from H3DELandmarksLib.formats.manifest import NOT_STATED, Manifest

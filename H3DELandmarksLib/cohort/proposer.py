@@ -16,8 +16,7 @@ from H3DELandmarksLib.cohort.origin import found_in_words, scan_origin
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress, part_of
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet
 from H3DELandmarksLib.core.text import plural
 from H3DELandmarksLib.detection.examples import Example, Proposals, propose
 from H3DELandmarksLib.detection.registration import Picture

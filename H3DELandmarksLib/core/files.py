@@ -3,8 +3,8 @@
 Everything is prepared in a hidden sibling (`TEMPORARY_PREFIX`) on the same disk and takes its place by a rename:
 `atomic_write` replaces what is there, `atomic_move` refuses a place that is taken, and `append_numbered` adds to a
 series of numbered folders to which several programs may add at once. What a killed program leaves is hidden, put back
-where it was the only copy, and otherwise removed after a day. Locks between programs (`held`) last while a program works,
-and are gone with it however it ends.
+where it was the only copy, and otherwise removed after a day. Locks between programs (`held`) last while a program
+works, and are gone with it however it ends.
 """
 
 from __future__ import annotations

@@ -9,8 +9,7 @@ import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume, transform_points
-from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet
 
 # Fewer points do not tell where an anatomy lies and how large it is.
 FEWEST = 3

@@ -14,9 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from H3DELandmarksLib.core.geometry import Grid
-from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
-from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.formats.results import RecognitionResult
 
 # A landmark is absent where its presence is no higher, and where the points found tell its place within so many times

@@ -12,10 +12,9 @@ from H3DELandmarksLib.core.errors import Cancelled, InputError, ModelPackageErro
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.geometry import Grid, Volume, canonical, orthonormal_axes, turn_degrees
 from H3DELandmarksLib.core.image_plane import counted_as_high, lay_flat, why_other_kind
-from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet
 from H3DELandmarksLib.core.region import FEWEST
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
-from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.detection.absence import on_one_side, only_known_absences
 from H3DELandmarksLib.detection.bone_surface import placed_on_bone
 from H3DELandmarksLib.detection.calibration import Calibration

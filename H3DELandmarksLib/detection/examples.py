@@ -11,8 +11,7 @@ import numpy as np
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet
 from H3DELandmarksLib.detection.registration import FEWEST_POINTS, Laid, Picture, lay_over
 
 # Scans whose neighborhoods correlate less do not show the same: of 80 pairs of cephalograms one did; spines and

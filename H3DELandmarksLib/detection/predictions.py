@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from H3DELandmarksLib.core.candidates import Candidates, pooled
-from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet
 from H3DELandmarksLib.core.rows import RowCount
 from H3DELandmarksLib.core.shape_model import Pose
-from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.formats.results import MiscountedResult, RecognitionResult
 
 

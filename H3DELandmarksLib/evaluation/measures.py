@@ -15,9 +15,8 @@ from typing import Literal
 
 import numpy as np
 
-from H3DELandmarksLib.core.landmarks import SAME_PLACE_MM, LandmarkSet
+from H3DELandmarksLib.core.landmarks import SAME_PLACE_MM, LandmarkSet, Statement
 from H3DELandmarksLib.core.measurements import Measurement, Measurements
-from H3DELandmarksLib.core.statements import Statement
 from H3DELandmarksLib.core.text import first_of
 from H3DELandmarksLib.evaluation.measure_geometry import Geometry, end_vertebrae, neighbor_angles
 from H3DELandmarksLib.formats.results import MeasurementResult, Unit

@@ -18,8 +18,7 @@ import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Grid
-from H3DELandmarksLib.core.landmarks import LandmarkScheme, LandmarkSet, ReviewState
-from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkScheme, LandmarkSet, ReviewState
 from H3DELandmarksLib.formats.reading import Finite, Limits, Share, Text
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"

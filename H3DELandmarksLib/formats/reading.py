@@ -181,7 +181,7 @@ def build(record: type[Record], content: Any) -> Record:
     if hasattr(record, LENGTHS):
         content = named_in_mm(content)
     try:
-        adapter = type_adapter(record)
+        adapter = type_adapter(typing.cast(Any, record))
     except ImportError:
         return typing.cast(Record, _built(record, content, ""))
     try:

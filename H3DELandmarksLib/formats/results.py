@@ -44,8 +44,8 @@ class LandmarkResult:
 
     Attributes:
         name: as in the model's scheme.
-        state: what is said of it, see `core.statements.Statement`.
-        cause: why nothing is known of it, see `core.statements.Cause`; None where it was found or is absent.
+        state: what is said of it, see `core.landmarks.Statement`.
+        cause: why nothing is known of it, see `core.landmarks.Cause`; None where it was found or is absent.
         position_lps_mm: where; None unless it was found.
         presence: probability that it is in the scan; None where nothing is known of it.
         confidence: probability that the position is within the model's tolerance of the right place, see

@@ -12,13 +12,13 @@ import json
 import zipfile
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from H3DELandmarksLib.core.anatomy import MAX_MM, Anatomy
+from H3DELandmarksLib.core.anatomy import MAX_MM, Anatomy, Factors
 from H3DELandmarksLib.core.errors import MissingDependencyError, ModelPackageError
 from H3DELandmarksLib.core.files import atomic_write, reason_of
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
@@ -432,3 +432,41 @@ def _zip_folder(archive: zipfile.ZipFile) -> str:
     found = [name for name in archive.namelist() if name == MANIFEST or name.endswith(f"/{MANIFEST}")]
     shallow = [name for name in found if name.count("/") <= 1]
     return shallow[0].removesuffix(MANIFEST) if len(shallow) == 1 else ""
+
+
+# Radius that holds 90 % of points, in standard deviations of a coordinate, in a plane and in space.
+NINETY_PERCENT = {2: 2.146, 3: 2.5}
+# Where nobody has measured what following is worth, a point is moved only if it is by far better off.
+CAUTION = 4.0
+
+
+def anatomy_of(package: ModelPackage) -> Anatomy:
+    """What a model was packaged with to place its points together, if it was.
+
+    Else the mean shape of the training cases with the spread of each landmark, and points err each on its own. (The
+    variation that recognition knows is that of few calibration cases: it takes ordinary points of others for errors.)
+
+    Raises:
+        ModelPackageError: the package's shape is missing or damaged.
+    """
+    stored = package.load_anatomy()
+    if stored is not None:
+        return _following(stored, package)
+    calibration, shape = package.manifest.calibration, package.load_shape()
+    axes = 2 if package.is_2d else 3
+    nothing = np.zeros((0, *shape.mean.shape))
+    known = Factors(nothing, np.maximum(shape.tolerance, 1e-3) / np.sqrt(axes))
+    radius = np.array(calibration.radius90_mm)
+    usual = float(np.median(radius[radius > 0])) if (radius > 0).any() else calibration.confidence.tolerance_mm
+    errors = Factors(nothing, np.where(radius > 0, radius, usual) / NINETY_PERCENT[axes])
+    return _following(
+        Anatomy(shape.mean * (1, 1, axes == 3), known, errors, calibration.confidence.tolerance_mm), package
+    )
+
+
+def _following(anatomy: Anatomy, package: ModelPackage) -> Anatomy:
+    """The anatomy with what calibration cases have taught of corrections."""
+    measured = package.manifest.calibration.following
+    if measured is None:
+        return replace(anatomy, caution=CAUTION)
+    return replace(anatomy, caution=np.inf if measured.caution is None else measured.caution, scales=measured.scales)

@@ -10,8 +10,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from H3DELandmarksLib.core.landmarks import LandmarkSet, agreeing_presence
-from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet, agreeing_presence
 from H3DELandmarksLib.formats.case_record import CauseName, Coordinate
 from H3DELandmarksLib.formats.reading import Finite, to_plain
 from H3DELandmarksLib.scene.evidence import matrix_to_world, move_evidence

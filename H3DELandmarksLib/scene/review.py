@@ -14,8 +14,7 @@ import numpy as np
 import slicer.util
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.landmarks import LandmarkSet, ReviewState, review_state
-from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet, ReviewState, review_state
 from H3DELandmarksLib.models import ModelPackage
 from H3DELandmarksLib.scene.point_list import lps_from_ras, point_indices, state_measurements
 from H3DELandmarksLib.scene.proposal import (

@@ -10,13 +10,21 @@ from dataclasses import replace
 
 import numpy as np
 
-from H3DELandmarksLib.core.following import follow, is_misplaced, revealed
 from H3DELandmarksLib.core.landmarks import SAME_PLACE_MM, LandmarkSet, ReviewState
 from H3DELandmarksLib.core.revision import Decisions, Evidence, Posterior, posterior
 from H3DELandmarksLib.core.shape_model import Pose
-from H3DELandmarksLib.core.systematic import Finding, Systematic, counted_off, mended, systematic_errors
+from H3DELandmarksLib.core.systematic import (
+    Finding,
+    Systematic,
+    counted_off,
+    follow,
+    is_misplaced,
+    mended,
+    revealed,
+    systematic_errors,
+)
 from H3DELandmarksLib.models import ModelPackage
-from H3DELandmarksLib.models.anatomy import anatomy_of
+from H3DELandmarksLib.models.package import anatomy_of
 from H3DELandmarksLib.scene.detections import provenance_of_list
 from H3DELandmarksLib.scene.evidence import kept_evidence
 from H3DELandmarksLib.scene.point_list import lps_from_ras

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from H3DELandmarksLib.cli.console import Console, add_command, add_device, add_json, add_model, add_progress
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.resources import resource_folder
-from H3DELandmarksLib.core.statements import Statement
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,6 +103,8 @@ def _lines(landmarks: LandmarkSet, truth: LandmarkSet, errors: np.ndarray, summa
         summary: of `describe`.
     """
     import numpy as np
+
+    from H3DELandmarksLib.core.landmarks import Statement
 
     width = max(map(len, landmarks.names))
     lines = []

@@ -32,16 +32,15 @@ import numpy as np
 from H3DELandmarksLib.core.anatomy import CORRECTIONS, Anatomy
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
-from H3DELandmarksLib.core.following import follow
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.revision import Decisions, Evidence
 from H3DELandmarksLib.core.rows import structure_size
 from H3DELandmarksLib.core.shape_model import Pose
-from H3DELandmarksLib.core.systematic import Finding, Systematic, mended, shifted, systematic_errors
+from H3DELandmarksLib.core.systematic import Finding, Systematic, follow, mended, shifted, systematic_errors
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.models import find_model
-from H3DELandmarksLib.models.anatomy import anatomy_of
+from H3DELandmarksLib.models.package import anatomy_of
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.conditions import CONDITIONS, WHOLE
 from H3DELandmarksResearch.cases.case_folder import points_of_case

@@ -36,9 +36,8 @@ from H3DELandmarksLib.formats.manifest import (
 from H3DELandmarksLib.formats.reading import to_plain
 from H3DELandmarksLib.formats.training import recorded_cases
 from H3DELandmarksLib.models import ModelPackage, write_package
-from H3DELandmarksLib.models.anatomy import anatomy_of
 from H3DELandmarksLib.models.card import model_card
-from H3DELandmarksLib.models.package import SHAPE_FILE
+from H3DELandmarksLib.models.package import SHAPE_FILE, anatomy_of
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.loop import half_precision
 from H3DELandmarksLib.training.recognition import Sighting

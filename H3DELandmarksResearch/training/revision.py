@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from H3DELandmarksLib.core.anatomy import CORRECTIONS, Anatomy, Factors
-from H3DELandmarksLib.core.following import follow, revealed
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.revision import Decisions, Evidence, posterior
 from H3DELandmarksLib.core.shape_model import rigid_fit
-from H3DELandmarksLib.core.systematic import mended, systematic_errors
+from H3DELandmarksLib.core.systematic import follow, mended, revealed, systematic_errors
 from H3DELandmarksLib.formats.manifest import FollowingCalibration
 
 SHAPE_MODES, ERROR_MODES = 12, 8

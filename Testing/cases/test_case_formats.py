@@ -11,8 +11,7 @@ from sample_cases import NAMES, SCHEME, points_of, scan_of
 from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState, Revision
 from H3DELandmarksLib.cases.store import content_of
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
-from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkDefinition, LandmarkScheme
 from H3DELandmarksLib.formats import reading
 from H3DELandmarksLib.formats.case_record import ImageContent, ImageRecord, RevisionRecord
 from H3DELandmarksLib.formats.reading import FormatError, parse_json, to_json

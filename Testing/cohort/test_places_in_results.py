@@ -4,8 +4,7 @@ import numpy as np
 
 from H3DELandmarksLib.cohort.origin import describe_count, landmark_results
 from H3DELandmarksLib.core.candidates import Candidates
-from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet
 from H3DELandmarksLib.formats.reading import build, to_plain
 from H3DELandmarksLib.formats.results import LandmarkResult, MiscountedResult, PlaceResult
 

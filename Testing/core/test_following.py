@@ -7,11 +7,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from H3DELandmarksLib.core.anatomy import Anatomy, Factors
-from H3DELandmarksLib.core.following import follow, is_misplaced, revealed
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.revision import Decisions, Evidence
 from H3DELandmarksLib.core.shape_model import Pose
-from H3DELandmarksLib.core.systematic import Systematic
+from H3DELandmarksLib.core.systematic import Systematic, follow, is_misplaced, revealed
 
 HERE = Pose(np.eye(3), np.zeros(3))
 VERTEBRAE = 10

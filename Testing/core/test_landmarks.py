@@ -6,8 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet, ReviewState, review_state
-from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.landmarks import (
+    Cause,
+    LandmarkDefinition,
+    LandmarkScheme,
+    LandmarkSet,
+    ReviewState,
+    review_state,
+)
 from H3DELandmarksLib.formats.results import RecognitionResult
 
 NAN = np.nan

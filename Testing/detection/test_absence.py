@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from H3DELandmarksLib.core.geometry import Grid
-from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet, Statement
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
-from H3DELandmarksLib.core.statements import Cause, Statement
 from H3DELandmarksLib.detection.absence import SURELY_ABSENT, SURELY_KNOWN, on_one_side, only_known_absences
 from H3DELandmarksLib.formats.results import RecognitionResult
 

@@ -11,8 +11,8 @@ from tiny_model import write_tiny_package
 
 from H3DELandmarksLib.core.errors import Cancelled, InputError
 from H3DELandmarksLib.core.geometry import Volume, orthonormal_axes
+from H3DELandmarksLib.core.landmarks import Cause, Statement
 from H3DELandmarksLib.core.shape_model import Pose
-from H3DELandmarksLib.core.statements import Cause, Statement
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection import detector as detection
 from H3DELandmarksLib.detection.predictions import RawPredictions

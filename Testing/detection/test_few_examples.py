@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet
 from H3DELandmarksLib.detection.examples import Example, disagreement, propose, robust_middle
 from H3DELandmarksLib.detection.registration import Picture, correlations, lay_over, through_points
 

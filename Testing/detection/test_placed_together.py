@@ -20,7 +20,7 @@ from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.predictions import RawPredictions
 from H3DELandmarksLib.detection.together import placed_together
 from H3DELandmarksLib.formats.manifest import CountingCalibration
-from H3DELandmarksLib.models import anatomy as anatomy_module
+from H3DELandmarksLib.models import package as package_module
 from H3DELandmarksLib.models import write_package
 from H3DELandmarksLib.networks import build_network
 
@@ -99,7 +99,7 @@ def test_a_model_with_an_anatomy_places_its_points_together_and_recognises_by_th
     assert np.array_equal(detector.conclude(found, NOTHING).doubtful.positions, shown)
     expected = placed_together(found, np.ones(3), package.load_anatomy()).positions
     assert np.allclose(shown, expected) and not np.allclose(shown, found.positions)
-    assert anatomy_module.anatomy_of(package).caution == anatomy_module.CAUTION
+    assert package_module.anatomy_of(package).caution == package_module.CAUTION
 
 
 @pytest.mark.parametrize(("margin", "is_stated"), [(16.0, True), (1.0, False)])

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet
 from H3DELandmarksLib.core.measurements import Construction, Measurement, Measurements, Norm, ValueClass
-from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.core.text import MOST_NAMED
 from H3DELandmarksLib.evaluation.measure_geometry import cobb_angles
 from H3DELandmarksLib.evaluation.measures import measure, shapes, without_moved_radii

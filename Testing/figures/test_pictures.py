@@ -11,8 +11,7 @@ from flat_cases import BRIGHTNESS, PLANES, radiograph
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume, transform_points
-from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet
 from H3DELandmarksResearch.figures.canvas import DOTS_PER_INCH, INK, STRONG, as_svg, new_figure, plain_axes
 from H3DELandmarksResearch.figures.detection import (
     REFERENCE_COLOR,

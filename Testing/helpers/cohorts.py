@@ -7,8 +7,7 @@ import numpy as np
 from sample_cases import NAMES, points_of, scan_of
 
 from H3DELandmarksLib.cases.store import content_of
-from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet
 from H3DELandmarksLib.formats.provenance import ModelOrigin, Provenance, ScanOrigin, proposed_points, write_provenance
 from H3DELandmarksLib.formats.results import RecognitionResult
 from H3DELandmarksLib.io.images import write_volume

@@ -9,7 +9,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.revision import Decisions, Evidence, revise
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.models import find_model
-from H3DELandmarksLib.models.anatomy import anatomy_of
+from H3DELandmarksLib.models.package import anatomy_of
 
 
 @pytest.mark.parametrize("name", ["mouse-skull", "head-neck-ct", "mandibular-molar-phantom", "cephalogram"])

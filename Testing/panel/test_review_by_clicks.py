@@ -7,8 +7,7 @@ import slicer
 from operating import PARENT, add_volume, click, columns_of, computing_time, press, press_key, wait_until
 from PySide6.QtWidgets import QMessageBox
 
-from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet
 from H3DELandmarksLib.formats.provenance import ModelOrigin, Provenance
 from H3DELandmarksLib.scene import create_point_list, proposed_landmarks, show_detection
 

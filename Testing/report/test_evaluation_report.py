@@ -11,8 +11,10 @@ pytest.importorskip("matplotlib", reason="reports need matplotlib")
 pytest.importorskip("jinja2", reason="reports need Jinja2")
 
 from H3DELandmarksLib.cli.main import main  # noqa: E402
-from H3DELandmarksLib.core.landmarks import LandmarkSet  # noqa: E402
-from H3DELandmarksLib.core.statements import Cause  # noqa: E402
+from H3DELandmarksLib.core.landmarks import (
+    Cause,  # noqa: E402
+    LandmarkSet,  # noqa: E402
+)
 from H3DELandmarksLib.evaluation import evaluate_sets  # noqa: E402
 from H3DELandmarksLib.formats.provenance import read_provenance, write_provenance  # noqa: E402
 from H3DELandmarksLib.io.markups import write_markups  # noqa: E402

@@ -9,8 +9,7 @@ import vtk
 from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_nonlinear_transform, add_volume
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet
 from H3DELandmarksLib.scene import (
     HardeningWatch,
     HardeningWatches,

@@ -17,9 +17,8 @@ from scene_cases import (
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet
 from H3DELandmarksLib.core.region import Region
-from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.io.markups import read_region, write_region
 from H3DELandmarksLib.scene import fit_to_points, region_from_node
 

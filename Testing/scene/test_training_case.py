@@ -6,8 +6,7 @@ import slicer
 from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_nonlinear_transform, add_volume
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.landmarks import LandmarkSet, ReviewState
-from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet, ReviewState
 from H3DELandmarksLib.scene import (
     Review,
     create_point_list,

@@ -363,7 +363,7 @@ def _built_without_limits(hint: Any, value: Any, place: str) -> Any:
 
 
 def _built_list(hint: Any, value: Any, place: str) -> list[Any]:
-    if not isinstance(value, list):
+    if not isinstance(value, (list, tuple)):
         raise FormatError(Problem(place, f"{_shown(value)} should be a list"))
     arguments = typing.get_args(hint)
     is_fixed = typing.get_origin(hint) is tuple and arguments[-1] is not Ellipsis

@@ -5,6 +5,7 @@ Written from the paper and from facts about the published code. Where the two le
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,10 +13,87 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from H3DELandmarksLib.formats.network_settings import SMALLEST_SIDE, H3DENetConfig
-from H3DELandmarksLib.networks.decoder import NEGATIVE_SLOPE, DecoderBlock
-from H3DELandmarksLib.networks.encoder import Encoder
-from H3DELandmarksLib.networks.layers import Conv3d, InstanceNorm, PointwiseConv3d, is_exporting
-from H3DELandmarksLib.networks.streaming import Features, Whole, decode, gather, pays
+from H3DELandmarksLib.networks.bilevel_attention import BiLevelRoutingAttention
+from H3DELandmarksLib.networks.decoder import NEGATIVE_SLOPE, DecoderBlock, Features, Whole, decode, gather, pays
+from H3DELandmarksLib.networks.layers import (
+    LAYER_NORM_EPS,
+    Conv3d,
+    DepthwiseConv,
+    InstanceNorm,
+    Perceptron,
+    PointwiseConv3d,
+    initialize_linear,
+    is_exporting,
+)
+
+
+class Block(nn.Module):
+    """Depthwise convolution, routed attention and multilayer perceptron, each added to its input."""
+
+    def __init__(self, dim: int, num_heads: int, n_win: Sequence[int], topk: int, mlp_ratio: int) -> None:
+        """Create a block of ``dim`` channels; ``n_win`` and ``topk`` as in BiLevelRoutingAttention."""
+        super().__init__()
+        self.position = DepthwiseConv(dim, 3)
+        self.attention_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.attention = BiLevelRoutingAttention(dim, num_heads, n_win, topk)
+        self.mlp_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.mlp = Perceptron(dim, mlp_ratio * dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform (batch, X, Y, Z, dim), channels last, to the same shape."""
+        x = x + self.position(x.movedim(-1, 1)).movedim(1, -1)
+        x = self.attention(self.attention_norm(x), plus=x)
+        return self.mlp(self.mlp_norm(x), plus=x)
+
+
+class Stage(nn.Module):
+    """Blocks at one resolution, then layer normalization over the channels."""
+
+    def __init__(self, dim: int, depth: int, num_heads: int, n_win: Sequence[int], topk: int, mlp_ratio: int) -> None:
+        """Create ``depth`` equal blocks."""
+        super().__init__()
+        self.blocks = nn.Sequential(*(Block(dim, num_heads, n_win, topk, mlp_ratio) for _ in range(depth)))
+        # PyTorch's eps of 1e-5, as published, unlike that of the blocks.
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform (batch, dim, X, Y, Z) to the same shape."""
+        tokens = x.movedim(1, -1).contiguous()
+        return self.norm(self.blocks(tokens)).movedim(-1, 1)
+
+
+class Encoder(nn.Module):
+    """Image to feature maps at strides 4, 8, 16 and 32."""
+
+    def __init__(self, config: H3DENetConfig) -> None:
+        """Create a convolutional stem and four stages, the grid halved between them."""
+        super().__init__()
+        dims, (first, second) = config.dims, config.stem_channels
+        stem = nn.Sequential(
+            Conv3d(config.in_channels, first, stride=2),
+            InstanceNorm(first),
+            nn.GELU(),
+            Conv3d(first, second, stride=2),
+            InstanceNorm(second),
+        )
+        self.downsamplings = nn.ModuleList([stem])
+        self.downsamplings.extend(
+            nn.Sequential(Conv3d(before, after, stride=2), InstanceNorm(after)) for before, after in zip(dims, dims[1:])
+        )
+        self.stages = nn.ModuleList(
+            Stage(dim, depth, dim // config.head_dim, config.n_win, topk, config.mlp_ratio)
+            for dim, depth, topk in zip(dims, config.depths, config.topk)
+        )
+        self.apply(initialize_linear)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(batch, in_channels, X, Y, Z) to (batch, dim, ceil(X/s), ceil(Y/s), ceil(Z/s)) a stride s, finest first."""
+        features = []
+        x = image
+        for downsample, stage in zip(self.downsamplings, self.stages):
+            x = stage(downsample(x))
+            features.append(x)
+        return features
 
 
 class AnchorHead(nn.Module):
@@ -87,16 +165,7 @@ class H3DENet(nn.Module):
         super().__init__()
         self.config = config
         dims = config.dims
-        self.encoder = Encoder(
-            config.in_channels,
-            config.stem_channels,
-            dims,
-            config.depths,
-            config.head_dim,
-            config.n_win,
-            config.topk,
-            config.mlp_ratio,
-        )
+        self.encoder = Encoder(config)
         inputs = (dims[-1], *config.decoder_dims)
         self.decoder = nn.ModuleList(
             DecoderBlock(before, skip, after, config.super_resolution)

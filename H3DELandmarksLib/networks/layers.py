@@ -25,6 +25,8 @@ HEAVY_PIXELS = 64
 HIDDEN_BYTES = 8 * 2**20
 # Squares that a normalization computes at once.
 SQUARED_BYTES = 2 * 2**20
+LAYER_NORM_EPS = 1e-6
+LINEAR_INIT_STD = 0.02
 
 
 class Conv3d(nn.Conv3d):
@@ -88,22 +90,18 @@ class _WinogradFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _winograd(x, weight, bias)
+        return _nnpack(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         backwards = weight.flip(2, 3).transpose(0, 1).contiguous()
-        of_input = _winograd(gradient, backwards, None) if ctx.needs_input_grad[0] else None
+        of_input = _nnpack(gradient, backwards, None) if ctx.needs_input_grad[0] else None
         return of_input, conv2d_weight(x, weight.shape, gradient, padding=1), gradient.sum((0, 2, 3))
 
 
-def _winograd(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _nnpack(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int = 1) -> Tensor:
     """NNPACK's convolution, sample by sample, as it is twice as slow for a batch."""
-    return _nnpack(x, weight, bias, 1)
-
-
-def _nnpack(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
     outputs = [torch._nnpack_spatial_convolution(sample, weight, bias, padding=padding) for sample in x.split(1)]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
@@ -201,6 +199,14 @@ def _onednn_is_there() -> bool:
     except (AttributeError, RuntimeError):
         return False
     return torch.allclose(activated, F.gelu(weight.T + weight[0])) and torch.allclose(added, weight.T + weight)
+
+
+def initialize_linear(module: nn.Module) -> None:
+    """Draw weights of a linear layer from the published truncated normal distribution."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=LINEAR_INIT_STD)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 class Perceptron(nn.Sequential):

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from H3DELandmarksLib.networks import H3DENet, H3DENetConfig, streaming
+from H3DELandmarksLib.networks import H3DENet, H3DENetConfig
+from H3DELandmarksLib.networks import decoder as streaming
 from H3DELandmarksLib.networks.decoder import DecoderBlock
 from H3DELandmarksLib.networks.layers import Conv3d
 

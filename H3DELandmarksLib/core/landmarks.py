@@ -221,7 +221,7 @@ class LandmarkScheme:
         return order
 
     def to_dict(self) -> dict:
-        """JSON-ready form of the landmarks, without what is measured on them; `from_dict` is its inverse."""
+        """JSON-ready form of the landmarks, without what is measured on them."""
         return {
             "id": self.id,
             "version": self.version,
@@ -229,13 +229,6 @@ class LandmarkScheme:
             "pairs": [list(pair) for pair in self.pairs],
             "lateral": list(self.lateral),
         }
-
-    @classmethod
-    def from_dict(cls, data: dict) -> LandmarkScheme:
-        """Read the form written by `to_dict`."""
-        landmarks = tuple(LandmarkDefinition(p["name"], p["definition"]) for p in data["landmarks"])
-        pairs = tuple(tuple(pair) for pair in data.get("pairs", ()))
-        return cls(data["id"], data["version"], landmarks, pairs, tuple(data.get("lateral", ())))
 
 
 def agreeing_presence(by_status: np.ndarray, stored: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from H3DELandmarksLib.core.text import nearest
 
@@ -42,24 +42,10 @@ MEASURES: dict[str, tuple[tuple[str, ...], ...]] = {
     "cobb third": ((POINT,),) * 8,
 }
 REPEATED = {"midpoint": 1, "plane": 1, "sum": 1, "cobb": 4, "cobb second": 4, "cobb third": 4}
-ConstructionKind = Literal["midpoint", "projection", "line", "plane"]
-MeasureKind = Literal[
-    "distance",
-    "directed distance",
-    "projected distance",
-    "distance to",
-    "height above",
-    "angle",
-    "angle between",
-    "tilt",
-    "asymmetry",
-    "ratio",
-    "difference",
-    "sum",
-    "cobb",
-    "cobb second",
-    "cobb third",
-]
+if TYPE_CHECKING:
+    ConstructionKind = MeasureKind = str
+else:
+    ConstructionKind, MeasureKind = Literal[tuple(CONSTRUCTIONS)], Literal[tuple(MEASURES)]
 Unit = Literal["mm", "degrees", "ratio"]
 _ANGLES = ("angle", "angle between", "tilt", "cobb", "cobb second", "cobb third")
 

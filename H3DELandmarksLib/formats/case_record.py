@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 
@@ -39,28 +39,10 @@ Position = Annotated[tuple[Coordinate, ...], Limits(min_length=3, max_length=3)]
 Radius = Annotated[float, Limits(ge=0, le=1e6, allow_inf_nan=False)]
 Time = Annotated[str, Limits(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")]
 
-StateName = Literal[
-    "proposed",
-    "proposed absent",
-    "not examined",
-    "not recognised",
-    "unknown",
-    "accepted",
-    "accepted in bulk",
-    "moved",
-    "placed",
-    "absent",
-    "absent, accepted in bulk",
-]
-CauseName = Literal[
-    "voxels too coarse",
-    "outside the region",
-    "outside the scan",
-    "not asked for",
-    "place not found",
-    "neither surely there nor surely absent",
-    "the scan does not look like what the model knows",
-]
+if TYPE_CHECKING:
+    StateName = CauseName = str
+else:
+    StateName, CauseName = (Literal[tuple(known.value for known in kind)] for kind in (ReviewState, Cause))
 # What changes proposals beside corrected landmarks, see `core.systematic.Systematic`.
 OTHER_CORRECTION = "correction of a landmark that is not of the scheme"
 REMEDIES = frozenset(

@@ -11,7 +11,16 @@ from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.formats.case_record import Sha256
 from H3DELandmarksLib.formats.network_settings import Network
-from H3DELandmarksLib.formats.reading import FormatError, Limits, NotNegative, Positive, Problem, Share, Text
+from H3DELandmarksLib.formats.reading import (
+    FormatError,
+    Limits,
+    NotNegative,
+    Positive,
+    Problem,
+    Share,
+    Text,
+    refuse_newer,
+)
 
 SCHEMA_VERSION = 1
 # Stands for the sum of a file that is not written yet.
@@ -679,8 +688,5 @@ def upgraded(content: Any) -> Any:
     """
     if isinstance(content, dict) and "schema_version" not in content:
         raise FormatError(Problem("schema_version", "it is missing"))
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        reason = f"{version} is newer than this software, which reads {SCHEMA_VERSION}"
-        raise FormatError(Problem("schema_version", f"{reason}; update the H3DELandmarks extension"))
+    refuse_newer(content, SCHEMA_VERSION, "schema_version")
     return content

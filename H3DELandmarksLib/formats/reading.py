@@ -226,12 +226,12 @@ def read_record(
         raise InputError(f"The {what} '{path}' cannot be used, {refused.problem}: {advice}.") from refused
 
 
-def refuse_newer(content: Any, version: int) -> None:
-    """Refuse the content of a file of a later format version than this software knows; raises FormatError."""
-    stated = content.get("format_version") if isinstance(content, dict) else None
+def refuse_newer(content: Any, version: int, entry: str = "format_version") -> None:
+    """Refuse content of a later version, as an entry states it, than this software knows; raises FormatError."""
+    stated = content.get(entry) if isinstance(content, dict) else None
     if isinstance(stated, int) and stated > version:
         reason = "it is written by a newer version of this software: update the H3DELandmarks extension"
-        raise FormatError(Problem("format_version", reason))
+        raise FormatError(Problem(entry, reason))
 
 
 def to_plain(value: Any, unit: LengthUnit = "mm") -> Any:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Literal
 
 from H3DELandmarksLib.core.errors import InputError
@@ -23,7 +22,7 @@ from H3DELandmarksLib.formats.case_record import (
     Revision,
     require_printable,
 )
-from H3DELandmarksLib.formats.reading import FormatError, Limits, Problem, build, parse_json, to_json
+from H3DELandmarksLib.formats.reading import Limits, build, parse_json, to_json
 
 SCHEME_FORMAT: Literal["h3delandmarks-cases"] = "h3delandmarks-cases"
 MIGRATION_FORMAT: Literal["h3delandmarks-migration"] = "h3delandmarks-migration"
@@ -39,7 +38,7 @@ class SchemeRecord:
     scheme: LandmarkScheme
 
     def __post_init__(self) -> None:
-        _check_texts(self.scheme)
+        check_texts(self.scheme)
 
 
 @dataclass(frozen=True)
@@ -80,30 +79,7 @@ def read_scheme_bytes(content: bytes) -> LandmarkScheme:
     return build(SchemeRecord, parse_json(content)).scheme
 
 
-def scheme_of_file(path: Path) -> LandmarkScheme:
-    """The scheme in a JSON file, or under "scheme" in it, as configurations and manifests of models have it.
-
-    Raises:
-        InputError: the file holds no scheme.
-    """
-    try:
-        content = parse_json(path.read_bytes())
-        content = content.get("scheme", content) if isinstance(content, dict) else content
-        if not isinstance(content, dict) or not {"id", "version", "landmarks"} <= set(content):
-            raise FormatError(Problem("", "entries are missing"))
-    except (OSError, FormatError) as error:
-        raise InputError(
-            f"'{path}' holds no scheme: give a JSON file with id, version and landmarks (name, definition each)."
-        ) from error
-    try:
-        scheme = build(LandmarkScheme, content)
-        _check_texts(scheme)
-    except ValueError as error:
-        raise InputError(f"The scheme in '{path}' cannot be used: {error}.") from error
-    return scheme
-
-
-def _check_texts(scheme: LandmarkScheme) -> None:
+def check_texts(scheme: LandmarkScheme) -> None:
     """Refuse what a folder of cases does not keep; raises ValueError."""
     for name, text in (("id", scheme.id), ("version", scheme.version)):
         if not TOKEN.fullmatch(text):

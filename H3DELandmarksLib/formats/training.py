@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal, get_args
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from H3DELandmarksLib.formats.manifest import Manifest, StageDesign
 from H3DELandmarksLib.formats.reading import Count, Limits, NotNegative, Positive, PositiveCount, Share, build, to_plain
 
 SUBSETS = ("train", "validation", "test")
-Loss = Literal[
-    "spatial-cross-entropy", "published-heatmap", "published-anchor", "gaussian-bce", "ball-bce", "published-hyatt"
-]
-LOSSES: tuple[Loss, ...] = get_args(Loss)
-DEFAULT_LOSS: Loss = "spatial-cross-entropy"
 # Settings that each loss takes.
 LOSS_SETTINGS: dict[str, tuple[str, ...]] = {
     "spatial-cross-entropy": ("sigma",),
@@ -25,6 +19,12 @@ LOSS_SETTINGS: dict[str, tuple[str, ...]] = {
     "ball-bce": ("radius", "worst", "mask_absent"),
     "published-hyatt": (),
 }
+LOSSES = tuple(LOSS_SETTINGS)
+DEFAULT_LOSS = "spatial-cross-entropy"
+if TYPE_CHECKING:
+    Loss = str
+else:
+    Loss = Literal[LOSSES]
 # The decoding method that reads what a network writes which was trained by a loss.
 LOSS_DECODING: dict[str, str] = {
     "spatial-cross-entropy": "softmax",
@@ -98,15 +98,6 @@ class Training:
             if getattr(self, name) is not None and name not in taken:
                 known = f"its settings are {', '.join(taken)}" if taken else "it has no settings"
                 raise ValueError(f"{name}: the loss '{self.loss}' has no such setting: {known}")
-
-    def for_cases(self, cases: int) -> Training:
-        """The same with epochs of so many cases as steps."""
-        if self.epochs is None:
-            return self
-        steps = math.ceil(cases * self.epochs / self.batch)
-        share = None if self.warmup_epochs is None else self.warmup_epochs / self.epochs
-        warmup = self.warmup if share is None else round(steps * share)
-        return replace(self, steps=steps, warmup=warmup, epochs=None, warmup_epochs=None)
 
     @property
     def loss_settings(self) -> dict[str, object]:

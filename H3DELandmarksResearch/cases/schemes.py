@@ -12,7 +12,15 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import append_numbered
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 from H3DELandmarksLib.formats.case_record import Revision
-from H3DELandmarksLib.formats.schemes import SchemeHistory, SchemeStep, definition_of, is_redefined, scheme_bytes
+from H3DELandmarksLib.formats.reading import FormatError, Problem, build, parse_json
+from H3DELandmarksLib.formats.schemes import (
+    SchemeHistory,
+    SchemeStep,
+    check_texts,
+    definition_of,
+    is_redefined,
+    scheme_bytes,
+)
 from H3DELandmarksLib.formats.versions import next_version, version_order
 
 
@@ -261,3 +269,26 @@ def _changes(
     for name in old.names:
         if name not in old_names.values():
             yield Change("dropped", name, name, decided(name))
+
+
+def scheme_of_file(path: Path) -> LandmarkScheme:
+    """The scheme in a JSON file, or under "scheme" in it, as configurations and manifests of models have it.
+
+    Raises:
+        InputError: the file holds no scheme.
+    """
+    try:
+        content = parse_json(path.read_bytes())
+        content = content.get("scheme", content) if isinstance(content, dict) else content
+        if not isinstance(content, dict) or not {"id", "version", "landmarks"} <= set(content):
+            raise FormatError(Problem("", "entries are missing"))
+    except (OSError, FormatError) as error:
+        raise InputError(
+            f"'{path}' holds no scheme: give a JSON file with id, version and landmarks (name, definition each)."
+        ) from error
+    try:
+        scheme = build(LandmarkScheme, content)
+        check_texts(scheme)
+    except ValueError as error:
+        raise InputError(f"The scheme in '{path}' cannot be used: {error}.") from error
+    return scheme

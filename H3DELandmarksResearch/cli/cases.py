@@ -75,7 +75,7 @@ def _add_what_stays(action: argparse.ArgumentParser) -> None:
 def run_migrate(options: argparse.Namespace, console: Console) -> bool:
     """Migrate to the scheme of a file."""
     from H3DELandmarksLib.cases import open_project
-    from H3DELandmarksLib.formats.schemes import scheme_of_file
+    from H3DELandmarksResearch.cases.schemes import scheme_of_file
 
     project = open_project(options.project)
     return _migrate(project, scheme_of_file(Path(options.scheme)), options, console)
@@ -301,8 +301,8 @@ def hand_out(options: argparse.Namespace, console: Console) -> bool:
 
 def scheme_of(text: str) -> LandmarkScheme:
     """The scheme of a file, or of a model."""
-    from H3DELandmarksLib.formats.schemes import scheme_of_file
     from H3DELandmarksLib.models import find_model
+    from H3DELandmarksResearch.cases.schemes import scheme_of_file
 
     path = Path(text)
     return scheme_of_file(path) if path.suffix.lower() == ".json" else find_model(text).scheme

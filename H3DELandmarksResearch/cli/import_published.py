@@ -104,7 +104,7 @@ def chosen_scheme(choice: str) -> LandmarkScheme:
 
 def _scheme_of_file(path: Path) -> LandmarkScheme:
     from H3DELandmarksLib.formats.reading import LARGEST_BYTES
-    from H3DELandmarksLib.formats.schemes import scheme_of_file
+    from H3DELandmarksResearch.cases.schemes import scheme_of_file
 
     if path.suffix.lower() == ".json":
         return scheme_of_file(path)

@@ -121,7 +121,7 @@ def _middle(options: argparse.Namespace) -> np.ndarray | None:
 def _definitions(scheme: str) -> Measurements:
     """What a scheme measures, by its id or its file; raises InputError where there is nothing."""
     from H3DELandmarksLib.formats.measurements import bundled_definitions, measurements_of
-    from H3DELandmarksLib.formats.schemes import scheme_of_file
+    from H3DELandmarksResearch.cases.schemes import scheme_of_file
 
     if not Path(scheme).is_file():
         return bundled_definitions(scheme)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from H3DELandmarksLib.core.text import first_of
 from H3DELandmarksLib.formats.manifest import check_stages
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, read_record
 from H3DELandmarksLib.formats.run import PACKAGE
-from H3DELandmarksLib.formats.training import SUBSETS, TrainingStage
+from H3DELandmarksLib.formats.training import SUBSETS, Training, TrainingStage
 from H3DELandmarksLib.io.isolated import read_volume
 from H3DELandmarksLib.training.cases import Case, VolumeStore
 from H3DELandmarksResearch.cases.case_folder import read_case, readers_of_case, scan_of_case
@@ -30,6 +31,16 @@ from H3DELandmarksResearch.training.record import CALIBRATION, RigidMotion, Trai
 
 DATA_VARIABLE = "H3DE_DATA"
 CONFIGURATIONS = Path(__file__).resolve().parents[1] / "configurations"  # of the bundled models
+
+
+def for_cases(training: Training, cases: int) -> Training:
+    """The same with epochs of so many cases as steps."""
+    if training.epochs is None:
+        return training
+    steps = math.ceil(cases * training.epochs / training.batch)
+    share = None if training.warmup_epochs is None else training.warmup_epochs / training.epochs
+    warmup = training.warmup if share is None else round(steps * share)
+    return replace(training, steps=steps, warmup=warmup, epochs=None, warmup_epochs=None)
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,7 @@ class Configuration:
         data = self.record.data
         made = len(range(*data.seeds["train"])) + (data.composites or {}).get("train", 0) if data.seeds else 0
         cases = made or len(self.split()["train"])
-        stages = tuple(replace(s, training=s.training.for_cases(cases)) for s in self.record.stages)
+        stages = tuple(replace(s, training=for_cases(s.training, cases)) for s in self.record.stages)
         return replace(self, record=replace(self.record, stages=stages))
 
     @property

@@ -232,9 +232,9 @@ def test_mouse_skulls_in_another_pose_than_their_points_are_told_exactly(tmp_pat
     import json
 
     from H3DELandmarksLib.cases.store import content_of
-    from H3DELandmarksLib.formats.schemes import scheme_of_file
     from H3DELandmarksLib.io.images import read_volume
     from H3DELandmarksResearch.cases.exchange import import_cases
+    from H3DELandmarksResearch.cases.schemes import scheme_of_file
 
     root = Path(__file__).resolve().parents[2]
     folder = Path(os.environ.get("H3DE_DATA", root.parent / "shared" / "data")) / "mouse-skull"

@@ -353,7 +353,7 @@ def test_an_archive_of_a_changed_project_stays_as_it_was_where_the_same_change_w
 
 
 def test_a_scheme_file_with_a_name_twice_is_told(tmp_path):
-    from H3DELandmarksLib.formats.schemes import scheme_of_file
+    from H3DELandmarksResearch.cases.schemes import scheme_of_file
 
     def said(**changes):
         (tmp_path / "s.json").write_text(json.dumps({**SCHEME.to_dict(), **changes}))

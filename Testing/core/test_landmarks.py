@@ -14,6 +14,7 @@ from H3DELandmarksLib.core.landmarks import (
     ReviewState,
     review_state,
 )
+from H3DELandmarksLib.formats.reading import build
 from H3DELandmarksLib.formats.results import RecognitionResult
 
 NAN = np.nan
@@ -84,7 +85,7 @@ def test_mirroring_exchanges_pairs_keeps_the_midline_and_does_not_know_lateral_p
 
 @given(schemes())
 def test_a_scheme_survives_json(scheme):
-    assert LandmarkScheme.from_dict(scheme.to_dict()) == scheme
+    assert build(LandmarkScheme, scheme.to_dict()) == scheme
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from H3DELandmarksLib.core.measurements import Construction, Measurement, Measur
 from H3DELandmarksLib.evaluation.measures import measure
 from H3DELandmarksLib.formats import reading
 from H3DELandmarksLib.formats.measurements import bundled_measurements, measurements_of, measurements_of_names
-from H3DELandmarksLib.formats.schemes import read_scheme_bytes, scheme_bytes, scheme_of_file
-from H3DELandmarksResearch.cases.schemes import SchemeEdit
+from H3DELandmarksLib.formats.schemes import read_scheme_bytes, scheme_bytes
+from H3DELandmarksResearch.cases.schemes import SchemeEdit, scheme_of_file
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("sella", "nasion", "menton", "gonion")

@@ -16,12 +16,13 @@ from H3DELandmarksLib.cases import CaseLandmark, CaseProject, ReviewState, creat
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.core.shape_model import ShapeModel
+from H3DELandmarksLib.formats.reading import build
 from H3DELandmarksLib.models import ModelPackage, write_package
 from H3DELandmarksLib.networks import build_network
 from H3DELandmarksLib.training.cases import Case, prepare_case
 from H3DELandmarksLib.training.losses import start_at_background
 
-SCHEME = LandmarkScheme.from_dict(MANIFEST["scheme"])
+SCHEME = build(LandmarkScheme, MANIFEST["scheme"])
 SIZE = 32
 SHAPE = np.array([[8.0, 0, -2], [0, -3, 6], [-8, 0, -2]])
 BRIGHTNESS = {"Left": 1.0, "Middle": 0.6, "Right": 0.3, "Chin": 0.8}

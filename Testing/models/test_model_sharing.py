@@ -250,7 +250,7 @@ def other_weights(files):
         (lambda f: f.pop("share.json"), False, "not written by 'models share'"),
         (lambda f: f.update({"stage-7.safetensors": b"x"}), True, "not the model that it says"),
         (lambda f: f.update({"share.json": b"[]"}), False, "damaged or was changed"),
-        (edit(lambda m: m.update(schema_version=9)), True, "newer than this software"),
+        (edit(lambda m: m.update(schema_version=9)), True, "newer version of this software"),
         (edit(lambda m: m.pop("calibration")), True, "no usable model"),
         (edit(lambda m: m["calibration"].update(radius90_mm=[1.0, 9.0])), True, "not the model that it says"),
         (edit(lambda m: m["stages"][0]["weights"].update(file="../../x.safetensors")), True, "no usable model"),

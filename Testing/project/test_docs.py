@@ -13,7 +13,7 @@ import pytest
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cli.main import make_parser
 from H3DELandmarksLib.cli.research import ACTIONS, COMMANDS
-from H3DELandmarksLib.formats.schemes import scheme_of_file
+from H3DELandmarksResearch.cases.schemes import scheme_of_file
 
 ROOT = Path(__file__).resolve().parents[2]
 TOP = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "H3DELandmarksResearch/README.md"]

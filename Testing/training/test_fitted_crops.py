@@ -20,6 +20,7 @@ from H3DELandmarksLib.models.fit import ScanFacts, crop_count, why_unfit
 from H3DELandmarksLib.networks.arrays import to_array
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
 from H3DELandmarksLib.training.sampling import CropSampler, resample_by_torch
+from H3DELandmarksResearch.training.configuration import for_cases
 
 GROUPS = [{"landmarks": list(NAMES)}]
 FITTED = {"network": NETWORK, "shape": [64, 48, 1], "spacing_mm": 1.0, "groups": GROUPS, "fit": 1.25}
@@ -155,10 +156,10 @@ def test_no_picture_is_too_large_or_too_small_for_a_fitted_model(tmp_path):
 
 def test_epochs_become_steps_of_the_cases_there_are():
     planned = training(steps=0, epochs=150, warmup_epochs=50, batch=2)
-    made = planned.for_cases(135)
+    made = for_cases(planned, 135)
     assert (made.steps, made.warmup, made.epochs, made.warmup_epochs) == (10125, 3375, None, None)
-    assert training(steps=7).for_cases(135).steps == 7
-    assert training(steps=0, epochs=3, batch=2, warmup=5).for_cases(3).steps == 5
+    assert for_cases(training(steps=7), 135).steps == 7
+    assert for_cases(training(steps=0, epochs=3, batch=2, warmup=5), 3).steps == 5
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,7 @@ READERS = {
     "fcsv": Reader(_library("H3DELandmarksLib.io.markups.read_markups"), TEXT),
     "table": Reader(_library("H3DELandmarksResearch.planning.point_tables.read_tables"), TEXT),
     "names": Reader(_names, TEXT),
-    "scheme": Reader(_library("H3DELandmarksLib.formats.schemes.scheme_of_file"), JSON),
+    "scheme": Reader(_library("H3DELandmarksResearch.cases.schemes.scheme_of_file"), JSON),
     "project scheme": Reader(_scheme, JSON),
     "scheme step": Reader(_step, JSON),
     "manifest": Reader(_manifest, JSON),

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from H3DELandmarksLib.core.lengths import in_unit
+from H3DELandmarksLib.core.image_plane import in_unit
 from H3DELandmarksLib.formats.case_record import GuideRecord, ImageRecord, IndexRecord, RevisionRecord
 from H3DELandmarksLib.formats.comparison import Comparison
 from H3DELandmarksLib.formats.export import ExportRecord

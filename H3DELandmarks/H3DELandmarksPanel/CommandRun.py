@@ -15,8 +15,8 @@ from H3DELandmarksLib.cases.examples import EXAMPLES
 from H3DELandmarksLib.cases.store import content_of
 from H3DELandmarksLib.core.candidates import Candidates
 from H3DELandmarksLib.core.errors import H3DELandmarksError
+from H3DELandmarksLib.core.image_plane import named_in_mm
 from H3DELandmarksLib.core.landmarks import Cause, Statement
-from H3DELandmarksLib.core.lengths import named_in_mm
 from H3DELandmarksLib.formats.provenance import read_provenance, with_causes
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_markups, write_region

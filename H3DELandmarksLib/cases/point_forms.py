@@ -28,7 +28,7 @@ import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
-from H3DELandmarksLib.core.lengths import LengthUnit, in_unit
+from H3DELandmarksLib.core.image_plane import LengthUnit, in_unit
 from H3DELandmarksLib.core.text import csv_text, numbered
 from H3DELandmarksLib.formats.export import Coordinates
 from H3DELandmarksLib.io.fcsv import EXTENSION as FCSV

@@ -18,9 +18,8 @@ from H3DELandmarksLib.cases.findings import IssueKind, QualityIssue
 from H3DELandmarksLib.cases.point_check import CheckedPoints
 from H3DELandmarksLib.cases.shape_check import MIN_CASES
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.core.image_plane import is_radiograph
+from H3DELandmarksLib.core.image_plane import is_radiograph, length_unit
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
-from H3DELandmarksLib.core.lengths import length_unit
 
 # Tuned on 40 mouse skulls with planted errors: H3DELandmarksResearch/studies/check_planted_errors.py.
 NEXT_TO_POINT = 2  # voxels

@@ -14,7 +14,7 @@ from typing import Any
 from H3DELandmarksLib import __version__
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write, walked
-from H3DELandmarksLib.core.lengths import LengthUnit
+from H3DELandmarksLib.core.image_plane import LengthUnit
 from H3DELandmarksLib.io.images import READABLE_EXTENSIONS, without_ending
 from H3DELandmarksLib.io.markups import point_list_name, point_lists_in
 

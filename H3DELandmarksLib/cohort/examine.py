@@ -19,8 +19,8 @@ from H3DELandmarksLib.core.candidates import Candidates
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress, part_of
 from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.image_plane import LengthUnit, length_unit
 from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet
-from H3DELandmarksLib.core.lengths import LengthUnit, length_unit
 from H3DELandmarksLib.core.region import Region, region_around
 from H3DELandmarksLib.formats.provenance import Provenance, RunSettings
 from H3DELandmarksLib.formats.results import MeasurementResult, MiscountedResult, ModelName, RecognitionResult

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from H3DELandmarksLib.core.errors import MissingDependencyError
 from H3DELandmarksLib.core.files import atomic_write
-from H3DELandmarksLib.core.lengths import LengthUnit, in_unit
+from H3DELandmarksLib.core.image_plane import LengthUnit, in_unit
 from H3DELandmarksLib.core.text import csv_text, from_csv
 from H3DELandmarksLib.formats.results import CohortScan
 from H3DELandmarksLib.io.tables import POSITION_COLUMNS, read_rows, unit_of_columns

@@ -43,7 +43,8 @@ MEASURES: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 REPEATED = {"midpoint": 1, "plane": 1, "sum": 1, "cobb": 4, "cobb second": 4, "cobb third": 4}
 if TYPE_CHECKING:
-    ConstructionKind = MeasureKind = str
+    ConstructionKind = str
+    MeasureKind = str
 else:
     ConstructionKind, MeasureKind = Literal[tuple(CONSTRUCTIONS)], Literal[tuple(MEASURES)]
 Unit = Literal["mm", "degrees", "ratio"]

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from H3DELandmarksLib.core.execution import THRESHOLDS_MM
+from H3DELandmarksLib.core.image_plane import LengthUnit, in_unit, named_in
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.lengths import LengthUnit, in_unit, named_in
 from H3DELandmarksLib.core.text import aligned, number, percent, plain, plural
 from H3DELandmarksLib.evaluation import metrics
 from H3DELandmarksLib.evaluation.offsets import offset_free_errors

@@ -40,7 +40,8 @@ Radius = Annotated[float, Limits(ge=0, le=1e6, allow_inf_nan=False)]
 Time = Annotated[str, Limits(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")]
 
 if TYPE_CHECKING:
-    StateName = CauseName = str
+    StateName = str
+    CauseName = str
 else:
     StateName, CauseName = (Literal[tuple(known.value for known in kind)] for kind in (ReviewState, Cause))
 # What changes proposals beside corrected landmarks, see `core.systematic.Systematic`.

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
-from H3DELandmarksLib.core.lengths import LengthUnit
+from H3DELandmarksLib.core.image_plane import LengthUnit
 from H3DELandmarksLib.core.text import aligned, number, percent, plain, plural
 from H3DELandmarksLib.formats.lineage import ModelReference
 from H3DELandmarksLib.formats.reading import (

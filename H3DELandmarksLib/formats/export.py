@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 
 import numpy as np
 
+from H3DELandmarksLib.core.image_plane import LengthUnit, length_unit
 from H3DELandmarksLib.core.landmarks import ReviewState
-from H3DELandmarksLib.core.lengths import LengthUnit, length_unit
 from H3DELandmarksLib.formats.case_record import LandmarkName, Sha256, Time
 from H3DELandmarksLib.formats.reading import Finite, FormatError, Limits, PositiveCount, Text, build, parse_json
 

@@ -118,31 +118,22 @@ class Lineage:
         return Lineage(base, cases, encoder_from=self.encoder_from, earlier=self.earlier).with_earlier(before)
 
 
+_PARTS = {"base": ModelReference, "encoder_from": ModelReference, "lineage": Lineage, "cases": UsedCase}
+
+
 def lineage_of(manifest: Manifest) -> Lineage | None:
     """What a manifest says of the model's lineage; None where it says nothing that can be used."""
     try:
-        return build(Lineage, _known(manifest.training["lineage"]))
+        return build(Lineage, _known(Lineage, manifest.training["lineage"]))
     except (KeyError, FormatError, RecursionError):
         return None
 
 
-def _known(content: Any) -> Any:
-    """A lineage without the entries that this software does not know: they change nothing of what was learnt."""
+def _known(record: type, content: Any) -> Any:
+    """A part of a lineage without entries that this software does not know: they change nothing of what was learnt."""
+    if isinstance(content, list):
+        return [_known(record, part) for part in content]
     if not isinstance(content, Mapping):
         return content
-    content = _only(Lineage, content)
-    if isinstance(content.get("base"), Mapping):
-        base = _only(ModelReference, content["base"])
-        content["base"] = {**base, "lineage": _known(base.get("lineage") or None)}
-    if isinstance(content.get("encoder_from"), Mapping):
-        content["encoder_from"] = _only(ModelReference, content["encoder_from"])
-    if isinstance(content.get("cases"), list):
-        content["cases"] = [_only(UsedCase, case) for case in content["cases"]]
-    return content
-
-
-def _only(record: type, content: Any) -> Any:
-    names = {field.name for field in fields(record)}
-    return (
-        {name: value for name, value in content.items() if name in names} if isinstance(content, Mapping) else content
-    )
+    known = {name: content[name] for name in (field.name for field in fields(record)) if name in content}
+    return {name: _known(_PARTS[name], part) if name in _PARTS else part for name, part in known.items()}

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
+from H3DELandmarksLib.core.image_plane import LengthUnit
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
-from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.formats.case_record import Sha256
 from H3DELandmarksLib.formats.network_settings import Network
 from H3DELandmarksLib.formats.reading import (

@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 
 from H3DELandmarksLib.core.files import atomic_write
+from H3DELandmarksLib.core.image_plane import LengthUnit, in_unit, length_unit
 from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet, ReviewState
-from H3DELandmarksLib.core.lengths import LengthUnit, in_unit, length_unit
 from H3DELandmarksLib.core.text import plural
 from H3DELandmarksLib.formats.case_record import CauseName, Sha256, StateName, Time, Token
 from H3DELandmarksLib.formats.reading import (

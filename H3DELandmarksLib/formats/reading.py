@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.lengths import LengthUnit, in_unit, named_in_mm
+from H3DELandmarksLib.core.image_plane import LengthUnit, in_unit, named_in_mm
 from H3DELandmarksLib.core.text import nearest
 
 # Records whose lengths may be pixels name the attribute that says so as ``__lengths__``; their entries in a file, and

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from H3DELandmarksLib.core.lengths import LengthUnit
+from H3DELandmarksLib.core.image_plane import LengthUnit
 from H3DELandmarksLib.core.measurements import Norm
 from H3DELandmarksLib.formats.case_record import CauseName, Sha256, Time
 from H3DELandmarksLib.formats.reading import Count, Finite, NotNegative, Positive, Share, Text

@@ -22,8 +22,8 @@ import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write, shown
+from H3DELandmarksLib.core.image_plane import LengthUnit
 from H3DELandmarksLib.core.landmarks import LandmarkSet, agreeing_presence
-from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.core.region import Region
 from H3DELandmarksLib.core.text import same_names
 from H3DELandmarksLib.formats.provenance import EXTENSION as PROVENANCE

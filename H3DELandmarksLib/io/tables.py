@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from H3DELandmarksLib.core.files import atomic_write
+from H3DELandmarksLib.core.image_plane import LengthUnit, in_unit
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.lengths import LengthUnit, in_unit
 from H3DELandmarksLib.core.text import csv_text
 from H3DELandmarksLib.formats.provenance import Provenance
 from H3DELandmarksLib.formats.results import MeasurementResult

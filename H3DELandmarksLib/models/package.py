@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -130,10 +130,11 @@ class ModelPackage:
         """
         if file not in self.weight_files:
             raise ModelPackageError(f"The model '{self.id}' names no weights file '{file}': {_GET_AGAIN}.")
-        load, _, safetensor_error = _safetensors()
+        safetensors = _safetensors()
         try:
-            return load(self.read(file))
-        except (ValueError, KeyError, TypeError, safetensor_error) as error:
+            weights: dict[str, np.ndarray] = safetensors.numpy.load(self.read(file))
+            return weights
+        except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
             raise ModelPackageError(f"'{file}' of the model '{self.id}' holds no weights: {_GET_AGAIN}.") from error
 
     def load_stage(self, stage: Stage, thorough: bool = False) -> dict[str, np.ndarray]:
@@ -280,7 +281,7 @@ def write_package(
     folder = Path(folder)
     if folder.exists() and not replace:
         raise ModelPackageError(f"'{folder}' exists: choose another folder, or allow it to be replaced.")
-    _, save, _ = _safetensors()
+    save = _safetensors().numpy.save
     contents = {
         name: group if isinstance(group, bytes) else save({key: _as_array(value) for key, value in group.items()})
         for name, group in weights.items()
@@ -288,7 +289,8 @@ def write_package(
     content = _with_checksums(to_plain(manifest), contents)
     content.pop("pictures", None)
     if pictures:
-        content["pictures"] = _checksums(pictures)
+        sums = {name: hashlib.sha256(data).hexdigest() for name, data in pictures.items()}
+        content["pictures"] = [{"file": name, "sha256": digest} for name, digest in sums.items()]
     try:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -326,17 +328,11 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
         raise ModelPackageError(f"'{folder}' cannot be written: {reason_of(error)}.") from error
 
 
-def _weight_entries(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Every place of a manifest that names a weights file."""
-    entries = [stage["weights"] for stage in manifest["stages"]]
-    return entries + ([manifest["shape_model"]] if "shape_model" in manifest else [])
-
-
 def _with_checksums(manifest: Mapping[str, Any], contents: Mapping[str, bytes]) -> dict[str, Any]:
     """A copy of a manifest with the SHA-256 of the files as they are."""
     copy = deepcopy(dict(manifest))
     try:
-        entries = _weight_entries(copy)
+        entries = [*(stage["weights"] for stage in copy["stages"]), copy["shape_model"]]
         named = {entry["file"] for entry in entries}
     except (KeyError, TypeError) as error:
         raise ModelPackageError(f"{MANIFEST} does not say which weights its stages use: name them.") from error
@@ -348,10 +344,6 @@ def _with_checksums(manifest: Mapping[str, Any], contents: Mapping[str, bytes]) 
     return copy
 
 
-def _checksums(files: Mapping[str, bytes]) -> list[dict[str, str]]:
-    return [{"file": name, "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()]
-
-
 def _as_array(tensor: Any) -> np.ndarray:
     """A numpy array from an array or a torch tensor on any device."""
     if hasattr(tensor, "detach"):
@@ -360,18 +352,15 @@ def _as_array(tensor: Any) -> np.ndarray:
     return np.ascontiguousarray(tensor)
 
 
-def _safetensors() -> tuple[
-    Callable[[bytes], dict[str, np.ndarray]], Callable[[dict[str, np.ndarray]], bytes], type[Exception]
-]:
-    """safetensors' load and save for numpy, and its exception."""
+def _safetensors() -> Any:
+    """The package safetensors; MissingDependencyError where it is not installed."""
     try:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load, save
+        import safetensors.numpy
     except ImportError as error:
         raise MissingDependencyError(
             "Model weights need the Python package safetensors: install it (pip install safetensors)."
         ) from error
-    return load, save, SafetensorError
+    return safetensors
 
 
 # How much larger than in a zip file weights may be; random numbers hardly shrink.

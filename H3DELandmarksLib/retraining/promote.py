@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.lengths import LengthUnit
+from H3DELandmarksLib.core.image_plane import LengthUnit
 from H3DELandmarksLib.formats.comparison import Comparison, Decision, Rule, read_comparison
 from H3DELandmarksLib.formats.lineage import Lineage, lineage_of
 from H3DELandmarksLib.formats.reading import to_plain

@@ -11,7 +11,7 @@ import vtk
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import THRESHOLDS_MM
-from H3DELandmarksLib.core.lengths import LengthUnit
+from H3DELandmarksLib.core.image_plane import LengthUnit
 from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
 from H3DELandmarksLib.evaluation.metrics import mean_radial_error, success_rates
 from H3DELandmarksLib.scene.point_list import list_unit, nodes_of, place_beside

@@ -12,8 +12,8 @@ import slicer.util
 import vtk
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.image_plane import LengthUnit, length_unit
 from H3DELandmarksLib.core.landmarks import LandmarkSet, agreeing_presence
-from H3DELandmarksLib.core.lengths import LengthUnit, length_unit
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json
 from H3DELandmarksLib.io.markups import MEASUREMENT_LIMIT, MEASUREMENT_UNITS, NOT_STATED
 

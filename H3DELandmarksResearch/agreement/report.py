@@ -9,8 +9,8 @@ from itertools import combinations
 
 import numpy as np
 
+from H3DELandmarksLib.core.image_plane import LengthUnit
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.core.text import aligned, number, plural
 from H3DELandmarksLib.evaluation.readers import Readings, mean_of_readers
 from H3DELandmarksLib.formats.comparison import HumanFloor

@@ -13,8 +13,8 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import THRESHOLDS_MM
 
 if TYPE_CHECKING:
+    from H3DELandmarksLib.core.image_plane import LengthUnit
     from H3DELandmarksLib.core.landmarks import LandmarkSet
-    from H3DELandmarksLib.core.lengths import LengthUnit
     from H3DELandmarksLib.evaluation import Evaluation
 
 FORMAT, FORMAT_VERSION = "h3delandmarks-evaluation", 1

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from H3DELandmarksLib.core.geometry import Volume
+from H3DELandmarksLib.core.image_plane import LengthUnit
 from H3DELandmarksLib.core.landmarks import LandmarkSet, Statement
-from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.core.text import first_of
 from H3DELandmarksResearch.figures.canvas import new_figure, save_figure
 from H3DELandmarksResearch.figures.layout import (

@@ -17,8 +17,8 @@ import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import shown
+from H3DELandmarksLib.core.image_plane import LengthUnit
 from H3DELandmarksLib.core.landmarks import SAME_PLACE_MM, LandmarkSet, ReviewState, Statement
-from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.core.text import from_csv
 from H3DELandmarksLib.formats.export import sha256_of
 from H3DELandmarksLib.formats.provenance import EXTENSION as PROVENANCE

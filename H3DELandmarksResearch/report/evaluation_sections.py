@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from H3DELandmarksLib.core.lengths import named_in_mm
+from H3DELandmarksLib.core.image_plane import named_in_mm
 from H3DELandmarksLib.core.text import number, percent, plural
 from H3DELandmarksLib.evaluation import Evaluation, metrics, paired
 from H3DELandmarksResearch.report import plots

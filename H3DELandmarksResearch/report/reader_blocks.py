@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from H3DELandmarksLib.core.lengths import named_in_mm
+from H3DELandmarksLib.core.image_plane import named_in_mm
 from H3DELandmarksResearch.agreement.record import DIRECTIONS
 from H3DELandmarksResearch.report.page import Cell, Fact, Table, number_cell, text_cell
 

@@ -8,8 +8,8 @@ from typing import Any, get_args
 import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.image_plane import LengthUnit
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.lengths import LengthUnit
 from H3DELandmarksLib.core.text import plural
 from H3DELandmarksResearch.evaluation.procrustes import Alignment, align
 from H3DELandmarksResearch.report import plots

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from H3DELandmarksLib.core.lengths import in_unit, length_unit, named_in, named_in_mm
+from H3DELandmarksLib.core.image_plane import in_unit, length_unit, named_in, named_in_mm
 
 NAMES = st.from_regex(r"[a-z]{1,5}(_mm)?", fullmatch=True)
 CONTENT = st.recursive(

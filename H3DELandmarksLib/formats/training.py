@@ -125,10 +125,6 @@ class Augmentation:
         elsewhere: share of crops centered anywhere in the scan; `nothing`: share that hold no anatomy at all.
         cut: share of radiographs that are cut off above, below or at both ends, and then counted as high as whole ones;
             for models with `height_mm`.
-        blank, fill: share of samples that are blank outside a random box or ellipsoid, and of those whose blank parts
-            are filled by another scan.
-        steady_mm: a point whose reference is known to spread by so many mm (its radius) counts in half of the samples
-            that show it, a steadier one in more of them; without it, all points count alike.
     """
 
     rotation_degrees: Degrees = 0.0
@@ -149,9 +145,6 @@ class Augmentation:
     elsewhere: Share | None = None
     nothing: Share | None = None
     cut: Share | None = None
-    blank: Share | None = None
-    fill: Share | None = None
-    steady_mm: Positive | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Changes of training samples beside their geometry: intensities, scans that end early or are blank, no anatomy."""
+"""Changes of training samples beside their geometry: intensities, scans that end early, no anatomy."""
 
 from __future__ import annotations
 
@@ -137,49 +137,6 @@ class FovTruncation:
             along = (torch.arange(n, device=image.device) - float(self.middle[axis])) * float(self.normal[axis])
             distance = distance + along.view([-1 if a == axis else 1 for a in range(3)])
         return image.masked_fill(distance > self.offset, 0.0)
-
-
-@dataclass(frozen=True)
-class Blanking:
-    """A box or an ellipsoid in a crop, outside of which a scan was made blank, as beyond a treated region.
-
-    Attributes:
-        middle: (3,) voxel index of its middle.
-        half: (3,) voxels from the middle to its faces or poles.
-        is_box: whether it is a box.
-    """
-
-    middle: np.ndarray
-    half: np.ndarray
-    is_box: bool
-
-    @classmethod
-    def draw(cls, shape: tuple[int, ...], index: np.ndarray, rng: np.random.Generator) -> Blanking:
-        """Draw one around the crop's middle or one of (C, 3) landmarks in voxels, of which NaN ones are unknown."""
-        size = np.array(shape)
-        within = np.isfinite(index).all(axis=1)
-        within[within] = ((index[within] > -0.5) & (index[within] < size - 0.5)).all(axis=1)
-        known = index[within]
-        middle = known[rng.integers(len(known))] if len(known) and rng.random() < 0.5 else (size - 1) / 2
-        half = np.maximum(size * rng.uniform(0.2, 0.55, 3), 1.0)
-        return cls(middle + half * rng.uniform(-0.8, 0.8, 3) * (size > 1), half, bool(rng.random() < 0.5))
-
-    def beyond(self, index: np.ndarray) -> np.ndarray:
-        """(C,) whether each of (C, 3) voxel indices lies in the blank part; False for NaN."""
-        away = np.abs((index - self.middle) / self.half)
-        with np.errstate(invalid="ignore"):
-            outside: np.ndarray = (away.max(axis=1) if self.is_box else (away**2).sum(axis=1)) > 1
-        return outside
-
-    def blanked(self, image: Tensor) -> Tensor:
-        """(X, Y, Z) with 0, which is what samples outside a scan have, in the blank part."""
-        away = []
-        for axis, n in enumerate(image.shape):
-            along = (torch.arange(n, device=image.device) - float(self.middle[axis])) / float(self.half[axis])
-            away.append(along.view([-1 if a == axis else 1 for a in range(3)]))
-        if self.is_box:
-            return image.masked_fill(torch.maximum(torch.maximum(*(a.abs() for a in away[:2])), away[2].abs()) > 1, 0.0)
-        return image.masked_fill(away[0] ** 2 + away[1] ** 2 + away[2] ** 2 > 1, 0.0)
 
 
 def _plane_near(

@@ -20,7 +20,7 @@ from H3DELandmarksLib.detection.closer import structure_grid
 from H3DELandmarksLib.formats.manifest import StageDesign
 from H3DELandmarksLib.formats.training import Augmentation
 from H3DELandmarksLib.networks.arrays import to_tensor
-from H3DELandmarksLib.training.augmentation import Blanking, FovTruncation, IntensityAugmentation, synthetic_negative
+from H3DELandmarksLib.training.augmentation import FovTruncation, IntensityAugmentation, synthetic_negative
 from H3DELandmarksLib.training.cases import TrainingCase, release
 
 # Types that are sent as they are; others become float32 before.
@@ -127,10 +127,8 @@ class CropSampler:
     cannot disagree. Grids of radiographs stay in their plane. Where a stage shows the whole radiograph, crops lie
     about its center and not about the landmarks; where the radiograph says how large pixels are, shifts grow with
     them. A share ``cut`` of radiographs is cut off before, and counted as high as whole ones. Of all samples, a
-    share ``elsewhere`` is centered anywhere in the scan, a share ``nothing`` holds no anatomy at all, a share
-    ``truncate`` ends within the crop, a share ``blank`` shows a box or an ellipsoid of it alone, and in a share
-    ``fill`` blank parts of the scan show another one. Points whose references spread are unknown in some of them.
-    What is drawn does not depend on the device that makes the images.
+    share ``elsewhere`` is centered anywhere in the scan, a share ``nothing`` holds no anatomy at all, and a share
+    ``truncate`` ends within the crop. What is drawn does not depend on the device that makes the images.
     """
 
     def __init__(
@@ -144,20 +142,13 @@ class CropSampler:
         self.mirror_order = scheme.mirror_order()
         self.shape = shape
 
-    def draw(
-        self,
-        case: TrainingCase,
-        rng: np.random.Generator,
-        device: torch.device = CPU,
-        others: Sequence[TrainingCase] = (),
-    ) -> Sample:
+    def draw(self, case: TrainingCase, rng: np.random.Generator, device: torch.device = CPU) -> Sample:
         """Draw one augmented sample; `rng` decides everything, so that training can resume exactly.
 
         Args:
             case: what it shows.
             rng: source of randomness.
             device: where the image is made.
-            others: whose scans may fill blank parts.
         """
         number = self._seen_of(case, int(rng.integers(len(self.groups))))
         channels, mirrored = self.groups[number or 0]
@@ -169,10 +160,8 @@ class CropSampler:
             case = self._cut(case, rng)
         flip = rng.random() < self.augmentation.mirror
         order = self.mirror_order[channels] if flip else channels
-        filled = bool(others) and _chosen(self.augmentation.fill, rng)
-        donor = others[int(rng.integers(len(others)))] if filled else None
         grid = self._grid(case, number, order, mirrored != flip, rng)
-        return self._sample(case, grid, order, rng, device, donor)
+        return self._sample(case, grid, order, rng, device)
 
     def plain(self, case: TrainingCase, group: int = 0, device: torch.device = CPU) -> Sample:
         """The sample without any augmentation, centered as at inference with a perfect previous stage."""
@@ -262,38 +251,9 @@ class CropSampler:
         return crop_grid(grid.center + shift, axes, spacing, self.stage.shape)
 
     def _sample(
-        self,
-        case: TrainingCase,
-        grid: Grid,
-        order: np.ndarray,
-        rng: np.random.Generator | None,
-        device: torch.device,
-        donor: TrainingCase | None = None,
+        self, case: TrainingCase, grid: Grid, order: np.ndarray, rng: np.random.Generator | None, device: torch.device
     ) -> Sample:
-        image, index, presence = self._seen(case, grid, order, device)
-        if donor is not None:
-            image, presence = self._filled(case, image, presence, donor, grid, order)
-        if rng is None:
-            return Sample(image, np.nan_to_num(index), presence)
-        image = IntensityAugmentation.draw(self.augmentation, rng).apply(image)
-        if rng.random() < self.augmentation.truncate:
-            near = self.augmentation.truncate_near_mm / self.stage.spacing_mm
-            end = FovTruncation.draw(grid.shape, index, rng, near)
-            image = end.blanked(image)
-            presence = np.where((presence == 1) & end.beyond(index), 0.0, presence)
-        if _chosen(self.augmentation.blank, rng):
-            part = Blanking.draw(grid.shape, index, rng)
-            image = part.blanked(image)
-            presence = np.where((presence == 1) & part.beyond(index), 0.0, presence)
-        if self.augmentation.steady_mm is not None:
-            counts = rng.random(len(order)) < steadiness(case.case.landmarks.radius, self.augmentation.steady_mm)[order]
-            presence = np.where((presence == 1) & ~counts, np.nan, presence)
-        return Sample(image, np.nan_to_num(index), presence)
-
-    def _seen(
-        self, case: TrainingCase, grid: Grid, order: np.ndarray, device: torch.device
-    ) -> tuple[Tensor, np.ndarray, np.ndarray]:
-        """The scan in 0..1 on a grid, (C, 3) positions in its voxels and (C,) presence of the landmarks `order`."""
+        """The scan and the landmarks `order` on a grid; intensities and ends change where there is an `rng`."""
         average = self.stage.sampling != "linear"
         image = case.intensity.scaled(resample_on(case.case.volume, grid, case.outside, device, average))
         release(case.case.volume.array)
@@ -303,35 +263,15 @@ class CropSampler:
         index = grid.ijk_from_lps(positions)
         with np.errstate(invalid="ignore"):
             inside = ((index > -0.5) & (index < np.array(grid.shape) - 0.5)).all(axis=1)
-        return image, index, np.where((presence == 1) & ~inside, 0.0, presence)
-
-    def _filled(
-        self,
-        case: TrainingCase,
-        image: Tensor,
-        presence: np.ndarray,
-        donor: TrainingCase,
-        grid: Grid,
-        order: np.ndarray,
-    ) -> tuple[Tensor, np.ndarray]:
-        """The image with what another scan shows in its blank parts; landmarks that may lie there become unknown."""
-        affine = np.eye(4)
-        affine[:3, :3] = donor.pose.rotation @ case.pose.rotation.T @ grid.affine[:3, :3]
-        affine[:3, 3] = donor.pose.to_lps(case.pose.to_model(grid.affine[:3, 3]))
-        there, _, shown = self._seen(donor, Grid(affine, grid.shape), order, image.device)
-        neither = (presence == 0) & (shown == 0)
-        return torch.where(image <= 0, there, image), np.where((presence == 1) | neither, presence, np.nan)
-
-
-def steadiness(spread: np.ndarray, steady_mm: float) -> np.ndarray:
-    """(K,) share of samples in which each point counts.
-
-    Args:
-        spread: (K,) mm by which references are known to move; NaN where nobody says, which counts as steady.
-        steady_mm: spread of which half the samples count.
-    """
-    share: np.ndarray = 1 / (1 + (np.nan_to_num(spread) / steady_mm) ** 2)
-    return share
+        presence = np.where((presence == 1) & ~inside, 0.0, presence)
+        if rng is not None:
+            image = IntensityAugmentation.draw(self.augmentation, rng).apply(image)
+            if rng.random() < self.augmentation.truncate:
+                near = self.augmentation.truncate_near_mm / self.stage.spacing_mm
+                end = FovTruncation.draw(grid.shape, index, rng, near)
+                image = end.blanked(image)
+                presence = np.where((presence == 1) & end.beyond(index), 0.0, presence)
+        return Sample(image, np.nan_to_num(index), presence)
 
 
 def _chosen(share: float | None, rng: np.random.Generator) -> bool:
@@ -379,7 +319,7 @@ def draw_batch(
     samples = []
     for number in numbers:
         rng = np.random.default_rng((*seed, number))
-        samples.append(sampler.draw(cases[int(rng.integers(len(cases)))], rng, device, cases))
+        samples.append(sampler.draw(cases[int(rng.integers(len(cases)))], rng, device))
     return (
         torch.stack([s.image for s in samples])[:, None],
         np.stack([s.index for s in samples]).astype(np.float32),

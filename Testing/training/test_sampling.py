@@ -12,7 +12,7 @@ from H3DELandmarksLib.core.shape_model import learn_shape_model
 from H3DELandmarksLib.networks.arrays import to_array
 from H3DELandmarksLib.training import sampling
 from H3DELandmarksLib.training.cases import Case, prepare_case
-from H3DELandmarksLib.training.sampling import draw_batch, resample_by_torch, steadiness
+from H3DELandmarksLib.training.sampling import draw_batch, resample_by_torch
 
 NAMES = ("L", "R", "M", "lone")
 SCHEME = LandmarkScheme("toy", "1", tuple(LandmarkDefinition(n, n) for n in NAMES), (("L", "R"),), ("lone",))
@@ -134,36 +134,3 @@ def test_a_share_of_samples_lies_elsewhere_in_the_scan_and_a_share_holds_no_anat
     assert all((sample.presence == 0).all() for sample in empty)
     assert all(s.image.min() >= 0 and s.image.max() <= 1 and s.image.dtype == torch.float32 for s in empty)
     assert len({round(float(sample.image.std()), 6) for sample in empty}) > 40
-
-
-def test_points_whose_references_spread_count_in_fewer_samples(prepared):
-    case, shape = prepared
-    spread = LandmarkSet(NAMES, POINTS, radius=np.array([np.nan, 0.0, 2.0, 6.0]))
-    unsteady = prepare_case(Case("unsteady", case.case.volume, spread), MODEL, shape, canonical_pose=True)
-    assert steadiness(spread.radius, 2.0).tolist() == pytest.approx([1.0, 1.0, 0.5, 0.1])
-    small = {**STAGE, "shape": [32, 32, 32], "spacing_mm": 1.5}
-    for settings, expected in (({}, np.ones(4)), ({"steady_mm": 2.0}, steadiness(spread.radius, 2.0))):
-        sampler = crop_sampler(small, SCHEME, shape, settings)
-        drawn = np.array([sampler.draw(unsteady, np.random.default_rng(s)).presence for s in range(200)])
-        assert ((drawn == 1) | np.isnan(drawn)).all()
-        assert (drawn == 1).mean(axis=0) == pytest.approx(expected, abs=0.09)
-
-
-def test_blank_parts_show_another_scan_in_place_and_their_landmarks_become_unknown(prepared):
-    donor, shape = prepared
-    scan = donor.case.volume
-    lps = np.stack(np.meshgrid(*map(np.arange, scan.array.shape), indexing="ij"), -1) @ scan.affine[:3, :3].T
-    lps += scan.affine[:3, 3]
-    blank = Volume(np.where(lps[..., 0] > 5, 0, scan.array + 0.01).astype(np.float32), scan.affine)
-    seen = LandmarkSet(NAMES, POINTS, np.array([0.0, 1, 1, np.nan]))  # L lies in the blank part
-    recipient = prepare_case(Case("blank", blank, seen), MODEL, shape, canonical_pose=True)
-    fill = crop_sampler(STAGE, SCHEME, shape, {"fill": 1.0})
-    alone = crop_sampler(STAGE, SCHEME, shape, {}).draw(recipient, np.random.default_rng(1))
-    both = fill.draw(recipient, np.random.default_rng(1), others=[donor])
-    place = tuple(np.round(crop_sampler(STAGE, SCHEME, shape, {}).plain(donor).index[0]).astype(int))
-    assert float(alone.image[place]) == 0.0 and float(both.image[place]) > 0.8
-    kept = alone.image > 0
-    assert torch.equal(both.image[kept], alone.image[kept])
-    assert np.array_equal(alone.presence, [0.0, 1, 1, np.nan], equal_nan=True)
-    assert np.array_equal(both.presence, [np.nan, 1, 1, np.nan], equal_nan=True)
-    assert np.array_equal(fill.draw(recipient, np.random.default_rng(1)).presence, alone.presence, equal_nan=True)

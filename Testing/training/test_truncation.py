@@ -1,11 +1,10 @@
-"""Scans that end within a crop or are blank in parts: image and landmarks disappear together."""
+"""Scans that end within a crop: image and landmarks disappear together."""
 
 import numpy as np
-import pytest
 import torch
 
 from H3DELandmarksLib.networks.arrays import to_array
-from H3DELandmarksLib.training.augmentation import Blanking, FovTruncation
+from H3DELandmarksLib.training.augmentation import FovTruncation
 
 SHAPE = (32, 32, 32)
 
@@ -43,24 +42,3 @@ def test_planes_near_landmarks_leave_some_just_inside_and_some_just_outside():
 
 def _nearest(places: np.ndarray, point: np.ndarray) -> float:
     return np.linalg.norm(places - point, axis=1).min() if len(places) else np.inf
-
-
-@pytest.mark.parametrize("is_box", [True, False])
-def test_outside_a_box_or_an_ellipsoid_image_and_landmarks_disappear_together(is_box):
-    part = Blanking(np.array([12.0, 16, 20]), np.array([6.0, 9, 5]), is_box)
-    index = np.stack(np.meshgrid(*[np.arange(32)] * 3, indexing="ij"), -1).reshape(-1, 3)
-    image = to_array(part.blanked(torch.ones(SHAPE)))
-    assert np.array_equal(image[tuple(index.T)] == 0, part.beyond(index.astype(float)))
-    assert (image == 1).sum() == pytest.approx(13 * 19 * 11 if is_box else 4 / 3 * np.pi * 6 * 9 * 5, rel=0.03)
-
-
-def test_what_stays_visible_differs_in_place_size_and_kind_and_unknown_landmarks_stay_unknown():
-    index = np.array([[10.0, 16, 16], [20.0, 15, 14], [np.nan] * 3])
-    parts = [Blanking.draw(SHAPE, index, np.random.default_rng(seed)) for seed in range(100)]
-    gone = np.array([part.beyond(index) for part in parts])
-    assert not gone[:, 2].any() and 0.1 < gone[:, :2].mean() < 0.6
-    assert 30 < sum(part.is_box for part in parts) < 70
-    kept = [float(part.blanked(torch.ones(SHAPE)).mean()) for part in parts]
-    assert min(kept) < 0.15 and max(kept) > 0.5
-    flat = Blanking.draw((40, 30, 1), index, np.random.default_rng(0))
-    assert 0 < float(flat.blanked(torch.ones(40, 30, 1)).mean()) < 1

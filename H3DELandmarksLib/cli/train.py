@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from H3DELandmarksLib.cases import CaseProject
     from H3DELandmarksLib.formats.run import RunFolder
     from H3DELandmarksLib.retraining.run import RunStatus
-    from H3DELandmarksLib.training.peers import Peers
 
 
 FOLDER_OPTIONS = ("model_id", "spacing", "plan_only")
@@ -49,16 +48,19 @@ def run_retraining(options: argparse.Namespace, console: Console) -> bool:
     _check(options)
     from H3DELandmarksLib.cases import open_project
     from H3DELandmarksLib.retraining.run import retrain
-    from H3DELandmarksLib.training.peers import Peers
+    from H3DELandmarksLib.training.loop import PEERS, has_peers
 
-    project, output, peers = open_project(options.from_cases), Path(options.output), Peers.joined()
-    if not peers.leads:
-        return _help(options, project, peers)
+    project, output = open_project(options.from_cases), Path(options.output)
+    peers = research_module("training.peers", PEERS).Peers.joined() if has_peers() else None
+    if peers and not peers.leads:
+        succeeded: bool = research_module("cli.train", PEERS).help_to_retrain(options, project, peers)
+        return succeeded
     run = _run(options, project, output, console)
-    peers.wait()  # the others read the run
+    if peers:
+        peers.wait()  # the others read the run
     console.log_folder = output
     record = run.record
-    with _stop_wish() as stopped, console.task(record.model.id) as progress:
+    with stop_wish() as stopped, console.task(record.model.id) as progress:
 
         def tell(status: RunStatus) -> None:
             progress(
@@ -93,17 +95,6 @@ def run_retraining(options: argparse.Namespace, console: Console) -> bool:
             "notes": record.notes,
         }
     )
-    return True
-
-
-def _help(options: argparse.Namespace, project: CaseProject, peers: Peers) -> bool:
-    """Train along with the process that leads, which alone writes and speaks."""
-    from H3DELandmarksLib.formats.run import read_run
-    from H3DELandmarksLib.retraining.run import help_to_retrain
-
-    peers.wait()
-    with _stop_wish() as stopped:
-        help_to_retrain(read_run(options.output), options.device, stopped, project)
     return True
 
 
@@ -173,7 +164,7 @@ def _check_same(options: argparse.Namespace, run: RunFolder, console: Console) -
 
 
 @contextmanager
-def _stop_wish() -> Iterator[Callable[[], bool]]:
+def stop_wish() -> Iterator[Callable[[], bool]]:
     """Whether SIGINT or SIGTERM has come, which end the work at the next step; a second SIGINT ends it at once."""
     wish = threading.Event()
 

@@ -6,6 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,8 +37,7 @@ from H3DELandmarksLib.retraining import fine_tuning, new_model
 from H3DELandmarksLib.retraining.candidate import DRAFT, RunDataset, build_candidate
 from H3DELandmarksLib.retraining.cases import recorded_cases
 from H3DELandmarksLib.training.checkpoints import CHECKPOINT, averaged_weights
-from H3DELandmarksLib.training.loop import StageTrainer
-from H3DELandmarksLib.training.peers import Peers
+from H3DELandmarksLib.training.loop import StageTrainer, stage_trainer
 from H3DELandmarksLib.training.sampling import CropSampler
 from H3DELandmarksLib.training.warm_start import load_early_layers, load_initial_weights, matching_channels
 
@@ -126,8 +126,8 @@ def start_run(folder: Path, decision: RunDecision) -> RunFolder:
 def retrain(
     run: RunFolder,
     device: str = "auto",
-    watcher: Watcher | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    watcher: Watcher = lambda status: None,
+    cancelled: Callable[[], bool] = lambda: False,
     project: CaseProject | None = None,
 ) -> ModelPackage:
     """Do what a record says, from where it was left.
@@ -147,62 +147,25 @@ def retrain(
         InputError: another program is at work on it, the base model or a case is not there as it was, or the memory is
             too small.
     """
-    candidate = _finished(run)
-    if candidate is not None:
-        return candidate
+    if run.record.is_done:
+        with suppress(ModelPackageError):
+            return open_package(run.package_folder)
     with held(run.folder / LOCK) as is_mine:
         if not is_mine:
             raise InputError(f"Another program is at work on the run in '{run.folder}': wait for it, or stop it first.")
-        return _do(run, device, watcher, cancelled, project)
+        try:
+            candidate = Work(run, device, watcher, cancelled, project).do()
+        except (Cancelled, KeyboardInterrupt):
+            run.update(state=CANCELLED, seconds_left=None)
+            raise
+        except Exception as error:
+            run.update(state=FAILED, message=" ".join(str(error).split()), seconds_left=None)
+            raise
+        run.update(state=DONE, seconds_left=0.0)
+        return candidate
 
 
-def help_to_retrain(
-    run: RunFolder,
-    device: str = "auto",
-    cancelled: Callable[[], bool] | None = None,
-    project: CaseProject | None = None,
-) -> None:
-    """Train the stages of a run together with the process that does `retrain`, and write nothing; arguments as there.
-
-    Raises:
-        Cancelled: a process was asked to stop.
-        InputError: as for `retrain`.
-    """
-    alone = RunFolder(run.folder, run.record, writes=False)
-    _Work(alone, device, lambda status: None, cancelled or (lambda: False), project).train_all()
-
-
-def _do(
-    run: RunFolder,
-    device: str,
-    watcher: Watcher | None,
-    cancelled: Callable[[], bool] | None,
-    project: CaseProject | None,
-) -> ModelPackage:
-    try:
-        work = _Work(run, device, watcher or (lambda status: None), cancelled or (lambda: False), project)
-        candidate = work.do()
-    except (Cancelled, KeyboardInterrupt):
-        run.update(state=CANCELLED, seconds_left=None)
-        raise
-    except Exception as error:
-        run.update(state=FAILED, message=" ".join(str(error).split()), seconds_left=None)
-        raise
-    run.update(state=DONE, seconds_left=0.0)
-    return candidate
-
-
-def _finished(run: RunFolder) -> ModelPackage | None:
-    """The candidate of a run that is done."""
-    if not run.record.is_done:
-        return None
-    try:
-        return open_package(run.package_folder)
-    except ModelPackageError:
-        return None
-
-
-class _Work:
+class Work:
     """The work of one run."""
 
     def __init__(
@@ -214,7 +177,6 @@ class _Work:
         self.stages = run.record.plan.stages
         self.time_left = TimeLeft(self.stages)
         self.device = choose_device(device)
-        self.peers = Peers.joined()
         run.update(state=RUNNING, message=None, device=self.device.type)
         record = run.record
         self.cases = recorded_cases(project or open_project(record.project), record.scheme, record.cases)
@@ -254,7 +216,7 @@ class _Work:
     def train(self, stage: TrainingStage, dataset: RunDataset) -> None:
         """One stage to its last step."""
         sampler = CropSampler(stage, self.run.record.scheme, dataset.shape, stage.augmentation)
-        trainer = StageTrainer(stage, sampler, self.run.folder / stage.name, self.device, self.peers)
+        trainer = stage_trainer(stage, sampler, self.run.folder / stage.name, self.device)
         if trainer.resume():
             logger.info("%s: goes on at step %d", stage.name, trainer.step)
         else:

@@ -47,16 +47,6 @@ def radii(error: np.ndarray, share: float = SHARE) -> np.ndarray:
     return _radii_at(error, np.array([_level(error, share)]))[0]
 
 
-def radii_without(error: np.ndarray, share: float = SHARE) -> np.ndarray:
-    """(N, K) mm: for each case the radii that all other cases give (cross-conformal, Vovk, Ann. Math. AI 74:9, 2015).
-
-    Args:
-        error: as for `radii`, of two cases at least.
-        share: from 0 to 1.
-    """
-    return np.stack([radii(np.delete(error, case, axis=0), share) for case in range(len(error))])
-
-
 def _level(error: np.ndarray, share: float) -> float:
     """The smallest level at which left-out cases are covered; with a single case the share itself."""
     cases = [case for case in range(len(error)) if np.isfinite(error[case]).any()]

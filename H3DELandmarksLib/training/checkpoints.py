@@ -1,7 +1,6 @@
 """Checkpoints of a stage's training: safetensors files, in which nothing can be run, with a little JSON in them.
 
-Files of before are pickles. PyTorch reads them without running anything from 2.6 on only (CVE-2025-32434), and the
-research package checks first what they claim.
+Files of before are pickles, which the research package reads.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from H3DELandmarksLib.core.errors import InputError, MissingDependencyError
+from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.resources import research_module
 from H3DELandmarksLib.core.text import plain
@@ -91,54 +90,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
         InputError: it is missing, damaged or of something else.
         MissingDependencyError: it is one of before, which is not safe to read here.
     """
-    if not path.exists() and path.with_name(OLDER_NAME).exists():
-        return _older(path.with_name(OLDER_NAME))
+    older = path.with_name(OLDER_NAME)
+    if not path.exists() and older.exists():
+        reading = research_module("training.older_checkpoints", f"The checkpoint '{older}' of an older version")
+        return reading.read_older(older)
     try:
         with safe_open(path, "pt") as file:
-            progress = _progress_in(file)
+            progress = build(TrainingProgress, parse_json((file.metadata() or {}).get(PROGRESS, "").encode()))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return Checkpoint(progress, _part(tensors, "network"), _part(tensors, "average"), _by_number(tensors))
     except FileNotFoundError as error:
         raise InputError(f"There is no checkpoint '{path}': train this stage first.") from error
     except (OSError, ValueError, SafetensorError, FormatError) as error:
-        raise _unreadable(path) from error
-
-
-def read_progress(path: Path) -> TrainingProgress:
-    """How far a checkpoint is and what it has learnt from, without its tensors; raises as `load_checkpoint`."""
-    if not path.exists():
-        return load_checkpoint(path).progress
-    try:
-        with safe_open(path, "pt") as file:
-            return _progress_in(file)
-    except (OSError, ValueError, SafetensorError, FormatError) as error:
-        raise _unreadable(path) from error
-
-
-def _progress_in(file: Any) -> TrainingProgress:
-    return build(TrainingProgress, parse_json((file.metadata() or {}).get(PROGRESS, "").encode()))
-
-
-def _older(path: Path) -> Checkpoint:
-    """A pickle of before, as the research package reads it."""
-    reading = research_module("published.checkpoints", f"The checkpoint '{path}' of an older version")
-    try:
-        state = reading.read_content(path)
-        losses = tuple(float(loss) for loss in state.get("losses", ()))
-        progress = build(TrainingProgress, plain(to_plain(TrainingProgress(state["step"], losses))))
-        optimizer = {int(number): _tensors(kept) for number, kept in state["optimizer"]["state"].items()}
-        return Checkpoint(progress, _tensors(state["network"]), _tensors(state["average"]), optimizer)
-    except MissingDependencyError:
-        raise
-    except (InputError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise _unreadable(path) from error
-
-
-def _tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Tensors by name and nothing else; raises TypeError or AttributeError."""
-    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
-        raise TypeError("not tensors by name")
-    return dict(content)
+        raise unreadable(path) from error
 
 
 def _part(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
@@ -153,7 +117,8 @@ def _by_number(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
     return result
 
 
-def _unreadable(path: Path) -> InputError:
+def unreadable(path: Path) -> InputError:
+    """One sentence about a checkpoint that is damaged or of something else."""
     return InputError(f"The checkpoint '{path}' cannot be read: delete it to start this stage again.")
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -33,12 +34,12 @@ from H3DELandmarksLib.training.checkpoints import (
     save_checkpoint,
 )
 from H3DELandmarksLib.training.losses import choose_objective, start_at_background
-from H3DELandmarksLib.training.peers import Peers
 from H3DELandmarksLib.training.sampling import CropSampler, draw_batch
 
 logger = logging.getLogger(__name__)
 CURVE = "curve.csv"
-PEER_SEED = 1_000_003
+PEERS = "Training by several processes"
+PROCESS_SEED = 1_000_003
 # What the networks call the layers that read the image.
 EARLY = ("encoder.", "backbone.")
 # What PyTorch says where memory is short, on CUDA and MPS, and on CPUs.
@@ -168,11 +169,14 @@ class StageTrainer:
 
     A batch depends only on the seed and the step number, so that a resumed run sees what an uninterrupted one would
     have seen, with any number of processes.
+
+    Attributes:
+        rank, count: number of this process, and how many train together; only the first of them writes files.
     """
 
-    def __init__(
-        self, stage: TrainingStage, sampler: CropSampler, folder: Path, device: torch.device, peers: Peers | None = None
-    ) -> None:
+    rank, count = 0, 1
+
+    def __init__(self, stage: TrainingStage, sampler: CropSampler, folder: Path, device: torch.device) -> None:
         """Prepare network and optimizer.
 
         Args:
@@ -180,35 +184,31 @@ class StageTrainer:
             sampler: source of samples.
             folder: where checkpoint and curve are kept.
             device: where the network runs; a CUDA device also makes the samples.
-            peers: the processes that train it together; none when not given.
         """
         self.stage = stage
-        self.peers = peers = peers or Peers()
         self.settings = settings = stage.training
         self.sampler = sampler
         self.folder = folder
-        self.device = device = peers.device(device)
+        self.device = device
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(settings.seed)
         self.io = NetworkIO.of(stage)
         self.network = build_network(stage.network.architecture, stage.network.settings).to(device)
         self.objective = choose_objective(settings)
         self.decode = choose_decoder(stage.decoding)
-        background = [self.objective.background(voxels) for voxels in self._cells()]
+        # Voxels of a heat map at each of the network's resolutions.
+        cells = [float(np.prod(np.array(stage.shape) / stride)) for stride in self.io.strides]
+        background = [self.objective.background(voxels) for voxels in cells]
         start_at_background(self.network.get_submodule("head"), *background)
         self.optimizer = torch.optim.AdamW(parameter_groups(self.network, settings), lr=settings.learning_rate)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
-        self.numbers = peers.numbers(settings.batch)
-        self.memory = MemoryPlan(len(self.numbers))
-        self.shared = peers.shared(self.network, device)
+        self.numbers = range(settings.batch)
+        self.memory = MemoryPlan(settings.batch)
+        self.trained: nn.Module = self.network
         self.step = 0
         self.losses: list[float] = []
         self.learnt: frozenset[str] = frozenset()
-
-    def _cells(self) -> list[float]:
-        """Voxels of a heat map at each of the network's resolutions."""
-        return [float(np.prod(np.array(self.stage.shape) / stride)) for stride in self.io.strides]
 
     def _rate(self, step: int) -> float:
         warmup, total = self.settings.warmup, self.settings.steps
@@ -217,6 +217,11 @@ class StageTrainer:
         if step < warmup:
             return (step + 1) / warmup
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the files."""
+        return self.rank == 0
 
     @property
     def checkpoint(self) -> Path:
@@ -242,7 +247,7 @@ class StageTrainer:
         self.schedule.load_state_dict({"lr_lambdas": [], "last_epoch": self.step, "_step_count": self.step + 1})
         for group, rate in zip(self.optimizer.param_groups, self.schedule.base_lrs):
             group["lr"] = rate * self._rate(self.step)
-        if self.peers.leads:
+        if self.leads:
             trim_curve(self.folder / CURVE, self.step)
         return True
 
@@ -252,7 +257,7 @@ class StageTrainer:
         Raises:
             InputError: the weights are no numbers any more; the checkpoint before stays.
         """
-        if not self.peers.leads:
+        if not self.leads:
             return
         if not all(bool(value.isfinite().all()) for value in self.network.state_dict().values()):
             raise InputError(
@@ -289,35 +294,26 @@ class StageTrainer:
             self.step += 1
             done = self.step == self.settings.steps
             if self.step % self.settings.validate_every == 0 or done:
-                if self.peers.leads:
+                if self.leads:
                     self._report(float(np.mean(self.losses)), self.validate(validation), progress)
                 self.losses.clear()
-            if self.peers.leads and (done or time.monotonic() - saved > self.settings.checkpoint_seconds):
+            if self.leads and (done or time.monotonic() - saved > self.settings.checkpoint_seconds):
                 self.save()
                 draw_curve(self.folder / CURVE)
                 saved = time.monotonic()
             if watch:
                 self._tell(watch)
-        self.peers.wait()  # until the last checkpoint is written
 
     def _tell(self, watch: Callable[[int], None]) -> None:
-        """Give all processes the word to stop that any of them has got."""
-        stop: Cancelled | None = None
         try:
             watch(self.step)
-        except Cancelled as wish:
-            stop = wish
-        if self.peers.total(float(stop is not None), self.device) > 0:
+        except Cancelled:
             self.save()
-            self.peers.wait()
-            raise stop or Cancelled("The training was cancelled; it can be resumed.")
+            raise
 
     def _train_step(self, cases: Sequence[TrainingCase]) -> float:
-        self.shared.train()
-        if self.peers.count == 1:
-            loss = self.memory.attempt(lambda parts: self._gradients(self._batch(cases), parts), self._leave_device)
-        else:
-            loss = self._gradients_with_peers(cases)
+        self.trained.train()
+        loss = self._gradients_of_step(cases)
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         self.schedule.step()
@@ -334,14 +330,13 @@ class StageTrainer:
         """Where crops are cut out and changed; PyTorch has no sampling of volumes for MPS."""
         return self.device if self.device.type == "cuda" else torch.device("cpu")
 
-    def _gradients_with_peers(self, cases: Sequence[TrainingCase]) -> float:
-        """The same for a batch that several processes share; none of them can go on alone where memory is short."""
-        try:
-            return self.peers.total(self._gradients(self._batch(cases), 1), self.device)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise InputError("The memory is too small for this process's samples: start more processes.") from error
+    def _gradients_of_step(self, cases: Sequence[TrainingCase]) -> float:
+        """Gradients of this step's batch, in as many parts as the memory asks for; returns the loss."""
+        return self.memory.attempt(lambda parts: self._gradients(self._batch(cases), parts), self._leave_device)
+
+    def _total(self, value: float) -> float:
+        """The sum of a number over all processes."""
+        return value
 
     def _gradients(self, batch: tuple[Tensor, np.ndarray, np.ndarray], parts: int) -> float:
         """Gradients of a batch in several parts, each weighted by its share of known landmarks; returns the loss.
@@ -350,18 +345,18 @@ class StageTrainer:
         """
         self.optimizer.zero_grad(set_to_none=True)
         # For branches that a network leaves out at random.
-        torch.manual_seed(self.settings.seed + self.step + PEER_SEED * self.peers.rank)
-        known = max(1.0, self.peers.total(float((~np.isnan(batch[2])).sum()), self.device))
-        whole = parts == self.peers.count == 1
+        torch.manual_seed(self.settings.seed + self.step + PROCESS_SEED * self.rank)
+        known = max(1.0, self._total(float((~np.isnan(batch[2])).sum())))
+        whole = parts == self.count == 1
         total = 0.0
         cut = (batch[0].tensor_split(parts), *(np.array_split(array, parts) for array in batch[1:]))
         for images, index, presence in zip(*cut):
             points, there = (to_tensor(array).to(self.device) for array in (index, presence))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-                maps = self._maps(self.shared, images)
+                maps = self._maps(self.trained, images)
             loss = self.objective.total(maps, self.io.strides, points, there)
             loss = loss if whole else loss * (int((~np.isnan(presence)).sum()) / known)
-            (loss * self.peers.count).backward()  # gradients are averaged over processes
+            (loss * self.count).backward()  # gradients are averaged over processes
             total += float(loss.detach())
         return total
 
@@ -413,6 +408,22 @@ class StageTrainer:
     def weights(self) -> dict[str, Tensor]:
         """Averaged weights by the network's parameter names."""
         return {name: value.detach().cpu() for name, value in self.average.module.state_dict().items()}
+
+
+def has_peers() -> bool:
+    """Whether ``torchrun`` has started several processes, which train one model together."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def stage_trainer(stage: TrainingStage, sampler: CropSampler, folder: Path, device: torch.device) -> StageTrainer:
+    """What trains a stage, alone or with the other processes; parameters as for `StageTrainer`.
+
+    Raises:
+        MissingDependencyError: there are others, and the research package is not installed.
+    """
+    if not has_peers():
+        return StageTrainer(stage, sampler, folder, device)
+    return research_module("training.peers", PEERS).SharedTrainer(stage, sampler, folder, device)
 
 
 def half_precision(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

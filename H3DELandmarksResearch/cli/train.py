@@ -5,17 +5,22 @@ from __future__ import annotations
 import argparse
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from H3DELandmarksLib.cli.console import Console
-from H3DELandmarksLib.cli.train import FOLDER_OPTIONS
+from H3DELandmarksLib.cli.train import FOLDER_OPTIONS, stop_wish
 from H3DELandmarksLib.core.errors import InputError
+
+if TYPE_CHECKING:
+    from H3DELandmarksLib.cases import CaseProject
+    from H3DELandmarksResearch.training.peers import Peers
 
 
 def train_from_scratch(options: argparse.Namespace, console: Console) -> bool:
     """Train; returns True, or raises."""
     from H3DELandmarksLib.cohort.result_files import make_folder
-    from H3DELandmarksLib.training.peers import Peers
     from H3DELandmarksResearch.training.configuration import find_configuration
+    from H3DELandmarksResearch.training.peers import Peers
     from H3DELandmarksResearch.training.run import run_training
 
     _refuse_alone(options)
@@ -94,8 +99,8 @@ def _say_accuracy(console: Console, folder: Path) -> None:
 
 def _planned(options: argparse.Namespace, console: Console) -> Path:
     """The plan for a folder: written by the first process, or by an earlier run and perhaps edited since."""
-    from H3DELandmarksLib.training.peers import Peers
     from H3DELandmarksResearch.planning import plan as planning
+    from H3DELandmarksResearch.training.peers import Peers
 
     spacing = None if options.spacing is None else planning.spacing_of(options.spacing, "The option --spacing")
     arguments = (Path(options.from_folder), Path(options.output), options.model_id, spacing, options.steps)
@@ -109,3 +114,16 @@ def _planned(options: argparse.Namespace, console: Console) -> Path:
             console.say("It was there already and is kept: for other scans or options, remove it and plan anew.")
     peers.wait()
     return planning.plan_folder(*arguments)
+
+
+def help_to_retrain(options: argparse.Namespace, project: CaseProject, peers: Peers) -> bool:
+    """Train the stages of a retraining along with the process that leads, which alone writes and speaks."""
+    from H3DELandmarksLib.formats.run import RunFolder, read_run
+    from H3DELandmarksLib.retraining.run import Work
+
+    peers.wait()
+    run = read_run(options.output)
+    alone = RunFolder(run.folder, run.record, writes=False)
+    with stop_wish() as stopped:
+        Work(alone, options.device, lambda status: None, stopped, project).train_all()
+    return True

@@ -28,7 +28,6 @@ from H3DELandmarksLib.training.calibration import (
     fit_calibration,
     gather_evidence,
     radii,
-    radii_without,
     truncated_case,
     usual_errors,
 )
@@ -218,6 +217,16 @@ def interval_reaches(
         if rank <= len(each):
             result[name] = round(max(sorted(each)[rank - 1], 1e-3), 4)
     return result
+
+
+def radii_without(error: np.ndarray, share: float = SHARE) -> np.ndarray:
+    """(N, K) mm: for each case the radii that all other cases give (cross-conformal, Vovk, Ann. Math. AI 74:9, 2015).
+
+    Args:
+        error: as for `radii`, of two cases at least.
+        share: from 0 to 1.
+    """
+    return np.stack([radii(np.delete(error, case, axis=0), share) for case in range(len(error))])
 
 
 def _cross_conformal(

@@ -22,9 +22,8 @@ from H3DELandmarksLib.formats.run import LOCK
 from H3DELandmarksLib.formats.training import TrainingStage, recorded_cases
 from H3DELandmarksLib.models import ModelPackage, find_model
 from H3DELandmarksLib.training.cases import Case, TrainingCase, prepare_case
-from H3DELandmarksLib.training.checkpoints import CHECKPOINT, averaged_weights, has_checkpoint, read_progress
-from H3DELandmarksLib.training.loop import StageTrainer
-from H3DELandmarksLib.training.peers import Peers, starts_alone_or_leads
+from H3DELandmarksLib.training.checkpoints import CHECKPOINT, averaged_weights, has_checkpoint, load_checkpoint
+from H3DELandmarksLib.training.loop import StageTrainer, stage_trainer
 from H3DELandmarksLib.training.sampling import CropSampler
 from H3DELandmarksLib.training.warm_start import load_initial_weights
 from H3DELandmarksResearch.training.configuration import (
@@ -35,6 +34,7 @@ from H3DELandmarksResearch.training.configuration import (
     refuse_shared_subjects,
 )
 from H3DELandmarksResearch.training.packaging import build_package, write_uncalibrated
+from H3DELandmarksResearch.training.peers import starts_alone_or_leads
 
 logger = logging.getLogger(__name__)
 LONE_MM = 1e-6  # a landmark that spreads less does not tell how far it does
@@ -80,7 +80,7 @@ def train_stage(
     shape = shape_of(training, configuration)
     sampler = CropSampler(stage, configuration.scheme, shape, stage.augmentation)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = StageTrainer(stage, sampler, output / stage.name, device, Peers.joined())
+    trainer = stage_trainer(stage, sampler, output / stage.name, device)
     if trainer.checkpoint.exists() and not resume:
         raise InputError(f"'{output}' holds an earlier run: add --resume to go on with it, or choose another folder.")
     if trainer.resume():
@@ -114,7 +114,7 @@ def _check_checkpoints(configuration: Configuration, output: Path) -> None:
         path = output / stage.name / CHECKPOINT
         if not has_checkpoint(path):
             continue
-        earlier = read_progress(path)
+        earlier = load_checkpoint(path).progress
         if earlier.landmarks not in ((), stage.landmarks):
             reason = "is of other landmarks, or of the same in another order"
         elif seen := [name for name in earlier.learnt if name in held_out]:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.training.calibration import radii, radii_without
+from H3DELandmarksLib.training.calibration import radii
+from H3DELandmarksResearch.training.evaluation import radii_without
 
 
 def errors_of(cases: int, seed: int, landmarks: int = 12) -> np.ndarray:

@@ -15,8 +15,8 @@ from typed import crop_sampler, typed_stage
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.networks import build_network, output_maps
 from H3DELandmarksLib.training.checkpoints import CHECKPOINT, averaged_weights, load_checkpoint
-from H3DELandmarksLib.training.loop import CURVE, StageTrainer
-from H3DELandmarksLib.training.peers import Peers
+from H3DELandmarksLib.training.loop import CURVE
+from H3DELandmarksResearch.training.peers import Peers, SharedTrainer
 
 SCRIPT = Path(__file__).with_name("train_with_peers.py")
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,7 +97,8 @@ def test_normalization_over_batches_is_refused_on_cpus(tmp_path):
 def test_only_the_first_process_writes(tmp_path):
     cases, shape = blob_cases(2)
     sampler = crop_sampler(STAGE, SCHEME, shape, {})
-    pupil = StageTrainer(typed_stage(STAGE, SETTINGS), sampler, tmp_path, torch.device("cpu"))
-    pupil.peers = Peers(1, 1)
+    pupil = SharedTrainer(
+        typed_stage(STAGE, {**SETTINGS, "batch": 2}), sampler, tmp_path, torch.device("cpu"), Peers(1, 1)
+    )
     pupil.run(cases[:1], cases[1:])
     assert not (tmp_path / CHECKPOINT).exists() and not (tmp_path / CURVE).exists()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import distributed as dist
@@ -16,7 +18,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.errors import Cancelled, InputError
+from H3DELandmarksLib.formats.training import TrainingStage
+from H3DELandmarksLib.training.cases import TrainingCase
+from H3DELandmarksLib.training.loop import StageTrainer, is_out_of_memory
+from H3DELandmarksLib.training.sampling import CropSampler
 
 
 def starts_alone_or_leads() -> bool:
@@ -100,3 +106,45 @@ class Peers:
                 )
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         return DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
+
+
+class SharedTrainer(StageTrainer):
+    """Trains the network of one stage together with the other processes; none of them can go on alone."""
+
+    def __init__(
+        self, stage: TrainingStage, sampler: CropSampler, folder: Path, device: torch.device, peers: Peers | None = None
+    ) -> None:
+        """As `StageTrainer`; the processes are those that ``torchrun`` has started when not given."""
+        self.peers = peers = peers or Peers.joined()
+        self.rank, self.count = peers.rank, peers.count
+        super().__init__(stage, sampler, folder, peers.device(device))
+        self.numbers = peers.numbers(self.settings.batch)
+        self.trained = peers.shared(self.network, self.device)
+
+    def run(self, *arguments, **named) -> None:
+        """As `StageTrainer.run`; returns once the last checkpoint is written."""
+        super().run(*arguments, **named)
+        self.peers.wait()
+
+    def _tell(self, watch: Callable[[int], None]) -> None:
+        """Give all processes the word to stop that any of them has got."""
+        stop: Cancelled | None = None
+        try:
+            watch(self.step)
+        except Cancelled as wish:
+            stop = wish
+        if self._total(float(stop is not None)) > 0:
+            self.save()
+            self.peers.wait()
+            raise stop or Cancelled("The training was cancelled; it can be resumed.")
+
+    def _gradients_of_step(self, cases: Sequence[TrainingCase]) -> float:
+        try:
+            return self._total(self._gradients(self._batch(cases), 1))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise InputError("The memory is too small for this process's samples: start more processes.") from error
+
+    def _total(self, value: float) -> float:
+        return self.peers.total(value, self.device)

@@ -230,7 +230,12 @@ def candidate_manifest(record: RunRecord, base: ModelPackage | None) -> Manifest
         name: getattr(record.model, name)
         for name in ("id", "version", "intensity", "outside", "max_spacing_mm", "height_mm")
     }
-    description["limitations"] = (*_limits_of_base(before), *_limits(record))
+    limits = [limit for limit in before.limitations if not limit.startswith(RETRAINED)] if before else []
+    limits.append(
+        f"{RETRAINED}{record.counts[TRAIN]} corrected cases, with no other quality control than that of the people who "
+        "corrected them."
+    )
+    description["limitations"] = (*limits, *(f"{RETRAINED}the cases: {note}" for note in record.notes))
     trained = {} if before is None else before.training
     settings = {stage.name: to_plain(stage.settings) for stage in record.plan.stages}
     # A later retraining begins with the base's settings, not with ever smaller rates.
@@ -265,18 +270,6 @@ def _lineage(record: RunRecord, base: Manifest | None, settings: dict[str, Any],
         software=made["software"],
         date=made["date"],
     )
-
-
-def _limits_of_base(base: Manifest | None) -> list[str]:
-    return [limit for limit in base.limitations if not limit.startswith(RETRAINED)] if base else []
-
-
-def _limits(record: RunRecord) -> list[str]:
-    return [
-        f"{RETRAINED}{record.counts[TRAIN]} corrected cases, with no other quality control than that of the people who "
-        "corrected them.",
-        *(f"{RETRAINED}the cases: {note}" for note in record.notes),
-    ]
 
 
 def _evaluated(

@@ -191,19 +191,29 @@ def compare_models(
     old_names, new_names = (set(sets[0].names) for sets in found)
     names = cases[0].reference.names
     common = [name for name in names if name in old_names & new_names]
-    pair = _Pair(_answers(cases, found[0], common), _answers(cases, found[1], common), cases, tolerance)
-    rows = [pair.row(name, (slice(None), [k])) for k, name in enumerate(common)]
+    old, new = (_answers(cases, sets, common) for sets in found)
+    subjects, miss_mm = [case.subject for case in cases], 2 * float(tolerance)
+
+    def row(name: str, index: tuple) -> Row:
+        """The figures of a part of the (N, K) arrays."""
+        present = old.present[index]
+        before, after = counted_errors(old.errors[index], new.errors[index], present, miss_mm)
+        gain = improvement(subject_means(case_means(before - after), subjects))
+        base_figures, candidate_figures = (each.figures(index, tolerance) for each in (old, new))
+        return Row(name, int(present.sum()), base_figures, candidate_figures, gain, gain.p)
+
+    rows = [row(name, (slice(None), [k])) for k, name in enumerate(common)]
     floors = [human_floor([s.ordered_as(tuple(common)) for s in sets], [c.readers for c in cases]) for sets in found]
-    corrected = holm([row.improvement.p for row in rows])
+    corrected = holm([each.improvement.p for each in rows])
     return Comparison(
         base=base.reference,
         candidate=candidate.reference,
         cases=tuple((case.files.id, case.revision) for case in cases),
-        subjects=len({case.subject for case in cases}),
+        subjects=len(set(subjects)),
         tolerance_mm=float(tolerance),
-        miss_mm=pair.miss_mm,
-        total=pair.row(ALL, ()),
-        landmarks=tuple(replace(row, p_corrected=float(p)) for row, p in zip(rows, corrected)),
+        miss_mm=miss_mm,
+        total=row(ALL, ()),
+        landmarks=tuple(replace(each, p_corrected=float(p)) for each, p in zip(rows, corrected)),
         only_base=_figures_alone(cases, found[0], [n for n in names if n in old_names - new_names], tolerance),
         only_candidate=_figures_alone(cases, found[1], [n for n in names if n in new_names - old_names], tolerance),
         remarks=tuple(_remarks(base, candidate, cases, common)),
@@ -255,35 +265,6 @@ def _answers(cases: Sequence[HeldOutCase], sets: Sequence[LandmarkSet], names: I
         known=~np.stack([t.unknown for t in truth]),
         predicted=np.stack([f.present for f in found]),
     )
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """The answers of base and candidate on the same cases."""
-
-    base: _Answers
-    candidate: _Answers
-    cases: Sequence[HeldOutCase]
-    tolerance_mm: float
-
-    @property
-    def miss_mm(self) -> float:
-        """What a missed point counts at least."""
-        return 2 * float(self.tolerance_mm)
-
-    def row(self, name: str, index: tuple) -> Row:
-        """The figures of a part of the (N, K) arrays."""
-        present = self.base.present[index]
-        old, new = counted_errors(self.base.errors[index], self.candidate.errors[index], present, self.miss_mm)
-        gain = improvement(subject_means(case_means(old - new), [case.subject for case in self.cases]))
-        return Row(
-            name=name,
-            points=int(present.sum()),
-            base=self.base.figures(index, self.tolerance_mm),
-            candidate=self.candidate.figures(index, self.tolerance_mm),
-            improvement=gain,
-            p_corrected=gain.p,
-        )
 
 
 def _figures_alone(

@@ -26,7 +26,7 @@ from H3DELandmarksLib.formats.run import (
     Subset,
 )
 from H3DELandmarksLib.formats.schemes import SchemeHistory
-from H3DELandmarksLib.formats.training import StageSettings, TrainingStage, recorded_cases, recorded_settings
+from H3DELandmarksLib.formats.training import TrainingStage, recorded_cases, recorded_settings
 from H3DELandmarksLib.models import ModelPackage
 from H3DELandmarksLib.retraining.cases import CorrectedCase, check_enough, joined_by_picture, newest_cases
 from H3DELandmarksLib.retraining.plan import (
@@ -264,10 +264,11 @@ def plan_fine_tuning(
     shape = shape_after(base, names, scheme, taught, canonical_pose)
     stages = adapted_stages(base.manifest.stages, names, scheme, shape)
     count = steps_for(len(taught), steps)
-    trained = [
-        trained_stage(stage, _retrained(base, stage, len(taught), steps_of_stage(number, len(stages), count)))
-        for number, stage in enumerate(stages)
-    ]
+    trained = []
+    for number, stage in enumerate(stages):
+        before = recorded_settings(base.manifest, stage.name, USUAL_TRAINING)
+        settings = fine_tuning_settings(before, stage, len(taught), steps_of_stage(number, len(stages), count))
+        trained.append(TrainingStage(**stage.design, training=settings.training, augmentation=settings.augmentation))
     return RunDecision(
         kind="fine-tuning",
         **described(project, cases, subsets, left_out, same),
@@ -282,16 +283,6 @@ def plan_fine_tuning(
         ),
         plan=RunPlan(tuple(trained), names),
     )
-
-
-def _retrained(base: ModelPackage, stage: StageDesign, cases: int, steps: int) -> StageSettings:
-    before = recorded_settings(base.manifest, stage.name, USUAL_TRAINING)
-    return fine_tuning_settings(before, stage, cases, steps)
-
-
-def trained_stage(stage: StageDesign, settings: StageSettings) -> TrainingStage:
-    """A stage with how it is trained."""
-    return TrainingStage(**stage.design, training=settings.training, augmentation=settings.augmentation)
 
 
 def described(

@@ -49,10 +49,8 @@ def decide(comparison: Comparison, rule: Rule) -> Decision:
         reasons.append(f"{few} too few to tell; the rule asks for {rule.least_subjects}.")
     # The mean alone is no evidence: a noisy candidate has a good one by chance.
     if not gain.low > rule.margin_mm:
-        reasons.append(
-            f"It is not shown to be better{_by_more_than(rule.margin_mm, unit)}"
-            f"{_could_be(gain.low, gain.subjects, unit)}."
-        )
+        by = f" by more than {rule.margin_mm:g} {unit}" if rule.margin_mm else ""
+        reasons.append(f"It is not shown to be better{by}{_could_be(gain.low, gain.subjects, unit)}.")
     for row in comparison.landmarks:
         if row.improvement.high < -rule.landmark_margin_mm:
             reasons.append(
@@ -66,10 +64,6 @@ def decide(comparison: Comparison, rule: Rule) -> Decision:
             f"{100 * before:.1f} %."
         )
     return Decision(not reasons, tuple(reasons))
-
-
-def _by_more_than(margin: float, unit: LengthUnit) -> str:
-    return f" by more than {margin:g} {unit}" if margin else ""
 
 
 def _could_be(low: float, subjects: int, unit: LengthUnit) -> str:

@@ -114,9 +114,7 @@ class _Region:
         cls, anatomy: Anatomy, plan: Plan, lattice: Lattice, jaw: JawDepths, maxilla: MaxillaDepths, body
     ) -> _Region:
         """The regions of a drawn head; `body` is the depth in mm within the patient's."""
-        plane = np.stack(np.meshgrid(lattice.x, lattice.y, indexing="ij"), axis=-1).reshape(-1, 2)
-        shape = len(lattice.x), len(lattice.y), 1
-        arc, offset = (a.reshape(shape).astype(np.float32) for a in anatomy.arch.project(plane))
+        arc, offset = anatomy.arch.project_lattice(lattice.x, lattice.y)
         end = float(anatomy.arch.arc[-1])
         x, y, z = lattice.x[:, None, None], lattice.y[None, :, None], lattice.z[None, None, :]
         along = meet(20 - offset, end + 2 - np.abs(arc), 4.0)

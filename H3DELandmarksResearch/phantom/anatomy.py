@@ -27,19 +27,8 @@ from H3DELandmarksResearch.phantom.teeth import Tooth
 from H3DELandmarksResearch.phantom.toothshapes import jitter
 
 _STREAMS = (
-    "person",
-    "lower",
-    "third",
-    "jaw",
-    "restorations",
-    "upper",
-    "face",
-    "loss",
-    "missing",
-    "framing",
-    "scanner",
-    "texture",
-    "noise",
+    *("person", "lower", "third", "jaw", "restorations", "upper", "face"),
+    *("loss", "missing", "framing", "scanner", "texture", "noise"),
 )
 
 
@@ -74,21 +63,8 @@ class Anatomy:
 
     def landmarks(self) -> dict[str, np.ndarray]:
         """Positions (3,) in jaw coordinates of the landmarks of all molars that exist, by name."""
-        found = {}
-        for tooth in self.lower:
-            if tooth.name in MOLARS:
-                found.update(molar_landmarks(tooth))
+        found = {name: point for tooth in self.lower for name, point in tooth.landmarks().items()}
         return {name: found[name] for name in MOLAR_SCHEME.names if name in found}
-
-
-def molar_landmarks(tooth: Tooth) -> dict[str, np.ndarray]:
-    """Landmarks of a second or third lower molar in jaw coordinates, by name."""
-    side = tooth.name[0]
-    mesial, distal = (tooth.to_jaw(root.apex) for root in tooth.roots)
-    fossa = tooth.to_jaw(tooth.fossa())
-    if tooth.kind == "M3":
-        return {f"{side}d": fossa, f"{side}e": mesial, f"{side}f": distal}
-    return {f"{side}0": fossa, f"{side}a": tooth.to_jaw(tooth.trunk.furcation), f"{side}b": mesial, f"{side}c": distal}
 
 
 def draw_anatomy(seed: int, missing: Sequence[str] | None = None, wide: bool = False) -> Anatomy:

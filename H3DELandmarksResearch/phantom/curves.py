@@ -55,6 +55,12 @@ class PlanarCurve:
         across = away[:, 0] * chord[:, 1] - away[:, 1] * chord[:, 0]
         return self.arc[index] + along, across
 
+    def project_lattice(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Arc length and offset as by `project` of all (x, y), each (len(x), len(y), 1) float32."""
+        plane = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).reshape(-1, 2)
+        arc, offset = (a.reshape(len(x), len(y), 1).astype(np.float32) for a in self.project(plane))
+        return arc, offset
+
 
 def dental_arch_half(half_width: float, depth: float, power: float) -> np.ndarray:
     """Half a dental arch from the midline: y = depth (x / half_width) ** power, densely sampled."""

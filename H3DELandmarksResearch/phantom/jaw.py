@@ -18,20 +18,8 @@ from H3DELandmarksResearch.phantom.teeth import Tooth
 from H3DELandmarksResearch.phantom.toothshapes import KINDS, jitter
 
 # midline of body and ramus from chin to condyle, for an arch 24.3 mm half wide and 41 mm deep at the second molar
-_MIDLINE = np.array(
-    [
-        (0, 4.2),
-        (7, 6),
-        (13, 11.5),
-        (18, 20.5),
-        (23, 30),
-        (28.4, 40),
-        (34, 50),
-        (39.4, 61),
-        (43.8, 71),
-        (46.8, 81),
-        (48.8, 92),
-    ]
+_MIDLINE = np.column_stack(
+    [(0, 7, 13, 18, 23, 28.4, 34, 39.4, 43.8, 46.8, 48.8), (4.2, 6, 11.5, 20.5, 30, 40, 50, 61, 71, 81, 92)]
 )
 
 
@@ -97,8 +85,7 @@ class Jaw:
 
     def depths(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> JawDepths:
         """Depths on the lattice spanned by the coordinates x, y, z (1D, jaw mm)."""
-        plane = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).reshape(-1, 2)
-        arc, offset = (a.reshape(len(x), len(y), 1).astype(np.float32) for a in self.midline.project(plane))
+        arc, offset = self.midline.project_lattice(x, y)
         z = z.astype(np.float32)[None, None]
         body, rise = self._body(arc, offset, z)
         ramus = self._ramus(arc, offset, z)
@@ -134,8 +121,9 @@ class Jaw:
         across = offset - self.canal_offset(arc)
         down = (z - self.canal_z(arc)) / np.sqrt(1 + self.canal_z.slope(arc) ** 2)
         tube = self.canal_radius - np.sqrt(across**2 + down**2)
-        first = np.where(arc > 0, self.canal_span["L"][0], self.canal_span["R"][0])
-        last = np.where(arc > 0, self.canal_span["L"][1], self.canal_span["R"][1])
+        first, last = (
+            np.where(arc > 0, left, right) for left, right in zip(self.canal_span["L"], self.canal_span["R"])
+        )
         return np.minimum(tube, np.minimum(np.abs(arc) - first, last - np.abs(arc)))
 
     def spongy(self, depths: JawDepths, grain: np.ndarray, marrow: np.ndarray, voxel: float) -> np.ndarray:
@@ -234,14 +222,7 @@ class _Nodes:
         notch = 0.8 + jitter(rng, 0.6)
         shares = (0.0, 0.02, 0.16, 0.36, 0.58, 0.82)
         values = [-chin_height + climb * share for share in shares]
-        steps = (
-            (18.0, climb + notch),
-            (12.0, climb),
-            (7.0, climb + 5),
-            (4.0, climb + 18),
-            (2.0, climb + 40),
-            (0.0, climb + 70),
-        )
+        steps = zip((18.0, 12.0, 7.0, 4.0, 2.0, 0.0), (climb + notch, climb, *(climb + up for up in (5, 18, 40, 70))))
         tail = [(lambda side, back=back: self.end[side] - back, -chin_height + up) for back, up in steps]
         return self._at(("I1", "C", "P2", "M1", "M2", "M3"), values, tail)
 
@@ -258,24 +239,12 @@ class _Nodes:
 
     def ramus(self, rng) -> Profile:
         """Upper border of the ramus: oblique ridge beside the molars, anterior border, coronoid, notch, condyle."""
-        rises = (
-            (-10, -26),
-            (-3, -16),
-            (2.5, -9.5),
-            (6, -3),
-            (9, 7),
-            (12, 20),
-            (15.5, 28),
-            (18, 26),
-            (23, 16),
-            (27, 19),
-            (30, 30),
-        )
+        along, up = (-10, -3, 2.5, 6, 9, 12, 15.5, 18, 23, 27, 30), (-26, -16, -9.5, -3, 7, 20, 28, 26, 16, 19, 30)
         shift, tall = jitter(rng, 1.5), jitter(rng, 2)
         return Profile.through(
             {
                 side: [(0.0, -60.0), (self.arc[f"{side}-M1"] - 5, -50.0)]
-                + [(self.arc[f"{side}-M3"] + 1.5 + shift + s, z + tall) for s, z in rises]
+                + [(self.arc[f"{side}-M3"] + 1.5 + shift + s, z + tall) for s, z in zip(along, up)]
                 + [(self.end[side], 32.0)]
                 for side in "RL"
             }

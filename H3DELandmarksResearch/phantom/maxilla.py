@@ -48,8 +48,7 @@ class Maxilla:
 
     def depths(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> MaxillaDepths:
         """Depths on the lattice spanned by the coordinates x, y, z (1D, jaw mm)."""
-        plane = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).reshape(-1, 2)
-        arc, offset = (a.reshape(len(x), len(y), 1).astype(np.float32) for a in self.arch.project(plane))
+        arc, offset = self.arch.project_lattice(x, y)
         x, y = (a.astype(np.float32) for a in (x[:, None, None], y[None, :, None]))
         z = z[None, None].astype(np.float32) - opening(self.gap, y).astype(np.float32)
         process = self._process(arc, offset, z)

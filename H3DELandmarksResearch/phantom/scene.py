@@ -16,17 +16,8 @@ from H3DELandmarksResearch.phantom.solids import coverage, mix
 from H3DELandmarksResearch.phantom.teeth import Tooth, ToothDepths
 
 LATTICE = 0.9
-CORTEX, LAMINA, DENTIN, ENAMEL, PULP, LIGAMENT, AMALGAM, PORCELAIN_METAL, GUTTA = (
-    1450,
-    1150,
-    1650,
-    2700,
-    150,
-    60,
-    14000,
-    9000,
-    3200,
-)
+CORTEX, LAMINA, DENTIN, ENAMEL, PULP, LIGAMENT = 1450, 1150, 1650, 2700, 150, 60  # HU
+AMALGAM, PORCELAIN_METAL, GUTTA = 14000, 9000, 3200
 
 
 def render(
@@ -154,8 +145,7 @@ def phantom_tissues(anatomy: Anatomy, lattice: Lattice, rng: np.random.Generator
     jaw, maxilla = anatomy.jaw.depths(xs, ys, zs), anatomy.maxilla.depths(xs, ys, zs)
     other = anatomy.face.spine_and_hyoid(x, y, z)
     texture = draw_texture(lattice.grid.shape, rng)
-    plane = np.stack(np.meshgrid(xs, ys, indexing="ij"), axis=-1).reshape(-1, 2)
-    arc, offset = (a.reshape(len(xs), len(ys), 1).astype(np.float32) for a in anatomy.jaw.midline.project(plane))
+    arc, offset = anatomy.jaw.midline.project_lattice(xs, ys)
     skin = anatomy.face.skin(x, y, z, jaw.outer) + 0.25 * texture.broad
     soft = anatomy.face.soft(x, y, z, jaw, skin, offset, arc, texture.fine, texture.broad)
     air = anatomy.face.air(x, y, z, jaw, maxilla, skin, texture.broad)

@@ -214,9 +214,14 @@ class Tooth:
         """Jaw coordinates (..., 3) to tooth coordinates."""
         return (np.asarray(points) - self.origin) @ self.axes
 
-    def fossa(self) -> np.ndarray:
-        """(3,) lowest point of the occlusal relief between the cusps, in tooth coordinates."""
-        return self.crown.fossa()
+    def landmarks(self) -> dict[str, np.ndarray]:
+        """The points of `MOLAR_SCHEME` of a lower second or third molar in jaw coordinates, by name; none of others."""
+        if self.kind not in ("M2", "M3") or self.name.startswith("U"):
+            return {}
+        letters = "0abc" if self.kind == "M2" else "def"
+        mesial, distal = (root.apex for root in self.roots)
+        points = [self.crown.fossa(), *([self.trunk.furcation] if self.kind == "M2" else []), mesial, distal]
+        return {f"{self.name[0]}{letter}": self.to_jaw(point) for letter, point in zip(letters, points)}
 
     def bounds(self, margin: float) -> tuple[np.ndarray, np.ndarray]:
         """Low and high corner, in tooth coordinates, of a box around the tooth with a margin in mm."""

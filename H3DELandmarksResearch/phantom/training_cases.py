@@ -14,8 +14,6 @@ from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksResearch.phantom.case import PhantomCase, generate_phantom
 from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME, PHANTOM
 
-__all__ = ["MOLAR_SCHEME", "is_wide", "kept_case", "phantom_case"]
-
 
 class MadeCase(Protocol):
     """A volume with its points."""

@@ -18,17 +18,10 @@ PUTS = ("BINPUT", "LONG_BINPUT", "PUT")
 # Names that Python 3 writes under those of Python 2.
 RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 ELEMENT_BYTES = {
-    "Double": 8,
-    "Float": 4,
-    "Half": 2,
-    "BFloat16": 2,
-    "Long": 8,
-    "Int": 4,
-    "Short": 2,
-    "Char": 1,
-    "Byte": 1,
-    "Bool": 1,
-    "ComplexFloat": 8,
+    **dict.fromkeys(("Char", "Byte", "Bool"), 1),
+    **dict.fromkeys(("Half", "BFloat16", "Short"), 2),
+    **dict.fromkeys(("Float", "Int"), 4),
+    **dict.fromkeys(("Double", "Long", "ComplexFloat"), 8),
     "ComplexDouble": 16,
 }
 

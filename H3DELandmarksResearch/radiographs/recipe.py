@@ -13,18 +13,8 @@ from H3DELandmarksLib.formats.reading import FormatError, parse_json
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 REQUIRED = (
-    "id",
-    "configuration",
-    "attenuation",
-    "views",
-    "spread_degrees",
-    "pixels",
-    "beam",
-    "exposure",
-    "display",
-    "bits",
-    "collimator",
-    "collimator_open",
+    *("id", "configuration", "attenuation", "views", "spread_degrees", "pixels"),
+    *("beam", "exposure", "display", "bits", "collimator", "collimator_open"),
 )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +18,12 @@ from H3DELandmarksLib.cases.exchanged_points import exchanged_points, small_pict
 from H3DELandmarksLib.cases.point_check import CheckedPoints, check_shapes
 from H3DELandmarksLib.cases.same_picture import fingerprint, repeated_pictures
 from H3DELandmarksLib.cases.same_points import check_same_places
-from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 from H3DELandmarksResearch.cases.reader_check import check_readers
 from H3DELandmarksResearch.converters.flat_images import read_radiograph
 from H3DELandmarksResearch.studies import run_study
+from H3DELandmarksResearch.studies.measurements import reader_points
+from H3DELandmarksResearch.training.configuration import data_root
 
 ROUNDS = 8
 
@@ -50,11 +50,8 @@ def faulty_spines(file: Path) -> tuple[set[str], set[str], int]:
 
 def points_of_reader(folder: Path, reader: str) -> dict[str, CheckedPoints]:
     """All of a reader's cephalograms, LPS mm of a picture of 0.2 mm pixels."""
-    points = {}
-    for path in sorted((folder / "AnnotationsByMD" / f"400_{reader}").glob("*.txt")):
-        rows = [[*map(float, line.split(",")), 0.0] for line in path.read_text(encoding="utf-8").split()[:19]]
-        points[path.stem] = CheckedPoints(path.stem, 0.2 * np.array(rows))
-    return points
+    names = sorted(path.stem for path in (folder / "AnnotationsByMD" / f"400_{reader}").glob("*.txt"))
+    return {n: CheckedPoints(n, p) for n, p in zip(names, reader_points(folder, reader, names, np.array(0.2)))}
 
 
 def doubtful_cephalograms(folder: Path) -> dict[str, set[str]]:
@@ -70,11 +67,9 @@ def doubtful_cephalograms(folder: Path) -> dict[str, set[str]]:
 
 def exchanged_cephalograms(folder: Path, rounds: int) -> tuple[int, int, int]:
     """Findings among the right training cases; planted exchanges found, five pairs a round; and false findings then."""
-    cases = []
-    for path in sorted((folder / "RawImage" / "TrainingData").glob("*.jpg")):
+    paths, cases = sorted((folder / "RawImage" / "TrainingData").glob("*.jpg")), []
+    for path, index in zip(paths, reader_points(folder, "senior", [path.stem for path in paths], np.ones(2))):
         volume = read_radiograph(path, (0.2, 0.2))
-        lines = (folder / "AnnotationsByMD" / "400_senior" / f"{path.stem}.txt").read_text(encoding="utf-8").split()
-        index = np.array([[*map(float, line.split(",")), 0.0] for line in lines[:19]])
         cases.append(small_picture(volume, volume.grid.lps_from_ijk(index)))
     right, found, false = len(exchanged_points(cases)), 0, 0
     for seed in range(rounds):
@@ -91,9 +86,7 @@ def exchanged_cephalograms(folder: Path, rounds: int) -> tuple[int, int, int]:
 def main() -> None:
     """Print both."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    if not os.environ.get("H3DE_DATA"):
-        raise InputError("Set the environment variable H3DE_DATA to the folder of the data sets.")
-    data = Path(os.environ["H3DE_DATA"])
+    data = data_root()
     flagged, told, count = faulty_spines(data / "aasce2019-spine" / "landmarks.json")
     print(f"Spines: {len(told & flagged)} of {len(flagged)} flagged cases found; missed {sorted(flagged - told)}")
     print(f"Spines: findings in {len(told - flagged)} of {count - len(flagged)} others: {sorted(told - flagged)}")

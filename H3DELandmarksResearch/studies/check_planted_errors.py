@@ -10,9 +10,7 @@ all sides are exchanged.
 from __future__ import annotations
 
 import argparse
-import os
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 
@@ -20,15 +18,12 @@ from H3DELandmarksLib.cases.findings import IssueKind, QualityIssue
 from H3DELandmarksLib.cases.point_check import check_shapes
 from H3DELandmarksLib.cases.same_points import check_same_places
 from H3DELandmarksLib.cases.scan_check import check_on_scans, look_at_scan
-from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
-from H3DELandmarksLib.formats.reading import read_record
-from H3DELandmarksResearch.cases.case_folder import case_names, read_case
-from H3DELandmarksResearch.studies import run_study
-from H3DELandmarksResearch.training.configuration import read_motions
+from H3DELandmarksResearch.studies import RUNS, run_study
+from H3DELandmarksResearch.studies.folds import all_names, of_subset
+from H3DELandmarksResearch.training.configuration import find_configuration, load_cases, read_configuration
 
-CONFIGURATIONS = Path(__file__).resolve().parents[1] / "configurations"
 ERRORS = ("pair exchanged", "point moved", "case shifted", "sides exchanged")
 CASES_EACH, MOVED_MM = 5, 3.0
 SEEN = {
@@ -37,20 +32,6 @@ SEEN = {
     "case shifted": {IssueKind.OFF_ANATOMY},
     "sides exchanged": {IssueKind.SIDES},
 }
-
-
-def load(folder: Path, scheme: LandmarkScheme) -> tuple[list[str], list[Volume], np.ndarray]:
-    """Names, scans and (N, K, 3) points in the pose of the scans."""
-    poses = read_motions(CONFIGURATIONS / "mouse-skull-poses.json")
-    names, volumes, points = case_names(folder), [], []
-    for name in names:
-        volume, landmarks = read_case(folder, name, scheme.names)
-        positions = landmarks.positions
-        if name in poses:
-            positions = poses[name].to_lps(positions)
-        volumes.append(volume)
-        points.append(positions)
-    return names, volumes, np.stack(points)
 
 
 def findings_of(
@@ -97,10 +78,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
-    scheme = read_record(LandmarkScheme, CONFIGURATIONS / "mouse-skull-45.json", what="landmark scheme")
-    if not os.environ.get("H3DE_DATA"):
-        raise InputError("Set the environment variable H3DE_DATA to the folder of the data sets.")
-    names, volumes, points = load(Path(os.environ["H3DE_DATA"]) / "mouse-skull", scheme)
+    configuration = read_configuration(find_configuration("mouse-skull"))
+    cases = load_cases(of_subset(configuration, all_names(configuration)), "train", RUNS)
+    scheme, names, volumes = configuration.scheme, [case.name for case in cases], [case.volume for case in cases]
+    points = np.stack([case.landmarks.positions for case in cases])
     clean = findings_of(names, volumes, points, scheme)
     told = {(f.case, f.kind, f.landmark) for f in clean}
     print(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -68,11 +68,11 @@ def readers(folder: Path, found: Path | None = None, against: str = "senior") ->
         against: "senior", or "mean" of both readers.
     """
     splits = json.loads(_existing(folder / "splits.json").read_text(encoding="utf-8"))
-    senior, junior = (_positions(folder, reader, splits["train"]) for reader in ("senior", "junior"))
+    senior, junior = (reader_points(folder, reader, splits["train"]) for reader in ("senior", "junior"))
     radius = np.quantile(np.linalg.norm(senior - junior, axis=2), 0.9, axis=0)
     definitions, names = bundled_definitions("isbi2015-19"), RADIOGRAPH_SETS["isbi2015"].names
     pictures = [p for p in splits["test1_clean"] if found is None or (found / f"{p}{EXTENSION}").is_file()]
-    both = {reader: _positions(folder, reader, pictures) for reader in ("senior", "junior")}
+    both = {reader: reader_points(folder, reader, pictures) for reader in ("senior", "junior")}
     both["mean"] = (both["senior"] + both["junior"]) / 2
     as_sets = {name: [LandmarkSet(names, points, radius=radius) for points in both[name]] for name in both}
     pair = as_sets["senior"], as_sets["junior"]
@@ -104,10 +104,14 @@ def _agreement(classes: list[tuple[str | None, str | None]]) -> tuple[float, flo
     return float(same.mean()), float(np.mean([same[of_first == name].mean() for name in set(of_first)]))
 
 
-def _positions(folder: Path, reader: str, pictures: list[str]) -> np.ndarray:
-    """(N, 19, 3) mm of a reader."""
+def reader_points(folder: Path, reader: str, pictures: Sequence[str], pixel_mm: np.ndarray = PIXEL_MM) -> np.ndarray:
+    """(N, 19, 3) mm that a reader of the ISBI 2015 set, "senior" or "junior", marked in pictures such as "001".
+
+    Raises:
+        InputError: the folder does not hold the points of one.
+    """
     files = [_existing(folder / "AnnotationsByMD" / f"400_{reader}" / f"{picture}.txt") for picture in pictures]
-    points = np.array([np.loadtxt(file, delimiter=",", max_rows=19) for file in files]) * PIXEL_MM
+    points = np.array([np.loadtxt(file, delimiter=",", max_rows=19) for file in files]) * pixel_mm
     return np.pad(points, ((0, 0), (0, 0), (0, 1)))
 
 
@@ -137,7 +141,7 @@ def _shapes() -> Iterator[Truths]:
 def _cephalograms(folder: Path) -> Truths:
     names = RADIOGRAPH_SETS["isbi2015"].names
     pictures = [f"{k:03d}" for k in range(1, PICTURES + 1)]
-    points = _positions(folder / "isbi2015-cephalogram", "senior", pictures)
+    points = reader_points(folder / "isbi2015-cephalogram", "senior", pictures)
     radius = np.full(len(names), RADIUS_MM)
     return "cephalograms", "isbi2015-19", [LandmarkSet(names, p, radius=radius) for p in points], [None] * PICTURES
 

@@ -11,23 +11,23 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.core.geometry import Volume, transform_points
-from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.evaluation import evaluate_sets
 from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksResearch.phantom.anatomy import Anatomy, random_streams
-from H3DELandmarksResearch.phantom.framing import Framing, draw_framing
+from H3DELandmarksResearch.phantom.anatomy import random_streams
+from H3DELandmarksResearch.phantom.case import visible_landmarks
+from H3DELandmarksResearch.phantom.framing import draw_framing
 from H3DELandmarksResearch.phantom.imaging import acquire, draw_scanner
 from H3DELandmarksResearch.phantom.mesh_teeth import MeshTooth, anatomy_around, mirrored, read_mesh_teeth
 from H3DELandmarksResearch.phantom.scene import render
-from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
 from H3DELandmarksResearch.studies import run_study
 
 FIRST_SEED = 70000
@@ -42,19 +42,9 @@ def scans(teeth: list[MeshTooth], count: int) -> Iterator[Case]:
         framing = draw_framing(rng["framing"], SPACING)
         hu = render(anatomy, framing, rng["texture"])
         volume = Volume(acquire(hu, framing, draw_scanner(rng["scanner"]), rng["noise"]), framing.grid.affine)
-        yield Case(f"real-teeth-{seed}", volume, _points(anatomy, framing))
-
-
-def _points(anatomy: Anatomy, framing: Framing) -> LandmarkSet:
-    """The points of the second molars that lie in the field of view; all others are unknown, not absent."""
-    found: dict[str, np.ndarray] = {}
-    for tooth in anatomy.lower:
-        found.update(tooth.landmarks())
-    positions = np.array([found.get(name, np.full(3, np.nan)) for name in MOLAR_SCHEME.names])
-    positions = transform_points(framing.pose, positions)
-    positions[~framing.sees(positions)] = np.nan
-    presence = np.where(np.isfinite(positions).all(axis=1), 1.0, np.nan)
-    return LandmarkSet(MOLAR_SCHEME.names, positions, presence)
+        points = visible_landmarks(anatomy, framing)
+        # All but the points of the second molars in the field of view are unknown, not absent.
+        yield Case(f"real-teeth-{seed}", volume, replace(points, presence=np.where(points.present, 1.0, np.nan)))
 
 
 def main() -> None:

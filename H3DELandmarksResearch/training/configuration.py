@@ -8,14 +8,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
 from H3DELandmarksLib.cases.same_picture import repeated_pictures
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
-from H3DELandmarksLib.core.resources import research_module
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.core.text import first_of
 from H3DELandmarksLib.formats.manifest import check_stages
@@ -27,6 +25,9 @@ from H3DELandmarksLib.training.cases import Case, VolumeStore
 from H3DELandmarksResearch.cases.case_folder import read_case, readers_of_case, scan_of_case
 from H3DELandmarksResearch.cases.shared_pictures import kept_fingerprint, refuse_shared
 from H3DELandmarksResearch.cases.subjects import subjects_in
+from H3DELandmarksResearch.composites.training_cases import composite_cases
+from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
+from H3DELandmarksResearch.phantom.training_cases import phantom_case
 from H3DELandmarksResearch.training.record import CALIBRATION, RigidMotion, TrainingConfiguration, check_split
 
 DATA_VARIABLE = "H3DE_DATA"
@@ -66,10 +67,7 @@ class Configuration:
         """Folder of the cases; ``${H3DE_DATA}`` in it names the environment variable that holds the data's root."""
         text = self.record.data.folder or ""
         if f"${{{DATA_VARIABLE}}}" in text:
-            root = os.environ.get(DATA_VARIABLE)
-            if not root:
-                raise InputError(f"Set the environment variable {DATA_VARIABLE} to the folder of the data sets.")
-            text = text.replace(f"${{{DATA_VARIABLE}}}", root)
+            text = text.replace(f"${{{DATA_VARIABLE}}}", str(data_root()))
         return Path(text)
 
     def split(self) -> Mapping[str, Sequence[str]]:
@@ -114,6 +112,18 @@ class Configuration:
         return CALIBRATION if CALIBRATION in subsets else "validation"
 
 
+def data_root() -> Path:
+    """Folder of the data sets.
+
+    Raises:
+        InputError: the environment variable that names it is not set.
+    """
+    root = os.environ.get(DATA_VARIABLE)
+    if not root:
+        raise InputError(f"Set the environment variable {DATA_VARIABLE} to the folder of the data sets.")
+    return Path(root)
+
+
 def read_configuration(path: Path) -> Configuration:
     """Read and check a configuration and the landmarks that it names.
 
@@ -155,7 +165,7 @@ _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 def _scheme(path: Path, record: TrainingConfiguration) -> LandmarkScheme:
     """The phantom brings its own scheme; others are named by a file beside the configuration."""
     if record.data.reader != "case-folder":
-        return _phantom().MOLAR_SCHEME
+        return MOLAR_SCHEME
     return read_record(LandmarkScheme, path.parent / str(record.scheme), what="landmark scheme")
 
 
@@ -282,23 +292,18 @@ def _from_phantom(configuration: Configuration, subset: str, cache: Path) -> Ite
     data = configuration.record.data
     first, last = data.seeds[subset]
     spacings = data.spacings_mm
-    make, folder = _phantom().phantom_case, cache / "phantom"
-    return (make(seed, spacings[seed % len(spacings)], folder, data.wide_share) for seed in range(first, last))
+    folder = cache / "phantom"
+    return (phantom_case(seed, spacings[seed % len(spacings)], folder, data.wide_share) for seed in range(first, last))
 
 
 def _from_composite(configuration: Configuration, subset: str, cache: Path) -> Iterator[Case]:
     """Composites of the subset's patients, then phantoms."""
     data = configuration.record.data
     patients = read_configuration(configuration.path.parent / str(data.patients)).split()[subset]
-    make = research_module("composites.training_cases", "The composites").composite_cases
-    folder = cache / "composites"
-    count, share = data.composites[subset], data.wide_share
-    yield from make(configuration.data_folder(), patients, count, data.spacings_mm, folder, wide_share=share)
+    count, folder, share = data.composites[subset], cache / "composites", data.wide_share
+    source = configuration.data_folder()
+    yield from composite_cases(source, patients, count, data.spacings_mm, folder, wide_share=share)
     yield from _from_phantom(configuration, subset, cache)
-
-
-def _phantom() -> ModuleType:
-    return research_module("phantom.training_cases", "The phantom")
 
 
 def find_configuration(name: str) -> Path:

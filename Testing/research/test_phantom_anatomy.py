@@ -7,7 +7,7 @@ import pytest
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksResearch.phantom import draw_anatomy
-from H3DELandmarksResearch.phantom.anatomy import checked_missing, draw_missing, molar_landmarks, random_streams
+from H3DELandmarksResearch.phantom.anatomy import checked_missing, draw_missing, random_streams
 from H3DELandmarksResearch.phantom.case import visible_landmarks
 from H3DELandmarksResearch.phantom.framing import draw_framing
 from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME, MOLARS
@@ -52,7 +52,7 @@ def test_left_is_positive_x(complete):
 def test_fossa_is_the_lowest_point_between_the_cusps(complete):
     ring = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     for tooth in (t for anatomy in complete.values() for t in molars(anatomy)):
-        u, v, level = tooth.fossa()
+        u, v, level = tooth.crown.fossa()
         for radius in (0.15, 0.4, 0.8):
             assert (tooth.crown.relief(u + radius * np.cos(ring), v + radius * np.sin(ring)) > level).all()
         assert tooth.crown.cusps[:, 2].max() + tooth.crown.height - level > 0.5
@@ -108,7 +108,7 @@ def test_third_molars_do_not_cut_into_second_molars(complete):
         teeth = {tooth.name: tooth for tooth in anatomy.lower}
         for side in "LR":
             third, second = teeth[f"{side}-M3"], teeth[f"{side}-M2"]
-            points = np.array([third.fossa(), *(root.apex for root in third.roots)])
+            points = np.array([third.crown.fossa(), *(root.apex for root in third.roots)])
             assert solid_at(second, second.from_jaw(third.to_jaw(points))).max() < 0
 
 
@@ -165,7 +165,7 @@ def test_molars_vary():
 def test_second_molar_points_are_where_a_dentist_expects_them(complete):
     for anatomy in complete.values():
         tooth = next(t for t in anatomy.lower if t.name == "R-M2")
-        points = molar_landmarks(tooth)
+        points = tooth.landmarks()
         assert points["R0"][2] > points["Ra"][2] > max(points["Rb"][2], points["Rc"][2])
         assert points["Rb"][1] < points["Rc"][1]
         assert 5 < np.linalg.norm(points["R0"] - points["Ra"]) < 12

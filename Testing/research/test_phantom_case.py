@@ -6,7 +6,7 @@ import pytest
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import crop_grid
 from H3DELandmarksResearch.phantom import draw_anatomy, generate_phantom
-from H3DELandmarksResearch.phantom.anatomy import molar_landmarks, random_streams
+from H3DELandmarksResearch.phantom.anatomy import random_streams
 from H3DELandmarksResearch.phantom.framing import Framing, draw_framing
 from H3DELandmarksResearch.phantom.scene import render
 from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME, MOLARS
@@ -86,7 +86,7 @@ def test_tissues_around_the_points_of_a_molar(seed, name):
     tooth = next(t for t in anatomy.lower if t.name == name)
     framing = _view_of(tooth)
     hu = render(anatomy, framing, random_streams(seed)["texture"])
-    points = {key[1:]: framing.grid.ijk_from_lps(p) for key, p in molar_landmarks(tooth).items()}
+    points = {key[1:]: framing.grid.ijk_from_lps(p) for key, p in tooth.landmarks().items()}
     fossa = points["0" if name.endswith("M2") else "d"]
     assert _mean(hu, fossa + (0, 0, -3)) > 2200 and _mean(hu, fossa + (0, 0, 4)) < 400
     for key in "bc" if name.endswith("M2") else "ef":

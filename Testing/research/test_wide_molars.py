@@ -36,7 +36,7 @@ def solid_at(tooth, points):
 @given(shapes)
 def test_the_fossa_is_the_deepest_point_of_the_basin_and_no_facet_reaches_it(shape):
     tooth = drawn(*shape)
-    u, v, level = tooth.fossa()
+    u, v, level = tooth.crown.fossa()
     assert abs(solid_at(tooth, [(u, v, level)])[0]) < 0.05
     for radius in (0.15, 0.4, 0.8):
         around = np.column_stack([u + radius * np.cos(RING), v + radius * np.sin(RING), np.full(24, level)])
@@ -70,7 +70,7 @@ def test_second_molars_are_as_various_as_published_ones():
     teeth = [drawn("M2", seed) for seed in range(300)]
     total = np.array([t.crown.top + max(root.length for root in t.roots) for t in teeth])
     apart = np.array([np.linalg.norm(t.roots[0].apex - t.roots[1].apex) for t in teeth])
-    basin = np.array([t.crown.top - t.fossa()[2] for t in teeth])
+    basin = np.array([t.crown.top - t.crown.fossa()[2] for t in teeth])
     assert total.mean() == pytest.approx(18.15, abs=0.8)  # Wei et al. 2020
     assert (apart < 2.5).mean() > 0.1 and (apart > 6).mean() > 0.03
     assert (basin < 0.5).mean() > 0.1 and (basin > 2).mean() > 0.2
@@ -84,7 +84,7 @@ def test_molars_stand_in_the_jaw_and_hide_no_point_of_a_neighbor(seed):
     teeth = {tooth.name: tooth for tooth in anatomy.lower}
     for name in MOLARS:
         tooth = teeth[name]
-        points = np.array([tooth.fossa(), *(root.apex for root in tooth.roots)])
+        points = np.array([tooth.crown.fossa(), *(root.apex for root in tooth.roots)])
         for other in (f"{name[0]}-{kind}" for kind in RANGES if f"{name[0]}-{kind}" in teeth and kind != tooth.kind):
             assert solid_at(teeth[other], teeth[other].from_jaw(tooth.to_jaw(points))).max() < 0
 

@@ -3,7 +3,6 @@
     python -m H3DELandmarksResearch.studies.accuracy mouse-skull --model mouse-skull --poses 4
     MODEL=mandibular-molar-phantom
     python -m H3DELandmarksResearch.studies.accuracy $MODEL --model $MODEL --molars-missing
-    python -m H3DELandmarksResearch.studies.accuracy $MODEL --model $MODEL --seeds 9100 9140
 
 A stored pose is the same scan with its header turned by a random rotation and its voxel axes reordered and flipped:
 what a scanner or a converter may do to a scan without touching a voxel. The first pose is always the scan as it is.
@@ -15,7 +14,6 @@ import argparse
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +27,7 @@ from H3DELandmarksLib.evaluation import Evaluation, evaluate_sets
 from H3DELandmarksLib.evaluation.metrics import THRESHOLDS_MM, mean_radial_error
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksLib.training.conditions import restored_case
 from H3DELandmarksResearch.evaluation.reliability import compare_statements
 from H3DELandmarksResearch.phantom import generate_phantom
 from H3DELandmarksResearch.phantom.scheme import MOLARS
@@ -50,52 +49,29 @@ def turned(case: Case, rng: np.random.Generator) -> Case:
     return Case(case.name, Volume(case.volume.array, turn @ case.volume.affine), landmarks)
 
 
-def shuffled(case: Case, rng: np.random.Generator) -> Case:
-    """The case with its array axes reordered and flipped; every voxel keeps its place in the patient."""
-    axes = rng.permutation(3)
-    affine, array = case.volume.affine[:, [*axes, 3]], case.volume.array.transpose(axes)
-    for axis in np.flatnonzero(rng.random(3) < 0.5):
-        affine[:3, 3] += affine[:3, axis] * (array.shape[axis] - 1)
-        affine[:3, axis] *= -1
-        array = np.flip(array, axis)
-    return Case(case.name, Volume(array, affine), case.landmarks)
-
-
 def stored_poses(case: Case, count: int, axes_only: bool) -> Iterator[Case]:
     """The case as it is, then `count` - 1 times stored in another way."""
     yield case
     for pose in range(1, count):
         rng = np.random.default_rng([pose, *case.name.encode()])
-        changed = shuffled(case if axes_only else turned(case, rng), rng)
+        changed = restored_case(case if axes_only else turned(case, rng), rng)
         yield Case(f"{case.name}, pose {pose}", changed.volume, changed.landmarks)
 
 
 def phantoms_with_missing_molars(configuration: Configuration) -> Iterator[Case]:
-    """Test seeds at 0.5 mm, each with one to four molars missing."""
-    for seed in range(*_seeds(configuration)["test"]):
-        rng = np.random.default_rng(seed)
-        missing = tuple(rng.choice(MOLARS, size=1 + seed % 4, replace=False))
-        made = generate_phantom(seed, missing=missing, spacing=0.5)
-        yield Case(f"{seed} without {' '.join(sorted(missing))}", made.volume, made.landmarks)
-
-
-def other_phantoms(configuration: Configuration, cache: Path, first: int, last: int) -> list[Case]:
-    """Phantoms of other seeds than the configuration's, up to but without the last, at its spacings."""
-    record = configuration.record
-    data = replace(record.data, seeds={**_seeds(configuration), "other": (first, last)})
-    return load_cases(replace(configuration, record=replace(record, data=data)), "other", cache)
-
-
-def _seeds(configuration: Configuration) -> dict[str, tuple[int, int]]:
-    """First and last (excluded) seed of each subset.
+    """Test seeds at 0.5 mm, each with one to four molars missing.
 
     Raises:
         InputError: the cases are not phantoms.
     """
     seeds = configuration.record.data.seeds
     if seeds is None:
-        raise InputError(f"The cases of '{configuration.path}' are not phantoms: leave out the options for phantoms.")
-    return seeds
+        raise InputError(f"The cases of '{configuration.path}' are not phantoms: leave out --molars-missing.")
+    for seed in range(*seeds["test"]):
+        rng = np.random.default_rng(seed)
+        missing = tuple(rng.choice(MOLARS, size=1 + seed % 4, replace=False))
+        made = generate_phantom(seed, missing=missing, spacing=0.5)
+        yield Case(f"{seed} without {' '.join(sorted(missing))}", made.volume, made.landmarks)
 
 
 def main() -> None:
@@ -135,7 +111,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--poses", type=int, default=1, help="stored poses of each case (full rotations)")
     parser.add_argument("--axes-only", action="store_true", help="shuffle axes without turning the patient")
     parser.add_argument("--molars-missing", action="store_true", help="phantom: remove one to four molars of each case")
-    parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "END"), help="phantom: other seeds")
     parser.add_argument("--cache", type=Path, default=RUNS, help="folder of generated cases")
     parser.add_argument("--output", type=Path, help="folder for the table")
     return parser
@@ -144,8 +119,6 @@ def _parser() -> argparse.ArgumentParser:
 def _cases(configuration: Configuration, options: argparse.Namespace) -> Iterable[Case]:
     if options.molars_missing:
         return phantoms_with_missing_molars(configuration)
-    if options.seeds:
-        return other_phantoms(configuration, options.cache, *options.seeds)
     return load_cases(configuration, options.subset, options.cache)
 
 

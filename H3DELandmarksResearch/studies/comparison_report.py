@@ -17,6 +17,7 @@ from H3DELandmarksLib.formats.manifest import Decoding
 from H3DELandmarksLib.formats.network_settings import Network
 from H3DELandmarksLib.formats.reading import Limits, Text
 from H3DELandmarksResearch.figures.canvas import new_figure, plain_axes, save_figure
+from H3DELandmarksResearch.studies import write_results
 from H3DELandmarksResearch.training.configuration import Configuration
 
 
@@ -92,10 +93,7 @@ def write_report(
         "thresholds_mm": thresholds,
         "networks": rows,
     }
-    with atomic_write(output.with_suffix(".json")) as partial:
-        partial.write_text(json.dumps(figures, indent=1), encoding="utf-8")
-    with atomic_write(output.with_suffix(".md")) as partial:
-        partial.write_text(as_text(figures), encoding="utf-8")
+    write_results(output, figures, as_text(figures))
     with atomic_write(output.with_suffix(".png")) as partial:
         _draw(figures, partial)
     return figures

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,11 +41,11 @@ from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.models.package import anatomy_of
-from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.conditions import CONDITIONS, WHOLE
 from H3DELandmarksResearch.cases.case_folder import points_of_case
-from H3DELandmarksResearch.studies import RUNS, kept_by, run_study
-from H3DELandmarksResearch.studies.correction_cases import SeenCase, look
+from H3DELandmarksResearch.studies import RUNS, run_study
+from H3DELandmarksResearch.studies.measurements import reader_points
+from H3DELandmarksResearch.studies.spines import CORNERS, counted_off, vertebrae
 from H3DELandmarksResearch.training.configuration import (
     Configuration,
     find_configuration,
@@ -53,12 +53,14 @@ from H3DELandmarksResearch.training.configuration import (
     read_configuration,
 )
 from H3DELandmarksResearch.training.packaging import with_following
+from H3DELandmarksResearch.training.remembered import Remembered
 from H3DELandmarksResearch.training.revision import (
     Reviewed,
     Step,
     learn_anatomy,
     learn_following,
     read_through,
+    reviewed_case,
     saved_interval,
     wrong_by,
 )
@@ -72,7 +74,6 @@ ARMS = {
     "both": (True, True, 0.0),
     "a slip": (True, False, SLIP),
 }
-CORNERS = 4  # of a vertebra
 # A wrong correction lies off by so many tolerances.
 WRONG = (2.0, 5.0, SLIP, 20.0, 100.0)
 # A whole row of structures one off, a part of it, exchanged sides, and a scan whose header exchanges them.
@@ -133,7 +134,6 @@ def cases_of_model(configuration: Configuration, options: argparse.Namespace) ->
     tolerance = options.tolerance or configuration.record.tolerance_mm
     if not options.learn:
         anatomy = replace(anatomy_of(find_model(options.model)), tolerance_mm=tolerance)
-        anatomy = anatomy if options.caution is None else replace(anatomy, caution=options.caution)
         return [(anatomy, case) for case in _seen(configuration, options, options.subset, options.condition)]
     subset = configuration.calibration_subset
     calibration = test = _seen(configuration, options, subset, WHOLE)
@@ -148,8 +148,13 @@ def _seen(configuration: Configuration, options: argparse.Namespace, subset: str
     cases = load_cases(configuration, subset, options.cache)
     if subset == options.subset:
         cases = cases[: options.cases]
-    folder = options.cache / "corrections" / (options.name or kept_by(detector.package)) / subset / condition
-    return [reviewed(seen, options.heights) for seen in look(detector, _disturbed(cases, condition), folder)]
+    remembered, reviewed = Remembered(detector, options.cache / "corrections"), []
+    for case in cases:
+        changed = CONDITIONS[condition](case, np.random.default_rng([7, *case.name.encode()]))
+        heights = options.heights
+        tolerance = None if heights is None else heights * heights_of_vertebrae(changed.landmarks)
+        reviewed.append(reviewed_case(detector, remembered, changed, tolerance))
+    return reviewed
 
 
 def training_points(configuration: Configuration) -> list[np.ndarray]:
@@ -161,17 +166,6 @@ def training_points(configuration: Configuration) -> list[np.ndarray]:
     return [landmarks.ordered_as(names).positions for landmarks in lists]
 
 
-def _disturbed(cases: Iterable[Case], condition: str) -> Iterable[Case]:
-    for case in cases:
-        yield CONDITIONS[condition](case, np.random.default_rng([7, *case.name.encode()]))
-
-
-def reviewed(seen: SeenCase, heights: float | None = None) -> Reviewed:
-    """A case from the cache, as simulations take it; a tolerance in heights of each vertebra holds for its corners."""
-    tolerance = None if heights is None else heights * heights_of_vertebrae(seen.truth)
-    return Reviewed(Evidence(seen.found, seen.pose, seen.candidates), seen.truth, tolerance)
-
-
 def heights_of_vertebrae(truth: LandmarkSet) -> np.ndarray:
     """(K,) mm of the vertebra of each corner; its corners are called upper left, upper right, lower left, lower right.
 
@@ -180,18 +174,14 @@ def heights_of_vertebrae(truth: LandmarkSet) -> np.ndarray:
     """
     if truth.names[0].split()[1:] != ["upper", "left"] or len(truth) % CORNERS:
         raise InputError("Heights of vertebrae are known for the corners of vertebrae alone.")
-    corners = truth.positions.reshape(-1, CORNERS, 3)
+    corners = vertebrae(truth.positions)
     heights: np.ndarray = np.linalg.norm(corners[:, :2] - corners[:, 2:], axis=2).mean(axis=1)
     return np.repeat(heights, CORNERS)
 
 
 def is_miscounted(case: Reviewed) -> bool:
     """Whether any vertebra was found where another one is."""
-    true, found = (
-        points.positions.reshape(-1, CORNERS, 3).mean(axis=1) for points in (case.truth, case.evidence.found)
-    )
-    nearest = np.linalg.norm(found[:, None] - true, axis=2).argmin(axis=1)
-    return bool((nearest != np.arange(len(true))).any())
+    return bool(counted_off(vertebrae(case.evidence.found.positions), vertebrae(case.truth.positions)).any())
 
 
 def planted(case: Reviewed, kind: str, anatomy: Anatomy, pairs: Sequence[tuple[str, str]], number: int) -> Reviewed:
@@ -238,7 +228,8 @@ def readers_cases(folder: Path) -> tuple[np.ndarray, list[Reviewed], list[Review
     Raises:
         InputError: the folder does not hold both readers' points.
     """
-    readers = [_points_of(folder / "AnnotationsByMD" / f"400_{who}") for who in ("junior", "senior")]
+    pictures = [f"{number:03d}" for number in range(1, 301)]
+    readers = [reader_points(folder, who, pictures) for who in ("junior", "senior")]
     away = np.linalg.norm(readers[0] - readers[1], axis=2)[100:150]
     names = tuple(str(k + 1) for k in range(away.shape[1]))
     radius, confidence = np.quantile(away, 0.9, axis=0), (away <= 2).mean(axis=0)
@@ -248,14 +239,6 @@ def readers_cases(folder: Path) -> tuple[np.ndarray, list[Reviewed], list[Review
         for found, t in zip(*readers)
     ]
     return readers[1][:100], cases[100:150], cases[150:300]
-
-
-def _points_of(folder: Path) -> np.ndarray:
-    files = sorted(folder.glob("*.txt"))[:300]
-    if len(files) < 300:
-        raise InputError(f"'{folder}' does not hold the points of 300 cephalograms: give the folder of ISBI 2015.")
-    points = [[line.split(",") for line in file.read_text().split()[:19]] for file in files]
-    return np.pad(np.array(points, dtype=float) * (0.1999, 0.2), ((0, 0), (0, 0), (0, 1)))
 
 
 def table(judged: Sequence[tuple[Anatomy, Reviewed]], noise_mm: float, pairs: Sequence[tuple[str, str]] = ()) -> str:
@@ -373,9 +356,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--planted", choices=PLANTED, help="a systematic error that the model is made to make")
     learn = "learn from training points and calibration cases anew, in place of what the package tells the panel"
     parser.add_argument("--learn", action="store_true", help=learn)
-    parser.add_argument("--caution", type=float, help="let points move by this caution, where the package says none")
     parser.add_argument("--keep", action="store_true", help="write what following is worth into the model's package")
-    parser.add_argument("--name", help="of the folder of detections, where it is not the model's id")
     parser.add_argument("--reader-noise", type=float, default=0.0, help="mm, standard deviation of a reader's points")
     parser.add_argument("--cache", type=Path, default=RUNS, help="folder of generated cases and detections")
     parser.add_argument("--output", type=Path, help="text file for the table")

@@ -31,7 +31,7 @@ from H3DELandmarksLib.formats.training import TrainingStage
 from H3DELandmarksLib.io.markups import read_markups, write_markups
 from H3DELandmarksLib.models import open_package
 from H3DELandmarksResearch.cases.case_folder import POINTS_SUFFIX
-from H3DELandmarksResearch.studies import RESULTS, RUNS, command_of, run_study
+from H3DELandmarksResearch.studies import RESULTS, RUNS, command_of, run_study, write_results
 from H3DELandmarksResearch.studies.accuracy import stored_poses
 from H3DELandmarksResearch.studies.folds import stored_folds, write_fold
 from H3DELandmarksResearch.training.configuration import (
@@ -204,9 +204,7 @@ def write_table(configuration: Configuration, work: Path, count: int, output: Pa
     table = "\n".join(lines) + "\n"
     written = {"command": command, "thresholds_mm": thresholds, "rows": rows, "fold_means_mm": means}
     written["offset_free"] = offset_free
-    for suffix, text in ((".json", json.dumps(written, indent=1)), (".md", table)):
-        with atomic_write(output.with_suffix(suffix)) as partial:
-            partial.write_text(text, encoding="utf-8")
+    write_results(output, written, table)
     return table
 
 

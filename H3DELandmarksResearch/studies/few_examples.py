@@ -2,14 +2,13 @@
 
     h3delandmarks convert isbi2015 ../shared/data/isbi2015-cephalogram runs/data/isbi2015 --spacing 0.1999x0.2
     H3DE_DATA=runs/data python -m H3DELandmarksResearch.studies.few_examples cephalogram --new 7
-    H3DE_DATA=../shared/data python -m H3DELandmarksResearch.studies.few_examples mouse-skull --new 12 --pose
+    H3DE_DATA=../shared/data python -m H3DELandmarksResearch.studies.few_examples mouse-skull --new 12
     H3DE_DATA=runs/data python -m H3DELandmarksResearch.studies.few_examples cephalogram --foreign spine
 
 Some landmarks of a configuration stand for a new scheme. Examples are drawn from its training cases, targets are the
 model's validation and test cases in turn; of each draw of five examples the first one, two and five are used.
-Without --new all landmarks are new and nothing guides; with it, the model's other points do. --pose: without a guide,
-scans are first turned as the model finds them. --foreign lays examples over scans of another configuration, to see how
-little those correlate. What was computed is kept in runs/few-examples.
+Without --new all landmarks are new and nothing guides; with it, the model's other points do. --foreign lays examples
+over scans of another configuration, to see how little those correlate. What was computed is kept in runs/few-examples.
 """
 
 from __future__ import annotations
@@ -24,16 +23,13 @@ from pathlib import Path
 import numpy as np
 
 from H3DELandmarksLib.core.files import atomic_write
-from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.examples import combine, known_in_both
 from H3DELandmarksLib.detection.registration import Laid, Picture, lay_over
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksResearch.studies import RUNS, kept_by, run_study
-from H3DELandmarksResearch.studies.correction_cases import SeenCase, look
+from H3DELandmarksResearch.studies import RUNS, run_study
 from H3DELandmarksResearch.studies.folds import of_subset
 from H3DELandmarksResearch.training.configuration import (
     Configuration,
@@ -41,6 +37,8 @@ from H3DELandmarksResearch.training.configuration import (
     load_cases,
     read_configuration,
 )
+from H3DELandmarksResearch.training.remembered import Remembered, kept_by
+from H3DELandmarksResearch.training.revision import Reviewed, reviewed_case
 
 COUNTS = (1, 2, 5)
 RESAMPLES = 2000
@@ -55,13 +53,11 @@ class Cases:
         configuration: that lists them.
         model: id of the model whose points guide.
         cache: folder of what is found.
-        pose: whether scans are turned as the model finds them.
     """
 
     configuration: Configuration
     model: str
     cache: Path
-    pose: bool = False
 
     def __post_init__(self) -> None:
         self.seen = cache(self._seen)  # type: ignore[method-assign]
@@ -71,8 +67,8 @@ class Cases:
     def _case(self, name: str) -> Case:
         return next(iter(load_cases(of_subset(self.configuration, [name]), "train", self.cache)))
 
-    def _seen(self, name: str) -> SeenCase:
-        return next(iter(look(self._detector, [self.case(name)], self.folder / "found")))
+    def _seen(self, name: str) -> Reviewed:
+        return reviewed_case(self._detector, Remembered(self._detector, self.cache / "few-examples"), self.case(name))
 
     @property
     def folder(self) -> Path:
@@ -86,29 +82,14 @@ class Cases:
         return self._loaded
 
     def _picture(self, name: str) -> Picture:
-        return Picture.of(self.turned(name, self.case(name).volume))
-
-    def turned(self, name: str, volume: Volume) -> Volume:
-        """The scan in the model's frame, if that is wanted."""
-        return Volume(volume.array, self._own_from_lps(name) @ volume.affine) if self.pose else volume
-
-    def points(self, name: str, landmarks: LandmarkSet) -> LandmarkSet:
-        """Landmarks, LPS mm, of the scan as it is turned."""
-        matrix = self._own_from_lps(name) if self.pose else np.eye(4)
-        return landmarks.with_positions(landmarks.positions @ matrix[:3, :3].T + matrix[:3, 3])
-
-    def _own_from_lps(self, name: str) -> np.ndarray:
-        pose: Pose = self.seen(name).pose
-        matrix = np.eye(4)
-        matrix[:3, :3], matrix[:3, 3] = pose.rotation, pose.translation
-        return np.linalg.inv(matrix)
+        return Picture.of(self.case(name).volume)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Lay examples over targets, and print the table."""
     options = _parser().parse_args(arguments)
     configuration = read_configuration(find_configuration(options.configuration))
-    cases = Cases(configuration, options.configuration, options.cache, options.pose and not options.new)
+    cases = Cases(configuration, options.configuration, options.cache)
     split = configuration.split()
     rng = np.random.default_rng(SEED)
     names = configuration.scheme.names
@@ -145,11 +126,11 @@ def _alternating(*lists: Sequence[str]) -> list[str]:
 
 
 def _target(cases: Cases, draws: Sequence[Sequence[str]], target: str, new: tuple[str, ...], guided: bool) -> list[Row]:
-    truth = cases.points(target, cases.case(target).landmarks).ordered_as(new)
+    truth = cases.case(target).landmarks.ordered_as(new)
     rows = []
     for number, examples in enumerate(draws):
         laid = [_laid(cases, example, target, new, guided) for example in examples]
-        marked = [cases.points(e, cases.case(e).landmarks).ordered_as(new) for e in examples]
+        marked = [cases.case(e).landmarks.ordered_as(new) for e in examples]
         for count in COUNTS:
             said = combine(marked[:count], [one for one, _ in laid[:count]], cases.picture(target))
             error = np.linalg.norm(said.doubtful.positions - truth.positions, axis=1)
@@ -159,11 +140,11 @@ def _target(cases: Cases, draws: Sequence[Sequence[str]], target: str, new: tupl
 
 
 def _laid(cases: Cases, example: str, target: str, new: tuple[str, ...], guided: bool) -> tuple[Laid, float]:
-    how = f"guided-{len(new)}" if guided else "posed" if cases.pose else "alone"
+    how = f"guided-{len(new)}" if guided else "alone"
     path = cases.folder / how / f"{example}--{target}.npz"
     if not path.exists():
         known = known_in_both(*(_guide(cases, name, new) for name in (example, target))) if guided else None
-        points = cases.points(example, cases.case(example).landmarks).ordered_as(new)
+        points = cases.case(example).landmarks.ordered_as(new)
         pictures = cases.picture(example), cases.picture(target)
         start = time.process_time()
         laid = lay_over(*pictures, points.positions, known)
@@ -178,7 +159,7 @@ def _laid(cases: Cases, example: str, target: str, new: tuple[str, ...], guided:
 
 def _guide(cases: Cases, name: str, new: tuple[str, ...]) -> LandmarkSet:
     """What the model has found in a case, without the landmarks that nobody knows yet."""
-    found = cases.seen(name).found
+    found = cases.seen(name).evidence.found
     return found.ordered_as(tuple(n for n in found.names if n not in new))
 
 
@@ -224,7 +205,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configuration", help="training configuration with a bundled model of the same name")
     parser.add_argument("--new", type=int, default=0, help="landmarks that stand for a new scheme, the others guide")
-    parser.add_argument("--pose", action="store_true", help="turn scans as the model finds them, where nothing guides")
     parser.add_argument("--targets", type=int, default=30, help="scans (default: %(default)s)")
     parser.add_argument("--draws", type=int, default=3, help="draws of five examples (default: %(default)s)")
     parser.add_argument("--foreign", help="configuration whose test scans show something else")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,8 +20,8 @@ from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.calibration import truncated_case
 from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksLib.training.conditions import restored_case
 from H3DELandmarksResearch.studies import RUNS, run_study
-from H3DELandmarksResearch.studies.accuracy import shuffled
 from H3DELandmarksResearch.training.configuration import find_configuration, load_cases, read_configuration
 
 CENTROIDS = ("parotid-L", "parotid-R", "larynx", "brainstem")
@@ -55,39 +56,36 @@ def with_metal(case: Case, rng: np.random.Generator) -> Case:
 
 def shoulders(case: Case, rng: np.random.Generator) -> Case | None:
     """What lies 25 mm and more below the larynx: no landmark is in view."""
-    larynx = case.landmarks.positions[case.landmarks.names.index("larynx")]
-    if np.isnan(larynx).any():
+    top = _slice_beside(case, "larynx", -BELOW_LARYNX_MM)
+    if top is None or top < 16:
         return None
-    top = int(case.volume.grid.ijk_from_lps(larynx - [0, 0, BELOW_LARYNX_MM])[2])
-    if top < 16:
-        return None
-    names = case.landmarks.names
-    nothing = LandmarkSet(names, np.full((len(names), 3), np.nan), np.zeros(len(names)))
-    return Case(case.name, Volume(case.volume.array[:, :, :top], case.volume.affine), nothing)
+    return _without_points(case.part((0, 0, 0), (*case.volume.array.shape[:2], int(top))))
 
 
 def crown(case: Case, rng: np.random.Generator) -> Case | None:
     """What lies 40 mm and more above the brainstem's center: no landmark is in view."""
+    bottom = _slice_beside(case, "brainstem", ABOVE_BRAINSTEM_MM)
+    i, j, k = case.volume.array.shape
+    if bottom is None or k - (first := int(np.ceil(bottom))) < 16:
+        return None
+    return _without_points(case.part((0, 0, first), (i, j, k - first)))
+
+
+def _slice_beside(case: Case, name: str, above: float) -> float | None:
+    """Index of the slice so many mm above a landmark; None where it is not there."""
+    place = case.landmarks.positions[case.landmarks.names.index(name)]
+    return None if np.isnan(place).any() else float(case.volume.grid.ijk_from_lps(place + [0, 0, above])[2])
+
+
+def _without_points(case: Case) -> Case:
     names = case.landmarks.names
-    brainstem = case.landmarks.positions[names.index("brainstem")]
-    if np.isnan(brainstem).any():
-        return None
-    array, grid = case.volume.array, case.volume.grid
-    bottom = int(np.ceil(grid.ijk_from_lps(brainstem + [0, 0, ABOVE_BRAINSTEM_MM])[2]))
-    if array.shape[2] - bottom < 16:
-        return None
-    affine = case.volume.affine.copy()
-    affine[:3, 3] = grid.lps_from_ijk([0, 0, bottom])
-    nothing = LandmarkSet(names, np.full((len(names), 3), np.nan), np.zeros(len(names)))
-    return Case(case.name, Volume(array[:, :, bottom:], affine), nothing)
+    return replace(case, landmarks=LandmarkSet(names, np.full((len(names), 3), np.nan), np.zeros(len(names))))
 
 
 def noise(case: Case, rng: np.random.Generator) -> Case:
     """Noise in place of the scan."""
-    names = case.landmarks.names
-    nothing = LandmarkSet(names, np.full((len(names), 3), np.nan), np.zeros(len(names)))
     array = rng.normal(0, 300, (64, 64, 64)).astype(np.int16)
-    return Case(case.name, Volume(array, case.volume.affine), nothing)
+    return _without_points(replace(case, volume=Volume(array, case.volume.affine)))
 
 
 CONDITIONS: dict[str, Callable[[Case, np.random.Generator], Case | None]] = {
@@ -95,7 +93,7 @@ CONDITIONS: dict[str, Callable[[Case, np.random.Generator], Case | None]] = {
     "truncated": truncated_case,
     "8 bits": eight_bit,
     "heavy metal": with_metal,
-    "axes shuffled": shuffled,
+    "axes shuffled": restored_case,
     "shoulders only": shoulders,
     "crown only": crown,
     "noise": noise,

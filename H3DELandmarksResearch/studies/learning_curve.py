@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,20 +42,16 @@ def main() -> int:
     parser.add_argument("--base", required=True, help="id or path of the base model")
     parser.add_argument("--counts", type=int, nargs="+", default=[5, 10, 20], help="numbers of corrected cases")
     parser.add_argument("--steps", type=int, help="steps of each stage (default: as the command line)")
-    parser.add_argument("--measured", type=int, help="measure on the first so many cases only")
     parser.add_argument("--reference", help="another model to draw as a line, such as one that learnt from everything")
     parser.add_argument("--work", type=Path, help="folder for projects and runs (default: runs/learning-curve-STUDY)")
-    parser.add_argument("--jobs", type=int, default=1, help="points that are trained and measured at the same time")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the figures")
     options = parser.parse_args()
     study, base = STUDIES[options.study](), find_model(options.base)
     work = options.work or RUNS / f"learning-curve-{options.study}"
     work.mkdir(parents=True, exist_ok=True)
-    test = study.test[: options.measured]
+    test = study.test
     points = {0: measured(work / "base.json", study, base, test)}
     prepare(study, base, work, options.counts, options.steps)
-    if options.jobs > 1:
-        in_parallel(options, work)
     for count in options.counts:
         candidate, seconds = retrained(work, count)
         points[count] = {**measured(work / f"{count}.json", study, candidate, test), "cpu_seconds": seconds}
@@ -81,20 +75,6 @@ def prepare(study: Study, base: ModelPackage, work: Path, counts: Sequence[int],
         for day in range(len(project.cases()), count):
             add_corrected(project, study.load(study.correct[day]), day)
         start_run(work / f"run-{count}", plan_fine_tuning(_exactly(project, count), base, steps, held_out=0))
-
-
-def in_parallel(options: argparse.Namespace, work: Path) -> None:
-    """Train and measure every point in a process of its own; what is done is found by whoever comes after."""
-    waiting, running = list(options.counts), []
-    while waiting or running:
-        while waiting and len(running) < options.jobs:
-            count = str(waiting.pop())
-            words = [options.study, "--base", options.base, "--counts", count, "--work", work, "--output", work]
-            words += [] if options.measured is None else ["--measured", options.measured]
-            command = [sys.executable, __file__, *map(str, words)]
-            running.append(subprocess.Popen(command, start_new_session=True))
-        if running.pop(0).wait():
-            raise RuntimeError("A point failed: its messages are above.")
 
 
 def _exactly(project: CaseProject, count: int) -> CaseProject:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
@@ -10,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from H3DELandmarksResearch.figures.canvas import SERIES, new_figure, plain_axes, save_figure
+from H3DELandmarksResearch.studies import write_results
 
 
 def write_figures(stem: Path, result: Mapping) -> None:
     """JSON, a Markdown table and a plot."""
-    stem.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    stem.with_suffix(".md").write_text(table(result), encoding="utf-8")
+    write_results(stem, result, table(result))
     plot(stem.with_suffix(".png"), result)
     print(table(result))
 

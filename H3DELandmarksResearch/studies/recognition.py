@@ -8,7 +8,7 @@
     VIEWS="--view oblique-left --view oblique-right"
     h3delandmarks radiographs mandibular-molar runs/data/molar-radiographs $VIEWS --views 3
     for MODEL in head-neck-ct mandibular-molar-phantom mouse-skull cephalogram spine; do
-        python -m H3DELandmarksResearch.studies.recognition $MODEL --real ../shared/data --write runs/recognised
+        python -m H3DELandmarksResearch.studies.recognition $MODEL --real ../shared/data
     done
 
 Recognition is fitted to a model's calibration cases, each whole and as users may have it, against disturbed copies of
@@ -19,14 +19,11 @@ was found in a scan is kept, so that a run that was stopped goes on.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -39,14 +36,12 @@ from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.predictions import Detection, RawPredictions
 from H3DELandmarksLib.evaluation.metrics import radius_coverage
-from H3DELandmarksLib.formats.versions import next_version
-from H3DELandmarksLib.models import ModelPackage, find_model
-from H3DELandmarksLib.models.card import confidence_section
+from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.conditions import WHOLE
 from H3DELandmarksLib.training.recognition import Sighting, fit_recognition, look_at_disturbed, look_at_own
 from H3DELandmarksResearch.evaluation.reliability import compare_statements, reliability
-from H3DELandmarksResearch.studies import RUNS, kept_by, run_study
+from H3DELandmarksResearch.studies import RUNS, run_study
 from H3DELandmarksResearch.studies.foreign_volumes import NotHere
 from H3DELandmarksResearch.studies.recognition_scans import (
     CALIBRATION,
@@ -63,7 +58,6 @@ from H3DELandmarksResearch.training.configuration import (
     read_configuration,
 )
 from H3DELandmarksResearch.training.cross_fitting import Part, folds_of
-from H3DELandmarksResearch.training.packaging import with_manifest
 from H3DELandmarksResearch.training.point_calibration import (
     PointErrors,
     fit_confidence,
@@ -72,7 +66,7 @@ from H3DELandmarksResearch.training.point_calibration import (
     point_errors,
     stated,
 )
-from H3DELandmarksResearch.training.remembered import findings_from_arrays, findings_to_arrays
+from H3DELandmarksResearch.training.remembered import Remembered
 
 MAX_DISTURBED = 8
 LEARNT = ("train", "validation")
@@ -97,44 +91,19 @@ class Seen:
 
 
 def look(detector: Detector, scans: Iterable[StudyScan], cache: Path) -> Iterator[Seen]:
-    """What the model finds in each scan; what lies in the cache is not looked for again."""
+    """What the model finds in each scan; where it lies in the cache, it is not looked for again."""
+    remembered = Remembered(detector, cache)
     for scan in scans:
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{scan.subject}_{scan.condition}")
-        path = cache / scan.part / f"{name}.npz"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                kept = _found(detector, scan)
-            except NotHere as reason:
-                print(f"Left out: {scan.subject}: {reason}", file=sys.stderr)
-                continue
-            with path.with_suffix(".partial").open("wb") as file:
-                np.savez(file, **kept)
-            path.with_suffix(".partial").replace(path)
-        yield _read(detector, scan, path)
-
-
-def _found(detector: Detector, scan: StudyScan) -> dict[str, np.ndarray]:
-    volume, truth = scan.make()
-    kept = {"shape": np.array(volume.array.shape), "affine": volume.affine}
-    if truth is not None:
-        kept |= {"true_positions": truth.positions, "true_presence": truth.presence}
-    try:
-        found = detector.findings(volume)
-    except InputError:
-        return kept
-    return {**kept, **findings_to_arrays(found)}
-
-
-def _read(detector: Detector, scan: StudyScan, path: Path) -> Seen:
-    with np.load(path) as kept:
-        volume = Volume(np.broadcast_to(np.uint8(0), tuple(kept["shape"])), kept["affine"])
-        found = truth = None
-        if "positions" in kept:
-            found = findings_from_arrays(kept)
-        if "true_presence" in kept:
-            truth = LandmarkSet(detector.scheme.names, kept["true_positions"], kept["true_presence"])
-    return Seen(scan, found, truth, volume)
+        try:
+            volume, truth = scan.make()
+        except NotHere as reason:
+            print(f"Left out: {scan.subject}: {reason}", file=sys.stderr)
+            continue
+        try:
+            found = remembered.findings(volume)
+        except InputError:
+            found = None
+        yield Seen(scan, found, truth, Volume(np.broadcast_to(np.uint8(0), volume.array.shape), volume.affine))
 
 
 def sightings_of(detector: Detector, seen: Sequence[Seen]) -> list[Sighting]:
@@ -146,13 +115,12 @@ def sightings_of(detector: Detector, seen: Sequence[Seen]) -> list[Sighting]:
     ]
 
 
-def fit(detector: Detector, sightings: Sequence[Sighting], is_alone: bool = False) -> Calibration:
+def fit(detector: Detector, sightings: Sequence[Sighting]) -> Calibration:
     """The model's calibration with recognition, radii and confidences that calibration and disturbed scans teach.
 
     Args:
         detector: of the model.
         sightings: what it finds in these scans.
-        is_alone: whether recognition alone is learnt; radii and confidences stay.
 
     Raises:
         InputError: they are too few.
@@ -160,8 +128,6 @@ def fit(detector: Detector, sightings: Sequence[Sighting], is_alone: bool = Fals
     fitted = fit_recognition(sightings, detector.calibration)
     if fitted is None:
         raise InputError("There are too few calibration cases: two at least are needed.")
-    if is_alone:
-        return replace(detector.calibration, recognition=fitted)
     known = replace(detector.calibration, recognition=fitted, points=None)
     if detector.anatomy is not None:  # placed together
         return known
@@ -267,20 +233,6 @@ def _own_row(detector: Detector, title: str, seen: Sequence[Seen]) -> tuple[str,
     )
 
 
-def radius_by_condition(detector: Detector, seen: Sequence[Seen]) -> dict[str, dict[str, float]]:
-    """Of recognised scans under each condition: how many errors are known, and the share within the radius."""
-    table: dict[str, dict[str, float]] = {}
-    for condition in dict.fromkeys(one.scan.condition for one in seen):
-        said = [(one, conclusion(detector, one)) for one in seen if one.scan.condition == condition]
-        kept = [(one, what) for one, what in said if one.truth is not None and what and what.recognition.recognised]
-        errors = np.array([np.linalg.norm(w.doubtful.positions - one.truth.positions, axis=1) for one, w in kept])
-        radius = np.array([what.doubtful.radius for _, what in kept])
-        count = int((np.isfinite(errors) & np.isfinite(radius)).sum()) if kept else 0
-        if count:
-            table[condition] = {"errors": count, "coverage": round(radius_coverage(errors, radius), 4)}
-    return table
-
-
 def foreign_rows(detector: Detector, seen: Sequence[Seen]) -> list[tuple[str, bool, bool]]:
     """Of each scan: its name, whether networks find a point in it, and whether one is shown."""
     rows = []
@@ -302,43 +254,6 @@ def foreign_text(rows: Sequence[tuple[str, bool, bool]]) -> str:
     )
 
 
-def rewritten(
-    package: ModelPackage, fitted: Calibration, held: dict[str, dict[str, float]], folder: Path
-) -> ModelPackage:
-    """The package with this calibration, as its next version; weights, pictures and positions stay.
-
-    Args:
-        package: what is calibrated anew.
-        fitted: its recognition, confidences and points' radii count.
-        held: what `radius_by_condition` says of test scans; empty where radii stay.
-        folder: where to write.
-    """
-    old = package.manifest
-    test = old.accuracy.get("test", {})
-    whole = held.get(WHOLE, {}).get("coverage", test.get("coverage"))
-    by_condition = {"radius_by_condition": held} if held else {}
-    manifest = replace(
-        old,
-        version=next_version(old.version),
-        calibration=replace(
-            old.calibration,
-            confidence=fitted.to_manifest().confidence,
-            recognition=fitted.recognition,
-            points=fitted.points,
-            familiarity=None,
-        ),
-        training={**old.training, "recalibrated": date.today().isoformat()},
-        accuracy={**old.accuracy, "test": {**test, "coverage": whole}, **by_condition},
-    )
-    card = package.model_card()
-    before, heading, after = card.partition("## Confidence")
-    if heading:
-        end = re.search(r"\n\n(!\[|## )", after)
-        card = before + confidence_section(manifest, "test") + (after[end.start() :] if end else "\n")
-    folder.mkdir(parents=True, exist_ok=True)
-    return with_manifest(folder / package.id, package, manifest, card)
-
-
 def cases_of(model: str, subset: str, real: Path) -> list[Case]:
     """The cases of a subset of the model's training configuration, whose data lie where the first lines say."""
     configuration = read_configuration(find_configuration(model))
@@ -347,7 +262,7 @@ def cases_of(model: str, subset: str, real: Path) -> list[Case]:
     return load_cases(configuration, configuration.calibration_subset if subset == CALIBRATION else subset, RUNS)
 
 
-def _learnt(detector: Detector, configuration: str, most: int, options: argparse.Namespace) -> Calibration:
+def _learn(detector: Detector, configuration: str, most: int, options: argparse.Namespace) -> None:
     """Fit the detector's calibration to calibration cases, and print what these say of each other."""
     if options.folds:
         learnt = [case for part in LEARNT for case in cases_of(configuration, part, options.real)]
@@ -356,19 +271,18 @@ def _learnt(detector: Detector, configuration: str, most: int, options: argparse
         calibration = cases_of(configuration, CALIBRATION, options.real)[:most]
         disturbed = disturbed_scans(calibration[:MAX_DISTURBED])
         scans = [*own_scans(CALIBRATION, calibration), *disturbed]
-        sightings = sightings_of(detector, list(look(detector, scans, options.cache / kept_by(detector.package))))
+        sightings = sightings_of(detector, list(look(detector, scans, options.cache)))
     before = detector.calibration
-    detector.calibration = fitted = fit(detector, sightings, options.alone)
+    detector.calibration = fitted = fit(detector, sightings)
     known = fitted.recognition
     print(f"## {options.model}\n\n{len(known.scores)} calibration scans, refused up to p = {known.false_alarm_rate}")
     if detector.anatomy is None:
         points = point_errors(sightings, detector.shape, fitted)
         print("\n" + left_out_table(points, before, fitted, options.apart), flush=True)
-    return fitted
 
 
 def main() -> None:
-    """Look, fit, print the tables, and write the package on request."""
+    """Look, fit, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="id of a bundled model")
     parser.add_argument("--real", type=Path, required=True, help="folder of the development data")
@@ -381,31 +295,20 @@ def main() -> None:
     )
     parser.add_argument("--apart", nargs="+", default=(), metavar="CASE", help="cases whose figures stand apart, too")
     parser.add_argument("--as-it-is", action="store_true", help="learn nothing: measure what the package says")
-    parser.add_argument("--alone", action="store_true", help="learn recognition alone: radii and confidences stay")
-    parser.add_argument("--write", type=Path, metavar="DIR", help="write the package with what was fitted there")
     options = parser.parse_args()
-    if options.as_it_is and options.write:
-        parser.error("--write: there is nothing to write of a package that is measured as it is")
     logging.disable(logging.WARNING)
     detector = Detector(find_model(options.model))
-    cache = options.cache / kept_by(detector.package)
     most, most_tested = options.cases
     configuration = options.configuration or options.model
-    fitted = detector.calibration
     if not options.as_it_is:
-        fitted = _learnt(detector, configuration, most, options)
+        _learn(detector, configuration, most, options)
     test = cases_of(configuration, TEST, options.real)[:most_tested]
     if not test:
         return
-    tested = list(look(detector, own_scans(TEST, test), cache))
+    tested = list(look(detector, own_scans(TEST, test), options.cache))
     print("\n" + own_table(detector, tested), flush=True)
     foreign = foreign_scans(detector, options.real, RUNS / "data", options.cache / "packages")
-    rows = foreign_rows(detector, list(look(detector, foreign, cache)))
-    print("\n" + foreign_text(rows))
-    (cache / "foreign.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    if options.write:
-        held = {} if options.alone else radius_by_condition(detector, tested)
-        print(f"Wrote {rewritten(detector.package, fitted, held, options.write).path}", file=sys.stderr)
+    print("\n" + foreign_text(foreign_rows(detector, list(look(detector, foreign, options.cache)))))
 
 
 if __name__ == "__main__":

@@ -2,26 +2,21 @@
 
     H3DE_DATA=runs/data python -m H3DELandmarksResearch.studies.spines spine --subset test
     H3DE_DATA=runs/data python -m H3DELandmarksResearch.studies.spines spine --subset test --conditions
-    H3DE_DATA=runs/data python -m H3DELandmarksResearch.studies.spines spine --recount runs/recounted
 
 Angles are measured as users get them, without vertebrae that have an absent corner. Lengths are shares of the height of
 a vertebra, since the set does not say how large its pixels are. A vertebra counts as one off where its center lies
 nearer to that of a neighbor than to its own; a picture, where more than half do. `--conditions` shows pictures as users
-have them, and whether radii are stated only where they hold. `--recount` learns from pictures of the subset, under all
-conditions, how likely they are counted one off, and writes the package with it.
+have them, and whether radii are stated only where they hold.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.rows import is_off
 from H3DELandmarksLib.core.text import markdown_table
@@ -29,15 +24,11 @@ from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.evaluation.measure_geometry import cobb_angles
 from H3DELandmarksLib.evaluation.measures import measure
 from H3DELandmarksLib.formats.measurements import measurements_of
-from H3DELandmarksLib.formats.versions import next_version
-from H3DELandmarksLib.models import ModelPackage, find_model
+from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.training.cases import Case
-from H3DELandmarksLib.training.recognition import look_at_own
-from H3DELandmarksResearch.studies import run_study
+from H3DELandmarksResearch.studies import RUNS, run_study
 from H3DELandmarksResearch.studies.recognition_scans import StudyScan, own_scans
-from H3DELandmarksResearch.training.configuration import load_cases, read_configuration
-from H3DELandmarksResearch.training.packaging import with_manifest
-from H3DELandmarksResearch.training.point_calibration import fit_counting_by_conditions
+from H3DELandmarksResearch.training.configuration import find_configuration, load_cases, read_configuration
 
 CORNERS = 4
 BOOTSTRAPS, SEED = 2000, 3
@@ -167,29 +158,6 @@ def _condition_row(name: str, every: list[tuple[bool, bool, bool, np.ndarray, np
     return (name, *map(str, counts), *flags, str(stated.sum()), held)
 
 
-def recounted(package: ModelPackage, cases: Sequence[Case], folder: Path) -> ModelPackage:
-    """The package with what cases, under all conditions, teach of miscounting, as its next version; all else stays.
-
-    Args:
-        package: that counts structures.
-        cases: that training never saw.
-        folder: where to write.
-
-    Raises:
-        InputError: it counts nothing in them.
-    """
-    detector, old = Detector(package), package.manifest
-    seen = list(look_at_own(detector, cases))
-    counting = fit_counting_by_conditions(seen, detector.calibration, lambda one: detector.placed(one.found))
-    if counting is None:
-        raise InputError(f"'{package.id}' counts no structures in these pictures: nothing can be learnt of it.")
-    calibration = replace(old.calibration, counting=counting)
-    training = {**old.training, "recalibrated": date.today().isoformat()}
-    manifest = replace(old, version=next_version(old.version), calibration=calibration, training=training)
-    folder.mkdir(parents=True, exist_ok=True)
-    return with_manifest(folder / package.id, package, manifest, package.model_card())
-
-
 def main() -> None:
     """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -197,14 +165,10 @@ def main() -> None:
     parser.add_argument("--configuration", type=Path, help="whose data and split serve (default: the model's own)")
     parser.add_argument("--subset", default="validation")
     parser.add_argument("--conditions", action="store_true", help="pictures as users have them")
-    parser.add_argument("--recount", type=Path, metavar="DIR", help="learn anew what may be one off; write there")
     options = parser.parse_args()
     package = find_model(options.model)
-    path = options.configuration or Path(__file__).parents[1] / "configurations" / f"{package.id}.json"
-    cases = load_cases(read_configuration(path), options.subset, Path("runs"))
-    if options.recount:
-        print(f"Wrote {recounted(package, cases, options.recount).path}")
-        return
+    path = options.configuration or find_configuration(package.id)
+    cases = load_cases(read_configuration(path), options.subset, RUNS)
     detector = Detector(package)
     if options.conditions:
         print(condition_table(detector, own_scans(options.subset, cases)))

@@ -47,7 +47,7 @@ from H3DELandmarksResearch.training.cross_fitting import CROSS_FITTED, Part
 from H3DELandmarksResearch.training.evaluation import evaluate_model
 from H3DELandmarksResearch.training.point_calibration import Placed
 from H3DELandmarksResearch.training.record import TrainingConfiguration
-from H3DELandmarksResearch.training.revision import Reviewed, anatomy_without_caution, learn_following
+from H3DELandmarksResearch.training.revision import Reviewed, anatomy_without_caution, learn_following, reviewed_case
 
 FEWEST_TO_MEASURE = 4  # cases that tell whether following corrections is worth it
 logger = logging.getLogger(__name__)
@@ -221,12 +221,7 @@ def _with_measured_following(package: ModelPackage, calibration: Sequence[Part])
     """The package with what it is worth that undecided points follow corrections of calibration cases."""
     detector = Detector(package)
     logger.info("Correcting what is found in calibration cases")
-    seen = []
-    for finder, case in [(part.finder, case) for part in calibration for case in part.cases]:
-        found = finder.findings(case.volume)
-        said = detector.conclude(found, case.volume)
-        evidence = Evidence(said.doubtful, found.pose, said.candidates)
-        seen.append(Reviewed(evidence, case.landmarks.ordered_as(said.doubtful.names)))
+    seen = [reviewed_case(detector, part.finder, case) for part in calibration for case in part.cases]
     errs = detector.anatomy is not None
     return with_following(package, learn_following(anatomy_of(package), seen, errs, package.scheme.pairs))
 
@@ -234,21 +229,9 @@ def _with_measured_following(package: ModelPackage, calibration: Sequence[Part])
 def with_following(package: ModelPackage, following: FollowingCalibration) -> ModelPackage:
     """Write a package anew with what following corrections was worth on calibration cases; all else stays."""
     manifest = package.manifest
-    manifest = replace(manifest, calibration=replace(manifest.calibration, following=following))
-    return with_manifest(package.path, package, manifest, package.model_card())
-
-
-def with_manifest(folder: Path, package: ModelPackage, manifest: Manifest, card: str) -> ModelPackage:
-    """Write a package's weights and pictures anew with what another manifest and card say of them.
-
-    Args:
-        folder: where to write; an older package there is replaced.
-        package: whose files stay.
-        manifest: of the same networks and landmarks.
-        card: the model card.
-    """
+    manifest = replace(manifest, calibration=replace(manifest.calibration, following=following), pictures=())
     weights, pictures = ({n: package.read(n) for n in names} for names in (package.weight_files, package.picture_files))
-    return write_package(folder, replace(manifest, pictures=()), weights, card, pictures=pictures, replace=True)
+    return write_package(package.path, manifest, weights, package.model_card(), pictures=pictures, replace=True)
 
 
 def new_manifest(configuration: Configuration) -> Manifest:

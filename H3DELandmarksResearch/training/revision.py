@@ -12,7 +12,10 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.revision import Decisions, Evidence, posterior
 from H3DELandmarksLib.core.shape_model import rigid_fit
 from H3DELandmarksLib.core.systematic import follow, mended, revealed, systematic_errors
+from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.formats.manifest import FollowingCalibration
+from H3DELandmarksLib.training.cases import Case
+from H3DELandmarksLib.training.recognition import Finder
 
 SHAPE_MODES, ERROR_MODES = 12, 8
 # As so many cases counts that points vary and err on their own.
@@ -44,6 +47,21 @@ class Reviewed:
     def tolerances(self, anatomy: Anatomy) -> np.ndarray:
         """(K,) mm."""
         return np.full(len(self.truth), anatomy.tolerance_mm) if self.tolerance is None else self.tolerance
+
+
+def reviewed_case(detector: Detector, finder: Finder, case: Case, tolerance: np.ndarray | None = None) -> Reviewed:
+    """A case with what a model says of it.
+
+    Args:
+        detector: of the model.
+        finder: what looks at the scan: the same, or a model that stands in for it.
+        case: scan and true points.
+        tolerance: see `Reviewed`.
+    """
+    found = finder.findings(case.volume)
+    said = detector.conclude(found, case.volume)
+    evidence = Evidence(said.doubtful, found.pose, said.candidates)
+    return Reviewed(evidence, case.landmarks.ordered_as(said.doubtful.names), tolerance)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from tiny_model import write_tiny_package
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.models import open_package
 from H3DELandmarksResearch import studies
+from H3DELandmarksResearch.training.remembered import kept_by
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
@@ -25,10 +26,10 @@ def test_what_another_model_has_found_is_not_taken_for_a_new_one_s(tmp_path):
     package = write_tiny_package(tmp_path / "tiny")
     manifest = package.path / "manifest.json"
     content = json.loads(manifest.read_text(encoding="utf-8"))
-    before, kept = studies.kept_by(package), {}
+    before, kept = kept_by(package), {}
     for name, value in (("title", "Another title"), ("max_spacing_mm", 0.123)):
         manifest.write_text(json.dumps({**content, name: value}), encoding="utf-8")
-        kept[name] = studies.kept_by(open_package(package.path))
+        kept[name] = kept_by(open_package(package.path))
     assert before.startswith("tiny-") and kept["title"] == before != kept["max_spacing_mm"]
 
 
@@ -36,7 +37,6 @@ def test_all_studies_are_programs():
     assert len(PROGRAMS) >= 10
     assert set(NAMES) - set(PROGRAMS) == {
         "comparison_report",
-        "correction_cases",
         "folds",
         "foreign_volumes",
         "learning_figures",

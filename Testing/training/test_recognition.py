@@ -1,7 +1,6 @@
 """A model tells scans of its anatomy from others, at the false-alarm rate that it states."""
 
-from dataclasses import fields, replace
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +23,6 @@ from H3DELandmarksLib.training.recognition import (
     is_telling,
     learn_variation,
 )
-from H3DELandmarksResearch.studies.recognition import fit
 
 K = 14
 RNG = np.random.default_rng(0)
@@ -215,10 +213,3 @@ def test_a_scan_tells_what_it_shows_by_points_that_are_right_or_many(in_view, wr
     found, truth = own_scan(np.random.default_rng(15), in_view)
     moved = truth.with_positions(truth.positions + [wrong_mm, 0, 0])
     assert is_telling(found, moved, CALIBRATION) is telling
-
-
-def test_recognition_can_be_learnt_alone():
-    known = fit(SimpleNamespace(calibration=CALIBRATION), sightings(20, 12), is_alone=True)
-    assert known.recognition is not None and CALIBRATION.recognition is None
-    for entry in fields(Calibration):
-        assert entry.name == "recognition" or getattr(known, entry.name) is getattr(CALIBRATION, entry.name)

@@ -33,6 +33,7 @@ from H3DELandmarksLib.io.checks import (
     check_spacing,
     check_unpacked_size,
     damaged,
+    times,
     warn,
 )
 from H3DELandmarksLib.io.radiograph_files import jpeg_size
@@ -76,6 +77,7 @@ class Frame:
         axes: (3, 2) unit vectors along a row and along a column, None where they are not stated.
         pixel: width and height in mm, None where they are not stated.
         is_square: whether they are the same where they are not stated.
+        is_at_detector: whether they are the size at the detector, which is larger than in the patient.
         thickness: mm, None where it is not stated.
         rescale: slope and intercept of value = slope * stored + intercept, None where they are not stated.
         has_table: whether a table gives the value of each stored one (Modality LUT), where no rescale is stated.
@@ -96,6 +98,7 @@ class Frame:
     axes: np.ndarray | None
     pixel: tuple[float, float] | None
     is_square: bool
+    is_at_detector: bool
     thickness: float | None
     rescale: tuple[float, float] | None
     has_table: bool
@@ -372,6 +375,7 @@ def _frame(path: Path, data: Any, shared: list[Any], index: int, count: int) -> 
         axes=axes,
         pixel=None if pixel is None else (pixel[1], pixel[0]),
         is_square=len(set(stated("PixelAspectRatio", 2) or [1.0])) == 1,
+        is_at_detector=pixel is not None and pixel == stated("ImagerPixelSpacing", 2),
         thickness=thickness if 0 < thickness < math.inf else None,
         rescale=rescale,
         has_table=rescale is None and bool(data.get("ModalityLUTSequence")),
@@ -418,6 +422,12 @@ def _volume(source: Path, frames: list[Frame], spacing: Spacing | None) -> Volum
         kind, but = (UnknownPixelSize, "") if frames[0].is_square else (InputError, ", but that they are not square")
         raise kind(
             f"'{source}' does not state how large its pixels are{but}: give their size in mm (command line: --spacing)."
+        )
+    if spacing is None and pixel is not None and len(frames) == 1 and frames[0].is_at_detector:
+        warn(
+            source,
+            f"states the size of its pixels at the detector alone ({times(pixel)} mm), where the patient looks larger: "
+            "give the size in the patient, if you know it (command line: --spacing).",
         )
     is_placed = frames[0].position is not None and frames[0].axes is not None
     if pixel is None or not (is_placed or spacing is not None or len(frames) == 1):

@@ -245,17 +245,21 @@ def test_a_foreign_file_is_refused(tmp_path, extension, content):
 # DICOM
 
 
-def test_the_size_at_the_detector_is_taken_where_there_is_no_other(tmp_path):
-    volume = read_volume(write_dicom(tmp_path / "film.dcm", {}))
+@pytest.mark.parametrize("tags", [{}, {"0028|0030": "0.25\\0.15"}])
+def test_the_size_at_the_detector_is_taken_with_a_warning_where_there_is_no_other(tmp_path, tags, caplog):
+    volume = read_volume(write_dicom(tmp_path / "film.dcm", tags))
     assert_is_gray(volume.array)
     np.testing.assert_allclose(volume.spacing[:2], (0.15, 0.25))
+    assert "states the size of its pixels at the detector alone (0.15 x 0.25 mm)" in caplog.text
 
 
-def test_the_calibrated_size_is_preferred(tmp_path):
+def test_the_calibrated_size_is_preferred(tmp_path, caplog):
     """ITK takes the size at the detector, which is larger than that in the patient."""
     path = write_dicom(tmp_path / "film.dcm", {"0028|0030": "0.24\\0.14"})
     np.testing.assert_allclose(read_volume(path).spacing[:2], (0.14, 0.24))
     np.testing.assert_allclose(read_volume(path, (0.2, 0.3)).spacing[:2], (0.2, 0.3))
+    np.testing.assert_allclose(read_volume(write_dicom(path, {}), (0.2, 0.3)).spacing[:2], (0.2, 0.3))
+    assert not caplog.text
 
 
 def test_without_a_pixel_size_a_radiograph_is_refused(tmp_path):

@@ -586,11 +586,11 @@ def _values(source: Path, frames: Sequence[Frame]) -> np.ndarray:
     for frame in frames:
         if frame.path != read:
             data = _dataset(frame.path, pixels=True)
-            stored, read = _stored(frame.path, data), frame.path
+            (stored, is_unmeasured), read = _stored(frame.path, data), frame.path
         plane = stored[frame.index]
         if plane.shape != frame.shape:
             raise damaged(frame.path)
-        paddings.append(_padding(data, plane))
+        paddings.append(None if is_unmeasured is None else is_unmeasured[frame.index])
         top = _top_of_negative(data, plane)
         if frame.has_table:
             plane, top = _looked_up(frame.path, data, plane, top)
@@ -644,18 +644,18 @@ def _looked_up(path: Path, data: Any, plane: np.ndarray, top: int | None) -> tup
         raise damaged(path) from error
 
 
-def _padding(data: Any, plane: np.ndarray) -> np.ndarray | None:
+def _padding(data: Any, stored: np.ndarray) -> np.ndarray | None:
     """Which pixels the file calls padding; None where it names no such value."""
     value = data.get("PixelPaddingValue")
-    if value is None or plane.dtype.kind not in "iu":
+    if value is None or stored.dtype.kind not in "iu":
         return None
-    limits = np.iinfo(plane.dtype)
+    limits = np.iinfo(stored.dtype)
     first = int(value)
     last = int(data.get("PixelPaddingRangeLimit", first))
-    wrapped = 2 ** (8 * plane.dtype.itemsize)  # where it is written with a sign and pixels without, or the reverse
+    wrapped = 2 ** (8 * stored.dtype.itemsize)  # where it is written with a sign and pixels without, or the reverse
     shift = -wrapped if first > limits.max else wrapped if first < limits.min else 0
     low, high = sorted((first + shift, last + shift))
-    return (plane >= max(low, limits.min)) & (plane <= min(high, limits.max))
+    return (stored >= max(low, limits.min)) & (stored <= min(high, limits.max))
 
 
 def _top_of_negative(data: Any, plane: np.ndarray) -> int | None:
@@ -681,8 +681,8 @@ def _positive(source: Path, stored: np.ndarray, turned: np.ndarray, is_padding: 
     return stored if is_stored else turned
 
 
-def _stored(path: Path, data: Any) -> np.ndarray:
-    """(frames, rows, columns) stored values."""
+def _stored(path: Path, data: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """(frames, rows, columns) stored values, and which of them are padding, as for `_padding`."""
     syntax = data.file_meta.get("TransferSyntaxUID", _NATIVE[0])
     try:
         data.file_meta.TransferSyntaxUID = syntax
@@ -690,7 +690,11 @@ def _stored(path: Path, data: Any) -> np.ndarray:
         array = data.pixel_array if array is None else array
         array = array.astype(array.dtype.newbyteorder("="), copy=False)
         array = np.reshape(array, (int(data.get("NumberOfFrames") or 1), int(data.Rows), int(data.Columns)))
-        return _used_bits(data, array) if syntax in _NATIVE else array
+        is_padding = _padding(data, array)
+        used = _used_bits(data, array) if syntax in _NATIVE else array
+        if is_padding is not None and used is not array:  # padding may be a number that only the other bits can hold
+            is_padding |= _padding(data, used)
+        return used, is_padding
     except Exception as error:  # of any kind, since files are hostile
         if syntax in _DECODED:
             raise damaged(path) from error

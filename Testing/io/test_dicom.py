@@ -718,6 +718,21 @@ def test_padding_with_a_sign_in_pixels_without_one_is_found(tmp_path):
     assert (array[:, 0] < -800).all()
 
 
+@pytest.mark.parametrize("value", [63536, 4096, 0])
+def test_padding_that_only_bits_of_no_value_can_hold_is_found(tmp_path, value):
+    padded = (VALUES.astype(int) + 1024).astype(np.uint16)
+    padded[:, 0] = value
+
+    def edit(data, k):
+        data.PixelRepresentation, data.BitsStored, data.HighBit = 0, 12, 11
+        data.RescaleSlope, data.RescaleIntercept = 1, -1024
+        data.add_new("PixelPaddingValue", "US", value)
+
+    array = read_volume(write_series(tmp_path, padded, edit=edit)).array
+    np.testing.assert_array_equal(array[:, 1:], VALUES.transpose(2, 1, 0)[:, 1:])
+    assert len(np.unique(array[:, 0])) == 1 and (array[:, 0] < -800).all()
+
+
 def test_streaks_below_air_do_not_become_the_padding(tmp_path):
     padded = VALUES.copy()
     padded[:, 0], padded[0, 1, 0] = -32768, -3000

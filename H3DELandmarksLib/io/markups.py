@@ -366,7 +366,7 @@ def _measurements(landmarks: LandmarkSet, unit: LengthUnit) -> list[dict]:
 
 
 def _content(path: Path) -> bytes:
-    """The bytes of a file of reasonable size."""
+    """The bytes of a text file of reasonable size."""
     try:
         if not path.exists():
             raise InputError(f"'{shown(path)}' does not exist: check the path.")
@@ -374,7 +374,11 @@ def _content(path: Path) -> bytes:
             raise InputError(f"'{shown(path)}' is no file: choose a point list or region that Slicer saved.")
         if path.stat().st_size > LARGEST_BYTES:
             raise InputError(f"'{shown(path)}' is too large for a point list: check the path.")
-        return path.read_bytes()
+        content = path.read_bytes()
+        content.decode()
+        return content
+    except UnicodeDecodeError as error:
+        raise InputError(f"'{shown(path)}' is no text in UTF-8: save it again in Slicer.") from error
     except (OSError, ValueError) as error:
         reason = "cannot be opened: check that it is a file that you may read"
         raise InputError(f"'{shown(path)}' {reason}.") from error

@@ -100,7 +100,8 @@ def test_what_is_written_comes_back(tmp_path, is_ras):
     [
         (b"", "no points"),
         (COLUMNS.encode(), "no points"),
-        (b"\xff\xfe\x00", "complete"),
+        (b"\xff\xfe\x00", "no text in UTF-8"),
+        ("a,1,2,3,0,0,0,1,1,1,0,L,Zahnlücke,\n".encode("cp1252"), "no text in UTF-8"),
         (b"id_1,1,two,3\n", "complete"),
         (b"id_1,1_0,2,3\n", "complete"),
         (b"id_1,1,2\n", "complete"),

@@ -181,7 +181,13 @@ def test_previews_without_a_position_are_unknown(written, position):
     assert read_markups(written).unknown[0]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2", b"\xff\xfe", b"[" * 100_000])
+def test_a_file_in_another_encoding_is_told_so(written):
+    written.write_bytes(written.read_text(encoding="utf-8").replace("menton", "Zahnlücke").encode("utf-16"))
+    with pytest.raises(InputError, match=f"{written.name}' is no text in UTF-8: save it again"):
+        read_markups(written)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2", b"[" * 100_000])
 def test_broken_json_is_refused(tmp_path, content):
     (tmp_path / "p.mrk.json").write_bytes(content)
     with pytest.raises(InputError, match="is damaged or not a point list"):

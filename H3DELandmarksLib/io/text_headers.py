@@ -451,7 +451,7 @@ def _meta_voxels(path: Path, fields: dict[str, str], offset: int) -> _Voxels:
         return any(fields.get(name, "").lower()[:1] in ("t", "1") for name in names)
 
     order = ">" if is_true("binarydatabyteordermsb", "elementbyteordermsb") else "<"
-    encoding = "raw" if is_true("binarydata") else "text"
+    encoding = "raw" if is_true("binarydata") or "binarydata" not in fields else "text"
     if is_true("compresseddata"):
         encoding = "deflate"
     file, name = path, fields["elementdatafile"]

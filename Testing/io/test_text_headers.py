@@ -75,6 +75,13 @@ def test_every_encoding_gives_the_plain_scan(tmp_path, encoding, caplog):
         np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))).T, VALUES)
 
 
+def test_metaimages_that_do_not_say_whether_they_are_binary_are(tmp_path):
+    """As ITK reads them."""
+    assert_is_plain(read_volume(meta(tmp_path / "a.mha", RAW, BinaryData=None, CompressedData="False")))
+    text = " ".join(map(str, VALUES.ravel(order="F"))).encode()
+    assert_is_plain(read_volume(meta(tmp_path / "a.mha", text, BinaryData="False", CompressedData="False")))
+
+
 def test_compressed_and_plain_metaimages_give_the_plain_scan(tmp_path, caplog):
     for name, changes in {
         "a.mha": {},

@@ -113,6 +113,10 @@ def _beside(path: Path, name: str, detached_extension: str) -> Path:
     try:
         is_plain = stat.S_ISREG(beside.stat().st_mode)
         is_inside = beside.resolve().parent == path.resolve().parent or not beside.is_symlink()
+    except FileNotFoundError as error:
+        raise InputError(
+            f"'{path}' names voxels that are not there ('{name[:60]}'): put both files into one folder."
+        ) from error
     except (OSError, ValueError) as error:
         raise damaged(path) from error
     if not (is_plain and is_inside):
@@ -194,6 +198,10 @@ def _of_text(path: Path, data: bytes, count: int) -> np.ndarray:
     if len(values) < count:
         raise damaged(path)
     return values
+
+
+def _unsupported_type(path: Path, name: str) -> InputError:
+    return InputError(f"'{path}' holds numbers of an unsupported type ('{name[:20]}'): save it as 16 bit.")
 
 
 def _integers(path: Path, text: str | None, count: int) -> list[int]:
@@ -348,6 +356,11 @@ def _nrrd_voxels(path: Path, fields: dict[str, str], offset: int) -> _Voxels:
     encoding = _key_of(_NRRD_ENCODINGS, fields.get("encoding", "").lower())
     number_type = next((code for code, names in _NRRD_TYPES.items() if fields.get("type", "").lower() in names), None)
     endian = {"little": "<", "big": ">"}.get(fields.get("endian", "little").lower())
+    if "encoding" in fields and encoding is None:
+        how = fields["encoding"][:20]
+        raise InputError(f"'{path}' is encoded in a way that is not read here ('{how}'): save it again with Slicer.")
+    if "type" in fields and number_type is None:
+        raise _unsupported_type(path, fields["type"])
     if encoding is None or number_type is None or endian is None:
         raise damaged(path)
     file, name = path, fields.get("data file", fields.get("datafile"))
@@ -445,7 +458,7 @@ def _meta_geometry(path: Path, fields: dict[str, str], dimension: int) -> _Geome
 def _meta_voxels(path: Path, fields: dict[str, str], offset: int) -> _Voxels:
     code = _META_TYPES.get(fields.get("elementtype", "").upper())
     if code is None:
-        raise damaged(path)
+        raise _unsupported_type(path, fields["elementtype"]) if "elementtype" in fields else damaged(path)
 
     def is_true(*names: str) -> bool:
         return any(fields.get(name, "").lower()[:1] in ("t", "1") for name in names)

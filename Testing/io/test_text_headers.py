@@ -238,6 +238,26 @@ def test_a_slice_lies_in_space_as_its_directions_say(tmp_path, space, second):
     np.testing.assert_allclose(volume.affine[:3, [0, 1, 3]], space @ np.column_stack([first, second, (1, 2, 3)]))
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("encoding", "zrl", r"encoded in a way that is not read here \('zrl'\)"),
+        ("type", "block", r"unsupported type \('block'\)"),
+    ],
+)
+def test_what_an_nrrd_file_holds_and_nobody_reads_is_named(tmp_path, field, value, reason):
+    with pytest.raises(InputError, match=reason):
+        read_volume(nrrd(tmp_path / "a.nrrd", RAW, **{field: value}))
+
+
+def test_metaimages_of_other_numbers_and_headers_alone_are_told_so(tmp_path):
+    with pytest.raises(InputError, match=r"unsupported type \('MET_STRING'\)"):
+        read_volume(meta(tmp_path / "a.mha", ElementType="MET_STRING"))
+    for path in (nrrd(tmp_path / "a.nhdr", b"", data_file="a.raw"), meta(tmp_path / "a.mhd", b"", "a.raw")):
+        with pytest.raises(InputError, match=r"names voxels that are not there \('a.raw'\): put both files into one"):
+            read_volume(path)
+
+
 @pytest.mark.parametrize("name", ["LIST", "LIST 2", "a%03d.raw 1 3 1"])
 def test_voxels_in_several_files_are_refused_in_a_sentence(tmp_path, name):
     with pytest.raises(InputError, match="several files"):

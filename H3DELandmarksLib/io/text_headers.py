@@ -25,6 +25,7 @@ from H3DELandmarksLib.io.checks import Spacing, check_scalar_volume, check_spaci
 
 _HEADER_BYTES = 2**20
 _MOST_AXES = 10
+_MOST_SURPLUS = 0.01  # of the voxels' bytes: what may follow them without a word
 _UNITS = {
     1.0: "mm millimeter",
     1e-3: "um µm μm micron micrometer",
@@ -76,6 +77,13 @@ class _Voxels:
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(_HEADER_BYTES)
+
+
+def _add_field(path: Path, fields: dict[str, str], name: str, value: str) -> None:
+    """Keep a field by its lower-case name; refuse it where it stands there with another value, but for comments."""
+    key, value = name.strip().lower(), value.strip()
+    if fields.setdefault(key, value) != value and key != "comment":
+        raise InputError(f"'{path}' states '{name.strip()[:40]}' twice: correct the file's header.")
 
 
 def _key_of(names: dict[Key, str], word: str) -> Key | None:
@@ -158,6 +166,12 @@ def _read_voxels(path: Path, voxels: _Voxels, sizes: Sequence[int]) -> np.ndarra
         offset = length - size if min(voxels.offset, voxels.skipped) < 0 else voxels.offset + voxels.skipped
         if offset < 0 or offset + size > length:
             raise damaged(path)
+        if (surplus := length - offset - size) > _MOST_SURPLUS * size:
+            warn(
+                path,
+                f"has {surplus} bytes more than its header describes: check that its sizes and type of numbers are "
+                "right.",
+            )
         array = np.fromfile(voxels.file, voxels.number_type, count, offset=offset)
     else:
         array = _decoded(path, voxels, count)
@@ -280,7 +294,7 @@ def _nrrd_fields(path: Path) -> tuple[dict[str, str], int]:
             break
         name, separator, value = line.partition(":")
         if not line.startswith("#") and separator and not value.startswith("="):
-            fields[name.strip().lower()] = value.strip()
+            _add_field(path, fields, name, value)
     return fields, position or len(head)
 
 
@@ -423,7 +437,7 @@ def _meta_fields(path: Path) -> tuple[dict[str, str], int]:
         name, separator, value = head[position : max(end, 0) or None].decode("utf-8", "replace").partition("=")
         if not separator or (end < 0 and position == 0):
             raise damaged(path)
-        fields[name.strip().lower()] = value.strip()
+        _add_field(path, fields, name, value)
         position = end + 1 if end >= 0 else len(head)
     return fields, position
 

@@ -258,6 +258,23 @@ def test_metaimages_of_other_numbers_and_headers_alone_are_told_so(tmp_path):
             read_volume(path)
 
 
+def test_a_header_that_states_two_things_is_refused(tmp_path):
+    again = {"Space directions": "(5,0,0) (0,5,0) (0,0,5)", "elementspacing": "5 5 5"}
+    for path in (nrrd(tmp_path / "a.nrrd", **again), meta(tmp_path / "a.mha", **again)):
+        with pytest.raises(InputError, match="a.(nrrd' states 'Space directions|mha' states 'elementspacing)' twice"):
+            read_volume(path)
+    same = {"Space directions": NRRD["space directions"], "elementspacing": META["ElementSpacing"]}
+    for path in (nrrd(tmp_path / "a.nrrd", **same), meta(tmp_path / "a.mha", **same, Comment="a", comment="b")):
+        assert_is_plain(read_volume(path))
+
+
+@pytest.mark.parametrize("change", [{"DimSize": "2 3 2"}, {"ElementType": "MET_UCHAR"}])
+def test_voxels_that_a_header_does_not_describe_are_told(tmp_path, caplog, change):
+    (tmp_path / "a.raw").write_bytes(RAW)
+    read_volume(meta(tmp_path / "a.mhd", b"", "a.raw", CompressedData="False", **change))
+    assert "a.mhd' has 24 bytes more than its header describes: check" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["LIST", "LIST 2", "a%03d.raw 1 3 1"])
 def test_voxels_in_several_files_are_refused_in_a_sentence(tmp_path, name):
     with pytest.raises(InputError, match="several files"):

@@ -45,6 +45,12 @@ def read_picture(path: Path, spacing: Spacing | None) -> Volume:
     image = _decoded_with_transparency(path) if declared.is_transparent else _decoded(path)
     while image.GetDimension() > 2:  # a TIFF of one page
         image = image[..., 0]
+    if spacing is None and not declared.is_square:
+        raise InputError(
+            f"'{path}' does not state how large its pixels are, but that they are not square: give their size in mm "
+            "(command line: --spacing)."
+        )
+    width, height = _believed(path, declared.pixel or image.GetSpacing()) if spacing is None else spacing[:2]
     array = sitk.GetArrayFromImage(image)
     if declared.is_fine and array.dtype.itemsize == 1:
         raise InputError(
@@ -59,12 +65,6 @@ def read_picture(path: Path, spacing: Spacing | None) -> Volume:
         )
     # Of fewer than eight bits a pixel, the decoder makes colors, and turns negatives itself.
     gray = _turned(array) if declared.is_negative and array.ndim == 2 else _gray(path, array)
-    if spacing is None and not declared.is_square:
-        raise InputError(
-            f"'{path}' does not state how large its pixels are, but that they are not square: give their size in mm "
-            "(command line: --spacing)."
-        )
-    width, height = _believed(path, declared.pixel or image.GetSpacing()) if spacing is None else spacing[:2]
     return Volume(gray.T[:, :, np.newaxis], np.diag([width, height, 1.0, 1.0]))
 
 

@@ -106,6 +106,12 @@ def test_transparency_is_ignored_and_color_becomes_brightness_with_a_warning(tmp
     assert (volume.array == 117).all() and "green.png' is a color picture" in caplog.text
 
 
+def test_what_is_said_of_a_picture_of_unknown_size_is_said_once(tmp_path, caplog):
+    colors = np.stack([GRAY, GRAY, GRAY // 2], axis=-1)
+    read_volume(write_picture(tmp_path / "film.png", colors), needs_size=False)
+    assert caplog.text.count("is a color picture") == 1
+
+
 def test_sixteen_bits_are_kept(tmp_path):
     path = write_picture(tmp_path / "film.png", GRAY.astype(np.uint16) * 200)
     assert read_volume(path, (0.1, 0.1)).array.max() == 200 * int(GRAY.max())

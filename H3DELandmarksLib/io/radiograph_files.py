@@ -72,7 +72,14 @@ def _decoded(path: Path) -> sitk.Image:
     try:
         return sitk.ReadImage(str(path))
     except RuntimeError as error:
-        raise damaged(path) from error
+        raise _not_decoded(path) from error
+
+
+def _not_decoded(path: Path) -> InputError:
+    return InputError(
+        f"'{path}' is damaged, or stored in a way that is not read here (compression, bits of a pixel): export it "
+        "again, or save it as PNG."
+    )
 
 
 def _decoded_with_transparency(path: Path) -> sitk.Image:
@@ -83,7 +90,7 @@ def _decoded_with_transparency(path: Path) -> sitk.Image:
     """
     data = bytearray(path.read_bytes())
     if not data.startswith(_PNG):
-        raise InputError(f"'{path}' holds two values for each pixel, as gray and transparency: save it as gray alone.")
+        raise InputError(f"'{path}' holds several values for each pixel beside its gray: save it as gray alone.")
     bits, is_beside = data[24], data[25] == _GRAY_ALPHA
     if is_beside:
         data[24:26] = (16, 0) if bits == 8 else (8, 6)  # bits, and gray or red, green, blue and transparency
@@ -98,7 +105,7 @@ def _decoded_with_transparency(path: Path) -> sitk.Image:
         try:
             image = sitk.ReadImage(str(copy))
         except RuntimeError as error:
-            raise damaged(path) from error
+            raise _not_decoded(path) from error
     if not is_beside:
         return image
     array = sitk.GetArrayFromImage(image)
@@ -157,7 +164,7 @@ class PictureSize:
         bits: of one pixel with all its channels.
         pages: how many.
         is_negative: whether 0 means white.
-        is_transparent: whether transparency stands beside gray values.
+        is_transparent: whether transparency, or another value, stands beside gray values.
         is_fine: whether its gray values have more than 8 bits.
         is_lying: whether it is stored on its side, so that the decoder would mirror it.
         orientation: EXIF's number of how it is to be turned or mirrored, which the decoder does not do; 1 for not at
@@ -288,6 +295,7 @@ def _bmp(data: Mapped) -> PictureSize | None:
 _WIDTH, _HEIGHT, _BITS, _MEANING, _CHANNELS, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 258, 262, 277, 322, 323
 _ORIENTATION, _LAST_UPRIGHT, _NUMBERS, _FRACTIONS = 274, 4, 339, 3
 _WHITE_IS_ZERO, _BLACK_IS_ZERO = 0, 1
+_ACROSS, _DOWN, _UNIT, _LENGTHS = 282, 283, 296, (2, 3)
 
 
 def _tiff(data: Mapped) -> PictureSize | None:
@@ -307,16 +315,37 @@ def _tiff(data: Mapped) -> PictureSize | None:
         channels = values.get(_CHANNELS, 1)
         bits = channels * (values.get(_BITS, 1) if channels == 1 else 16)
         is_negative = values.get(_MEANING) == _WHITE_IS_ZERO
-        is_fine = (
-            channels == 1 and bits > 8 and values.get(_MEANING, _BLACK_IS_ZERO) in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
+        is_gray = channels == 2 or values.get(_MEANING, _BLACK_IS_ZERO) in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
+        sizes.append(
+            PictureSize(
+                *(width, height, bits),
+                is_negative=is_negative,
+                is_transparent=is_gray and channels > 1,
+                is_fine=is_gray and channels == 1 and bits > 8,
+                is_lying=values.get(_ORIENTATION, 1) > _LAST_UPRIGHT,
+                is_square=_has_squares(data, order, values, is_big),
+            )
         )
-        is_lying = values.get(_ORIENTATION, 1) > _LAST_UPRIGHT
-        sizes.append(PictureSize(width, height, bits, 1, is_negative, channels == 2, is_fine, is_lying))
     return replace(sizes[0], pages=len(sizes)) if sizes else None
 
 
+def _has_squares(data: Mapped, order: str, values: dict[int, int], is_big: bool) -> bool:
+    """False where a page states two different resolutions without a unit: proportions, and no size."""
+    if values.get(_UNIT) in _LENGTHS or not {_ACROSS, _DOWN} <= set(values):
+        return True
+    stored = [
+        struct.pack(f"{order}Q", values[tag]) if is_big else data[values[tag] : values[tag] + 8]
+        for tag in (_ACROSS, _DOWN)
+    ]
+    (across, across_by), (down, down_by) = (struct.unpack(f"{order}II", fraction) for fraction in stored)
+    return bool(across * down_by == down * across_by)
+
+
 def _tags(data: Mapped, order: str, place: int, is_big: bool) -> tuple[dict[int, int], int]:
-    """Values, the first of each tag, of a directory of tags, and where the next one is."""
+    """Values, the first of each tag, of a directory of tags, and where the next one is.
+
+    Of fractions it is what stands in place of the value: their place, in a big file themselves.
+    """
     count_type, offset_type, entry_bytes = ("Q", "Q", 20) if is_big else ("H", "I", 12)
     (count,) = struct.unpack_from(order + count_type, data, place)
     first = place + struct.calcsize(count_type)
@@ -324,7 +353,7 @@ def _tags(data: Mapped, order: str, place: int, is_big: bool) -> tuple[dict[int,
     values: dict[int, int] = {}
     for entry in range(first, first + count * entry_bytes, entry_bytes):
         tag, kind = struct.unpack_from(f"{order}HH", data, entry)
-        value_type = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(kind, "B")
+        value_type = {1: "B", 3: "H", 4: "I", 5: offset_type, 16: "Q"}.get(kind, "B")
         (values[tag],) = struct.unpack_from(
             order + value_type, data, entry + entry_bytes - struct.calcsize(offset_type)
         )

@@ -1,5 +1,6 @@
 """Radiographs in files for pictures and in DICOM: gray values, pixel size, and what is not believed."""
 
+import contextlib
 import struct
 import zlib
 from pathlib import Path
@@ -218,8 +219,14 @@ def test_a_gray_value_that_counts_as_transparent_is_a_value(tmp_path, kind):
 def test_transparency_in_a_tiff_file_is_refused_and_not_taken_for_gray(tmp_path):
     alpha = np.stack([GRAY, np.full_like(GRAY, 128)], axis=-1)
     Image.fromarray(alpha, "LA").save(tmp_path / "film.tif")
-    with pytest.raises(InputError, match="transparency"):
+    with pytest.raises(InputError, match="several values for each pixel"):
         read_volume(tmp_path / "film.tif", (0.1, 0.1))
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4, 5])
+def test_gray_and_other_values_of_a_tiff_file_are_not_taken_for_neighbors(tmp_path, channels):
+    with pytest.raises(InputError, match="several values for each pixel"):
+        read_volume(write_tiff(tmp_path / "film.tif", {277: channels, 279: 4096 * channels}), (0.1, 0.1))
 
 
 def write_png(path: Path, head: bytes, pixels: bytes) -> Path:
@@ -345,6 +352,29 @@ def test_pages_that_lead_nowhere_or_in_circles_are_refused(tmp_path, following, 
 def test_a_tiff_file_that_claims_more_than_it_holds_is_refused(tmp_path, tags):
     with pytest.raises(InputError):
         read_volume(write_tiff(tmp_path / "a.tif", tags), (0.1, 0.1))
+
+
+@pytest.mark.parametrize("tags", [{259: 50000}, {259: 34925}, {258: 12, 279: 6144}, {258: 64, 339: 3, 279: 32768}])
+def test_a_tiff_file_of_a_kind_that_is_not_read_is_told_so(tmp_path, tags):
+    with pytest.raises(InputError, match="film.tif' is damaged, or stored in a way that is not read here"):
+        read_volume(write_tiff(tmp_path / "film.tif", tags), (0.1, 0.1))
+
+
+@pytest.mark.parametrize("is_big", [True, False])
+@pytest.mark.parametrize(("across", "down", "is_read"), [((300, 1), (300, 2), False), ((300, 1), (600, 2), True)])
+def test_proportions_in_a_tiff_file_are_no_squares(tmp_path, is_big, across, down, is_read):
+    path = write_tiff(tmp_path / "film.tif", {282: 0, 283: 0}, 0, is_big)
+    data = bytearray(path.read_bytes())
+    for tag, fraction, place in ((282, across, 400), (283, down, 408)):
+        entry = data.index(struct.pack("<HH", tag, 4))
+        data[entry + 2 : entry + 4] = struct.pack("<H", 5)
+        struct.pack_into("<II", data, entry + 12 if is_big else place, *fraction)
+        if not is_big:
+            struct.pack_into("<I", data, entry + 8, place)
+    path.write_bytes(data)
+    assert read_volume(path, (0.1, 0.2)).spacing[1] == 0.2
+    with pytest.raises(InputError, match="not square") if not is_read else contextlib.nullcontext():
+        assert has_unknown_pixels((64, 64, 1), read_volume(path, needs_size=False).spacing)
 
 
 def test_fractions_of_16_bits_are_not_taken_for_whole_numbers(tmp_path):

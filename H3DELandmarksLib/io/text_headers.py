@@ -295,6 +295,8 @@ def _nrrd_fields(path: Path) -> tuple[dict[str, str], int]:
         name, separator, value = line.partition(":")
         if not line.startswith("#") and separator and not value.startswith("="):
             _add_field(path, fields, name, value)
+    if not position and len(head) == _HEADER_BYTES:
+        raise InputError(f"'{path}' has a header of more than {_HEADER_BYTES} bytes: save it again with Slicer.")
     return fields, position or len(head)
 
 

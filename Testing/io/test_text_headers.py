@@ -268,6 +268,15 @@ def test_a_header_that_states_two_things_is_refused(tmp_path):
         assert_is_plain(read_volume(path))
 
 
+@pytest.mark.parametrize("comment", ["x" * 2**21, "x\n#" * 2**19])
+def test_no_part_of_a_long_header_is_taken_for_voxels(tmp_path, comment):
+    path = nrrd(tmp_path / "a.nrrd", encoding="raw", **{"# comment": comment})
+    with pytest.raises(InputError, match="has a header of more than 1048576 bytes"):
+        read_volume(path)
+    path = nrrd(tmp_path / "a.nrrd", encoding="raw", **{"# comment": comment[: 3 * 2**17]})
+    assert_is_plain(read_volume(path))
+
+
 @pytest.mark.parametrize("change", [{"DimSize": "2 3 2"}, {"ElementType": "MET_UCHAR"}])
 def test_voxels_that_a_header_does_not_describe_are_told(tmp_path, caplog, change):
     (tmp_path / "a.raw").write_bytes(RAW)

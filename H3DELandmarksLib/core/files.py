@@ -28,8 +28,9 @@ FORGOTTEN_AFTER_S = 24 * 3600.0
 NUMBERED = re.compile(r"[0-9]{6}")
 ATTEMPTS, PAUSE_S = 20, 0.05
 LONGEST_NAME = 255  # bytes, on the file systems of today
+_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{8}-")
 # A folder that stepped aside for its successor; the group is its name.
-_SET_ASIDE = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{8}-(.+)\.old", re.DOTALL)
+_SET_ASIDE = re.compile(_TEMPORARY.pattern + r"(.+)\.old", re.DOTALL)
 
 
 # What the operating system says, and what the user can do about it.
@@ -106,8 +107,8 @@ def temporary_name(name: str) -> str:
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
-    """The sentence about a file or folder that could not be written."""
-    return OutputError(f"'{shown(path)}' cannot be written: {reason_of(error)}.", error)
+    """The sentence about a file or folder that could not be written, by the name that it was to have."""
+    return OutputError(f"'{_TEMPORARY.sub('', shown(path))}' cannot be written: {reason_of(error)}.", error)
 
 
 def reason_of(error: OSError) -> str:

@@ -54,6 +54,14 @@ def test_an_interrupted_one_leaves_the_old_one(tmp_path, is_folder):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_file_within_a_folder_is_told_by_the_name_that_it_was_to_have(tmp_path):
+    with pytest.raises(OutputError) as told, atomic_write(tmp_path / "export") as folder:
+        folder.mkdir()
+        with atomic_write(folder / "a.txt"):
+            raise OSError(errno.ENOSPC, "")
+    assert str(told.value) == f"'{tmp_path / 'export' / 'a.txt'}' cannot be written: the disk is full: free some space."
+
+
 def test_what_cannot_be_written_is_told_in_a_sentence(tmp_path):
     with pytest.raises(OutputError, match="folder") as told, atomic_write(tmp_path / "none" / "a.txt") as temporary:
         temporary.write_text("new")

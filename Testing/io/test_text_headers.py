@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-import H3DELandmarksLib.io.checks as checks
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.io.images import read_volume
 
@@ -172,31 +171,6 @@ def test_a_size_that_the_file_cannot_hold_is_refused_before_memory_is_taken(tmp_
             read_volume(nrrd(tmp_path / "a.nrrd", sizes=sizes, encoding=encoding))
     with pytest.raises(InputError):
         read_volume(meta(tmp_path / "a.mha", DimSize=sizes))
-
-
-@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
-@pytest.mark.parametrize("name", ["plain.x", "Müller 100% \u4e2d.x"])
-def test_large_streams_are_unpacked_by_itk_and_checked_all_the_same(tmp_path, monkeypatch, pack, name):
-    monkeypatch.setattr(checks, "_LARGE_BYTES", 0)
-    packed = pack(RAW)
-    path = tmp_path / name
-    path.write_bytes(b"a header" + packed)
-    with path.open("rb") as file:
-        file.seek(8)
-        found = checks._unpacked_by_itk(path, file, len(RAW))
-        assert "%" in name or found.tobytes() == RAW  # a percent sign means a pattern to MetaImage
-        assert checks.unpack(path, file, len(RAW), "deflate").tobytes() == RAW
-    for size in (len(RAW) - 2, len(RAW) + 2):
-        with path.open("rb") as file:
-            file.seek(8)
-            assert checks._unpacked_by_itk(path, file, size) is None
-    for position in range(8, len(packed) + 8):
-        flipped = bytearray(b"a header" + packed)
-        flipped[position] ^= 0x10
-        path.write_bytes(flipped)
-        with path.open("rb") as file, contextlib.suppress(InputError):
-            file.seek(8)
-            assert checks.unpack(path, file, len(RAW), "deflate").tobytes() == RAW
 
 
 def test_the_size_of_a_voxel_stands_for_an_absent_spacing(tmp_path):

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,27 +21,11 @@ SLICER_3_COLUMNS = ("label", "x", "y", "z", "sel", "vis")
 STATUS = {"0": "undefined", "1": "preview", "2": "defined", "3": "missing"}
 
 
-@dataclass(frozen=True)
-class FcsvPoint:
-    """One line.
-
-    Attributes:
-        label, definition: texts.
-        position: (3,) mm as written; NaN where the line states none.
-        status: of the position, as in .mrk.json.
-    """
-
-    label: str
-    definition: str
-    position: tuple[float, float, float]
-    status: str
-
-
-def parse_fcsv(text: str) -> tuple[list[FcsvPoint], str]:
-    """The points of a file in its own coordinates, and the name of its coordinate system.
+def parse_fcsv(text: str) -> dict:
+    """The coordinate system and control points of a file, under the names that .mrk.json has for them.
 
     Raises:
-        ValueError: a line is not a point.
+        ValueError, LookupError, csv.Error: a line is not a point.
     """
     lines = list(io.StringIO(text, newline=""))
     header = dict(_comment(line) for line in lines if _is_comment(line))
@@ -55,7 +37,8 @@ def parse_fcsv(text: str) -> tuple[list[FcsvPoint], str]:
     rows = list(csv.reader(values, delimiter=delimiter, strict=True))
     named = header.get("columns", "").replace(";", ",")
     columns = tuple(word.strip() for word in named.split(",")) if named else _usual_columns(rows)
-    return [_point(columns, row, delimiter) for row in rows], header.get("coordinatesystem") or "RAS"
+    points = [_point(columns, row, delimiter) for row in rows]
+    return {"coordinateSystem": header.get("coordinatesystem") or "RAS", "controlPoints": points}
 
 
 def fcsv_text(landmarks: LandmarkSet, is_ras: bool = False) -> str:
@@ -94,16 +77,17 @@ def _usual_columns(rows: list[list[str]]) -> tuple[str, ...]:
     return COLUMNS if all(len(row) > COLUMNS.index("label") for row in rows) else SLICER_3_COLUMNS
 
 
-def _point(columns: tuple[str, ...], row: list[str], delimiter: str) -> FcsvPoint:
+def _point(columns: tuple[str, ...], row: list[str], delimiter: str) -> dict:
     entries = dict(zip(columns, row))
     code = row[len(COLUMNS)].strip() if columns == COLUMNS and len(row) > len(COLUMNS) else "2"
     status = STATUS[code or "2"]
-    if status in ("undefined", "missing"):
-        position = (math.nan,) * 3
-    else:
-        x, y, z = (_number(entries.get(axis, ""), delimiter) for axis in "xyz")
-        position = (x, y, z)
-    return FcsvPoint(entries.get("label") or entries.get("id", ""), entries.get("desc", ""), position, status)
+    has_place = status not in ("undefined", "missing")
+    return {
+        "label": entries.get("label") or entries.get("id", ""),
+        "description": entries.get("desc", ""),
+        "position": [_number(entries.get(axis, ""), delimiter) for axis in "xyz"] if has_place else "",
+        "positionStatus": status,
+    }
 
 
 def _number(text: str, delimiter: str) -> float:

@@ -144,7 +144,7 @@ def read_markups(path: str | Path, names: Collection[str] = ()) -> LandmarkSet:
     """
     path = Path(path)
     is_fcsv = path.suffix.lower() == fcsv.EXTENSION
-    points = _fcsv_points(path) if is_fcsv else _json_points(path)
+    points = _points(path, _fcsv_markup(path) if is_fcsv else _only_markup(path, "Fiducial", "point list"))
     _check_points(path, points)
     if points.previews:
         count = points.previews
@@ -278,8 +278,7 @@ class _Points:
     values: dict[str, np.ndarray]
 
 
-def _json_points(path: Path) -> _Points:
-    markup = _only_markup(path, "Fiducial", "point list")
+def _points(path: Path, markup: dict) -> _Points:
     is_ras = _is_ras(path, markup)
     try:
         points = markup["controlPoints"]
@@ -297,23 +296,15 @@ def _json_points(path: Path) -> _Points:
         raise InputError(f"'{shown(path)}' is not a complete Slicer point list: save it again in Slicer.") from error
 
 
-def _fcsv_points(path: Path) -> _Points:
+def _fcsv_markup(path: Path) -> dict:
     content = _content(path)
     try:
-        points, system = fcsv.parse_fcsv(content.decode("utf-8-sig"))
+        markup = fcsv.parse_fcsv(content.decode("utf-8-sig"))
     except (ValueError, LookupError, csv.Error) as error:
         raise InputError(f"'{shown(path)}' is not a complete point list (.fcsv): save it again in Slicer.") from error
-    if not points:
+    if not markup["controlPoints"]:
         raise InputError(f"'{shown(path)}' holds no points (.fcsv): save it again in Slicer.")
-    return _Points(
-        names=tuple(point.label for point in points),
-        positions=np.array([point.position for point in points]),
-        status=["defined" if point.status == "preview" else point.status for point in points],
-        previews=sum(point.status == "preview" for point in points),
-        definitions=tuple(point.definition for point in points),
-        is_ras=_is_ras(path, {"coordinateSystem": system}),
-        values={},
-    )
+    return markup
 
 
 def _write_markup(path: Path, markup: dict, stamp: Mapping[str, str] | None = None, durable: bool = True) -> None:

@@ -47,9 +47,9 @@ class Following:
         self.hideTrace()
         before, self._corrections = self._corrections, corrections_of(review)
         now = self._corrections
-        if not self._checkBox.checked or _isSame(before, now):
+        if not self._checkBox.checked or self._package is None or _isSame(before, now):
             return
-        if self._package is None:
+        if review.repeated_names():  # nobody knows which of them the model has proposed
             return
         if self._follower is None:
             self._follower = Follower(self._package)

@@ -171,6 +171,21 @@ def test_a_wrong_point_follows_a_correction_at_once_and_one_undo_takes_both_back
     assert Review(node).landmark("top").revised_by == "back"
 
 
+def test_no_point_follows_while_two_have_one_name_and_the_table_goes_on(review):
+    panel, node = review(wrong_front())
+    click(panel.ui.followCheckBox)
+    node.SetNthControlPointLabel(NAMES.index("top"), "front")
+    settle(panel)
+    before = slicer.util.arrayFromMarkupsControlPoints(node)
+    drag(node, "base", 0, 1, 0)
+    moved = (slicer.util.arrayFromMarkupsControlPoints(node) != before).any(axis=1)
+    assert (np.flatnonzero(moved) == [NAMES.index("base")]).all()
+    assert Review(node).landmark("base").state is ReviewState.MOVED
+    table = panel.ui.reviewTable
+    assert table.item(order(panel).index("base"), 1).text() == "moved" and panel.ui.undoButton.enabled
+    assert "Several points are called front" in panel.ui.reviewStatusLabel.text
+
+
 def test_a_correction_that_is_taken_back_takes_its_consequences_back(review):
     panel, node = review(wrong_front())
     before = places(node)

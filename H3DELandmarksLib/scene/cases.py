@@ -126,9 +126,10 @@ def show_case(
         vtkMRMLMarkupsFiducialNode whose review says the same as the case.
     """
     world = world_from_own(volume_node)
+    proposed = _moved(proposed, world)
     attributes = {CASE_ATTRIBUTE: case_id, **({MODEL_ATTRIBUTE: model} if model else {})}
     name = f"{volume_node.GetName()} points"
-    node = create_point_list(volume_node.GetScene(), _moved(proposed, world), name, attributes)
+    node = create_point_list(volume_node.GetScene(), proposed, name, attributes)
     set_volume(node, volume_node)
     state_measurements(node, proposed)  # whose unit is that of the volume
     place_beside(node, volume_node)
@@ -227,5 +228,8 @@ def _decide(node, corrected: LandmarkSet, states: Mapping[str, ReviewState], rev
 
 
 def _moved(landmarks: LandmarkSet, matrix: np.ndarray) -> LandmarkSet:
-    """A set in another frame, by a (4, 4) LPS mm -> LPS mm matrix."""
-    return replace(landmarks, positions=landmarks.positions @ matrix[:3, :3].T + matrix[:3, 3])
+    """A set in another frame, by a (4, 4) LPS mm -> LPS mm matrix; where it scales, radii are scaled as volumes are."""
+    volume = abs(np.linalg.det(matrix[:3, :3]))
+    scale = 1.0 if np.isclose(volume, 1.0) else np.cbrt(volume)
+    positions = landmarks.positions @ matrix[:3, :3].T + matrix[:3, 3]
+    return replace(landmarks, positions=positions, radius=landmarks.radius * scale)

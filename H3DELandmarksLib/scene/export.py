@@ -110,10 +110,10 @@ def _point(case: ReviewedCase, k: int, landmark: ReviewedLandmark) -> PointOrigi
         cause=landmark.cause.value if landmark.cause else None,
         position_lps_mm=_place(case.corrected, k),
         proposed_lps_mm=_place(case.proposed, k),
-        moved_mm=_stated(landmark.moved),
+        moved_mm=_stated(float(np.linalg.norm(case.corrected.positions[k] - case.proposed.positions[k]))),
         presence=_stated(landmark.presence),
         confidence=_stated(landmark.confidence),
-        radius90_mm=_stated(landmark.radius),
+        radius90_mm=None if landmark.proposed is None else _stated(case.proposed.radius[k]),
         revised_by=landmark.revised_by,
     )
 

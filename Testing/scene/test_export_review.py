@@ -107,6 +107,19 @@ def test_positions_are_those_of_the_scan_as_it_was_loaded(scene, volume, points,
     assert isinstance(transform, slicer.vtkMRMLLinearTransformNode)
 
 
+def test_lengths_are_those_of_the_scan_where_a_transform_scales_it(scene, volume, tmp_path):
+    transform = add_linear_transform(scene, np.diag([10.0, 10.0, 10.0, 1.0]))
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    points = show_detection(FOUND, volume, "tiny@1.0.0", "points")
+    points.SetNthControlPointPositionWorld(1, vtk.vtkVector3d(-4, -5, 8))
+    target = export_review(points, volume, tmp_path)
+    origin = read_provenance(target / "Head_ CT_1.provenance.json").by_name()
+    assert origin["moved"].position_lps_mm == pytest.approx((0.4, 0.5, 0.8))
+    assert origin["moved"].moved_mm == pytest.approx(0.2) and origin["waiting"].radius90_mm == pytest.approx(0.1)
+    assert origin["placed"].radius90_mm is None
+    assert read_markups(target / "Slicer" / "Head_ CT_1.mrk.json").radius[0] == pytest.approx(0.1)
+
+
 def test_points_in_another_order_are_exported_with_what_was_said_of_each(volume, tmp_path):
     radius = [1.0, 2.0, 3.0, 4.0, np.nan]
     found = LandmarkSet(NAMES, FOUND.positions, FOUND.presence, FOUND.confidence, radius)

@@ -139,9 +139,11 @@ def _voxels(volume_node) -> np.ndarray:
 
 
 def _sample(values: np.ndarray) -> np.ndarray:
-    """At most half a million of the values, evenly chosen."""
+    """At most half a million of the values, evenly chosen, that are numbers; one 0 where none is."""
     flat = np.ravel(values)
-    return flat[:: max(1, len(flat) // MAX_SAMPLES)].astype(np.float64)
+    sample = flat[:: max(1, len(flat) // MAX_SAMPLES)].astype(np.float64)
+    known = sample[np.isfinite(sample)]
+    return known if len(known) else np.zeros(1)
 
 
 def _can_be_hounsfield(sample: np.ndarray) -> bool:

@@ -255,6 +255,16 @@ def test_windows_tell_tissues_apart_in_any_unit(offset, scale):
     assert -900 * scale < surface_level(values) - offset * scale < 1600 * scale
 
 
+@pytest.mark.parametrize("other", [np.nan, np.inf])
+def test_windows_and_bone_are_told_where_some_voxels_are_no_numbers(scene, other):
+    values = ball()
+    wanted = window_for("bone", values), surface_level(values)
+    values[:2] = other
+    assert (window_for("bone", values), surface_level(values)) == wanted
+    none = window_for("soft tissue", np.full((3, 4, 5), other))
+    assert np.isfinite((none.width, none.level)).all()
+
+
 @pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=list(GEOMETRIES))
 @pytest.mark.parametrize("transform", [None, *LINEAR.values()], ids=["none", *LINEAR])
 def test_the_surface_lies_where_the_bone_lies(scene, geometry, transform):

@@ -183,6 +183,7 @@ class ReviewDisplay:
             chosen: name of the one that is looked at, None for none.
             expected: (3,) RAS world mm where the chosen one would lie if it has no position; None where nobody knows.
         """
+        self._hide_clones()
         named, drawn = names_in_view(landmarks, chosen), [p for p in landmarks if p.position is not None]
         self._places = [p.position for p in drawn if p.position is not None]
         is_drawn = any(p.name == chosen for p in drawn)
@@ -233,6 +234,15 @@ class ReviewDisplay:
         own = (self.node, self._chosen, *self._marks.values())
         others = [node for node in nodes_of(self._scene, POINT_LIST_CLASS) if not any(node is mine for mine in own)]
         return [*others, *drawn_for_others(self.node)]
+
+    def _hide_clones(self) -> None:
+        """Clones that were made of the list meanwhile would lie on it; the user can show them again."""
+        for other in nodes_of(self._scene, POINT_LIST_CLASS):
+            drawn = [display for display in _displays(other) if display.GetAttribute(DRAWN_ATTRIBUTE)]
+            if other is not self.node and drawn:
+                for display in drawn:
+                    _give_back_drawing(display)
+                hide_list(other)
 
     def _draw_thinly(self, display) -> None:
         """The cross lies within a mark, and hides nothing where there is none."""

@@ -132,6 +132,21 @@ def test_a_list_that_is_copied_during_a_review_is_drawn_as_the_user_had_set_it_u
         assert not copy.GetDisplayNode().GetAttributeNames()
 
 
+def test_a_clone_that_is_made_during_a_review_does_not_lie_on_its_list(scene):
+    node = point_list(scene)
+    before = drawing(node)
+    display = ReviewDisplay(node, 10)
+    clone = scene.CopyNode(node)
+    clone.SetAndObserveDisplayNodeID(scene.CopyNode(node.GetDisplayNode()).GetID())
+    display.show(Review(node).landmarks(), None)
+    assert not clone.GetDisplayVisibility() and node.GetDisplayVisibility() and drawing(clone) == before
+    clone.SetDisplayVisibility(True)
+    display.show(Review(node).landmarks(), None)
+    assert clone.GetDisplayVisibility(), "the user wants to see it"
+    display.end()
+    assert drawing(node) == drawing(clone) == before and clone.GetDisplayVisibility()
+
+
 def test_a_scene_that_was_saved_in_the_middle_of_a_review_is_as_the_user_had_set_it_up(scene, make_scene, tmp_path):
     node, other, hidden = (point_list(scene, name) for name in ("points", "of another scan", "hidden"))
     node.GetDisplayNode().SetGlyphScale(7)

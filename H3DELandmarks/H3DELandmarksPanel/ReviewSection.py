@@ -29,6 +29,7 @@ from H3DELandmarksLib.scene import (
     is_placing,
     list_unit,
     provenance_of_list,
+    rejoin_scan_of_original,
     select_frame,
     show_hidden_list,
     show_radius,
@@ -186,6 +187,7 @@ class ReviewSection:
         self._forget()
         self.ui.reviewSection.collapsed = node is None
         if node is not None:
+            rejoin_scan_of_original(node)
             try:
                 self._review = Review(node)
             except H3DELandmarksError as error:

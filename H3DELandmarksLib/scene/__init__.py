@@ -13,7 +13,13 @@ from H3DELandmarksLib.scene.cases import (
     world_position_of,
 )
 from H3DELandmarksLib.scene.charts import PointComparison, compare_point_lists, remove_curves, show_curves
-from H3DELandmarksLib.scene.detections import latest_detection, may_be_replaced, provenance_of_list, show_detection
+from H3DELandmarksLib.scene.detections import (
+    latest_detection,
+    may_be_replaced,
+    provenance_of_list,
+    rejoin_scan_of_original,
+    show_detection,
+)
 from H3DELandmarksLib.scene.export import export_review
 from H3DELandmarksLib.scene.looks import looks_of
 from H3DELandmarksLib.scene.measures import (

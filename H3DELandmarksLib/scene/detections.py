@@ -19,6 +19,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.formats.provenance import Provenance
 from H3DELandmarksLib.formats.reading import build, to_plain
+from H3DELandmarksLib.scene.cases import CASE_ATTRIBUTE
 from H3DELandmarksLib.scene.evidence import keep_evidence
 from H3DELandmarksLib.scene.point_list import (
     POINT_LIST_CLASS,
@@ -28,12 +29,22 @@ from H3DELandmarksLib.scene.point_list import (
     place_beside,
     state_measurements,
     update_point_list,
+    volume_of,
 )
 from H3DELandmarksLib.scene.proposal import keep_proposal, read_proposal
-from H3DELandmarksLib.scene.scan_of_points import MODEL_ATTRIBUTE, bind_points, is_of
+from H3DELandmarksLib.scene.scan_of_points import (
+    FRAME_ATTRIBUTE,
+    MODEL_ATTRIBUTE,
+    PLACE_ATTRIBUTE,
+    bind_points,
+    has_lost_scan,
+    is_of,
+    rejoin_scan,
+)
 
 PROVENANCE_ATTRIBUTE = "H3DELandmarks.Provenance"
 _FINGERPRINT_ATTRIBUTE = "H3DELandmarks.Fingerprint"
+ORIGIN_ATTRIBUTES = (MODEL_ATTRIBUTE, PROVENANCE_ATTRIBUTE, CASE_ATTRIBUTE, FRAME_ATTRIBUTE, PLACE_ATTRIBUTE)
 
 
 def show_detection(
@@ -125,6 +136,21 @@ def newest_list(volume_node, frame: str = ""):
     """The newest point list of a volume, or frame of it, detected or loaded as its case; None if there is none."""
     nodes = nodes_of(volume_node.GetScene(), POINT_LIST_CLASS)
     return next((node for node in reversed(nodes) if is_of(node, volume_node, frame)), None)
+
+
+def rejoin_scan_of_original(point_list) -> None:
+    """Let a clone, which Slicer makes without references to other nodes, belong to the scan of the list it is of.
+
+    It is known for one by what says which run, or which case, its points come from, and where they lie in the scan.
+    """
+    if not has_lost_scan(point_list) or not any(map(point_list.GetAttribute, (PROVENANCE_ATTRIBUTE, CASE_ATTRIBUTE))):
+        return
+    own = [point_list.GetAttribute(name) for name in ORIGIN_ATTRIBUTES]
+    for other in nodes_of(point_list.GetScene(), POINT_LIST_CLASS):
+        volume = volume_of(other)
+        if volume is not None and own == [other.GetAttribute(name) for name in ORIGIN_ATTRIBUTES]:
+            rejoin_scan(point_list, volume)
+            return
 
 
 def _fingerprint(point_list, landmarks: LandmarkSet) -> str:

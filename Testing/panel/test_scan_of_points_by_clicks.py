@@ -5,11 +5,13 @@ import pytest
 import qt
 import slicer
 import slicer.util
+import vtk
 from operating import OBLIQUE, activate_row, add_volume, bring_tab, click, type_path, wait_until
 from test_review_by_clicks import FOUND, click_row, state
 from test_rhythm_by_clicks import add_sequence, choose_list, settle, show, shown
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.formats.provenance import Provenance
 from H3DELandmarksLib.scene import create_point_list, show_detection, volume_of
 
 pytestmark = pytest.mark.usefixtures("shared_program")
@@ -82,6 +84,67 @@ def test_points_whose_scan_was_the_only_one_are_told(open_panel, tiny_model, sce
     scene.RemoveNode(volume)
     settle(panel)
     assert panel.ui.disagreementBar.visible and not panel.ui.goOnButton.visible and not node.GetDisplayVisibility()
+
+
+def clone(scene, node):
+    """What "Clone" of Slicer's module Data makes: a node without references to others, and without its transform."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def add_item(caller, event, added):  # as Slicer's plugins do
+        if added.IsA(node.GetClassName()):
+            hierarchy.CreateItem(hierarchy.GetSceneItemID(), added)
+
+    tag = scene.AddObserver(scene.NodeAddedEvent, add_item)
+    logic = slicer.vtkSlicerSubjectHierarchyModuleLogic
+    item = logic.CloneSubjectHierarchyItem(hierarchy, hierarchy.GetItemByDataNode(node))
+    scene.RemoveObserver(tag)
+    return hierarchy.GetItemDataNode(item)
+
+
+def found_in(volume, name, second):
+    """A point list that says which run it comes from."""
+    origin = Provenance(software="0", time=f"2026-11-30T10:00:0{second}Z", model=None, scan=None)
+    return show_detection(FOUND, volume, "tiny@1.0.0", name, pairs=[("L", "R")], provenance=origin)
+
+
+def test_a_clone_of_a_list_is_reviewed_in_the_scan_of_the_list(open_panel, tiny_model, scene, red, tmp_path):
+    volumes = [add_volume(name) for name in "AB"]
+    lists = [found_in(volume, f"{volume.GetName()} points", k) for k, volume in enumerate(volumes)]
+    panel = open_panel()
+    choose_list(panel, "A points")
+    click_row(panel, "L")
+    click(panel.ui.acceptButton)
+    panel.exit()
+    backup = clone(scene, lists[0])
+    assert backup.GetNodeReferenceID("H3DELandmarks.Volume") is None
+    panel.enter()
+    show(volumes[1])
+    choose_list(panel, "A points Copy")
+    settle(panel)
+    assert volume_of(backup) is volumes[0] is shown() and not panel.ui.disagreementBar.visible
+    assert state(panel, "L") == "accepted"
+    click_row(panel, "R")
+    click(panel.ui.acceptButton)
+    choose_list(panel, "A points")
+    assert state(panel, "R") == "to check"
+
+
+@pytest.mark.parametrize("left", ["scan of another run", "nothing that tells where they come from"])
+def test_a_clone_that_nobody_knows_the_scan_of_gets_no_other_one(open_panel, tiny_model, scene, red, left):
+    volume, other = add_volume("A"), add_volume("B")
+    node = found_in(volume, "A points", 1)
+    found_in(other, "B points", 2)
+    backup = clone(scene, node)
+    if left == "scan of another run":
+        scene.RemoveNode(volume)
+    else:
+        for of_any in (node, backup):
+            of_any.RemoveAttribute("H3DELandmarks.Provenance")
+    panel = open_panel()
+    choose_list(panel, "A points Copy")
+    settle(panel)
+    assert volume_of(backup) is None and "gone" in panel.ui.disagreementLabel.text
 
 
 def test_own_points_stay_with_the_scan_that_they_were_decided_in(panel, patients, scene, tmp_path):

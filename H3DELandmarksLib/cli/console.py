@@ -237,12 +237,22 @@ def _sentence(error: Exception) -> str | None:
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("H3DELandmarksLib"):
         package = error.name.split(".")[0]
         return f"This step needs the Python package {package}: install it with 'pip install {package}'."
+    if isinstance(error, (ImportError, OSError)) and _is_of_loading(error, "torch"):
+        reason = " ".join(str(error).split())
+        return f"PyTorch is installed, but cannot be loaded ({reason}): uninstall it, and install it again."
     if isinstance(error, MemoryError):
         return "This computer's memory is too small for the scan: close other programs, or crop the scan."
     if isinstance(error, OSError) and error.strerror:
         what = f"'{shown(str(error.filename))}'" if isinstance(error.filename, (str, Path)) else "A file"
         return f"{what} cannot be used: {reason_of(error)}."
     return None
+
+
+def _is_of_loading(error: ImportError | OSError, package: str) -> bool:
+    """Whether an installed package could not be loaded, as where a library that it needs is missing."""
+    *_outer, (innermost, _line) = traceback.walk_tb(error.__traceback__)
+    names = (getattr(error, "name", None), innermost.f_globals.get("__name__"))
+    return package not in sys.modules and any(str(name).partition(".")[0] == package for name in names)
 
 
 @contextmanager

@@ -33,7 +33,10 @@ def load_detector(
 
     package = find_model(model)  # first: it fails within a moment, while PyTorch takes seconds to load
     check_names(landmarks, package.scheme)
-    from H3DELandmarksLib.detection import Detector
+    try:
+        from H3DELandmarksLib.detection import Detector
+    except ImportError:  # also where another thread could not import it meanwhile, which hides why
+        from H3DELandmarksLib.detection.detector import Detector
 
     with _lock:
         if _kept is None:

@@ -125,6 +125,22 @@ def test_a_command_that_fails_before_pytorch_is_there_ends_no_program(program, t
     assert worker.close()[0] == 0
 
 
+@pytest.mark.parametrize("detects", [[], ["--detects"]])
+@pytest.mark.parametrize("kind", ["ImportError", "OSError"])
+def test_a_pytorch_that_cannot_be_loaded_is_told_with_the_reason(program, tmp_path, scan, tiny, kind, detects):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "torch.py").write_text(f"raise {kind}('lib.so: cannot open')", encoding="utf-8")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'broken')!r})\n"
+        f"from H3DELandmarksLib.cli import worker\nsys.exit(worker.serve([sys.argv[1], *{detects}]))"
+    )
+    worker = program("-c", code)
+    for _ in range(2):
+        events = worker.ask(["detect", scan, "--model", tiny, "--output", tmp_path / "out"], tmp_path / "run")
+        told = next(event["message"] for event in events if event["event"] == "error")
+        assert told.startswith("PyTorch is installed, but cannot be loaded (lib.so: cannot open)")
+
+
 def test_what_others_print_is_no_event(program, tmp_path):
     worker = program()
     events = worker.ask(["--version"], tmp_path / "run")

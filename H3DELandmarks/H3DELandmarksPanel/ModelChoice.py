@@ -137,14 +137,14 @@ class ModelChoice:
         return _("No model is installed: put a model package into the folder of installed models.")
 
     def showFacts(self):
-        """Say what the chosen model is for, how accurate it is and what it is not for."""
+        """Say what the chosen model is for, how accurate it is and what it is not for, and which others are damaged."""
         package, chosen = self.chosenPackage(), self.chosen()
         if chosen and not package:
             facts = factsAboutExamples(chosen)
         else:
             facts = factsAbout(package) if package else self.whyNone()
         self._comboBox.toolTip = self._toolTip(self.chosenKey()) if package else plainTip(facts)
-        self._facts.text = facts
+        self._facts.text = "\n".join([facts, *self._problems]) if chosen else facts
         self._cardButton.enabled = package is not None
 
     def _label(self, key):

@@ -94,6 +94,13 @@ def test_without_a_model_the_button_is_off(open_panel, models, scene):
     assert not panel.ui.modelCardButton.enabled and panel.ui.modelFactsLabel.text.startswith("No model is installed")
 
 
+def test_a_model_that_cannot_be_used_is_named_beside_others(open_panel, models, change):
+    change("# Card", intended_use="Teeth.")
+    (models / "odd").mkdir()
+    lines = open_panel().ui.modelFactsLabel.text.splitlines()
+    assert lines[0] == "For: Teeth." and len(lines) == 4 and "odd" in lines[3] and "lacks manifest.json" in lines[3]
+
+
 @pytest.mark.parametrize("as_zip", [False, True], ids=["folder", "zip file"])
 def test_the_card_opens_in_a_window_with_the_pictures_that_the_manifest_names(open_panel, change, as_zip):
     change("# Card\n\n![points](points.png)\n\nFor tests.", ["points.png"], ["points.png"], as_zip)

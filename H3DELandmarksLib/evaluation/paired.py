@@ -76,7 +76,7 @@ def improvement(differences: np.ndarray, level: float = LEVEL, draws: int = DRAW
 
 
 def bootstrap_interval(
-    values: np.ndarray, level: float = LEVEL, draws: int = DRAWS, seed: int = SEED
+    values: np.ndarray, level: float = LEVEL, draws: int = DRAWS, seed: int = SEED, counts: np.ndarray | None = None
 ) -> tuple[float, float]:
     """Bootstrap interval of a mean, of percentiles that are expanded for few values (Hesterberg 2015).
 
@@ -89,6 +89,8 @@ def bootstrap_interval(
         level: the wanted coverage.
         draws: resamples.
         seed: of the resamples.
+        counts: (n,) how many cases each value is the mean of, where the mean over cases is asked for and not that over
+            values; of five values or more.
 
     Returns:
         Lower and upper end; infinite for a single value.
@@ -103,7 +105,8 @@ def bootstrap_interval(
         return float(np.mean(values) - reach), float(np.mean(values) + reach)
     tail = float(norm.cdf(-np.sqrt(n / (n - 1)) * t.ppf((1 + level) / 2, n - 1)))
     picks = np.random.default_rng(seed).integers(n, size=(draws, n))
-    low, high = np.quantile(values[picks].mean(axis=1), (tail, 1 - tail))
+    means = np.average(values[picks], axis=1, weights=None if counts is None else counts[picks])
+    low, high = np.quantile(means, (tail, 1 - tail))
     return float(low), float(high)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -60,13 +61,14 @@ def rate_interval(
 
 
 def mean_interval(values: np.ndarray, subjects: Sequence[str]) -> tuple[float, float]:
-    if not len(values):
+    """95 % interval of the mean over cases, (N,) mm, by bootstrap over subjects; NaN with fewer than five of these."""
+    known = np.isfinite(values)
+    whose = [subject for subject, is_known in zip(subjects, known) if is_known]
+    cases = Counter(whose)
+    if len(cases) < paired.FEWEST:
         return np.nan, np.nan
-    means = paired.subject_means(values, subjects)
-    means = means[np.isfinite(means)]
-    if means.size < paired.FEWEST:
-        return np.nan, np.nan
-    low, high = paired.bootstrap_interval(means)
+    means = paired.subject_means(values[known], whose)
+    low, high = paired.bootstrap_interval(means, counts=np.array(list(cases.values())))
     return max(low, 0.0), high
 
 

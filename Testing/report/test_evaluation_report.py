@@ -100,6 +100,14 @@ def test_cases_of_one_subject_count_as_one():
     assert "over 2 subjects" in next(s for s in page.sections if s.id == "comparison").blocks[0]
 
 
+def test_the_interval_of_the_mean_over_cases_holds_it_however_many_a_subject_has():
+    values = np.array([10.0] * 14 + [1.0] * 6)
+    low, high = figured.mean_interval(values, ["often"] * 14 + list("abcdef"))
+    assert low < values.mean() < high, "that over subjects is 2.3"
+    each = figured.mean_interval(np.append(values, np.nan), list(range(21)))
+    assert each == figured.paired.bootstrap_interval(values)
+
+
 def test_the_interval_of_a_share_holds_it_as_often_as_it_says():
     rng = np.random.default_rng(0)
     held = 0

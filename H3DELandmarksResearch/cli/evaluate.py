@@ -101,9 +101,10 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     unit = _unit(options.pixels, lists, predictions.keys() & references.keys())
     evaluation = evaluate_sets(predictions, references, options.thresholds, unit)
     subjects = read_subjects([Path(options.subjects)], evaluation.cases) if options.subjects else None
-    for name in evaluation.without_prediction:
-        errors.append(f"There is no prediction for the reference '{name}': detect landmarks in that scan, too.")
-        console.warn(errors[-1])
+    for sets, where in zip((predictions, *others), ("", f" in '{options.compare_with}'")):
+        for name in sorted(references.keys() - sets.keys()):
+            errors.append(f"There is no prediction for the reference '{name}'{where}: detect in that scan, too.")
+            console.warn(errors[-1])
     console.say(evaluation.text())
     readers = _readers(Path(options.reference), options.same_pictures, predictions, references, console, errors, unit)
     head = {"format": FORMAT, "format_version": FORMAT_VERSION, "ok": not errors, "errors": errors, "unit": unit}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from H3DELandmarksLib.core.text import plural
 from H3DELandmarksLib.evaluation import Evaluation, paired
 from H3DELandmarksResearch.report import plots
 from H3DELandmarksResearch.report.evaluation_figures import Evaluated, range_text, rate_interval, share_range
@@ -49,6 +50,7 @@ def comparison_section(base: Evaluated, other: Evaluated, subjects: Mapping[str,
     )
     blocks = [
         _verdict(base, other, total),
+        f"{plural(len(cases), 'case')} and {plural(len(names), 'landmark')} that both have; others count nowhere.",
         _comparison_facts(base, other, mine[0], theirs[0], present, whose, total),
         forest,
         _single_landmarks((base.name, other.name), names, (better, worse), single, unit),

@@ -54,7 +54,7 @@ def evaluation_page(
     else:
         lines.append(f"No 95 % intervals {over}, which tell of no others.")
     if other is not None:
-        lines.insert(1, f"compared with {other.name} on the same cases")
+        lines.insert(1, f"compared with {other.name} on the cases that both have")
     sections = [
         _overview(figures, whose, document),
         _cumulative(base, other),

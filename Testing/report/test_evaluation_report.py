@@ -217,6 +217,11 @@ def test_the_command_writes_the_page_and_refuses_what_it_cannot_mean(tmp_path, c
     assert "over 2 subjects" in (tmp_path / "page.html").read_text(encoding="utf-8")
     (tmp_path / "subjects.csv").write_text("name,who\n")
     assert main([*common, *page, *more]) == 2 and "subject" in capsys.readouterr().err
+    (tmp_path / "old" / "case_03.mrk.json").unlink()
+    assert main([*common, *page, *more[:2], "--overwrite"]) == 2
+    said = capsys.readouterr().err
+    assert f"no prediction for the reference 'case_03' in '{tmp_path / 'old'}'" in said
+    assert "3 cases and 10 landmarks that both have" in (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "&lt;new&gt;" in text and "<new>" not in text and "confidence, within 2 mm" in text
     assert main([*common, *page]) == 2 and "--overwrite" in capsys.readouterr().err
 

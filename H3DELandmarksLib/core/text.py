@@ -21,6 +21,11 @@ def number(value: float, decimals: int = 2) -> str:
     return f"{value:.{decimals}f}" if math.isfinite(value) else "-"
 
 
+def with_spread(mean: float, sd: float, sign: str = "+-") -> str:
+    """``1.23 +- 0.45``; the mean alone where too few values have no standard deviation."""
+    return f"{number(mean)} {sign} {number(sd)}" if math.isfinite(sd) else number(mean)
+
+
 def percent(value: float, decimals: int = 1) -> str:
     """A share from 0 to 1 as ``12.3 %``; a dash where there is none."""
     return f"{100 * value:.{decimals}f} %" if math.isfinite(value) else "-"

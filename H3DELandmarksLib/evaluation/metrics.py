@@ -49,7 +49,7 @@ def case_means(errors: np.ndarray) -> np.ndarray:
 def success_rates(errors: np.ndarray, present: np.ndarray, thresholds: Sequence[float] = THRESHOLDS_MM) -> np.ndarray:
     """Success detection rates (SDR): the part of present landmarks that was found near enough.
 
-    A landmark that is present in the reference but predicted absent has no error, and counts as not detected.
+    A landmark that is present in the reference but was not found has no error, and counts as not detected.
 
     Args:
         errors: (N, ...) mm, NaN where there is none.

@@ -17,7 +17,7 @@ import numpy as np
 from H3DELandmarksLib.core.execution import THRESHOLDS_MM
 from H3DELandmarksLib.core.image_plane import LengthUnit, in_unit, named_in
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.text import aligned, number, percent, plain, plural
+from H3DELandmarksLib.core.text import aligned, number, percent, plain, plural, with_spread
 from H3DELandmarksLib.evaluation import metrics
 from H3DELandmarksLib.evaluation.offsets import offset_free_errors
 from H3DELandmarksLib.evaluation.paired import FEWEST, bootstrap_interval
@@ -167,10 +167,10 @@ class Evaluation:
         lines = [
             f"{plural(len(self.cases), 'case')}, {plural(len(self.landmarks), 'landmark')}, "
             f"{total['n']} present in the references",
-            f"Mean radial error  {number(mre)} +- {number(sd)} {self.unit} over cases{within}",
+            f"Mean radial error  {with_spread(mre, sd)} {self.unit} over cases{within}",
             *_offset_free_lines(self.offset_free_form, self.unit),
             f"Detected           {rates}",
-            f"Missed             {total['missed']} present landmarks predicted absent",
+            f"Missed             {plural(total['missed'], 'present landmark')}, not found",
             f"Presence           accuracy {percent(scores.accuracy)}, precision {percent(scores.precision)}, "
             f"recall {percent(scores.recall)}, F1 {percent(scores.f1)}",
             f"90 % radius covers {percent(total['coverage'])} of errors",
@@ -300,7 +300,7 @@ def _radiograph_lines(form: Mapping[str, Any] | None, unit: LengthUnit) -> list[
         return []
     rates = [f"{percent(value)} < {key[4:]} {unit}" for key, value in form.items() if key.startswith("sdr_")]
     return [
-        f"As in radiograph papers: MRE {number(form['mre_mm'])} +- {number(form['sd_mm'])} {unit} over points,",
+        f"As in radiograph papers: MRE {with_spread(form['mre_mm'], form['sd_mm'])} {unit} over points,",
         f"                   SDR, mean over landmarks: {', '.join(rates)}",
     ]
 
@@ -309,7 +309,7 @@ def _offset_free_lines(form: Mapping[str, Any] | None, unit: LengthUnit) -> list
     """The error without systematic offsets, in one line."""
     if form is None:
         return []
-    error = f"{number(form['mre_mm'])} +- {number(form['sd_mm'])} {unit}"
+    error = f"{with_spread(form['mre_mm'], form['sd_mm'])} {unit}"
     return [f"  offset-free      {error}: after a rigid fit, without each landmark's mean offset in the other cases"]
 
 
@@ -324,7 +324,7 @@ def _published_lines(rows: Sequence[Mapping[str, Any]], unit: LengthUnit) -> lis
         [
             row["cases"],
             str(row["n"]),
-            f"{number(row['mre_mm'])} +- {number(row['sd_mm'])}" if row["n"] else "-",
+            with_spread(row["mre_mm"], row["sd_mm"]),
             " / ".join(number(100 * row[key]) for key in rates) if row["n"] else "-",
             number(100 * row["accuracy"]),
             number(100 * row["f1"]),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from H3DELandmarksLib.core.image_plane import named_in_mm
-from H3DELandmarksLib.core.text import number, percent, plural
+from H3DELandmarksLib.core.text import number, percent, plural, with_spread
 from H3DELandmarksLib.evaluation import Evaluation, metrics, paired
 from H3DELandmarksResearch.report import plots
 from H3DELandmarksResearch.report.comparison_section import comparison_section
@@ -22,6 +22,8 @@ from H3DELandmarksResearch.report.evaluation_figures import (
 from H3DELandmarksResearch.report.page import Cell, Fact, Page, Section, Table, number_cell, share_cell, text_cell
 from H3DELandmarksResearch.report.reader_blocks import reader_blocks
 from H3DELandmarksResearch.report.trust_sections import agreement_section, calibration_section, presence_section
+
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 
 
 def evaluation_page(
@@ -74,13 +76,7 @@ def _overview(figures: Evaluation, subjects: Sequence[str], document: Mapping[st
     mre, sd = metrics.mean_radial_error(figures.errors)
     unit = figures.unit
     low, high = mean_interval(metrics.case_means(figures.errors), subjects)
-    facts = [
-        Fact(
-            "mean radial error",
-            f"{number(mre)} \N{PLUS-MINUS SIGN} {number(sd)} {unit}",
-            range_text(low, high, f" {unit}"),
-        )
-    ]
+    facts = [Fact("mean radial error", f"{with_spread(mre, sd, PLUS_MINUS)} {unit}", range_text(low, high, f" {unit}"))]
     rates = metrics.success_rates(figures.errors, figures.present, figures.thresholds)
     for threshold, rate in zip(figures.thresholds, rates):
         ends = share_range(*rate_interval(figures.errors <= threshold, figures.present, subjects))
@@ -89,12 +85,7 @@ def _overview(figures: Evaluation, subjects: Sequence[str], document: Mapping[st
     facts += [
         Fact("median, 90th percentile", f"{number(summary['median'])}, {number(summary['p90'])} {unit}"),
         Fact("largest", f"{number(summary['max'])} {unit}"),
-        Fact(
-            "missed",
-            str(int(figures.missed.sum())),
-            "present, but predicted absent",
-            "bad" if figures.missed.any() else "",
-        ),
+        Fact("missed", str(int(figures.missed.sum())), "present, but not found", "bad" if figures.missed.any() else ""),
     ]
     blocks: list[Any] = [
         facts,
@@ -112,8 +103,8 @@ def _radiograph_form(form: Mapping[str, Any], unit: str) -> str:
     """The figures as papers on radiographs define them."""
     rates = [f"{percent(value)} below {key[4:]} {unit}" for key, value in form.items() if key.startswith("sdr_")]
     return (
-        f"As papers on radiographs define them: MRE {number(form['mre_mm'])} \N{PLUS-MINUS SIGN} "
-        f"{number(form['sd_mm'])} {unit} over points; mean over landmarks of the detection rates: {', '.join(rates)}."
+        f"As papers on radiographs define them: MRE {with_spread(form['mre_mm'], form['sd_mm'], PLUS_MINUS)} "
+        f"{unit} over points; mean over landmarks of the detection rates: {', '.join(rates)}."
     )
 
 
@@ -123,7 +114,7 @@ def _published(figures: Evaluation) -> Table:
         [
             text_cell(row["cases"]),
             number_cell(row["n"], 0),
-            Cell(f"{number(row['mre_mm'])} \N{PLUS-MINUS SIGN} {number(row['sd_mm'])}", _finite(row["mre_mm"])),
+            Cell(with_spread(row["mre_mm"], row["sd_mm"], PLUS_MINUS), _finite(row["mre_mm"])),
             *(share_cell(row[key]) for key in keys),
             share_cell(row["accuracy"]),
             share_cell(row["f1"]),
@@ -131,7 +122,7 @@ def _published(figures: Evaluation) -> Table:
         for row in figures.published_rows
     ]
     heads = [f"within {threshold:g} {figures.unit}" for threshold in figures.thresholds]
-    columns = ("cases", "n", f"MRE \N{PLUS-MINUS SIGN} SD, {figures.unit}", *heads, "presence accuracy", "presence F1")
+    columns = ("cases", "n", f"MRE {PLUS_MINUS} SD, {figures.unit}", *heads, "presence accuracy", "presence F1")
     return Table("As published: all, complete and incomplete cases", columns, rows)
 
 

@@ -81,7 +81,7 @@ def presence_section(figures: Evaluation) -> Section:
         facts,
         Table(
             "Is it in the scan?",
-            ("reference", "predicted present", "predicted absent"),
+            ("reference", "found", "not found"),
             [
                 [text_cell("present"), number_cell(hit, 0, "good"), number_cell(miss, 0, "bad" if miss else "")],
                 [

@@ -102,6 +102,11 @@ def test_the_figures_of_a_report(evaluation):
     assert figures["per_case"][0] == {"case": "one", "mean_mm": 2, "missed": 1}
 
 
+def test_one_case_has_a_mean_without_a_spread():
+    text = evaluate_sets({"one": marked(1, None)}, {"one": marked(0, 0)}).text()
+    assert "Mean radial error  1.00 mm over cases" in text and "+- -" not in text
+
+
 @pytest.mark.parametrize("count", [4, 5])
 def test_fewer_than_five_cases_have_no_interval(count):
     cases = {f"case-{number}": marked(number + 1) for number in range(count)}
@@ -148,7 +153,7 @@ def test_the_text_is_aligned_and_names_what_is_missing(evaluation):
     assert "2 cases, 3 landmarks, 5 present in the references" in text
     assert "Mean radial error  2.12 +- 0.18 mm over cases\n" in text
     assert "40.0 % within 2 mm, 60.0 % within 2.5 mm" in text
-    assert "Missed             1 present landmarks predicted absent" in text
+    assert "Missed             1 present landmark, not found" in text
     assert "Without prediction three" in text
     table = text.split("\n\n")[1].splitlines()
     assert len(table) == 5 and len({len(line) for line in table}) == 1

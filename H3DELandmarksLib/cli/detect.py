@@ -372,6 +372,9 @@ def _run(
     )
     with ExitStack() as stack:
         log = stack.enter_context(CohortLog(folder).open()) if given.is_cohort else None
+        if log is not None:
+            reasons = [(path, result.error or "") for (path, _), result in zip(given.failed, failed)]
+            log.add_inputs([Path(scan) for scan in options.scans], reasons)
         engine = Engine(place, wishes, log, console.task, console.failure)
         start = time.monotonic()
         outcomes = _outcomes(engine, jobs, console)

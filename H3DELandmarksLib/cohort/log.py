@@ -11,12 +11,13 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import TEMPORARY_PREFIX, atomic_write, cannot_write, held, shown, walked
+from H3DELandmarksLib.formats.case_record import utc_now
 from H3DELandmarksLib.formats.export import sha256_of
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, to_plain
 from H3DELandmarksLib.formats.results import CohortScan
@@ -121,6 +122,29 @@ class CohortLog:
                     os.fsync(file.fileno())
             except OSError as error:
                 raise cannot_write(self.path, error) from error
+
+    def add_inputs(self, given: Sequence[Path], failed: Sequence[tuple[Path, str]]) -> None:
+        """Add what could not be taken for scans; what earlier lines say of inputs of these places holds no more.
+
+        Args:
+            given: files, folders and patterns of this run.
+            failed: those, or places in them, with the reason.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        places = [Path(os.path.abspath(path)) for path in given]
+        for key, entry in list(self._entries.items()):
+            is_input = entry.status == "failed" and entry.model is None and entry.content is None
+            if is_input and any(Path(entry.scan).is_relative_to(place) for place in places):
+                del self._entries[key]
+        for path, reason in failed:
+            scan, name, settings = shown(os.path.abspath(path)), shown(path.name) or ".", settings_digest()
+            self.add(
+                CohortScan(
+                    scan=scan, name=name, settings=settings, status="failed", reason=reason, seconds=0.0, time=utc_now()
+                )
+            )
 
     def known(self, wanted: CohortScan, picture: bool) -> CohortScan | None:
         """What an earlier run has finished of the same content, with the same model and settings; else None.

@@ -250,7 +250,23 @@ def test_what_a_list_says_of_a_scan_holds_beside_its_folder_and_not_against_itse
         assert code == 2 and err.count("as of 'P2' and of 'P3'") == 1
         given.reverse()
         known = {line.scan: line.subject for line in log_of(out)}
-        assert known == {str(scans[0]): "P1", str(scans[2]): "sub-02"}
+        assert known == {str(scans[0]): "P1", str(scans[1]): None, str(scans[2]): "sub-02"}
+    (tmp_path / "list.csv").write_text("\n".join(["path,subject", *rows[:2]]), encoding="utf-8")
+    assert detect(capsys, out, *given, "--model", tiny)[0] == 0
+    assert {line.scan: line.subject for line in log_of(out)}[str(scans[1])] == "P2" and len(log_of(out)) == 3
+
+
+def test_what_holds_no_scan_is_in_the_log_until_it_does(tiny, tmp_path, capsys):
+    make_cohort(tmp_path / "scans", 2)
+    (empty := tmp_path / "empty").mkdir()
+    given = [tmp_path / "scans", empty, tmp_path / "none*.nrrd"]
+    assert detect(capsys, tmp_path / "out", *given, "--model", tiny)[0] == 2
+    told = {line.scan: line.reason for line in log_of(tmp_path / "out") if line.status == "failed"}
+    assert "holds no scans" in told[str(empty)] and "No file matches" in told[str(given[2])] and len(told) == 2
+    make_scan(empty / "ct.nrrd", 5)
+    make_scan(tmp_path / "none1.nrrd", 6)
+    assert detect(capsys, tmp_path / "out", *given, "--model", tiny, "--resume")[0] == 0
+    assert [line.status for line in log_of(tmp_path / "out")] == ["found"] * 4
 
 
 def test_a_subject_is_that_of_a_scan_whatever_models_are_listed_for_it(tmp_path):
@@ -486,7 +502,8 @@ def test_every_series_of_listed_folders_on_request(tiny, tmp_path, capsys):
     given = (tmp_path / "list.csv", root)
     code, result, err = detect(capsys, tmp_path / "out", *given, "--model", tiny, "--series", "all")
     assert code == 2 and "holds no scans" in err and [scan.ok for scan in result.scans] == [True] * 5 + [False]
-    assert sorted((line.subject, line.series or "") for line in log_of(tmp_path / "out")) == [
+    assert sorted((line.subject or "", line.series or "") for line in log_of(tmp_path / "out")) == [
+        ("", ""),
         ("P1", "1.2.1.1"),
         ("P1", "1.2.1.2"),
         ("P2", "2"),

@@ -384,7 +384,7 @@ def _run(
             summary = _summary(log, place, outcomes, len(failed), seconds, options, folder, console)
             if again := sum(outcome.is_resumed and not outcome.result.ok for outcome in outcomes):
                 console.warn(f"{plural(again, 'scan')} failed before, see {log.path}: --retry-failed tries again.")
-            _tell(summary, console)
+            _tell(summary, sum(outcome.result.ok and not outcome.is_resumed for outcome in outcomes), console)
     result = DetectionResult(
         ok=not failed and all(outcome.result.ok for outcome in outcomes),
         software=__version__,
@@ -459,12 +459,13 @@ def _standing(log: CohortLog, console: Console) -> list[CohortScan]:
     return standing
 
 
-def _tell(summary: CohortSummary, console: Console) -> None:
+def _tell(summary: CohortSummary, examined: int, console: Console) -> None:
+    """Say in a line what became of all scans, so many of which were examined now."""
     total, resumed = summary.found + summary.failed, summary.resumed
     before = f", {resumed} as an earlier run had left them" if resumed else ""
     busy = ""
     if summary.computing is not None:
-        rate = (total - resumed) / summary.seconds * 3600
+        rate = examined / summary.seconds * 3600
         busy = f" ({rate:.0f} an hour; {summary.jobs} at a time, computing {summary.computing:.0%} of it)"
     took = duration(summary.seconds)
     console.say(f"{summary.found} of {total} scans in {took}{busy}{before}: {summary.table}, {summary.log}")

@@ -176,7 +176,9 @@ def named_as_expected(landmarks: LandmarkSet, names: Collection[str], where: str
     if not meant:
         return landmarks
     changes = ", ".join(f"'{label}' as '{name}'" for label, name in meant.items())
-    log.warning("'%s': labels that differ in case or blanks alone were taken for landmarks: %s.", where, changes)
+    log.warning(
+        "'%s': labels that differ in case, blanks or accents' form were taken for landmarks: %s.", where, changes
+    )
     return replace(landmarks, names=tuple(meant.get(name, name) for name in landmarks.names))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,12 @@ def read_cohort(folder: Path) -> list[CohortCase]:
     entries += [entry for entry in _plain(folder) if entry["outputs"]["markups"] not in known]
     if not entries:
         raise InputError(f"The folder '{folder}' holds no results of 'detect': choose another folder.")
-    return [_case(entry) for entry in entries]
+    names: dict[str, None] = {}  # of landmarks, in the order of the lists
+    cases = []
+    for entry in entries:
+        cases.append(case := _case(entry, names))
+        names |= dict.fromkeys(case.landmarks.names if case.landmarks is not None else ())
+    return cases
 
 
 def _logged(folder: Path) -> Iterator[dict[str, Any]]:
@@ -240,7 +245,8 @@ def _inside(folder: Path, relative: object) -> Path | None:
     return None if path.is_absolute() or ".." in path.parts else folder / path
 
 
-def _case(entry: Mapping[str, Any]) -> CohortCase:
+def _case(entry: Mapping[str, Any], names: Collection[str]) -> CohortCase:
+    """What files say of a case; labels are taken for known names that they differ from in case or blanks alone."""
     files = {kind: path for kind, path in entry["outputs"].items() if path.is_file()}
     scan = Path(str(entry["scan"])) if entry.get("scan") else None
     model = entry.get("model") or {}
@@ -259,12 +265,12 @@ def _case(entry: Mapping[str, Any]) -> CohortCase:
     if case.reason:
         return case
     try:
-        return _with_points(case)
+        return _with_points(case, names)
     except InputError as error:
         return replace(case, reason=" ".join(str(error).split()))
 
 
-def _with_points(case: CohortCase) -> CohortCase:
+def _with_points(case: CohortCase, names: Collection[str]) -> CohortCase:
     """The case with what its files say.
 
     Raises:
@@ -272,8 +278,8 @@ def _with_points(case: CohortCase) -> CohortCase:
     """
     if "markups" not in case.files:
         raise InputError(f"The point list of '{case.name}' is missing: detect again.")
-    landmarks = read_markups(case.files["markups"])
     origin = read_provenance(case.files["provenance"]) if "provenance" in case.files else None
+    landmarks = read_markups(case.files["markups"], tuple(origin.by_name()) if origin else names)
     if origin is not None:
         landmarks = with_causes(landmarks, origin)
         case = _of_origin(case, origin)

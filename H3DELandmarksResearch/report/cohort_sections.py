@@ -147,8 +147,8 @@ def _distributions(cases: Sequence[CohortCase], names: Sequence[str]) -> Section
     doubts = np.array([np.nan if case.doubt is None else case.doubt for case in cases])
     found = np.array([100 * case.landmarks.present.mean() for case in cases])  # type: ignore[union-attr]
     seconds = np.array([np.nan if case.seconds is None else case.seconds for case in cases])
-    panels = [("largest doubt of a scan", doubts), ("landmarks found, %", found)]
-    panels += [("seconds", seconds)] if np.isfinite(seconds).any() else []
+    panels = [("largest doubt of a scan", doubts), ("landmarks found, %", found), ("seconds", seconds)]
+    panels = [(label, values) for label, values in panels if np.isfinite(values).any()]
     blocks.append(plots.histograms("spread", panels, "How the scans are distributed."))
     counts = {state: [states[name, state] for name in shown] for state in order}
     blocks.append(plots.state_bars("states", shown, counts, "What is said of each landmark, in how many scans."))

@@ -90,7 +90,9 @@ def histograms(unique: str, panels: Sequence[tuple[str, np.ndarray]], caption: s
         known = values[np.isfinite(values)]
         if known.size:
             middle = (known.min() + known.max()) / 2
-            reach = max(known.max() - middle, 1e-6 * max(1.0, abs(middle)))  # equal values have one bar
+            least = max(1.0, abs(middle))
+            reach = known.max() - middle
+            reach = reach if reach > 1e-6 * least else 0.05 * least  # equal values have one bar
             axes.hist(known, bins=24, range=(middle - reach, middle + reach), color=STRONG, alpha=0.8, linewidth=0)
         axes.set(xlabel=label, ylabel="scans" if n == 0 else "")
         plain_axes(axes, "y")

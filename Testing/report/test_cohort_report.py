@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import unicodedata
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,6 +23,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet  # noqa: E402
 from H3DELandmarksLib.formats.export import sha256_of  # noqa: E402
 from H3DELandmarksLib.io.images import write_volume  # noqa: E402
 from H3DELandmarksLib.io.markups import read_markups, write_markups  # noqa: E402
+from H3DELandmarksResearch.report import plots  # noqa: E402
 from H3DELandmarksResearch.report.cohort import read_cohort  # noqa: E402
 from H3DELandmarksResearch.report.cohort_sections import cohort_page  # noqa: E402
 from H3DELandmarksResearch.report.page import Table  # noqa: E402
@@ -398,6 +400,18 @@ def test_a_page_on_another_drive_links_the_whole_path(tmp_path, monkeypatch):
         card["links"] for card in cohort_page("t", "f", cases, [None] * 3, tmp_path / "p.html").cards["cases"]
     ]
     assert dict(links)["Point list"] == (folder / "head_0000.mrk.json").resolve().as_uri()
+
+
+def test_labels_that_differ_in_case_or_the_form_of_accents_are_one_landmark(tmp_path, capsys):
+    accent, elsewhere = (unicodedata.normalize(form, "\u00c9pine") for form in ("NFC", "NFD"))
+    for number, names in enumerate([(accent, "Na"), (elsewhere, "na "), (accent, "Na")]):
+        write_markups(tmp_path / f"{number}.mrk.json", LandmarkSet(names, np.eye(3)[:2] * 9, np.ones(2)))
+    assert {case.landmarks.names for case in read_cohort(tmp_path)} == {(accent, "Na")}
+
+
+def test_equal_values_have_an_axis_that_can_be_read():
+    svg = plots.histograms("same", [("landmarks found, %", np.full(5, 100.0))], "").svg
+    assert ">100<" in svg and "1e2" not in svg
 
 
 def test_names_are_found_as_they_are_written(tmp_path):

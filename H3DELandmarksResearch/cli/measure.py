@@ -64,7 +64,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     """Measure; returns whether every point list could be read and measured."""
     from H3DELandmarksLib.evaluation.measures import measure
     from H3DELandmarksLib.formats.reading import to_plain
-    from H3DELandmarksLib.io.markups import read_markups, unit_of_points
+    from H3DELandmarksLib.io.markups import named_as_expected, read_markups, unit_of_points
     from H3DELandmarksLib.io.tables import write_measurements
 
     if options.output and Path(options.output).exists() and not options.overwrite:
@@ -77,6 +77,8 @@ def run(options: argparse.Namespace, console: Console) -> bool:
             landmarks = read_markups(path)
             package = _model_of(path)
             known = definitions or _definitions_for(path, landmarks, package)
+            needed = {name for part in known.measurements for name in known.landmarks_of(part.name)}
+            landmarks = named_as_expected(landmarks, needed, str(path))
             flat = True if options.picture else None
             pixels = options.pixels or unit_of_points(path) == "px"
             reaches = package.manifest.calibration.reaches if package else None

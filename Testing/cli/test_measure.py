@@ -3,6 +3,7 @@
 import csv
 import json
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,6 +78,12 @@ def test_a_point_list_is_measured_by_a_scheme(tmp_path, scheme, capsys):
         ("square", "90", "degrees", ""),
     ]
     assert rows[1]["measurement"] == "'=bend", "no spreadsheet takes it for a formula"
+
+
+def test_labels_that_differ_in_case_are_those_of_the_scheme(tmp_path, scheme, capsys):
+    write_markups(tmp_path / "square.mrk.json", replace(SQUARE, names=tuple(name.upper() for name in SQUARE.names)))
+    code, document, told = run(capsys, "measure", tmp_path / "square.mrk.json", "--scheme", scheme, "--json")
+    assert code == 0 and document["cases"][0]["measurements"][0]["value"] == 5 and "'LEFT' as 'Left'" in told
 
 
 def test_a_table_of_somebody_is_not_replaced(tmp_path, scheme, capsys):

@@ -44,16 +44,17 @@ def human_floor(found: Sequence[LandmarkSet], readings: Sequence[Readings]) -> H
         readings: (N) by reader, LPS mm, matched by name.
 
     Returns:
-        None where no landmark of any case was placed by two readers.
+        None where no landmark of any case was found and placed by two readers.
     """
     readers = {reader for case in readings for reader in case}
     model, between, points = [], [], 0
     for mine, case in zip(found, readings):
         mean = mean_of_readers(case, mine.names)
-        points += int(mean.present.sum())
-        model.append(radial_errors(mine.positions, mean.positions))
+        both = mine.present & mean.present
+        points += int(both.sum())
+        model.append(radial_errors(mine.positions, mean.positions)[both])
         placed = [one.ordered_as(mine.names).positions for one in case.values()]
-        between += [radial_errors(a, b) for a, b in combinations(placed, 2)]
+        between += [radial_errors(a, b)[both] for a, b in combinations(placed, 2)]
     if not points:
         return None
     return HumanFloor(len(readers), points, _mean(between), _mean(model))

@@ -23,7 +23,11 @@ def reader_blocks(document: Plain) -> list[Any]:
     if floor:
         blocks.append(
             [
-                Fact("readers", str(floor["readers"]), f"{floor['points']} points that two or more placed"),
+                Fact(
+                    "readers",
+                    str(floor["readers"]),
+                    f"{floor['points']} points that two or more placed and the model found",
+                ),
                 Fact("between readers", _length(floor["between_mm"], unit), "mean distance of two readers' points"),
                 Fact("model from the readers' mean", _length(floor["model_mm"], unit), "mean distance"),
             ]

@@ -158,6 +158,13 @@ def test_the_floor_is_measured_on_points_that_two_readers_placed():
     assert human_floor([points((1, 3, 0))], [{"x": points((0, 0, 0))}]) is None
 
 
+def test_the_floor_is_that_of_the_points_that_the_model_found():
+    case = {"x": points((0, 0, 0), (9, 0, 0)), "y": points((2, 0, 0), (99, 0, 0))}
+    floor = human_floor([points((1, 3, 0))], [case])
+    assert (floor.points, floor.between_mm, floor.model_mm) == (1, 2.0, 3.0), "not 46 mm, of which it has no point"
+    assert human_floor([points((np.nan,) * 3)], [case]) is None
+
+
 # What evaluate writes
 
 

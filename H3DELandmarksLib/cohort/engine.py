@@ -150,17 +150,20 @@ class Engine:
     def _known(self, entry: CohortScan | None, job: Job) -> CohortScan | None:
         if self.log is None or entry is None or not self.wishes.resume:
             return None
-        found = self.log.known(entry, job.search.picture)
-        if found is None:
-            return None if self.wishes.retry else self.log.failed_before(entry)
-        if found.key != entry.key or found.name != entry.name:
-            known = found
-            found = replace(
-                known, scan=entry.scan, name=entry.name, subject=entry.subject, series=entry.series, region=entry.region
-            )
-            is_renamed = known.key != entry.key and not os.path.lexists(known.scan)
-            self.log.add(found, instead_of=known if is_renamed else None)
-        return found
+        known = self.log.known(entry, job.search.picture)
+        if known is None and not self.wishes.retry:
+            known = self.log.failed_before(entry)
+        if known is None:
+            return None
+        is_own = known.key == entry.key
+        subject = (entry.subject or known.subject) if is_own else entry.subject  # a list may have been corrected
+        now = replace(
+            known, scan=entry.scan, name=entry.name, subject=subject, series=entry.series, region=entry.region
+        )
+        if now != known:
+            is_renamed = not (is_own or os.path.lexists(known.scan))
+            self.log.add(now, instead_of=known if is_renamed else None)
+        return now
 
     def _write(self, job: Job, found: Finding) -> None:
         files, asked_for = job.files, found.asked_for(job.search.landmarks)

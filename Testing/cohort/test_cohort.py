@@ -269,6 +269,20 @@ def test_what_holds_no_scan_is_in_the_log_until_it_does(tiny, tmp_path, capsys):
     assert [line.status for line in log_of(tmp_path / "out")] == ["found"] * 4
 
 
+def test_a_subject_that_a_list_corrects_is_that_of_finished_and_failed_scans(tiny, tmp_path, capsys, examined):
+    good = make_scan(tmp_path / "good.nrrd")
+    (bad := tmp_path / "bad.nrrd").write_bytes(b"nothing")
+    (table := tmp_path / "list.csv").write_text(f"path,subject\n{good},A\n{bad},B\n", encoding="utf-8")
+    words = (tmp_path / "out", table, "--model", tiny, "--resume")
+    detect(capsys, *words)
+    table.write_text(f"path,subject\n{good},B\n{bad},A\n", encoding="utf-8")
+    detect(capsys, *words)
+    assert {line.scan: line.subject for line in log_of(tmp_path / "out")} == {str(good): "B", str(bad): "A"}
+    assert len(examined) == 1 and {row["subject"] for row in table_of(tmp_path / "out")} == {"B"}
+    detect(capsys, tmp_path / "out", good, "--model", tiny, "--resume")
+    assert {row["subject"] for row in table_of(tmp_path / "out")} == {"B"}, "a list has said so"
+
+
 def test_a_subject_is_that_of_a_scan_whatever_models_are_listed_for_it(tmp_path):
     scans = make_cohort(tmp_path / "scans", 2)
     rows = [f"{scans[0]},P1,mouse-skull", f"{scans[1]},P2,mouse-skull", f"{scans[1]},P3,spine"]

@@ -1,5 +1,6 @@
 """One table of all scans, ``cohort.csv`` and ``cohort.parquet``: a row a scan and landmark, positions in LPS mm.
 
+The column ``result`` (path of the point list without extension) tells series, models and boxes of one scan apart.
 Lengths in pictures that do not state how large their pixels are stand in columns of their own, such as ``x_px``.
 """
 
@@ -17,12 +18,13 @@ from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.image_plane import LengthUnit, in_unit
 from H3DELandmarksLib.core.text import csv_text, from_csv
 from H3DELandmarksLib.formats.results import CohortScan
+from H3DELandmarksLib.io.markups import EXTENSION
 from H3DELandmarksLib.io.tables import POSITION_COLUMNS, read_rows, unit_of_columns
 
 logger = logging.getLogger(__name__)
 NAME, PARQUET = "cohort.csv", "cohort.parquet"
 NUMBERS = ("x_mm", "y_mm", "z_mm", "presence", "confidence", "radius90_mm")
-COLUMNS = ("scan", "subject", "model", "landmark", "state", *NUMBERS, "cause")
+COLUMNS = ("scan", "result", "subject", "model", "landmark", "state", *NUMBERS, "cause")
 # Columns of the table of one scan that have another name here.
 _SOURCE = {"landmark": "name", **dict(zip(NUMBERS, POSITION_COLUMNS))}
 
@@ -83,7 +85,9 @@ def _rows(folder: Path, entry: CohortScan) -> Iterator[dict[str, str]]:
     """The rows of a scan as cells; none where its own table is no more what detection has written."""
     assert entry.outputs is not None
     model = f"{entry.model.id}@{entry.model.version}" if entry.model else ""
-    own = {"scan": csv_text(entry.scan), "subject": csv_text(entry.subject or ""), "model": model}
+    result = entry.outputs.markups.removesuffix(EXTENSION)
+    told = {"scan": entry.scan, "result": result, "subject": entry.subject or "", "model": model}
+    own = {column: csv_text(text) for column, text in told.items()}
     try:
         table = read_rows(folder / entry.outputs.table)
         unit = unit_of_columns(table[0] if table else ())

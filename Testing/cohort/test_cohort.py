@@ -499,6 +499,9 @@ def test_every_series_of_a_tree_on_request(tiny, tmp_path, capsys):
     code, result, _ = detect(capsys, tmp_path / "out", tree, "--model", tiny, "--series", "all")
     assert code == 0 and len(result.scans) == 4 == len({scan.markups for scan in result.scans})
     assert [line.series for line in log_of(tmp_path / "out")] == ["1.2.1.1", "1.2.1.2", "1.2.2.1", "1.2.2.2"]
+    rows = table_of(tmp_path / "out")
+    assert len({(row["result"], row["landmark"]) for row in rows}) == len(rows) == 12, "no series passes for another"
+    assert (tmp_path / "out" / f"{rows[0]['result']}.mrk.json").is_file()
     assert [entry.reason for entry in result.passed_over] == ["a series of 1 images is no volume"]
     code, result, _ = detect(capsys, tmp_path / "one", tree, "--model", tiny)
     assert code == 0 and len(result.scans) == 2

@@ -51,6 +51,8 @@ def run(options: argparse.Namespace, console: Console) -> bool:
         raise InputError("--points-only reads no scans: leave out one of --points-only and --scans.")
     target = Path(options.output)
     refuse_existing(target, overwrite=options.overwrite)
+    if not target.parent.is_dir():  # before pictures of all scans are made
+        raise InputError(f"'{target}' cannot be written: its folder does not exist: make it, or choose another.")
     cases, pictures = read_cohort(Path(options.folder)), []
     if not options.points_only:
         start_reader()

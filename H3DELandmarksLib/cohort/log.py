@@ -234,7 +234,7 @@ def settings_digest(**settings: object) -> str:
 
 
 def content_digest(scan: Path) -> str | None:
-    """SHA-256 of the bytes of all files of a scan, without regard to their names; None where they cannot be read.
+    """SHA-256 of the bytes of all images of a scan, without regard to their names; None where they cannot be read.
 
     Args:
         scan: file, or folder with DICOM files, links included.
@@ -275,18 +275,16 @@ def _files(scan: Path) -> Iterator[Path]:
         yield scan.with_name(Path(name).name)
 
 
-def _files_in(folder: Path) -> Iterator[Path]:
-    """All files, also behind links, as reading follows them; each place is visited once.
+def _files_in(folder: Path) -> list[Path]:
+    """All DICOM files, also behind links, as reading follows them; what else lies there, as results may, is no scan.
 
     Raises:
-        OSError: none of them is an image, so that they say nothing of the scan.
+        OSError: there are none.
     """
     from H3DELandmarksLib.io.dicom import is_dicom
 
-    has_image = False
-    for place, _, files in walked(folder):
-        for path in (path for name in files if (path := place / name).is_file()):
-            has_image = has_image or is_dicom(path)
-            yield path
-    if not has_image:
+    files = (place / name for place, _, names in walked(folder) for name in names)
+    images = [path for path in files if path.is_file() and is_dicom(path)]
+    if not images:
         raise FileNotFoundError(folder)
+    return images

@@ -725,6 +725,8 @@ def test_the_content_of_a_scan_is_that_of_all_its_files(tmp_path):
     digest = content_digest(one)
     assert digest is not None and content_digest(tmp_path / "none") is None and content_digest(other) is not None
     (one / "000.dcm").rename(one / "zzz.dcm")
+    (one / "results").mkdir()
+    (one / "results" / "one.csv").write_text("as detection writes into it", encoding="utf-8")
     assert content_digest(one) == digest
     (one / "zzz.dcm").unlink()
     assert content_digest(one) != digest

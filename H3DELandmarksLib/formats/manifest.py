@@ -581,9 +581,7 @@ class Manifest(ModelDescription):
             if self.is_2d:
                 raise ValueError("bone_surface: it belongs to models that read volumes; leave it out")
             self.bone_surface.check(self.scheme.names)
-        for text in (self.title, self.modality, self.anatomy, *self.scheme.names):
-            if not text.isprintable():
-                raise ValueError(f"{text[:60]!r} holds characters that cannot be shown in a line")
+        check_texts(self, self.scheme)
         if len(self.calibration.radius90_mm) != len(self.scheme):
             raise ValueError(
                 f"calibration.radius90_mm: {len(self.calibration.radius90_mm)} radii for {len(self.scheme)} landmarks"
@@ -646,6 +644,14 @@ def check_height(height_mm: float | None, is_2d: bool) -> None:
     """Refuse heights of pictures for models that read volumes; raises ValueError."""
     if height_mm is not None and not is_2d:
         raise ValueError("height_mm: it belongs to models that read radiographs; leave it out")
+
+
+def check_texts(described: ModelDescription, scheme: LandmarkScheme) -> None:
+    """Refuse what stands in a line but cannot be shown in one; raises ValueError."""
+    texts = [(entry, getattr(described, entry)) for entry in ("title", "modality", "anatomy")]
+    for entry, text in (*texts, *(("scheme.landmarks", name) for name in scheme.names)):
+        if not text.isprintable():
+            raise ValueError(f"{entry}: {text[:60]!r} holds characters that cannot be shown in a line")
 
 
 def check_stages(stages: Sequence[StageDesign], scheme: LandmarkScheme) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from H3DELandmarksLib.formats.manifest import Manifest, StageDesign
+from H3DELandmarksLib.formats.manifest import MAX_READ_VOXELS, Manifest, StageDesign
 from H3DELandmarksLib.formats.reading import Count, Limits, NotNegative, Positive, PositiveCount, Share, build, to_plain
 
 SUBSETS = ("train", "validation", "test")
@@ -47,6 +47,13 @@ RateFactor = Annotated[float, Limits(ge=0, le=1e6, allow_inf_nan=False)]
 Degrees = Annotated[float, Limits(ge=0, le=180, allow_inf_nan=False)]
 Logarithm = Annotated[float, Limits(ge=0, le=3, allow_inf_nan=False)]
 BlurVoxels = Annotated[float, Limits(ge=0, le=100, allow_inf_nan=False)]
+# Of the range of values, 0 to 1; beyond, nothing is left of a picture.
+OfRange = Annotated[float, Limits(ge=0, le=10, allow_inf_nan=False)]
+Distance = Annotated[float, Limits(ge=0, le=1e4, allow_inf_nan=False)]
+# Targets that are narrower lie between the voxels; averages of all weights would stay those of the first step.
+TargetVoxels = Annotated[float, Limits(ge=0.2, le=1e3, allow_inf_nan=False)]
+Decay = Annotated[float, Limits(ge=0, lt=1, allow_inf_nan=False)]
+MAX_BATCH_VOXELS = 2**31
 EVERY_LOSS_SETTING = sorted({name for names in LOSS_SETTINGS.values() for name in names})
 
 
@@ -75,24 +82,29 @@ class Training:
     learning_rate: Rate
     weight_decay: NotNegative = 0.01
     warmup: Count = 100
-    ema: Share = 0.998
+    ema: Decay = 0.998
     early_rate: RateFactor | None = None
     validate_every: PositiveCount = 200
     checkpoint_seconds: Positive = 60.0
     seed: Count = 1
     loss: Loss = DEFAULT_LOSS
-    sigma: Positive | None = None
-    radius: Positive | None = None
+    sigma: TargetVoxels | None = None
+    radius: TargetVoxels | None = None
     worst: Share | None = None
     mask_absent: bool | None = None
     hard_negatives: PositiveCount | None = None
-    radii: tuple[Positive, ...] | None = None
+    radii: tuple[TargetVoxels, ...] | None = None
 
     def __post_init__(self) -> None:
         if bool(self.steps) == (self.epochs is not None):
             raise ValueError("steps: give either steps, 1 at least, or epochs")
         if self.warmup_epochs is not None and self.epochs is None:
             raise ValueError("warmup_epochs: it goes with epochs; give warmup in steps")
+        if self.weight_decay * self.learning_rate >= 1:
+            raise ValueError(
+                f"weight_decay: with a learning_rate of {self.learning_rate:g} nothing would be left of a weight after "
+                f"a step; choose less than {1 / self.learning_rate:g}"
+            )
         taken = LOSS_SETTINGS.get(self.loss, ())
         for name in EVERY_LOSS_SETTING:
             if getattr(self, name) is not None and name not in taken:
@@ -132,16 +144,16 @@ class Augmentation:
     rotation_share: Share = 1.0
     scale: Logarithm = 0.0
     stretch: Logarithm = 0.0
-    shift_mm: NotNegative | tuple[NotNegative, NotNegative, NotNegative] = 0.0
+    shift_mm: Distance | tuple[Distance, Distance, Distance] = 0.0
     mirror: Share = 0.0
-    contrast: NotNegative = 0.0
-    brightness: NotNegative = 0.0
+    contrast: OfRange = 0.0
+    brightness: OfRange = 0.0
     gamma: Logarithm = 0.0
-    noise: NotNegative = 0.0
+    noise: OfRange = 0.0
     blur: BlurVoxels = 0.0
     distortion_share: Share = 1.0
     truncate: Share = 0.0
-    truncate_near_mm: NotNegative = 0.0
+    truncate_near_mm: Distance = 0.0
     elsewhere: Share | None = None
     nothing: Share | None = None
     cut: Share | None = None
@@ -168,7 +180,21 @@ class TrainingStage(StageDesign):
                 f"training.loss: '{loss}' needs the network head '{LOSS_HEADS[loss][0]}', and "
                 f"'{self.network.architecture}' has '{head}' here"
             )
+        self._check_size_of_training()
         self._check_augmentation()
+
+    def _check_size_of_training(self) -> None:
+        """Refuse batches and targets that would not fit into a computer's memory."""
+        if self.training.batch * math.prod(self.shape) > MAX_BATCH_VOXELS:
+            raise ValueError(f"training.batch: {self.training.batch} crops are more than a computer can take")
+        reaches = {
+            "sigma": 3 * (self.training.sigma or 0),
+            "radius": self.training.radius or 0,
+            "radii": max(self.training.radii or (0,)),
+        }
+        for name, reach in reaches.items():
+            if self.channels * (2 * reach + 1) ** 3 > MAX_READ_VOXELS:
+                raise ValueError(f"training.{name}: {reach:g} voxels to each side are more than a computer can take")
 
     def _check_augmentation(self) -> None:
         for name, unset in (("rotation_deviation_degrees", None), ("rotation_share", 1.0), ("cut", None)):

@@ -16,7 +16,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.core.text import first_of
-from H3DELandmarksLib.formats.manifest import check_stages
+from H3DELandmarksLib.formats.manifest import check_stages, check_texts
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, read_record
 from H3DELandmarksLib.formats.run import PACKAGE
 from H3DELandmarksLib.formats.training import SUBSETS, Training, TrainingStage
@@ -135,6 +135,7 @@ def read_configuration(path: Path) -> Configuration:
     record = read_record(TrainingConfiguration, path, what="configuration")
     scheme = _scheme(path, record)
     try:
+        check_texts(record, scheme)
         check_stages(record.stages, scheme)
         _check_run(record.stages, scheme)
     except ValueError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from H3DELandmarksLib.core.text import nearest
@@ -12,12 +12,13 @@ from H3DELandmarksLib.formats.reading import Count, Finite, NotNegative, Positiv
 from H3DELandmarksLib.formats.training import SUBSETS, TrainingStage
 
 CALIBRATION = "calibration"
-# What each reader of training data needs to be told.
+# What each reader of training data needs to be told, and what it may be told besides.
 NEEDED = {
     "case-folder": ("folder", "split"),
     "phantom": ("seeds", "spacings_mm"),
     "composite": ("folder", "patients", "composites", "seeds", "spacings_mm"),
 }
+OPTIONAL = {"case-folder": ("poses",), "phantom": ("wide_share",), "composite": ("wide_share",)}
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,10 @@ class TrainingData:
         for name in NEEDED[self.reader]:
             if getattr(self, name) is None:
                 raise ValueError(f"{name}: it is missing, the reader '{self.reader}' needs it")
+        for entry in fields(self):
+            known = ("reader", *NEEDED[self.reader], *OPTIONAL[self.reader])
+            if entry.name not in known and getattr(self, entry.name) != entry.default:
+                raise ValueError(f"{entry.name}: the reader '{self.reader}' makes nothing of it; leave it out")
         for name, subsets in (("split", self.split), ("seeds", self.seeds), ("composites", self.composites)):
             if isinstance(subsets, Mapping):
                 _check_subsets(name, list(subsets))

@@ -21,8 +21,9 @@ from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, rea
 from H3DELandmarksLib.formats.run import PACKAGE
 from H3DELandmarksLib.formats.training import SUBSETS, Training, TrainingStage
 from H3DELandmarksLib.io.isolated import read_volume
+from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.training.cases import Case, VolumeStore
-from H3DELandmarksResearch.cases.case_folder import read_case, readers_of_case, scan_of_case
+from H3DELandmarksResearch.cases.case_folder import points_of_case, read_case, readers_of_case, scan_of_case
 from H3DELandmarksResearch.cases.shared_pictures import kept_fingerprint, refuse_shared
 from H3DELandmarksResearch.cases.subjects import subjects_in
 from H3DELandmarksResearch.composites.training_cases import composite_cases
@@ -221,6 +222,21 @@ def _from_folder(configuration: Configuration, subset: str, cache: Path) -> Iter
             )
             said = dict(zip(said, moved))
         yield Case(name, volume, landmarks, said)
+
+
+def refuse_unreadable_points(configuration: Configuration) -> None:
+    """Refuse case folders of which any point list cannot be read: those to test with are needed after the training.
+
+    Raises:
+        InputError: a point list is missing or unreadable.
+    """
+    if configuration.record.data.reader != "case-folder":
+        return
+    folder = configuration.data_folder()
+    for names in configuration.split().values():
+        for name in names:
+            read_markups(points_of_case(folder, name))
+            readers_of_case(folder, name)
 
 
 def refuse_shared_pictures(configuration: Configuration, cache: Path) -> None:

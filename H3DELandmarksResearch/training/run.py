@@ -32,6 +32,7 @@ from H3DELandmarksResearch.training.configuration import (
     read_configuration,
     refuse_shared_pictures,
     refuse_shared_subjects,
+    refuse_unreadable_points,
 )
 from H3DELandmarksResearch.training.packaging import build_package, write_uncalibrated
 from H3DELandmarksResearch.training.peers import starts_alone_or_leads
@@ -171,6 +172,7 @@ def run_training(
     """
     configuration = read_configuration(config_path)
     output.mkdir(parents=True, exist_ok=True)
+    refuse_unreadable_points(configuration)
     refuse_shared_subjects(configuration)
     refuse_shared_pictures(configuration, output.parent)
     _check_checkpoints(configuration, output)

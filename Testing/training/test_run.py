@@ -125,6 +125,19 @@ def test_a_split_that_parts_the_scans_of_a_subject_is_refused(project, tmp_path,
     assert not list((tmp_path / "run").iterdir())
 
 
+@pytest.mark.parametrize("place", ["case4.mrk.json", "readers/senior/case4.mrk.json"])
+def test_points_to_test_with_that_cannot_be_read_are_told_before_the_training(project, tmp_path, place):
+    shutil.copytree(project, tmp_path / "data", ignore=shutil.ignore_patterns("run", "fingerprints"))
+    text = (project / "blobs.json").read_text(encoding="utf-8")
+    (tmp_path / "blobs.json").write_text(text.replace(str(project), str(tmp_path / "data")), encoding="utf-8")
+    shutil.copyfile(project / "scheme.json", tmp_path / "scheme.json")
+    (tmp_path / "data" / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "data" / place).write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match="case4.mrk.json"):
+        run_training(tmp_path / "blobs.json", tmp_path / "run", stages=["localizer"], package=False)
+    assert not list((tmp_path / "run").iterdir())
+
+
 def test_a_start_that_knows_cases_which_are_held_out_is_told(project, finished, tmp_path, caplog):
     content = json.loads((project / "blobs.json").read_text(encoding="utf-8"))
     content["start_from"] = str(finished / "package")

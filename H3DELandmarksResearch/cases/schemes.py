@@ -11,6 +11,7 @@ from H3DELandmarksLib.cases.store import MIGRATION, SCHEME, SCHEMES, CaseProject
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import append_numbered
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
+from H3DELandmarksLib.core.text import same_names
 from H3DELandmarksLib.formats.case_record import Revision
 from H3DELandmarksLib.formats.reading import FormatError, Problem, build, parse_json
 from H3DELandmarksLib.formats.schemes import (
@@ -63,6 +64,8 @@ class SchemeEdit:
             else:
                 lateral += sides
         names = [landmark.name for landmark in landmarks]
+        for name in (*self.added, *self.renamed.values()):
+            _check_new_name(name, [other for other in names if other != name])
         measured = old.measurements.adapted(names, self.renamed) if old.measurements else None
         return LandmarkScheme(
             old.id, next_version(old.version), tuple(landmarks), tuple(pairs), tuple(lateral), measured
@@ -76,6 +79,17 @@ class SchemeEdit:
         for name in self.added:
             if not self.definitions.get(name):
                 raise InputError(f"The new landmark '{name}' needs words that say where it lies: give --define.")
+
+
+def _check_new_name(name: str, others: Sequence[str]) -> None:
+    """Refuse a name that readers of point lists could take for another landmark's."""
+    if name != name.strip() or not name:
+        raise InputError(f"'{name}' begins or ends with a blank, or is empty: choose another name.")
+    for other in same_names([name], others).values():
+        raise InputError(
+            f"'{name}' differs from '{other}' in case, blanks or the form of accents alone, so that points of one "
+            "would be taken for the other: choose another name."
+        )
 
 
 @dataclass(frozen=True)

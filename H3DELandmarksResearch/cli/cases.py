@@ -87,7 +87,10 @@ def run_scheme(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksResearch.cases.schemes import SchemeEdit
 
     project = open_project(options.project)
-    edit = SchemeEdit(options.add, dict(options.define), options.drop, _renamings(options.rename))
+    definitions = dict(options.define)
+    if len(definitions) < len(options.define):
+        raise InputError("A landmark is defined twice: give --define once for each.")
+    edit = SchemeEdit(options.add, definitions, options.drop, _renamings(options.rename))
     if edit == SchemeEdit([], {}, [], {}):
         return _show(project, options, console)
     return _migrate(project, edit.applied_to(project.scheme), options, console)

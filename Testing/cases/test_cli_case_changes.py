@@ -103,6 +103,10 @@ def test_single_changes_make_a_new_version(project, tmp_path, capsys):
     [
         (["scheme", "--add", "chin"], "--define"),
         (["scheme", "--add", "top", "--define", "top", "x"], "'top'"),
+        (["scheme", "--add", "TOP", "--define", "TOP", "x"], "differs from 'top'"),
+        (["scheme", "--add", "a", "--define", "a", "x", "--rename", "top=A"], "differs from 'A'"),
+        (["scheme", "--add", "chin ", "--define", "chin ", "x"], "blank"),
+        (["scheme", "--define", "top", "x", "--define", "top", "y"], "defined twice"),
         (["scheme", "--drop", "beak"], "no landmark 'beak'"),
         (["scheme", "--define", "beak", "x"], "no landmark 'beak'"),
         (["scheme", "--drop", "top", "--rename", "top=a"], "choose one"),

@@ -244,7 +244,9 @@ class CaseProject:
                 tuple(SchemeStep.from_bytes((place / MIGRATION).read_bytes()) for place in places[1:]),
             )
         except (OSError, FormatError) as error:
-            raise InputError(f"The project '{self.folder}' has a damaged scheme: restore it from a backup.") from error
+            raise InputError(
+                f"The project '{self.folder}' has a damaged scheme ({error}): restore '{SCHEMES}' from a backup."
+            ) from error
 
     def review(self, case: CaseFiles) -> Revision:
         """The newest review of a case as the newest scheme sees it: what training and checks read.

@@ -177,12 +177,13 @@ def write_archive(project: CaseProject, path: Path, progress: Progress, overwrit
         )
     files: dict[str, PackedFile] = {}
     with atomic_write(path, may_replace=lambda old: overwrite) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for name, content in scheme_files(project.history()).items():
+        history = project.history()
+        for name, content in scheme_files(history).items():
             _put(archive, files, name, content)
         for number, case in enumerate(cases):
             progress(number / len(cases), case.id)
             try:
-                packed = _packed_case(case)
+                packed = _packed_case(case, history)
             except InputError as error:
                 summary.skip(case.id, error)
                 continue
@@ -216,12 +217,24 @@ def add_archive(project: CaseProject, path: Path, progress: Progress) -> ImportS
     return summary
 
 
-def _packed_case(case: CaseFiles) -> dict[str, bytes]:
-    """What belongs to a case, records in the form that this version writes; raises InputError where it is damaged."""
-    place = f"cases/{case.id}"
-    packed = {f"{place}/{CONTENT}": to_json(case.content().to_record())}
-    for number in case.revision_numbers():
-        packed[f"{place}/{numbered(number)}/{REVISION}"] = to_json(case.revision(number).to_record())
+def _packed_case(case: CaseFiles, history: SchemeHistory) -> dict[str, bytes]:
+    """What belongs to a case, records in the form that this version writes; raises InputError where it is damaged.
+
+    That is also where no project would take the archive for it: one such case would keep all others out.
+    """
+    place, content, reviews = f"cases/{case.id}", case.content(), case.revision_numbers()
+    if not reviews or not case.id.startswith(content.case_id):
+        what = "is called as the case of another scan" if reviews else "has no review"
+        raise InputError(f"The case '{case.folder}' {what}: restore it from a backup, or move it away.")
+    packed = {f"{place}/{CONTENT}": to_json(content.to_record())}
+    for number in reviews:
+        revision = case.revision(number)
+        if not history.knows(revision):
+            raise InputError(
+                f"Review {number} of the case '{case.folder}' has other landmarks than each version of the project's "
+                "scheme: restore the case, or the project's folder 'schemes', from a backup."
+            )
+        packed[f"{place}/{numbered(number)}/{REVISION}"] = to_json(revision.to_record())
     case.volume()  # refuses a scan that cannot be read or was changed
     try:
         packed[f"{place}/{IMAGE}"] = case.image.read_bytes()

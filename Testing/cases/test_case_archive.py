@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import stat
 import zipfile
 
@@ -94,6 +95,19 @@ def test_an_existing_file_is_not_replaced(archive, mine):
     mine.add(scan_of(0), [])
     with pytest.raises(InputError, match="there already"):
         write_archive(mine, archive, quiet)
+
+
+def test_a_case_that_no_project_would_take_is_left_out_and_the_others_arrive(tmp_path, mine):
+    project = create_project(tmp_path / "theirs", SCHEME)
+    ids = [project.add(scan_of(seed), placed(points_of(seed))).case for seed in range(4)]
+    folders = [project.case(case).folder for case in ids]
+    review = folders[0] / "000001" / "revision.json"
+    review.write_text(review.read_text(encoding="utf-8").replace('"1.0"', '"7.0"'), encoding="utf-8")
+    shutil.rmtree(folders[1] / "000001")
+    folders[2].rename(folders[2].with_name("case-0123456789abcdef"))
+    summary = write_archive(project, tmp_path / "cases.zip", quiet)
+    assert summary.written == ids[3:] and len(summary.skipped) == 3
+    assert add_archive(mine, tmp_path / "cases.zip", quiet).new == ids[3:]
 
 
 def slip(files):

@@ -197,6 +197,10 @@ def test_a_project_is_never_started_twice(project):
     assert files_of(project.folder) == before
     with pytest.raises(InputError, match="holds no project"):
         open_project(project.folder.parent)
+    scheme = project.folder / "schemes" / "000001" / "scheme.json"
+    scheme.write_text(scheme.read_text(encoding="utf-8").replace('"pairs"', '"pears"'), encoding="utf-8")
+    with pytest.raises(InputError, match="entry 'scheme.pears'.*'pairs'"):
+        open_project(project.folder)
 
 
 def _add_with_little_space(folder: Path, limit: int, answer) -> None:

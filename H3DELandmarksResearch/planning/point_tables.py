@@ -19,18 +19,18 @@ NAME_COLUMNS = ("name", "landmark", "label", "point")
 STATE_COLUMN, ABSENT = "state", (ReviewState.ABSENT.value, ReviewState.ABSENT_IN_BULK.value)
 MEASUREMENTS, MOST_OF_HEADER = {"measurement", "value", "unit"}, 10_000
 NOTHING = ("", "na", "nan")  # cells without a coordinate
-# Columns of x, y, z, and what makes LPS of them; radiographs may give pixels.
-LPS, RAS, PIXELS = (1.0, 1.0, 1.0), (-1.0, -1.0, 1.0), "pixels"
-AXES: dict[tuple[str, ...], tuple[float, float, float] | str] = {
+# Columns of x, y, z, and what makes LPS of them, or of pixels those that are counted from the first one.
+LPS, RAS = (1.0, 1.0, 1.0), (-1.0, -1.0, 1.0)
+AXES = {
     ("left_mm", "posterior_mm", "superior_mm"): LPS,
     ("right_mm", "anterior_mm", "superior_mm"): RAS,
     ("l", "p", "s"): LPS,
     ("r", "a", "s"): RAS,
-    ("x_px", "y_px"): PIXELS,
-    ("left_px", "posterior_px"): PIXELS,  # of pictures, as `detect` writes them
     ("x", "y", "z"): LPS,
     ("x", "y"): LPS,
 }
+# Of pictures; the last two as `detect` and `export` write them.
+PIXEL_AXES = {("x_px", "y_px"): LPS, ("left_px", "posterior_px"): LPS, ("right_px", "anterior_px"): RAS}
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,9 @@ def read_tables(path: Path) -> dict[str, TablePoints]:
     """All scans' points in a table.
 
     Columns (in any order, names in any case): one of `CASE_COLUMNS` where the table serves several scans, one of
-    `NAME_COLUMNS`, and one of the sets of `AXES`; x, y, z without more are LPS mm. An empty coordinate (or NA) is a
-    landmark that is missing in the patient; where there is a column `STATE_COLUMN`, only if that says absent.
+    `NAME_COLUMNS`, and one of the sets of `AXES` or `PIXEL_AXES`, or of both, filled by the unit of the scan; x, y, z
+    without more are LPS mm. An empty coordinate (or NA) is a landmark that is missing in the patient; where there is a
+    column `STATE_COLUMN`, only if that says absent.
 
     Args:
         path: .csv file with a header, separated by commas, semicolons or tabs.
@@ -71,26 +72,33 @@ def read_tables(path: Path) -> dict[str, TablePoints]:
     rows = _rows(path)
     columns = {name.strip().lower(): name for name in rows[0]}
     case, name = (_one_of(columns, wanted) for wanted in (CASE_COLUMNS, NAME_COLUMNS))
-    axes = next((names for names in AXES if set(names) <= set(columns)), None)
-    if name is None or axes is None:
+    choices = [axes for known in (PIXEL_AXES, AXES) for axes in [a for a in known if set(a) <= set(columns)][:1]]
+    if name is None or not choices:
         raise InputError(
             f"'{path}' has the columns {', '.join(rows[0])}: a table of points needs landmark and x, y, z (LPS mm), or "
             "x_px, y_px for pictures, and a column scan where it serves several."
         )
     points: dict[str, dict[str, np.ndarray]] = {}
     unknown: dict[str, set[str]] = {}
+    axes_of: dict[str, tuple[str, ...]] = {}
     for number, row in enumerate(rows, start=2):
         scan = path.stem if case is None else from_csv(row[case] or "").strip()
         found = points.setdefault(scan, {})
         label = from_csv(row[name] or "").strip()
         if label in found:
             raise InputError(f"'{path}', line {number}: the landmark '{label}' stands twice for one scan: remove one.")
-        found[label] = _position(path, number, [row[columns[axis]] for axis in axes], AXES[axes])
+        filled = [axes for axes in choices if not any(_is_empty(row[columns[axis]]) for axis in axes)]
+        axes = filled[0] if filled else axes_of.get(scan, choices[-1])
+        if filled and axes_of.setdefault(scan, axes) != axes:
+            raise InputError(f"'{path}', line {number}: '{scan}' has points in pixels and in mm: give all in one unit.")
+        signs = PIXEL_AXES.get(axes) or AXES[axes]
+        found[label] = _position(path, number, [row[columns[axis]] for axis in axes], signs)
         if STATE_COLUMN in columns and _is_unknown(path, number, label, found[label], row[columns[STATE_COLUMN]]):
             unknown.setdefault(scan, set()).add(label)
     return {
-        scan: TablePoints(path, found, frozenset(unknown.get(scan, ())), AXES[axes] == PIXELS, len(axes) == 2)
+        scan: TablePoints(path, found, frozenset(unknown.get(scan, ())), axes in PIXEL_AXES, len(axes) == 2)
         for scan, found in points.items()
+        for axes in [axes_of.get(scan, choices[-1])]
     }
 
 
@@ -127,16 +135,17 @@ def _one_of(columns: Mapping[str, str], wanted: Sequence[str]) -> str | None:
     return next((columns[name] for name in wanted if name in columns), None)
 
 
-def _position(
-    path: Path, line: int, cells: Sequence[str | None], signs: tuple[float, float, float] | str
-) -> np.ndarray:
+def _position(path: Path, line: int, cells: Sequence[str | None], signs: tuple[float, float, float]) -> np.ndarray:
     try:
-        numbers = [np.nan if (cell or "").strip().lower() in NOTHING else float(cell or "") for cell in cells]
+        numbers = [np.nan if _is_empty(cell) else float(cell or "") for cell in cells]
     except ValueError:
         numbers = [np.inf]
     if np.isinf(numbers).any():
         raise InputError(f"'{path}', line {line}: {', '.join(map(repr, cells))} are no coordinates.")
     if np.isnan(numbers).any():
         return np.full(3, np.nan)
-    place = np.array([*numbers, 0.0][:3])
-    return place if isinstance(signs, str) else place * signs
+    return np.array([*numbers, 0.0][:3]) * signs
+
+
+def _is_empty(cell: str | None) -> bool:
+    return (cell or "").strip().lower() in NOTHING

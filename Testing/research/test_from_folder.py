@@ -68,6 +68,7 @@ def write_table(path, columns, rows):
         (("name", "left_mm", "posterior_mm", "superior_mm"), (1, 2, 3), (1, 2, 3)),
         (("label", "x_px", "y_px"), (4, 5), (4, 5, 0)),
         (("name", "left_px", "posterior_px", "superior_px"), (4, 5, 0), (4, 5, 0)),
+        (("name", "right_px", "anterior_px", "superior_px"), (-4, -5, 0), (4, 5, 0)),
         (("label", "x", "y"), (4, 5), (4, 5, 0)),
     ],
 )
@@ -76,6 +77,18 @@ def test_columns_say_what_coordinates_mean(tmp_path, columns, cells, place):
     ((scan, table),) = read_tables(tmp_path / "a.csv").items()
     assert scan == "a" and table.in_pixels == any(name.endswith("_px") for name in columns)
     np.testing.assert_allclose(table.positions["tip"], place)
+
+
+def test_a_table_of_scans_of_both_units_has_columns_for_each(tmp_path):
+    columns = ("scan", "name", "left_mm", "posterior_mm", "superior_mm", "left_px", "posterior_px", "superior_px")
+    rows = [("a", "tip", 1, 2, 3, "NA", "NA", "NA"), ("b", "tip", "NA", "NA", "NA", 4, 5, 0)]
+    write_table(tmp_path / "all.csv", columns, [*rows, ("b", "base", *["NA"] * 6)])
+    tables = read_tables(tmp_path / "all.csv")
+    assert [tables[scan].in_pixels for scan in "ab"] == [False, True]
+    np.testing.assert_allclose([tables[scan].positions["tip"] for scan in "ab"], [(1, 2, 3), (4, 5, 0)])
+    write_table(tmp_path / "all.csv", columns, [*rows, ("b", "base", 1, 2, 3, "NA", "NA", "NA")])
+    with pytest.raises(InputError, match="line 4: 'b' has points in pixels and in mm"):
+        read_tables(tmp_path / "all.csv")
 
 
 def test_one_table_serves_all_scans_and_an_empty_cell_is_a_missing_landmark(tmp_path):

@@ -114,12 +114,17 @@ def same_names(found: Collection[str], known: Collection[str]) -> dict[str, str]
 
 
 def _key(name: str) -> str:
-    return "".join(unicodedata.normalize("NFC", name).split()).casefold()
+    return "".join(composed(name).split()).casefold()
+
+
+def composed(name: str) -> str:
+    """A name with its accents as most systems store them; others store the same name in more characters."""
+    return unicodedata.normalize("NFC", name)
 
 
 def name_key(name: str) -> str:
     """The same for names that some file systems take for one: they ignore case, or the form of accents."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return composed(name).casefold()
 
 
 def numbered(names: Sequence[str]) -> list[str]:

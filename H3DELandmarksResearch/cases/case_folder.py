@@ -13,6 +13,7 @@ from pathlib import Path
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.text import composed
 from H3DELandmarksLib.formats.case_record import TOKEN
 from H3DELandmarksLib.io.images import READABLE_EXTENSIONS
 from H3DELandmarksLib.io.isolated import read_volume
@@ -52,7 +53,9 @@ def points_of_case(folder: Path, name: str) -> Path:
     Raises:
         InputError: there is none, or one of each form.
     """
-    return the_only(_point_lists(folder).get(name, []), folder, name)
+    lists = _point_lists(folder)
+    found = lists.get(name) or [path for other in lists if composed(other) == composed(name) for path in lists[other]]
+    return the_only(found, folder, name)
 
 
 def the_only(found: Sequence[Path], folder: Path, name: str) -> Path:
@@ -70,6 +73,9 @@ def scan_of_case(folder: Path, name: str) -> Path:
         InputError: there is none, or more than one.
     """
     scans = [folder / f"{name}{suffix}" for suffix in SCAN_SUFFIXES if (folder / f"{name}{suffix}").is_file()]
+    if not scans and not name.isascii() and folder.is_dir():  # other systems store accents otherwise
+        wanted = {composed(f"{name}{suffix}") for suffix in SCAN_SUFFIXES}
+        scans = [path for path in sorted(folder.iterdir()) if composed(path.name) in wanted and path.is_file()]
     if len(scans) != 1:
         found = "no scan" if not scans else "more than one scan"
         forms = ", ".join(SCAN_SUFFIXES)
@@ -125,7 +131,7 @@ def readers_of_case(folder: Path, name: str) -> dict[str, LandmarkSet]:
     return {
         reader: read_markups(points_of_case(place, name))
         for reader in readers_in(folder)
-        if name in _point_lists(place := folder / READERS / reader)
+        if composed(name) in map(composed, _point_lists(place := folder / READERS / reader))
     }
 
 

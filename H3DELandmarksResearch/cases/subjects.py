@@ -7,7 +7,7 @@ from pathlib import Path
 
 from H3DELandmarksLib.cohort.bids import subject_of
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksLib.core.text import csv_text, first_of, from_csv
+from H3DELandmarksLib.core.text import composed, csv_text, first_of, from_csv, name_key
 from H3DELandmarksLib.io.markups import point_list_name
 from H3DELandmarksLib.io.tables import read_rows, write_rows
 from H3DELandmarksResearch.cases.case_folder import case_name
@@ -34,7 +34,8 @@ def subjects_in(folder: Path, cases: Collection[str]) -> dict[str, str]:
 def read_subjects(paths: Iterable[Path], cases: Collection[str], others: Collection[str] = ()) -> dict[str, str]:
     """Whose each case is.
 
-    A table may hold more cases than are used. But where it names what is not there while a case has no row, one of
+    Names that differ in case or in how accents are stored alone are of one subject. A table may hold more cases than
+    are used. But where it names what is not there while a case has no row, one of
     both is misspelt, and scans of one patient would count as those of several.
 
     Args:
@@ -48,10 +49,13 @@ def read_subjects(paths: Iterable[Path], cases: Collection[str], others: Collect
     Raises:
         InputError: a table cannot be read, gives a case two subjects, or does not fit the cases.
     """
+    called = {composed(name): name for name in (*others, *cases)}
     subjects: dict[str, str] = {}
+    first: dict[str, str] = {}
     path = None
     for path in paths:
-        for case, subject in _rows(path):
+        for stated, name in _rows(path):
+            case, subject = called.get(composed(stated), stated), first.setdefault(name_key(name), name)
             if subjects.setdefault(case, subject) != subject:
                 raise InputError(f"'{path}' gives the case '{case}' two subjects: keep one.")
     strange, without = sorted(subjects.keys() - {*cases, *others}), sorted(set(cases) - subjects.keys())

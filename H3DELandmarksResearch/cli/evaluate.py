@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unicodedata import normalize
 
 from H3DELandmarksLib.cli.console import Console, add_command, add_json, add_overwrite, distance
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import THRESHOLDS_MM
+from H3DELandmarksLib.core.text import composed
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.core.image_plane import LengthUnit
@@ -133,9 +133,9 @@ def _lists(folder: Path) -> dict[str, list[Path]]:
 
 def _called_as(lists: Mapping[str, list[Path]], references: Iterable[str]) -> dict[str, list[Path]]:
     """The same lists; a name that another system has stored with accents of its own is that of the reference."""
-    known, found = {normalize("NFC", name): name for name in references}, {}
+    known, found = {composed(name): name for name in references}, {}
     for name, paths in lists.items():
-        found.setdefault(known.get(normalize("NFC", name), name), []).extend(paths)
+        found.setdefault(known.get(composed(name), name), []).extend(paths)
     return found
 
 

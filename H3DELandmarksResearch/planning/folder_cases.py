@@ -16,7 +16,7 @@ from H3DELandmarksLib.core.files import shown, walked
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.image_plane import is_radiograph
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.text import first_of
+from H3DELandmarksLib.core.text import composed, first_of
 from H3DELandmarksLib.formats.export import EXPORT
 from H3DELandmarksLib.io.isolated import find_scans, read_volume
 from H3DELandmarksLib.io.markups import named_as_expected, point_list_name, read_markups
@@ -105,21 +105,23 @@ def look_through(folder: Path, run: Path | None = None) -> FolderContent:
     cases, without = [], []
     scans = [(case_name(path), path, series) for path, series in _scans(folder, run)]
     names = {name for name, _, _ in scans}
-    subjects = read_subjects(_tables_of_subjects(folder), names & points.keys(), names | points.keys())
+    used = {name for name in names if composed(name) in points}
+    subjects = read_subjects(_tables_of_subjects(folder), used, names | points.keys())
     for name, path, series in scans:
-        if name not in points:
+        key = composed(name)
+        if key not in points:
             without.append(name)
             continue
-        said = {reader: found[name] for reader, (found, _) in readers.items() if name in found}
+        said = {reader: found[key] for reader, (found, _) in readers.items() if key in found}
         is_plain = path.parent == folder and path.name.lower().endswith(SCAN_SUFFIXES) and name in plain
         is_plain = is_plain and all(name in readers[reader][1] for reader in said)
         subject = subjects.get(name) or subject_of(path.relative_to(folder)) or name
-        cases.append(FolderCase(name, path, series, points[name], is_plain, subject, said))
+        cases.append(FolderCase(name, path, series, points[key], is_plain, subject, said))
     _check(folder, cases, points)
     notes = []
     if without:
         notes.append(f"Scans that have no points and are left out: {first_of(without)}.")
-    lost = sorted(set(points) - {case.name for case in cases})
+    lost = sorted(set(points) - {composed(case.name) for case in cases})
     if lost:
         notes.append(f"Points of which there is no scan of their name: {first_of(lost)}.")
     return FolderContent(tuple(sorted(cases, key=lambda case: case.name)), tuple(notes))
@@ -137,7 +139,7 @@ def _scans(folder: Path, run: Path | None) -> list[tuple[Path, str | None]]:
 
 
 def _all_points(folder: Path, run: Path | None = None) -> tuple[dict[str, Points], set[str]]:
-    """Points by case but for those of readers, and the cases whose list lies in the folder as training reads it."""
+    """Points by case (`composed`) but for those of readers, and the cases whose list training reads as it lies."""
     found: dict[str, list[tuple[Path, Points]]] = {}
     plain: set[str] = set()
     for path in _files(folder):
@@ -145,12 +147,12 @@ def _all_points(folder: Path, run: Path | None = None) -> tuple[dict[str, Points
             continue
         name = point_list_name(path)
         if name is not None:
-            found.setdefault(name, []).append((path, partial(_from_list, path)))
+            found.setdefault(composed(name), []).append((path, partial(_from_list, path)))
             if path.parent == folder:
                 plain.add(name)
         elif path.suffix.lower() == ".csv" and path.name.lower() != SUBJECTS and not holds_measurements(path):
             for scan, table in read_tables(path).items():
-                found.setdefault(case_name(Path(scan)), []).append((path, partial(_from_table, table)))
+                found.setdefault(composed(case_name(Path(scan))), []).append((path, partial(_from_table, table)))
     for name, lists in sorted(found.items()):
         if len(lists) > 1:
             (one, _), (other, _) = lists[:2]
@@ -195,6 +197,6 @@ def _check(folder: Path, cases: Sequence[FolderCase], points: dict[str, Points])
         raise InputError(
             f"No scan in '{folder}' has points ({hint}): name point lists as their scans (a.nii.gz, a.mrk.json)."
         )
-    twice = [name for name, count in Counter(case.name for case in cases).items() if count > 1]
+    twice = [name for name, count in Counter(composed(case.name) for case in cases).items() if count > 1]
     if twice:
         raise InputError(f"Several scans in '{folder}' are called {', '.join(twice[:5])}: rename all but one.")

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import write_markups
 from H3DELandmarksLib.models import open_package
 from H3DELandmarksLib.training.cases import VolumeStore
-from H3DELandmarksResearch.cases.case_folder import read_case, readers_of_case
+from H3DELandmarksResearch.cases.case_folder import points_of_case, read_case, readers_of_case
 from H3DELandmarksResearch.planning.folder_cases import look_through
 from H3DELandmarksResearch.planning.plan import plan_folder
 from H3DELandmarksResearch.planning.point_tables import read_tables
@@ -245,6 +246,28 @@ def test_a_table_of_subjects_counts_however_it_is_called_and_wherever_it_lies(tm
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "Subjects.csv").write_text("Case;Subject\ns0;p1\ns1;p1\n", encoding="utf-8")
     assert [case.subject for case in look_through(tmp_path).cases] == ["p1", "p1"]
+
+
+def test_subjects_in_other_letters_are_one(tmp_path):
+    for name in ("s0", "s1", "s2"):
+        write_case(tmp_path, name, 1)
+    (tmp_path / "subjects.csv").write_text("case,subject\ns0,M\u00fc1\ns1,mu\u03081\ns2,p\n", encoding="utf-8")
+    subjects = [case.subject for case in look_through(tmp_path).cases]
+    assert subjects[0] == subjects[1] != subjects[2]
+
+
+def test_names_whose_accents_are_stored_in_two_ways_are_one(tmp_path):
+    for form, other in (("NFC", "NFD"), ("NFD", "NFC")):
+        name, folder = f"M\u00fc {form}", tmp_path / form
+        folder.mkdir()
+        write_volume(folder / f"{normalize(form, name)}.nrrd", blobs(1)[0])
+        write_markups(folder / f"{normalize(other, name)}.mrk.json", LandmarkSet(NAMES, blobs(1)[1]))
+        (folder / "subjects.csv").write_text(f"case,subject\n{normalize(other, name)},p\n", encoding="utf-8")
+        (case,) = look_through(folder).cases
+        assert case.subject == "p" and not case.plain
+        volume, points = read_case(folder, normalize(form, name), NAMES)
+        assert points.present.all() and points_of_case(folder, name).is_file()
+        assert read_case(folder, normalize(other, name), NAMES)[0].array.shape == volume.array.shape
 
 
 def test_a_folder_without_points_or_with_two_lists_for_a_scan_is_refused(tmp_path):

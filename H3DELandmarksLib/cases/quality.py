@@ -15,7 +15,7 @@ import numpy as np
 from H3DELandmarksLib.cases.exchanged_points import SmallPicture, exchanged_points, misplaced_points, small_picture
 from H3DELandmarksLib.cases.findings import IssueKind, QualityIssue, in_order
 from H3DELandmarksLib.cases.point_check import check_shapes
-from H3DELandmarksLib.cases.same_picture import Fingerprint, fingerprint, repeated_pictures
+from H3DELandmarksLib.cases.same_picture import fingerprint, repeated_pictures
 from H3DELandmarksLib.cases.same_points import check_copies, check_same_places
 from H3DELandmarksLib.cases.scan_check import PointsOnScan, check_on_scans, look_at_scan
 from H3DELandmarksLib.cases.store import CaseProject
@@ -28,10 +28,10 @@ from H3DELandmarksLib.formats.case_record import Revision
 
 @dataclass(frozen=True)
 class CheckedCase:
-    """What the checks of a set keep of a case."""
+    """What the checks of a set keep of a case; `picture` is its fingerprint."""
 
     on_scan: PointsOnScan
-    picture: Fingerprint
+    picture: np.ndarray
     small: SmallPicture
 
     @staticmethod

@@ -39,17 +39,6 @@ BEYOND_OTHERS = 6.0  # spreads of the other candidates, for sets in which all su
 
 
 @dataclass(frozen=True)
-class Fingerprint:
-    """A picture made small.
-
-    Attributes:
-        ranks: (I, J) or (I, J, K) float32 in -0.5..0.5, ranks of the brightness; axes run to L, P, S, or as on a sheet.
-    """
-
-    ranks: np.ndarray
-
-
-@dataclass(frozen=True)
 class Repeat:
     """Two cases with one picture.
 
@@ -67,26 +56,30 @@ class Repeat:
     in_place: bool
 
 
-def fingerprint(volume: Volume) -> Fingerprint:
-    """The fingerprint of a scan or radiograph; takes milliseconds to a second."""
+def fingerprint(volume: Volume) -> np.ndarray:
+    """A scan or radiograph made small; takes milliseconds to a second.
+
+    Returns:
+        (I, J) or (I, J, K) float32 in -0.5..0.5, ranks of the brightness; axes run to L, P, S, or as on a sheet.
+    """
     flat = is_radiograph(volume)
     volume = lay_flat(volume)[0] if flat else canonical(volume)
     array, spacing = (volume.array[:, :, 0], volume.spacing[:2]) if flat else (volume.array, volume.spacing)
     edges = spacing * array.shape
     size = [max(1, round(LONGEST[array.ndim] * edge / edges.max())) for edge in edges]
-    return Fingerprint(ranks_of(resized(array, size)))
+    return ranks_of(resized(array, size))
 
 
-def repeated_pictures(pictures: Sequence[Fingerprint]) -> list[Repeat]:
+def repeated_pictures(pictures: Sequence[np.ndarray]) -> list[Repeat]:
     """All pairs of pictures that show the same, by their first number.
 
     Args:
-        pictures: radiographs and scans, in any mixture.
+        pictures: fingerprints of radiographs and scans, in any mixture.
     """
     found: list[Repeat] = []
     for dimension in (2, 3):
-        numbers = [n for n, picture in enumerate(pictures) if picture.ranks.ndim == dimension]
-        ranks = [pictures[n].ranks for n in numbers]
+        numbers = [n for n, picture in enumerate(pictures) if picture.ndim == dimension]
+        ranks = [pictures[n] for n in numbers]
         candidates = _candidates(ranks)
         scores = np.array([_likeness(ranks, candidate) for candidate in candidates])
         limit = _limit(scores)
@@ -96,7 +89,7 @@ def repeated_pictures(pictures: Sequence[Fingerprint]) -> list[Repeat]:
             known = best.get((first, second))
             least = max(limit, _least(ranks[candidate.whole]), _least(ranks[candidate.other]))
             if score >= least and (known is None or score > known.likeness):
-                place = _is_in_place(pictures[first].ranks, pictures[second].ranks)
+                place = _is_in_place(pictures[first], pictures[second])
                 best[first, second] = Repeat(first, second, float(score), len(candidate.flip) == 1, place)
         found += best.values()
     return sorted(found, key=lambda repeat: (repeat.first, repeat.second))

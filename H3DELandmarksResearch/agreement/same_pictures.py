@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from H3DELandmarksLib.cases.same_picture import Fingerprint, fingerprint, repeated_pictures
+from H3DELandmarksLib.cases.same_picture import fingerprint, repeated_pictures
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.formats.reading import FormatError, build, parse_json
 from H3DELandmarksLib.io.isolated import read_volume
@@ -21,7 +21,7 @@ def find_pairs(folder: Path, names: Sequence[str]) -> list[tuple[str, str]]:
         folder: of cases; those without a readable scan are left out.
         names: of the cases.
     """
-    prints: dict[str, Fingerprint] = {}
+    prints = {}
     for name in names:
         try:
             prints[name] = fingerprint(read_volume(scan_of_case(folder, name)))

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.cases.same_picture import Fingerprint, Repeat, fingerprint
+from H3DELandmarksLib.cases.same_picture import Repeat, fingerprint
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume
 
 
-def kept_fingerprint(path: Path, folder: Path, read: Callable[[Path], Volume]) -> Fingerprint:
+def kept_fingerprint(path: Path, folder: Path, read: Callable[[Path], Volume]) -> np.ndarray:
     """The fingerprint of a file, from a folder of earlier ones where the file has not changed since.
 
     Args:
@@ -26,12 +26,12 @@ def kept_fingerprint(path: Path, folder: Path, read: Callable[[Path], Volume]) -
     name = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}"
     kept = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npy"
     try:
-        return Fingerprint(np.load(kept, allow_pickle=False))
+        return np.asarray(np.load(kept, allow_pickle=False))
     except (OSError, ValueError):
         made = fingerprint(read(path))
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(kept) as temporary, temporary.open("wb") as file:
-        np.save(file, made.ranks)
+        np.save(file, made)
     return made
 
 

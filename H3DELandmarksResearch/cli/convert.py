@@ -30,8 +30,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         )
         kind.add_argument("source", metavar="SOURCE", help="folder of the published data set")
         kind.add_argument("target", metavar="TARGET", help="folder for the cases; made if it does not exist")
-        for option in converter.options:
-            kind.add_argument(option.flag, **option.settings)
+        for flag, keywords in converter.options.items():
+            kind.add_argument(flag, **keywords)
         kind.add_argument(
             "--leave-out-repeats",
             action="store_true",
@@ -53,10 +53,8 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     target = make_folder(Path(options.target))
     if target.resolve() == source.resolve():
         raise InputError("Source and target are the same folder: choose another target.")
-    settings = {option.name: getattr(options, option.name) for option in converter.options}
-    settings["leave_out_repeats"] = options.leave_out_repeats
     with console.task(options.kind) as progress:
-        summary = converter.load()(source, target, settings, progress)
+        summary = converter.load()(source, target, vars(options), progress)
     for note in summary.notes:
         console.say(note)
     console.say(f"{summary.text()}: {target}")

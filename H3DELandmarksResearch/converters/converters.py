@@ -7,31 +7,13 @@ its own, which is imported when it is used. `options` holds the values of the da
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from H3DELandmarksResearch.converters.conversion import Progress, Summary
-
-
-@dataclass(frozen=True)
-class Option:
-    """An argument of one converter.
-
-    Attributes:
-        flag: as typed, for example ``--spacing``.
-        settings: the keywords of argparse's ``add_argument``.
-    """
-
-    flag: str
-    settings: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        """The key of its value in a converter's options."""
-        return self.flag.lstrip("-").replace("-", "_")
 
 
 @dataclass(frozen=True)
@@ -42,29 +24,26 @@ class Converter:
         module: where its function ``convert`` is.
         title: one line for the list of kinds.
         notes: what the published form looks like and what becomes of it.
-        options: arguments that only this kind has.
+        options: arguments that only this kind has: the keywords of argparse's ``add_argument`` by the flag as typed.
     """
 
     module: str
     title: str
     notes: str
-    options: tuple[Option, ...] = ()
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def load(self) -> Callable[[Path, Path, Mapping[str, Any], Progress], Summary]:
         """The function that converts."""
         return import_module(self.module).convert
 
 
-_HOLD_OUT = Option(
-    "--hold-out",
-    {
-        "type": int,
-        "default": 10,
-        "metavar": "N",
-        "help": "every N-th training case serves for validation where the set has none; 0: none (default: %(default)s)",
-    },
-)
-_SPACING = Option("--spacing", {"metavar": "MM", "help": "width and height of a pixel in mm, as 0.1 or 0.1x0.12"})
+_HOLD_OUT = {
+    "type": int,
+    "default": 10,
+    "metavar": "N",
+    "help": "every N-th training case serves for validation where the set has none; 0: none (default: %(default)s)",
+}
+_SPACING = {"metavar": "MM", "help": "width and height of a pixel in mm, as 0.1 or 0.1x0.12"}
 
 CONVERTERS: dict[str, Converter] = {
     "mml": Converter(
@@ -77,16 +56,13 @@ A point that is NaN, all 0, all -1 or strongly negative is missing. The publishe
 Where the axes run in the patient is nowhere stated: it is found from the landmarks (right to left, second to third
 molar, root to crown) unless --axes says it.
 Then: h3delandmarks train mml --output DIR, with TARGET at ${H3DE_DATA}/mml.""",
-        (
-            Option(
-                "--axes",
-                {
-                    "default": "auto",
-                    "metavar": "LPS",
-                    "help": "three letters: the side of the patient that each array axis runs to",
-                },
-            ),
-        ),
+        {
+            "--axes": {
+                "default": "auto",
+                "metavar": "LPS",
+                "help": "three letters: the side of the patient that each array axis runs to",
+            }
+        },
     ),
     "coco": Converter(
         "H3DELandmarksResearch.converters.coco",
@@ -101,18 +77,15 @@ Pixel size: --spacing, else pixel_spacing of the image's entry, else what the se
   cephadoadu  not stated with the set (0.1 mm is often assumed): pixel_spacing in the JSON, or --spacing
   pelvis      not stated: pixel_spacing in the JSON, or --spacing (1 gives results in pixels)
 Then: h3delandmarks train isbi2015 --output DIR, with TARGET at ${H3DE_DATA}/isbi2015; likewise for the others.""",
-        (
-            Option(
-                "--set",
-                {
-                    "choices": ("isbi2015", "cepha29", "hand", "cephadoadu", "pelvis"),
-                    "default": None,
-                    "help": "which published set it is: gives names and pixel size",
-                },
-            ),
-            _SPACING,
-            _HOLD_OUT,
-        ),
+        {
+            "--set": {
+                "choices": ("isbi2015", "cepha29", "hand", "cephadoadu", "pelvis"),
+                "default": None,
+                "help": "which published set it is: gives names and pixel size",
+            },
+            "--spacing": _SPACING,
+            "--hold-out": _HOLD_OUT,
+        },
     ),
     "isbi2015": Converter(
         "H3DELandmarksResearch.converters.isbi2015",
@@ -122,7 +95,7 @@ Published form: RawImage/{TrainingData,Test1Data,Test2Data}/NNN.bmp and, in Anno
 {400_senior,400_junior}/NNN.txt with one "x,y" line for each of 19 points. The reference is the mean of both doctors;
 pixels measure 0.1 mm. Images 1 to 150 are for training, 151 to 300 (test1) and 301 to 400 (test2) for testing.
 Then: h3delandmarks train isbi2015 --output DIR, with TARGET at ${H3DE_DATA}/isbi2015.""",
-        (_SPACING, _HOLD_OUT),
+        {"--spacing": _SPACING, "--hold-out": _HOLD_OUT},
     ),
     "aasce2019": Converter(
         "H3DELandmarksResearch.converters.aasce2019",
@@ -132,7 +105,7 @@ Published form: pictures, and filenames.csv beside landmarks.csv (a row a pictur
 size), or landmarks.json (pixels, with flags of faulty labels). The size of the pixels is unknown: without --spacing a
 pixel counts as 1 mm, and lengths are pixels. Pictures of one patient stay in one subset.
 Then: h3delandmarks train spine --output DIR, with TARGET at ${H3DE_DATA}/aasce2019.""",
-        (_SPACING,),
+        {"--spacing": _SPACING},
     ),
     "mouse-atlas": Converter(
         "H3DELandmarksResearch.converters.mouse_atlas",
@@ -144,10 +117,10 @@ atlas's template. The motion into the scan is known for 16; they are written as 
 mouse-skull moves them on loading; with --move-points they are written moved into the scan. For others it is found from
 the specimens whose points fit, and they are written moved.
 Then: h3delandmarks train mouse-skull --output DIR, with TARGET at ${H3DE_DATA}/mouse-skull.""",
-        (
-            Option("--poses", {"metavar": "FILE", "help": "motions from points to scans, like mouse-skull-poses.json"}),
-            Option("--move-points", {"action": "store_true", "help": "write points in the pose of the scan"}),
-        ),
+        {
+            "--poses": {"metavar": "FILE", "help": "motions from points to scans, like mouse-skull-poses.json"},
+            "--move-points": {"action": "store_true", "help": "write points in the pose of the scan"},
+        },
     ),
     "open-kbp": Converter(
         "H3DELandmarksResearch.converters.open_kbp",

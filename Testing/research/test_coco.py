@@ -204,8 +204,7 @@ def test_a_set_whose_pixel_size_nobody_knows_asks_for_it(tmp_path, capsys):
 
 
 def test_every_known_set_can_be_named():
-    (option,) = [option for option in CONVERTERS["coco"].options if option.name == "set"]
-    assert option.settings["choices"] == tuple(RADIOGRAPH_SETS)
+    assert CONVERTERS["coco"].options["--set"]["choices"] == tuple(RADIOGRAPH_SETS)
     counts = {name: len(known.names) for name, known in RADIOGRAPH_SETS.items()}
     assert counts == {"isbi2015": 19, "cepha29": 29, "hand": 37, "cephadoadu": 10, "pelvis": 10}
 

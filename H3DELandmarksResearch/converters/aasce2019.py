@@ -73,7 +73,7 @@ def convert(source: Path, target: Path, options: Mapping[str, Any], progress: Pr
         )
         for entry in entries
     ]
-    summary = convert_cases(cases, target, progress)
+    summary = convert_cases(cases, target, progress, bool(options.get("leave_out_repeats")))
     if not options.get("spacing"):
         summary.notes.append(NOTE)
     faulty = sum(entry.faulty for entry in entries)

@@ -1,6 +1,7 @@
 """Spine radiographs of AASCE 2019: both published forms, faulty labels apart, patients in one subset."""
 
 import json
+import shutil
 import zlib
 
 import numpy as np
@@ -75,6 +76,16 @@ def test_faulty_labels_teach_and_judge_nothing_and_patients_stay_together(tmp_pa
     for first in range(0, 32, 2):
         subsets = {where[f"train_{k:03d}"] for k in (first, first + 1)} - {"faulty"}
         assert len(subsets) == 1
+
+
+def test_a_picture_that_two_subsets_share_is_left_out_on_request(tmp_path, capsys):
+    write_json(tmp_path / "set", [f"x-{k} A AP.jpg" for k in range(8)])
+    images = tmp_path / "set" / "images"
+    shutil.copyfile(images / "train_000.jpg", images / "train_003.jpg")
+    assert convert(tmp_path / "set", tmp_path / "out") == 2 and "--leave-out-repeats" in capsys.readouterr().err
+    assert convert(tmp_path / "set", tmp_path / "out", "--leave-out-repeats") == 0
+    split = json.loads((tmp_path / "out" / "split.json").read_text(encoding="utf-8"))
+    assert "train_000" in split["train"] and not any("train_003" in names for names in split.values())
 
 
 def test_a_corner_beyond_the_picture_is_missing(tmp_path):

@@ -47,9 +47,10 @@ class HumanFloor:
 
     Attributes:
         readers: how many there are.
-        points: landmarks of cases that at least two of them placed.
+        points: landmarks of cases that at least two of them placed and the model found; on these alone:
         between_mm: mean distance of two readers' points.
-        model_mm: mean distance of the model's points from the readers' mean; NaN where it found none.
+        model_mm: mean distance of the model's points from the readers' mean; NaN where a model of an earlier version
+            found none.
     """
 
     readers: Count

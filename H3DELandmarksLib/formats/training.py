@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from H3DELandmarksLib.formats.manifest import MAX_READ_VOXELS, Manifest, StageDesign
 from H3DELandmarksLib.formats.reading import Count, Limits, NotNegative, Positive, PositiveCount, Share, build, to_plain
 
 SUBSETS = ("train", "validation", "test")
+Loss = Literal[
+    "spatial-cross-entropy", "published-heatmap", "published-anchor", "gaussian-bce", "ball-bce", "published-hyatt"
+]
 # Settings that each loss takes.
 LOSS_SETTINGS: dict[str, tuple[str, ...]] = {
     "spatial-cross-entropy": ("sigma",),
@@ -20,12 +23,8 @@ LOSS_SETTINGS: dict[str, tuple[str, ...]] = {
     "ball-bce": ("radius", "worst", "mask_absent"),
     "published-hyatt": (),
 }
-LOSSES = tuple(LOSS_SETTINGS)
-DEFAULT_LOSS = "spatial-cross-entropy"
-if TYPE_CHECKING:
-    Loss = str
-else:
-    Loss = Literal[LOSSES]
+LOSSES: tuple[Loss, ...] = get_args(Loss)
+DEFAULT_LOSS: Loss = "spatial-cross-entropy"
 # The decoding method that reads what a network writes which was trained by a loss.
 LOSS_DECODING: dict[str, str] = {
     "spatial-cross-entropy": "softmax",

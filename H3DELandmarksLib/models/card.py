@@ -8,39 +8,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
-from H3DELandmarksLib.core.text import markdown_table, percent, plural
+from H3DELandmarksLib.core.text import markdown_table, percent
 from H3DELandmarksLib.formats.comparison import floor_of
 from H3DELandmarksLib.formats.lineage import lineage_of
 from H3DELandmarksLib.formats.manifest import Manifest, RecognitionCalibration, StageDesign
 
-MAX_LISTED = 10
 NETWORKS = {
     "h3denet": "H3DE-Net (arXiv 2502.14221)",
     "hyatt": "HYATT-Net (arXiv 2412.06499, version 2)",
     "han": "HAN (arXiv 2412.06499, version 1)",
 }
 FIGURES = ("cases", "mre_mm", "median_mm", "p90_mm", "missed")
-Section = Literal["definitions", "accuracy", "reliability", "failures"]
-
-
-@dataclass(frozen=True)
-class CardPicture:
-    """A picture of the card.
-
-    Attributes:
-        section: where it belongs.
-        file: name in the package.
-        caption: a sentence below it.
-        data: the file's bytes.
-    """
-
-    section: Section
-    file: str
-    caption: str
-    data: bytes
+Section = Literal["data", "definitions", "accuracy", "reliability", "failures"]
 
 
 def model_card(
@@ -50,7 +31,7 @@ def model_card(
     measured_on: str = "test",
     comparison: str | None = None,
     notes: Sequence[str] = (),
-    pictures: Sequence[CardPicture] = (),
+    added: Mapping[Section, str] | None = None,
 ) -> str:
     """Markdown text of a package's card.
 
@@ -60,25 +41,23 @@ def model_card(
         measured_on: the cases that `accuracy` is about, "test" or "held-out".
         comparison: with the model's base, as text.
         notes: paragraphs on the method, beside what follows from the manifest.
-        pictures: files of the package that the card shows.
+        added: what training alone can tell: sections on data and on failures, paragraphs and pictures of others.
     """
 
-    def shown(section: Section) -> str:
-        chosen = [picture for picture in pictures if picture.section == section]
-        return "".join(f"\n\n![{picture.caption}]({picture.file})\n\n*{picture.caption}*" for picture in chosen)
+    def more(section: Section) -> str:
+        return f"\n\n{added[section]}" if added and section in added else ""
 
-    failures = shown("failures")
     caution = manifest.measured.caution() if manifest.measured else ""
     sections = [
         f"# {manifest.title}\n\n{manifest.description}\n\n**{f'{caution} ' if caution else ''}Not for clinical use.**",
         _use(manifest),
-        _data(manifest),
+        more("data").strip(),
         _origin(manifest),
-        _landmarks(manifest) + bone_section(manifest) + shown("definitions"),
-        _accuracy(manifest, accuracy, measured_on) + shown("accuracy"),
+        _landmarks(manifest) + bone_section(manifest) + more("definitions"),
+        _accuracy(manifest, accuracy, measured_on) + more("accuracy"),
         f"## Compared with its base\n\n```text\n{comparison.rstrip()}\n```" if comparison else "",
-        confidence_section(manifest, measured_on) + shown("reliability"),
-        f"## Failure cases\n\nThe test cases with the largest errors.{failures}" if failures else "",
+        confidence_section(manifest, measured_on) + more("reliability"),
+        more("failures").strip(),
         _license(manifest),
         _method(manifest, notes),
     ]
@@ -88,28 +67,6 @@ def model_card(
 def _use(manifest: Manifest) -> str:
     limits = "\n".join(f"- {limit}" for limit in manifest.limitations) or "- none stated"
     return f"## Use\n\n{manifest.intended_use}\n\nLimits:\n\n{limits}"
-
-
-def _data(manifest: Manifest) -> str:
-    """The cases of a model that was trained from a configuration, by subset."""
-    data = manifest.training.get("data")
-    if not isinstance(data, Mapping) or lineage_of(manifest) is not None:
-        return ""
-    told: dict[str, list[str]] = {}
-    for name, count in data.get("composites", {}).items():
-        told.setdefault(name, []).append(f"{plural(count, 'composite')} of simulated teeth in real heads")
-    for name, (first, last) in data.get("seeds", {}).items():
-        told.setdefault(name, []).append(f"phantoms of seeds {first} to {last - 1}")
-    for name, cases in data.get("split", {}).items():
-        told.setdefault(name, []).append(_listed(cases, name))
-    rows = "\n".join(f"- {name}: {'; '.join(parts)}" for name, parts in told.items())
-    return f"## Data\n\n{rows}" if rows else ""
-
-
-def _listed(cases: Sequence[str], subset: str) -> str:
-    """How many cases, and their names where they are few; else where the names stand."""
-    where = ", ".join(cases) if len(cases) <= MAX_LISTED else f"listed in manifest.json, training.data.split.{subset}"
-    return f"{plural(len(cases), 'case')} ({where})"
 
 
 def _origin(manifest: Manifest) -> str:
@@ -205,15 +162,6 @@ def confidence_section(manifest: Manifest, measured_on: str) -> str:
     coverage = accuracy.get(measured_on, {}).get("coverage")
     if coverage is not None:
         text.append(f"Errors within the radius on the {measured_on} cases: {percent(coverage)}.")
-    if cross := accuracy.get("cross_conformal"):
-        text.append(
-            f"Of all {cross['cases']} cases that training never saw, {percent(cross['coverage'])} of errors lie within "
-            "radii from the other cases."
-        )
-    if table := _reliability(accuracy.get("reliability", {})):
-        text.append(table)
-    if judged := accuracy.get("left_out_by_condition"):
-        text.append(_by_condition(judged))
     return "\n\n".join(text)
 
 
@@ -280,33 +228,6 @@ def _calibrated_on(cases: Mapping[str, Any]) -> str:
     return (
         f"{own} Radii come from these and the test cases together, as cases are few; each test case was measured "
         "with radii from all other cases (cross-conformal), so that no error was judged by itself."
-    )
-
-
-def _reliability(reliability: Mapping[str, Any]) -> str:
-    """Calibration errors of presence and confidence as a table; empty where they were not measured."""
-    scans = {"whole": "whole", "whole_and_cut_off": "whole, and as many with one end cut off"}
-    stated = {"presence": "presence", "confidence": "confidence of the points shown"}
-    rows = [
-        (scans[subset], stated[name], str(part["statements"]), f"{part['ece']:.3f}", f"{part['ece_equal_mass']:.3f}")
-        for subset in scans
-        for name in stated
-        if (part := reliability.get(subset, {}).get(name)) and part["ece"] is not None
-    ]
-    head = ("test scans", "probability", "statements", "calibration error (ECE)", "with bins of equal mass")
-    return markdown_table([head, *rows]) if rows else ""
-
-
-def _by_condition(judged: Mapping[str, Mapping[str, float]]) -> str:
-    """What confidence and radius are worth in calibration scans as users have them."""
-    rows = [
-        (condition, f"{part['points']:g}", f"{part['ece']:.3f}", percent(part["coverage"]))
-        for condition, part in judged.items()
-    ]
-    head = ("scans", "points", "calibration error (ECE) of confidence", "errors within the radius")
-    return (
-        "Calibration scans as users may have them, of each case by what the others teach (recognised scans alone):\n\n"
-        + markdown_table([head, *rows])
     )
 
 

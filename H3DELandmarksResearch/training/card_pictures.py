@@ -13,13 +13,13 @@ from H3DELandmarksLib.core.image_plane import is_radiograph
 from H3DELandmarksLib.core.shape_model import rigid_fit
 from H3DELandmarksLib.evaluation.metrics import case_means
 from H3DELandmarksLib.formats.manifest import Manifest
-from H3DELandmarksLib.models.card import CardPicture
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksResearch.figures.anatomy import MAX_CASES, mean_anatomy
 from H3DELandmarksResearch.figures.card_plots import draw_errors, draw_reliability
 from H3DELandmarksResearch.figures.definitions import draw_every_landmark, draw_failure, draw_overview
 from H3DELandmarksResearch.figures.landmarks import draw_schematic
 from H3DELandmarksResearch.phantom.scheme import PHANTOM
+from H3DELandmarksResearch.training.card import CardPicture
 from H3DELandmarksResearch.training.evaluation import CUT, ModelEvaluation
 
 logger = logging.getLogger(__name__)

@@ -36,11 +36,11 @@ from H3DELandmarksLib.formats.manifest import (
 from H3DELandmarksLib.formats.reading import to_plain
 from H3DELandmarksLib.formats.training import recorded_cases
 from H3DELandmarksLib.models import ModelPackage, write_package
-from H3DELandmarksLib.models.card import model_card
 from H3DELandmarksLib.models.package import SHAPE_FILE, anatomy_of
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksLib.training.loop import half_precision
 from H3DELandmarksLib.training.recognition import Sighting
+from H3DELandmarksResearch.training.card import trained_card
 from H3DELandmarksResearch.training.card_pictures import card_pictures
 from H3DELandmarksResearch.training.configuration import Configuration
 from H3DELandmarksResearch.training.cross_fitting import CROSS_FITTED, Part
@@ -211,7 +211,7 @@ def evaluate_package(
     )
     pictures = card_pictures(manifest, measured, test, configuration.show_scans)
     weights = {name: package.read(name) for name in package.weight_files}
-    card = model_card(manifest, accuracy=measured.evaluation.text(), pictures=pictures)
+    card = trained_card(manifest, accuracy=measured.evaluation.text(), pictures=pictures)
     files = {picture.file: picture.data for picture in pictures}
     package = write_package(folder, manifest, weights, card, pictures=files, replace=True)
     return _with_measured_following(package, calibration) if count >= FEWEST_TO_MEASURE else package

@@ -14,10 +14,11 @@ from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.evaluation import evaluate_sets
 from H3DELandmarksLib.formats.manifest import Manifest
-from H3DELandmarksLib.models.card import NETWORKS, model_card
+from H3DELandmarksLib.models.card import NETWORKS
 from H3DELandmarksLib.networks import ARCHITECTURES
 from H3DELandmarksLib.training.cases import Case
 from H3DELandmarksResearch.evaluation.reliability import compare_statements
+from H3DELandmarksResearch.training.card import trained_card
 from H3DELandmarksResearch.training.card_pictures import card_pictures, worst_cases
 from H3DELandmarksResearch.training.evaluation import CUT, WHOLE, ModelEvaluation
 
@@ -70,7 +71,7 @@ def pictures(manifest, verdict, test) -> list:
 
 @pytest.fixture(scope="module")
 def card(manifest, verdict, pictures) -> str:
-    return model_card(manifest, accuracy=verdict.evaluation.text(), pictures=pictures)
+    return trained_card(manifest, accuracy=verdict.evaluation.text(), pictures=pictures)
 
 
 def test_pictures_are_what_their_names_say_and_small(manifest, verdict, test, pictures):
@@ -145,7 +146,7 @@ def test_long_lists_of_cases_are_left_to_the_manifest(card):
 
 def test_own_calibration_cases_are_named_as_such(manifest, verdict):
     cases = {"subset": "calibration", "scans": 40, "radii": "split conformal"}
-    text = model_card(replace(manifest, calibration=replace(manifest.calibration, cases=cases)))
+    text = trained_card(replace(manifest, calibration=replace(manifest.calibration, cases=cases)))
     assert "Calibrated on 40 cases of its own" in text and "too hopeful" not in text
 
 
@@ -153,7 +154,7 @@ def test_without_matplotlib_the_card_has_its_tables_alone(manifest, verdict, tes
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert card_pictures(manifest, verdict, test, show_scans=True) == []
     assert "matplotlib" in caplog.text
-    assert "![" not in model_card(manifest)
+    assert "![" not in trained_card(manifest)
 
 
 def test_a_card_names_every_network_that_can_be_trained():

@@ -16,12 +16,12 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.detection import Detector
 from H3DELandmarksLib.io.images import read_volume
 from H3DELandmarksLib.models import find_model, open_package
-from H3DELandmarksLib.models.card import model_card
 from H3DELandmarksLib.models.registry import bundled_folder
 from H3DELandmarksResearch.cases.case_folder import read_case
 from H3DELandmarksResearch.phantom import generate_phantom
 from H3DELandmarksResearch.radiographs import make_radiograph, read_recipe
 from H3DELandmarksResearch.radiographs.subjects import phantom_subject
+from H3DELandmarksResearch.training.card import trained_card
 
 ROOT = Path(__file__).resolve().parents[2]
 MOUSE_DATA = ROOT.parent / "shared" / "data" / "mouse-skull"
@@ -63,7 +63,7 @@ def test_packages_are_whole_and_honest_about_their_use(model):
 def test_cards_say_what_their_manifests_say(model):
     package = bundled(model)
     card = package.model_card().splitlines()
-    written_anew = re.split(r"^## Accuracy.*?(?=^## )", model_card(package.manifest), flags=re.DOTALL | re.MULTILINE)
+    written_anew = re.split(r"^## Accuracy.*?(?=^## )", trained_card(package.manifest), flags=re.DOTALL | re.MULTILINE)
     assert not [line for part in written_anew for line in part.splitlines() if line not in card]
 
 

@@ -10,7 +10,8 @@ from H3DELandmarksLib.formats.manifest import Manifest
 from H3DELandmarksLib.formats.network_settings import SETTINGS
 from H3DELandmarksLib.formats.reading import build
 from H3DELandmarksLib.models import open_package, registry
-from H3DELandmarksLib.models.card import NETWORKS, CardPicture, model_card
+from H3DELandmarksLib.models.card import NETWORKS, model_card
+from H3DELandmarksResearch.training.card import CardPicture, trained_card
 
 SHA = "a" * 64
 BUNDLED = sorted(path.name for path in registry.bundled_folder().iterdir() if path.is_dir())
@@ -50,20 +51,20 @@ def test_a_card_says_whether_radii_are_those_of_points_and_where_they_held():
 
 def test_a_card_says_what_statements_are_worth_under_each_condition():
     judged = {"cut": {"points": 120, "ece": 0.0456, "coverage": 0.9012}}
-    assert "| cut | 120 | 0.046 | 90.1 % |" in model_card(manifest(accuracy={"left_out_by_condition": judged}))
-    assert "by what the others teach" not in model_card(manifest())
+    assert "| cut | 120 | 0.046 | 90.1 % |" in trained_card(manifest(accuracy={"left_out_by_condition": judged}))
+    assert "by what the others teach" not in trained_card(manifest())
 
 
 def test_the_data_of_a_trained_model_are_listed_where_they_are_few():
     split = {"train": [f"t{k}" for k in range(40)], "test": ["one", "two"]}
-    card = model_card(manifest(training={"data": {"split": split}}))
+    card = trained_card(manifest(training={"data": {"split": split}}))
     assert "40 cases (listed in manifest.json" in card and "t39" not in card and "2 cases (one, two)" in card
-    assert "seeds 0 to 9" in model_card(manifest(training={"data": {"seeds": {"train": [0, 10]}}}))
+    assert "seeds 0 to 9" in trained_card(manifest(training={"data": {"seeds": {"train": [0, 10]}}}))
 
 
 def test_the_data_of_a_model_trained_from_composites_are_these_and_the_phantoms_among_them():
     data = {"reader": "composite", "composites": {"train": 30, "test": 1}, "seeds": {"train": [0, 45]}}
-    card = model_card(manifest(training={"data": data}))
+    card = trained_card(manifest(training={"data": data}))
     assert "- train: 30 composites of simulated teeth in real heads; phantoms of seeds 0 to 44\n" in card
     assert "- test: 1 composite of simulated teeth in real heads\n" in card
 
@@ -72,11 +73,11 @@ def test_a_retrained_model_says_base_cases_and_notes():
     base = {"id": "toy", "version": "1.0.0", "digest": "b" * 64}
     cases = [{"sha256": SHA, "revision": 2, "subset": "train", "id": "case-1"}]
     lineage = {"base": base, "cases": cases, "notes": ["Few cases."]}
-    card = model_card(manifest(training={"lineage": lineage, "data": {"split": {"train": ["of the base"]}}}))
+    card = trained_card(manifest(training={"lineage": lineage, "data": {"split": {"train": ["of the base"]}}}))
     assert "Origin" in titles(card) and "Data" not in titles(card)
     assert "toy@1.0.0" in card and "b" * 64 in card and f"| 2 | train | {SHA} |" in card and "Few cases." in card
     donor = {**lineage, "base": None, "encoder_from": base}
-    assert "read the image are those of toy@1.0.0" in model_card(manifest(training={"lineage": donor}))
+    assert "read the image are those of toy@1.0.0" in trained_card(manifest(training={"lineage": donor}))
 
 
 def test_results_come_from_the_evaluation_or_from_the_manifest():
@@ -104,7 +105,7 @@ def test_what_the_calibration_was_fitted_to_is_said(cases, words, no_words):
 
 def test_pictures_stand_in_their_sections_in_order():
     made = [CardPicture(section, f"{section}.png", f"about {section}", b"") for section in ("failures", "definitions")]
-    card = model_card(manifest(), pictures=made)
+    card = trained_card(manifest(), pictures=made)
     assert re.findall(r"!\[[^]]*]\(([^)]*)\)", card) == ["definitions.png", "failures.png"]
     assert "Failure cases" in titles(card)
 
@@ -112,7 +113,7 @@ def test_pictures_stand_in_their_sections_in_order():
 @pytest.mark.parametrize("model", BUNDLED)
 def test_every_bundled_model_can_have_its_card_written_again(model):
     package = open_package(registry.bundled_folder() / model)
-    card = model_card(package.manifest, accuracy="TABLE")
+    card = trained_card(package.manifest, accuracy="TABLE")
     assert package.manifest.title in card and "{" not in card and "Calibrated on" in card and "ECE" in card
     assert all(landmark.definition in card for landmark in package.scheme.landmarks)
 

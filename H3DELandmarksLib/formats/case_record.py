@@ -301,49 +301,25 @@ class CaseLandmark:
             proposed: what the model said.
             row: of the landmark in both.
         """
+        position, seen = (points.positions[row] if points.present[row] else None for points in (corrected, proposed))
         values = (proposed.presence[row], proposed.confidence[row], proposed.radius[row])
-        presence, confidence, radius = (float(value) if np.isfinite(value) else None for value in values)
-        return cls(
-            name,
-            state,
-            corrected.positions[row] if corrected.present[row] else None,
-            proposed.positions[row] if proposed.present[row] else None,
-            presence,
-            confidence,
-            radius,
-            proposed.causes[row],
-        )
+        said = (float(value) if np.isfinite(value) else None for value in values)
+        return cls(name, state, position, seen, *said, proposed.causes[row])
 
     def to_record(self) -> LandmarkRecord:
         """Its part of the file."""
-        return LandmarkRecord(
-            self.name,
-            self.state.value,
-            _plain_position(self.position),
-            _plain_position(self.proposed),
-            self.presence,
-            self.confidence,
-            self.radius,
-            self.cause.value if self.cause else None,
-            self.revised_by,
-        )
+        position, proposed = map(_plain_position, (self.position, self.proposed))
+        said = (self.presence, self.confidence, self.radius)
+        cause = self.cause.value if self.cause else None
+        return LandmarkRecord(self.name, self.state.value, position, proposed, *said, cause, self.revised_by)
 
     @classmethod
     def from_record(cls, record: LandmarkRecord) -> CaseLandmark:
         """The landmark that a file names."""
         position, proposed = (None if p is None else np.array(p) for p in (record.position, record.proposed))
+        said = (record.presence, record.confidence, record.radius90)
         cause = Cause(record.cause) if record.cause else None
-        return cls(
-            record.name,
-            ReviewState(record.state),
-            position,
-            proposed,
-            record.presence,
-            record.confidence,
-            record.radius90,
-            cause,
-            record.revised_by,
-        )
+        return cls(record.name, ReviewState(record.state), position, proposed, *said, cause, record.revised_by)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ from H3DELandmarksLib.formats.reading import (
     NotNegative,
     OrNull,
     Positive,
-    Problem,
     Text,
     build,
     read_record,
@@ -306,7 +305,7 @@ def upgraded(content: Any) -> Any:
         return content
     refuse_newer(content, FORMAT_VERSION)
     if "format" not in content:
-        raise FormatError(Problem("format", "it is missing"))
+        raise FormatError("it is missing", "format")
     return {name: value for name, value in content.items() if name != "sentence"}
 
 

@@ -11,16 +11,7 @@ from H3DELandmarksLib.core.image_plane import LengthUnit
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.formats.case_record import Sha256
 from H3DELandmarksLib.formats.network_settings import Network
-from H3DELandmarksLib.formats.reading import (
-    FormatError,
-    Limits,
-    NotNegative,
-    Positive,
-    Problem,
-    Share,
-    Text,
-    refuse_newer,
-)
+from H3DELandmarksLib.formats.reading import FormatError, Limits, NotNegative, Positive, Share, Text, refuse_newer
 
 SCHEMA_VERSION = 1
 # Stands for the sum of a file that is not written yet.
@@ -693,6 +684,6 @@ def upgraded(content: Any) -> Any:
         FormatError: its version is missing, or newer than this software.
     """
     if isinstance(content, dict) and "schema_version" not in content:
-        raise FormatError(Problem("schema_version", "it is missing"))
+        raise FormatError("it is missing", "schema_version")
     refuse_newer(content, SCHEMA_VERSION, "schema_version")
     return content

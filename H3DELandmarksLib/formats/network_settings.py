@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from H3DELandmarksLib.core.text import nearest
-from H3DELandmarksLib.formats.reading import FormatError, Limits, Problem, build
+from H3DELandmarksLib.formats.reading import FormatError, Limits, build
 
 SMALLEST_SIDE = 32  # of a crop: the coarsest maps have a 32nd of its voxels along each axis
 # Far above any network that is in use; what a stranger's file asks for beyond them would take all memory or hours.
@@ -161,6 +161,5 @@ class Network:
         try:
             config: Any = build(SETTINGS[self.architecture], self.settings)
         except FormatError as error:
-            place = f"settings.{error.problem.entry}".rstrip(".")
-            raise ValueError(str(Problem(place, error.problem.reason))) from error
+            raise FormatError(error.reason, f"settings.{error.entry}".rstrip(".")) from error
         object.__setattr__(self, "config", config)

@@ -71,29 +71,18 @@ PositiveCount = Annotated[int, Limits(ge=1)]
 Text = Annotated[str, Limits(min_length=1)]
 
 
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """What is wrong with a file.
+class FormatError(ValueError):
+    """The content is not what its format demands.
 
     Attributes:
-        entry: dotted path of the entry, for example ``stages[0].spacing_mm``; empty for the file as a whole.
         reason: why it cannot be used, without a full stop.
+        entry: dotted path of the entry, for example ``stages[0].spacing_mm``; empty for the file as a whole.
     """
 
-    entry: str
-    reason: str
-
-    def __str__(self) -> str:
-        shown = "".join(c if c.isprintable() else "?" for c in self.entry[:MAX_SHOWN])
-        return f"entry '{shown}': {self.reason}" if self.entry else self.reason
-
-
-class FormatError(ValueError):
-    """The content is not what its format demands; `problem` says where and why."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(str(problem))
-        self.problem = problem
+    def __init__(self, reason: str, entry: str = "") -> None:
+        shown = "".join(c if c.isprintable() else "?" for c in entry[:MAX_SHOWN])
+        super().__init__(f"entry '{shown}': {reason}" if entry else reason)
+        self.reason, self.entry = reason, entry
 
 
 def parse_json(data: bytes, allow_nan: bool = False) -> Any:
@@ -110,10 +99,10 @@ def parse_json(data: bytes, allow_nan: bool = False) -> Any:
     """
 
     def refuse(constant: str) -> None:
-        raise FormatError(Problem("", f"it holds the number {constant}"))
+        raise FormatError(f"it holds the number {constant}")
 
     if len(data) > LARGEST_BYTES:
-        raise FormatError(Problem("", "it is too large"))
+        raise FormatError("it is too large")
     try:
         content = json.loads(
             data.decode("utf-8-sig"),
@@ -125,31 +114,31 @@ def parse_json(data: bytes, allow_nan: bool = False) -> Any:
         _check_depth(content)
         return content
     except json.JSONDecodeError as error:
-        raise FormatError(Problem("", f"it is no JSON (line {error.lineno}: {error.msg})")) from error
+        raise FormatError(f"it is no JSON (line {error.lineno}: {error.msg})") from error
     except FormatError:
         raise
     except (ValueError, RecursionError) as error:
-        raise FormatError(Problem("", "it is no JSON")) from error
+        raise FormatError("it is no JSON") from error
 
 
 def _entries(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     entries = dict(pairs)
     if len(entries) < len(pairs):
         name = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise FormatError(Problem(name, "it is stated twice"))
+        raise FormatError("it is stated twice", name)
     return entries
 
 
 def _integer(digits: str) -> int:
     if len(digits) > MOST_DIGITS:
-        raise FormatError(Problem("", "it holds a number of too many digits"))
+        raise FormatError("it holds a number of too many digits")
     return int(digits)
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise FormatError(Problem("", "it holds a number that is too large"))
+        raise FormatError("it holds a number that is too large")
     return value
 
 
@@ -160,7 +149,7 @@ def _check_depth(content: Any) -> None:
         level = [child for inside in entries for child in inside if isinstance(child, (dict, list))]
         if not level:
             return
-    raise FormatError(Problem("", "it is nested too deeply"))
+    raise FormatError("it is nested too deeply")
 
 
 def can_validate() -> bool:
@@ -190,7 +179,7 @@ def build(record: type[Record], content: Any) -> Record:
     except (ValueError, TypeError, RecursionError, InputError) as error:
         with contextlib.suppress(RecursionError):
             _built(record, content, "")  # has the words for what is wrong, and where
-        raise FormatError(Problem("", "it is not what its format demands")) from error
+        raise FormatError("it is not what its format demands") from error
 
 
 def read_record(
@@ -223,7 +212,7 @@ def read_record(
         content = parse_json(data)
         return build(record, upgrade(content) if upgrade else content)
     except FormatError as refused:
-        raise InputError(f"The {what} '{path}' cannot be used, {refused.problem}: {advice}.") from refused
+        raise InputError(f"The {what} '{path}' cannot be used, {refused}: {advice}.") from refused
 
 
 def refuse_newer(content: Any, version: int, entry: str = "format_version") -> None:
@@ -231,7 +220,7 @@ def refuse_newer(content: Any, version: int, entry: str = "format_version") -> N
     stated = content.get(entry) if isinstance(content, dict) else None
     if isinstance(stated, int) and stated > version:
         reason = "it is written by a newer version of this software: update the H3DELandmarks extension"
-        raise FormatError(Problem(entry, reason))
+        raise FormatError(reason, entry)
 
 
 def to_plain(value: Any, unit: LengthUnit = "mm") -> Any:
@@ -281,13 +270,13 @@ def _make_strict(hint: Any) -> None:
         _make_strict(part)
 
 
-def _refused(place: str, error: Exception) -> Problem:
+def _refused(place: str, error: Exception) -> FormatError:
     """What a record at a place refuses of itself, where it may have named the entry first."""
     reason = str(error).rstrip(".")
     named = _NAMED_ENTRY.fullmatch(reason)
     if named is None:
-        return Problem(place, reason)
-    return Problem(f"{place}.{named[1] or named[2]}".lstrip("."), named[3])
+        return FormatError(reason, place)
+    return FormatError(named[3], f"{place}.{named[1] or named[2]}".lstrip("."))
 
 
 _NAMED_ENTRY = re.compile(r"(?:entry '([^']+)'|([a-z]\w*(?:\[\d+\]|\.\w+)*)): (.*)", re.DOTALL)
@@ -307,33 +296,30 @@ def _built(hint: Any, value: Any, place: str) -> Any:
     built = _built_without_limits(typing.get_args(hint)[0] if extras else hint, value, place)
     for extra in extras:
         if isinstance(extra, Limits) and (reason := _why_beyond(built, extra.limits)):
-            raise FormatError(Problem(place, f"{_shown(value)} {reason}"))
+            raise FormatError(f"{_shown(value)} {reason}", place)
     return built
 
 
 def _why_beyond(value: Any, limits: Mapping[str, Any]) -> str:
     """What is wrong with a value that breaks a limit; empty where it keeps all."""
-    if limits.get("allow_inf_nan") is False and not math.isfinite(value):
-        return "should be a finite number"
-    for name, words, is_kept in _COMPARISONS:
-        if name in limits and not is_kept(value, limits[name]):
-            return f"should be {words} {limits[name]}"
-    if "min_length" in limits and len(value) < limits["min_length"]:
-        return f"should have at least {limits['min_length']} entries or characters"
-    if "max_length" in limits and len(value) > limits["max_length"]:
-        return f"should have at most {limits['max_length']} entries or characters"
-    # In Python `$` also stands before a line break at the end.
-    if "pattern" in limits and not re.search(re.sub(r"\$$", r"\\Z", limits["pattern"]), value):
-        return f"should match the pattern {limits['pattern']}"
+    for name, limit in limits.items():
+        words, is_kept = _LIMITS[name]
+        if not is_kept(value, limit):
+            return f"should {words.format(limit)}"
     return ""
 
 
-_COMPARISONS = (
-    ("ge", "at least", operator.ge),
-    ("gt", "greater than", operator.gt),
-    ("le", "at most", operator.le),
-    ("lt", "less than", operator.lt),
-)
+_LIMITS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
+    "ge": ("be at least {}", operator.ge),
+    "gt": ("be greater than {}", operator.gt),
+    "le": ("be at most {}", operator.le),
+    "lt": ("be less than {}", operator.lt),
+    "allow_inf_nan": ("be a finite number", lambda value, is_allowed: is_allowed or math.isfinite(value)),
+    "min_length": ("have at least {} entries or characters", lambda value, least: len(value) >= least),
+    "max_length": ("have at most {} entries or characters", lambda value, most: len(value) <= most),
+    # In Python `$` also stands before a line break at the end.
+    "pattern": ("match the pattern {}", lambda value, form: bool(re.search(re.sub(r"\$$", r"\\Z", form), value))),
+}
 
 
 def _built_without_limits(hint: Any, value: Any, place: str) -> Any:
@@ -346,29 +332,29 @@ def _built_without_limits(hint: Any, value: Any, place: str) -> Any:
         return origin(_built_list(hint, value, place))
     if origin in (dict, Mapping):
         if not isinstance(value, dict):
-            raise FormatError(Problem(place, f"{_shown(value)} should be an object"))
+            raise FormatError(f"{_shown(value)} should be an object", place)
         return {key: _built(arguments[1], entry, f"{place}.{key}".lstrip(".")) for key, entry in value.items()}
     if origin is typing.Literal and not any(value == a and type(value) is type(a) for a in arguments):
         advice = nearest(str(value), list(map(str, arguments)))
-        raise FormatError(Problem(place, f"{_shown(value)} cannot stand there: {advice}"))
+        raise FormatError(f"{_shown(value)} cannot stand there: {advice}", place)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             return float(value)
         except OverflowError as error:
-            raise FormatError(Problem(place, f"{_shown(value)} is too large")) from error
+            raise FormatError(f"{_shown(value)} is too large", place) from error
     is_other = isinstance(hint, type) and hint is not Any and not isinstance(value, hint)
     if is_other or (hint in (int, float) and isinstance(value, bool)):
-        raise FormatError(Problem(place, f"{_shown(value)} should be of type {hint.__name__}"))
+        raise FormatError(f"{_shown(value)} should be of type {hint.__name__}", place)
     return value
 
 
 def _built_list(hint: Any, value: Any, place: str) -> list[Any]:
     if not isinstance(value, (list, tuple)):
-        raise FormatError(Problem(place, f"{_shown(value)} should be a list"))
+        raise FormatError(f"{_shown(value)} should be a list", place)
     arguments = typing.get_args(hint)
     is_fixed = typing.get_origin(hint) is tuple and arguments[-1] is not Ellipsis
     if is_fixed and len(value) != len(arguments):
-        raise FormatError(Problem(place, f"{_shown(value)} should have {len(arguments)} entries"))
+        raise FormatError(f"{_shown(value)} should have {len(arguments)} entries", place)
     hints = arguments if is_fixed else [arguments[0]] * len(value)
     return [_built(hint, entry, f"{place}[{i}]") for i, (hint, entry) in enumerate(zip(hints, value))]
 
@@ -388,22 +374,18 @@ def _built_alternative(hints: Sequence[Any], value: Any, place: str) -> Any:
 
 def _built_record(record: type, value: Any, place: str) -> Any:
     if not isinstance(value, dict):
-        raise FormatError(Problem(place, f"{_shown(value)} should be an object"))
+        raise FormatError(f"{_shown(value)} should be an object", place)
     fields = {field.name: field for field in dataclasses.fields(record) if field.init}
     hints = typing.get_type_hints(record, include_extras=True)
     for name in value:
         if name not in fields:
-            raise FormatError(
-                Problem(f"{place}.{name}".lstrip("."), f"there is no such entry: {nearest(name, fields)}")
-            )
+            raise FormatError(f"there is no such entry: {nearest(name, fields)}", f"{place}.{name}".lstrip("."))
     for name, field in fields.items():
         needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if needed and name not in value:
-            raise FormatError(Problem(f"{place}.{name}".lstrip("."), "it is missing"))
+            raise FormatError("it is missing", f"{place}.{name}".lstrip("."))
     entries = {name: _built(hints[name], entry, f"{place}.{name}".lstrip(".")) for name, entry in value.items()}
     try:
         return record(**entries)
-    except FormatError:
-        raise
     except (ValueError, InputError) as error:
-        raise FormatError(_refused(place, error)) from error
+        raise _refused(place, error) from error

@@ -17,7 +17,7 @@ from typing import Annotated
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.formats.case_record import Sha256
-from H3DELandmarksLib.formats.reading import LARGEST_BYTES, FormatError, Limits, Problem, build, parse_json
+from H3DELandmarksLib.formats.reading import LARGEST_BYTES, FormatError, Limits, build, parse_json
 
 MAX_FILES, MAX_FILE_BYTES = 100_000, 8 * 2**30
 # How many times larger than in the archive a file may be, from this size on.
@@ -131,7 +131,7 @@ def read_manifest(
 def content_of_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
     """The bytes of a small file; raises FormatError where it is none."""
     if entry.file_size > LARGEST_BYTES:
-        raise FormatError(Problem("", "it is too large"))
+        raise FormatError("it is too large")
     return archive.read(entry)
 
 

@@ -21,16 +21,7 @@ from H3DELandmarksLib.formats.case_record import utc_now
 from H3DELandmarksLib.formats.comparison import Comparison, Decision
 from H3DELandmarksLib.formats.comparison import upgraded as upgraded_comparison
 from H3DELandmarksLib.formats.lineage import ModelReference
-from H3DELandmarksLib.formats.reading import (
-    FormatError,
-    Problem,
-    Text,
-    build,
-    parse_json,
-    refuse_newer,
-    to_json,
-    to_plain,
-)
+from H3DELandmarksLib.formats.reading import FormatError, Text, build, parse_json, refuse_newer, to_json, to_plain
 
 log = logging.getLogger(__name__)
 HISTORY, ENTRY, FORMAT_VERSION = "_history", "entry.json", 1
@@ -171,7 +162,7 @@ def append_entry(
 def _entry(content: Any) -> HistoryEntry:
     """An entry of any version as today's; details that cannot be read are left out: the event counts without them."""
     if not isinstance(content, dict):
-        raise FormatError(Problem("", "it is no entry"))
+        raise FormatError("it is no entry")
     refuse_newer(content, FORMAT_VERSION)
     details = content.pop("details", {})
     entry = build(HistoryEntry, content)

@@ -13,7 +13,7 @@ from H3DELandmarksLib.core.files import append_numbered
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 from H3DELandmarksLib.core.text import same_names
 from H3DELandmarksLib.formats.case_record import Revision
-from H3DELandmarksLib.formats.reading import FormatError, Problem, build, parse_json
+from H3DELandmarksLib.formats.reading import FormatError, build, parse_json
 from H3DELandmarksLib.formats.schemes import (
     SchemeHistory,
     SchemeStep,
@@ -295,7 +295,7 @@ def scheme_of_file(path: Path) -> LandmarkScheme:
         content = parse_json(path.read_bytes())
         content = content.get("scheme", content) if isinstance(content, dict) else content
         if not isinstance(content, dict) or not {"id", "version", "landmarks"} <= set(content):
-            raise FormatError(Problem("", "entries are missing"))
+            raise FormatError("entries are missing")
     except (OSError, FormatError) as error:
         raise InputError(
             f"'{path}' holds no scheme: give a JSON file with id, version and landmarks (name, definition each)."

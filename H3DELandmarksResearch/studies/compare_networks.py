@@ -144,7 +144,7 @@ def stage_of(configuration: Configuration, plan: ComparisonPlan, name: str) -> T
     try:
         return build(TrainingStage, changed)
     except FormatError as error:
-        raise InputError(f"The network '{name}' of the plan cannot be trained, {error.problem}: correct it.") from error
+        raise InputError(f"The network '{name}' of the plan cannot be trained, {error}: correct it.") from error
 
 
 def _changed_training(training: Training, changes: Mapping[str, Any]) -> dict[str, Any]:

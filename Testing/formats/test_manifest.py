@@ -125,7 +125,7 @@ def test_values_out_of_range_are_refused_by_the_name_of_their_entry(path, value)
     pytest.importorskip("pydantic")
     with pytest.raises(FormatError) as refused:
         build(Manifest, change(path, value))
-    assert str([part for part in path if isinstance(part, str)][-1]) in refused.value.problem.entry
+    assert str([part for part in path if isinstance(part, str)][-1]) in refused.value.entry
 
 
 def test_a_newer_version_is_refused_and_an_object_of_another_kind_too(any_python):

@@ -90,7 +90,7 @@ def test_what_is_json_but_of_no_use_is_refused_with_the_reason(data, words):
 def test_of_an_entry_with_several_forms_the_wrong_part_is_named(content, entry, any_python):
     with pytest.raises(FormatError) as refused:
         build(Forms, content)
-    assert refused.value.problem.entry == entry
+    assert refused.value.entry == entry
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_limits_are_checked_where_pydantic_is(tmp_path):
     pytest.importorskip("pydantic")
     with pytest.raises(FormatError) as refused:
         build(Outer, {"name": "x", "inner": [{"spacing": 0.0}]})
-    assert refused.value.problem.entry == "inner[0].spacing"
+    assert refused.value.entry == "inner[0].spacing"
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

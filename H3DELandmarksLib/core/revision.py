@@ -52,13 +52,11 @@ class Posterior:
         mean: (K, a) mm.
         covariance: (K, a, a) mm^2.
         frame: in which they stand.
-        trust: (K,) from 0 to 1, what each point counted.
     """
 
     mean: np.ndarray
     covariance: np.ndarray
     frame: Pose
-    trust: np.ndarray
 
     @property
     def lps(self) -> np.ndarray:
@@ -229,29 +227,25 @@ def posterior(evidence: Evidence, anatomy: Anatomy, decided: Decisions) -> Poste
     shape = anatomy.shape.covariance(axes) + (motions * scale).T @ (motions * scale)
     errors = anatomy.errors.covariance(axes)
     seen = _Observations(evidence, anatomy, decided, frame)
-    inverse, weight = _robust_inverse(seen, seen.covariance(shape, errors), _places(evidence, anatomy, frame, seen))
+    inverse = _robust_inverse(seen, seen.covariance(shape, errors), _places(evidence, anatomy, frame, seen))
     rows = (seen.landmark[:, None] * axes + np.arange(axes)).ravel()
     cross = shape[:, rows] * np.repeat(seen.of_shape, axes)
     mean = anatomy.mean[:, :axes] + (cross @ (inverse @ (seen.value - seen.expected).ravel())).reshape(count, axes)
     lines = cross.reshape(count, axes, -1)
     gained = lines @ (cross @ inverse).reshape(count, axes, -1).transpose(0, 2, 1)
     prior = shape.reshape(count, axes, count, axes)[range(count), :, range(count)]
-    trust = np.zeros(count)
-    np.maximum.at(trust, seen.landmark, weight * seen.of_shape)
-    return Posterior(mean, prior - gained, frame, trust)
+    return Posterior(mean, prior - gained, frame)
 
 
-def _robust_inverse(
-    seen: _Observations, known: np.ndarray, places: tuple[np.ndarray, np.ndarray] | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Inverse covariance of the values, whose noise is raised where all others expect them elsewhere, and (N,) trust.
+def _robust_inverse(seen: _Observations, known: np.ndarray, places: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:
+    """Inverse covariance of the values, whose noise is raised where all others expect them elsewhere.
 
     Values of undecided landmarks become those of their likeliest places.
     """
     number, axes = seen.value.shape
     extra, weight = np.zeros(number), np.ones(number)
     if number == 0:
-        return known, weight
+        return known
     for turn in range(ROUNDS):
         inverse = _inverse(_with_noise(known, seen.noise + extra))
         each = range(number)
@@ -265,7 +259,7 @@ def _robust_inverse(
         extra = np.trace(usual, axis1=1, axis2=2) / axes * (1 / weight - 1)
         if turn > 1 and np.abs(weight - last).max() < SETTLED:
             break
-    return _inverse(_with_noise(known, seen.noise + extra)), weight
+    return _inverse(_with_noise(known, seen.noise + extra))
 
 
 def _with_noise(known: np.ndarray, variance: np.ndarray) -> np.ndarray:

@@ -6,13 +6,12 @@ about whose scan it is.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from H3DELandmarksLib.formats.case_record import TOKEN, Sha256
-from H3DELandmarksLib.formats.reading import Count, FormatError, Text, build
+from H3DELandmarksLib.formats.case_record import Sha256, Token
+from H3DELandmarksLib.formats.reading import Count, FormatError, build
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.formats.manifest import Manifest
@@ -28,16 +27,10 @@ class ModelReference:
         lineage: its own, where it says one and this is the base of another model.
     """
 
-    id: Text
-    version: Text
-    digest: Text
+    id: Token
+    version: Token
+    digest: Sha256
     lineage: Lineage | None = None
-
-    def __post_init__(self) -> None:
-        if not (TOKEN.fullmatch(self.id) and TOKEN.fullmatch(self.version)):
-            raise ValueError("id and version have up to 64 letters, digits and signs")
-        if not re.fullmatch(r"[0-9a-f]{64}", self.digest):
-            raise ValueError("digest: it is no SHA-256")
 
     @property
     def name(self) -> str:

@@ -260,7 +260,7 @@ def test_a_lineage_that_names_something_else_than_a_scan_is_none(case):
 def test_a_reference_is_to_a_model_by_its_digest():
     for wrong in (("m m", "1.0.0", "0" * 64), ("m", "1 of Erika", "0" * 64), ("m", "1.0.0", "Erika")):
         with pytest.raises(ValueError):
-            ModelReference(*wrong)
+            build(ModelReference, dict(zip(("id", "version", "digest"), wrong)))
 
 
 # History

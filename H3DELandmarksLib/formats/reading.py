@@ -26,7 +26,7 @@ from typing import Annotated, Any, TypeVar
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.image_plane import LengthUnit, in_unit, named_in_mm
-from H3DELandmarksLib.core.text import nearest
+from H3DELandmarksLib.core.text import nearest, shown
 
 # Records whose lengths may be pixels name the attribute that says so as ``__lengths__``; their entries in a file, and
 # those of the records in them, are then called ``..._px`` in place of ``..._mm``.
@@ -80,9 +80,9 @@ class FormatError(ValueError):
     """
 
     def __init__(self, reason: str, entry: str = "") -> None:
-        shown = "".join(c if c.isprintable() else "?" for c in entry[:MAX_SHOWN])
-        super().__init__(f"entry '{shown}': {reason}" if entry else reason)
-        self.reason, self.entry = reason, entry
+        self.reason, self.entry = shown(reason), entry
+        place = "".join(c if c.isprintable() else "?" for c in entry[:MAX_SHOWN])
+        super().__init__(f"entry '{place}': {self.reason}" if entry else self.reason)
 
 
 def parse_json(data: bytes, allow_nan: bool = False) -> Any:

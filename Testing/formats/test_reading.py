@@ -111,6 +111,12 @@ def test_the_sentence_names_file_entry_and_the_nearest_known_one(content, words,
     assert all(word in str(refused.value) for word in ("file.json", *words))
 
 
+def test_what_no_terminal_can_write_is_told_by_its_code(any_python):
+    with pytest.raises(FormatError, match=r"name.*ud800") as refused:
+        build(Outer, {"name": ["\ud800"]})
+    assert str(refused.value).isprintable()
+
+
 def test_limits_are_checked_where_pydantic_is(tmp_path):
     pytest.importorskip("pydantic")
     with pytest.raises(FormatError) as refused:

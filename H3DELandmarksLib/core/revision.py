@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import LinAlgError
 from scipy.linalg.lapack import dpotrf, dpotri
-from scipy.special import chndtr
+from scipy.special import chndtr, expit
 
 from H3DELandmarksLib.core.anatomy import Anatomy
 from H3DELandmarksLib.core.candidates import Candidates
@@ -166,7 +166,7 @@ def revise(evidence: Evidence, anatomy: Anatomy, decided: Decisions, before: Pos
         )
     ]
     known = np.where(np.isnan(found.confidence) & (presence >= 0.5), right[1], found.confidence)
-    confidence = np.minimum(_sigmoid(_logit(known) + _logit(right[1]) - _logit(right[0])), presence)
+    confidence = np.minimum(expit(_logit(known) + _logit(right[1]) - _logit(right[0])), presence)
     wider = anatomy.scale(int((decided.made & ~decided.accepted).sum())) * np.hypot(after.spread, left)
     radius = found.radius * wider / before.spread
     made = decided.made
@@ -198,18 +198,13 @@ def _presence(said: np.ndarray, anatomy: Anatomy, decided: Decisions) -> np.ndar
     like = [(side @ np.where(seen == stated, 1.0, 0.0) + 0.5) / (side.sum(axis=1, keepdims=True) + 1) for side in agree]
     told = np.where(decided.made, np.log(like[0] / like[1]), 0.0)
     strongest = np.take_along_axis(told, np.abs(told).argmax(axis=1)[:, None], axis=1)[:, 0]
-    return np.where(np.isnan(said), said, _sigmoid(_logit(said) + strongest))
+    return np.where(np.isnan(said), said, expit(_logit(said) + strongest))
 
 
 def _logit(share: np.ndarray) -> np.ndarray:
     inside = np.clip(share, 1e-6, 1 - 1e-6)
     odds: np.ndarray = np.log(inside / (1 - inside))
     return odds
-
-
-def _sigmoid(odds: np.ndarray) -> np.ndarray:
-    share: np.ndarray = 1 / (1 + np.exp(-odds))
-    return share
 
 
 def posterior(evidence: Evidence, anatomy: Anatomy, decided: Decisions) -> Posterior:

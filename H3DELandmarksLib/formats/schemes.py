@@ -24,8 +24,6 @@ from H3DELandmarksLib.formats.case_record import (
 )
 from H3DELandmarksLib.formats.reading import Limits, build, parse_json, to_json
 
-SCHEME_FORMAT: Literal["h3delandmarks-cases"] = "h3delandmarks-cases"
-MIGRATION_FORMAT: Literal["h3delandmarks-migration"] = "h3delandmarks-migration"
 MAX_NAME, MAX_DEFINITION = 200, 4000
 
 
@@ -66,7 +64,7 @@ def scheme_bytes(scheme: LandmarkScheme) -> bytes:
         InputError: its id or version cannot be kept.
     """
     try:
-        return to_json(SchemeRecord(SCHEME_FORMAT, 1, scheme))
+        return to_json(SchemeRecord("h3delandmarks-cases", 1, scheme))
     except ValueError as error:
         raise InputError(
             f"The scheme '{scheme.id}' cannot be used ({error}): give it an id and a version of letters, digits, dots "
@@ -113,7 +111,7 @@ class SchemeStep:
     def to_bytes(self) -> bytes:
         """The file of it; the same step gives the same bytes."""
         renamed = tuple(sorted(self.renamed.items()))
-        return to_json(MigrationRecord(MIGRATION_FORMAT, 1, renamed, tuple(sorted(self.same_points))))
+        return to_json(MigrationRecord("h3delandmarks-migration", 1, renamed, tuple(sorted(self.same_points))))
 
     @classmethod
     def from_bytes(cls, content: bytes) -> SchemeStep:

@@ -303,8 +303,8 @@ class CaseLandmark:
         """
         position, seen = (points.positions[row] if points.present[row] else None for points in (corrected, proposed))
         values = (proposed.presence[row], proposed.confidence[row], proposed.radius[row])
-        said = (float(value) if np.isfinite(value) else None for value in values)
-        return cls(name, state, position, seen, *said, proposed.causes[row])
+        presence, confidence, radius = (float(value) if np.isfinite(value) else None for value in values)
+        return cls(name, state, position, seen, presence, confidence, radius, proposed.causes[row])
 
     def to_record(self) -> LandmarkRecord:
         """Its part of the file."""

@@ -356,8 +356,9 @@ def _run(
     """Do the work and tell what became of it."""
     from H3DELandmarksLib.cohort.engine import Engine, Wishes
     from H3DELandmarksLib.cohort.log import CohortLog
+    from H3DELandmarksLib.formats.case_record import ModelName
     from H3DELandmarksLib.formats.reading import to_plain
-    from H3DELandmarksLib.formats.results import DetectionResult, ModelName, PassedOver, ScanResult
+    from H3DELandmarksLib.formats.results import DetectionResult, PassedOver, ScanResult
 
     failed = tuple(
         ScanResult(scan=shown(path), ok=False, error=console.failure(error, shown(path)))

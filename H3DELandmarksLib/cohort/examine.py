@@ -22,8 +22,9 @@ from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.image_plane import LengthUnit, length_unit
 from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet
 from H3DELandmarksLib.core.region import Region, region_around
+from H3DELandmarksLib.formats.case_record import ModelName
 from H3DELandmarksLib.formats.provenance import Provenance, RunSettings
-from H3DELandmarksLib.formats.results import MeasurementResult, MiscountedResult, ModelName, RecognitionResult
+from H3DELandmarksLib.formats.results import MeasurementResult, MiscountedResult, RecognitionResult
 
 if TYPE_CHECKING:
     from H3DELandmarksLib.detection import Detector

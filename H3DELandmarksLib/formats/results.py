@@ -16,7 +16,7 @@ from typing import Literal
 
 from H3DELandmarksLib.core.image_plane import LengthUnit
 from H3DELandmarksLib.core.measurements import Norm
-from H3DELandmarksLib.formats.case_record import CauseName, Sha256, Time
+from H3DELandmarksLib.formats.case_record import CauseName, ModelName, Sha256, Time
 from H3DELandmarksLib.formats.reading import Count, Finite, NotNegative, Positive, Share, Text
 
 Point = tuple[Finite, Finite, Finite]
@@ -135,14 +135,6 @@ class MiscountedResult:
     hit_rate: Share | None
     false_alarm_rate: Share | None
     step: int
-
-
-@dataclass(frozen=True)
-class ModelName:
-    """A model by id and version."""
-
-    id: Text
-    version: Text
 
 
 @dataclass(frozen=True)

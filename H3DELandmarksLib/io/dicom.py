@@ -224,7 +224,8 @@ def _files(folder: Path) -> Iterator[Path]:
         if count > _MOST_FILES:
             raise InputError(f"The folder '{folder}' holds more than {_MOST_FILES} files: choose that of one series.")
         for path in (place / name for name in sorted(files)):
-            if not path.name.startswith(".") and path.is_file() and is_dicom(path):
+            is_there = path.is_file() or not path.exists()  # links that lead nowhere are slices that cannot be read
+            if not path.name.startswith(".") and is_there and is_dicom(path):
                 yield path
 
 

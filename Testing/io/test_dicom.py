@@ -115,6 +115,15 @@ def test_links_are_followed_and_circles_end(tmp_path):
     assert_is_plain(read_volume(patient))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need a permission")
+def test_a_slice_behind_a_link_that_leads_nowhere_is_told(tmp_path, caplog):
+    last = sorted(write_series(tmp_path).iterdir())[-1]
+    last.unlink()
+    last.symlink_to(tmp_path / "not downloaded")
+    assert read_volume(tmp_path).array.shape[2] == len(VALUES) - 1
+    assert f"holds 1 DICOM files that cannot be read, such as: '{last}'" in caplog.text
+
+
 def test_a_copied_file_counts_once_and_is_named(tmp_path, caplog):
     write_series(tmp_path)
     shutil.copy(tmp_path / "003.dcm", tmp_path / "003 - Copy.dcm")

@@ -1,4 +1,4 @@
-"""What every reader of scans shares: how users are warned, and checks of sizes, spacings, angles and values.
+"""What every reader of scans shares: how users are warned, how voxels are read, and checks of what files state.
 
 Sizes are compared with the file before memory is taken, so that a small file cannot ask for gigabytes.
 """
@@ -9,8 +9,10 @@ import bz2
 import logging
 import math
 import os
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,6 +34,7 @@ Spacing = tuple[float, ...]
 _SMALL_BYTES = 2**28
 _LARGEST_RATIO = 200
 """Scans shrink to a half or, with much air, to a twentieth; what shrinks more and is large is made to fill memory."""
+_MOST_SURPLUS = 0.01  # of the voxels' bytes: what may follow them without a word
 _DEFLATE_STEP, _BZIP2_STEP = 2**16, 2**11  # packed bytes at once, whose values stay in the cache
 
 
@@ -99,7 +102,7 @@ def check_unpacked_size(path: Path, packed: int, unpacked: int) -> None:
         )
 
 
-def unpack(path: Path, file: BinaryIO, size: int, encoding: str) -> np.ndarray:
+def _unpack(path: Path, file: BinaryIO, size: int, encoding: str) -> np.ndarray:
     """Decompress voxels; their number and the checksum of the stream must be right.
 
     Args:
@@ -132,6 +135,82 @@ def unpack(path: Path, file: BinaryIO, size: int, encoding: str) -> np.ndarray:
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise damaged(path) from error
     return result
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """How voxels are stored.
+
+    Attributes:
+        file: where they are.
+        offset: bytes before them; -1 where they end the file.
+        lines: lines before them, behind `offset`.
+        skipped: bytes before them, once unpacked.
+        encoding: "raw", "deflate", "bzip2", "text" or "hex".
+        number_type: with byte order.
+    """
+
+    file: Path
+    offset: int
+    lines: int
+    skipped: int
+    encoding: str
+    number_type: np.dtype
+
+
+def read_voxels(path: Path, voxels: Voxels, sizes: Sequence[int]) -> np.ndarray:
+    """Values of three axes, the first index fastest; the sizes may be fewer, or more than three where they are 1."""
+    shape = (*sizes, 1, 1)[:3]
+    count = math.prod(shape)
+    size, length = count * voxels.number_type.itemsize, voxels.file.stat().st_size
+    if voxels.encoding in ("text", "hex") and length - voxels.offset < count:
+        raise damaged(path)
+    with voxels.file.open("rb") as file:
+        file.seek(max(voxels.offset, 0))
+        for _ in range(voxels.lines):
+            file.readline()
+        if voxels.encoding == "raw":
+            begin = length - size if min(voxels.offset, voxels.skipped) < 0 else file.tell() + voxels.skipped
+            surplus = length - size - begin
+            if min(begin, surplus) < 0:
+                raise damaged(path)
+            if surplus > _MOST_SURPLUS * size:
+                why = "check that its sizes and type of numbers are right"
+                warn(path, f"has {surplus} bytes more than its header describes: {why}.")
+            file.seek(begin)
+            array = np.fromfile(file, voxels.number_type, count)
+        elif voxels.encoding == "text":
+            array = _of_text(path, file.read(), count).astype(voxels.number_type)
+        else:
+            is_hex = voxels.encoding == "hex"
+            size += voxels.skipped
+            data = _of_hex(path, file.read(), size) if is_hex else _unpack(path, file, size, voxels.encoding)
+            array = np.frombuffer(data, voxels.number_type, count, voxels.skipped)
+    return array.astype(voxels.number_type.newbyteorder("="), copy=False).reshape(shape, order="F")
+
+
+def _of_hex(path: Path, text: bytes, size: int) -> bytes:
+    """At least `size` bytes."""
+    try:
+        data = bytes.fromhex(text.decode("ascii"))
+    except ValueError as error:
+        raise damaged(path) from error
+    if len(data) < size:
+        raise damaged(path)
+    return data
+
+
+def _of_text(path: Path, data: bytes, count: int) -> np.ndarray:
+    """`count` numbers of a text."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)  # NumPy's word for text that is no number
+            values = np.fromstring(data.replace(b",", b" "), np.float64, count, sep=" ")
+    except (ValueError, DeprecationWarning) as error:
+        raise damaged(path) from error
+    if len(values) < count:
+        raise damaged(path)
+    return values
 
 
 def shear(axes: np.ndarray) -> float:

@@ -27,12 +27,13 @@ from H3DELandmarksLib.io.checks import (
     LARGEST_SHEAR,
     RIGHT_ANGLE,
     Spacing,
+    Voxels,
     check_scalar_volume,
     check_spacing,
     damaged,
+    read_voxels,
     shear,
     times,
-    unpack,
     warn,
 )
 
@@ -154,17 +155,11 @@ def read_nifti(path: Path, spacing: Spacing | None = None) -> Volume:
         start = file.read(65536)
         is_packed = start.startswith(b"\x1f\x8b")
         header = NiftiHeader.parse(path, _header_of(path, start) if is_packed else start, spacing)
-        number_type = _number_type(path, header)
-        check_spacing(path, np.abs(header.pixdim[: len(header.sizes)]))
-        affine = _LPS_FROM_RAS @ _affine(path, header)
-        count = math.prod(header.shape)
-        size = header.offset + count * number_type.itemsize
-        if not is_packed and path.stat().st_size < size:
-            raise damaged(path)
-        file.seek(0)
-        data = unpack(path, file, size, "deflate") if is_packed else np.fromfile(file, np.uint8, size)
-    array = np.frombuffer(data, number_type, count, header.offset).reshape(header.shape, order="F")
-    return Volume(_scaled(array, header), affine)
+    number_type = _number_type(path, header)
+    check_spacing(path, np.abs(header.pixdim[: len(header.sizes)]))
+    affine = _LPS_FROM_RAS @ _affine(path, header)
+    voxels = Voxels(path, 0, 0, header.offset, "deflate" if is_packed else "raw", number_type)
+    return Volume(_scaled(read_voxels(path, voxels, header.shape), header), affine)
 
 
 def _header_of(path: Path, packed: bytes) -> bytes:
@@ -184,11 +179,10 @@ def _number_type(path: Path, header: NiftiHeader) -> np.dtype:
 
 
 def _scaled(array: np.ndarray, header: NiftiHeader) -> np.ndarray:
-    native = array.astype(array.dtype.newbyteorder("="), copy=False)
     if (header.slope, header.intercept) == (1.0, 0.0):
-        return native
-    wide = "f4" if native.dtype.itemsize <= 2 or native.dtype == np.float32 else "f8"
-    scaled: np.ndarray = native.astype(wide)
+        return array
+    wide = "f4" if array.dtype.itemsize <= 2 or array.dtype == np.float32 else "f8"
+    scaled: np.ndarray = array.astype(wide)
     scaled *= header.slope
     scaled += header.intercept
     return scaled

@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 import re
 import stat
-import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,11 +19,19 @@ import numpy as np
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.io.checks import Spacing, check_scalar_volume, check_spacing, damaged, numbers, unpack, warn
+from H3DELandmarksLib.io.checks import (
+    Spacing,
+    Voxels,
+    check_scalar_volume,
+    check_spacing,
+    damaged,
+    numbers,
+    read_voxels,
+    warn,
+)
 
 _HEADER_BYTES = 2**20
 _MOST_AXES = 10
-_MOST_SURPLUS = 0.01  # of the voxels' bytes: what may follow them without a word
 _UNITS = {
     1.0: "mm millimeter",
     1e-3: "um µm μm micron micrometer",
@@ -51,27 +57,6 @@ class _Geometry:
     spacing: np.ndarray | None
     directions: np.ndarray | None
     origin: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Voxels:
-    """How voxels are stored.
-
-    Attributes:
-        file: where they are.
-        offset: bytes before them; -1 where they end the file.
-        lines: lines before them, behind `offset`.
-        skipped: bytes before them, once unpacked.
-        encoding: "raw", "deflate", "bzip2", "text" or "hex".
-        number_type: with byte order.
-    """
-
-    file: Path
-    offset: int
-    lines: int
-    skipped: int
-    encoding: str
-    number_type: np.dtype
 
 
 def _head(path: Path) -> bytes:
@@ -154,66 +139,6 @@ def _affine(path: Path, geometry: _Geometry, spacing: Spacing | None) -> np.ndar
     return affine
 
 
-def _read_voxels(path: Path, voxels: _Voxels, sizes: Sequence[int]) -> np.ndarray:
-    """Values of three axes, the first index fastest; the sizes may be fewer, or more than three where they are 1."""
-    shape = (*sizes, 1, 1)[:3]
-    count = math.prod(shape)
-    size = count * voxels.number_type.itemsize
-    length = voxels.file.stat().st_size
-    if voxels.encoding in ("text", "hex") and length - voxels.offset < count:
-        raise damaged(path)
-    if voxels.encoding == "raw" and not voxels.lines:
-        offset = length - size if min(voxels.offset, voxels.skipped) < 0 else voxels.offset + voxels.skipped
-        if offset < 0 or offset + size > length:
-            raise damaged(path)
-        if (surplus := length - offset - size) > _MOST_SURPLUS * size:
-            warn(
-                path,
-                f"has {surplus} bytes more than its header describes: check that its sizes and type of numbers are "
-                "right.",
-            )
-        array = np.fromfile(voxels.file, voxels.number_type, count, offset=offset)
-    else:
-        array = _decoded(path, voxels, count)
-    array = array.astype(voxels.number_type.newbyteorder("="), copy=False)
-    return array.reshape(shape, order="F")
-
-
-def _decoded(path: Path, voxels: _Voxels, count: int) -> np.ndarray:
-    size = voxels.skipped + count * voxels.number_type.itemsize
-    with voxels.file.open("rb") as file:
-        file.seek(max(voxels.offset, 0))
-        for _ in range(voxels.lines):
-            file.readline()
-        if voxels.encoding in ("deflate", "bzip2"):
-            unpacked = unpack(path, file, size, voxels.encoding)
-            return np.frombuffer(unpacked, voxels.number_type, count, voxels.skipped)
-        data: bytes = file.read()
-    if voxels.encoding == "text":
-        return _of_text(path, data, count).astype(voxels.number_type)
-    if voxels.encoding == "hex":
-        try:
-            data = bytes.fromhex(data.decode("ascii"))
-        except ValueError as error:
-            raise damaged(path) from error
-    if len(data) < size:
-        raise damaged(path)
-    return np.frombuffer(data, voxels.number_type, count, voxels.skipped)
-
-
-def _of_text(path: Path, data: bytes, count: int) -> np.ndarray:
-    """`count` numbers of a text."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", DeprecationWarning)  # NumPy's word for text that is no number
-            values = np.fromstring(data.replace(b",", b" "), np.float64, count, sep=" ")
-    except (ValueError, DeprecationWarning) as error:
-        raise damaged(path) from error
-    if len(values) < count:
-        raise damaged(path)
-    return values
-
-
 def _unsupported_type(path: Path, name: str) -> InputError:
     return InputError(f"'{path}' holds numbers of an unsupported type ('{name[:20]}'): save it as 16 bit.")
 
@@ -276,7 +201,7 @@ def read_nrrd(path: Path, spacing: Spacing | None = None) -> Volume:
     geometry = _nrrd_geometry(path, fields, spatial, dimension)
     voxels = _nrrd_voxels(path, fields, offset)
     affine = _affine(path, geometry, spacing)
-    return Volume(_read_voxels(path, voxels, [sizes[axis] for axis in spatial]), affine)
+    return Volume(read_voxels(path, voxels, [sizes[axis] for axis in spatial]), affine)
 
 
 def _nrrd_fields(path: Path) -> tuple[dict[str, str], int]:
@@ -368,7 +293,7 @@ def _quoted(text: str) -> list[str]:
     return re.findall(r'"([^"]*)"', text) or text.split()
 
 
-def _nrrd_voxels(path: Path, fields: dict[str, str], offset: int) -> _Voxels:
+def _nrrd_voxels(path: Path, fields: dict[str, str], offset: int) -> Voxels:
     encoding = _key_of(_NRRD_ENCODINGS, fields.get("encoding", "").lower())
     number_type = next((code for code, names in _NRRD_TYPES.items() if fields.get("type", "").lower() in names), None)
     endian = {"little": "<", "big": ">"}.get(fields.get("endian", "little").lower())
@@ -386,7 +311,7 @@ def _nrrd_voxels(path: Path, fields: dict[str, str], offset: int) -> _Voxels:
     skipped = _optional_integer(path, fields.get("byte skip", fields.get("byteskip")))
     if lines < 0 or lines > 10_000 or skipped < (-1 if encoding == "raw" else 0):
         raise damaged(path)
-    return _Voxels(file, offset, lines, skipped, encoding, np.dtype(endian + number_type))
+    return Voxels(file, offset, lines, skipped, encoding, np.dtype(endian + number_type))
 
 
 # MetaImage
@@ -426,7 +351,7 @@ def read_metaimage(path: Path, spacing: Spacing | None = None) -> Volume:
     components = _optional_integer(path, fields.get("elementnumberofchannels", "1"))
     check_scalar_volume(path, sizes, components)
     affine = _affine(path, _meta_geometry(path, fields, dimension), spacing)
-    return Volume(_read_voxels(path, _meta_voxels(path, fields, offset), sizes), affine)
+    return Volume(read_voxels(path, _meta_voxels(path, fields, offset), sizes), affine)
 
 
 def _meta_fields(path: Path) -> tuple[dict[str, str], int]:
@@ -471,7 +396,7 @@ def _meta_geometry(path: Path, fields: dict[str, str], dimension: int) -> _Geome
     return _Geometry(None if spacing is None else spacing[:count] * mm, directions, origin[:count] * mm)
 
 
-def _meta_voxels(path: Path, fields: dict[str, str], offset: int) -> _Voxels:
+def _meta_voxels(path: Path, fields: dict[str, str], offset: int) -> Voxels:
     code = _META_TYPES.get(fields.get("elementtype", "").upper())
     if code is None:
         raise _unsupported_type(path, fields["elementtype"]) if "elementtype" in fields else damaged(path)
@@ -489,4 +414,4 @@ def _meta_voxels(path: Path, fields: dict[str, str], offset: int) -> _Voxels:
     skipped = _optional_integer(path, fields.get("headersize"))
     if skipped < (-1 if encoding == "raw" else 0):
         raise damaged(path)
-    return _Voxels(file, offset + max(skipped, 0), 0, min(skipped, 0), encoding, np.dtype(order + code))
+    return Voxels(file, offset + max(skipped, 0), 0, min(skipped, 0), encoding, np.dtype(order + code))

@@ -140,6 +140,13 @@ def test_a_gzip_file_of_two_members_is_one_scan(tmp_path):
     np.testing.assert_array_equal(read_volume(tmp_path / "b.nii.gz").array, VALUES)
 
 
+def test_voxels_that_a_header_does_not_describe_are_told(tmp_path, caplog):
+    path = write(tmp_path / "a.nii", placed(), codes=(1, 0))
+    path.write_bytes(path.read_bytes() + bytes(VALUES.nbytes))
+    np.testing.assert_array_equal(read_volume(path).array, VALUES)
+    assert "a.nii' has 120 bytes more than its header describes: check" in caplog.text
+
+
 def test_a_header_that_claims_gigabytes_is_refused_before_memory_is_taken(tmp_path):
     data = bytearray(write(tmp_path / "a.nii", placed(), codes=(1, 0)).read_bytes())
     struct.pack_into("<3h", data, 42, 3000, 3000, 3000)

@@ -15,7 +15,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -144,24 +144,8 @@ def read_markups(path: str | Path, names: Collection[str] = ()) -> LandmarkSet:
     """
     path = Path(path)
     is_fcsv = path.suffix.lower() == fcsv.EXTENSION
-    points = _points(path, _fcsv_markup(path) if is_fcsv else _only_markup(path, "Fiducial", "point list"))
-    _check_points(path, points)
-    if points.previews:
-        count = points.previews
-        log.warning(
-            "'%s': points that are called 'preview' and have a position count as placed: %d.", shown(path), count
-        )
-    positions = points.positions * (_FLIP_RAS if points.is_ras else 1.0)
-    nobody_says = np.full(len(points.names), np.nan)
-    landmarks = LandmarkSet(
-        points.names,
-        positions,
-        presence=_presence(points.status, points.values.get("presence")),
-        confidence=points.values.get("confidence", nobody_says),
-        radius=points.values.get(RADIUS, nobody_says),
-        definitions=points.definitions,
-    )
-    return named_as_expected(landmarks, names, shown(path))
+    markup = _fcsv_markup(path) if is_fcsv else _only_markup(path, "Fiducial", "point list")
+    return named_as_expected(_landmarks(path, markup), names, shown(path))
 
 
 def named_as_expected(landmarks: LandmarkSet, names: Collection[str], where: str) -> LandmarkSet:
@@ -257,45 +241,33 @@ def read_region(path: str | Path) -> Region:
     return Region(affine)
 
 
-@dataclass(frozen=True)
-class _Points:
-    """What a point list says, in the order and coordinates of its file.
-
-    Attributes:
-        names: labels.
-        positions: (K, 3) mm, NaN where none is stated.
-        status: 'defined', 'missing' or 'undefined'.
-        previews: how many were called 'preview' and count as defined.
-        definitions: texts.
-        is_ras: whether positions are RAS; else LPS.
-        values: known measurements by name, (K,) each.
-    """
-
-    names: tuple[str, ...]
-    positions: np.ndarray
-    status: list[str]
-    previews: int
-    definitions: tuple[str, ...]
-    is_ras: bool
-    values: dict[str, np.ndarray]
-
-
-def _points(path: Path, markup: dict) -> _Points:
+def _landmarks(path: Path, markup: dict) -> LandmarkSet:
+    """What the control points of a markup say; LPS mm."""
     is_ras = _is_ras(path, markup)
     try:
         points = markup["controlPoints"]
+        names = tuple(_text(point["label"]) for point in points)
         status = [_status(point) for point in points]
-        return _Points(
-            names=tuple(_text(point["label"]) for point in points),
-            positions=np.array([_position(*pair) for pair in zip(points, status)]).reshape(-1, 3),
-            status=status,
-            previews=sum(p.get("positionStatus") == "preview" and s == "defined" for p, s in zip(points, status)),
-            definitions=tuple(_text(point.get("description", "")) for point in points),
-            is_ras=is_ras,
-            values=_values_by_name(path, markup, len(points)),
-        )
+        positions = np.array([_position(*pair) for pair in zip(points, status)]).reshape(-1, 3)
+        definitions = tuple(_text(point.get("description", "")) for point in points)
+        previews = sum(p.get("positionStatus") == "preview" and s == "defined" for p, s in zip(points, status))
+        values = _values_by_name(path, markup, len(points))
     except _MALFORMED as error:
         raise InputError(f"'{shown(path)}' is not a complete Slicer point list: save it again in Slicer.") from error
+    _check_points(path, names, positions, status)
+    if previews:
+        log.warning(
+            "'%s': points that are called 'preview' and have a position count as placed: %d.", shown(path), previews
+        )
+    nobody_says = np.full(len(names), np.nan)
+    return LandmarkSet(
+        names,
+        positions * (_FLIP_RAS if is_ras else 1.0),
+        presence=_presence(status, values.get("presence")),
+        confidence=values.get("confidence", nobody_says),
+        radius=values.get(RADIUS, nobody_says),
+        definitions=definitions,
+    )
 
 
 def _fcsv_markup(path: Path) -> dict:
@@ -461,8 +433,7 @@ def _values_by_name(path: Path, markup: dict, count: int) -> dict[str, np.ndarra
     return values
 
 
-def _check_points(path: Path, points: _Points) -> None:
-    names = points.names
+def _check_points(path: Path, names: Sequence[str], positions: np.ndarray, status: Sequence[str]) -> None:
     if not all(name.strip() for name in names):
         raise InputError(f"'{shown(path)}' has a control point without a label: name every landmark.")
     repeated, count = Counter(names).most_common(1)[0] if names else ("", 0)
@@ -470,7 +441,7 @@ def _check_points(path: Path, points: _Points) -> None:
         raise InputError(
             f"'{shown(path)}' uses the label '{repeated}' more than once: give each landmark its own name."
         )
-    for name, position, state in zip(names, points.positions, points.status):
+    for name, position, state in zip(names, positions, status):
         if state == "defined" and not np.isfinite(position).all():
             raise InputError(f"'{shown(path)}' has no finite position for '{name}': place that point again.")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import re
 import shutil
 import zipfile
@@ -33,7 +32,7 @@ from H3DELandmarksLib.cases.store import (
 )
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress
-from H3DELandmarksLib.core.files import atomic_write, shown
+from H3DELandmarksLib.core.files import atomic_write, refuse_existing
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
 from H3DELandmarksLib.formats.case_record import ImageContent, ImageRecord, Revision, RevisionRecord
@@ -171,10 +170,7 @@ def write_archive(project: CaseProject, path: Path, progress: Progress, overwrit
     cases, summary = project.cases(), ExportSummary(path)
     if not cases:
         raise InputError(f"The project '{project.folder}' has no cases yet: add some first.")
-    if os.path.lexists(path) and (path.is_dir() or not overwrite):
-        raise InputError(
-            f"'{shown(path)}' is there already: add --overwrite to replace a file, or choose another name."
-        )
+    refuse_existing(path, overwrite=overwrite)
     files: dict[str, PackedFile] = {}
     with atomic_write(path, may_replace=lambda old: overwrite) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         history = project.history()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from H3DELandmarksLib.cli.console import Console, add_command, add_json, add_overwrite
 from H3DELandmarksLib.core.errors import H3DELandmarksError, InputError
+from H3DELandmarksLib.core.files import refuse_existing
 from H3DELandmarksResearch.cli.export import named_point_lists
 
 if TYPE_CHECKING:
@@ -67,8 +68,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     from H3DELandmarksLib.io.markups import named_as_expected, read_markups, unit_of_points
     from H3DELandmarksLib.io.tables import write_measurements
 
-    if options.output and Path(options.output).exists() and not options.overwrite:
-        raise InputError(f"'{options.output}' is there already: add --overwrite to replace it, or name another file.")
+    refuse_existing(options.output, overwrite=options.overwrite)
     definitions = _definitions(options.scheme) if options.scheme else None
     results: dict[str, tuple[MeasurementResult, ...]] = {}
     errors = []

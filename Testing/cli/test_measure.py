@@ -93,6 +93,8 @@ def test_a_table_of_somebody_is_not_replaced(tmp_path, scheme, capsys):
     code, _, told = run(capsys, *words)
     assert code == 2 and "--overwrite" in told and (tmp_path / "m.csv").read_text() == "mine"
     assert run(capsys, *words, "--overwrite")[0] == 0 and len(table(tmp_path / "m.csv")) == 2
+    code, _, told = run(capsys, *words[:-1], tmp_path, "--overwrite")
+    assert code == 2 and f"'{tmp_path}' is a folder: choose the name of a file" in told
 
 
 def test_a_reason_that_begins_with_a_landmark_is_no_formula(tmp_path):

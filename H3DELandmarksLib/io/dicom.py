@@ -169,6 +169,8 @@ def files_of_series(folder: Path, series: str | None = None) -> list[Path]:
 
 def _frames_of(folder: Path, series: str | None) -> list[Frame]:
     found, broken = _by_series(folder)
+    if series is None:
+        _check_whole(folder, found)
     chosen = _chosen(folder, found, series)
     if broken:
         warn(folder, f"holds {len(broken)} DICOM files that cannot be read, such as: {broken[0]}")
@@ -181,6 +183,17 @@ def _frames_of(folder: Path, series: str | None) -> list[Frame]:
             f"{chosen[0].series}). Left out: {left_out}. Choose another by its number (command line: --series).",
         )
     return chosen
+
+
+def _check_whole(folder: Path, found: list[list[Frame]]) -> None:
+    """Refuse slices of one scan to which a program, such as one that removes names, has given a series each."""
+    first, slices = found[0][0], [frame for frames in found for frame in frames]
+    is_apart = len(slices) == len(found) >= FEWEST_IMAGES and first.position is not None
+    if is_apart and all(frame.owner == first.owner and first.fits(frame) for frame in slices):
+        raise InputError(
+            f"The {len(slices)} slices in '{folder}' have a series UID each, so that nobody knows whether they are one "
+            "scan: export the original series."
+        )
 
 
 def _by_series(folder: Path) -> tuple[list[list[Frame]], list[str]]:

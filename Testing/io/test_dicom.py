@@ -320,6 +320,15 @@ def test_one_turned_slice_is_left_out_and_many_are_refused(tmp_path, caplog):
         read_volume(write_series(tmp_path / "many", edit=turned(4)))
 
 
+def test_slices_with_a_series_each_are_told_so(tmp_path):
+    def edit(data, k):
+        data.SeriesInstanceUID = f"1.2.3.{k}"
+
+    with pytest.raises(InputError, match="The 8 slices in .* have a series UID each"):
+        read_volume(write_series(tmp_path, edit=edit))
+    assert read_volume(tmp_path, series="1.2.3.4").array.shape[2] == 1
+
+
 @pytest.mark.parametrize("wanted", ["1.2.4", "7", "bone"])
 def test_the_series_is_chosen_by_uid_number_or_description(tmp_path, wanted):
     def edit(data, k):

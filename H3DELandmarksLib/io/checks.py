@@ -22,7 +22,6 @@ from H3DELandmarksLib.core.errors import InputError
 
 log = logging.getLogger("H3DELandmarksLib.io")
 
-DAMAGED = "is incomplete, damaged or not what its extension says: export or copy it again"
 RIGHT_ANGLE = 1e-4
 """Largest cosine between two axes that counts as a right angle."""
 LARGEST_SHEAR = math.sin(math.radians(1.0))
@@ -45,7 +44,7 @@ def warn(path: Path, text: str) -> None:
 
 def damaged(path: Path) -> InputError:
     """The error of a file that cannot be what it claims."""
-    return InputError(f"'{path}' {DAMAGED}.")
+    return InputError(f"'{path}' is incomplete, damaged or not what its extension says: export or copy it again.")
 
 
 def times(lengths: Iterable[float]) -> str:
@@ -143,9 +142,9 @@ class Voxels:
 
     Attributes:
         file: where they are.
-        offset: bytes before them; -1 where they end the file.
+        offset: bytes before them.
         lines: lines before them, behind `offset`.
-        skipped: bytes before them, once unpacked.
+        skipped: bytes before them, once unpacked; -1 where they end the file.
         encoding: "raw", "deflate", "bzip2", "text" or "hex".
         number_type: with byte order.
     """
@@ -166,11 +165,11 @@ def read_voxels(path: Path, voxels: Voxels, sizes: Sequence[int]) -> np.ndarray:
     if voxels.encoding in ("text", "hex") and length - voxels.offset < count:
         raise damaged(path)
     with voxels.file.open("rb") as file:
-        file.seek(max(voxels.offset, 0))
+        file.seek(voxels.offset)
         for _ in range(voxels.lines):
             file.readline()
         if voxels.encoding == "raw":
-            begin = length - size if min(voxels.offset, voxels.skipped) < 0 else file.tell() + voxels.skipped
+            begin = length - size if voxels.skipped < 0 else file.tell() + voxels.skipped
             surplus = length - size - begin
             if min(begin, surplus) < 0:
                 raise damaged(path)

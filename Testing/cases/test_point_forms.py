@@ -54,7 +54,7 @@ def truth(project, is_ras):
 
 def read_tps(path):
     """As ``geomorph::readland.tps(specID = "ID")``: coordinates are the lines without an equals sign."""
-    lines = [line for line in path.read_text().splitlines() if line.strip()]
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     counts = [int(line[4:]) for line in lines if line.startswith("LM3=")]
     assert len(set(counts)) == 1 and not any(re.match("LM=", line) for line in lines)
     rows = [[np.nan if word == "NA" else float(word) for word in line.split()] for line in lines if "=" not in line]
@@ -64,7 +64,7 @@ def read_tps(path):
 
 def read_nts(path):
     """As ``geomorph::readland.nts``: header, labels where an L says so, then values; a declared value is missing."""
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     header = lines[0].upper().split()
     assert header[0] == "1" and header[-1] == "DIM=3"
     count, missing = int(header[1].removesuffix("L")), header[4] if header[3] == "1" else None
@@ -76,7 +76,7 @@ def read_nts(path):
 
 def read_morphologika(path):
     """As ``geomorph::read.morphologika`` and SlicerMorph's MorphologikaLMConverter."""
-    lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     assert not any("\t" in line for line in lines)
     at = {line.strip("[]"): number for number, line in enumerate(lines) if line.startswith("[")}
     count, points, dimensions = (int(lines[at[name] + 1]) for name in ("individuals", "landmarks", "dimensions"))
@@ -107,7 +107,7 @@ def read_long(path, columns):
 
 def read_morphoj(path):
     """As MorphoJ's row/column files: tabs, a label, numbers; a first line that is not all numbers is passed over."""
-    first, *lines = [line.split("\t") for line in path.read_text().splitlines()]
+    first, *lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
     assert not any(re.fullmatch(r"[-+.\dEe]+", word) for word in first[1:])
     assert not any(c in "".join(map("".join, lines)) for c in ",;")
     return [line[0] for line in lines], np.array([[float(word) for word in line[1:]] for line in lines])
@@ -136,7 +136,9 @@ def test_gaps_are_left_out_where_that_is_asked(kept, tmp_path, capsys):
     assert (ids, positions.shape[1]) == ((["s0", "s2"], 30) if kept == "cases" else (["s0", "s1", "s2"], 27))
     names = [
         landmark["name"]
-        for landmark in json.loads((tmp_path / "out" / "export.json").read_text())["cases"][0]["landmarks"]
+        for landmark in json.loads((tmp_path / "out" / "export.json").read_text(encoding="utf-8"))["cases"][0][
+            "landmarks"
+        ]
     ]
     assert (NAMES[4] in names) == (kept == "cases")
     assert ("s1" if kept == "cases" else NAMES[4]) in capsys.readouterr().err
@@ -224,7 +226,7 @@ def test_slicer_loads_the_point_lists(project, tmp_path, form, is_ras):
 @pytest.mark.parametrize("form", [*POINT_FORMS, "folder", "nnlandmark"])
 def test_the_record_says_where_everything_comes_from(project, tmp_path, form):
     export_cases(project, form, tmp_path / "out", quiet)
-    record = json.loads((tmp_path / "out" / "export.json").read_text())
+    record = json.loads((tmp_path / "out" / "export.json").read_text(encoding="utf-8"))
     assert (record["form"], record["scheme"]) == (form, "head@1.0")
     assert len(record["skipped"]) == (form == "morphoj")
     assert record["coordinates"] == ("voxels" if form == "nnlandmark" else "LPS") and record["absent"]
@@ -281,7 +283,7 @@ def test_good_cases_are_exported_and_bad_ones_named(damaged, tmp_path, form, cap
     assert all(case in err for case in ids[1:]) and not document["ok"]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     if form != "zip":
-        assert set(json.loads((target / "export.json").read_text())["skipped"]) == set(ids[1:])
+        assert set(json.loads((target / "export.json").read_text(encoding="utf-8"))["skipped"]) == set(ids[1:])
         other = create_project(tmp_path / "other", SCHEME)
         assert import_cases(other, form, target, quiet).new == ids[:1]
 
@@ -374,7 +376,7 @@ def test_lists_of_files_become_arrays(lists, tmp_path, form, capsys):
     assert ids == ["one", "two_é"]
     nothing = [np.nan] * 3
     np.testing.assert_array_equal(positions, [[[-1, -2, 3], [-4, -5, 6], nothing], [nothing, [-7, -8, 9], nothing]])
-    one, two = json.loads((tmp_path / "out" / "export.json").read_text())["cases"]
+    one, two = json.loads((tmp_path / "out" / "export.json").read_text(encoding="utf-8"))["cases"]
     assert (one["model"], {*two}) == ("m@1", {"id", "landmarks"})
     assert [(p["state"], p["by"]) for p in one["landmarks"]] == [("found", "program")] * 2 + [("unknown", None)]
     assert [(p["state"], p["by"]) for p in two["landmarks"]] == [("unknown", None), ("found", None), ("absent", None)]

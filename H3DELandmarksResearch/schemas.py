@@ -21,7 +21,7 @@ from H3DELandmarksLib.formats.run import RunRecord
 from H3DELandmarksLib.formats.schemes import MigrationRecord, SchemeRecord
 from H3DELandmarksLib.formats.untrusted_zip import ArchiveManifest
 from H3DELandmarksLib.formats.versions import HistoryEntry
-from H3DELandmarksResearch.cases.audit_record import AuditRecord
+from H3DELandmarksResearch.cases.audit import AuditRecord
 from H3DELandmarksResearch.training.record import TrainingConfiguration
 
 FOLDER = Path(__file__).resolve().parents[1] / "Resources" / "Schemas"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+import numpy as np
 
 from H3DELandmarksLib.cases.findings import QualityIssue, in_order
 from H3DELandmarksLib.cases.point_check import CheckedPoints
@@ -13,16 +17,59 @@ from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 from H3DELandmarksLib.core.text import csv_text
-from H3DELandmarksLib.formats.reading import FormatError, build, parse_json, to_json
+from H3DELandmarksLib.formats.reading import STRICT, Count, Finite, FormatError, Text, build, parse_json, to_json
 from H3DELandmarksLib.formats.training import SUBSETS
 from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.io.tables import write_rows
-from H3DELandmarksResearch.cases.audit_record import FORMAT_VERSION, AuditFinding, AuditRecord
 from H3DELandmarksResearch.cases.case_folder import case_names, points_of_case, read_case, readers_of_case
 from H3DELandmarksResearch.cases.reader_check import check_against, check_readers
 
 TABLE, RECORD = "audit.csv", "audit.json"
 COLUMNS = ("case", "kind", "landmark", "other", "value", "unit", "x_lps_mm", "y_lps_mm", "z_lps_mm", "reason")
+
+
+@dataclass(frozen=True)
+class AuditFinding:
+    """One thing that a person should look at.
+
+    Attributes:
+        case: name of the case.
+        kind: what is suspected, as `cases check` names it.
+        reason: one sentence with what to do.
+        landmark: its name; None for a finding about the whole case.
+        other: the second case of a finding about two.
+        value: how large it is, in `unit`; None where there is nothing to measure.
+        unit: "mm", "px" (lengths in a picture that does not state how large its pixels are), "%" or empty.
+        position_lps_mm: where to look.
+        expected_lps_mm: where the other cases would have the point.
+    """
+
+    case: Text
+    kind: Text
+    reason: Text
+    landmark: Text | None = None
+    other: Text | None = None
+    value: Finite | None = None
+    unit: str = ""
+    position_lps_mm: tuple[Finite, Finite, Finite] | None = None
+    expected_lps_mm: tuple[Finite, Finite, Finite] | None = None
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class AuditRecord:
+    """The whole file.
+
+    Attributes:
+        format_version: of this file.
+        cases: how many could be read.
+        findings: case by case, the graver ones of a case first.
+    """
+
+    format_version: Literal[1]
+    cases: Count
+    findings: tuple[AuditFinding, ...]
+    __pydantic_config__ = STRICT
 
 
 def scheme_of_folder(folder: Path) -> LandmarkScheme:
@@ -112,27 +159,14 @@ def audit_folder(
 def audit_record(cases: int, findings: Sequence[QualityIssue]) -> AuditRecord:
     """The findings as a file holds them."""
 
-    def place(position):
-        return None if position is None else tuple(float(x) for x in position)
+    def place(position: np.ndarray | None) -> tuple[float, float, float] | None:
+        return None if position is None else tuple(position.tolist())
 
-    return AuditRecord(
-        FORMAT_VERSION,
-        cases,
-        tuple(
-            AuditFinding(
-                f.case,
-                f.kind.value,
-                f.reason,
-                f.landmark,
-                f.other,
-                None if f.value is None else float(f.value),
-                f.unit,
-                place(f.position),
-                place(f.expected),
-            )
-            for f in findings
-        ),
-    )
+    def entry(f: QualityIssue) -> AuditFinding:
+        about = (f.case, f.kind.value, f.reason, f.landmark, f.other, f.value, f.unit)
+        return AuditFinding(*about, place(f.position), place(f.expected))
+
+    return AuditRecord(1, cases, tuple(map(entry, findings)))
 
 
 def write_audit(folder: Path, record: AuditRecord) -> tuple[Path, Path]:

@@ -20,8 +20,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, 
 from H3DELandmarksLib.formats.reading import read_record
 from H3DELandmarksLib.io.images import read_volume, write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_markups
-from H3DELandmarksResearch.cases.audit import audit_folder, scheme_of_folder, subsets_of
-from H3DELandmarksResearch.cases.audit_record import AuditRecord
+from H3DELandmarksResearch.cases.audit import AuditRecord, audit_folder, scheme_of_folder, subsets_of
 from H3DELandmarksResearch.cases.case_folder import write_readers
 from H3DELandmarksResearch.cases.shared_pictures import kept_fingerprint, refuse_shared
 

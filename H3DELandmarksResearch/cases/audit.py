@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
-from H3DELandmarksLib.core.text import csv_text
+from H3DELandmarksLib.core.text import composed, csv_text, first_of, same_names
 from H3DELandmarksLib.formats.reading import STRICT, Count, Finite, FormatError, Text, build, parse_json, to_json
 from H3DELandmarksLib.formats.training import SUBSETS
 from H3DELandmarksLib.io.markups import read_markups
@@ -24,6 +25,7 @@ from H3DELandmarksLib.io.tables import write_rows
 from H3DELandmarksResearch.cases.case_folder import case_names, points_of_case, read_case, readers_of_case
 from H3DELandmarksResearch.cases.reader_check import check_against, check_readers
 
+log = logging.getLogger(__name__)
 TABLE, RECORD = "audit.csv", "audit.json"
 COLUMNS = ("case", "kind", "landmark", "other", "value", "unit", "x_lps_mm", "y_lps_mm", "z_lps_mm", "reason")
 
@@ -75,15 +77,19 @@ class AuditRecord:
 def scheme_of_folder(folder: Path) -> LandmarkScheme:
     """All landmarks that any point list of a folder names, in the order of first mention; without pairs.
 
+    Labels that differ in case, blanks or the form of accents alone are one, unless a list has both.
+
     Raises:
         InputError: there is no point list.
     """
     names: dict[str, None] = {}
     for case in case_names(folder):
         try:
-            names.update(dict.fromkeys(read_markups(points_of_case(folder, case)).names))
+            listed = read_markups(points_of_case(folder, case)).names
         except InputError:
             continue  # told by the audit
+        meant = same_names(listed, names)
+        names.update(dict.fromkeys(meant.get(name, name) for name in listed))
     return LandmarkScheme("folder", "1.0", tuple(LandmarkDefinition(name, "") for name in names))
 
 
@@ -123,28 +129,35 @@ def audit_folder(
         scheme: landmarks, and the pairs of both sides.
         subsets: the subset of each case, where there are any.
         progress: receives the fraction done and the name of the case at hand.
-        predictions: folder with a model's point lists, named after the cases, from which it must not have learnt.
+        predictions: folder with a model's point lists, named after those cases that it has not learnt from.
 
     Returns:
         How many cases could be read, and the findings, case by case; the graver ones of a case first.
+
+    Raises:
+        InputError: a folder holds no point list.
     """
     cases, findings, read = case_names(folder), [], []
     readers: dict[str, dict[str, CheckedPoints]] = {}
     predicted: dict[str, CheckedPoints] = {}
+    there = {composed(name) for name in case_names(predictions)} if predictions else set()
+    if lacking := [name for name in cases if predictions and composed(name) not in there]:
+        log.warning("'%s' has no points of %s: these are not compared with the model.", predictions, first_of(lacking))
     for number, name in enumerate(cases):
         progress(number / len(cases), name)
         try:
             volume, landmarks = read_case(folder, name, scheme.names)
-            said = readers_of_case(folder, name)
-            found = None if predictions is None else read_markups(points_of_case(predictions, name))
+            said = readers_of_case(folder, name, scheme.names)
+            beside = points_of_case(predictions, name) if predictions and composed(name) in there else None
+            found = None if beside is None else read_markups(beside, scheme.names)
         except InputError as error:
             findings.append(unreadable(name, error))
             continue
         read.append(CheckedCase.of(name, volume, landmarks.positions))
         unit = read[-1].on_scan.unit
         for reader, points in said.items():
-            listed = CheckedPoints(name, points.ordered_as(scheme.names).positions, unit)
-            readers.setdefault(f"reader '{reader}'", {})[name] = listed
+            marked = CheckedPoints(name, points.ordered_as(scheme.names).positions, unit)
+            readers.setdefault(f"reader '{reader}'", {})[name] = marked
         if found is not None:
             predicted[name] = CheckedPoints(name, found.ordered_as(scheme.names).positions, unit)
     findings += check_set(read, scheme, subsets)

@@ -7,7 +7,7 @@ word for the person. The reference may be their mean, or what they agreed on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from H3DELandmarksLib.core.errors import InputError
@@ -122,14 +122,19 @@ def readers_in(folder: Path) -> list[str]:
     return names
 
 
-def readers_of_case(folder: Path, name: str) -> dict[str, LandmarkSet]:
+def readers_of_case(folder: Path, name: str, landmark_names: Collection[str] = ()) -> dict[str, LandmarkSet]:
     """What each reader marked in a case, LPS mm, by the reader's word; empty where nobody did.
+
+    Args:
+        folder: of cases.
+        name: of the case.
+        landmark_names: that are expected; labels which differ in case, blanks or the form of accents alone become them.
 
     Raises:
         InputError: a reader's point list is unreadable, or there is one of each form.
     """
     return {
-        reader: read_markups(points_of_case(place, name))
+        reader: read_markups(points_of_case(place, name), landmark_names)
         for reader in readers_in(folder)
         if composed(name) in map(composed, _point_lists(place := folder / READERS / reader))
     }

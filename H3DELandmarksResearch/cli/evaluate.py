@@ -190,19 +190,18 @@ def _readers(
     from H3DELandmarksLib.core.text import plain
     from H3DELandmarksLib.evaluation.readers import human_floor
     from H3DELandmarksLib.formats.reading import to_plain
-    from H3DELandmarksLib.io.markups import named_as_expected
     from H3DELandmarksResearch.agreement.report import compare_readers, report_text
     from H3DELandmarksResearch.cases.case_folder import readers_of_case
 
     readings: dict[str, dict[str, LandmarkSet]] = {}
     for name, reference in references.items():
         try:
-            said = readers_of_case(folder, name)
+            said = readers_of_case(folder, name, reference.names)
         except InputError as error:
             errors.append(console.failure(error))
             continue
         if said:
-            readings[name] = {r: named_as_expected(points, reference.names, name) for r, points in said.items()}
+            readings[name] = said
     if not readings:
         return {}
     report = compare_readers(predictions, readings, _same_pictures(folder, same_pictures, list(readings), console))

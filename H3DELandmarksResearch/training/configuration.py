@@ -215,7 +215,7 @@ def _from_folder(configuration: Configuration, subset: str, cache: Path) -> Iter
         motions = read_motions(configuration.path.parent / data.poses)
     for name in configuration.split()[subset]:
         volume, landmarks = read_case(folder, name, configuration.scheme.names)
-        said = readers_of_case(folder, name)
+        said = readers_of_case(folder, name, configuration.scheme.names)
         if name in motions:
             landmarks, *moved = (
                 p.with_positions(motions[name].to_lps(p.positions)) for p in (landmarks, *said.values())

@@ -277,8 +277,18 @@ def test_readers_and_a_model_are_compared_in_a_folder(folder, tmp_path, capsys):
         lists["a"][4] += [20 if n == 2 else 0, 0, 0]
         write_markups(tmp_path / "found" / f"c{n}.mrk.json", LandmarkSet(points.names, lists.pop("found")))
         write_readers(folder, f"c{n}", {who: LandmarkSet(points.names, p) for who, p in lists.items()})
+    for path in [
+        folder / "c3.mrk.json",
+        *sorted((folder / "readers").rglob("c2.*")),
+        tmp_path / "found" / "c2.mrk.json",
+    ]:
+        points = read_markups(path)
+        write_markups(path, LandmarkSet(tuple(name.upper() for name in points.names), points.positions))
+    (tmp_path / "found" / "c7.mrk.json").unlink()
     words = ["audit", str(folder), "--predictions", str(tmp_path / "found"), "--json", "--progress", "none"]
     assert main(words) == 2
-    findings = json.loads(capsys.readouterr().out)["findings"]
+    document = json.loads(capsys.readouterr().out)
+    assert document["cases"] == 8 and "has no points of c7:" in str(document["warnings"])
+    findings = document["findings"]
     told = [(f["case"], f["landmark"], "the model" in f["reason"]) for f in findings if f["kind"] == "readers differ"]
     assert told == [("c2", "p4", False), ("c2", "p4", True)]

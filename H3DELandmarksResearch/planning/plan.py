@@ -6,12 +6,14 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from H3DELandmarksLib.cases.quality import CheckedCase
+from H3DELandmarksLib.cases.findings import IssueKind, QualityIssue, in_order
+from H3DELandmarksLib.cases.quality import CheckedCase, check_set
+from H3DELandmarksLib.cases.scan_check import MAX_OFF_SHARE, check_on_scans
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.files import write_watched
@@ -29,7 +31,6 @@ from H3DELandmarksResearch.cases.case_folder import points_of_case, read_case, r
 from H3DELandmarksResearch.cases.subjects import write_subjects
 from H3DELandmarksResearch.converters.conversion import SourceCase, convert_cases
 from H3DELandmarksResearch.converters.flat_images import PixelSize, spacing_of
-from H3DELandmarksResearch.planning.case_checks import FolderCheck, check_cases
 from H3DELandmarksResearch.planning.folder_cases import FolderCase, look_through
 from H3DELandmarksResearch.planning.rules import ENOUGH_TO_SPARE, PlannedStages, plan_stages, scheme_of, subsets_of
 from H3DELandmarksResearch.training.record import TrainingConfiguration, TrainingData
@@ -41,6 +42,39 @@ PLAN, CASES = "plan", "cases"
 MAX_TOLD = 20  # findings in the report
 NOT_STATED = "not stated: fill in before you pass the model on"
 INTENDED_USE = "Research; results are to be reviewed by an expert. Not for clinical use."
+
+
+@dataclass(frozen=True)
+class FolderCheck:
+    """What was found.
+
+    Attributes:
+        misplaced: cases of which most points lie beside what they lie on in the other cases, or outside the scan.
+        findings: about the other cases.
+    """
+
+    misplaced: tuple[str, ...]
+    findings: tuple[QualityIssue, ...]
+
+    def subjects(self, stated: Mapping[str, str]) -> dict[str, str]:
+        """The subject of each case whose points lie in its scan; those with one picture are of one subject."""
+        subjects = {case: subject for case, subject in stated.items() if case not in self.misplaced}
+        for finding in self.findings:
+            if finding.kind in (IssueKind.SAME_IMAGE, IssueKind.SAME_POINTS) and finding.other is not None:
+                one, other = subjects[finding.other], subjects[finding.case]
+                subjects = {case: one if subject == other else subject for case, subject in subjects.items()}
+        return subjects
+
+
+def check_cases(cases: Sequence[CheckedCase], scheme: LandmarkScheme) -> FolderCheck:
+    """Look for what would spoil a model: misplaced lists first, as they would hide what else is wrong."""
+    misplaced = {
+        finding.case
+        for finding in check_on_scans([case.on_scan for case in cases], scheme)
+        if finding.kind is IssueKind.OFF_ANATOMY and (finding.value or 0.0) > 100 * MAX_OFF_SHARE
+    }
+    findings = in_order(check_set([case for case in cases if case.id not in misplaced], scheme, {}))
+    return FolderCheck(tuple(case.id for case in cases if case.id in misplaced), tuple(findings))
 
 
 def plan_folder(

@@ -8,7 +8,7 @@ points; and where these have nearly the shape of a case, or of a scan earlier in
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,19 +62,6 @@ class FoundShape:
     def count(self) -> int:
         """How many points were found."""
         return int(np.isfinite(self.points).all(axis=1).sum())
-
-
-@dataclass(frozen=True)
-class CaseShape:
-    """The points of a case.
-
-    Attributes:
-        id: of the case.
-        points: (K, 3) mm in the frame of the model's mean shape; NaN where there is none.
-    """
-
-    id: str
-    points: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -145,21 +132,21 @@ def rank_scans(
             raise
         except (H3DELandmarksError, OSError, MemoryError) as error:
             unreadable.append((scan, " ".join((str(error) or "It needs more memory than is free.").split())))
-    cases = [] if project is None else case_shapes(project, detector.scheme, detector.shape, detector.is_2d)
+    cases = {} if project is None else case_shapes(project, detector.scheme, detector.shape, detector.is_2d)
     report(1.0, "done")
     return Ranking(tuple(ranked(found, cases, detector.shape)), tuple(known), tuple(unreadable))
 
 
-def ranked(found: Sequence[FoundShape], cases: Sequence[CaseShape], shape: ShapeModel) -> list[RankedScan]:
+def ranked(found: Sequence[FoundShape], cases: Mapping[str, np.ndarray], shape: ShapeModel) -> list[RankedScan]:
     """The order of scans: random ones, then near copies, then those in which almost nothing was found.
 
     Args:
         found: what was found in each.
-        cases: that are known already.
+        cases: that are known already, see `case_shapes`.
         shape: mean shape, and how far its landmarks usually are from it.
     """
     # A landmark without a point is absent in a scan, but may just not have been placed in a case.
-    known = [(case.id, case.points, np.isfinite(case.points).all(axis=1)) for case in cases]
+    known = [(case, points, np.isfinite(points).all(axis=1)) for case, points in cases.items()]
     names = _names(found)
     contents: dict[str, FoundShape] = {}
     first, copies, hopeless = [], [], []
@@ -215,7 +202,7 @@ def shape_distances(points: np.ndarray, others: np.ndarray, tolerance: np.ndarra
     return np.where(count, np.sqrt((apart**2).sum(axis=1) / np.maximum(count, 1)), MISSING)
 
 
-def case_shapes(project: CaseProject, scheme: LandmarkScheme, shape: ShapeModel, flat: bool) -> list[CaseShape]:
+def case_shapes(project: CaseProject, scheme: LandmarkScheme, shape: ShapeModel, flat: bool) -> dict[str, np.ndarray]:
     """The points of each case of a project; those that cannot be read, or with too few points, are left out.
 
     Args:
@@ -223,15 +210,18 @@ def case_shapes(project: CaseProject, scheme: LandmarkScheme, shape: ShapeModel,
         scheme: of the model; landmarks are matched by name.
         shape: mean shape.
         flat: whether the model reads radiographs.
+
+    Returns:
+        By id of the case (K, 3) mm in the frame of the mean shape; NaN where there is no point.
     """
-    result = []
+    result = {}
     for case in project.cases():
         try:
             points = _case_points(project, case, scheme, flat)
         except H3DELandmarksError:
             continue
         if np.isfinite(points).all(axis=1).sum() >= MIN_POINTS:
-            result.append(CaseShape(case.id, in_frame(shape, points)))
+            result[case.id] = in_frame(shape, points)
     return result
 
 

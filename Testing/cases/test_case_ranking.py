@@ -9,15 +9,7 @@ from hypothesis.extra import numpy as hnp
 from sample_cases import NAMES, SCHEME, SHAPE, placed, points_of, scan_of
 
 from H3DELandmarksLib.cases import CaseLandmark, ReviewState, create_project
-from H3DELandmarksLib.cases.next_case import (
-    MAX_DISTANCE,
-    CaseShape,
-    FoundShape,
-    case_shapes,
-    in_frame,
-    ranked,
-    shape_distances,
-)
+from H3DELandmarksLib.cases.next_case import MAX_DISTANCE, FoundShape, case_shapes, in_frame, ranked, shape_distances
 from H3DELandmarksLib.cases.store import content_of
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.shape_model import ShapeModel
@@ -34,8 +26,8 @@ def seen(name, points, voxel=None):
     return FoundShape(Path(name), content, in_frame(MODEL, points))
 
 
-def order_of(scans, cases=()):
-    return [place.scan.name for place in ranked(scans, cases, MODEL)]
+def order_of(scans):
+    return [place.scan.name for place in ranked(scans, {}, MODEL)]
 
 
 def long_faced(seed):
@@ -50,7 +42,7 @@ def test_the_order_is_random_but_the_same_again_however_the_folder_is_sorted():
     order = order_of(scans)
     assert sorted(order) == [scan.scan.name for scan in scans] and order != sorted(order)
     assert order_of(scans[::-1]) == order
-    assert {place.reason for place in ranked(scans, [], MODEL)} == {"random"}
+    assert {place.reason for place in ranked(scans, {}, MODEL)} == {"random"}
     assert [name for name in order if name != "scan 03"] == order_of([s for s in scans if s.scan.name != "scan 03"])
 
 
@@ -59,7 +51,7 @@ def test_near_copies_come_last_and_say_of_what():
     scans.insert(0, seen("long", long_faced(9), voxel=1))
     scans.insert(1, seen("long again", long_faced(9), voxel=1))
     scans.insert(2, seen("same subject", long_faced(9) + 3))
-    places = ranked(scans, [], MODEL)
+    places = ranked(scans, {}, MODEL)
     reasons = {place.scan.name: place.reason for place in places}
     last = {place.scan.name for place in places[-2:]}
     assert last < {"long", "long again", "same subject"}
@@ -75,7 +67,7 @@ def test_a_copy_of_a_case_comes_last(tmp_path):
     case = project.add(scan_of(9, long_faced(9)), placed(long_faced(9))).case
     known = case_shapes(project, SCHEME, MODEL, flat=False)
     scans = [seen("long", long_faced(9) + 2), *(seen(f"usual {n}", points_of(n)) for n in range(3))]
-    assert {place.reason for place in ranked(scans, [], MODEL)} == {"random"}
+    assert {place.reason for place in ranked(scans, {}, MODEL)} == {"random"}
     last = ranked(scans, known, MODEL)[-1]
     assert last.scan.name == "long" and last.reason == f"nearly a copy of {case}: last"
 
@@ -85,22 +77,23 @@ def test_points_that_nobody_has_placed_in_a_case_say_nothing(tmp_path):
     points = points_of(0)
     project.add(scan_of(0), [CaseLandmark(n, ReviewState.PLACED, p) for n, p in zip(NAMES[:8], points)])
     known = case_shapes(project, SCHEME, MODEL, flat=False)
-    assert np.isfinite(known[0].points).all(axis=1).tolist() == [True] * 8 + [False] * 2
+    (shape,) = known.values()
+    assert np.isfinite(shape).all(axis=1).tolist() == [True] * 8 + [False] * 2
     assert "copy" in ranked([seen("again", points)], known, MODEL)[0].reason
 
 
 def test_a_point_that_one_of_two_scans_lacks_tells_them_apart():
     few = points_of(0).copy()
     few[:3] = np.nan
-    places = ranked([seen("complete", points_of(0)), seen("few", few)], [], MODEL)
+    places = ranked([seen("complete", points_of(0)), seen("few", few)], {}, MODEL)
     assert [place.reason for place in places] == ["random", "random"]
 
 
 def test_a_scan_with_almost_no_point_comes_last_and_says_so():
     scan = FoundShape(Path("shoulder"), seen("x", points_of(0)).content, np.full((COUNT, 3), np.nan))
-    places = ranked([scan, seen("usual", points_of(1)), seen("usual again", points_of(1))], [], MODEL)
+    places = ranked([scan, seen("usual", points_of(1)), seen("usual again", points_of(1))], {}, MODEL)
     assert places[-1].scan.name == "shoulder" and "almost no point" in places[-1].reason
-    assert ranked([], [], MODEL) == [] and ranked([], [CaseShape("x", MODEL.mean)], MODEL) == []
+    assert ranked([], {}, MODEL) == [] and ranked([], {"x": MODEL.mean}, MODEL) == []
 
 
 @given(hnp.arrays(float, (2, COUNT, 3), elements=st.floats(-50, 50)), hnp.arrays(bool, (2, COUNT)))

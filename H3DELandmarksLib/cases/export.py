@@ -143,15 +143,11 @@ def export_points(
     Raises:
         InputError, OutputError: as for `export_cases`.
     """
-    given = ((case.id, partial(_given, case)) for case in cases)
+    given = ((case.id, lambda case=case: case) for case in cases)
     definitions = measurements_of_names(names)
     return export_sets(
         given, partial(POINT_FORMS[form], names, is_ras=is_ras), form, target, scheme, overwrite, definitions
     )
-
-
-def _given(case: OutgoingCase) -> OutgoingCase:
-    return case
 
 
 def export_sets(

@@ -19,7 +19,6 @@ Landmarks do not slide: no form marks semi-landmarks of curves or surfaces.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -44,10 +43,11 @@ NA, NTS_MISSING = "NA", "-9999"
 DECIMALS = 6
 
 
-class _PointWriter(ABC):
+class _PointWriter:
     """Takes the landmarks of one case after the other; see `exchange.FormWriter`."""
 
     absent: ClassVar[str] = NA
+    file: ClassVar[str] = ""  # of the lines of all cases
 
     def __init__(self, names: Sequence[str], target: Path, is_ras: bool = False) -> None:
         """Take the names of the landmarks, in their order, the folder, and whether positions shall be RAS."""
@@ -59,9 +59,15 @@ class _PointWriter(ABC):
         """Keep a case for the file of all."""
         self.cases.append(case)
 
-    @abstractmethod
     def close(self) -> None:
-        """Write what belongs to all cases."""
+        """Write what belongs to all cases; nothing in forms with a file a case."""
+        if self.file:
+            with atomic_write(self.target / self.file) as temporary:
+                temporary.write_text("\n".join(self.lines()) + "\n", encoding="utf-8", newline="\n")
+
+    def lines(self) -> Iterator[str]:
+        """The lines of `file`."""
+        return iter(())
 
     def places(self, case: OutgoingCase) -> np.ndarray:
         """(K, 3) mm in the coordinates that were asked for; NaN where there is none."""
@@ -71,11 +77,6 @@ class _PointWriter(ABC):
     def words(self) -> list[str]:
         """What cases are called in forms whose names have no blanks; each differs from all others."""
         return numbered([_word(case.id) for case in self.cases])
-
-    def write_lines(self, name: str, lines: Iterator[str]) -> None:
-        """Write a text file."""
-        with atomic_write(self.target / name) as temporary:
-            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
 
 
 class MarkupsWriter(_PointWriter):
@@ -88,9 +89,6 @@ class MarkupsWriter(_PointWriter):
         landmarks = case.corrected.ordered_as(self.names)
         write_markups(self.target / f"{case.id}{MARKUPS}", landmarks, is_ras=self.is_ras, unit=case.record.unit)
 
-    def close(self) -> None:
-        """Nothing belongs to all cases."""
-
 
 class FcsvWriter(_PointWriter):
     """An older point list (.fcsv) for each case."""
@@ -102,9 +100,6 @@ class FcsvWriter(_PointWriter):
         text = fcsv_text(case.corrected.ordered_as(self.names), self.is_ras)
         with atomic_write(self.target / f"{case.id}{FCSV}") as temporary:
             temporary.write_text(text, encoding="utf-8", newline="")
-
-    def close(self) -> None:
-        """Nothing belongs to all cases."""
 
 
 class LongTableWriter(_PointWriter):
@@ -142,11 +137,10 @@ class WideTableWriter(_PointWriter):
 class TpsWriter(_PointWriter):
     """TPS with three-dimensional landmarks."""
 
-    def close(self) -> None:
-        """Write the file."""
-        self.write_lines("landmarks.tps", self._lines())
+    file = "landmarks.tps"
 
-    def _lines(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str]:
+        """All of them."""
         for word, case in zip(self.words(), self.cases):
             yield f"LM3={len(self.names)}"
             yield from _rows(self.places(case))
@@ -157,12 +151,10 @@ class NtsWriter(_PointWriter):
     """NTSYS: one line of labels, then a row of all coordinates for each case."""
 
     absent = NTS_MISSING
+    file = "landmarks.nts"
 
-    def close(self) -> None:
-        """Write the file."""
-        self.write_lines("landmarks.nts", self._lines())
-
-    def _lines(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str]:
+        """All of them."""
         places = [self.places(case).ravel() for case in self.cases]
         missing = f"1 {NTS_MISSING}" if any(np.isnan(row).any() for row in places) else "0"
         yield f"1 {len(places)}L {3 * len(self.names)} {missing} DIM=3"
@@ -175,12 +167,10 @@ class MorphologikaWriter(_PointWriter):
     """Morphologika: sections of names and raw points."""
 
     absent = "NaN"
+    file = "landmarks.txt"
 
-    def close(self) -> None:
-        """Write the file."""
-        self.write_lines("landmarks.txt", self._lines())
-
-    def _lines(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str]:
+        """All of them."""
         names = self.words()
         yield from ("[individuals]", str(len(names)), "[landmarks]", str(len(self.names)), "[dimensions]", "3")
         yield from ("[names]", *names, "[rawpoints]")
@@ -193,6 +183,7 @@ class MorphojWriter(_PointWriter):
     """MorphoJ's row/column file: a line of names, which it passes over, then a line for each case."""
 
     absent = "cases that lack a landmark are left out"
+    file = "landmarks.txt"
 
     def add(self, case: OutgoingCase) -> None:
         """Keep a case without gaps; raises InputError for others."""
@@ -204,11 +195,8 @@ class MorphojWriter(_PointWriter):
             )
         super().add(case)
 
-    def close(self) -> None:
-        """Write the file."""
-        self.write_lines("landmarks.txt", self._lines())
-
-    def _lines(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str]:
+        """All of them."""
         yield "\t".join(["ID", *(f"{_column(name)}.{axis}" for name in self.names for axis in "xyz")])
         for column, case in zip(numbered([_column(case.id) for case in self.cases]), self.cases):
             yield "\t".join([column, *map(_number, self.places(case).ravel())])

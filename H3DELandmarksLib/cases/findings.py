@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from H3DELandmarksLib.core.text import plain
+
 
 class IssueKind(enum.Enum):
     """Why a case or landmark deserves a look; the order is that in which findings are told."""
@@ -59,18 +61,7 @@ class QualityIssue:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
-        return {
-            "case": self.case,
-            "landmark": self.landmark,
-            "kind": self.kind.value,
-            "reason": self.reason,
-            "value": None if self.value is None else float(self.value),
-            "unit": self.unit,
-            "position": None if self.position is None else [float(x) for x in self.position],
-            "expected": None if self.expected is None else [float(x) for x in self.expected],
-            "picture": None if self.picture is None else str(self.picture),
-            "other": self.other,
-        }
+        return {**plain(vars(self)), "kind": self.kind.value}
 
 
 def in_order(findings: Iterable[QualityIssue]) -> list[QualityIssue]:

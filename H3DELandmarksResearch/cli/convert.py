@@ -58,5 +58,5 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     for note in summary.notes:
         console.say(note)
     console.say(f"{summary.text()}: {target}")
-    console.document({"ok": not summary.skipped, "kind": options.kind, "target": target, **summary.to_dict()})
+    console.document({"ok": not summary.skipped, "kind": options.kind, "target": target, **vars(summary)})
     return not summary.skipped

@@ -7,12 +7,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from H3DELandmarksLib.cases.same_picture import fingerprint, repeated_pictures
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 
 SPLIT_FILE = "split.json"
 NOT_IN_FILE_NAMES = '<>:"/\\|?*'
-
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -72,16 +70,6 @@ class Summary:
         """The counts in one line."""
         written = plural(len(self.written), "case")
         return f"{written} written, {len(self.kept)} kept as they were, {len(self.skipped)} skipped"
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form."""
-        return {
-            "written": self.written,
-            "kept": self.kept,
-            "skipped": self.skipped,
-            "notes": self.notes,
-            "split": None if self.split is None else str(self.split),
-        }
 
 
 def convert_cases(

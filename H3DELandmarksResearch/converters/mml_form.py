@@ -1,4 +1,4 @@
-"""Cases in the form of the MML set: 14 points of lower molars in voxels; see datasets/mml.py for what is known of it.
+"""Cases in the form of the MML set: 14 points of lower molars in voxels; see `converters.mml` for what is known of it.
 
 The form has no place for directions, so that a scan is written with its axes closest to L, P, S, and it cannot tell
 absent landmarks from those that nobody has decided about: both are -1000.

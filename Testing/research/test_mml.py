@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from H3DELandmarksLib.cli.main import main
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksResearch.cases.case_folder import read_case
-from H3DELandmarksResearch.converters.mml import missing_as_nan
-from H3DELandmarksResearch.converters.molar_axes import axes_from_points, axes_text, parse_axes
+from H3DELandmarksResearch.converters.mml import axes_from_points, axes_text, missing_as_nan, parse_axes
 from H3DELandmarksResearch.phantom.scheme import MOLAR_SCHEME
 
 NAMES = MOLAR_SCHEME.names

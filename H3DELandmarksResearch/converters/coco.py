@@ -8,8 +8,7 @@ readers index pixels with them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,50 +27,18 @@ from H3DELandmarksResearch.converters.conversion import (
     convert_cases,
     with_validation,
 )
-from H3DELandmarksResearch.converters.flat_images import find_images, points_on_image, read_radiograph, spacing_of
+from H3DELandmarksResearch.converters.flat_images import (
+    PixelSize,
+    find_images,
+    points_on_image,
+    read_radiograph,
+    spacing_of,
+)
 from H3DELandmarksResearch.converters.radiograph_sets import RADIOGRAPH_SETS, RadiographSet
 
 KEYS = ("id", "image_id", "file_name", "width", "height")
 SPACING_KEYS = ("pixel_spacing", "spacing")
 SUBSET_WORDS = (("train", "train"), ("val", "validation"), ("test", "test"))
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What holds for all images of a conversion.
-
-    Attributes:
-        names: the landmarks.
-        spacing: pixel size in mm that the user gave, or None.
-        default: pixel size in mm of the set, or None.
-        reference: two landmarks and their distance in mm, or None.
-    """
-
-    names: tuple[str, ...]
-    spacing: tuple[float, float] | None
-    default: float | None
-    reference: tuple[str, str, float] | None
-
-    def spacing_of(self, path: Path, image: Mapping, points: np.ndarray) -> tuple[float, float]:
-        """Pixel size in mm: as the user says, else as the image's entry says, else as the set defines it.
-
-        Raises:
-            InputError: nobody says.
-        """
-        if self.spacing is not None:
-            return self.spacing
-        stated = next((image[key] for key in SPACING_KEYS if image.get(key) is not None), None)
-        if stated is not None:
-            return spacing_of(stated, f"The entry of '{path}'")
-        if self.default is not None:
-            return self.default, self.default
-        if self.reference is None:
-            raise InputError(f"The pixel size of '{path}' is not known: give it in mm with --spacing.")
-        first, second, distance = self.reference
-        pixels = np.linalg.norm(points[self.names.index(first)] - points[self.names.index(second)])
-        if not pixels > 0:
-            raise InputError(f"'{path}' lacks the points {first} and {second} that define its scale: use --spacing.")
-        return float(distance / pixels), float(distance / pixels)
 
 
 def convert(source: Path, target: Path, options: Mapping[str, Any], progress: Progress) -> Summary:
@@ -94,7 +61,8 @@ def convert(source: Path, target: Path, options: Mapping[str, Any], progress: Pr
     known = RADIOGRAPH_SETS.get(options.get("set") or "")
     cases: list[SourceCase] = []
     for path, data in files:
-        cases += _cases(path, data, images, _rules(path, data, known, spacing), {case.name for case in cases})
+        read = partial(_read, path, images=images, described=known or _described(path, data), given=spacing)
+        cases += _cases(path, data, read, {case.name for case in cases})
     split = with_validation(cases, int(options.get("hold_out", 0)))
     summary = convert_cases(split, target, progress, bool(options.get("leave_out_repeats")))
     if [case.subsets for case in split] != [case.subsets for case in cases]:
@@ -128,9 +96,8 @@ def _check(path: Path, data: Mapping) -> None:
             raise InputError(f"'{path}' has '{name}' that are not of COCO's form: copy it again.")
 
 
-def _rules(path: Path, data: Mapping, known: RadiographSet | None, spacing: tuple[float, float] | None) -> Rules:
-    if known is not None:
-        return Rules(known.names, spacing, known.spacing, known.reference)
+def _described(path: Path, data: Mapping) -> RadiographSet:
+    """What a file says of its own landmarks."""
     categories = data.get("categories") or [{}]
     names = tuple(str(name) for name in categories[0].get("keypoints", ()))
     if not names:
@@ -140,12 +107,10 @@ def _rules(path: Path, data: Mapping, known: RadiographSet | None, spacing: tupl
         names = tuple(str(k + 1) for k in range(counts.pop()))
     if len(set(names)) != len(names):
         raise InputError(f"'{path}' uses a landmark's name more than once: name the set with --set.")
-    return Rules(names, spacing, None, None)
+    return RadiographSet(names)
 
 
-def _cases(
-    path: Path, data: Mapping, images: Mapping[str, Sequence[Path]], rules: Rules, taken: set[str]
-) -> list[SourceCase]:
+def _cases(path: Path, data: Mapping, read: Callable, taken: set[str]) -> list[SourceCase]:
     subsets = tuple(subset for word, subset in SUBSET_WORDS if word in path.stem.lower())[:1]
     annotations: dict[Any, list[Mapping]] = {}
     for entry in data["annotations"] or []:
@@ -155,19 +120,23 @@ def _cases(
         stem = case_name(Path(str(image.get("file_name", ""))).stem)
         name = f"{stem}-{path.stem}" if stem in taken else stem
         taken.add(name)
-        read = partial(_read, path, image, annotations.get(image.get("id"), []), images, rules)
-        cases.append(SourceCase(name, read, subsets))
+        cases.append(SourceCase(name, partial(read, image, annotations.get(image.get("id"), [])), subsets))
     return cases
 
 
 def _read(
-    source: Path, image: Mapping, annotations: Sequence[Mapping], images: Mapping[str, Sequence[Path]], rules: Rules
+    source: Path,
+    image: Mapping,
+    annotations: Sequence[Mapping],
+    images: Mapping[str, Sequence[Path]],
+    described: RadiographSet,
+    given: PixelSize | None,
 ) -> tuple[Volume, LandmarkSet]:
     path = _image_path(source, str(image.get("file_name", "")), images)
     if len(annotations) != 1:
         raise InputError(f"'{source}' has {len(annotations)} annotations for '{path.name}', not one: correct it.")
-    points = _points(source, path, annotations[0], rules.names)
-    volume = read_radiograph(path, rules.spacing_of(path, image, points))
+    points = _points(source, path, annotations[0], described.names)
+    volume = read_radiograph(path, given or _pixel_size(path, image, points, described))
     width, height = volume.array.shape[:2]
     stated = image.get("width", width), image.get("height", height)
     if stated != (width, height):
@@ -175,7 +144,23 @@ def _read(
             f"'{path}' has {width} x {height} pixels, not {stated[0]} x {stated[1]} as '{source.name}' "
             "says: use the images that belong to it."
         )
-    return volume, points_on_image(path, volume, rules.names, points)
+    return volume, points_on_image(path, volume, described.names, points)
+
+
+def _pixel_size(path: Path, image: Mapping, points: np.ndarray, described: RadiographSet) -> PixelSize:
+    """In mm: as the image's entry says, else as the set defines it; raises InputError where neither does."""
+    stated = next((image[key] for key in SPACING_KEYS if image.get(key) is not None), None)
+    if stated is not None:
+        return spacing_of(stated, f"The entry of '{path}'")
+    if described.spacing is not None:
+        return described.spacing, described.spacing
+    if described.reference is None:
+        raise InputError(f"The pixel size of '{path}' is not known: give it in mm with --spacing.")
+    first, second, distance = described.reference
+    pixels = np.linalg.norm(points[described.names.index(first)] - points[described.names.index(second)])
+    if not pixels > 0:
+        raise InputError(f"'{path}' lacks the points {first} and {second} that define its scale: use --spacing.")
+    return float(distance / pixels), float(distance / pixels)
 
 
 def _points(source: Path, path: Path, annotation: Mapping, names: tuple[str, ...]) -> np.ndarray:

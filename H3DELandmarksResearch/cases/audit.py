@@ -135,7 +135,7 @@ def audit_folder(
         How many cases could be read, and the findings, case by case; the graver ones of a case first.
 
     Raises:
-        InputError: a folder holds no point list.
+        InputError: a folder holds no point list, or none of the scheme.
     """
     cases, findings, read = case_names(folder), [], []
     readers: dict[str, dict[str, CheckedPoints]] = {}
@@ -160,6 +160,10 @@ def audit_folder(
             readers.setdefault(f"reader '{reader}'", {})[name] = marked
         if found is not None:
             predicted[name] = CheckedPoints(name, found.ordered_as(scheme.names).positions, unit)
+    if read and not any(np.isfinite(case.on_scan.positions).any() for case in read):
+        raise InputError(
+            f"No point in '{folder}' is a landmark of the scheme '{scheme.id}': choose that of its points."
+        )
     findings += check_set(read, scheme, subsets)
     findings += check_readers(readers, scheme)
     readers = readers or {"the case": {case.id: case.on_scan for case in read}}

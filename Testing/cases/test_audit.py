@@ -267,6 +267,11 @@ def test_a_right_folder_ends_with_0_and_a_damaged_case_is_told(folder):
     assert [(f.case, f.kind) for f in findings] == [("c2", IssueKind.UNREADABLE)]
 
 
+def test_a_scheme_of_other_points_is_told(folder, capsys):
+    assert main(["audit", str(folder), "--scheme", "mouse-skull", "--progress", "none"]) == 2
+    assert "No point in" in capsys.readouterr().err
+
+
 def test_readers_and_a_model_are_compared_in_a_folder(folder, tmp_path, capsys):
     """Reader b's points lie 6 mm higher throughout, which is a habit; case c2 has a slip of reader a."""
     (tmp_path / "found").mkdir()

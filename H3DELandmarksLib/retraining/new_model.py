@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from H3DELandmarksLib.cases import CaseProject
+from H3DELandmarksLib.cases.examples import EXAMPLES
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import turn_degrees
 from H3DELandmarksLib.core.landmarks import LandmarkScheme
@@ -41,7 +42,7 @@ FILLED_IN_SEARCH, FILLED = 0.6, 0.7
 # A closer look with voxels that are not much finer shows nothing new.
 FINER = 0.7
 FIRST_VERSION = "0.1.0"
-MODEL_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+MODEL_ID = re.compile(rf"(?!{EXAMPLES}\Z)[a-z0-9][a-z0-9-]{{0,63}}")
 # Degrees between the poses of two subjects from which scans count as lying in any pose.
 ANY_POSE = 35.0
 
@@ -267,7 +268,7 @@ def extent_of(case: Case, shape: ShapeModel, canonical_pose: bool) -> np.ndarray
 
 def _check_id(model_id: str) -> None:
     if not MODEL_ID.fullmatch(model_id):
-        raise InputError(f"'{model_id}' cannot name a model: use small letters, digits and hyphens.")
+        raise InputError(f"'{model_id}' cannot name a model: use small letters, digits and hyphens, not '{EXAMPLES}'.")
     if any(entry.package and entry.id == model_id for entry in available_models()):
         raise InputError(f"There is a model '{model_id}' already: choose another name, or retrain it (--base-model).")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from H3DELandmarksLib.cases.examples import EXAMPLES
 from H3DELandmarksLib.cases.findings import IssueKind, QualityIssue, in_order
 from H3DELandmarksLib.cases.quality import CheckedCase, check_set
 from H3DELandmarksLib.cases.scan_check import MAX_OFF_SHARE, check_on_scans
@@ -133,7 +134,9 @@ def plan_of(folder: Path, output: Path, model_id: str | None = None) -> Path:
     """Where the plan of a folder's model lies; raises InputError for an id that can name no model."""
     model_id = model_id or _id_of(folder)
     if not MODEL_ID.fullmatch(model_id):
-        raise InputError(f"'{model_id}' cannot name a model: use small letters, digits and hyphens (--model-id).")
+        raise InputError(
+            f"'{model_id}' cannot name a model: use small letters, digits and hyphens, not '{EXAMPLES}' (--model-id)."
+        )
     return output / PLAN / f"{model_id}.json"
 
 

@@ -420,6 +420,13 @@ def test_a_plan_keeps_no_scan_however_large_they_are(tmp_path, monkeypatch):
     assert plan_folder(tmp_path / "scans", tmp_path / "run").exists()
 
 
+def test_no_model_is_called_as_proposals_from_examples_are(tmp_path):
+    write_scans(tmp_path / "Examples", 8)
+    with pytest.raises(InputError, match="not 'examples'.*--model-id"):
+        plan_folder(tmp_path / "Examples", tmp_path / "run")
+    assert plan_folder(tmp_path / "Examples", tmp_path / "run", "my-examples").is_file()
+
+
 def test_an_edited_plan_is_kept(tmp_path):
     for number in range(6):
         write_case(tmp_path / "scans", f"s{number}", number)

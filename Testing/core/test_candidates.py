@@ -1,10 +1,12 @@
 """The places at which a network sees a landmark, in compact form."""
 
 import numpy as np
+import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from H3DELandmarksLib.core.candidates import COUNT, Candidates, pooled
+from H3DELandmarksLib.core.candidates import COUNT, Candidates, in_patient, pooled
+from H3DELandmarksLib.core.geometry import Grid
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.detection.decoding import decode_softmax, likeliest_places
 
@@ -25,13 +27,35 @@ def test_places_of_two_looks_become_one_list():
     assert np.isnan(best.positions[0, 3]).all()
 
 
-def test_turns_with_the_patient():
-    turn = Pose(Rotation.from_euler("z", 90, degrees=True).as_matrix(), np.array([1.0, 2, 3]))
-    places = one_landmark((5, 0.5))
-    places.covariance[0, 0] = np.diag([4.0, 1, 1])
-    moved = places.moved(turn)
-    np.testing.assert_allclose(moved.positions[0, 0], [1, 7, 3], atol=1e-9)
-    np.testing.assert_allclose(moved.covariance[0, 0], np.diag([1.0, 4, 1]), atol=1e-9)
+@pytest.mark.parametrize("shares", [(0.6, 0.3), (0.3, 0.6)])
+def test_a_place_within_the_spread_of_another_one_is_the_same(shares):
+    wide, narrow = one_landmark((0, shares[0])), one_landmark((8, shares[1]))
+    wide.covariance[0, 0] *= 25
+    np.testing.assert_allclose(pooled([wide, narrow]).share[0], [0.6, 0, 0, 0])
+
+
+def test_no_place_is_more_than_sure():
+    assert pooled([one_landmark((0, 0.8))] * 2, summed=True).share[0, 0] == 1
+
+
+def test_the_spread_of_a_place_is_that_of_points_about_it_wherever_they_are_seen_from():
+    rng = np.random.default_rng(0)
+    cloud = rng.normal(size=(500, 3)) @ rng.normal(size=(3, 3))
+
+    def about(points):
+        mean, covariance = points.mean(axis=0)[None, None], np.cov(points.T)[None, None]
+        return Candidates(mean, np.full((1, 1), 0.5), covariance)
+
+    def assert_same(one, other):
+        np.testing.assert_allclose(one.positions, other.positions)
+        np.testing.assert_allclose(one.covariance, other.covariance)
+
+    turn = Pose(Rotation.from_rotvec([0.3, -0.8, 0.5]).as_matrix(), np.array([1.0, 2, 3]))
+    grid = Grid(np.block([[turn.rotation * (0.5, 1, 3), np.full((3, 1), 7.0)], [0, 0, 0, 1]]), (9, 9, 9))
+    assert_same(about(cloud).moved(turn), about(turn.to_lps(cloud)))
+    assert_same(about(cloud).magnified(3.0), about(cloud * 3))
+    one = about(cloud)
+    assert_same(in_patient(grid, one.positions, one.share, one.covariance), about(grid.lps_from_ijk(cloud)))
 
 
 def test_finds_the_peaks_of_a_map_in_the_order_of_their_height():
@@ -62,4 +86,5 @@ def test_places_are_written_in_short_and_read_again():
     np.testing.assert_allclose(again.positions[0, :2, 0], [1.235, 50])
     np.testing.assert_allclose(again.share, places.share)
     np.testing.assert_allclose(np.trace(again.covariance[0, 0]), 3, rtol=1e-3)
-    assert not places.only_of(np.array([False])).share.any()
+    none = places.only_of(np.array([False]))
+    assert not none.share.any() and np.isnan(none.positions).all()

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from H3DELandmarksLib.core.anatomy import Anatomy, Factors
 from H3DELandmarksLib.core.landmarks import LandmarkSet
-from H3DELandmarksLib.core.revision import Decisions, Evidence
+from H3DELandmarksLib.core.revision import Decisions, Evidence, posterior
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.core.systematic import Systematic, follow, is_misplaced, revealed
 
@@ -66,6 +66,24 @@ def test_an_accepted_point_keeps_its_part_of_the_row():
     assert order[6] == 6 and order[30] == 26
 
 
+def test_a_point_that_was_only_looked_at_reveals_nothing():
+    rows = noisy(ROW, 5, flat=True)
+    decided = corrected(rows[:COUNT], 17)
+    decided.accepted[17] = True
+    assert revealed(evidence_of(rows[4:]), anatomy_of(ROW[:COUNT]), decided) is None
+
+
+@pytest.mark.parametrize("first", [0, 4])
+def test_what_was_known_before_only_saves_time(first):
+    rows, anatomy = noisy(ROW, 5, flat=True), anatomy_of(ROW[:COUNT])
+    evidence, decided = evidence_of(noisy(rows, 6, flat=True)[first:][:COUNT]), corrected(rows[:COUNT], 17)
+    assert (revealed(evidence, anatomy, decided) is None) == (first == 0)
+    before = posterior(evidence, anatomy, Decisions.none(COUNT))
+    anew, saved = follow(evidence, anatomy, decided), follow(evidence, anatomy, decided, before=before)
+    for name in ("positions", "confidence", "radius"):
+        np.testing.assert_array_equal(getattr(saved, name), getattr(anew, name))
+
+
 def test_an_ordinary_correction_reveals_nothing():
     truth = noisy(ROW[:COUNT], 1, flat=True)
     evidence, anatomy = evidence_of(noisy(truth, 2, flat=True)), anatomy_of(ROW[:COUNT])
@@ -95,6 +113,8 @@ def test_corrections_that_contradict_the_pose_ask_for_a_second_look():
     assert not is_misplaced(evidence_of(turned), anatomy, corrected(truth, 0, 5))
     accepted = corrected(turned, 0, 5, 9)
     assert not is_misplaced(evidence_of(turned), anatomy, replace(accepted, accepted=accepted.present))
+    followed = corrected(truth, 0, 5, 9)  # all of them proposed anew, and accepted
+    assert not is_misplaced(evidence_of(turned), anatomy, replace(followed, accepted=followed.present))
 
 
 @pytest.mark.parametrize("away, asked", [(4, False), (5, True)])

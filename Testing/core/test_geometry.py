@@ -99,6 +99,17 @@ def test_a_margin_shrinks_the_field_of_view_in_mm():
     assert grid.contains(np.array([-1.0, 5, 10]), margin=-1.0)
 
 
+@given(affines, st.tuples(*[st.integers(2, 6)] * 3), st.tuples(*[st.floats(-3, 9)] * 3), st.floats(-2, 2))
+def test_a_point_is_as_deep_as_the_margin_that_it_keeps(affine, shape, index, margin):
+    grid = Grid(affine, shape)
+    point = grid.lps_from_ijk(index)
+    depth = grid.depth(point)
+    assert grid.contains(point, margin=depth - 1e-6) and not grid.contains(point, margin=depth + 1e-6)
+    thin = Grid(affine, (*shape[:2], 1))
+    aside = grid.depth(thin.lps_from_ijk([*index[:2], (shape[2] - 1) / 2]))
+    assert thin.depth(thin.lps_from_ijk([*index[:2], 0.3])) >= aside - 1e-9
+
+
 def test_missing_points_stay_missing():
     moved = transform_points(np.eye(4), np.array([[np.nan] * 3, [1, 2, 3]]))
     np.testing.assert_array_equal(moved, [[np.nan] * 3, [1, 2, 3]])
@@ -136,6 +147,16 @@ def test_canonical_axes_run_to_left_posterior_superior(affine, shape):
     np.testing.assert_allclose(np.trace(cosines), best)
 
 
+def test_canonical_axes_do_not_depend_on_how_large_voxels_are():
+    volume = Volume(noise((2, 3, 4)), np.eye(4))
+    for turn in Rotation.random(200, random_state=0).as_matrix():
+        orders = [
+            canonical(Volume(volume.array, np.block([[turn * spacing, np.zeros((3, 1))], [0, 0, 0, 1]]))).array
+            for spacing in ((1.0, 1.0, 1.0), (0.2, 0.2, 5.0))
+        ]
+        assert orders[0].tolist() == orders[1].tolist()
+
+
 @given(mildly_turned_affines, shapes, st.sampled_from(STORAGE_ORDERS))
 def test_a_scan_stored_in_any_axis_order_has_one_canonical_form(affine, shape, storage):
     volume = Volume(noise(shape), affine)
@@ -160,6 +181,13 @@ def test_a_field_of_view_grid_covers_every_corner(affine, shape, spacing, patien
 def test_a_field_of_view_grid_is_no_larger_than_needed(affine, shape):
     cover = field_of_view_grid(Grid(affine, shape), 1.0)
     assert (np.array(cover.shape) < np.maximum(Grid(affine, shape).extent, 1) + 1).all()
+
+
+def test_rounding_adds_no_layer_to_a_field_of_view_grid():
+    affine = np.diag([0.1, 0.1, 0.1, 1])
+    affine[:3, 3] = -250.1
+    for count in range(1, 10):
+        assert field_of_view_grid(Grid(affine, (count,) * 3), 0.1).shape == (count,) * 3
 
 
 @given(affines)
@@ -289,9 +317,11 @@ def test_every_sample_inside_the_scan_gets_a_value(voxels):
 
 @pytest.mark.parametrize("left_handed", [False, True])
 def test_axes_of_a_grid_are_a_rotation_whatever_its_handedness(left_handed):
-    axes = orthonormal_axes(Grid(affine_of(3, left_handed), (4, 5, 6)))
+    grid = Grid(affine_of(3, left_handed), (4, 5, 6))
+    axes = orthonormal_axes(grid)
     assert np.linalg.det(axes) == pytest.approx(1)
     np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(axes[:, 1:], (grid.affine[:3, :3] / grid.spacing)[:, 1:], atol=1e-12)
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 180))

@@ -168,6 +168,14 @@ def test_new_positions_keep_everything_else():
     np.testing.assert_array_equal(moved.radius, [1, 2])
 
 
+def test_what_networks_saw_goes_with_the_position():
+    networks = [[1, 2, 4], [5, 5, 5]]
+    landmarks = LandmarkSet(("a", "gone"), [[1, 2, 3], [NAN] * 3], presence=[0.8, 0.1], networks=networks)
+    np.testing.assert_array_equal(landmarks.networks, [[1, 2, 4], [NAN] * 3])
+    np.testing.assert_array_equal(landmarks.moved_mm, [1, NAN])
+    assert np.isnan(landmarks.with_positions(landmarks.positions + 9).networks).all()
+
+
 HERE, NEAR, ELSEWHERE = np.zeros(3), np.array([5e-4, 0, 0]), np.array([2e-3, 0, 0])
 
 
@@ -183,6 +191,9 @@ HERE, NEAR, ELSEWHERE = np.zeros(3), np.array([5e-4, 0, 0]), np.array([2e-3, 0, 
         (None, None, {}, ReviewState.ABSENT),
         (None, None, {"proposed_absent": True}, ReviewState.PROPOSED_ABSENT),
         (None, None, {"proposed_absent": True, "accepted": True}, ReviewState.ABSENT),
+        (None, None, {"proposed_absent": True, "accepted": True, "in_bulk": True}, ReviewState.ABSENT_IN_BULK),
+        (HERE, HERE, {"accepted": True, "in_bulk": True}, ReviewState.ACCEPTED_IN_BULK),
+        (None, HERE, {"accepted": True, "in_bulk": True}, ReviewState.ABSENT),
         (None, HERE, {"unknown": True}, ReviewState.UNKNOWN),
         (None, None, {"unknown": True, "accepted": True, "proposed_absent": True}, ReviewState.UNKNOWN),
     ],
@@ -203,6 +214,11 @@ def test_a_landmark_is_found_absent_not_examined_or_not_recognised():
     )
     assert [s.value for s in some.statements] == ["found", "absent", "not examined", "not examined", "not recognised"]
     assert [s.is_known for s in some.statements] == [True, True, False, False, False]
+
+
+def test_the_doubt_about_a_statement_is_that_of_the_place_or_of_the_absence():
+    some = LandmarkSet(tuple("abcd"), np.zeros((4, 3)), presence=[0.9, 0.1, NAN, 1.0], confidence=[0.7, 0.6, 0.5, NAN])
+    np.testing.assert_allclose(some.doubts, [0.3, 0.1, NAN, NAN])
 
 
 @given(landmark_sets(), st.data())

@@ -115,6 +115,18 @@ def test_a_changed_scheme_keeps_what_can_still_be_measured():
     assert whole.landmarks_of("total") == ("sella", "nasion", "menton", "gonion")
 
 
+def test_what_depends_on_a_plane_in_any_way_is_not_measured_in_a_picture():
+    foot = Construction("foot", "projection", ("gonion", "P"))
+    depth = Measurement("depth", "distance to", ("gonion", "P"))
+    share, way = Measurement("share", "ratio", ("depth", "width")), Measurement("way", "distance", ("gonion", "foot"))
+    whole = definitions(WIDTH, depth, share, way, ANGLE, constructions=(LINE, PLANE, foot))
+    points = LandmarkSet(NAMES, [[0, 0, 0], [9, 1, 0], [4, 7, 0], [2, 5, 0]])
+    told = {result.name: result.value is not None for result in measure(points, whole, flat=True)}
+    assert told == {"width": True, "depth": False, "share": False, "way": False, "angle": True}
+    points = LandmarkSet(NAMES, [[0, 0, 0], [9, 1, 0], [4, 7, 0], [2, 5, 3]])
+    assert all(result.value is not None for result in measure(points, whole, flat=False))
+
+
 def test_an_edited_scheme_keeps_its_measurements():
     kept = scheme(definitions(WIDTH, ANGLE))
     edited = SchemeEdit(dropped=("menton",), renamed={"nasion": "N"}).applied_to(kept)

@@ -7,6 +7,7 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.region import Region, region_around
+from H3DELandmarksLib.core.statements import Cause
 
 VOXELS = np.arange(12 * 10 * 8).reshape(12, 10, 8)
 
@@ -59,3 +60,13 @@ def test_the_faces_of_a_box_belong_to_it():
     box = Region(np.array([[4.0, 0, 0, 10], [0, 4, 0, 20], [0, 0, 4, 30], [0, 0, 0, 1]]))
     points = np.array([[12.0, 20, 30], [8, 22, 32], [12.001, 20, 30], [np.nan, 20, 30]])
     assert box.contains(points).tolist() == [True, True, False, False]
+
+
+def test_where_a_landmark_is_found_decides_and_where_it_is_expected_only_for_others():
+    names = ("found here", "found aside", "absent here", "absent aside")
+    points = LandmarkSet(names, [[2, 2, 2], [9, 2, 2], [np.nan] * 3, [np.nan] * 3])
+    expected = np.array([[9.0, 2, 2], [2, 2, 2], [2, 2, 2], [9, 2, 2]])
+    limited = box((0, 0, 0), (5, 5, 5)).limit(points, expected)
+    assert limited.causes == (None, Cause.OUTSIDE_REGION, None, Cause.OUTSIDE_REGION)
+    assert limited.presence[[0, 2]].tolist() == [1, 0]
+    assert box((0, 0, 0), (5, 5, 5)).limit(points).unknown.tolist() == [False, True, True, True]

@@ -1,6 +1,7 @@
 """Rows of structures: counted by how they follow each other, whichever a network takes each for."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +61,35 @@ def test_a_row_that_is_seen_and_named_well_is_surer_than_one_whose_ends_nobody_s
     unseen = [None, *range(1, NUMBER - 1), None]
     doubtful = count(row, shape[:, :2], everything, seen_in(shape, unseen)).count
     assert sure.margin > doubtful.margin and sure.step == CORNERS and abs(doubtful.shift) == 1
+
+
+@pytest.mark.parametrize("unseen, shift", [(0, 1), (NUMBER - 1, -1)])
+def test_the_other_count_takes_the_structures_on_the_side_where_one_is_not_seen(unseen, shift):
+    row, shape = Row.of(subjects()), subjects(1, 5)[0]
+    named = [None if k == unseen else k for k in range(NUMBER)]
+    counted = count(row, shape[:, :2], np.ones(len(shape), bool), seen_in(shape, named)).count
+    assert counted.shift == shift and 0 < counted.margin < 10
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_where_all_structures_look_alike_their_names_decide(first):
+    row, shape = (
+        replace(Row.of(subjects()), spacing=np.full(NUMBER, 20.0)),
+        subjects(1, 5)[0].reshape(NUMBER, CORNERS, 3),
+    )
+    shape = (shape - shape.mean(axis=1, keepdims=True) + np.arange(NUMBER)[:, None, None] * (0, 20, 0)).reshape(-1, 3)
+    places = seen_in(shape, [*(k + first for k in range(NUMBER - 1)), None])
+    truth = shape - np.array([0, 20 * first, 0])
+    points = np.where(places.share[:, :1] > 0, np.nan_to_num(places.positions[:, 0, :2]), truth[:, :2])
+    counted = count(row, points, np.ones(len(shape), bool), places)
+    assert np.linalg.norm(counted.places - truth[:, :2], axis=1).max() < 4
+
+
+def test_one_side_of_the_structures_tells_where_the_other_is():
+    row, shape = Row.of(subjects()), subjects(1, 5)[0]
+    seen = np.isin(np.arange(len(shape)) % CORNERS, (0, 2))
+    counted = count(row, shape[:, :2], seen, seen_in(shape, range(NUMBER)).only_of(seen))
+    assert np.linalg.norm(counted.places - shape[:, :2], axis=1).max() < 4
 
 
 @pytest.mark.parametrize("shape", [np.random.default_rng(0).normal(size=(6, 18, 3)), subjects(6, row=4)])

@@ -131,7 +131,7 @@ def radius_coverage(errors: np.ndarray, radius: np.ndarray) -> float:
         radius: (...) mm, NaN where none was stated.
     """
     both = np.isfinite(errors) & np.isfinite(radius)
-    return float(_ratio(((errors <= radius) & both).sum(), both.sum()))
+    return float(_ratio((errors <= radius).sum(), both.sum()))
 
 
 def error_summary(errors: np.ndarray) -> dict[str, float]:

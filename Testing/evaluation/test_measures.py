@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet
 from H3DELandmarksLib.core.measurements import Construction, Measurement, Measurements, Norm, ValueClass
 from H3DELandmarksLib.core.text import MOST_NAMED
-from H3DELandmarksLib.evaluation.measure_geometry import cobb_angles
+from H3DELandmarksLib.evaluation.measure_geometry import Geometry, cobb_angles
 from H3DELandmarksLib.evaluation.measures import measure, shapes, without_moved_radii
 from H3DELandmarksLib.formats.measurements import bundled_definitions
 
@@ -103,6 +103,23 @@ def test_many_points_get_the_plane_that_fits_best():
     assert result.value == pytest.approx(5, abs=0.3)
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_fitted_plane_looks_where_its_first_three_points_turn_around(turn):
+    names, points = tuple("pqrst"), np.array([[0, 0, 0], [9, 0, 0], [9, 9, 0], [0, 9, 0], [4, 4, 5.0]])
+    made = (Construction("plane", "plane", names[:4][::turn]), Construction("up", "line", ("p", "t")))
+    tilts = Measurements((Measurement("angle", "angle between", ("up", "plane")),), made)
+    normal = Geometry(tilts, names, points[None], None).plane("plane")[1][0]
+    np.testing.assert_allclose(normal, (0, 0, turn), atol=1e-9)
+
+
+def test_four_points_in_a_line_make_no_plane():
+    names, points = tuple("pqrst"), np.array([[0.0, 0, 0], [1, 2, 3], [2, 4, 6], [5, 10, 15], [4, 4, 5]])
+    definitions = Measurements(
+        (Measurement("height", "distance to", ("t", "plane")),), (Construction("plane", "plane", names[:4]),)
+    )
+    assert measure(LandmarkSet(names, points), definitions, flat=False)[0].value is None
+
+
 def test_points_in_a_line_make_no_plane():
     points = POINTS.copy()
     points[2] = 20, 0, 0
@@ -133,6 +150,19 @@ def test_without_a_radius_there_is_a_value_and_no_interval():
     assert found["planes"].value == pytest.approx(90) and found["planes"].low90 is None
     assert "radius" in found["planes"].reason and "d" in found["planes"].reason
     assert found["distance"].low90 is not None and found["distance"].reason is None
+
+
+def test_a_length_may_be_more_than_half_a_turn_has_degrees():
+    found = results(20 * POINTS, radius=np.ones(6))
+    assert 180 < found["distance"].low90 < found["distance"].value < found["distance"].high90
+    assert found["planes"].high90 <= 180
+
+
+def test_three_points_that_nobody_has_told_of_may_err_in_space():
+    names, points = tuple("abc"), LandmarkSet(tuple("abc"), POINTS[[1, 2, 4]], radius=np.ones(3))
+    definitions = Measurements((Measurement("angle", "angle", names),))
+    told, untold = (measure(points, definitions, flat=flat)[0] for flat in (False, None))
+    assert told == untold and told != measure(points, definitions, flat=True)[0]
 
 
 def test_a_moved_point_has_no_radius_any_more():
@@ -274,6 +304,34 @@ def test_cobb_angles_do_not_depend_on_how_the_picture_is_turned(tilts, angle):
     corners = spine(tilts)
     turned = corners @ rotation((0, 0, angle)).T + (5, 6, 7)
     assert cobb_angles(turned)[0, 0] == pytest.approx(max(tilts) - min(tilts), abs=1e-6)
+
+
+HIGH = [0, 8, 20, 5, -18, -9, 3, 12, 4, 0, 0]  # its largest curve lies in the upper half
+
+
+@pytest.mark.parametrize("lean", [0.0, 12.0])
+@pytest.mark.parametrize(
+    ("tilts", "middle", "expected"),
+    [
+        (HIGH, None, (38, 20, 30)),  # the largest one with one above and with one below
+        (HIGH[::-1], None, (38, 30, 12)),  # the third is that of the next curve above the second
+        (HIGH, (0, -500, 0), (38, 20, 0)),
+        (HIGH[::-1], (0, 500, 0), (38, 30, 20)),
+    ],
+)
+def test_the_other_cobb_angles_of_a_spine_that_crosses_its_line(tilts, middle, expected, lean):
+    angles = cobb_angles(spine(tilts, lean), None if middle is None else np.array(middle, float))
+    assert angles[0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_the_other_cobb_angles_of_a_spine_on_one_side_of_its_line_are_those_with_its_ends(side):
+    tilts = side * np.array([15.0, 20, 10, 0, -10, -20, -5])
+    bent = np.cumsum([0, *(-30 * np.tan(np.deg2rad((tilts[1:] + tilts[:-1]) / 2)))])
+    corners = spine(tilts) + np.pad(bent[None, :, None, None], ((0, 0), (0, 0), (0, 0), (0, 2)))
+    for angle in (0.0, 1.2, 2.9):
+        angles = cobb_angles(corners @ rotation((0, 0, angle)).T)
+        assert angles[0].tolist() == pytest.approx((40, 5, 15), abs=1e-6)
 
 
 def spine_of(tilts, absent=(), radius=1.0):

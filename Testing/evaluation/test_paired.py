@@ -101,6 +101,14 @@ def test_intervals_of_few_subjects_hold_the_truth_about_as_often_as_they_say():
     assert better / rounds < 0.055  # plain percentiles: 0.07
 
 
+@pytest.mark.parametrize("count", [8, 15])
+def test_the_interval_of_evenly_spread_subjects_is_as_wide_as_student_s(count):
+    values = norm.ppf((np.arange(count) + 0.5) / count)
+    low, high = bootstrap_interval(values, draws=50_000)
+    reach = t.ppf(0.975, count - 1) * values.std(ddof=1) / np.sqrt(count)
+    assert (high - low) / 2 == pytest.approx(reach, rel=0.025)
+
+
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_the_interval_of_very_few_subjects_is_as_wide_as_it_must_be(count):
     rng = np.random.default_rng(1)
@@ -134,6 +142,10 @@ def test_holm_rejects_what_the_procedure_rejects(p, alpha):
             break
         rejected.add(int(index))
     assert {k for k, value in enumerate(holm(p)) if value <= alpha} == rejected
+
+
+def test_a_corrected_p_is_no_smaller_than_that_of_a_smaller_one():
+    np.testing.assert_allclose(holm([0.9, 0.03, 0.031]), [0.9, 0.09, 0.09])
 
 
 def test_an_improvement_leaves_out_subjects_without_a_value():

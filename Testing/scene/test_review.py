@@ -99,6 +99,13 @@ def test_a_detection_waits_for_decisions(review):
     assert gone.position is None and gone.proposed is None and np.isnan(gone.moved)
 
 
+def test_where_nobody_says_how_sure_a_point_is_it_comes_first(scene):
+    points = LandmarkSet(("sure", "untold", "unsure"), np.eye(3), confidence=[0.9, np.nan, 0.2])
+    review = Review(create_point_list(scene, points, "points"))
+    assert [p.name for p in review.by_doubt()] == ["untold", "unsure", "sure"]
+    assert review.certain_above(0.0) == ["sure", "unsure"]
+
+
 def test_absence_is_as_certain_as_presence_is_unlikely(review):
     np.testing.assert_allclose([p.certainty for p in review.landmarks()], [0.95, 0.4, 0.7, 0.7, 0.98])
     np.testing.assert_array_equal([p.confidence for p in review.landmarks()], [0.95, 0.4, 0.7, np.nan, np.nan])

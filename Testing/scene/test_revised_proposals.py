@@ -5,6 +5,8 @@ import pytest
 from head_model import KEY, NAMES, PAIRS, SIDES_EXCHANGED, found_head, write_head_package
 from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_volume
 
+from H3DELandmarksLib.core.candidates import Candidates
+from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.core.systematic import Systematic
 from H3DELandmarksLib.formats.provenance import Provenance
 from H3DELandmarksLib.formats.results import MiscountedResult
@@ -23,6 +25,7 @@ from H3DELandmarksLib.scene import (
     show_detection,
     systematic_error,
 )
+from H3DELandmarksLib.scene.revision import _decisions, evidence_of
 
 TOP = NAMES.index("top")
 
@@ -190,23 +193,66 @@ def test_undecided_points_follow_and_decided_ones_stay(node, let_follow):
     assert (back.state, back.revised_by) == (ReviewState.ACCEPTED, None)
 
 
+def test_only_what_a_person_has_looked_at_is_evidence_and_what_was_placed_is_exact(volume):
+    found = found_head().unknown_where(np.arange(len(NAMES)) == TOP, Cause.OUTSIDE_SCAN)
+    node = shown(volume, found)
+    review, free = Review(node), np.isin(NAMES, ("back", "base", "front", "top", "left 0"), invert=True)
+    review.accept("back")
+    review.accept_in_bulk("base")
+    review.mark_absent("left 0")
+    drag(node, "front", 0, -1, 0)
+    node.SetNthControlPointPositionWorld(TOP, 1, 2, 3)
+    decided = _decisions(review, NAMES)
+    assert [NAMES[k] for k in np.flatnonzero(decided.accepted)] == ["back"]
+    assert [NAMES[k] for k in np.flatnonzero(decided.absent)] == ["left 0"]
+    assert {NAMES[k] for k in np.flatnonzero(decided.present)} == {"front", "top", "back"}
+    np.testing.assert_allclose(decided.positions[decided.present], places(node)[decided.present])
+    assert not decided.made[free].any()
+
+
 def test_without_corrections_all_is_as_the_model_said(node, let_follow):
     before = landmarks_from_point_list(node)
-    drag(node, "front", 0, -1, 0)
-    let_follow(node, "front")
-    drag(node, "front", 0, 1, 0)  # back to the place
-    let_follow(node, "front")
+    for way in (-1, 1):  # and back to their places
+        for name in ("front", "base"):
+            drag(node, name, 0, way, 0)
+            let_follow(node, name)
     after = landmarks_from_point_list(node)
     for name in ("positions", "confidence", "radius"):
         np.testing.assert_allclose(getattr(after, name), getattr(before, name), atol=1e-6)
     assert not any(p.revised_by for p in Review(node).landmarks())
 
 
-@pytest.mark.parametrize("protect", ["lock", "absent", "bulk"])
+def test_what_was_followed_in_one_list_says_nothing_of_another(node, volume, package, let_follow):
+    drag(node, "front", 0, -1, 0)
+    let_follow(node, "front")
+    found = found_head(seed=3)
+    found = found.with_positions(found.positions + np.eye(len(NAMES))[TOP][:, None] * (0, 0, 8))
+    one, other = shown(volume, found), shown(volume, found)
+    for which in (one, other):
+        drag(which, "front", 0, -1, 0)
+    let_follow(one, "front")
+    Follower(package).follow(Review(other), "front")
+    here, there = landmarks_from_point_list(one), landmarks_from_point_list(other)
+    for name in ("positions", "confidence", "radius"):
+        np.testing.assert_array_equal(getattr(here, name), getattr(there, name))
+
+
+def test_what_networks_saw_of_landmarks_that_a_remedy_has_moved_counts_no_more(volume, package):
+    found, places = found_head(SIDES_EXCHANGED), Candidates.nothing(len(NAMES))
+    places.positions[:, 0], places.share[:, 0], places.covariance[:, 0] = found.positions, 0.5, np.eye(3)
+    node = show_detection(found, volume, KEY, "points", pairs=PAIRS, candidates=places)
+    review = Review(node)
+    assert evidence_of(review, NAMES).candidates.share[:, 0].all()
+    mend(review, package, systematic_error(review, package))
+    assert evidence_of(review, NAMES).candidates.share.any(axis=1).tolist() == [False] * 8 + [True] * 4
+
+
+@pytest.mark.parametrize("protect", ["lock", "list", "absent", "bulk"])
 def test_what_is_protected_or_decided_never_moves(node, let_follow, protect):
     review, k = Review(node), NAMES.index("top")
     before = places(node)[k]
     actions = {"lock": lambda: review.set_locked("top", True), "absent": lambda: review.mark_absent("top")}
+    actions["list"] = lambda: node.SetLocked(True)
     actions.get(protect, lambda: review.accept_in_bulk("top"))()
     drag(node, "front", 0, -1, 0)
     let_follow(node, "front")

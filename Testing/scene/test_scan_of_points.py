@@ -22,6 +22,7 @@ from H3DELandmarksLib.scene import (
     volume_of,
     why_apart,
 )
+from H3DELandmarksLib.scene.scan_of_points import bind_points
 
 POINTS = LandmarkSet(("a", "b"), [[1, 2, 3], [4, 5, 6]])
 PLACE = "H3DELandmarks.ScanPlace"
@@ -118,6 +119,27 @@ def test_a_transform_of_both_is_fine_also_when_it_is_hardened(scene, volume, poi
     assert not has_left_scan(points)
     put_under(volume, transform)
     assert has_left_scan(points)
+
+
+def test_transforms_of_their_own_below_a_common_one_are_fine(scene, volume, points):
+    names = ("rotated and moved", "scaled and sheared", "rotated and moved")
+    own, other, common = (add_linear_transform(scene, LINEAR[name]) for name in names)
+    put_under(points, own)
+    put_under(volume, other)
+    bind_points(points, volume)
+    for transform in (own, other):
+        put_under(transform, common)
+    assert not has_left_scan(points)
+    put_under(other, None)
+    assert has_left_scan(points)
+
+
+@pytest.mark.parametrize(("voxels", "has_left"), [(0.05, False), (0.3, True)])
+def test_a_part_of_a_voxel_counts_and_rounding_does_not(scene, volume, points, voxels, has_left):
+    shift = np.eye(4)
+    shift[2, 3] = voxels * min(volume.GetSpacing())
+    put_under(volume, add_linear_transform(scene, shift))
+    assert has_left_scan(points) is has_left
 
 
 def test_a_hardened_transform_of_the_scan_alone_is_noticed(scene, volume, points):

@@ -2,7 +2,8 @@
 
 import json
 from copy import deepcopy
-from datetime import datetime, timezone
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 
 import numpy as np
 import pytest
@@ -326,6 +327,39 @@ def test_a_long_name_of_a_stranger_is_shortened_in_the_sentence(build):
     with pytest.raises(FormatError) as told:
         build(RevisionRecord, {**parse_json(REVISION), "x\x1b" * 10_000: 1})
     assert len(str(told.value)) < 600 and "\x1b" not in str(told.value)
+
+
+def test_a_review_tells_what_a_person_decided_apart_from_what_the_model_said():
+    here, there = np.array([1.0, 2, 3]), np.array([4.0, 5, 6])
+    states = (ReviewState.ACCEPTED, ReviewState.ACCEPTED_IN_BULK, ReviewState.MOVED, ReviewState.ABSENT)
+    said = [
+        CaseLandmark(name, state, None if state is ReviewState.ABSENT else here, there, 0.9, 0.8, 1.5)
+        for name, state in zip("abcd", states)
+    ]
+    said[0], said[1] = (replace(one, position=there) for one in said[:2])
+    scheme = LandmarkScheme("four", "1", tuple(LandmarkDefinition(name, "") for name in "abcd"))
+    time = datetime(2026, 5, 4, 5, 2, 1, tzinfo=timezone(timedelta(hours=2)))
+    revision = Revision((*said[:3], replace(said[3], proposed=None, presence=0.1)), ("four", "1"), None, "0.1", time)
+    corrected, proposed = revision.corrected(scheme), revision.proposed(scheme)
+    np.testing.assert_array_equal(corrected.presence, [1, 1, 1, 0])
+    np.testing.assert_array_equal(corrected.confidence, [0.8, 0.8, np.nan, np.nan])
+    np.testing.assert_array_equal(corrected.radius, [1.5, 1.5, np.nan, np.nan])
+    np.testing.assert_array_equal(proposed.presence, [0.9, 0.9, 0.9, 0.1])
+    assert revision.to_record().time == "2026-05-04T03:02:01Z"
+
+
+@pytest.mark.parametrize(("by", "is_known"), [("b", True), ("sides exchanged", True), ("nobody", False)])
+def test_what_revised_a_proposal_is_a_landmark_or_a_remedy_of_the_last_version(by, is_known):
+    landmarks = (
+        CaseLandmark("a", ReviewState.PROPOSED, np.zeros(3), revised_by=by),
+        CaseLandmark("b", ReviewState.UNKNOWN),
+    )
+    revision = Revision(landmarks, ("two", "1"), None, "0.1", datetime(2026, 5, 4, tzinfo=timezone.utc))
+    if is_known:
+        assert revision.to_record().format_version == 4
+        return
+    with pytest.raises(ValueError, match="revised"):
+        revision.to_record()
 
 
 def test_a_landmark_of_two_sets_keeps_what_was_said():

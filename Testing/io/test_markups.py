@@ -73,6 +73,24 @@ def test_a_set_survives_the_file_bit_by_bit(written):
     assert_equal(read_markups(written), three_landmarks())
 
 
+def test_a_file_in_ras_has_the_same_places(tmp_path):
+    path = tmp_path / "ras.mrk.json"
+    write_markups(path, three_landmarks(), is_ras=True)
+    assert_equal(read_markups(path), three_landmarks())
+    x, y, z = json.loads(path.read_text(encoding="utf-8"))["markups"][0]["controlPoints"][0]["position"]
+    np.testing.assert_array_equal((-x, -y, z), three_landmarks().positions[0])
+
+
+def test_probabilities_above_one_are_none_and_radii_may_be_long(written):
+    def change(markup):
+        for measurement in markup["measurements"]:
+            measurement["controlPointValues"][0] = 40.0
+
+    edited(written, change)
+    read = read_markups(written)
+    assert read.presence[0] == 1 and np.isnan(read.confidence[0]) and read.radius[0] == 40
+
+
 @given(st.lists(st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 3), max_size=4))
 def test_every_position_survives(tmp_path_factory, positions):
     path = tmp_path_factory.getbasetemp() / "any.mrk.json"

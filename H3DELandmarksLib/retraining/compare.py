@@ -65,11 +65,7 @@ def held_out_cases(
         cases, _ = joined_by_picture(cases)
     learnt_subjects = {case.subject for case in cases if case.sha256 in learnt}
     possible = [case for case in cases if wanted is None or case.sha256 in wanted]
-    chosen = [
-        case
-        for case in possible
-        if case.sha256 not in learnt and case.subject not in learnt_subjects and not case.reference.unknown.all()
-    ]
+    chosen = [c for c in possible if c.subject not in learnt_subjects and not c.reference.unknown.all()]
     if not chosen:
         raise InputError(
             f"No case of '{project.folder}' is left to compare with: all {len(possible)} that were held out or are new "

@@ -16,6 +16,7 @@ from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
+from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.formats.comparison import Comparison, Rule, read_comparison, upgraded, write_comparison
 from H3DELandmarksLib.formats.reading import build, to_plain
 from H3DELandmarksLib.formats.run import read_run
@@ -131,6 +132,7 @@ def test_figures_are_those_of_the_errors(place, cases):
     assert comparison.total.candidate.median_mm == pytest.approx(np.median(new[present]))
     assert comparison.total.base.success == pytest.approx((old[present] <= 2.0).mean())
     assert comparison.total.base.presence == pytest.approx(11 / 12)
+    assert (comparison.total.base.found, comparison.total.base.missed) == (11, 0)
     differences = np.where(present, old - new, np.nan)
     assert comparison.total.improvement.mean == pytest.approx(np.nanmean(differences, axis=1).mean())
     assert comparison.total.improvement.p == pytest.approx(wilcoxon(np.nanmean(differences, axis=1)).pvalue)
@@ -149,6 +151,23 @@ def test_a_point_exactly_at_the_tolerance_is_right(place, cases):
         comparison = compare_models(*place[:2], truth, (found, found), 2.0)
         assert comparison.tolerance_mm == 2.0 and comparison.total.base.mean_mm == pytest.approx(2)
         assert comparison.total.base.success == comparison.landmarks[0].candidate.success == share
+
+
+def test_scans_of_one_subject_count_once(place, cases):
+    twins = [replace(case, subject="one") for case in cases[:3]] + cases[3:]
+    old = np.repeat([[3.0], [1.0]], 3, axis=0) * np.ones(2)
+    comparison = compared(place, twins, found_at(twins, old), found_at(twins, 1.0))
+    assert comparison.subjects == comparison.total.improvement.subjects == 4
+    assert comparison.total.improvement.mean == pytest.approx(2 / 4)
+
+
+def test_what_nobody_has_decided_is_neither_right_nor_missed(place, cases):
+    known = next(n for n, case in enumerate(cases) if case.reference.present.all())
+    unknown = cases[known].reference.unknown_where([False, True], Cause.NOT_ASKED_FOR)
+    asked = [replace(case, reference=unknown) if n == known else case for n, case in enumerate(cases)]
+    total = compared(place, asked, found_at(asked, 1.0), found_at(cases, 1.0, missing=[(known, 1)])).total
+    assert total.points == 10 and total.candidate.missed == 0
+    assert total.candidate.presence == pytest.approx(10 / 11)
 
 
 def test_a_miss_is_a_failure(place, cases):
@@ -196,10 +215,11 @@ def test_a_landmark_that_was_renamed_is_the_same(place, tmp_path):
     assert comparison.total.improvement.mean == pytest.approx(1.0) and not comparison.only_base
 
 
-def test_points_that_were_accepted_as_the_base_saw_them_are_remarked(place, tmp_path):
+@pytest.mark.parametrize("state", [ReviewState.ACCEPTED, ReviewState.ACCEPTED_IN_BULK])
+def test_points_that_were_accepted_as_the_base_saw_them_are_remarked(place, tmp_path, state):
     base, candidate, _, _ = place
     project = make_project(tmp_path / "project", base.scheme, 1)
-    accepted = [CaseLandmark("L", ReviewState.ACCEPTED, np.ones(3), np.ones(3))]
+    accepted = [CaseLandmark("L", state, np.ones(3), np.ones(3))]
     project.add(small_scan(9), accepted, ModelName("toy", "1.0.0"))
     run = read_run(make_run(tmp_path / "run", project, base, ["held-out"]))
     content = json.loads((tmp_path / "run" / "run.json").read_text())

@@ -72,6 +72,28 @@ def test_finds_the_peaks_of_a_map_in_the_order_of_their_height():
     assert (np.diff(share, axis=1) <= 0).all()
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_places_of_a_map_do_not_share_what_they_have_seen(seed):
+    maps = torch.randn(2, 20, 24, 16, generator=torch.Generator().manual_seed(seed)) * 6
+    maps[:, 11:14:2, 9, 9] = 30  # two peaks that are not apart
+    share = likeliest_places(maps, 1)[1]
+    assert (share.sum(axis=1) <= 1 + 1e-6).all() and (share[:, 0] > 0.9).all()
+
+
+def test_a_landmark_that_is_as_likely_absent_has_half_a_place():
+    maps = torch.full((1, 9, 9, 9), -60.0)
+    maps[0, 4, 4, 4] = 0
+    _, share, covariance = likeliest_places(maps, np.array([4, 2, 1]))
+    np.testing.assert_allclose(share[0, 0], 0.5, atol=1e-6)
+    np.testing.assert_allclose(covariance[0, 0], np.diag([16, 4, 1]) / 12, atol=1e-6)  # that of a voxel
+
+
+def test_the_spread_of_a_place_grows_with_the_voxels_of_its_map():
+    maps = torch.randn(1, 9, 9, 9, generator=torch.Generator().manual_seed(0))
+    one, other = (likeliest_places(maps, np.array(stride))[2][0, 0] for stride in ((1, 1, 1), (4, 2, 1)))
+    np.testing.assert_allclose(other, one * np.outer((4, 2, 1), (4, 2, 1)), rtol=1e-5)
+
+
 def test_flat_maps_of_radiographs_have_places_too():
     maps = torch.zeros(1, 9, 7, 1)
     maps[0, 4, 3, 0] = 9

@@ -27,6 +27,7 @@ def test_a_peak_is_found_between_voxels(x, y, z, stride):
 def test_a_peak_in_the_corner_stays_inside():
     peaks = decode_softmax(gaussian_logits((0.0, 15.0, 0.0)), 1)
     assert (peaks.index >= 0).all() and (peaks.index <= 15).all()
+    assert peaks.concentration[0] <= 1 + 1e-6
 
 
 def test_each_map_is_decoded_on_its_own():

@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy.spatial.transform import Rotation
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.io.images import read_volume
@@ -44,7 +45,8 @@ def write(path: Path, qform=None, sform=None, codes=(0, 0), edit=None) -> Path:
 @pytest.mark.parametrize("form", ["qform", "sform", "both"])
 def test_any_place_is_read_as_itk_and_nibabel_read_it(tmp_path, caplog, form, seed):
     rng = np.random.default_rng(seed)
-    affine = placed(tuple(rng.uniform(0.1, 3, 3)), rng.uniform(-200, 200, 3), rng.uniform(-180, 180))
+    affine = placed(origin=rng.uniform(-200, 200, 3))
+    affine[:3, :3] = Rotation.random(random_state=seed).as_matrix() * rng.uniform(0.1, 3, 3) * (1, 1, (-1) ** seed)
 
     def edit(header):
         header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)

@@ -1,6 +1,7 @@
 """A closer look at structures that are placed: in crops about each, its landmarks go where the network sees them."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from scipy.spatial.transform import Rotation
 
 from H3DELandmarksLib.core.anatomy import Anatomy, Factors
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
-from H3DELandmarksLib.detection.closer import FARTHEST, look_closer
+from H3DELandmarksLib.core.structures import Structures
+from H3DELandmarksLib.detection.closer import FARTHEST, look_closer, structure_grid
 from H3DELandmarksLib.detection.predictions import RawPredictions
 from H3DELandmarksLib.detection.scan import IntensityMapping, Scan
 from H3DELandmarksLib.detection.together import placed_together
@@ -89,6 +91,17 @@ def test_all_structures_are_seen_as_large_as_the_mean_shape_s_are_on_average():
         shown = grid.ijk_from_lps(corners(0.3, 12.0, 9.0)[4 * rung : 4 * rung + 4])
         usual = np.array([[-24, -10.8], [24, -10.8], [-24, 10.8], [24, 10.8]]) + 47.5
         assert np.allclose(shown[:, :2], usual)
+
+
+def test_structures_that_are_usually_larger_than_others_are_seen_as_large_as_these():
+    sizes = np.array([10.0, 14, 20, 26, 34])
+    sides = np.array([[-0.5, -0.2, 0], [0.5, -0.2, 0], [-0.5, 0.2, 0], [0.5, 0.2, 0]])
+    rows = np.cumsum(sizes)[:, None, None] * (0, 1, 0) + sizes[:, None, None] * sides
+    groups, partners = np.arange(20).reshape(5, 4), np.arange(20) ^ 1
+    here = Structures.of(rows.reshape(-1, 3), list(groups), partners)
+    design = SimpleNamespace(spacing_mm=0.5, shape=(96, 96, 1))
+    shown = [here.size[k] / structure_grid(design, here, here, k).spacing for k in range(5)]
+    np.testing.assert_allclose(shown, np.tile(shown[0], (5, 1)))
 
 
 def test_what_is_not_there_is_not_looked_at_and_nothing_leaves_its_place():

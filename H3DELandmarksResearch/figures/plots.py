@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from H3DELandmarksLib.formats.comparison import Comparison, Row
+from H3DELandmarksLib.formats.comparison import Comparison
 from H3DELandmarksResearch.figures.canvas import (
     BETTER,
     FAINT,
@@ -23,6 +23,9 @@ from H3DELandmarksResearch.figures.canvas import (
     plain_axes,
     save_figure,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 WIDTH = 7.2
 WIDTH_INCHES, ROW_INCHES, EDGE_INCHES = 8.0, 0.26, 1.5
@@ -68,17 +71,13 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     figure = new_figure(WIDTH_INCHES, EDGE_INCHES + ROW_INCHES * len(rows))
     figure.set_layout_engine("constrained")
     axes = figure.add_subplot()
-    axes.axvline(0, color=INK, linewidth=0.8)
-    for place, row in enumerate(rows):
-        _draw_row(axes, place, row)
-    reach = max([comparison.tolerance_mm / 10, *(abs(end) for row in rows for end in _finite_ends(row))])
+    gains = np.array([(row.improvement.mean, row.improvement.low, row.improvement.high) for row in rows])
+    draw_intervals(axes, [row.name for row in rows], gains)
+    reach = 1.1 * max(comparison.tolerance_mm / 10, np.abs(gains[np.isfinite(gains)]).max(initial=0.0))
     axes.set(
-        xlim=(-1.1 * reach, 1.1 * reach),
-        xlabel="improvement, mm (worse on the left, better on the right; 95 % interval over subjects)",
+        xlim=(-reach, reach),
+        xlabel=f"improvement, {comparison.unit} (worse on the left, better on the right; 95 % interval over subjects)",
     )
-    name_rows(axes, [row.name for row in rows])
-    axes.get_yticklabels()[0].set_fontweight("bold")
-    plain_axes(axes, "x")
     axes.spines["left"].set_visible(False)
     axes.set_title(
         f"{comparison.candidate.name} against {comparison.base.name}\n{comparison.sentence()}",
@@ -90,16 +89,16 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     save_figure(figure, path)
 
 
-def _draw_row(axes, place: int, row: Row) -> None:
-    gain = row.improvement
-    if not math.isfinite(gain.mean):
-        return
-    color = BETTER if gain.low > 0 else WORSE if gain.high < 0 else UNDECIDED
-    if gain.subjects > 1:
-        axes.plot([gain.low, gain.high], [place, place], color=color, linewidth=2.2, solid_capstyle="butt")
-    axes.plot(gain.mean, place, "o", color=color, markersize=5 if gain.subjects > 1 else 3)
-
-
-def _finite_ends(row: Row) -> list[float]:
-    gain = row.improvement
-    return [end for end in (gain.mean, gain.low, gain.high) if np.isfinite(end)]
+def draw_intervals(axes: Axes, names: Sequence[str], intervals: np.ndarray) -> None:
+    """One row each: (K, 3) value, low and high, where they are finite; the first row is that of all."""
+    axes.axvline(0, color=INK, linewidth=0.8)
+    for row, (middle, low, high) in enumerate(intervals):
+        if not np.isfinite(middle):
+            continue
+        color = BETTER if low > 0 else WORSE if high < 0 else UNDECIDED
+        if np.isfinite([low, high]).all():
+            axes.plot([low, high], [row, row], color=color, linewidth=2.0, solid_capstyle="butt")
+        axes.plot([middle], [row], "o", color=color, markersize=4)
+    name_rows(axes, names)
+    axes.get_yticklabels()[0].set_fontweight("bold")
+    plain_axes(axes, "x")

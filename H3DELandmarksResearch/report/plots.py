@@ -23,6 +23,8 @@ from H3DELandmarksResearch.figures.canvas import (
     new_figure,
     plain_axes,
 )
+from H3DELandmarksResearch.figures.card_plots import draw_diagram
+from H3DELandmarksResearch.figures.plots import draw_intervals
 from H3DELandmarksResearch.report.page import PAGE_COLORS, Figure
 
 if TYPE_CHECKING:
@@ -147,8 +149,6 @@ def bland_altman(unique: str, panels: Sequence[tuple[str, np.ndarray, np.ndarray
 
 def reliability_plots(unique: str, panels: Sequence[tuple[str, Mapping[str, Sequence[float]]]], caption: str) -> Figure:
     """Whether stated probabilities came true: (title, bins of `evaluation.reliability`) side by side."""
-    from H3DELandmarksResearch.figures.card_plots import draw_diagram
-
     figure = new_figure(WIDTH, 3.7)
     for n, (title, bins) in enumerate(panels):
         axes = figure.add_axes((0.07 + n * 0.48, 0.13, 0.36, 0.74))
@@ -159,25 +159,13 @@ def reliability_plots(unique: str, panels: Sequence[tuple[str, Mapping[str, Sequ
     return Figure(as_svg(figure, unique, COLORS), caption)
 
 
-def forest(
-    unique: str, names: Sequence[str], intervals: np.ndarray, label: str, caption: str, colored: bool = True
-) -> Figure:
+def forest(unique: str, names: Sequence[str], intervals: np.ndarray, label: str, caption: str) -> Figure:
     """Values with intervals: (K, 3) middle, low and high of each row; the first row is that of all."""
     height = EDGE + ROW * len(names)
     figure = new_figure(WIDTH, height)
     axes = figure.add_axes((_left(names), 0.5 / height, 0.985 - _left(names), 1 - EDGE / height))
-    axes.axvline(0, color=INK, linewidth=0.8)
-    for row, (middle, low, high) in enumerate(intervals):
-        if not np.isfinite(middle):
-            continue
-        color = (BETTER if low > 0 else WORSE if high < 0 else UNDECIDED) if colored else STRONG
-        if np.isfinite([low, high]).all():
-            axes.plot([low, high], [row, row], color=color, linewidth=2.0, solid_capstyle="butt")
-        axes.plot([middle], [row], "o", color=color, markersize=4)
-    name_rows(axes, names)
-    axes.get_yticklabels()[0].set_fontweight("bold")
+    draw_intervals(axes, names, intervals)
     axes.set_xlabel(label)
-    plain_axes(axes, "x")
     return Figure(as_svg(figure, unique, COLORS), caption)
 
 

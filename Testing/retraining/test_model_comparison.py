@@ -422,6 +422,8 @@ def test_the_chart_shows_every_landmark(place, cases, tmp_path):
     better, worse = np.array([26, 127, 55]) / 255, np.array([207, 34, 46]) / 255
     for color in (better, worse):
         assert (np.abs(picture - color).max(axis=-1) < 0.02).sum() > 50
+    draw_comparison(replace(comparison, length_unit="px"), tmp_path / "c.svg")
+    assert "improvement, px" in (tmp_path / "c.svg").read_text(encoding="utf-8")
 
 
 # Beside readers

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from H3DELandmarksLib.core.image_plane import named_in_mm
 from H3DELandmarksResearch.agreement.record import DIRECTIONS
-from H3DELandmarksResearch.report.page import Cell, Fact, Table, number_cell, text_cell
+from H3DELandmarksResearch.report.page import Cell, Fact, Table, interval_cell, number_cell, text_cell
 
 FIGURES = ("mean distance", "SD", "Dahlberg's error")
 GROUPS = {"models": "model and readers", "between": "between readers", "within": "a reader with himself"}
@@ -82,13 +84,8 @@ def _landmark_table(pairs: list[tuple[str, Plain]], unit: str) -> Table:
 
 def interval(figure: Plain | None, decimals: int = 2, signed: bool = False) -> Cell:
     """A value with its interval, whose ends may be null."""
-    if figure is None or figure["value"] is None:
-        return Cell("\N{EN DASH}")
-    sign, ends = "+" if signed else "", (figure["low"], figure["high"])
-    said = f"{figure['value']:{sign}.{decimals}f}"
-    if None not in ends:
-        said += f" ({ends[0]:{sign}.{decimals}f} to {ends[1]:{sign}.{decimals}f})"
-    return Cell(said, figure["value"])
+    value, low, high = (np.nan if v is None else v for v in ((figure or {}).get(k) for k in ("value", "low", "high")))
+    return interval_cell(value, low, high, decimals, signed)
 
 
 def _length(value: float | None, unit: str) -> str:

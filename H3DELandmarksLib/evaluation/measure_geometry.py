@@ -192,15 +192,20 @@ def _angle(a: Array, b: Array) -> Array:
     return angle
 
 
+def _across(corners: Array) -> Array:
+    """(..., 3) directions of (..., 4, 3) vertebrae, from the middle of the left edge to that of the right one."""
+    return _unit(corners[..., [1, 3], :].mean(axis=-2) - corners[..., [0, 2], :].mean(axis=-2))
+
+
 def end_vertebrae(corners: Array) -> tuple[int, int]:
     """Numbers, from 0 at the top, of the two of (V, 4, 3) vertebrae whose tilts differ most."""
-    across = _unit(corners[:, [1, 3]].mean(axis=1) - corners[:, [0, 2]].mean(axis=1))
+    across = _across(corners)
     return _furthest(_angle(across[:, None], across[None]))
 
 
 def neighbor_angles(corners: Array) -> Array:
     """(V - 1,) degrees between each of (V, 4, 3) vertebrae and the next."""
-    across = _unit(corners[:, [1, 3]].mean(axis=1) - corners[:, [0, 2]].mean(axis=1))
+    across = _across(corners)
     return _angle(across[:-1], across[1:])
 
 
@@ -226,7 +231,7 @@ def cobb_angles(corners: Array, middle: Array | None = None) -> Array:
     Returns:
         (N, 3) degrees.
     """
-    across = _unit(corners[:, :, [1, 3]].mean(axis=2) - corners[:, :, [0, 2]].mean(axis=2))
+    across = _across(corners)
     angles = _angle(across[:, :, None], across[:, None])
     plates = corners.reshape(len(corners), -1, 2, 3).mean(axis=2)
     return np.stack([_three_angles(*spine, middle) for spine in zip(angles, plates, across)])

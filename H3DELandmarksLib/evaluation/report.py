@@ -19,7 +19,6 @@ from H3DELandmarksLib.core.image_plane import LengthUnit, in_unit, named_in
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.text import aligned, number, percent, plain, plural, with_spread
 from H3DELandmarksLib.evaluation import metrics
-from H3DELandmarksLib.evaluation.offsets import offset_free_errors
 from H3DELandmarksLib.evaluation.paired import FEWEST, bootstrap_interval
 
 FLAT_MM = 1e-3  # points of one plane lie no farther from it
@@ -39,7 +38,7 @@ class Evaluation:
         predicted: (N, K) bool, predicted as present.
         radius: (N, K) mm, predicted 90 % radius, NaN where none is stated.
         offset_free: (N, K) mm, errors after a rigid fit and without each landmark's systematic offset, see
-            `offset_free_errors`; NaN where that cannot be told.
+            `metrics.offset_free_errors`; NaN where that cannot be told.
         without_prediction: cases with a reference only.
         without_reference: cases with a prediction only.
         never_predicted: landmarks that references have but no prediction names; they count nowhere.
@@ -261,7 +260,7 @@ def evaluate_sets(
         known=~stack(truth, "unknown").astype(bool),
         predicted=stack(found, "present").astype(bool),
         radius=stack(found, "radius"),
-        offset_free=offset_free_errors(found_points, true_points),
+        offset_free=metrics.offset_free_errors(found_points, true_points),
         without_prediction=tuple(sorted(references.keys() - predictions.keys())),
         without_reference=tuple(sorted(predictions.keys() - references.keys())),
         never_predicted=tuple(name for name in reference_names if name not in predicted_names),

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.evaluation import evaluate_sets
-from H3DELandmarksLib.evaluation.offsets import offset_free_errors
+from H3DELandmarksLib.evaluation.metrics import offset_free_errors
 
 SHAPE = np.random.default_rng(0).normal(size=(9, 3)) * 8
 seeds = st.integers(0, 2**31 - 1)

@@ -16,7 +16,6 @@ from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.files import atomic_write, walked
 from H3DELandmarksLib.core.image_plane import LengthUnit
 from H3DELandmarksLib.io.images import READABLE_EXTENSIONS, without_ending
-from H3DELandmarksLib.io.markups import point_list_name, point_lists_in
 
 DESCRIPTION, IGNORED = "dataset_description.json", ".bidsignore"
 VERSION = "1.10.0"
@@ -55,26 +54,6 @@ def find_files(root: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
         else:
             scans.append(path)
     return scans, passed_over
-
-
-def point_lists_of(folder: Path) -> list[Path]:
-    """The point lists of a folder; of a data set, as results of one are, those of its subjects too."""
-    subjects = sorted(folder.glob("sub-*")) if is_data_set(folder) else []
-    folders = (place for subject in subjects for place, *_ in walked(subject))
-    return [path for place in (folder, *folders) for lists in point_lists_in(place).values() for path in lists]
-
-
-def source_name(points: Path) -> str | None:
-    """The name of the scan that results are of, as the file beside says; None of point lists that are none."""
-    name = point_list_name(points) or ""
-    if f"{LABEL}_" not in name:
-        return None
-    beside = points.with_name(f"{name}.json")
-    try:
-        sources = json.loads(beside.read_text(encoding="utf-8"))["Sources"]
-        return without_ending(sources[0].rpartition("/")[2])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None
 
 
 def subject_of(path: Path) -> str | None:

@@ -7,18 +7,21 @@ word for the person. The reference may be their mean, or what they agreed on.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from H3DELandmarksLib.cohort import bids
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.files import walked
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.text import composed
 from H3DELandmarksLib.formats.case_record import TOKEN
-from H3DELandmarksLib.io.images import READABLE_EXTENSIONS
+from H3DELandmarksLib.io.images import READABLE_EXTENSIONS, without_ending
 from H3DELandmarksLib.io.isolated import read_volume
 from H3DELandmarksLib.io.markups import EXTENSION as POINTS_SUFFIX
-from H3DELandmarksLib.io.markups import point_lists_in, read_markups, write_markups
+from H3DELandmarksLib.io.markups import point_list_name, point_lists_in, read_markups, write_markups
 from H3DELandmarksLib.io.radiograph_files import PICTURE_EXTENSIONS
 
 READERS = "readers"
@@ -45,6 +48,26 @@ def case_names(folder: Path) -> list[str]:
             f"No point list (*{POINTS_SUFFIX}, *.fcsv) is in '{folder}': give the folder that holds the cases."
         )
     return names
+
+
+def point_lists_of(folder: Path) -> list[Path]:
+    """The point lists of a folder; of a data set, as results of one are, those of its subjects too."""
+    subjects = sorted(folder.glob("sub-*")) if bids.is_data_set(folder) else []
+    folders = (place for subject in subjects for place, *_ in walked(subject))
+    return [path for place in (folder, *folders) for lists in point_lists_in(place).values() for path in lists]
+
+
+def source_name(points: Path) -> str | None:
+    """The name of the scan that results are of, as the file beside says; None of point lists that are none."""
+    name = point_list_name(points) or ""
+    if f"{bids.LABEL}_" not in name:
+        return None
+    beside = points.with_name(f"{name}.json")
+    try:
+        sources = json.loads(beside.read_text(encoding="utf-8"))["Sources"]
+        return without_ending(sources[0].rpartition("/")[2])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def points_of_case(folder: Path, name: str) -> Path:

@@ -118,14 +118,14 @@ def run(options: argparse.Namespace, console: Console) -> bool:
 
 def _lists(folder: Path) -> dict[str, list[Path]]:
     """The point lists of a folder by the names of their cases; results of a BIDS data set are called as its scans."""
-    from H3DELandmarksLib.cohort import bids
     from H3DELandmarksLib.io.markups import point_list_name
+    from H3DELandmarksResearch.cases.case_folder import point_lists_of, source_name
 
     if not folder.is_dir():
         raise InputError(f"The folder '{folder}' does not exist: check the path.")
     found: dict[str, list[Path]] = {}
-    for path in bids.point_lists_of(folder):
-        found.setdefault(bids.source_name(path) or point_list_name(path) or path.name, []).append(path)
+    for path in point_lists_of(folder):
+        found.setdefault(source_name(path) or point_list_name(path) or path.name, []).append(path)
     if not found:
         raise InputError(f"The folder '{folder}' holds no point list (.mrk.json, .fcsv): choose another folder.")
     return found

@@ -72,17 +72,17 @@ def named_point_lists(points: Sequence[str]) -> dict[str, Path]:
 
     Of a BIDS data set, as results of one are, those of its subjects count too.
     """
-    from H3DELandmarksLib.cohort import bids
     from H3DELandmarksLib.cohort.result_files import plan_results
     from H3DELandmarksLib.core.text import numbered
     from H3DELandmarksLib.io.markups import point_list_name
+    from H3DELandmarksResearch.cases.case_folder import point_lists_of
 
     paths: list[Path] = []
     for given in map(Path, points):
         if not given.is_dir():
             paths.append(given)
             continue
-        found = bids.point_lists_of(given)
+        found = point_lists_of(given)
         if not found:
             raise InputError(f"The folder '{given}' holds no point list (.mrk.json, .fcsv): choose another folder.")
         paths += found

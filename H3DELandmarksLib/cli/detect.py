@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -292,19 +292,13 @@ def _search(options: argparse.Namespace) -> tuple[Search, ModelPackage]:
     return search, package
 
 
-@contextmanager
-def _cluster(options: argparse.Namespace) -> Iterator[Place]:
+def _cluster(options: argparse.Namespace) -> AbstractContextManager[Place]:
     from H3DELandmarksLib.cohort.cluster import Address, connected, local_cluster
 
     if options.local_cluster:
-        with local_cluster(options.local_cluster) as cluster:
-            yield cluster
-        return
-    address = Address(
-        options.scheduler, options.tls_ca, options.tls_cert, options.tls_key, options.consent, options.shared_paths
-    )
-    with connected(address) as cluster:
-        yield cluster
+        return local_cluster(options.local_cluster)
+    keys = (options.tls_ca, options.tls_cert, options.tls_key)
+    return connected(Address(options.scheduler, *keys, options.consent, options.shared_paths))
 
 
 def _given(options: argparse.Namespace, radiographs: bool, console: Console) -> Given:

@@ -18,7 +18,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from H3DELandmarksLib.cohort import bids
-from H3DELandmarksLib.cohort.examine import Finding
+from H3DELandmarksLib.cohort.examine import Finding, asked_for
 from H3DELandmarksLib.cohort.here import Job, Place
 from H3DELandmarksLib.cohort.log import CohortLog, content_digest, settings_digest
 from H3DELandmarksLib.cohort.origin import landmark_results
@@ -166,15 +166,15 @@ class Engine:
         return now
 
     def _write(self, job: Job, found: Finding) -> None:
-        files, asked_for = job.files, found.asked_for(job.search.landmarks)
+        files, wanted = job.files, asked_for(found.landmarks, job.search.landmarks)
         files.folder.mkdir(parents=True, exist_ok=True)
         if self.wishes.hand_over:
-            files.hand_over(asked_for, found.origin)
+            files.hand_over(wanted, found.origin)
             return
         model = found.origin.cells()["model"]
         stamp = {SCAN: found.fingerprint, MODEL: model}
         draw = None if found.picture is None else partial(_draw, found.picture)
-        files.write(asked_for, stamp, draw, self.wishes.overwrite, found.origin, found.measurements)
+        files.write(wanted, stamp, draw, self.wishes.overwrite, found.origin, found.measurements)
         if job.given.data_set is not None:
             root, scan, made = job.given.data_set, job.given.path, f"found by the model {model}"
             bids.write_sidecar(files.folder_of_all, files.folder, files.name, root, scan, made, found.unit)

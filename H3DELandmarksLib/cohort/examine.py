@@ -132,12 +132,8 @@ class Finding:
         """How likely anything that was asked for is said wrongly, see `CohortScan`."""
         if self.recognition is not None and not self.recognition.recognised:
             return 1.0
-        known = [doubt for doubt in self.asked_for(names).doubts.tolist() if math.isfinite(doubt)]
+        known = [doubt for doubt in asked_for(self.landmarks, names).doubts.tolist() if math.isfinite(doubt)]
         return max(known, default=None)
-
-    def asked_for(self, names: Sequence[str] | None) -> LandmarkSet:
-        """The landmarks that were asked for."""
-        return asked_for(self.landmarks, names)
 
     def named(self, file: str) -> Finding:
         """The same, of a scan of that name."""

@@ -90,7 +90,8 @@ function showCases(data) {
     for (const point of order) {
       for (let k = 0; k < point[MARKS].length; k += 2) {
         const other = chosen !== null && point[NAME] !== chosen;
-        const shape = mark(point[MARKS][k], point[MARKS][k + 1], other ? size * 0.7 : size, byPerson.includes(point[STATE]), color(point[DOUBT]) + (other ? ' other' : ''));
+        const decided = byPerson.includes(point[STATE]), kind = decided ? 'cn' : color(point[DOUBT]);
+        const shape = mark(point[MARKS][k], point[MARKS][k + 1], other ? size * 0.7 : size, decided, kind + (other ? ' other' : ''));
         shape.append(draw('title', {}, `${names[point[NAME]]}: ${states[point[STATE]]}, confidence ${number(point[CONFIDENCE])}`));
         svg.append(shape);
       }

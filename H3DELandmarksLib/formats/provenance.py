@@ -272,6 +272,12 @@ def with_causes(landmarks: LandmarkSet, provenance: Provenance) -> LandmarkSet:
     )
 
 
+def written_points(provenance: Provenance) -> LandmarkSet:
+    """Where the points lay when they were written, LPS mm; a person may have moved those of the point list since."""
+    places = [point.position_lps_mm or (np.nan,) * 3 for point in provenance.points]
+    return LandmarkSet(tuple(provenance.by_name()), np.array(places).reshape(-1, 3))
+
+
 def write_provenance(path: Path, provenance: Provenance, durable: bool = True) -> None:
     """Write the file; one of that name is replaced only when the new one is complete.
 

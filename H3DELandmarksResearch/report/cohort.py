@@ -20,9 +20,17 @@ from H3DELandmarksLib.core.files import shown
 from H3DELandmarksLib.core.image_plane import LengthUnit
 from H3DELandmarksLib.core.landmarks import SAME_PLACE_MM, LandmarkSet, ReviewState, Statement
 from H3DELandmarksLib.core.text import from_csv
+from H3DELandmarksLib.evaluation.measures import without_moved_radii
 from H3DELandmarksLib.formats.export import sha256_of
 from H3DELandmarksLib.formats.provenance import EXTENSION as PROVENANCE
-from H3DELandmarksLib.formats.provenance import ModelOrigin, PointOrigin, Provenance, read_provenance, with_causes
+from H3DELandmarksLib.formats.provenance import (
+    ModelOrigin,
+    PointOrigin,
+    Provenance,
+    read_provenance,
+    with_causes,
+    written_points,
+)
 from H3DELandmarksLib.formats.reading import FormatError, parse_json
 from H3DELandmarksLib.io.markups import EXTENSION as MARKUPS
 from H3DELandmarksLib.io.markups import point_lists_in, read_markups
@@ -281,7 +289,7 @@ def _with_points(case: CohortCase, names: Collection[str]) -> CohortCase:
     origin = read_provenance(case.files["provenance"]) if "provenance" in case.files else None
     landmarks = read_markups(case.files["markups"], tuple(origin.by_name()) if origin else names)
     if origin is not None:
-        landmarks = with_causes(landmarks, origin)
+        landmarks = without_moved_radii(with_causes(landmarks, origin), written_points(origin))
         case = _of_origin(case, origin)
     states, measured = _states(landmarks, origin), tuple(_measurements(case.files))
     is_changed = origin is not None and _is_changed(landmarks, origin)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cohorts import write_result
 from test_cli import make_scan
 from tiny_model import MANIFEST, write_tiny_package
 
@@ -16,7 +17,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.formats.measurements import bundled_measurements
 from H3DELandmarksLib.formats.reading import build
 from H3DELandmarksLib.formats.results import DetectionResult, MeasurementResult
-from H3DELandmarksLib.io.markups import write_markups
+from H3DELandmarksLib.io.markups import read_markups, write_markups
 from H3DELandmarksLib.io.tables import write_measurements
 
 DEFINITIONS = {
@@ -84,6 +85,17 @@ def test_labels_that_differ_in_case_are_those_of_the_scheme(tmp_path, scheme, ca
     write_markups(tmp_path / "square.mrk.json", replace(SQUARE, names=tuple(name.upper() for name in SQUARE.names)))
     code, document, told = run(capsys, "measure", tmp_path / "square.mrk.json", "--scheme", scheme, "--json")
     assert code == 0 and document["cases"][0]["measurements"][0]["value"] == 5 and "'LEFT' as 'Left'" in told
+
+
+def test_the_models_radius_says_nothing_of_a_point_that_was_moved_since(tmp_path, scheme, capsys):
+    (tmp_path / "in").mkdir()
+    write_result(tmp_path / "in", "a", SQUARE)
+    moved = SQUARE.with_positions(SQUARE.positions + [[0, 0, 9], [0, 0, 0], [0, 0, 0]])
+    write_markups(tmp_path / "in" / "a.mrk.json", moved)
+    _, document, _ = run(capsys, "measure", tmp_path / "in", "--scheme", scheme, "--json")
+    assert "no radius is known of Left" in document["cases"][0]["measurements"][0]["reason"]
+    assert run(capsys, "export", tmp_path / "in", "--form", "mrk.json", "--output", tmp_path / "out")[0] == 0
+    np.testing.assert_array_equal(read_markups(tmp_path / "out" / "a.mrk.json").radius, [np.nan, 1, 1])
 
 
 def test_a_table_of_somebody_is_not_replaced(tmp_path, scheme, capsys):

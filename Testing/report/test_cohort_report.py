@@ -270,6 +270,9 @@ def test_what_a_person_has_changed_is_no_longer_in_doubt(tmp_path):
     (case,) = read_cohort(tmp_path)
     assert case.states[:4] == ("moved", "absent, by a person", "found", "not examined") and case.states[9] == "placed"
     np.testing.assert_allclose(case.doubts[[0, 1, 2, 9]], [0, 0, 0.8, 0])
+    np.testing.assert_array_equal(
+        case.landmarks.confidence[:3], [np.nan, np.nan, 0.2]
+    )  # the model's, of its own points
 
 
 def test_what_was_measured_before_points_were_moved_is_left_out_and_told(tmp_path):

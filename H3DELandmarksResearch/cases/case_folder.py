@@ -17,11 +17,13 @@ from H3DELandmarksLib.core.files import walked
 from H3DELandmarksLib.core.geometry import Volume
 from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.text import composed
+from H3DELandmarksLib.evaluation.measures import without_moved_radii
 from H3DELandmarksLib.formats.case_record import TOKEN
+from H3DELandmarksLib.formats.provenance import written_points
 from H3DELandmarksLib.io.images import READABLE_EXTENSIONS, without_ending
 from H3DELandmarksLib.io.isolated import read_volume
 from H3DELandmarksLib.io.markups import EXTENSION as POINTS_SUFFIX
-from H3DELandmarksLib.io.markups import point_list_name, point_lists_in, read_markups, write_markups
+from H3DELandmarksLib.io.markups import origin_beside, point_list_name, point_lists_in, read_markups, write_markups
 from H3DELandmarksLib.io.radiograph_files import PICTURE_EXTENSIONS
 
 READERS = "readers"
@@ -68,6 +70,15 @@ def source_name(points: Path) -> str | None:
         return without_ending(sources[0].rpartition("/")[2])
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
+
+
+def read_result(path: Path, names: Collection[str] = ()) -> LandmarkSet:
+    """The points of a list as `read_markups` does, without what a model has said of those that were moved since.
+
+    That stood beside the model's own points, which the file of origins beside a result tells.
+    """
+    landmarks, origin = read_markups(path, names), origin_beside(path)
+    return landmarks if origin is None else without_moved_radii(landmarks, written_points(origin))
 
 
 def points_of_case(folder: Path, name: str) -> Path:

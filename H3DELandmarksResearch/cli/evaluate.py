@@ -143,13 +143,12 @@ def _read(
     folder: Path, lists: Mapping[str, Sequence[Path]], console: Console, errors: list[str]
 ) -> dict[str, LandmarkSet]:
     """The points of each case of a folder; lists that cannot be read are told and added to `errors`."""
-    from H3DELandmarksLib.io.markups import read_markups
-    from H3DELandmarksResearch.cases.case_folder import the_only
+    from H3DELandmarksResearch.cases.case_folder import read_result, the_only
 
     sets = {}
     for name, paths in sorted(lists.items()):
         try:
-            sets[name] = read_markups(the_only(paths, folder, name))
+            sets[name] = read_result(the_only(paths, folder, name))
         except InputError as error:
             errors.append(console.failure(error))
     return sets

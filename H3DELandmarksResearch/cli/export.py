@@ -98,19 +98,16 @@ def _case(name: str, path: Path, known: Collection[str]) -> OutgoingCase:
     from H3DELandmarksLib.cases.export import OutgoingCase
     from H3DELandmarksLib.cohort.result_files import MODEL
     from H3DELandmarksLib.formats.export import ExportedCase
-    from H3DELandmarksLib.formats.provenance import written_points
-    from H3DELandmarksLib.io.markups import origin_beside, read_markups, read_stamp, unit_of_points
+    from H3DELandmarksLib.io.markups import origin_beside, read_stamp, unit_of_points
+    from H3DELandmarksResearch.cases.case_folder import read_result
 
-    landmarks = read_markups(path, known)
+    landmarks = read_result(path, known)
     stamp = read_stamp(path) or {}
     pixels: Literal["px"] | None = "px" if unit_of_points(path) == "px" else None
-    origin = origin_beside(path)
-    scan = origin.scan if origin else None
+    scan = origin.scan if (origin := origin_beside(path)) else None
     about = {"scan_sha256": scan.voxels_sha256, "shape": scan.shape, "spacing_mm": scan.spacing_mm} if scan else {}
     record = ExportedCase(name, (), model=stamp.get(MODEL), length_unit=pixels, **about)
-    return OutgoingCase(
-        name, _no_scan, landmarks, written_points(origin) if origin else landmarks.ordered_as(()), record
-    )
+    return OutgoingCase(name, _no_scan, landmarks, landmarks.ordered_as(()), record)
 
 
 def _no_scan():

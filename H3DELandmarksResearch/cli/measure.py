@@ -63,11 +63,11 @@ def _size(text: str) -> tuple[float, float]:
 
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Measure; returns whether every point list could be read and measured."""
-    from H3DELandmarksLib.evaluation.measures import measure, without_moved_radii
-    from H3DELandmarksLib.formats.provenance import written_points
+    from H3DELandmarksLib.evaluation.measures import measure
     from H3DELandmarksLib.formats.reading import to_plain
-    from H3DELandmarksLib.io.markups import named_as_expected, origin_beside, read_markups, unit_of_points
+    from H3DELandmarksLib.io.markups import named_as_expected, unit_of_points
     from H3DELandmarksLib.io.tables import write_measurements
+    from H3DELandmarksResearch.cases.case_folder import read_result
 
     refuse_existing(options.output, overwrite=options.overwrite)
     definitions = _definitions(options.scheme) if options.scheme else None
@@ -75,9 +75,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     errors = []
     for name, path in named_point_lists(options.points).items():
         try:
-            landmarks = read_markups(path)
-            if (origin := origin_beside(path)) is not None:
-                landmarks = without_moved_radii(landmarks, written_points(origin))
+            landmarks = read_result(path)
             package = _model_of(path)
             known = definitions or _definitions_for(path, landmarks, package)
             needed = {name for part in known.measurements for name in known.landmarks_of(part.name)}

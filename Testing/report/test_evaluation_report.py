@@ -1,5 +1,6 @@
 """What a page says of an evaluation, without a browser."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -243,6 +244,19 @@ def test_a_confidence_within_a_share_of_the_height_is_not_compared_with_distance
     assert "confidence, within" not in text and "a share of the picture&#39;s height" in text
     assert main(["report", str(tmp_path / "new"), "--output", str(target), "--points-only", "--overwrite"]) == 0
     assert "2 px in a picture of the model&#39;s height, of the right place" in target.read_text(encoding="utf-8")
+
+
+def test_a_radius_covers_no_error_of_a_point_that_was_moved_since(tmp_path, capsys):
+    points = LandmarkSet(NAMES, points_of(0), radius=np.ones(10))
+    for folder in ("new", "truth"):
+        (tmp_path / folder).mkdir()
+    write_result(tmp_path / "new", "a", points)
+    write_markups(tmp_path / "truth" / "a.mrk.json", points)
+    write_markups(
+        tmp_path / "new" / "a.mrk.json", points.with_positions(points.positions + [[9, 0, 0], *[[0, 0, 0]] * 9])
+    )
+    words = ["evaluate", "--predictions", str(tmp_path / "new"), "--reference", str(tmp_path / "truth"), "--json"]
+    assert main(words) == 0 and json.loads(capsys.readouterr().out)["coverage"] == 1, "the person's point has none"
 
 
 def test_pairs_of_pictures_are_refused_without_readers(tmp_path, capsys):

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -208,7 +209,8 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> bool:
     """Detect; returns whether every scan succeeded."""
-    from H3DELandmarksLib.cohort.here import Here, jobs_that_fit, shared_cores
+    from H3DELandmarksLib.cohort.here import Here, Job, jobs_that_fit, shared_cores
+    from H3DELandmarksLib.cohort.inputs import plan
     from H3DELandmarksLib.cohort.result_files import make_folder
     from H3DELandmarksLib.cohort.table import require_parquet
     from H3DELandmarksLib.io.isolated import start_reader
@@ -230,7 +232,8 @@ def run(options: argparse.Namespace, console: Console) -> bool:
         given = _given(options, package.manifest.is_2d, console)
         if search.around and any(scan.region for scan in given.scans):
             raise InputError("--roi-from would replace the regions that the list names: leave out one of both.")
-        jobs = _jobs(given, search, folder)
+        planned = plan(given.scans, folder, given.is_cohort)
+        jobs = [Job(s, files, replace(search, model=s.model) if s.model else search) for s, files in planned]
         _warn_of_models(jobs, package, console)
         if isinstance(place, Here):
             wanted = options.jobs or (jobs_that_fit() if given.is_cohort else 1)
@@ -312,18 +315,6 @@ def _given(options: argparse.Namespace, radiographs: bool, console: Console) -> 
     return given
 
 
-def _jobs(given: Given, search: Search, folder: Path) -> list[Job]:
-    from dataclasses import replace
-
-    from H3DELandmarksLib.cohort.here import Job
-    from H3DELandmarksLib.cohort.inputs import plan
-
-    return [
-        Job(scan, files, replace(search, model=scan.model) if scan.model else search)
-        for scan, files in plan(given.scans, folder, given.is_cohort)
-    ]
-
-
 def _warn_of_models(jobs: Sequence[Job], package: ModelPackage, console: Console) -> None:
     """Tell which of the models that are used, also by a list, are not accurate; one that is not there fails later."""
     from H3DELandmarksLib.core.errors import ModelPackageError
@@ -376,7 +367,7 @@ def _run(
         seconds = time.monotonic() - start
         summary = None
         if log is not None:
-            summary = _summary(log, place, outcomes, len(failed), seconds, options, folder, console)
+            summary = _summary(log, place, outcomes, len(failed), seconds, options.parquet, console)
             if again := sum(outcome.is_resumed and not outcome.result.ok for outcome in outcomes):
                 console.warn(f"{plural(again, 'scan')} failed before, see {log.path}: --retry-failed tries again.")
             _tell(summary, sum(outcome.result.ok and not outcome.is_resumed for outcome in outcomes), console)
@@ -419,20 +410,19 @@ def _summary(
     outcomes: Sequence[Outcome],
     failed: int,
     seconds: float,
-    options: argparse.Namespace,
-    folder: Path,
+    parquet: bool,
     console: Console,
 ) -> CohortSummary:
     """Write the table of all scans, and say what became of them."""
     from H3DELandmarksLib.cohort.table import NAME, PARQUET, write_tables
     from H3DELandmarksLib.formats.results import CohortSummary
 
-    write_tables(folder, _standing(log, console), options.parquet)
+    write_tables(log.folder, _standing(log, console), parquet)
     found = sum(outcome.result.ok for outcome in outcomes)
     return CohortSummary(
         log=str(log.path),
-        table=str(folder / NAME),
-        parquet=str(folder / PARQUET) if options.parquet else None,
+        table=str(log.folder / NAME),
+        parquet=str(log.folder / PARQUET) if parquet else None,
         found=found,
         failed=len(outcomes) - found + failed,
         resumed=sum(outcome.is_resumed for outcome in outcomes),

@@ -133,7 +133,9 @@ class Given:
         scans, passed_over = bids.find_files(root)
         if not any(path.exists() for path in scans):
             raise InputError(f"The data set '{shown(root)}' holds no scans: check that its subjects were downloaded.")
-        self._pass_over(passed_over)
+        self.passed_over += passed_over
+        for path, reason in passed_over:
+            self.warn(f"'{shown(path)}' was passed over: {reason}.")
         series = _of_file(self.series)
         for path in scans:
             self._keep(GivenScan(path, series, bids.subject_of(path), data_set=root))
@@ -163,11 +165,6 @@ class Given:
             locked = InputError(f"'{shown(place)}' {reason}: check the permission to read it.")
             self.failed.append((place, locked))
         return [(scan.path, scan.series or _of_file(wanted)) for scan in found.scans]
-
-    def _pass_over(self, entries: Sequence[tuple[Path, str]]) -> None:
-        self.passed_over += entries
-        for path, reason in entries:
-            self.warn(f"'{shown(path)}' was passed over: {reason}.")
 
 
 def _of_file(series: str | None) -> str | None:

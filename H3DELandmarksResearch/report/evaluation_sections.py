@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from H3DELandmarksLib.core.image_plane import named_in_mm
-from H3DELandmarksLib.core.text import number, percent, plural, with_spread
+from H3DELandmarksLib.core.text import number, percent, plain, plural, with_spread
 from H3DELandmarksLib.evaluation import Evaluation, metrics, paired
 from H3DELandmarksResearch.report import plots
 from H3DELandmarksResearch.report.comparison_section import comparison_section
@@ -114,7 +114,7 @@ def _published(figures: Evaluation) -> Table:
         [
             text_cell(row["cases"]),
             number_cell(row["n"], 0),
-            Cell(with_spread(row["mre_mm"], row["sd_mm"], PLUS_MINUS), _finite(row["mre_mm"])),
+            Cell(with_spread(row["mre_mm"], row["sd_mm"], PLUS_MINUS), plain(row["mre_mm"])),
             *(share_cell(row[key]) for key in keys),
             share_cell(row["accuracy"]),
             share_cell(row["f1"]),
@@ -221,7 +221,3 @@ def _remarks(figures: Evaluation, document: Mapping[str, Any]) -> list[Section]:
         if rows
         else []
     )
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None

@@ -359,8 +359,10 @@ def _run(
     with ExitStack() as stack:
         log = stack.enter_context(CohortLog(folder).open()) if given.is_cohort else None
         if log is not None:
-            reasons = [(path, result.error or "") for (path, _), result in zip(given.failed, failed)]
-            log.add_inputs([Path(scan) for scan in options.scans], reasons)
+            given_paths = [Path(scan) for scan in options.scans]
+            told = zip(given.failed, failed)  # what was typed, and holds nothing, is no scan
+            unusable = [(path, result.error or "") for (path, _), result in told if path not in given_paths]
+            log.add_unusable([*given_paths, *(job.given.path for job in jobs)], unusable)
         engine = Engine(place, wishes, log, console.task, console.failure)
         start = time.monotonic()
         outcomes = _outcomes(engine, jobs, console)

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,20 +123,21 @@ class CohortLog:
             except OSError as error:
                 raise cannot_write(self.path, error) from error
 
-    def add_inputs(self, given: Sequence[Path], failed: Sequence[tuple[Path, str]]) -> None:
-        """Add what could not be taken for scans; what earlier lines say of inputs of these places holds no more.
+    def add_unusable(self, looked_at: Iterable[Path], failed: Sequence[tuple[Path, str]]) -> None:
+        """Add what folders and lists hold that could not be taken for a scan; earlier such lines hold no more.
 
         Args:
-            given: files, folders and patterns of this run.
-            failed: those, or places in them, with the reason.
+            looked_at: what was given, and the scans in it.
+            failed: places, with the reason.
 
         Raises:
             OutputError: it cannot be written.
         """
-        places = [Path(os.path.abspath(path)) for path in given]
+        places = [Path(os.path.abspath(path)) for path in looked_at]
         for key, entry in list(self._entries.items()):
-            is_input = entry.status == "failed" and entry.model is None and entry.content is None
-            if is_input and any(Path(entry.scan).is_relative_to(place) for place in places):
+            is_unusable = entry.status == "failed" and entry.model is None and entry.content is None
+            at = Path(entry.scan)
+            if is_unusable and any(at.is_relative_to(place) or place.is_relative_to(at) for place in places):
                 del self._entries[key]
         for path, reason in failed:
             scan, name, settings = shown(os.path.abspath(path)), shown(path.name) or ".", settings_digest()

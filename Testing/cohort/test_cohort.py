@@ -256,17 +256,18 @@ def test_what_a_list_says_of_a_scan_holds_beside_its_folder_and_not_against_itse
     assert {line.scan: line.subject for line in log_of(out)}[str(scans[1])] == "P2" and len(log_of(out)) == 3
 
 
-def test_what_holds_no_scan_is_in_the_log_until_it_does(tiny, tmp_path, capsys):
-    make_cohort(tmp_path / "scans", 2)
+def test_a_listed_folder_without_scans_is_in_the_log_until_it_has_one(tiny, tmp_path, capsys):
+    scans = make_cohort(tmp_path / "scans", 2)
     (empty := tmp_path / "empty").mkdir()
-    given = [tmp_path / "scans", empty, tmp_path / "none*.nrrd"]
-    assert detect(capsys, tmp_path / "out", *given, "--model", tiny)[0] == 2
-    told = {line.scan: line.reason for line in log_of(tmp_path / "out") if line.status == "failed"}
-    assert "holds no scans" in told[str(empty)] and "No file matches" in told[str(given[2])] and len(told) == 2
+    table = tmp_path / "list.csv"
+    table.write_text(f"path,series\n{empty},all\n{scans[0]},\n", encoding="utf-8")
+    given, out = (table, tmp_path / "scans", tmp_path / "none*.nrrd"), tmp_path / "out"
+    assert detect(capsys, out, *given, "--model", tiny)[0] == 2
+    told = {line.scan: line.reason for line in log_of(out) if line.status == "failed"}
+    assert "holds no scans" in told[str(empty)] and len(told) == 1, "a pattern is no scan"
     make_scan(empty / "ct.nrrd", 5)
-    make_scan(tmp_path / "none1.nrrd", 6)
-    assert detect(capsys, tmp_path / "out", *given, "--model", tiny, "--resume")[0] == 0
-    assert [line.status for line in log_of(tmp_path / "out")] == ["found"] * 4
+    assert detect(capsys, out, *given[:2], "--model", tiny, "--resume")[0] == 0
+    assert [line.status for line in log_of(out)] == ["found"] * 3
 
 
 def test_a_subject_that_a_list_corrects_is_that_of_finished_and_failed_scans(tiny, tmp_path, capsys, examined):

@@ -18,7 +18,7 @@ from H3DELandmarksLib.core.execution import Progress
 from H3DELandmarksLib.core.files import atomic_write
 from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme
 from H3DELandmarksLib.core.text import composed, csv_text, first_of, same_names
-from H3DELandmarksLib.formats.reading import STRICT, Count, Finite, FormatError, Text, build, parse_json, to_json
+from H3DELandmarksLib.formats.reading import Count, Finite, FormatError, Text, build, parse_json, to_json
 from H3DELandmarksLib.formats.training import SUBSETS
 from H3DELandmarksLib.io.markups import read_markups
 from H3DELandmarksLib.io.tables import write_rows
@@ -55,7 +55,6 @@ class AuditFinding:
     unit: str = ""
     position_lps_mm: tuple[Finite, Finite, Finite] | None = None
     expected_lps_mm: tuple[Finite, Finite, Finite] | None = None
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,6 @@ class AuditRecord:
     format_version: Literal[1]
     cases: Count
     findings: tuple[AuditFinding, ...]
-    __pydantic_config__ = STRICT
 
 
 def scheme_of_folder(folder: Path) -> LandmarkScheme:

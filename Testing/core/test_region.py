@@ -5,9 +5,8 @@ import pytest
 
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet
 from H3DELandmarksLib.core.region import Region, region_around
-from H3DELandmarksLib.core.statements import Cause
 
 VOXELS = np.arange(12 * 10 * 8).reshape(12, 10, 8)
 

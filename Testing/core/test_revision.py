@@ -12,10 +12,9 @@ from scipy.spatial.transform import Rotation
 from H3DELandmarksLib.core import revision
 from H3DELandmarksLib.core.anatomy import Anatomy, Factors
 from H3DELandmarksLib.core.candidates import Candidates
-from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet
 from H3DELandmarksLib.core.revision import Decisions, Evidence, posterior, revise
 from H3DELandmarksLib.core.shape_model import Pose
-from H3DELandmarksLib.core.statements import Cause
 
 K = 9
 

@@ -7,10 +7,9 @@ import pytest
 
 from H3DELandmarksLib.core.anatomy import Anatomy, Factors
 from H3DELandmarksLib.core.candidates import Candidates
-from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet
 from H3DELandmarksLib.core.revision import Evidence
 from H3DELandmarksLib.core.shape_model import Pose
-from H3DELandmarksLib.core.statements import Cause
 from H3DELandmarksLib.core.systematic import Finding, Systematic, mended, misfit_of, systematic_errors
 
 HERE = Pose(np.eye(3), np.zeros(3))

@@ -11,8 +11,8 @@ from ladder import BRIGHTNESS, GROUPS, NAMES, RUNGS, SCHEME, corners, picture, s
 from scipy.spatial.transform import Rotation
 
 from H3DELandmarksLib.core.anatomy import Anatomy, Factors
+from H3DELandmarksLib.core.rows import Structures
 from H3DELandmarksLib.core.shape_model import Pose, ShapeModel
-from H3DELandmarksLib.core.structures import Structures
 from H3DELandmarksLib.detection.closer import FARTHEST, look_closer, structure_grid
 from H3DELandmarksLib.detection.predictions import RawPredictions
 from H3DELandmarksLib.detection.scan import IntensityMapping, Scan

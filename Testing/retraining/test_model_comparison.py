@@ -15,8 +15,7 @@ from toy_package import toy_package
 from H3DELandmarksLib.cases import CaseLandmark, ModelName, ReviewState
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.geometry import Volume
-from H3DELandmarksLib.core.landmarks import LandmarkDefinition, LandmarkScheme, LandmarkSet
-from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.landmarks import Cause, LandmarkDefinition, LandmarkScheme, LandmarkSet
 from H3DELandmarksLib.formats.comparison import Comparison, Rule, read_comparison, upgraded, write_comparison
 from H3DELandmarksLib.formats.reading import build, to_plain
 from H3DELandmarksLib.formats.run import read_run

@@ -6,7 +6,7 @@ from head_model import KEY, NAMES, PAIRS, SIDES_EXCHANGED, found_head, write_hea
 from scene_cases import GEOMETRIES, LINEAR, add_linear_transform, add_volume
 
 from H3DELandmarksLib.core.candidates import Candidates
-from H3DELandmarksLib.core.statements import Cause
+from H3DELandmarksLib.core.landmarks import Cause
 from H3DELandmarksLib.core.systematic import Systematic
 from H3DELandmarksLib.formats.provenance import Provenance
 from H3DELandmarksLib.formats.results import MiscountedResult

@@ -19,7 +19,6 @@ from H3DELandmarksLib.core.text import plural
 if TYPE_CHECKING:
     from H3DELandmarksLib.cases import CaseProject
     from H3DELandmarksLib.formats.run import RunFolder
-    from H3DELandmarksLib.retraining.run import RunStatus
 
 
 FOLDER_OPTIONS = ("model_id", "spacing", "plan_only")
@@ -61,18 +60,7 @@ def run_retraining(options: argparse.Namespace, console: Console) -> bool:
     console.log_folder = output
     record = run.record
     with stop_wish() as stopped, console.task(record.model.id) as progress:
-
-        def tell(status: RunStatus) -> None:
-            progress(
-                status.fraction,
-                status.message,
-                stage=status.stage,
-                step=status.step,
-                steps=status.steps,
-                seconds_left=status.seconds_left,
-            )
-
-        candidate = retrain(run, options.device, tell, stopped, project)
+        candidate = retrain(run, options.device, progress, stopped, project)
     counts = record.counts
     for note in record.notes:
         console.say(note)

@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +44,7 @@ logger = logging.getLogger(__name__)
 TRAINING_SHARE = 0.95  # of the work; the rest is the candidate's calibration and accuracy
 STEPS_BEFORE_A_GUESS = 5  # of the time left
 KEPT_OF_RATE = 0.95  # what a step leaves of the rate of those before it
+Report = Callable[..., None]
 
 
 class TimeLeft:
@@ -78,29 +78,6 @@ class TimeLeft:
         return self._seconds_per_voxel * sum(self._voxels[name] * steps for name, steps in remaining.items())
 
 
-@dataclass(frozen=True)
-class RunStatus:
-    """How far a run is.
-
-    Attributes:
-        fraction: from 0 to 1.
-        message: one sentence.
-        stage: at hand; None while none is trained.
-        step, steps: of all stages together.
-        seconds_left: None while unknown.
-    """
-
-    fraction: float
-    message: str
-    stage: str | None
-    step: int
-    steps: int
-    seconds_left: float | None
-
-
-Watcher = Callable[[RunStatus], None]
-
-
 def start_run(folder: Path, decision: RunDecision) -> RunFolder:
     """Begin a run in a folder that is empty or does not exist.
 
@@ -126,7 +103,7 @@ def start_run(folder: Path, decision: RunDecision) -> RunFolder:
 def retrain(
     run: RunFolder,
     device: str = "auto",
-    watcher: Watcher = lambda status: None,
+    progress: Report = lambda fraction, message, **more: None,
     cancelled: Callable[[], bool] = lambda: False,
     project: CaseProject | None = None,
 ) -> ModelPackage:
@@ -135,7 +112,8 @@ def retrain(
     Args:
         run: that was started, stopped or killed; one that is done is left as it is.
         device: "auto", "cpu", "cuda" or "mps".
-        watcher: is told how far the run is.
+        progress: receives the fraction done and one sentence, and by name `stage` at hand (None while none is trained),
+            `step` and `steps` of all stages together, and `seconds_left` (None while unknown).
         cancelled: asked after every step; True saves a checkpoint and ends the work.
         project: where the cases lie, if not where they were.
 
@@ -154,7 +132,7 @@ def retrain(
         if not is_mine:
             raise InputError(f"Another program is at work on the run in '{run.folder}': wait for it, or stop it first.")
         try:
-            candidate = Work(run, device, watcher, cancelled, project).do()
+            candidate = Work(run, device, progress, cancelled, project).do()
         except (Cancelled, KeyboardInterrupt):
             run.update(state=CANCELLED, seconds_left=None)
             raise
@@ -169,10 +147,10 @@ class Work:
     """The work of one run."""
 
     def __init__(
-        self, run: RunFolder, device: str, watcher: Watcher, cancelled: Callable[[], bool], project: CaseProject | None
+        self, run: RunFolder, device: str, progress: Report, cancelled: Callable[[], bool], project: CaseProject | None
     ) -> None:
         self.run = run
-        self.watcher = watcher
+        self.progress = progress
         self.cancelled = cancelled
         self.stages = run.record.plan.stages
         self.time_left = TimeLeft(self.stages)
@@ -254,7 +232,7 @@ class Work:
         self.run.update(now=False, seconds_left=seconds)
         step, steps = self.run.record.step, self.run.record.steps
         fraction = TRAINING_SHARE * step / steps if fraction is None else fraction
-        self.watcher(RunStatus(fraction, message, stage, step, steps, seconds))
+        self.progress(fraction, message, stage=stage, step=step, steps=steps, seconds_left=seconds)
 
 
 def _model_as_it_was(entry: StartModel | None) -> ModelPackage | None:

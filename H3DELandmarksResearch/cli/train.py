@@ -125,5 +125,5 @@ def help_to_retrain(options: argparse.Namespace, project: CaseProject, peers: Pe
     run = read_run(options.output)
     alone = RunFolder(run.folder, run.record, writes=False)
     with stop_wish() as stopped:
-        Work(alone, options.device, lambda status: None, stopped, project).train_all()
+        Work(alone, options.device, lambda fraction, message, **more: None, stopped, project).train_all()
     return True

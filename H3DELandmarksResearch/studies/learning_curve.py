@@ -26,7 +26,7 @@ from H3DELandmarksLib.evaluation.metrics import case_means, success_rates
 from H3DELandmarksLib.formats.run import RUN, read_run
 from H3DELandmarksLib.models import ModelPackage, find_model
 from H3DELandmarksLib.retraining.fine_tuning import plan_fine_tuning
-from H3DELandmarksLib.retraining.run import RunStatus, retrain, start_run
+from H3DELandmarksLib.retraining.run import retrain, start_run
 from H3DELandmarksResearch.studies import RESULTS, RUNS, run_study
 from H3DELandmarksResearch.studies.learning_figures import write_figures
 from H3DELandmarksResearch.studies.learning_studies import Study, add_corrected, definition_study, mouse_study
@@ -88,15 +88,15 @@ def retrained(work: Path, count: int) -> tuple[ModelPackage, float]:
     """The candidate of a run, gone on with if it is not done, and the processor's seconds that it took."""
     run, start, last = read_run(work / f"run-{count}"), time.process_time(), 0.0
 
-    def tell(status: RunStatus) -> None:
+    def tell(fraction: float, message: str, seconds_left: float | None, **more: object) -> None:
         nonlocal last
         if time.monotonic() - last > 30:
             last = time.monotonic()
-            left = "" if status.seconds_left is None else f", {status.seconds_left:.0f} s left"
-            print(f"{count} corrections: {status.message}{left}", flush=True)
+            left = "" if seconds_left is None else f", {seconds_left:.0f} s left"
+            print(f"{count} corrections: {message}{left}", flush=True)
 
     was_done = run.record.is_done
-    candidate = retrain(run, watcher=tell)
+    candidate = retrain(run, progress=tell)
     if not was_done:
         run.update(cpu_seconds=(run.record.cpu_seconds or 0.0) + time.process_time() - start)
     seconds = run.record.cpu_seconds

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -110,7 +111,11 @@ def test_lines_of_the_curve_beyond_the_checkpoint_are_not_there_twice(given, tmp
 
 def test_progress_tells_stage_steps_and_in_time_the_seconds_left(given, tmp_path):
     told = []
-    retrain(start_run(tmp_path, given[2]), "cpu", told.append)
+
+    def tell(fraction, message, **more):
+        told.append(SimpleNamespace(fraction=fraction, **more))
+
+    retrain(start_run(tmp_path, given[2]), "cpu", tell)
     steps = [status for status in told if status.stage == "localizer"]
     assert [status.step for status in steps] == list(range(1, STEPS + 1))
     assert steps[0].seconds_left is None and steps[-1].seconds_left == 0 and steps[-1].steps == STEPS

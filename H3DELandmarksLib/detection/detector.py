@@ -22,7 +22,7 @@ from H3DELandmarksLib.detection.closer import look_closer
 from H3DELandmarksLib.detection.engine import EngineSettings
 from H3DELandmarksLib.detection.point_evidence import point_features
 from H3DELandmarksLib.detection.predictions import Detection, RawPredictions
-from H3DELandmarksLib.detection.recognition import Recognizer
+from H3DELandmarksLib.detection.recognition import recognise
 from H3DELandmarksLib.detection.scan import IntensityMapping, Scan, set_straight
 from H3DELandmarksLib.detection.search import localize, refine, refine_until_settled
 from H3DELandmarksLib.detection.stage import StageNetwork
@@ -147,7 +147,9 @@ class Detector:
             landmarks = only_known_absences(landmarks, self.shape, found.pose, volume.grid, recognition)
             cut = beyond in landmarks.causes and self.calibration.points is None
             in_doubt = miscounted is not None and miscounted.doubtful
-            if cut or in_doubt or self._exceeds(volume, 1.0) or not self._radii_hold:
+            measured = self.package.manifest.measured
+            radii_hold = measured is None or measured.radii_hold  # on unseen cases, or nobody knows otherwise
+            if cut or in_doubt or self._exceeds(volume, 1.0) or not radii_hold:
                 landmarks = replace(landmarks, radius=np.full(len(landmarks), np.nan))
         expected = found.pose.to_lps(self.shape.mean)
         detection = Detection(landmarks, recognition, doubtful, found.candidates, miscounted, expected)
@@ -175,8 +177,7 @@ class Detector:
         Args:
             found: what `findings` says of the scan.
         """
-        fitted = self.calibration.recognition
-        return None if fitted is None else Recognizer(fitted, self.calibration).judge(found)
+        return recognise(found, self.calibration)
 
     def likely_places(
         self, volume: Volume, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None
@@ -225,7 +226,8 @@ class Detector:
             return report
 
         step(0, SEARCHING)(0.0)
-        self._check_dimension(volume)
+        if reason := why_other_kind(self.package.id, self.is_2d, volume.array.shape):
+            raise InputError(reason)
         volume, _ = self.in_own_lengths(volume)
         if self.is_2d:
             volume, lps_from_sheet = lay_flat(volume)
@@ -309,11 +311,6 @@ class Detector:
             report(1.0)
         return found
 
-    def _check_dimension(self, volume: Volume) -> None:
-        reason = why_other_kind(self.package.id, self.is_2d, volume.array.shape)
-        if reason:
-            raise InputError(reason)
-
     def landmark_set(self, found: RawPredictions, grid: Grid | None = None) -> LandmarkSet:
         """Calibrated landmarks from raw findings; no position is trusted more than that the landmark exists.
 
@@ -357,12 +354,6 @@ class Detector:
         manifest = self.package.manifest
         intensity = IntensityMapping.for_volume(manifest.intensity, volume, silent)
         return Scan(volume, intensity, intensity.outside(manifest.outside))
-
-    @property
-    def _radii_hold(self) -> bool:
-        """Whether the model's radii hold on unseen cases, or nobody has measured that they do not."""
-        measured = self.package.manifest.measured
-        return measured is None or measured.radii_hold
 
     def _exceeds(self, volume: Volume, factor: float) -> bool:
         """Whether voxels are coarser than the model's limit by a factor: any of their edges, above 1 the mean edge."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.predictions import RawPredictions
-from H3DELandmarksLib.formats.manifest import RecognitionCalibration, ShapeVariation
+from H3DELandmarksLib.formats.manifest import ShapeVariation
 from H3DELandmarksLib.formats.results import RecognitionResult
 
 STRONGEST = 3
@@ -112,25 +112,19 @@ def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
     return float(values[order][np.searchsorted(total, total[-1] / 2)])
 
 
-@dataclass(frozen=True)
-class Recognizer:
-    """Tells scans of a model's anatomy from others.
+def recognise(found: RawPredictions, calibration: Calibration) -> RecognitionResult | None:
+    """How strange a scan is among the calibration scans; one in which nothing is found is stranger than all.
 
-    Attributes:
-        fitted: weights, and the scores of calibration scans.
-        calibration: the model's.
+    Args:
+        found: what networks say of the scan.
+        calibration: the model's, with weights and the scores of calibration scans; without them, the answer is None.
     """
-
-    fitted: RecognitionCalibration
-    calibration: Calibration
-
-    def judge(self, found: RawPredictions) -> RecognitionResult:
-        """How strange a scan is among the calibration scans; one in which nothing is found is stranger than all."""
-        any_found = (self.calibration.presence(found.presence_logit) >= 0.5).any()
-        variation = Variation.from_manifest(self.fitted.shape)
-        features = recognition_features(found, variation, self.calibration)
-        score = features @ np.array(self.fitted.weights) if any_found else -np.inf
-        scores = np.array(self.fitted.scores)
-        return RecognitionResult.of(
-            float((1 + (scores <= score).sum()) / (1 + len(scores))), self.fitted.false_alarm_rate
-        )
+    fitted = calibration.recognition
+    if fitted is None:
+        return None
+    any_found = (calibration.presence(found.presence_logit) >= 0.5).any()
+    features = recognition_features(found, Variation.from_manifest(fitted.shape), calibration)
+    score = features @ np.array(fitted.weights) if any_found else -np.inf
+    scores = np.array(fitted.scores)
+    p_value = float((1 + (scores <= score).sum()) / (1 + len(scores)))
+    return RecognitionResult.of(p_value, fitted.false_alarm_rate)

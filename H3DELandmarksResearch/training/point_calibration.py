@@ -14,7 +14,7 @@ from H3DELandmarksLib.core.shape_model import ShapeModel
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.point_evidence import point_features
 from H3DELandmarksLib.detection.predictions import RawPredictions
-from H3DELandmarksLib.detection.recognition import Recognizer
+from H3DELandmarksLib.detection.recognition import recognise
 from H3DELandmarksLib.formats.manifest import CountingCalibration, PointCalibration
 from H3DELandmarksLib.training.calibration import SHARE, fit_counting
 from H3DELandmarksLib.training.recognition import Sighting
@@ -81,10 +81,11 @@ def as_found(one: Sighting) -> RawPredictions:
 
 def _recognised(seen: Iterable[Sighting], calibration: Calibration) -> Iterator[tuple[Sighting, LandmarkSet]]:
     """Scans of the anatomy that are not refused, each with its truth."""
-    recognizer = None if calibration.recognition is None else Recognizer(calibration.recognition, calibration)
     for one in seen:
-        if one.truth is not None and (recognizer is None or recognizer.judge(one.found).recognised):
-            yield one, one.truth
+        if one.truth is not None:
+            recognition = recognise(one.found, calibration)
+            if recognition is None or recognition.recognised:
+                yield one, one.truth
 
 
 def point_errors(

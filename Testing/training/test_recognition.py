@@ -12,7 +12,7 @@ from H3DELandmarksLib.core.landmarks import LandmarkSet
 from H3DELandmarksLib.core.shape_model import Pose
 from H3DELandmarksLib.detection.calibration import Calibration
 from H3DELandmarksLib.detection.predictions import RawPredictions
-from H3DELandmarksLib.detection.recognition import NO_PROPORTIONS, Recognizer, Variation, recognition_features
+from H3DELandmarksLib.detection.recognition import NO_PROPORTIONS, Variation, recognise, recognition_features
 from H3DELandmarksLib.formats.manifest import RecognitionCalibration
 from H3DELandmarksLib.formats.reading import build, to_plain
 from H3DELandmarksLib.training.conditions import WHOLE
@@ -64,10 +64,10 @@ def sightings(subjects: int, seed: int) -> list[Sighting]:
 
 
 @pytest.fixture(scope="module")
-def recognizer() -> Recognizer:
+def known() -> Calibration:
     fitted = fit_recognition(sightings(60, 1), CALIBRATION)
     assert fitted is not None
-    return Recognizer(fitted, CALIBRATION)
+    return replace(CALIBRATION, recognition=fitted)
 
 
 def features(found: RawPredictions) -> np.ndarray:
@@ -75,30 +75,30 @@ def features(found: RawPredictions) -> np.ndarray:
 
 
 @pytest.mark.parametrize("in_view", [K, IN_VIEW])
-def test_new_scans_of_the_anatomy_are_refused_no_more_often_than_stated(recognizer, in_view):
+def test_new_scans_of_the_anatomy_are_refused_no_more_often_than_stated(known, in_view):
     """Of 300 scans at a rate of 3 %, 18 refusals or more would come by chance once in a hundred times."""
     rng = np.random.default_rng(4)
-    refused = [not recognizer.judge(own_scan(rng, in_view)[0]).recognised for _ in range(300)]
+    refused = [not recognise(own_scan(rng, in_view)[0], known).recognised for _ in range(300)]
     assert sum(refused) < 18
 
 
-def test_p_values_of_new_scans_are_uniform(recognizer):
+def test_p_values_of_new_scans_are_uniform(known):
     """Among whole and cut scans as they were calibrated with; both samples are small, so that 0.17 would be rare."""
     rng = np.random.default_rng(5)
-    p_values = np.sort([recognizer.judge(own_scan(rng, view)[0]).p_value for _ in range(150) for view in (K, IN_VIEW)])
+    p_values = np.sort([recognise(own_scan(rng, view)[0], known).p_value for _ in range(150) for view in (K, IN_VIEW)])
     assert np.abs(p_values - np.linspace(0, 1, 300)).max() < 0.17
 
 
-def test_scans_of_something_else_are_refused(recognizer):
+def test_scans_of_something_else_are_refused(known):
     rng = np.random.default_rng(7)
-    assert np.mean([recognizer.judge(strange_scan(rng)).recognised for _ in range(200)]) < 0.03
+    assert np.mean([recognise(strange_scan(rng), known).recognised for _ in range(200)]) < 0.03
 
 
-def test_a_scan_in_which_nothing_is_found_is_the_strangest(recognizer):
+def test_a_scan_in_which_nothing_is_found_is_the_strangest(known):
     found = own_scan(np.random.default_rng(8))[0]
-    judged = recognizer.judge(replace(found, presence_logit=np.full(K, -3.0)))
+    judged = recognise(replace(found, presence_logit=np.full(K, -3.0)), known)
     assert judged.p_value == pytest.approx(1 / 121) and not judged.recognised
-    assert recognizer.judge(RawPredictions.nothing(K, Pose(np.eye(3), np.zeros(3)))) == judged
+    assert recognise(RawPredictions.nothing(K, Pose(np.eye(3), np.zeros(3))), known) == judged
 
 
 @settings(max_examples=25)
@@ -199,9 +199,9 @@ def test_the_false_alarm_rate_is_the_least_that_refuses_what_is_strange(stronges
     assert _false_alarm_rate(np.append(-4.0, own[1:]), strange) == max(rate, 0.02)  # a stray one does not decide
 
 
-def test_what_was_learnt_survives_the_manifest(recognizer):
-    assert build(RecognitionCalibration, to_plain(recognizer.fitted)) == recognizer.fitted
-    assert list(recognizer.fitted.scores) == sorted(recognizer.fitted.scores)
+def test_what_was_learnt_survives_the_manifest(known):
+    assert build(RecognitionCalibration, to_plain(known.recognition)) == known.recognition
+    assert list(known.recognition.scores) == sorted(known.recognition.scores)
     again = Variation.from_manifest(ANATOMY.to_manifest())
     np.testing.assert_allclose(again.modes, ANATOMY.modes, atol=1e-3)
 

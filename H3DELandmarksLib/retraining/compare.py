@@ -198,6 +198,10 @@ def compare_models(
         base_figures, candidate_figures = (each.figures(index, tolerance) for each in (old, new))
         return Row(name, int(present.sum()), base_figures, candidate_figures, gain, gain.p)
 
+    def alone(sets: Sequence[LandmarkSet], name: str) -> Figures:
+        """The figures of a landmark that one model has alone."""
+        return _answers(cases, sets, [name]).figures((), tolerance)
+
     rows = [row(name, (slice(None), [k])) for k, name in enumerate(common)]
     floors = [human_floor([s.ordered_as(tuple(common)) for s in sets], [c.readers for c in cases]) for sets in found]
     corrected = holm([each.improvement.p for each in rows])
@@ -210,8 +214,8 @@ def compare_models(
         miss_mm=miss_mm,
         total=row(ALL, ()),
         landmarks=tuple(replace(each, p_corrected=float(p)) for each, p in zip(rows, corrected)),
-        only_base=_figures_alone(cases, found[0], [n for n in names if n in old_names - new_names], tolerance),
-        only_candidate=_figures_alone(cases, found[1], [n for n in names if n in new_names - old_names], tolerance),
+        only_base={n: alone(found[0], n) for n in names if n in old_names - new_names},
+        only_candidate={n: alone(found[1], n) for n in names if n in new_names - old_names},
         remarks=tuple(_remarks(base, candidate, cases, common)),
         time=utc_now(),
         format_version=2 if floors[0] else 1,
@@ -261,13 +265,6 @@ def _answers(cases: Sequence[HeldOutCase], sets: Sequence[LandmarkSet], names: I
         known=~np.stack([t.unknown for t in truth]),
         predicted=np.stack([f.present for f in found]),
     )
-
-
-def _figures_alone(
-    cases: Sequence[HeldOutCase], sets: Sequence[LandmarkSet], names: Sequence[str], tolerance_mm: float
-) -> dict[str, Figures]:
-    """The figures of landmarks that one model has alone."""
-    return {name: _answers(cases, sets, [name]).figures((), tolerance_mm) for name in names}
 
 
 def _remarks(

@@ -10,7 +10,7 @@ from typing import Any
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.image_plane import LengthUnit
 from H3DELandmarksLib.formats.comparison import Comparison, Decision, Rule, read_comparison
-from H3DELandmarksLib.formats.lineage import Lineage, lineage_of
+from H3DELandmarksLib.formats.lineage import lineage_of
 from H3DELandmarksLib.formats.reading import to_plain
 from H3DELandmarksLib.formats.run import COMPARISON, RunFolder, read_run
 from H3DELandmarksLib.formats.versions import EventDetails
@@ -176,14 +176,10 @@ def _manifest_with_lineage(candidate: ModelPackage, run: RunFolder) -> Mapping[s
     """The manifest, which says what the model was made from."""
     if lineage_of(candidate.manifest) is not None:
         return candidate.content
-    lineage = to_plain(_with_lineage_of_base(run.record.lineage))
-    return {**candidate.content, "training": {**candidate.manifest.training, "lineage": lineage}}
-
-
-def _with_lineage_of_base(lineage: Lineage) -> Lineage:
-    """A run's lineage with what its base had learnt from, where the base is on this computer."""
-    before = lineage.base and lineage_here(lineage.base.name)
-    return lineage.with_earlier(before.learnt) if before else lineage
+    lineage = run.record.lineage
+    before = lineage.base and lineage_here(lineage.base.name)  # what the base had learnt from, where it is here
+    told = to_plain(lineage.with_earlier(before.learnt) if before else lineage)
+    return {**candidate.content, "training": {**candidate.manifest.training, "lineage": told}}
 
 
 def _card_with_comparison(candidate: ModelPackage, comparison: Comparison | None) -> str:

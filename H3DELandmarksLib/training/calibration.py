@@ -106,8 +106,8 @@ class Evidence:
     error: np.ndarray
     present: np.ndarray
     truncated: np.ndarray
-    margin: np.ndarray | None = None
-    off: np.ndarray | None = None
+    margin: np.ndarray
+    off: np.ndarray
 
 
 def gather_evidence(predictions: Sequence[RawPredictions], cases: Sequence[Case], shape: ShapeModel) -> Evidence:
@@ -142,23 +142,16 @@ def fit_calibration(evidence: Evidence, tolerance_mm: float) -> Calibration:
     known = ~np.isnan(evidence.present)
     importance = np.broadcast_to(np.where(evidence.truncated, TRUNCATED_WEIGHT, 1.0)[:, None], known.shape)
     scale, bias = _fit_presence(evidence.logit[known], evidence.present[known], importance[known])
-    counting = _fit_counting(evidence)
-    if counting is not None and evidence.off is not None and not evidence.off.all():
+    counted = np.isfinite(evidence.margin) & ~evidence.truncated
+    scans = int(counted.sum())
+    counting = fit_counting(evidence.margin[counted], evidence.off[counted], np.arange(scans), np.ones(scans))
+    if counting is not None and not evidence.off.all():
         known &= ~evidence.off[:, None]
     features = confidence_features(evidence.concentration, evidence.logit, evidence.residual)[known]
     with np.errstate(invalid="ignore"):
         weights = logistic_regression(features, (evidence.error <= tolerance_mm)[known])
     radius = radii(usual_errors(evidence, scale, bias))
     return Calibration(scale, bias, weights, tolerance_mm, radius, counting=counting)
-
-
-def _fit_counting(evidence: Evidence) -> CountingCalibration | None:
-    """By whole scans, see `fit_counting`; None where nothing was counted."""
-    if evidence.margin is None or evidence.off is None:
-        return None
-    rows = np.isfinite(evidence.margin) & ~evidence.truncated
-    margin, off = evidence.margin[rows], evidence.off[rows]
-    return fit_counting(margin, off, np.arange(len(off)), np.ones(len(off)))
 
 
 def fit_counting(

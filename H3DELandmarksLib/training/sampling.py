@@ -166,23 +166,19 @@ class CropSampler:
     def plain(self, case: TrainingCase, group: int = 0, device: torch.device = CPU) -> Sample:
         """The sample without any augmentation, centered as at inference with a perfect previous stage."""
         channels, mirrored = self.groups[group]
+        if self.stage.is_closer and self._seen_of(case, group) != group:  # it lies nowhere: nothing is known
+            image = torch.zeros(self.stage.shape, device=device)
+            return Sample(image, np.zeros((len(channels), 3)), np.full(len(channels), np.nan))
         if self.stage.is_closer:
-            return self._plain_structure(case, group, device)
-        axes = case.pose.rotation @ np.diag([-1.0 if mirrored else 1.0, 1.0, 1.0])
-        grid = self._centered(case, channels, axes, self.spacing(case))
+            grid = self._structure(case, group)
+        else:
+            axes = case.pose.rotation @ np.diag([-1.0 if mirrored else 1.0, 1.0, 1.0])
+            grid = self._centered(case, channels, axes, self.spacing(case))
         return self._sample(case, grid, channels, None, device)
 
     def spacing(self, case: TrainingCase) -> float:
         """Edge in mm of a voxel of a case's crops without augmentation."""
         return self.stage.spacing_in(case.case.volume.grid.extent.tolist())
-
-    def _plain_structure(self, case: TrainingCase, number: int, device: torch.device) -> Sample:
-        """A structure as a closer look sees it; where it lies nowhere, nothing is known."""
-        channels = self.groups[number][0]
-        if self._seen_of(case, number) != number:
-            image = torch.zeros(self.stage.shape, device=device)
-            return Sample(image, np.zeros((len(channels), 3)), np.full(len(channels), np.nan))
-        return self._sample(case, self._structure(case, number), channels, None, device)
 
     def _seen_of(self, case: TrainingCase, number: int) -> int | None:
         """The group that is asked for; of structures one whose place in a case is known, None where none is."""

@@ -22,7 +22,8 @@ def simulated_evidence(cases: int, seed: int) -> Evidence:
     logit = np.where(present == 1, rng.normal(3, 2, shape), rng.normal(-3, 2, shape))
     error = np.where(present == 1, rng.gamma(2.0, np.linspace(0.2, 0.8, 10), shape), np.nan)
     concentration = np.clip(np.exp(-np.nan_to_num(error, nan=3.0)) + rng.normal(0, 0.05, shape), 0.01, 0.99)
-    return Evidence(logit, concentration, np.ones(shape), error, present, np.zeros(cases, bool))
+    uncounted = np.full(cases, np.nan), np.zeros(cases, bool)
+    return Evidence(logit, concentration, np.ones(shape), error, present, np.zeros(cases, bool), *uncounted)
 
 
 @pytest.fixture(scope="module")

@@ -176,9 +176,11 @@ class H3DELandmarksWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     @told
     def onSceneStartClose(self, caller, event):
-        """The volume goes away, and the detection with it."""
+        """The volume goes away, and the detection with it, and the program that waits for another one."""
+        from H3DELandmarksPanel.Worker import workers
+
         self.detection.close()
-        self.context.releaseWorker()
+        workers.close()
         self.detection.say("")
         self.setParameterNode(None)
 
@@ -292,7 +294,7 @@ class H3DELandmarksLogic(ScriptedLoadableModuleLogic):
             DetectionRun, to be polled until it has ended; the scene is not changed.
 
         Raises:
-            InputError: the volume or the region cannot be used, or Slicer's Python is missing.
+            InputError: the volume or the region cannot be used.
         """
         from H3DELandmarksPanel.CommandRun import DetectionRun
 

@@ -19,7 +19,6 @@ from H3DELandmarksPanel.PanelContext import isFolder, offer, onClick, onSignal, 
 from H3DELandmarksPanel.RunProgress import RunProgress
 from H3DELandmarksPanel.ScanFiles import loadResult, showPoints
 from H3DELandmarksPanel.ScanQueue import ScanQueue
-from H3DELandmarksPanel.Worker import newRunFolder, pythonExecutable
 
 SCANS_SETTING, RESULTS_SETTING = "H3DELandmarks/BatchScansFolder", "H3DELandmarks/BatchResultsFolder"
 
@@ -213,18 +212,8 @@ class CohortRun(CommandRun):
         Args:
             arguments: of the command.
             host: the other computer that examines them, empty for this one.
-
-        Raises:
-            InputError: Slicer's Python is missing.
         """
-        super().__init__(
-            ["detect", *arguments, "--retry-failed"],
-            pythonExecutable(),
-            newRunFolder(slicer.app.temporaryPath),
-            _("detection"),
-            acceptsUnfinished=True,
-            host=host,
-        )
+        super().__init__(["detect", *arguments, "--retry-failed"], _("detection"), acceptsUnfinished=True, host=host)
 
     def takeResult(self):
         """Fail where the scans could not even be begun."""

@@ -19,6 +19,7 @@ from H3DELandmarksLib.scene import (
     why_apart,
 )
 from H3DELandmarksPanel.CasesFolder import AddingRun, CasesFolder, bringCase, shortCaseName
+from H3DELandmarksPanel.CommandRun import CommandRun
 from H3DELandmarksPanel.PanelContext import offer, onClick, onSignal, sentenceAbout
 from H3DELandmarksPanel.RunProgress import RunProgress
 from H3DELandmarksPanel.Tables import TextTable
@@ -187,7 +188,7 @@ class CheckSection:
         canDraw = all(map(find_spec, ("matplotlib", "H3DELandmarksResearch")))
         pictures = ["--pictures", self._pictures] if canDraw else []
         self._project = self._folder.project()
-        self.progress.start(self._context.command(["cases", "check", self._folder.path, *pictures], _("check")))
+        self.progress.start(CommandRun(["cases", "check", self._folder.path, *pictures], _("check")))
 
     def _onChecked(self, run):
         self._show(run.result["findings"])

@@ -21,7 +21,7 @@ from H3DELandmarksLib.formats.provenance import read_provenance, with_causes
 from H3DELandmarksLib.io.images import write_volume
 from H3DELandmarksLib.io.markups import read_markups, write_markups, write_region
 from H3DELandmarksLib.scene import volume_from_node, voxel_time
-from H3DELandmarksPanel.Worker import Worker, newRunFolder, pythonExecutable, removeRunFolder, workers
+from H3DELandmarksPanel.Worker import Worker, newRunFolder, removeRunFolder, workers
 
 CHILD_LOG_NAME = "h3delandmarks.log"
 SECONDS_BEFORE_ESTIMATE = 2.0
@@ -81,27 +81,15 @@ class CommandRun:
         host: another computer that does the work, empty for this one.
     """
 
-    def __init__(
-        self,
-        arguments,
-        python,
-        folder,
-        task,
-        names=None,
-        logFolder=None,
-        acceptsUnfinished=False,
-        isLent=False,
-        host="",
-    ):
+    def __init__(self, arguments, task, names=None, logFolder=None, acceptsUnfinished=False, isLent=False, host=""):
         """The command starts at the first poll.
 
         Args:
-            arguments: of the command line, without the program.
-            python: the Python executable of a program for this command alone.
-            folder: an existing folder for the run's files, removed when it ends.
+            arguments: of the command line, without the program; or a function that gives them for the folder of the
+                run's files, which is removed when it ends.
             task: what messages call it, as "detection".
             names: {text in messages of the child: what its reader knows in place of it}.
-            logFolder: where the child keeps a log of unexpected errors; the log is kept beside `folder`.
+            logFolder: where the child keeps a log of unexpected errors; the log is kept beside the run's folder.
             acceptsUnfinished: whether a result that says "ok: false" is one.
             isLent: whether `workers` lends the program, which needs no start where one waits; else it has its own.
             host: another computer that does the work, empty for this one.
@@ -113,8 +101,9 @@ class CommandRun:
         self.warnings = []
         self.progress = {}
         self.result = None
-        self._task, self._folder, self._acceptsUnfinished = task, Path(folder), acceptsUnfinished
-        self._arguments, self._python, self._isLent = arguments, python, isLent
+        self._task, self._acceptsUnfinished, self._isLent = task, acceptsUnfinished, isLent
+        self._folder = newRunFolder(slicer.app.temporaryPath)
+        self._arguments = arguments(self._folder) if callable(arguments) else arguments
         self._isAsked, self._code = False, None  # whether the command was handed over; its exit code once it is done
         self._names = dict(names or {})
         self._log = None if logFolder is None else Path(logFolder) / CHILD_LOG_NAME
@@ -178,7 +167,7 @@ class CommandRun:
     def _ask(self):
         """Have the program ready, and hand the command over once everything that it reads is there."""
         if self.child is None:
-            self.child = workers.take() if self._isLent else Worker(self._python, self._folder)
+            self.child = workers.take() if self._isLent else Worker(self._folder)
         if not self._isAsked and self.isReady():
             self._isAsked = True
             with contextlib.suppress(OSError):  # the program is ending, and says why
@@ -314,22 +303,19 @@ class DetectionRun(CommandRun):
             decided: LandmarkSet of all landmarks, LPS mm, for a second look where a person's points place them.
 
         Raises:
-            InputError: the volume cannot be used, or Slicer's Python is missing.
+            InputError: the volume cannot be used.
         """
-        volume, voxelTime = volume_from_node(volumeNode), voxel_time(volumeNode)
-        python = pythonExecutable()
-        folder = newRunFolder(slicer.app.temporaryPath)
-        self._scan, results = folder / "scan.nrrd", folder / "results"
+        self.volume, self._voxelTime = volume_from_node(volumeNode), voxel_time(volumeNode)
+        super().__init__([], _("detection"), isLent=True, host=destination.host if destination else "")
+        self._scan, results = self._folder / "scan.nrrd", self._folder / "results"
         if model.id == EXAMPLES:
             arguments = ["propose", self._scan, "--examples", model.folder, "--cases", *model.cases]
         else:
             arguments = ["detect", self._scan, "--model", model.path]
         arguments += ["--output", results, "--device", device, "--hand-over"]
-        arguments += _choice(folder, landmarkNames, region, decided)
-        arguments += destination.arguments if destination else []
-        names, host = {str(self._scan): volumeNode.GetName()}, destination.host if destination else ""
-        super().__init__(arguments, python, folder, _("detection"), names, results, isLent=True, host=host)
-        self.volume, self._voxelTime = volume, voxelTime
+        arguments += _choice(self._folder, landmarkNames, region, decided)
+        self._arguments = [*arguments, *(destination.arguments if destination else [])]
+        self._names, self._log = {str(self._scan): volumeNode.GetName()}, results / CHILD_LOG_NAME
         self.stage = _("Preparing the scan")
         self.landmarks = self.provenance = self.candidates = None
         self.headline = ""

@@ -13,6 +13,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from H3DELandmarksPanel.CasesFolder import loadScan
+from H3DELandmarksPanel.CommandRun import CommandRun
 from H3DELandmarksPanel.PanelContext import isFolder, offer, onClick, onSignal, present
 from H3DELandmarksPanel.RunProgress import RunProgress
 from H3DELandmarksPanel.Tables import TextTable
@@ -81,7 +82,7 @@ class NextCaseSection:
         def arguments(files):
             return ["cases", "rank", folder, *model, *cases, "--output", files / RANKING]
 
-        self.progress.start(self._context.command(arguments, _("ranking"), acceptsUnfinished=True, isLent=True))
+        self.progress.start(CommandRun(arguments, _("ranking"), acceptsUnfinished=True, isLent=True))
 
     def _onRanked(self, run):
         self._scans = run.result["scans"]

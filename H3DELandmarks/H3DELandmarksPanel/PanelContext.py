@@ -1,4 +1,4 @@
-"""What the sections of the panel share: the volume and points at hand, starting commands, and telling of errors."""
+"""What the sections of the panel share: the volume and points at hand, what to install, and telling of errors."""
 
 import contextlib
 import inspect
@@ -23,11 +23,10 @@ from H3DELandmarksLib.scene import (
     volume_of,
 )
 from H3DELandmarksLib.scene.proposal import read_proposal
-from H3DELandmarksPanel.CommandRun import CommandRun
 from H3DELandmarksPanel.Dependencies import ensureDependencies
 from H3DELandmarksPanel.Parameters import Device
 from H3DELandmarksPanel.SafeText import plainTip
-from H3DELandmarksPanel.Worker import newRunFolder, pythonExecutable, removeLeftovers, workers
+from H3DELandmarksPanel.Worker import removeLeftovers, workers
 
 logger = logging.getLogger("H3DELandmarks")
 
@@ -134,7 +133,7 @@ def sentenceAbout(error):
 
 
 class PanelContext:
-    """The volume and the points at hand, the models, where scans are examined, and starting commands.
+    """The volume and the points at hand, the models, where scans are examined, and what is installed for that.
 
     Attributes:
         clinic: ClinicComputer.
@@ -303,27 +302,9 @@ class PanelContext:
             label.text = ""
             workers.close()  # they know nothing of new packages
 
-    def command(self, arguments, task, **options):
-        """A CommandRun of the library's command line, to be polled.
-
-        Args:
-            arguments: of the command, or a function that gives them for the folder of the run's files.
-            task: what messages call it.
-            options: of CommandRun.
-
-        Raises:
-            InputError: Slicer's Python is missing.
-        """
-        python, folder = pythonExecutable(), newRunFolder(slicer.app.temporaryPath)
-        return CommandRun(arguments(folder) if callable(arguments) else arguments, python, folder, task, **options)
-
     def close(self):
         """The panel goes away."""
         self._isClosed = True
-        workers.close()
-
-    def releaseWorker(self):
-        """End the program that waits for another detection."""
         workers.close()
 
 

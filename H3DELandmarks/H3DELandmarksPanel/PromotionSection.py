@@ -11,6 +11,7 @@ from H3DELandmarksLib.formats.comparison import read_comparison
 from H3DELandmarksLib.formats.run import COMPARISON
 from H3DELandmarksLib.models import find_model
 from H3DELandmarksLib.retraining.promote import promote_run
+from H3DELandmarksPanel.CommandRun import CommandRun
 from H3DELandmarksPanel.ModelChoice import modelKey
 from H3DELandmarksPanel.PanelContext import offer, onClick, onSignal
 from H3DELandmarksPanel.RunProgress import RunProgress
@@ -152,7 +153,7 @@ class PromotionSection:
             "--device",
             self._context.device,
         ]
-        self.progress.start(self._context.command(arguments, _("comparison")))
+        self.progress.start(CommandRun(arguments, _("comparison")))
 
     def _onCompared(self, run):
         self._comparison = _readComparison(self.chosenRun)

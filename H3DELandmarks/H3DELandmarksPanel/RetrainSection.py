@@ -20,7 +20,6 @@ from H3DELandmarksPanel.ModelChoice import modelKey, titleAmong
 from H3DELandmarksPanel.PanelContext import offer, onClick, onSignal
 from H3DELandmarksPanel.Parameters import Device
 from H3DELandmarksPanel.RunProgress import RunProgress
-from H3DELandmarksPanel.Worker import newRunFolder, pythonExecutable
 
 SECONDS_TO_FINISH = 60.0
 SECONDS_TO_CLOSE = 3.0
@@ -256,13 +255,8 @@ class TrainingRun(CommandRun):
         """
         self.folder = folder
         self._stopAsked = None
-        super().__init__(
-            ["train", "--from-cases", cases, "--output", folder, *arguments],
-            pythonExecutable(),
-            newRunFolder(slicer.app.temporaryPath),
-            _("training"),
-            logFolder=folder,
-        )
+        command = ["train", "--from-cases", cases, "--output", folder, *arguments]
+        super().__init__(command, _("training"), logFolder=folder)
 
     def askToStop(self):
         """Let the child process keep what it has learnt and end, where the system can tell it to; else end it."""

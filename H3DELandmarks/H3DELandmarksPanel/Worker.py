@@ -239,17 +239,20 @@ class Worker(ChildProcess):
     It ends with Slicer, however Slicer ends, because its input does; and it removes its folders then.
     """
 
-    def __init__(self, python, folder, detects=False):
+    def __init__(self, folder, detects=False):
         """Start.
 
         Args:
-            python: the Python executable.
             folder: an existing folder of `newRunFolder` for its own files.
             detects: whether to import at once what detection needs.
+
+        Raises:
+            InputError: Slicer's Python is missing.
+            OSError: no program can be started.
         """
         self.folder = Path(folder)
         self._before = dict(os.environ)
-        command = [python, "-m", "H3DELandmarksLib.cli.worker", folder]
+        command = [pythonExecutable(), "-m", "H3DELandmarksLib.cli.worker", folder]
         super().__init__(command + ["--detects"] * detects, _environment(), folder)
         self._waitsSince = None
 
@@ -306,7 +309,6 @@ class Workers:
             InputError: Slicer's Python is missing.
             OSError: no program can be started.
         """
-        python = pythonExecutable()
         worker, self._waiting = self._waiting, None
         if worker is not None and worker.isWarm:
             return worker
@@ -314,8 +316,8 @@ class Workers:
             worker.end()
         folder = newRunFolder(slicer.app.temporaryPath)
         try:
-            return Worker(python, folder, detects=True)
-        except OSError:
+            return Worker(folder, detects=True)
+        except (InputError, OSError):
             removeRunFolder(folder)
             raise
 

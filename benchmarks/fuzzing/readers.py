@@ -174,11 +174,12 @@ def _events(path: Path) -> object:
     from H3DELandmarksPanel.CommandRun import CommandRun
     from H3DELandmarksPanel.Worker import ChildProcess
 
-    run = CommandRun([], "python", path.parent, "detection")
+    run = CommandRun([], "detection")
     for line in path.read_bytes().splitlines():
         event = ChildProcess._parsed(line)
         if event is not None:
             run._note(event)
+    run.cancel()
     return run.remaining
 
 

@@ -35,13 +35,11 @@ from H3DELandmarksLib.scene import (
     show_radius,
     volume_of,
 )
-from H3DELandmarksPanel.Following import Following
 from H3DELandmarksPanel.ModelCard import CardWindow, hasLandmarkPicture
 from H3DELandmarksPanel.PanelContext import guarded, isFolder, onClick, onSignal
-from H3DELandmarksPanel.ReviewFindings import ReviewFindings
 from H3DELandmarksPanel.ReviewKeys import clicker
 from H3DELandmarksPanel.ReviewViews import ReviewViews
-from H3DELandmarksPanel.SecondLook import SecondLook
+from H3DELandmarksPanel.Revisions import Following, ReviewFindings, SecondLook
 from H3DELandmarksPanel.Tables import ReviewTable, causeText, lengthText, percentText, showLegend, stateText
 
 MILLISECONDS_TO_REFRESH = 50
@@ -103,7 +101,7 @@ class ReviewSection:
         self.table = ReviewTable(ui.reviewTable)
         self.placing = PointPlacing(self.refresh)
         self.pictures = CardWindow(ui.pictureButton)
-        self.views = ReviewViews(ui, self.onViewsChanged)
+        self.views = ReviewViews(ui, self.onChanged)
         self.findings, self.following = ReviewFindings(ui, context), Following(ui.followCheckBox, context)
         self.secondLook = SecondLook(ui, context, self.refresh)
         self._review = self._history = None
@@ -320,14 +318,14 @@ class ReviewSection:
             node.TransformModifiedEvent,
             vtk.vtkCommand.ModifiedEvent,
         )
-        observed = [(event, self.onPointsChanged) for event in changes]
+        observed = [(event, self.onChanged) for event in changes]
         observed.append((node.PointStartInteractionEvent, self.onDragBegins))
         observed.append((node.PointEndInteractionEvent, self.onDragEnds))
         label = self.ui.reviewStatusLabel
         self._tags = [node.AddObserver(event, guarded(slot, label)) for event, slot in observed]
 
-    def onPointsChanged(self, caller, event):
-        """Show the change soon, together with those that follow at once."""
+    def onChanged(self, caller, event):
+        """Show a change of the points, or of what the views show, soon, together with those that follow at once."""
         if not self._timer.active:
             self._timer.start()
 
@@ -352,11 +350,6 @@ class ReviewSection:
             if before is not None and now is not None and (before != now).any():
                 return landmark.name
         return None
-
-    def onViewsChanged(self, caller, event):
-        """The views show another volume, soon perhaps a third: look when that is over."""
-        if not self._timer.active:
-            self._timer.start()
 
     # Showing
 

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import slicer.util
-import vtk
 
 from H3DELandmarksLib.core.candidates import Candidates, Place
 from H3DELandmarksLib.formats.case_record import Coordinate
 from H3DELandmarksLib.formats.reading import NotNegative, Share, to_plain
-from H3DELandmarksLib.scene.point_list import LPS_FROM_RAS, parsed
+from H3DELandmarksLib.scene.point_list import LPS_FROM_RAS, matrix_to_world, parsed
 
 ATTRIBUTE = "H3DELandmarks.Evidence"
 
@@ -75,18 +73,6 @@ def move_evidence(node, before: np.ndarray | None) -> None:
         return
     moved = _mapped(Candidates.of(list(stored.values())), np.linalg.inv(now) @ before)
     _write(node, dict(zip(stored, moved.listed())))
-
-
-def matrix_to_world(node) -> np.ndarray | None:
-    """(4, 4) from RAS mm of a node to RAS world mm; None where its parent transforms are no matrix."""
-    transform = node.GetParentTransformNode()
-    if transform is None:
-        return np.eye(4)
-    if not transform.IsTransformToWorldLinear():
-        return None
-    matrix = vtk.vtkMatrix4x4()
-    transform.GetMatrixTransformToWorld(matrix)
-    return slicer.util.arrayFromVTKMatrix(matrix)
 
 
 def _write(node, places: dict[str, list[Place]]) -> None:

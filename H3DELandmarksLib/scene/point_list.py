@@ -26,6 +26,18 @@ def lps_from_ras(points: np.ndarray) -> np.ndarray:
     return np.asarray(points, dtype=np.float64) * np.diag(LPS_FROM_RAS)[:3]
 
 
+def matrix_to_world(node) -> np.ndarray | None:
+    """(4, 4) from RAS mm of a node to RAS world mm; None where its parent transforms are no matrix."""
+    transform = node.GetParentTransformNode()
+    if transform is None:
+        return np.eye(4)
+    if not transform.IsTransformToWorldLinear():
+        return None
+    matrix = vtk.vtkMatrix4x4()
+    transform.GetMatrixTransformToWorld(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
 @lru_cache(maxsize=16)  # a click asks a dozen times
 def parsed(kind: type[_Kept], text: str | None) -> _Kept | None:
     """What an attribute of a node holds, as an object of a dataclass; None where it holds nothing that can be read."""

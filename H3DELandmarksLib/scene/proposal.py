@@ -1,4 +1,7 @@
-"""Transforms that are hardened on a point list: its points keep their place in the world, and so must its proposal."""
+"""What a model has proposed, and a person has accepted, as kept with a point list.
+
+Where a transform is hardened on the list, its points keep their place in the world, and so does the proposal.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from H3DELandmarksLib.scene.point_list import (
     has_measurements_of,
     landmarks_from_point_list,
     lps_from_ras,
+    matrix_to_world,
     nodes_of,
     parsed,
     point_indices,

@@ -1,4 +1,4 @@
-"""Regions of interest of the scene as regions of the library."""
+"""Volumes and regions of interest of the scene as those of the library, and the frames of sequences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from H3DELandmarksLib.core.region import Region, region_around
 from H3DELandmarksLib.detection.examples import why_other_kind as unlike_examples
 from H3DELandmarksLib.models import ModelPackage
 from H3DELandmarksLib.models.fit import ScanFacts
-from H3DELandmarksLib.scene.point_list import LPS_FROM_RAS, landmarks_from_point_list, nodes_of
+from H3DELandmarksLib.scene.point_list import LPS_FROM_RAS, landmarks_from_point_list, matrix_to_world, nodes_of
 
 REGION_VOLUME = "H3DELandmarks.RegionVolume"
 BROWSER_CLASS = "vtkMRMLSequenceBrowserNode"
@@ -82,8 +82,11 @@ def voxel_time(node) -> int:
 
 
 def world_from_own(node) -> np.ndarray:
-    """(4, 4) LPS mm of a volume node's own geometry -> LPS world mm, its linear parent transforms."""
-    return LPS_FROM_RAS @ _ras_from_parent(node) @ LPS_FROM_RAS
+    """(4, 4) LPS mm of a volume node's own geometry -> LPS world mm; raises InputError where a warp lies between."""
+    to_world = matrix_to_world(node)
+    if to_world is None:
+        raise InputError(why_unusable(node))
+    return LPS_FROM_RAS @ to_world @ LPS_FROM_RAS
 
 
 def why_unusable(node) -> str:
@@ -94,8 +97,7 @@ def why_unusable(node) -> str:
         return without_voxels(node)
     if image.GetNumberOfScalarComponents() != 1:
         return f"The volume '{name}' has several values per voxel (color or vector): convert it to a scalar volume."
-    transform = node.GetParentTransformNode()
-    if transform is not None and not transform.IsTransformToWorldLinear():
+    if matrix_to_world(node) is None:
         return f"The volume '{name}' is under a nonlinear transform: harden the transform on it first."
     return ""
 
@@ -141,15 +143,6 @@ def scan_facts(node) -> ScanFacts:
     return ScanFacts(tuple(node.GetImageData().GetDimensions()), tuple(node.GetSpacing()), modality)
 
 
-def _ras_from_parent(node) -> np.ndarray:
-    """(4, 4) from the frame that a node's linear transform maps from to RAS world mm; the identity without one."""
-    matrix = vtk.vtkMatrix4x4()
-    transform = node.GetParentTransformNode()
-    if transform is not None:
-        transform.GetMatrixTransformToWorld(matrix)
-    return slicer.util.arrayFromVTKMatrix(matrix)
-
-
 def own_from_voxels(node) -> np.ndarray:
     """(4, 4) from voxel indices of a volume node to RAS mm of its own geometry."""
     matrix = vtk.vtkMatrix4x4()
@@ -163,10 +156,9 @@ def region_from_node(node) -> Region:
     Raises:
         InputError: the box has no volume, or a nonlinear transform bends it.
     """
-    transform = node.GetParentTransformNode()
-    if transform is not None and not transform.IsTransformToWorldLinear():
+    ras_from_node = matrix_to_world(node)
+    if ras_from_node is None:
         raise InputError(f"The region '{node.GetName()}' is under a nonlinear transform: take it out of that first.")
-    ras_from_node = _ras_from_parent(node)
     node_from_box = slicer.util.arrayFromVTKMatrix(node.GetObjectToNodeMatrix())
     return Region(LPS_FROM_RAS @ ras_from_node @ node_from_box @ np.diag([*node.GetSize(), 1.0]))
 

@@ -108,6 +108,17 @@ def test_a_kept_case_that_is_shown_again_says_the_same(scene, placed_volume):
     assert volume_of(again) is placed_volume and find_case(scene, "case-0") == (placed_volume, again)
 
 
+def test_no_points_of_a_case_are_put_into_a_volume_that_is_bent(scene):
+    volume = add_volume(scene, np.zeros((2, 2, 2), np.uint8), np.eye(4))
+    case = reviewed_case(volume, show_detection(FOUND, volume, "tiny@1.0.0", "points"))
+    volume.SetAndObserveTransformNodeID(add_nonlinear_transform(scene).GetID())
+    with pytest.raises(InputError, match="nonlinear"):
+        world_position_of(volume, (1, 2, 3))
+    with pytest.raises(InputError, match="nonlinear"):
+        show_case(volume, "case-0", case.corrected, case.proposed, case.states)
+    assert scene.GetNumberOfNodesByClass("vtkMRMLMarkupsFiducialNode") == 1
+
+
 def test_points_that_no_model_has_proposed(scene):
     volume = add_volume(scene, np.zeros((2, 2, 2), np.uint8), np.eye(4))
     points = create_point_list(scene, LandmarkSet(("a", "b"), [[1, 2, 3], [np.nan] * 3]), "from a file")

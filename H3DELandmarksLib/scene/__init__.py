@@ -21,7 +21,6 @@ from H3DELandmarksLib.scene.detections import (
     show_detection,
 )
 from H3DELandmarksLib.scene.export import export_review
-from H3DELandmarksLib.scene.looks import looks_of
 from H3DELandmarksLib.scene.measures import (
     definitions_of_list,
     draw_measurements,
@@ -83,6 +82,7 @@ from H3DELandmarksLib.scene.views import (
     hide_trace,
     interaction_node,
     is_placing,
+    looks_of,
     show_radius,
     show_trace,
     shown_volumes,

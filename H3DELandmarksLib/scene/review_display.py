@@ -21,7 +21,16 @@ from H3DELandmarksLib.scene.measures import drawn_for_others, drawn_measurements
 from H3DELandmarksLib.scene.point_list import POINT_LIST_CLASS, nodes_of, parsed, volume_of
 from H3DELandmarksLib.scene.review import ReviewedLandmark, ReviewState
 from H3DELandmarksLib.scene.scan_of_points import has_lost_scan, is_of
-from H3DELandmarksLib.scene.views import end_placing_of_before, keeping_active_list
+from H3DELandmarksLib.scene.views import (
+    Looks,
+    end_placing_of_before,
+    frame_points,
+    give_back,
+    keeping_active_list,
+    looks_of,
+    show_looks,
+    zoom_slices,
+)
 
 MARKS_NAME = "H3DELandmarks review"
 NAMED_NEIGHBORS = 3

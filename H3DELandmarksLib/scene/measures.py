@@ -20,7 +20,7 @@ from H3DELandmarksLib.formats.results import MeasurementResult
 from H3DELandmarksLib.models import ModelPackage
 from H3DELandmarksLib.scene.point_list import list_unit, lps_from_ras, nodes_of, place_beside, volume_of
 from H3DELandmarksLib.scene.proposal import landmarks_of_list, proposed_landmarks
-from H3DELandmarksLib.scene.views import SELECTION
+from H3DELandmarksLib.scene.views import keeping_active_list
 
 SHAPE_ATTRIBUTE, LIST_REFERENCE = "H3DELandmarks.Measurement", "H3DELandmarks.Measured"
 CLASSES = {"line": "vtkMRMLMarkupsLineNode", "angle": "vtkMRMLMarkupsAngleNode", "plane": "vtkMRMLMarkupsPlaneNode"}
@@ -66,14 +66,11 @@ def measure_list(
 def draw_measurements(point_list, definitions: Measurements) -> list:
     """Put lines, angles and planes of all measurements into the scene, beside the points; returns all such nodes."""
     scene = point_list.GetScene()
-    selection = scene.GetNodeByID(SELECTION)
-    placed = selection.GetActivePlaceNodeID() if selection else None
     there = {node.GetAttribute(SHAPE_ATTRIBUTE): node for node in drawn_measurements(point_list)}
-    for shape in shapes(_landmarks(point_list), definitions):
-        if shape.name not in there:
-            _add(point_list, shape)
-    if selection:  # a new node would take the next click
-        selection.SetActivePlaceNodeID(placed)
+    with keeping_active_list(scene):  # a new node would take the next click
+        for shape in shapes(_landmarks(point_list), definitions):
+            if shape.name not in there:
+                _add(point_list, shape)
     return drawn_measurements(point_list)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
@@ -36,6 +36,21 @@ def matrix_to_world(node) -> np.ndarray | None:
     matrix = vtk.vtkMatrix4x4()
     transform.GetMatrixTransformToWorld(matrix)
     return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def world_position(node, position: Sequence[float]) -> np.ndarray:
+    """(3,) RAS world mm of a position in RAS mm of a node, under its parent transforms."""
+    world = [0.0, 0.0, 0.0]
+    node.TransformPointToWorld(position, world)
+    return np.array(world)
+
+
+def node_position(node, position: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
+    """RAS mm of a node, under its parent transforms, of a position in RAS world mm."""
+    local = [0.0, 0.0, 0.0]
+    node.TransformPointFromWorld(position, local)
+    x, y, z = local
+    return x, y, z
 
 
 @lru_cache(maxsize=16)  # a click asks a dozen times

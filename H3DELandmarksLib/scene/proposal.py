@@ -23,10 +23,12 @@ from H3DELandmarksLib.scene.point_list import (
     landmarks_from_point_list,
     lps_from_ras,
     matrix_to_world,
+    node_position,
     nodes_of,
     parsed,
     point_indices,
     state_measurements,
+    world_position,
 )
 from H3DELandmarksLib.scene.scan_of_points import move_place
 
@@ -260,13 +262,6 @@ def restate_values(node) -> None:
         state_measurements(node, proposed)
 
 
-def world_position(node, position: Sequence[float]) -> np.ndarray:
-    """(3,) RAS world mm of a position in RAS mm of a node, under its parent transforms."""
-    world = [0.0, 0.0, 0.0]
-    node.TransformPointToWorld(position, world)
-    return np.array(world)
-
-
 def _proposed(node, found: LandmarkSet, k: int) -> ProposedLandmark:
     position = tuple(node.GetNthControlPointPosition(k)) if found.present[k] else None
     return replace(said_of(node, found, k), position=position)
@@ -281,14 +276,6 @@ def said_of(node, found: LandmarkSet, k: int, revised_by: str | None = None) -> 
     position = node_position(node, lps_from_ras(found.positions[k])) if found.present[k] else None
     presence, confidence, radius = (stated(values[k]) for values in (found.presence, found.confidence, found.radius))
     return ProposedLandmark(position, presence, confidence, radius, found.causes[k], revised_by)
-
-
-def node_position(node, position: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
-    """RAS mm of a node, under its parent transforms, of a position in RAS world mm."""
-    local = [0.0, 0.0, 0.0]
-    node.TransformPointFromWorld(position, local)
-    x, y, z = local
-    return x, y, z
 
 
 SAME_PLACE_MM = 1e-6

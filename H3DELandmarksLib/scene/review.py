@@ -16,7 +16,7 @@ import slicer.util
 from H3DELandmarksLib.core.errors import InputError
 from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet, ReviewState, review_state
 from H3DELandmarksLib.models import ModelPackage
-from H3DELandmarksLib.scene.point_list import lps_from_ras, point_indices, state_measurements
+from H3DELandmarksLib.scene.point_list import lps_from_ras, point_indices, state_measurements, world_position
 from H3DELandmarksLib.scene.proposal import (
     Proposal,
     ProposedLandmark,
@@ -24,7 +24,6 @@ from H3DELandmarksLib.scene.proposal import (
     proposed_landmarks,
     read_proposal,
     restate_values,
-    world_position,
     write_proposal,
 )
 

@@ -16,7 +16,14 @@ from H3DELandmarksLib.core.region import Region, region_around
 from H3DELandmarksLib.detection.examples import why_other_kind as unlike_examples
 from H3DELandmarksLib.models import ModelPackage
 from H3DELandmarksLib.models.fit import ScanFacts
-from H3DELandmarksLib.scene.point_list import LPS_FROM_RAS, landmarks_from_point_list, matrix_to_world, nodes_of
+from H3DELandmarksLib.scene.point_list import (
+    LPS_FROM_RAS,
+    landmarks_from_point_list,
+    lps_from_ras,
+    matrix_to_world,
+    node_position,
+    nodes_of,
+)
 
 REGION_VOLUME = "H3DELandmarks.RegionVolume"
 BROWSER_CLASS = "vtkMRMLSequenceBrowserNode"
@@ -187,8 +194,10 @@ def fit_to_points(node, point_list, margin_mm: float) -> bool:
         False, and the box stays as it is, where too few points are defined.
     """
     found = landmarks_from_point_list(point_list)
-    local = [_in_node(node, point) for point in found.positions @ LPS_FROM_RAS[:3, :3]]
-    region = region_around(found.with_positions(np.array(local).reshape(-1, 3)), margin_mm)
+    local = found.positions.copy()
+    for k in np.flatnonzero(found.present):
+        local[k] = node_position(node, lps_from_ras(found.positions[k]))
+    region = region_around(found.with_positions(local), margin_mm)
     if region is None:
         return False
     node.GetObjectToNodeMatrix().Identity()
@@ -238,12 +247,3 @@ def why_region_misses(node, volume_node) -> str:
     except InputError as error:
         return str(error)
     return ""
-
-
-def _in_node(node, point: np.ndarray) -> np.ndarray:
-    """A RAS point of the world in the coordinates of a node; NaN stays NaN."""
-    if not np.isfinite(point).all():
-        return np.full(3, np.nan)
-    local = [0.0] * 3
-    node.TransformPointFromWorld(point, local)
-    return np.array(local)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -81,17 +81,13 @@ def draw_anatomy(seed: int, missing: Sequence[str] | None = None, wide: bool = F
         InputError: `missing` names something else than a lower second or third molar.
     """
     rng = random_streams(seed)
-    person = draw_person(rng["person"])
-    arch = draw_arch(rng["lower"])
-    row = draw_row(arch, person, False, rng["lower"], wide)
-    row = _with_third_molars(row, rng["third"])
+    person, arch, row = draw_lower_row(rng, wide)
     row = draw_restorations(row, rng["restorations"])
     drawn = draw_missing(rng["missing"])
     absent = drawn if missing is None else checked_missing(missing)
     lost = _other_losses(rng["loss"])
     resorbed = {name: depth for name, depth in _resorption(rng["loss"]).items() if name in (*absent, *lost)}
-    scale = (arch.points[-1, 0] / 28.2, arch.points[-1, 1] / 59.0)
-    jaw = draw_jaw(row, resorbed, person, scale, rng["jaw"])
+    jaw = draw_jaw(row, resorbed, person, arch_scale(arch), rng["jaw"])
     row = _with_drift(row, absent, rng["loss"])
     gap = 0.3 if rng["upper"].random() < 0.45 else 1 + 9 * rng["upper"].random()
     upper_arch = widened(arch, 2.0 + jitter(rng["upper"], 0.4), 1.8 + jitter(rng["upper"], 1.0))
@@ -108,6 +104,20 @@ def draw_anatomy(seed: int, missing: Sequence[str] | None = None, wide: bool = F
         missing=absent,
         gap=gap,
     )
+
+
+def draw_lower_row(
+    rng: Mapping[str, np.random.Generator], wide: bool = False
+) -> tuple[Person, PlanarCurve, list[Tooth]]:
+    """Draw somebody's traits, lower arch and all 16 lower teeth from the streams of a case."""
+    person, arch = draw_person(rng["person"]), draw_arch(rng["lower"])
+    row = draw_row(arch, person, False, rng["lower"], wide)
+    return person, arch, _with_third_molars(row, rng["third"])
+
+
+def arch_scale(arch: PlanarCurve) -> np.ndarray:
+    """Width and depth of a drawn arch relative to the average, (2,)."""
+    return arch.points[-1] / (28.2, 59.0)
 
 
 def checked_missing(missing: Sequence[str]) -> tuple[str, ...]:

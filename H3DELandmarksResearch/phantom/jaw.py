@@ -149,14 +149,14 @@ class JawDepths:
     rise: np.ndarray
 
 
-def draw_jaw(row: list[Tooth], resorbed: dict[str, float], person: Person, scale: tuple[float, float], rng) -> Jaw:
+def draw_jaw(row: list[Tooth], resorbed: dict[str, float], person: Person, scale: np.ndarray, rng) -> Jaw:
     """Draw the bone around a row of lower teeth.
 
     Args:
         row: all 16 teeth, also those that will be missing.
         resorbed: mm by which the crest has healed lower where a tooth is missing.
         person: shared traits.
-        scale: size of the arch (x, y) relative to the average.
+        scale: (2,) width and depth of the arch relative to the average.
         rng: random stream.
     """
     controls = _MIDLINE * scale

@@ -9,7 +9,7 @@ mesh is part of this project.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,12 +19,12 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinat
 from vtk.util.numpy_support import vtk_to_numpy
 
 from H3DELandmarksLib.core.errors import InputError
-from H3DELandmarksResearch.phantom.anatomy import Anatomy, draw_anatomy, random_streams
+from H3DELandmarksResearch.phantom.anatomy import Anatomy, arch_scale, draw_anatomy, draw_lower_row, random_streams
 from H3DELandmarksResearch.phantom.curves import PlanarCurve, spline_half
 from H3DELandmarksResearch.phantom.jaw import draw_jaw
 from H3DELandmarksResearch.phantom.maxilla import draw_maxilla, hung_up
 from H3DELandmarksResearch.phantom.placement import draw_row, widened
-from H3DELandmarksResearch.phantom.teeth import ToothDepths
+from H3DELandmarksResearch.phantom.teeth import Tooth, ToothDepths
 from H3DELandmarksResearch.phantom.toothshapes import KINDS
 
 STEP = 0.3
@@ -158,6 +158,9 @@ class MeshTooth:
         return np.array([u[column, 0], v[0, middle], lower[column, middle]])
 
 
+AnyTooth = Tooth | MeshTooth
+
+
 def universal_name(number: int) -> str:
     """The phantom's name of a tooth by its universal number, 1 (upper right third molar) to 32.
 
@@ -276,21 +279,25 @@ def mirrored(teeth: list[MeshTooth]) -> list[MeshTooth]:
     return result
 
 
-def anatomy_around(teeth: list[MeshTooth], seed: int) -> Anatomy:
+def anatomy_around(teeth: list[MeshTooth], seed: int, less_room_mm: float = 0.0) -> Anatomy:
     """A drawn head whose bone is built around real teeth; metal, missing teeth and openings of the mouth are none.
+
+    Bone is as large as the row of teeth, and drawn as for a row of 16: where teeth are missing, as if drawn ones had
+    stood there.
 
     Args:
         teeth: of both jaws, or of the lower one alone.
         seed: of everything that is not a tooth.
+        less_room_mm: by which the ramus is nearer to the second molars of a side without a third one.
     """
     drawn, rng = draw_anatomy(seed, ()), random_streams(seed)
+    *_, usual = draw_lower_row(random_streams(seed))
     lower = [tooth for tooth in teeth if not tooth.name.startswith("U")]
     upper = [tooth for tooth in teeth if tooth.name.startswith("U")]
     arch = _arch(lower)
     upper_arch = _arch(upper) if upper else widened(arch, 2.0, 1.8)
-    stand_ins = {tooth.name: tooth for tooth in drawn.lower}
-    row = lower + [stand_ins[name] for name in stand_ins if name not in {tooth.name for tooth in lower}]
-    scale = (arch.points[-1, 0] / 28.2, arch.points[-1, 1] / 59.0)
+    row = _completed(lower, usual, less_room_mm)
+    scale = arch_scale(drawn.arch) * _second_molars(row) / _second_molars(usual)
     jaw = draw_jaw(row, {}, drawn.person, scale, rng["jaw"])
     made = [] if upper else draw_row(upper_arch, drawn.person, True, rng["upper"])
     maxilla = draw_maxilla(upper_arch, upper or made, GAP, rng["upper"])
@@ -298,14 +305,46 @@ def anatomy_around(teeth: list[MeshTooth], seed: int) -> Anatomy:
     return replace(drawn, arch=arch, lower=tuple(lower), upper=row_above, jaw=jaw, maxilla=maxilla, missing=(), gap=GAP)
 
 
+def _completed(lower: Sequence[AnyTooth], usual: Sequence[Tooth], less_room_mm: float) -> list[AnyTooth]:
+    """A row of 16: where teeth are missing, those of another row, as far from the tooth in front of them as there.
+
+    Third molars of that other row stand so many mm nearer to the front.
+    """
+    real, made = ({tooth.name: tooth for tooth in row} for row in (lower, usual))
+    row: list[AnyTooth] = []
+    for side in "RL":
+        forward = made[f"{side}-M2"].origin - made[f"{side}-M3"].origin
+        forward = forward * (1, 1, 0) / np.linalg.norm(forward[:2])
+        moved = np.zeros(3)
+        for name in (f"{side}-{kind}" for kind in KINDS):
+            tooth = real.get(name)
+            if tooth is None:
+                origin, crest = made[name].origin + moved, made[name].crest + moved[2]
+                origin = origin + less_room_mm * forward * name.endswith("M3")
+                tooth = replace(made[name], origin=origin, crest=crest)
+            moved = tooth.origin - made[name].origin
+            row.append(tooth)
+    return row
+
+
+def _second_molars(row: Sequence[AnyTooth]) -> np.ndarray:
+    """How far to the side and to the back the second molars of a row stand, (2,) mm."""
+    return np.mean([np.abs(_crown_spot(tooth)) for tooth in row if tooth.kind == "M2"], axis=0)
+
+
 def _arch(teeth: list[MeshTooth]) -> PlanarCurve:
     """The curve along the crowns of a row, lengthened straight behind its last teeth."""
     halves = []
     for side in "RL":
         row = [tooth for kind in KINDS for tooth in teeth if tooth.name.endswith(f"{side}-{kind}")]
-        spots = np.array([tooth.to_jaw([0, 0, 0.6 * CROWN_HEIGHT[tooth.kind[0]]])[:2] for tooth in row])
+        spots = np.array([_crown_spot(tooth) for tooth in row])
         spots[:, 0] = np.abs(spots[:, 0])
         front = np.array([[0.0, spots[0, 1] - 0.4]])
         beyond = spots[-1] + (spots[-1] - spots[-2]) / np.linalg.norm(spots[-1] - spots[-2]) * np.array([[6.0], [12.0]])
         halves.append(spline_half(np.concatenate([front, spots, beyond])))
     return PlanarCurve.from_halves(*halves)
+
+
+def _crown_spot(tooth: AnyTooth) -> np.ndarray:
+    """The middle of a crown seen from above, (2,) jaw mm."""
+    return tooth.to_jaw(np.array([0, 0, 0.6 * CROWN_HEIGHT[tooth.kind[0]]]))[:2]

@@ -10,6 +10,8 @@ import pytest
 import vtk
 
 from H3DELandmarksLib.core.errors import InputError
+from H3DELandmarksLib.core.landmarks import LandmarkSet
+from H3DELandmarksResearch.phantom.anatomy import Anatomy, draw_anatomy
 from H3DELandmarksResearch.phantom.mesh_teeth import (
     CROWN_HEIGHT,
     MeshTooth,
@@ -18,6 +20,7 @@ from H3DELandmarksResearch.phantom.mesh_teeth import (
     read_mesh_teeth,
     universal_name,
 )
+from H3DELandmarksResearch.studies.real_teeth import taken_for_another
 
 APEX_OFF, ROOT_END, ROOF = 2.2, -12.0, -5.0
 
@@ -153,6 +156,41 @@ def test_bone_is_drawn_around_the_roots(teeth: list[MeshTooth]) -> None:
             x, y, z = (np.array([c]) for c in tooth.to_jaw(np.array([0.0, 0.0, -6.0])))
             assert anatomy.jaw.depths(x, y, z).outer[0, 0, 0] > 1
     assert len(anatomy.lower) == 16 and anatomy.missing == ()
+
+
+def _room(anatomy: Anatomy, side: str) -> float:
+    """Along the jaw from the second molar to where the ramus rises above the level of z = -3, mm."""
+    molar = next(tooth for tooth in anatomy.lower if tooth.name == f"{side}-M2")
+    arc = abs(float(anatomy.jaw.midline.project(molar.origin[None, :2])[0][0]))
+    behind = arc + np.arange(0, 40, 0.1)
+    return float(behind[np.argmax(anatomy.jaw.ramus(behind * (1 if side == "L" else -1)) > -3)] - arc)
+
+
+def test_bone_leaves_the_usual_room_behind_a_row_without_third_molars_however_large_its_teeth(
+    teeth: list[MeshTooth],
+) -> None:
+    usual = draw_anatomy(6, ())  # lacks a premolar, too
+    row = [tooth for tooth in teeth if tooth.name[0] in "LR" and tooth.kind not in ("P2", "M3")]
+    larger = [replace(tooth, origin=tooth.origin * (1.3, 1.3, 1)) for tooth in row]
+    anatomies = [anatomy_around(row, 6), anatomy_around(larger, 6), anatomy_around(larger, 6, 6.0)]
+    for side in "LR":
+        room, of_larger, of_less = (_room(anatomy, side) for anatomy in anatomies)
+        assert room == pytest.approx(_room(usual, side), abs=2.5) and 14 < room < 26
+        assert of_larger == pytest.approx(room, abs=2.5)
+        assert of_less == pytest.approx(of_larger - 6, abs=1.5)
+
+
+@pytest.mark.parametrize("shift, is_off", [(0.6, False), (13.0, True)])
+def test_a_second_molar_whose_points_lie_half_a_tooth_away_is_taken_for_another(shift: float, is_off: bool) -> None:
+    names = ("L0", "La", "Lb", "Lc", "R0", "Ra")
+    places = np.arange(18.0).reshape(6, 3)
+    known = np.arange(6) < 5
+    truth = LandmarkSet(names, np.where(known[:, None], places, np.nan), np.where(known, 1.0, np.nan))
+    moved = places + np.array([0, shift, 0]) * (np.arange(6) < 4)[:, None]
+    found = LandmarkSet(names, moved, np.ones(6), confidence=np.linspace(0.2, 0.7, 6))
+    sides, confidences = taken_for_another(found, truth)
+    assert sides == [is_off, False]
+    np.testing.assert_allclose(confidences, [0.2, 0.3, 0.4, 0.5] if is_off else [])
 
 
 def test_upper_teeth_are_the_phantoms_where_none_are_given(teeth: list[MeshTooth]) -> None:

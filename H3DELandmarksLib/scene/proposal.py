@@ -16,7 +16,7 @@ import numpy as np
 from H3DELandmarksLib.core.landmarks import Cause, LandmarkSet, agreeing_presence
 from H3DELandmarksLib.formats.case_record import CauseName, Coordinate
 from H3DELandmarksLib.formats.reading import Finite, to_plain
-from H3DELandmarksLib.scene.evidence import matrix_to_world, move_evidence
+from H3DELandmarksLib.scene.evidence import move_evidence
 from H3DELandmarksLib.scene.point_list import (
     POINT_LIST_CLASS,
     has_measurements_of,

@@ -16,7 +16,6 @@ import numpy as np
 import slicer
 
 from H3DELandmarksLib.formats.reading import Finite, to_plain
-from H3DELandmarksLib.scene.looks import Looks, frame_points, give_back, looks_of, show_looks, zoom_slices
 from H3DELandmarksLib.scene.measures import drawn_for_others, drawn_measurements
 from H3DELandmarksLib.scene.point_list import POINT_LIST_CLASS, nodes_of, parsed, volume_of
 from H3DELandmarksLib.scene.review import ReviewedLandmark, ReviewState

@@ -14,7 +14,6 @@ from typing import Literal
 import numpy as np
 
 from H3DELandmarksLib.formats.reading import Finite, to_plain
-from H3DELandmarksLib.scene.evidence import matrix_to_world
 from H3DELandmarksLib.scene.point_list import matrix_to_world, parsed, set_volume, volume_of
 from H3DELandmarksLib.scene.volumes import current_frame, own_from_voxels
 

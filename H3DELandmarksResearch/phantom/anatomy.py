@@ -28,7 +28,7 @@ from H3DELandmarksResearch.phantom.toothshapes import jitter
 
 _STREAMS = (
     *("person", "lower", "third", "jaw", "restorations", "upper", "face"),
-    *("loss", "missing", "framing", "scanner", "texture", "noise"),
+    *("loss", "missing", "framing", "scanner", "texture", "noise", "room"),
 )
 
 
@@ -67,7 +67,9 @@ class Anatomy:
         return {name: found[name] for name in MOLAR_SCHEME.names if name in found}
 
 
-def draw_anatomy(seed: int, missing: Sequence[str] | None = None, wide: bool = False) -> Anatomy:
+def draw_anatomy(
+    seed: int, missing: Sequence[str] | None = None, wide: bool = False, less_room_mm: float = 0.0
+) -> Anatomy:
     """Draw a head; cheap, no voxels.
 
     Args:
@@ -76,6 +78,7 @@ def draw_anatomy(seed: int, missing: Sequence[str] | None = None, wide: bool = F
             except that a third molar drifts and leans to mesial where the second molar of its side is missing.
         wide: let the lower molars vary as widely as in patients, see `draw_wide_molar`; bundled figures and samples are
             of the narrow variety.
+        less_room_mm: up to so many mm, drawn for each side, the ramus is nearer where a third molar is missing.
 
     Raises:
         InputError: `missing` names something else than a lower second or third molar.
@@ -87,7 +90,9 @@ def draw_anatomy(seed: int, missing: Sequence[str] | None = None, wide: bool = F
     absent = drawn if missing is None else checked_missing(missing)
     lost = _other_losses(rng["loss"])
     resorbed = {name: depth for name, depth in _resorption(rng["loss"]).items() if name in (*absent, *lost)}
-    jaw = draw_jaw(row, resorbed, person, arch_scale(arch), rng["jaw"])
+    less = {f"{side}-M3": less_room_mm * rng["room"].random() for side in "RL"}
+    around = with_less_room(row, {name: room for name, room in less.items() if name in absent})
+    jaw = draw_jaw(around, resorbed, person, arch_scale(arch), rng["jaw"])
     row = _with_drift(row, absent, rng["loss"])
     gap = 0.3 if rng["upper"].random() < 0.45 else 1 + 9 * rng["upper"].random()
     upper_arch = widened(arch, 2.0 + jitter(rng["upper"], 0.4), 1.8 + jitter(rng["upper"], 1.0))
@@ -113,6 +118,17 @@ def draw_lower_row(
     person, arch = draw_person(rng["person"]), draw_arch(rng["lower"])
     row = draw_row(arch, person, False, rng["lower"], wide)
     return person, arch, _with_third_molars(row, rng["third"])
+
+
+def with_less_room(row: Sequence[Tooth], less: Mapping[str, float]) -> list[Tooth]:
+    """The row around which bone is drawn: some third molars so many mm nearer to the second one of their side."""
+    second, moved = {tooth.name[0]: tooth for tooth in row if tooth.kind == "M2"}, []
+    for tooth in row:
+        if tooth.name in less:
+            forward = (second[tooth.name[0]].origin - tooth.origin) * (1, 1, 0)
+            tooth = replace(tooth, origin=tooth.origin + less[tooth.name] * forward / np.linalg.norm(forward))
+        moved.append(tooth)
+    return moved
 
 
 def arch_scale(arch: PlanarCurve) -> np.ndarray:

@@ -37,7 +37,11 @@ class PhantomCase:
 
 
 def generate_phantom(
-    seed: int, missing: Sequence[str] | None = None, spacing: float | None = None, wide: bool = False
+    seed: int,
+    missing: Sequence[str] | None = None,
+    spacing: float | None = None,
+    wide: bool = False,
+    less_room_mm: float = 0.0,
 ) -> PhantomCase:
     """Make a case; the same arguments give the same voxels and points.
 
@@ -46,6 +50,7 @@ def generate_phantom(
         missing: names from `MOLARS` to leave out (empty: none); None lets the seed draw them.
         spacing: isotropic voxel size in mm; None lets the seed draw it.
         wide: let the lower molars vary as widely as in patients.
+        less_room_mm: see `draw_anatomy`.
 
     Raises:
         InputError: `missing` names something else than a lower second or third molar, the seed is negative, or the
@@ -56,7 +61,7 @@ def generate_phantom(
     if spacing is not None and not VOXELS_MM[0] <= spacing <= VOXELS_MM[1]:
         raise InputError(f"Voxels cannot be {spacing:g} mm large: choose {VOXELS_MM[0]:g} to {VOXELS_MM[1]:g} mm.")
     streams = random_streams(seed)
-    anatomy = draw_anatomy(seed, missing, wide)
+    anatomy = draw_anatomy(seed, missing, wide, less_room_mm)
     framing = draw_framing(streams["framing"], spacing)
     scanner = draw_scanner(streams["scanner"])
     hu = render(anatomy, framing, streams["texture"])

@@ -30,7 +30,9 @@ def is_wide(number: int, share: float) -> bool:
     return int((number + 1) * share) > int(number * share)
 
 
-def phantom_case(seed: int, spacing_mm: float, folder: Path, wide_share: float = 0.0) -> Case:
+def phantom_case(
+    seed: int, spacing_mm: float, folder: Path, wide_share: float = 0.0, less_room_mm: float = 0.0
+) -> Case:
     """Generate a phantom, or read it back: arrays are kept because one takes seconds to make.
 
     Args:
@@ -38,13 +40,17 @@ def phantom_case(seed: int, spacing_mm: float, folder: Path, wide_share: float =
         spacing_mm: size of its voxels.
         folder: where arrays are kept.
         wide_share: see `is_wide`.
+        less_room_mm: where it is not 0, every other seed has no third molars, and up to so many mm less room for them.
     """
-    wide = is_wide(seed, wide_share)
+    wide, is_short = is_wide(seed, wide_share), less_room_mm > 0 and seed % 2 == 1
 
     def make() -> PhantomCase:
+        if is_short:
+            return generate_phantom(seed, ("L-M3", "R-M3"), spacing_mm, wide, less_room_mm)
         return generate_phantom(seed, spacing=spacing_mm, wide=wide)
 
-    return kept_case(folder / f"{seed}-{spacing_mm}{'-wide' * wide}.npz", f"{PHANTOM}{seed}", make)
+    name = f"{seed}-{spacing_mm}{'-wide' * wide}{f'-less-{less_room_mm:g}' * is_short}"
+    return kept_case(folder / f"{name}.npz", f"{PHANTOM}{seed}", make)
 
 
 def kept_case(path: Path, name: str, make: Callable[[], MadeCase]) -> Case:

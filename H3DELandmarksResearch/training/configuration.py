@@ -310,7 +310,10 @@ def _from_phantom(configuration: Configuration, subset: str, cache: Path) -> Ite
     first, last = data.seeds[subset]
     spacings = data.spacings_mm
     folder = cache / "phantom"
-    return (phantom_case(seed, spacings[seed % len(spacings)], folder, data.wide_share) for seed in range(first, last))
+    return (
+        phantom_case(seed, spacings[seed % len(spacings)], folder, data.wide_share, data.less_room_mm)
+        for seed in range(first, last)
+    )
 
 
 def _from_composite(configuration: Configuration, subset: str, cache: Path) -> Iterator[Case]:

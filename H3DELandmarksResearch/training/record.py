@@ -44,6 +44,8 @@ class TrainingData:
         seeds: of the phantom: first and last (excluded) of each subset.
         spacings_mm: of the phantom: voxel sizes taken in turn.
         wide_share: of phantoms and composites: share whose lower molars vary as widely as in patients.
+        less_room_mm: of phantoms: where it is not 0, every other one has no third molars, and up to so many mm less
+            room behind the second ones.
     """
 
     reader: Literal["case-folder", "phantom", "composite"]
@@ -55,6 +57,7 @@ class TrainingData:
     seeds: dict[str, tuple[Count, Count]] | None = None
     spacings_mm: tuple[Positive, ...] | None = None
     wide_share: Share = 0.0
+    less_room_mm: NotNegative = 0.0
 
     def __post_init__(self) -> None:
         for name in NEEDED[self.reader]:

@@ -112,3 +112,28 @@ def test_wide_cases_are_kept_apart_from_others(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["9-1.5-wide.npz", "9-1.5.npz"]
     assert not np.array_equal(usual.volume.array, wide.volume.array)
     np.testing.assert_array_equal(phantom_case(9, 1.5, tmp_path, 1.0).volume.array, wide.volume.array)
+
+
+@pytest.mark.parametrize("side", ["L", "R"])
+def test_the_ramus_may_rise_closer_where_a_third_molar_is_missing(side):
+    def arc(anatomy) -> float:
+        """Along the jaw, mm, to where the ramus rises above the level of z = -3."""
+        places = np.arange(30, 90, 0.1)
+        return float(places[np.argmax(anatomy.jaw.ramus(places if side == "L" else -places) > -3)])
+
+    nearer = []
+    for seed in range(12):
+        usual, closer = (draw_anatomy(seed, ("L-M3",), wide=True, less_room_mm=room) for room in (0.0, 9.0))
+        assert usual.landmarks().keys() == closer.landmarks().keys()
+        assert all((usual.landmarks()[name] == place).all() for name, place in closer.landmarks().items())
+        nearer.append(arc(usual) - arc(closer))
+    assert min(nearer) > -0.2 and max(nearer) < (10.5 if side == "L" else 0.2)
+    assert side == "R" or np.ptp(nearer) > 4
+
+
+def test_every_other_phantom_has_less_room_where_some_is_asked_for(tmp_path):
+    full, short = (phantom_case(seed, 1.5, tmp_path, 0.0, 9.0) for seed in (8, 9))
+    third = [name[1] in "def" for name in short.landmarks.names]
+    assert (short.landmarks.presence[third] == 0).all()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["8-1.5.npz", "9-1.5-less-9.npz"]
+    np.testing.assert_array_equal(full.volume.array, phantom_case(8, 1.5, tmp_path).volume.array)

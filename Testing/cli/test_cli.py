@@ -22,6 +22,7 @@ from H3DELandmarksLib import __version__
 from H3DELandmarksLib.cases.store import content_of
 from H3DELandmarksLib.cli.console import Console
 from H3DELandmarksLib.cli.main import main, make_parser
+from H3DELandmarksLib.cohort import detectors
 from H3DELandmarksLib.cohort import examine as examine_module
 from H3DELandmarksLib.cohort.result_files import plan_results
 from H3DELandmarksLib.core.geometry import Volume
@@ -238,6 +239,7 @@ def test_picture_on_request(tiny, scan, tmp_path):
 def test_model_is_loaded_once_for_many_scans(tiny, tmp_path, monkeypatch):
     scans = [make_scan(tmp_path / "scans" / f"{n}.nrrd", n) for n in range(3)]
     loaded = []
+    monkeypatch.setattr(detectors, "_kept", None)  # as in each new process
     original = detector_module.Detector.__init__
     monkeypatch.setattr(
         detector_module.Detector, "__init__", lambda self, *a, **k: (loaded.append(1), original(self, *a, **k))[1]

@@ -266,6 +266,6 @@ def test_a_detector_whose_gpu_has_failed_is_loaded_again(kept, tiny):
     assert detect.load_detector(str(tiny), "cpu") is not first
 
 
-def test_one_command_loads_its_own_detector(tiny):
-    assert detect._kept is None
+def test_one_command_loads_its_own_detector(tiny, monkeypatch):
+    monkeypatch.setattr(detect, "_kept", None)  # as in each new process
     assert detect.load_detector(str(tiny), "cpu") is not detect.load_detector(str(tiny), "cpu")

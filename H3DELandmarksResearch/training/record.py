@@ -18,7 +18,8 @@ NEEDED = {
     "phantom": ("seeds", "spacings_mm"),
     "composite": ("folder", "patients", "composites", "seeds", "spacings_mm"),
 }
-OPTIONAL = {"case-folder": ("poses",), "phantom": ("wide_share",), "composite": ("wide_share",)}
+MADE = ("wide_share", "less_room_mm")
+OPTIONAL = {"case-folder": ("poses",), "phantom": MADE, "composite": MADE}
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def test_no_file_of_a_result_calls_pixels_mm(tmp_path, capsys):
     assert columns_of(out / "film0.csv")[:8] == [
         *("name", "state", "left_px", "posterior_px", "superior_px", "presence", "confidence", "radius90_px")
     ]
-    assert columns_of(out / "cohort.csv")[5:11] == ["x_px", "y_px", "z_px", "presence", "confidence", "radius90_px"]
+    assert columns_of(out / "cohort.csv")[6:12] == ["x_px", "y_px", "z_px", "presence", "confidence", "radius90_px"]
     assert not [name for path in out.glob("*.csv") for name in columns_of(path) if name.endswith("_mm")]
     rows = pytest.importorskip("pyarrow.parquet").read_table(out / "cohort.parquet").to_pylist()
     first = printed["scans"][0]["landmarks"][0]

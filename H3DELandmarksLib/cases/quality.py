@@ -111,7 +111,7 @@ def _same_pictures(cases: Sequence[CheckedCase], subsets: Mapping[str, str]) -> 
         here, there = subsets.get(second), subsets.get(first)
         where = f" One is in '{there}', the other in '{here}'." if here and there and here != there else ""
         reason = (
-            f"Its scan is {image} that of {first}, also if it was cut, turned or its grey values changed.{where} "
+            f"Its scan is {image} that of {first}, also if it was cut or its grey values changed.{where} "
             "Keep one of the two cases."
         )
         yield QualityIssue(second, IssueKind.SAME_IMAGE, None, reason, 100 * repeat.likeness, "%", other=first)

@@ -1,5 +1,4 @@
-"""The same picture under two names, also where it was rescaled, re-windowed, inverted, cropped or mirrored, and a
-radiograph also where it was turned by a few degrees.
+"""The same picture under two names, also where it was rescaled, re-windowed, inverted, cropped or mirrored.
 
 A fingerprint is a small picture whose grey values are ranks, so that no window, gamma or scanner matters. A few pairs
 that look alike as a whole, or whose one resembles a part of the other, are candidates. These are laid over each other
@@ -27,9 +26,6 @@ WORD = {2: 12, 3: 8}  # edge of what is compared between all pairs
 PARTS = ((0.0, 1.0), (0.0, 0.93), (0.07, 1.0), (0.07, 0.93), (0.0, 0.85), (0.15, 1.0))  # of an edge, a crop may keep
 WHOLE = PARTS[:1]
 FLIPS: tuple[tuple[int, ...], ...] = ((), (0,), (0, 1))
-# Degrees by which a radiograph that is not flipped is turned; then finer ones.
-TURNS = {2: (-12.0, -8.0, -4.0, 4.0, 8.0, 12.0), 3: ()}
-FINER_TURNS, FINEST_TURNS = {2: (-2.0, 0.0, 2.0), 3: (0.0,)}, {2: (-1.0, 0.0, 1.0), 3: (0.0,)}
 NEIGHBOURS = 4
 COMPARED = 2
 SCALES = (0.94, 0.97, 1.0, 1.03, 1.06)
@@ -101,12 +97,11 @@ def repeated_pictures(pictures: Sequence[np.ndarray]) -> list[Repeat]:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A picture that, flipped and turned, resembles a part of another one; `part` has two ends in 0..1 an axis."""
+    """A picture that, flipped, resembles a part of another one; `part` has two ends in 0..1 for each axis."""
 
     whole: int
     other: int
     flip: tuple[int, ...]
-    degrees: float
     part: tuple[tuple[float, float], ...]
 
 
@@ -115,16 +110,10 @@ def _likeness(pictures: Sequence[np.ndarray], candidate: _Candidate) -> float:
     still, moved = pictures[candidate.other], np.flip(pictures[candidate.whole], candidate.flip)
     coarse, detail = _coarse(moved), _detail(_coarse(still))
     usual = 1 / max(high - low for low, high in candidate.part)
-
-    def overlap(degrees: float, scale: float) -> tuple[float, tuple]:
-        return _best_overlap(detail, _detail(_scaled(_turned(coarse, degrees), scale)))
-
-    degrees = max((candidate.degrees + turn for turn in FINER_TURNS[still.ndim]), key=lambda d: overlap(d, usual)[0])
-    (_, shift), scale = max((overlap(degrees, usual * s), usual * s) for s in SCALES)
+    (_, shift), scale = max((_best_overlap(detail, _detail(_scaled(coarse, usual * s))), usual * s) for s in SCALES)
     factor = max(still.shape) / COARSE[still.ndim]
     detail, near = _detail(still), [round(s * factor) for s in shift]
-    turned = [_turned(moved, degrees + turn) for turn in FINEST_TURNS[still.ndim]]
-    return max(_overlap_near(detail, _detail(_scaled(t, scale * finer)), near) for t in turned for finer in REFINED)
+    return max(_overlap_near(detail, _detail(_scaled(moved, scale * finer)), near) for finer in REFINED)
 
 
 def _is_in_place(one: np.ndarray, other: np.ndarray) -> bool:
@@ -156,19 +145,17 @@ def _candidates(pictures: Sequence[np.ndarray]) -> list[_Candidate]:
     parts = list(product(PARTS, repeat=dimension))
     words = np.stack([coarse_looks(picture, PARTS) for picture in pictures])  # (N, P, W)
     coarse = [_coarse(picture) for picture in pictures]
-    chosen: list[dict[tuple, tuple[float, _Candidate]]] = [{} for _ in pictures]
-    for flip, degrees in [*((flip, 0.0) for flip in FLIPS), *(((), turn) for turn in TURNS[dimension])]:
+    chosen: list[list[tuple[float, _Candidate]]] = [[] for _ in pictures]
+    for flip in FLIPS:
         for n, picture in enumerate(pictures):
-            alike = np.abs(words @ coarse_looks(_turned(np.flip(picture, flip), degrees), WHOLE)[0])
+            alike = np.abs(words @ coarse_looks(np.flip(picture, flip), WHOLE)[0])
             alike[n] = -1.0
-            detail = _detail(_turned(np.flip(coarse[n], flip), degrees))
-            for m in np.argsort(-alike.max(axis=1))[: min(NEIGHBOURS, len(pictures) - 1)].tolist():
+            detail = _detail(np.flip(coarse[n], flip))
+            for m in np.argsort(-alike.max(axis=1))[: min(NEIGHBOURS, len(pictures) - 1)]:
                 part = parts[int(alike[m].argmax())]
                 there = _detail(resized(_cut(coarse[m], part), detail[0].shape))
-                found = _overlap_near(detail, there, [0] * dimension), _Candidate(n, m, flip, degrees, part)
-                chosen[n][m, flip] = max(found, chosen[n].get((m, flip), found), key=lambda pair: pair[0])
-    best = [sorted(found.values(), key=lambda pair: -pair[0])[:COMPARED] for found in chosen]
-    return [candidate for found in best for _, candidate in found]
+                chosen[n].append((_overlap_near(detail, there, [0] * dimension), _Candidate(n, int(m), flip, part)))
+    return [c for found in chosen for _, c in sorted(found, key=lambda pair: -pair[0])[:COMPARED]]
 
 
 def _cut(picture: np.ndarray, part: Sequence[tuple[float, float]]) -> np.ndarray:
@@ -209,10 +196,6 @@ def ranks_of(array: np.ndarray) -> np.ndarray:
 
 def _coarse(ranks: np.ndarray) -> np.ndarray:
     return resized(ranks, [max(1, round(n * COARSE[ranks.ndim] / max(ranks.shape))) for n in ranks.shape])
-
-
-def _turned(ranks: np.ndarray, degrees: float) -> np.ndarray:
-    return ndimage.rotate(ranks, degrees, reshape=False, order=1, mode="nearest") if degrees else ranks
 
 
 def _scaled(ranks: np.ndarray, scale: float) -> np.ndarray:

@@ -47,7 +47,6 @@ COPIES = {
     "cut": lambda a: a[9:-9, 10:-10],
     "noise": lambda a: a + np.random.default_rng(0).normal(0, 3, a.shape),
     "mirrored": lambda a: a[::-1],
-    "turned": lambda a: ndimage.rotate(a, 7, reshape=False, order=1, mode="nearest"),
 }
 
 

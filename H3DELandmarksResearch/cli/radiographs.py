@@ -65,7 +65,7 @@ def run(options: argparse.Namespace, console: Console) -> bool:
     with console.task(recipe.id) as progress:
         summary = convert_cases(cases, target, progress)
     console.say(f"{summary.text()}: {target}")
-    console.document({"ok": not summary.skipped, "recipe": recipe.id, "target": target, **summary.to_dict()})
+    console.document({"ok": not summary.skipped, "recipe": recipe.id, "target": target, **vars(summary)})
     return not summary.skipped
 
 

@@ -58,7 +58,7 @@ def test_an_observed_volume_tells_what_went_wrong(panel, scene, unexpected, monk
 @pytest.mark.parametrize(
     ("button", "label", "owner", "name"),
     [
-        ("rankButton", "rankLabel", "H3DELandmarksPanel.PanelContext.PanelContext", "command"),
+        ("rankButton", "rankLabel", "H3DELandmarksPanel.CommandRun", "newRunFolder"),
         ("shareButton", "versionsStatusLabel", "qt.QFileDialog", "getSaveFileName"),
         ("addPackageButton", "versionsStatusLabel", "qt.QFileDialog", "getOpenFileName"),
     ],
